@@ -1,0 +1,61 @@
+# Every command of the project. `make` alone lists them.
+STACK ?= local
+SPEED ?= 60
+export MSG
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
+ON_EMULATOR := python -m toolchain.on_emulator --stack $(STACK)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## set up whatever is missing: environment, packages, Pulumi CLI
+	@python3 toolchain/set_up.py
+
+emulator: setup ## start Vast.ai on this machine, if it does not run yet
+	@python -m emulator up --speed $(SPEED)
+
+up: emulator ## rent, serve and ask the model one question, on the emulator
+	@$(ON_EMULATOR) up
+	@python -m toolchain.chat $(STACK)
+
+preview: emulator ## say what `make up` would do
+	@$(ON_EMULATOR) preview
+
+refresh: emulator ## look at what became of it
+	@$(ON_EMULATOR) refresh
+
+outputs: emulator ## print the stack's outputs
+	@$(ON_EMULATOR) outputs
+
+chat: emulator ## ask the model: make chat MSG="..."
+	@python -m toolchain.chat $(STACK)
+
+down: emulator ## end the bill, show that it ended, stop the emulator
+	@$(ON_EMULATOR) destroy
+	@python -m emulator status
+	@python -m emulator down
+
+shell: setup ## a shell with pulumi, python and vastai on its PATH
+	@$${SHELL:-/bin/sh}
+
+check: setup ## lint, formatting, types
+	@ruff check --quiet .
+	@ruff format --check --quiet .
+	@mypy
+	@shellcheck components/vllm/on_host/*.sh .ci/run
+
+format: setup ## put the code into its form
+	@ruff format . && ruff check --fix .
+
+test: check ## lint, type-check and run every test
+	@pytest
+
+lock: setup ## write the pinned, hashed requirements anew
+	@pip install --quiet uv
+	@for kind in "" -dev; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	    requirements$$kind.in -o requirements$$kind.txt; done

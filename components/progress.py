@@ -1,0 +1,75 @@
+"""What a person sees while something takes long: each stage as it is reached, never silence.
+
+Pulumi shows whatever a provider process prints, line by line, attached to the stack. So a line
+names what it is about, and a wait that has nothing new to say still says that it is waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from components.clock import Clock
+
+LONGEST_SILENCE = 10.0
+"""Seconds after which an unchanged line is said again, with the time that has passed."""
+
+
+class Progress:
+    """Lines about one long operation: a new fact at once, an old one every ten seconds."""
+
+    def __init__(self, subject: str, clock: Clock, write: Callable[[str], None]) -> None:
+        """Speak about `subject` (a short name that begins each line) through `write`."""
+        self._subject = subject
+        self._clock = clock
+        self._write = write
+        self._started = clock.monotonic()
+        self._said_at = self._started
+        self._said = ""
+
+    def say(self, text: str) -> None:
+        """Say something that is said once: a stage reached, a try given up."""
+        self._said = text
+        self._said_at = self._clock.monotonic()
+        self._write(f"{self._subject}: {text}")
+
+    def waiting(self, text: str) -> None:
+        """Say what is being waited for, if it is news or if it has been quiet for long."""
+        now = self._clock.monotonic()
+        quiet = now - self._said_at
+        if text == self._said and quiet < LONGEST_SILENCE:
+            return
+        if text != self._said:
+            self.say(text)
+            return
+        self._said_at = now
+        self._write(f"{self._subject}: {text} ({duration(now - self._started)} so far)")
+
+    def measuring(self, text: str) -> None:
+        """Say a number that moves all the time, at most every ten seconds."""
+        if self._clock.monotonic() - self._said_at >= LONGEST_SILENCE:
+            self.say(text)
+
+
+def to_terminal(line: str) -> None:
+    """Write one line where Pulumi picks it up: the provider process's standard output."""
+    print(line, flush=True)  # noqa: T201  (this is how a dynamic provider speaks)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `48 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004  (seconds in a minute)
+        return f"{whole} s"
+    if whole < 3600:  # noqa: PLR2004  (seconds in an hour)
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, rest = divmod(whole, 3600)
+    minutes = rest // 60
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def size(count: float) -> str:
+    """Bytes as a person says them, in the GB that marketplaces and links are sold in."""
+    if count >= 1e9:  # noqa: PLR2004  (bytes in a GB)
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB"

@@ -1,0 +1,138 @@
+"""The stack's configuration: read, typed and checked once, here. The keys are in `Pulumi.yaml`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import pulumi
+from pulumi.runtime import config as runtime_config
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from components.errors import ConfigurationError
+
+
+class SettingRefused(ConfigurationError):
+    """A key that does not exist, or a value that it cannot have."""
+
+
+def _object(value: Any) -> Any:
+    """Pulumi hands objects over as JSON text."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _one_line(value: str) -> str:
+    if "\n" in value:
+        raise ValueError("must be one line")
+    return value.strip()
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
+
+
+class Settings(BaseModel):
+    """What a stack may decide. GB, $/h, minutes, Mbit/s; zero or empty means the profile's."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
+    )
+
+    model: OneLine = Field(min_length=1)
+    """Name of a profile in `models/`."""
+
+    offer_query: OneLine = ""
+    """Query in `vastai search offers` grammar; empty: the profile's GPUs."""
+
+    max_dollars_per_hour: float = Field(gt=0, le=128)
+    """Price cap, with the disk, without traffic."""
+
+    disk_gb: int = Field(ge=0, le=10_000)
+    """Fixed for the life of a machine."""
+
+    image: OneLine = ""
+    """Docker image that vLLM runs in."""
+
+    max_model_len: int = Field(ge=0)
+    """Context length in tokens."""
+
+    vllm_overrides: Annotated[dict[str, Any], BeforeValidator(_object)] = Field(
+        default_factory=dict
+    )
+    """Options of `vllm serve` by their long names, without the dashes."""
+
+    boot_minutes: float = Field(gt=0, le=120)
+    """For a host to pull the image and start the container."""
+
+    ready_minutes: float = Field(gt=0, le=240)
+    """For weights and start of the server, until the model answers."""
+
+    key_generation: int = Field(ge=1)
+    """A higher one makes a new API key."""
+
+    min_reliability: float = Field(ge=0, le=1)
+    min_inet_down_mbps: float = Field(ge=1)
+    min_days_left: float = Field(ge=0)
+    """Days that the host must still offer."""
+
+    expected_hours: float = Field(gt=0)
+    """How long the stack is thought to live: ranks a slow, cheap host against a fast one."""
+
+    tls: bool = True
+    """Off: keys and prompts cross the network in clear."""
+
+    hugging_face_token: str = Field(default="", repr=False)
+    """Secret; only for gated repositories."""
+
+
+def load(config: pulumi.Config) -> Settings:
+    """Read the running stack's configuration.
+
+    Raises:
+        SettingRefused: one sentence with the key, the value, the limit and the remedy.
+    """
+    prefix = f"{config.name}:"
+    everything = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
+    mine = {
+        key.removeprefix(prefix): value
+        for key, value in everything.items()
+        if key.startswith(prefix)
+    }
+    return parse(mine)
+
+
+def parse(values: Mapping[str, Any]) -> Settings:
+    """Check a configuration given by its keys.
+
+    Raises:
+        SettingRefused: one sentence with the key, the value, the limit and the remedy.
+    """
+    known = [to_camel(name) for name in Settings.model_fields]
+    for key in values:
+        if key not in known:
+            raise SettingRefused(_unknown(key, known))
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingRefused(_explain(error, values)) from None
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
+    return f"configuration key {key!r} does not exist: {hint} (`pulumi config rm {key}`)"
+
+
+def _explain(error: ValidationError, values: Mapping[str, Any]) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    key = str(first["loc"][0])
+    if first["type"] == "missing":
+        return f"configuration key {key!r} is missing: `pulumi config set {key} <value>`"
+    reason = first["msg"].removeprefix("Value error, ")
+    return (
+        f"configuration key {key!r} is {str(values[key])[:80]!r}: {reason[0].lower()}{reason[1:]} "
+        f"(`pulumi config set {key} <value>`)"
+    )

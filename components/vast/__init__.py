@@ -1,0 +1,1 @@
+"""Renting from the Vast.ai marketplace."""

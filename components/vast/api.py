@@ -1,0 +1,474 @@
+"""The only door to Vast's API: throttle, timeouts, safe retries, typed errors, no key in any text.
+
+What is safe to repeat is repeated (reads, label, destroy); a rent never is, since Vast may have
+accepted what it failed to answer (`ReplyLost`). A 404 is looked at twice, because Vast answers it
+for an unknown key as well as for a thing that is gone, and a wrong key must never look like an
+empty account.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+import tenacity
+from vastai.api.client import VastClient
+
+from components.clock import Clock, SystemClock
+from components.vast.errors import (
+    ApiFailed,
+    ApiUnreachable,
+    KeyRefused,
+    NoCredential,
+    NoCredit,
+    OfferTaken,
+    RateLimited,
+    RentRefused,
+    ReplyLost,
+)
+from components.vast.throttle import Throttle
+from components.vast.wire import Instance, Offer
+
+DEFAULT_URL = "https://console.vast.ai"
+TIMEOUT = 30.0
+"""Seconds that one call may take; the official client's 120 would outlast a boot stage."""
+
+TRIES = 6
+"""Of a call that is safe to repeat."""
+
+PAGE = 25
+"""Most instances that the list gives at once (vast-api reference, 4.2)."""
+
+_PROCESS_THROTTLE = Throttle(SystemClock())
+
+
+class Transport(Protocol):
+    """What the door needs of an HTTP client; `VastClient` is the real one."""
+
+    def get(self, subpath: str, query_args: dict[str, Any] | None = None) -> requests.Response:
+        """Send a GET."""
+
+    def post(self, subpath: str, *, json_data: dict[str, Any]) -> requests.Response:
+        """Send a POST."""
+
+    def put(self, subpath: str, *, json_data: dict[str, Any]) -> requests.Response:
+        """Send a PUT."""
+
+    def delete(self, subpath: str, *, json_data: dict[str, Any]) -> requests.Response:
+        """Send a DELETE."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What a rent call says beside the offer. Nothing here is secret."""
+
+    image: str
+    disk_gb: float
+    label: str
+    onstart: str
+    ports: tuple[int, ...]
+    """Container ports to map; 22 comes with the SSH run type."""
+
+
+def connect(environ: Mapping[str, str] | None = None) -> VastApi:
+    """Open the door with the credential that the official client would use.
+
+    Read at each call, never stored: a rotated key works at the next operation, also for `destroy`.
+
+    Raises:
+        NoCredential: if neither `VAST_API_KEY` nor the key file holds a key.
+    """
+    environ = os.environ if environ is None else environ
+    url = environ.get("VAST_URL") or DEFAULT_URL
+    client = VastClient(
+        api_key=find_key(environ),
+        server_url=url.rstrip("/"),
+        retry=1,
+        timeout=TIMEOUT,
+        client_type="sdk",
+    )
+    return VastApi(client, url, SystemClock(), _PROCESS_THROTTLE)
+
+
+def find_key(environ: Mapping[str, str]) -> str:
+    """Find the API key: `VAST_API_KEY`, then the file that `vastai set api-key` writes.
+
+    Raises:
+        NoCredential: if there is none.
+    """
+    key = environ.get("VAST_API_KEY", "").strip()
+    if key:
+        return key
+    home = Path(environ.get("HOME") or Path.home())
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    places = [config / "vastai" / "vast_api_key", home / ".vast_api_key"]
+    for place in places:
+        if not place.is_file():
+            continue
+        key = place.read_text().strip()
+        if key:
+            return key
+    raise NoCredential(
+        "no Vast.ai API key: VAST_API_KEY is not set and there is no key in "
+        f"{places[0]}; run `vastai set api-key <key>` or export VAST_API_KEY"
+    )
+
+
+class VastApi:
+    """Vast's API as this project uses it. Knows no policy: each method is one call, made safe."""
+
+    def __init__(self, transport: Transport, url: str, clock: Clock, throttle: Throttle) -> None:
+        """Speak to `url` (named in errors) through `transport`, at the pace of `throttle`."""
+        self._transport = transport
+        self._url = url
+        self._clock = clock
+        self._throttle = throttle
+
+    def __repr__(self) -> str:
+        """Name the place, never the credential."""
+        return f"VastApi({self._url})"
+
+    def search(self, body: dict[str, Any]) -> list[Offer]:
+        """Offers for a search body (vast-api reference, 2); at most 64, in the body's order.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast gives no market.
+        """
+        answer = self._repeatedly(
+            "search", "POST /bundles/", lambda: self._transport.post("/bundles/", json_data=body)
+        )
+        return [Offer.from_json(raw) for raw in _list_in(answer, "offers", "POST /bundles/")]
+
+    def rent(self, offer_id: int, order: Order) -> int:
+        """Rent an offer and return the contract's id. Never repeated once Vast may have acted.
+
+        Raises:
+            OfferTaken: if somebody was faster.
+            NoCredit, RentRefused, KeyRefused: if no other offer would do either.
+            ReplyLost: if a contract may exist all the same; look for its label.
+        """
+        endpoint = f"PUT /asks/{offer_id}/"
+
+        def once() -> int:
+            self._throttle.wait("rent")
+            try:
+                response = self._transport.put(f"/asks/{offer_id}/", json_data=_rent_body(order))
+            except requests.RequestException as error:
+                raise ReplyLost(self._lost(endpoint, type(error).__name__)) from None
+            return self._contract(endpoint, offer_id, order, response)
+
+        return self._until_let_in(once)
+
+    def instance(self, instance_id: int) -> Instance | None:
+        """One instance, or None if it is gone from both the single GET and the list.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
+        """
+        path = f"/instances/{instance_id}/"
+        answer = self._repeatedly(
+            "instance",
+            f"GET {path}",
+            lambda: self._transport.get(path, {"owner": "me"}),
+            gone_is_empty=True,
+        )
+        raw = answer.get("instances")
+        if raw:
+            return Instance.from_json(raw)
+        for candidate in self.instances():
+            if candidate.id == instance_id:
+                return candidate
+        return None
+
+    def instances(self) -> list[Instance]:
+        """All contracts of the account, by id. One call for each 25 of them.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
+        """
+        found: list[Instance] = []
+        token: str | None = None
+        while True:
+            query: dict[str, Any] = {
+                "select_filters": {},
+                "order_by": [{"col": "id", "dir": "asc"}],
+                "limit": PAGE,
+            }
+            if token:
+                query["after_token"] = token
+            endpoint = "GET /api/v1/instances/"
+            answer = self._repeatedly(
+                "instances",
+                endpoint,
+                lambda query=query: self._transport.get("/api/v1/instances/", query),  # type: ignore[misc]  # mypy cannot type a lambda's default argument
+            )
+            found += [Instance.from_json(raw) for raw in _list_in(answer, "instances", endpoint)]
+            token = answer.get("next_token")
+            if not token:
+                return found
+
+    def destroy(self, instance_id: int) -> None:
+        """Ask for a contract's end; returns also when it is gone. Whether it went is read back.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take the call.
+        """
+        path = f"/instances/{instance_id}/"
+        self._repeatedly(
+            "destroy",
+            f"DELETE {path}",
+            lambda: self._transport.delete(path, json_data={}),
+            gone_is_empty=True,
+        )
+
+    def credit(self) -> float:
+        """Dollars that the account can still spend.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
+        """
+        path = "/users/current/"
+        answer = self._repeatedly("user", f"GET {path}", lambda: self._transport.get(path))
+        return float(answer.get("credit") or 0)
+
+    def _contract(
+        self, endpoint: str, offer_id: int, order: Order, response: requests.Response
+    ) -> int:
+        """Read the contract's id out of the answer to a rent call; raise what a bad one means."""
+        answer = _json(response)
+        if response.status_code >= 500:  # noqa: PLR2004  (HTTP's server errors)
+            raise ReplyLost(self._lost(endpoint, f"status {response.status_code}"))
+        if response.status_code == 429:  # noqa: PLR2004  (HTTP: too many requests)
+            raise _Throttled(self._limited(endpoint, answer), response, answer)
+        if response.ok and answer.get("success") and answer.get("new_contract"):
+            return int(answer["new_contract"])
+        raise self._rent_error(offer_id, order, response, answer)
+
+    def _repeatedly(
+        self,
+        pace: str,
+        endpoint: str,
+        send: Callable[[], requests.Response],
+        *,
+        gone_is_empty: bool = False,
+    ) -> Mapping[str, Any]:
+        """Make a call that is safe to repeat, until it is answered or the tries are used up."""
+
+        def once() -> Mapping[str, Any]:
+            self._throttle.wait(pace)
+            try:
+                response = send()
+            except requests.RequestException as error:
+                raise self._unreachable(endpoint, error) from None
+            return self._checked(endpoint, response, gone_is_empty=gone_is_empty)
+
+        return self._retrying(_is_passing)(once)
+
+    def _until_let_in(self, once: Callable[[], int]) -> int:
+        """Make a rent call; only 429 is tried again: Vast has not looked at the order then."""
+        return self._retrying(lambda error: isinstance(error, _Throttled) and _is_passing(error))(
+            once
+        )
+
+    def _retrying(self, again: Callable[[BaseException], bool]) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(TRIES),
+            wait=_pause,
+            sleep=self._clock.sleep,
+            retry=tenacity.retry_if_exception(again),
+            reraise=True,
+        )
+
+    def _checked(
+        self, endpoint: str, response: requests.Response, *, gone_is_empty: bool
+    ) -> Mapping[str, Any]:
+        """Return the body of a good answer; raise what a bad one means."""
+        answer = _json(response)
+        self._refuse_bad_key(endpoint, response, answer)
+        status = response.status_code
+        if status == 404 and gone_is_empty and _says_gone(answer):  # noqa: PLR2004  (HTTP)
+            return {}
+        if status == 429:  # noqa: PLR2004  (HTTP: too many requests)
+            raise _Throttled(self._limited(endpoint, answer), response, answer)
+        if status >= 500:  # noqa: PLR2004  (HTTP's server errors)
+            raise _Passing(self._failed(endpoint, f"answered {status}"))
+        if status == 410:  # noqa: PLR2004  (HTTP: gone)
+            raise ApiFailed(
+                self._failed(endpoint, "is withdrawn (410): this release speaks an older API")
+            )
+        if not response.ok:
+            raise ApiFailed(self._failed(endpoint, f"answered {status}: {_reason(answer)}"))
+        if answer.get("success") is False:
+            raise ApiFailed(self._failed(endpoint, f"refused: {_reason(answer)}"))
+        if not answer:
+            raise _Passing(self._failed(endpoint, "gave no JSON"))
+        return answer
+
+    def _refuse_bad_key(
+        self, endpoint: str, response: requests.Response, answer: Mapping[str, Any]
+    ) -> None:
+        unknown = answer.get("error") == "auth_error" or "Invalid user key" in _reason(answer)
+        if unknown or response.status_code in {401, 403}:
+            raise KeyRefused(
+                f"Vast.ai does not accept the API key at {endpoint} ({response.status_code}: "
+                f"{_reason(answer)}); check VAST_API_KEY or run `vastai set api-key <key>`; "
+                "nothing was rented, changed or forgotten by this call"
+            )
+
+    def _rent_error(
+        self,
+        offer_id: int,
+        order: Order,
+        response: requests.Response,
+        answer: Mapping[str, Any],
+    ) -> Exception:
+        reason = _reason(answer)
+        code = str(answer.get("error") or "")
+        if "no_such_ask" in code or "no_such_ask" in reason:
+            return OfferTaken(f"offer {offer_id} was taken by somebody else")
+        if "credit" in code or "lacks credit" in reason:
+            return NoCredit(
+                f"the Vast.ai account cannot pay for offer {offer_id} ({reason}); "
+                "add credit on Vast's billing page; nothing was rented"
+            )
+        if code == "auth_error" or response.status_code in {401, 403}:
+            return KeyRefused(
+                f"the API key may not rent ({response.status_code}: {reason}); "
+                "it needs the scope instance_write; nothing was rented"
+            )
+        return RentRefused(
+            f"Vast.ai refused the order for offer {offer_id} with image {order.image} "
+            f"({response.status_code} {code}: {reason}); nothing was rented"
+        )
+
+    def _unreachable(self, endpoint: str, error: requests.RequestException) -> Exception:
+        how = "did not answer in time" if isinstance(error, requests.Timeout) else "is unreachable"
+        return _NoAnswer(
+            f"Vast.ai's API at {self._url} {how} ({endpoint}, {type(error).__name__}); "
+            "check the network and VAST_URL; what is already rented stays as it is"
+        )
+
+    def _failed(self, endpoint: str, what: str) -> str:
+        return (
+            f"Vast.ai's API at {self._url} {what} ({endpoint}); "
+            "what is already rented stays as it is; try again later"
+        )
+
+    def _limited(self, endpoint: str, answer: Mapping[str, Any]) -> str:
+        if answer.get("error") == "search_quota_exceeded":
+            return (
+                f"the daily search quota of this Vast.ai key is used up ({endpoint}); "
+                "it is filled again at midnight UTC"
+            )
+        return (
+            f"Vast.ai limits the calls of this key ({endpoint}: 429 after {TRIES} tries); "
+            "another program uses the same key; try again in a minute"
+        )
+
+    def _lost(self, endpoint: str, how: str) -> str:
+        return f"the answer to {endpoint} was lost ({how}): a contract may have been made"
+
+
+class _Passing(ApiFailed):
+    """A failure that the next try may not see."""
+
+
+class _NoAnswer(ApiUnreachable):
+    """No answer to one try."""
+
+
+class _Throttled(RateLimited):
+    """429, with what the server says about when to come back."""
+
+    def __init__(
+        self, message: str, response: requests.Response, answer: Mapping[str, Any]
+    ) -> None:
+        super().__init__(message)
+        self.final = answer.get("error") == "search_quota_exceeded"
+        self.retry_after = _seconds(response.headers.get("Retry-After"), answer.get("retry_after"))
+
+
+def _is_passing(error: BaseException) -> bool:
+    if isinstance(error, _Throttled):
+        return not error.final
+    return isinstance(error, _Passing | _NoAnswer)
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    """Wait as long as the server says, else 2, 4, 8, 16, 20 seconds."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _Throttled) and error.retry_after is not None:
+        return min(error.retry_after, 60.0)
+    return float(min(2.0**state.attempt_number, 20.0))
+
+
+def _seconds(*candidates: Any) -> float | None:
+    for candidate in candidates:
+        try:
+            return max(0.0, float(candidate))
+        except (TypeError, ValueError):
+            continue
+    return None
+
+
+def _rent_body(order: Order) -> dict[str, Any]:
+    """Build the body that `vastai create instance --ssh --direct` sends (reference, 3.1).
+
+    The ports go as a dict, since Vast does not apply a docker flag string on create. With
+    `cancel_unavail` the call fails if the machine cannot start now; without it, it could leave
+    a stopped contract whose disk is billed.
+    """
+    return {
+        "client_id": "me",
+        "image": order.image,
+        "env": {f"-p {port}:{port}": "1" for port in order.ports},
+        "price": None,
+        "disk": order.disk_gb,
+        "label": order.label,
+        "extra": None,
+        "onstart": order.onstart,
+        "image_login": None,
+        "python_utf8": False,
+        "lang_utf8": False,
+        "use_jupyter_lab": False,
+        "jupyter_dir": None,
+        "force": False,
+        "cancel_unavail": True,
+        "template_hash_id": None,
+        "user": None,
+        "runtype": "ssh_direc ssh_proxy",
+    }
+
+
+def _json(response: requests.Response) -> Mapping[str, Any]:
+    """Read the body as an object; text and HTML bodies (429, gateways) become an empty one."""
+    try:
+        answer = json.loads(response.text)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _reason(answer: Mapping[str, Any]) -> str:
+    for key in ("msg", "error", "detail"):
+        if answer.get(key):
+            return str(answer[key]).strip()[:200]
+    return "no reason given"
+
+
+def _says_gone(answer: Mapping[str, Any]) -> bool:
+    """Tell "this instance is gone" from the other things that Vast answers 404 for."""
+    code = str(answer.get("error") or "")
+    return code in {"no_such_instance", "not_found", "invalid_id"}
+
+
+def _list_in(answer: Mapping[str, Any], key: str, endpoint: str) -> list[Mapping[str, Any]]:
+    rows = answer.get(key)
+    if not isinstance(rows, list):
+        raise ApiFailed(f"Vast.ai's answer to {endpoint} has no list {key!r}; try again later")
+    return rows

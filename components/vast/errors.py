@@ -1,0 +1,90 @@
+"""What renting can run into, by whose fault it is.
+
+ConfigurationError
+├── NoCredential        no API key to be found
+├── KeyRefused          Vast does not know the key, or it may not do this
+├── QueryRefused        the offer query cannot be read
+├── NoOffer             nothing on the market matches, or nothing under the cap
+├── NoCredit            the account cannot pay for it
+├── RentRefused         Vast refuses the order itself (arguments, price)
+└── ImageRefused        the image does not exist or may not be pulled
+HostError
+├── OfferTaken          somebody else was faster
+├── BootFailed          the machine did not become a running, reachable container
+└── HostUnfit           it runs, but it is not what was rented
+PlatformError
+├── RateLimited         too many calls, even after waiting
+├── ApiUnreachable      no answer
+├── ApiFailed           an answer that is no answer (5xx, not JSON, withdrawn)
+├── ReplyLost           a rent whose outcome is unknown
+├── NoCandidateLeft     every try failed on its host
+└── StillBilled         a contract that would not go away; it costs money now
+"""
+
+from __future__ import annotations
+
+from components.errors import ConfigurationError, HostError, PlatformError
+
+
+class NoCredential(ConfigurationError):
+    """No API key in `VAST_API_KEY` nor in the official client's key file."""
+
+
+class KeyRefused(ConfigurationError):
+    """Vast answers that it does not know the key (404 or 401) or that it may not do this (403)."""
+
+
+class QueryRefused(ConfigurationError):
+    """The offer query does not parse, or names a field that offers do not have."""
+
+
+class NoOffer(ConfigurationError):
+    """No offer matches the query, the floors and the price cap together."""
+
+
+class NoCredit(ConfigurationError):
+    """The account's credit does not cover the order."""
+
+
+class RentRefused(ConfigurationError):
+    """Vast refuses the order for what it says, not for the machine."""
+
+
+class ImageRefused(ConfigurationError):
+    """The registry refuses the image: another host would be refused as well."""
+
+
+class OfferTaken(HostError):
+    """The offer is gone: `no_such_ask`, in any of its shapes."""
+
+
+class BootFailed(HostError):
+    """The container did not come to run in time, or came to an end."""
+
+
+class HostUnfit(HostError):
+    """The running machine is not what was rented."""
+
+
+class RateLimited(PlatformError):
+    """429 that waiting did not cure, or the daily search quota."""
+
+
+class ApiUnreachable(PlatformError):
+    """No connection or no answer in time."""
+
+
+class ApiFailed(PlatformError):
+    """5xx, a withdrawn endpoint, or a body that is not what the endpoint promises."""
+
+
+class ReplyLost(PlatformError):
+    """The rent call ended without an answer: a contract may exist."""
+
+
+class NoCandidateLeft(PlatformError):
+    """All tries that the order allows were spent on hosts that failed."""
+
+
+class StillBilled(PlatformError):
+    """A contract that outlived its destroy calls."""

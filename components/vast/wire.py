@@ -1,0 +1,132 @@
+"""What Vast's JSON says, as types: one offer, one instance. Nulls and newlines end here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+Json = Mapping[str, Any]
+"""One JSON object of an answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Offer:
+    """One row of the market: a share of a machine at a price. Its id lives for minutes."""
+
+    id: int
+    machine_id: int
+    gpu_name: str
+    num_gpus: int
+    gpu_ram_mib: float
+    dollars_per_hour: float
+    """GPU and the disk that was asked for, `dph_total`."""
+    inet_down_mbps: float
+    inet_down_dollars_per_gb: float
+    reliability: float
+    location: str
+    datacenter: bool
+    cuda: float
+    driver: str
+    days_left: float
+    """Until the host's own contract with the market ends."""
+    raw: Json = dataclasses.field(repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Json) -> Offer:
+        """Read an element of `offers` (vast-api reference, 2.6)."""
+        return cls(
+            id=int(raw["id"]),
+            machine_id=int(raw["machine_id"]),
+            gpu_name=_text(raw, "gpu_name"),
+            num_gpus=int(raw.get("num_gpus") or 0),
+            gpu_ram_mib=_number(raw, "gpu_ram"),
+            dollars_per_hour=_number(raw, "dph_total"),
+            inet_down_mbps=_number(raw, "inet_down"),
+            inet_down_dollars_per_gb=_number(raw, "inet_down_cost"),
+            reliability=_number(raw, "reliability2") or _number(raw, "reliability"),
+            location=_text(raw, "geolocation"),
+            datacenter=raw.get("hosting_type") == 1,
+            cuda=_number(raw, "cuda_max_good"),
+            driver=_text(raw, "driver_version"),
+            days_left=_number(raw, "duration") / 86400,
+            raw=raw,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """One contract and what is known of its container."""
+
+    id: int
+    machine_id: int
+    label: str
+    actual_status: str
+    """`created`, `loading`, `running`, `exited`, ...; empty while Vast has none yet."""
+    intended_status: str
+    status_message: str
+    public_ip: str
+    ports: Mapping[str, int]
+    """Host port by container port, such as `{"22/tcp": 40022}`; empty until it runs."""
+    gpu_name: str
+    num_gpus: int
+    gpu_ram_mib: float
+    driver: str
+    cuda: float
+    dollars_per_hour: float
+    storage_dollars_per_hour: float
+    interruptible: bool
+    location: str
+    datacenter: bool
+    image: str
+    started_at: float
+    """Seconds since 1970."""
+    ends_at: float
+    """When the host's contract with the market ends; seconds since 1970."""
+
+    @classmethod
+    def from_json(cls, raw: Json) -> Instance:
+        """Read an instance as the single GET and the list give it (vast-api reference, 4.3)."""
+        return cls(
+            id=int(raw["id"]),
+            machine_id=int(raw.get("machine_id") or 0),
+            label=_text(raw, "label"),
+            actual_status=_text(raw, "actual_status"),
+            intended_status=_text(raw, "intended_status"),
+            status_message=_text(raw, "status_msg"),
+            public_ip=_text(raw, "public_ipaddr"),
+            ports=_ports(raw.get("ports")),
+            gpu_name=_text(raw, "gpu_name"),
+            num_gpus=int(raw.get("num_gpus") or 0),
+            gpu_ram_mib=_number(raw, "gpu_ram"),
+            driver=_text(raw, "driver_version"),
+            cuda=_number(raw, "cuda_max_good"),
+            dollars_per_hour=_number(raw, "dph_total"),
+            storage_dollars_per_hour=_number(raw, "storage_total_cost"),
+            interruptible=bool(raw.get("is_bid")),
+            location=_text(raw, "geolocation"),
+            datacenter=raw.get("hosting_type") == 1,
+            image=_text(raw, "image_uuid"),
+            started_at=_number(raw, "start_date"),
+            ends_at=_number(raw, "end_date"),
+        )
+
+
+def _text(raw: Json, key: str) -> str:
+    return str(raw.get(key) or "").strip()
+
+
+def _number(raw: Json, key: str) -> float:
+    return float(raw.get(key) or 0)
+
+
+def _ports(raw: Any) -> dict[str, int]:
+    """Take the IPv4 mapping of each port; an entry can be null or list IPv6 first."""
+    ports: dict[str, int] = {}
+    for container_port, mappings in (raw or {}).items():
+        for mapping in mappings or []:
+            if ":" in str(mapping.get("HostIp", "")):
+                continue
+            ports[container_port] = int(mapping["HostPort"])
+            break
+    return ports

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from components.vast import api as door
+from components.vast.api import Order, VastApi, find_key
+from components.vast.errors import (
+    ApiFailed,
+    ApiUnreachable,
+    KeyRefused,
+    NoCredential,
+    NoCredit,
+    OfferTaken,
+    RateLimited,
+    RentRefused,
+    ReplyLost,
+)
+from components.vast.throttle import INTERVALS, Throttle
+from tests.fakes import VirtualClock
+from tests.vast.offers import instance, row
+
+SECRET = "sentinel-key-7d1f"
+ORDER = Order(
+    image="vllm/vllm-openai:v0.33.0",
+    disk_gb=500.0,
+    label="p/s/r/n",
+    onstart="true",
+    ports=(8000,),
+)
+BAD_KEY = (404, {"success": False, "error": "auth_error", "msg": "Invalid user key"})
+
+
+class ScriptedTransport:
+    """Answers each call with the next of its answers; keeps what it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.calls: list[tuple[str, str, Any]] = []
+
+    def get(self, subpath, query_args=None):
+        return self._answer("GET", subpath, query_args)
+
+    def post(self, subpath, *, json_data):
+        return self._answer("POST", subpath, json_data)
+
+    def put(self, subpath, *, json_data):
+        return self._answer("PUT", subpath, json_data)
+
+    def delete(self, subpath, *, json_data):
+        return self._answer("DELETE", subpath, json_data)
+
+    def _answer(self, method, path, content):
+        self.calls.append((method, path, content))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        status, body, *headers = answer
+        response = requests.Response()
+        response.status_code = status
+        response._content = (body if isinstance(body, str) else json.dumps(body)).encode()
+        response.headers.update(headers[0] if headers else {})
+        return response
+
+
+def door_to(*answers):
+    clock = VirtualClock()
+    transport = ScriptedTransport(*answers)
+    return VastApi(transport, "http://vast.test", clock, Throttle(clock)), transport, clock
+
+
+def test_a_search_gives_offers():
+    api, transport, _ = door_to((200, {"offers": [row()]}))
+    assert [offer.id for offer in api.search({"type": "on-demand"})] == [111]
+    assert transport.calls == [("POST", "/bundles/", {"type": "on-demand"})]
+
+
+def test_a_rent_sends_the_official_clients_body_with_label_and_ports_as_a_dict():
+    api, transport, _ = door_to((200, {"success": True, "new_contract": 9001}))
+    assert api.rent(111, ORDER) == 9001
+    _, path, body = transport.calls[0]
+    assert path == "/asks/111/"
+    assert body["label"] == "p/s/r/n"
+    assert body["env"] == {"-p 8000:8000": "1"}
+    assert body["runtype"] == "ssh_direc ssh_proxy"
+    assert body["disk"] == 500.0
+    assert body["cancel_unavail"] is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((404, {"error": "invalid_args", "msg": "error 404/3603: no_such_ask gone"}), OfferTaken),
+        ((410, {"error": "no_such_ask", "msg": "no longer available"}), OfferTaken),
+        ((400, {"error": "no_such_ask"}), OfferTaken),
+        ((400, {"error": "insufficient_credit", "msg": "Your account lacks credit"}), NoCredit),
+        ((200, {"success": False, "error": "insufficient_credit"}), NoCredit),
+        ((400, {"error": "invalid_args", "msg": "bad image"}), RentRefused),
+        (BAD_KEY, KeyRefused),
+        ((403, {"msg": "scope"}), KeyRefused),
+        ((503, "gateway"), ReplyLost),
+        (requests.ReadTimeout("late"), ReplyLost),
+        (requests.ConnectionError("cut"), ReplyLost),
+    ],
+)
+def test_a_rent_that_fails_says_why_and_is_sent_once(answer, error):
+    api, transport, _ = door_to(answer)
+    with pytest.raises(error):
+        api.rent(111, ORDER)
+    assert len(transport.calls) == 1
+
+
+def test_a_rent_that_was_not_let_in_waits_and_knocks_again():
+    api, transport, clock = door_to(
+        (429, "API requests too frequent"), (200, {"success": True, "new_contract": 5})
+    )
+    assert api.rent(111, ORDER) == 5
+    assert len(transport.calls) == 2
+    assert clock.passed >= INTERVALS["rent"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (503, "<html>"),
+        (500, {"error": "x"}),
+        (429, "API requests too frequent"),
+        (429, {"detail": "API requests too frequent endpoint threshold=4.5"}),
+        (429, {"success": False, "error": "rate_limit_exceeded"}, {"Retry-After": "3"}),
+        requests.ConnectionError("cut"),
+        (200, "not json"),
+    ],
+)
+def test_reads_survive_what_passes(failure):
+    api, transport, _ = door_to(failure, failure, (200, {"credit": 12.5}))
+    assert api.credit() == 12.5
+    assert len(transport.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        ((503, ""), ApiFailed),
+        ((429, "too frequent"), RateLimited),
+        (requests.ConnectTimeout("late"), ApiUnreachable),
+    ],
+)
+def test_a_read_gives_up_after_its_tries(failure, error):
+    api, transport, _ = door_to(*[failure] * 20)
+    with pytest.raises(error):
+        api.credit()
+    assert len(transport.calls) == door.TRIES
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (BAD_KEY, KeyRefused),
+        ((403, {"msg": "This action requires login."}), KeyRefused),
+        ((410, {"error": "deprecated_endpoint"}), ApiFailed),
+        ((429, {"error": "search_quota_exceeded"}), RateLimited),
+        ((200, {"success": False, "msg": "no"}), ApiFailed),
+    ],
+)
+def test_what_does_not_pass_is_not_repeated(failure, error):
+    api, transport, _ = door_to(failure)
+    with pytest.raises(error):
+        api.credit()
+    assert len(transport.calls) == 1
+
+
+def test_the_servers_own_pause_is_kept():
+    api, _, clock = door_to((429, "x", {"Retry-After": "33"}), (200, {"credit": 1}))
+    api.credit()
+    assert clock.passed == pytest.approx(33)
+
+
+def test_an_unknown_key_is_never_gone():
+    api, _, _ = door_to(BAD_KEY)
+    with pytest.raises(KeyRefused, match="does not accept the API key"):
+        api.instance(9001)
+
+
+def test_gone_needs_both_the_single_get_and_the_list():
+    null, page = {"instances": None}, {"success": True, "instances": [instance()]}
+    api, _, _ = door_to((200, null), (200, page))
+    found = api.instance(9001)
+    assert found is not None
+    assert found.id == 9001
+    api, _, _ = door_to((200, null), (200, {"success": True, "instances": []}))
+    assert api.instance(9001) is None
+    gone = (404, {"success": False, "error": "no_such_instance"})
+    api, _, _ = door_to(gone, (200, {"success": True, "instances": []}))
+    assert api.instance(9001) is None
+
+
+def test_an_unexplained_404_is_not_gone():
+    api, _, _ = door_to((404, {"success": False, "msg": "what?"}))
+    with pytest.raises(ApiFailed, match="404"):
+        api.instance(9001)
+
+
+def test_the_list_is_read_to_its_last_page():
+    first = {"success": True, "instances": [instance(id=1)], "next_token": "t"}
+    last = {"success": True, "instances": [instance(id=2)], "next_token": None}
+    api, transport, _ = door_to((200, first), (200, last))
+    assert [one.id for one in api.instances()] == [1, 2]
+    assert transport.calls[1][2]["after_token"] == "t"
+
+
+def test_destroy_is_repeated_and_takes_gone_for_done():
+    api, transport, _ = door_to((503, ""), (429, "x"), (200, {"success": True}))
+    api.destroy(9001)
+    assert [call[0] for call in transport.calls] == ["DELETE"] * 3
+    api, _, _ = door_to((404, {"success": False, "error": "no_such_instance"}))
+    api.destroy(9001)
+
+
+def test_calls_of_one_endpoint_keep_its_interval():
+    api, _, clock = door_to(*[(200, {"success": True})] * 3)
+    for _ in range(3):
+        api.destroy(1)
+    assert clock.passed == pytest.approx(2 * INTERVALS["destroy"])
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        BAD_KEY,
+        (500, {"msg": "boom"}),
+        requests.ConnectionError(f"HTTPSConnectionPool: Authorization: Bearer {SECRET}"),
+    ],
+)
+def test_no_error_and_no_repr_holds_the_key(failure):
+    api, transport, _ = door_to(*[failure] * 10)
+    transport.api_key = SECRET  # as the real client keeps it
+    with pytest.raises(Exception) as raised:  # noqa: PT011  (any of them)
+        api.credit()
+    assert SECRET not in f"{raised.value!r} {raised.value} {api!r}"
+
+
+def test_the_key_is_found_where_the_official_client_keeps_it(tmp_path):
+    with pytest.raises(NoCredential, match="vastai set api-key"):
+        find_key({"HOME": str(tmp_path)})
+    (tmp_path / ".vast_api_key").write_text("legacy\n")
+    assert find_key({"HOME": str(tmp_path)}) == "legacy"
+    place = tmp_path / "xdg" / "vastai"
+    place.mkdir(parents=True)
+    (place / "vast_api_key").write_text("file\n")
+    environ = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+    assert find_key(environ) == "file"
+    assert find_key(environ | {"VAST_API_KEY": "env"}) == "env"
+    assert find_key(environ | {"VAST_API_KEY": ""}) == "file"

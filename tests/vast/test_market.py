@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+
+from components.vast import market
+from components.vast.errors import NoOffer, QueryRefused
+from tests.vast.offers import need, offer, row
+
+RECIPE = (
+    "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 cuda_vers>=12.2"
+)
+
+
+def test_the_recipes_query_is_read_as_the_official_client_reads_it():
+    assert market.parse(RECIPE) == {
+        "verified": {"eq": True},
+        "external": {"eq": False},
+        "rentable": {"eq": True},
+        "gpu_name": {"eq": "H200"},
+        "num_gpus": {"eq": "2"},
+        "direct_port_count": {"gte": "1"},
+        "disk_space": {"gte": "500"},
+        "cuda_max_good": {"gte": "12.2"},
+    }
+
+
+def test_a_default_can_be_taken_back():
+    assert "verified" not in market.parse("gpu_name=H200 verified=any")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("gpu_nam=H200", "did you mean gpu_name?"),
+        ("gpu_name", "cannot be read"),
+        ("gpu_name ~ H200", "cannot be read"),
+        ("zzz=1", "vastai search offers --help"),
+    ],
+)
+def test_a_query_that_is_none_is_refused_in_one_sentence(text, named, capsys):
+    with pytest.raises(QueryRefused, match="offer query") as refused:
+        market.parse(text)
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert capsys.readouterr().err == ""
+
+
+def test_floors_are_added_and_the_stricter_condition_stays():
+    query = market.with_floors(
+        market.parse("gpu_name=H200 cuda_vers>=13.1 disk_space>=100"), need()
+    )
+    assert query["cuda_max_good"] == {"gte": 13.1}
+    assert query["disk_space"] == {"gte": 500.0}
+    assert query["num_gpus"] == {"eq": 2}
+    assert query["direct_port_count"] == {"gte": 2.0}
+
+
+def test_floors_change_nothing_in_the_query_they_are_given():
+    query = market.parse(RECIPE)
+    market.with_floors(query, need())
+    assert query == market.parse(RECIPE)
+
+
+def test_the_search_asks_for_prices_with_the_real_disk():
+    body = market.search_body(market.parse(RECIPE), need(disk_gb=640.0))
+    assert body["allocated_storage"] == 640.0
+    assert body["type"] == "on-demand"
+    assert body["order"] == [["dph_total", "asc"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "fits"),
+    [
+        ("num_gpus=2", True),
+        ("num_gpus=4", False),
+        ("gpu_name=H100", False),
+        ("gpu_name in [H100,H200]", True),
+        ("gpu_name notin [H200]", False),
+        ("inet_down>5000", False),
+        ("inet_down>=5000", True),
+        ("dph_total<6", False),
+        ("dph_total<=6.0", True),
+        ("num_gpus!=2", False),
+        ("bw_nvlink>=100", True),  # not in the row: Vast's word is taken for it
+    ],
+)
+def test_each_condition_is_checked_again_on_the_row(query, fits):
+    assert market.matches(row(), market.parse(query)) is fits
+
+
+def test_landed_cost_counts_traffic_and_the_time_of_the_download():
+    landed = market.landed(offer(dph_total=6.0, inet_down=1000.0, inet_down_cost=0.01), need())
+    assert landed.traffic_dollars == pytest.approx(1.5)
+    assert landed.download_seconds == pytest.approx(1200)
+    assert landed.dollars_to_ready == pytest.approx(1.5 + 2.0)
+    assert landed.landed_dollars_per_hour == pytest.approx(6.35)
+
+
+def test_a_cheap_offer_on_a_slow_link_loses_to_a_fast_one():
+    slow = offer(id=1, machine_id=1, dph_total=5.9, inet_down=500.0, inet_down_cost=0.03)
+    fast = offer(id=2, machine_id=2, dph_total=6.0, inet_down=8000.0, inet_down_cost=0.001)
+    query = market.parse("gpu_name=H200")
+    ranked = market.shortlist([slow, fast], query, need(expected_hours=2.0))
+    assert [candidate.offer.id for candidate in ranked] == [2, 1]
+    ranked = market.shortlist([slow, fast], query, need(expected_hours=2000.0))
+    assert [candidate.offer.id for candidate in ranked] == [1, 2]
+
+
+def test_at_most_as_many_candidates_as_a_rent_may_try():
+    many = [offer(id=n, machine_id=n) for n in range(40)]
+    assert len(market.shortlist(many, {}, need())) == market.SHORTLIST
+
+
+def test_a_cap_below_the_market_names_both_numbers_and_the_remedy():
+    with pytest.raises(NoOffer) as refused:
+        market.shortlist([offer(dph_total=6.001)], {}, need(max_dollars_per_hour=5.0))
+    text = str(refused.value)
+    assert "$6.00/h" in text
+    assert "maxDollarsPerHour is 5.00" in text
+    assert "at least 6.01" in text
+    assert "nothing was rented" in text
+
+
+def test_an_empty_market_names_what_was_asked():
+    with pytest.raises(NoOffer, match=r"no offer on the market matches: .*num_gpus eq 16"):
+        market.shortlist([offer()], market.parse("num_gpus=16"), need())
+
+
+def test_a_running_machine_outlives_the_market_but_not_another_gpu():
+    facts = {"gpu_name": "H200", "num_gpus": 2.0}
+    assert market.still_fits(facts, market.parse("gpu_name=H200 num_gpus=2 dph_total<1"))
+    assert not market.still_fits(facts, market.parse("gpu_name=H200 num_gpus=4"))
+
+
+def test_the_summary_says_how_many_how_much_and_how_long():
+    candidates = market.shortlist([offer(), offer(id=2, machine_id=8)], {}, need())
+    text = market.summary(candidates)
+    assert text.startswith("2 offers, best: 2x H200 in Iceland, IS (datacenter), $6.00/h")
+    assert "4 min of download" in text
+    assert "$144 a day" in text

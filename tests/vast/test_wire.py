@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from components.vast.wire import Instance, Offer
+from tests.vast.offers import instance, row
+
+
+def test_an_offer_is_read_with_its_units():
+    offer = Offer.from_json(row())
+    assert (offer.id, offer.machine_id, offer.num_gpus) == (111, 7, 2)
+    assert offer.days_left == 30
+    assert offer.datacenter is True
+
+
+def test_an_instance_is_read_without_newlines_and_with_ports_as_numbers():
+    one = Instance.from_json(instance())
+    assert one.public_ip == "203.0.113.9"
+    assert one.ports == {"22/tcp": 40022, "8000/tcp": 40123}
+    assert one.status_message == "success, running image/ssh"
+
+
+@pytest.mark.parametrize("ports", [None, {}, {"8000/tcp": None}, {"8000/tcp": []}])
+def test_ports_that_are_not_there_yet_are_no_ports(ports):
+    assert Instance.from_json(instance(ports=ports)).ports == {}
+
+
+def test_the_ipv4_mapping_is_taken_wherever_it_stands():
+    both = [{"HostIp": "::", "HostPort": "1"}, {"HostIp": "0.0.0.0", "HostPort": "2"}]
+    assert Instance.from_json(instance(ports={"22/tcp": both})).ports == {"22/tcp": 2}
+
+
+def test_nulls_of_a_booting_instance_are_tolerated():
+    nulls = dict.fromkeys(["actual_status", "status_msg", "start_date", "label", "dph_total"])
+    one = Instance.from_json(instance(**nulls))
+    assert (one.actual_status, one.label, one.dollars_per_hour) == ("", "", 0.0)
+
+
+def test_the_raw_row_stays_out_of_an_offers_repr():
+    assert "ask_contract_id" not in repr(Offer.from_json(row()))

@@ -1,0 +1,143 @@
+"""Run a stack against the emulator: `python -m toolchain.on_emulator up|preview|outputs|...`.
+
+Nothing here is needed with a Vast.ai account: there it is `pulumi` itself. This sets what `pulumi`
+needs to work on a machine where nobody is logged in anywhere: a home, a backend and a passphrase
+in `.tools/`, and the emulator's address and key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tools"
+
+
+def main() -> int:
+    """Do what the command line says and return its exit status."""
+    parser = argparse.ArgumentParser(prog="on_emulator", description="a stack on the emulator")
+    parser.add_argument("--stack", default="local")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, explanation in (
+        ("up", "rent, serve and answer"),
+        ("preview", "say what `up` would do"),
+        ("refresh", "look at what became of it"),
+        ("destroy", "end the bill"),
+        ("outputs", "print the stack's outputs; secrets stay hidden"),
+    ):
+        commands.add_parser(name, help=explanation)
+    pulumi = commands.add_parser("pulumi", help="any other pulumi command for this stack")
+    pulumi.add_argument("arguments", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    environment = emulator_environment()
+    return run(given.command, given.stack, environment, getattr(given, "arguments", []))
+
+
+def run(command: str, stack: str, environment: dict[str, str], arguments: list[str]) -> int:
+    """Run one command on a stack that exists afterwards, unless it is to be destroyed."""
+    make_stack(stack, environment)
+    config = ["--config-file", str(config_file(stack))]
+    lines = {
+        "up": ["up", "--yes", "--skip-preview", *config],
+        "preview": ["preview", *config],
+        "refresh": ["refresh", "--yes", "--skip-preview", *config],
+        "destroy": ["destroy", "--yes", "--skip-preview", *config],
+        "outputs": ["stack", "output"],
+        "pulumi": arguments,
+    }
+    return pulumi([*lines[command], "--stack", stack], environment).returncode
+
+
+def outputs(stack: str) -> dict[str, Any]:
+    """Outputs of a stack with its secrets, for a program that must not print them."""
+    told = pulumi(
+        ["stack", "output", "--json", "--show-secrets", "--stack", stack],
+        emulator_environment(),
+        quiet=True,
+    )
+    result: dict[str, Any] = json.loads(told.stdout or "{}")
+    return result
+
+
+def emulator_environment() -> dict[str, str]:
+    """Environment for `pulumi` that leads to the emulator and nowhere else.
+
+    Raises:
+        SystemExit: if the emulator does not run.
+    """
+    home = Path(os.environ.get("EMULATOR_HOME") or ROOT / ".emulator")
+    try:
+        server = json.loads((home / "server.json").read_text())
+        key = (home / "api_key").read_text().strip()
+    except FileNotFoundError:
+        sys.exit("the emulator does not run here; start it with `make emulator`")
+    environment = dict(os.environ)
+    environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
+    environment.update(
+        PATH=os.pathsep.join([str(ROOT / ".venv/bin"), str(TOOLS / "bin"), os.environ["PATH"]]),
+        PULUMI_HOME=str(TOOLS / "home"),
+        PULUMI_BACKEND_URL=f"file://{TOOLS / 'state'}",
+        PULUMI_CONFIG_PASSPHRASE_FILE=str(TOOLS / "passphrase"),
+        PULUMI_SKIP_UPDATE_CHECK="1",
+        VAST_URL=server["url"],
+        VAST_API_KEY=key,
+    )
+    for name in ("NO_PROXY", "no_proxy"):
+        environment[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+    return environment
+
+
+def make_stack(stack: str, environment: dict[str, str]) -> None:
+    """Create the stack if it is not there, and lay its configuration beside the backend.
+
+    Pulumi writes the passphrase's salt into the configuration file that it is given. It is given
+    a copy, so that the committed file stays as it is.
+    """
+    copy = config_file(stack)
+    known = yaml.safe_load(copy.read_text()) if copy.exists() else {}
+    committed = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text()) or {}
+    if "encryptionsalt" in known:
+        committed.setdefault("encryptionsalt", known["encryptionsalt"])
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if pulumi(["stack", "--stack", stack], environment, quiet=True).returncode == 0:
+        copy.write_text(yaml.safe_dump(committed))
+        return
+    # `stack init` has no --config-file, so it runs in a folder of its own.
+    (copy.parent / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
+    copy.unlink(missing_ok=True)
+    made = pulumi(["-C", str(copy.parent), "stack", "init", stack], environment, quiet=True)
+    if made.returncode != 0:
+        sys.exit(f"the stack {stack} could not be created: {made.stderr.strip()}")
+    salt = yaml.safe_load(copy.read_text())["encryptionsalt"]
+    copy.write_text(yaml.safe_dump({**committed, "encryptionsalt": salt}))
+
+
+def config_file(stack: str) -> Path:
+    """Where the copy of a stack's configuration stands."""
+    return TOOLS / "stacks" / f"Pulumi.{stack}.yaml"
+
+
+def pulumi(
+    arguments: list[str], environment: dict[str, str], *, quiet: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run the CLI; what it prints goes to the terminal unless `quiet`."""
+    return subprocess.run(  # noqa: S603  (our own arguments and the user's own command line)
+        ["pulumi", "--non-interactive", *arguments],  # noqa: S607  (the PATH was set up for it)
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        capture_output=quiet,
+        text=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
