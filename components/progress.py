@@ -13,6 +13,9 @@ from components.clock import Clock
 LONGEST_SILENCE = 10.0
 """Seconds after which an unchanged line is said again, with the time that has passed."""
 
+MEASURED_EVERY = 5.0
+"""Seconds between two lines about a number that moves all the time."""
+
 
 class Progress:
     """Lines about one long operation: a new fact at once, an old one every ten seconds."""
@@ -45,8 +48,8 @@ class Progress:
         self._write(f"{self._subject}: {text} ({duration(now - self._started)} so far)")
 
     def measuring(self, text: str) -> None:
-        """Say a number that moves all the time, at most every ten seconds."""
-        if self._clock.monotonic() - self._said_at >= LONGEST_SILENCE:
+        """Say a number that moves all the time, at most every five seconds."""
+        if self._clock.monotonic() - self._said_at >= MEASURED_EVERY:
             self.say(text)
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ROOT / ".tools"
+BELONGINGS = Path(os.environ.get("STACK_HOME") or ROOT / ".tools")
+"""Holds Pulumi's home, the backend, the passphrase and the stacks' configuration."""
 
 
 def main() -> int:
@@ -82,10 +83,12 @@ def emulator_environment() -> dict[str, str]:
     environment = dict(os.environ)
     environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
     environment.update(
-        PATH=os.pathsep.join([str(ROOT / ".venv/bin"), str(TOOLS / "bin"), os.environ["PATH"]]),
-        PULUMI_HOME=str(TOOLS / "home"),
-        PULUMI_BACKEND_URL=f"file://{TOOLS / 'state'}",
-        PULUMI_CONFIG_PASSPHRASE_FILE=str(TOOLS / "passphrase"),
+        PATH=os.pathsep.join(
+            [str(ROOT / ".venv/bin"), str(ROOT / ".tools/bin"), os.environ["PATH"]]
+        ),
+        PULUMI_HOME=str(BELONGINGS / "home"),
+        PULUMI_BACKEND_URL=f"file://{BELONGINGS / 'state'}",
+        PULUMI_CONFIG_PASSPHRASE_FILE=str(BELONGINGS / "passphrase"),
         PULUMI_SKIP_UPDATE_CHECK="1",
         VAST_URL=server["url"],
         VAST_API_KEY=key,
@@ -122,7 +125,7 @@ def make_stack(stack: str, environment: dict[str, str]) -> None:
 
 def config_file(stack: str) -> Path:
     """Where the copy of a stack's configuration stands."""
-    return TOOLS / "stacks" / f"Pulumi.{stack}.yaml"
+    return BELONGINGS / "stacks" / f"Pulumi.{stack}.yaml"
 
 
 def pulumi(

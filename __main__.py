@@ -1,0 +1,32 @@
+"""A private OpenAI-compatible endpoint on rented GPUs: settings in, outputs out."""
+
+from pathlib import Path
+
+import pulumi
+
+from components.errors import ConfigurationError
+from components.model_endpoint import ModelEndpoint
+from components.settings import load
+
+try:
+    settings = load(pulumi.Config())
+except ConfigurationError as error:
+    raise pulumi.RunError(str(error)) from None
+
+endpoint = ModelEndpoint("endpoint", settings)
+
+pulumi.export("endpoint_url", endpoint.endpoint_url)
+pulumi.export("api_key", endpoint.api_key)
+pulumi.export("ca_certificate", endpoint.ca_certificate)
+pulumi.export("model", endpoint.server.model)
+pulumi.export("max_model_len", endpoint.server.max_model_len)
+pulumi.export("model_revision", endpoint.server.model_revision)
+pulumi.export("instance_id", endpoint.instance.instance_id)
+pulumi.export("machine_id", endpoint.instance.machine_id)
+pulumi.export("gpu", endpoint.instance.gpu)
+pulumi.export("hourly_cost", endpoint.instance.hourly_cost)
+pulumi.export("ssh_command", endpoint.ssh_command)
+pulumi.export("ssh_private_key", endpoint.ssh_private_key)
+pulumi.export("started_at", endpoint.server.started_at)
+pulumi.export("boot_seconds", endpoint.boot_seconds)
+pulumi.export("readme", Path("Pulumi.README.md").read_text())

@@ -1,0 +1,110 @@
+"""`ModelEndpoint`: a served model as one thing, composed of everything it needs."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.errors import ConfigurationError
+from components.plan import PORT, Plan, make_plan
+from components.settings import Settings
+from components.vast.instance import VastInstance
+from components.vast.lease import StackLease
+from components.vast.offer import VastOffer
+from components.vast.ssh_key import SshKey
+from components.vllm.api_key import ApiKey
+from components.vllm.server import VllmServer
+
+
+class ModelEndpoint(pulumi.ComponentResource):
+    """A rented machine that serves one model behind one URL and one key."""
+
+    endpoint_url: pulumi.Output[str]
+    """Base URL of the OpenAI API, with `/v1`."""
+
+    api_key: pulumi.Output[str]
+    """Secret."""
+
+    ca_certificate: pulumi.Output[str]
+    """PEM to pin; empty with `tls` off."""
+
+    ssh_command: pulumi.Output[str]
+    """Needs the private key in a file: see the stack output `ssh_private_key`."""
+
+    ssh_private_key: pulumi.Output[str]
+    """Secret."""
+
+    boot_seconds: pulumi.Output[dict[str, float]]
+    """Boot of the host and of the server, by stage."""
+
+    instance: VastInstance
+    server: VllmServer
+
+    def __init__(
+        self, name: str, settings: Settings, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """Compose an endpoint out of the stack's settings.
+
+        Raises:
+            pulumi.RunError: one sentence, if the settings cannot work.
+        """
+        super().__init__("vast-vllm:index:ModelEndpoint", name, {}, opts)
+        plan = _plan(settings)
+        label = f"{pulumi.get_project()}/{pulumi.get_stack()}/"
+        inside = pulumi.ResourceOptions(parent=self)
+
+        lease = StackLease(f"{name}-lease", label_prefix=label, opts=inside)
+        leased = pulumi.ResourceOptions(parent=self, depends_on=[lease])
+        offer = VastOffer(f"{name}-offer", query=plan.query, need=plan.need, opts=inside)
+        ssh_key = SshKey(f"{name}-ssh-key", comment=label.rstrip("/"), opts=inside)
+        api_key = ApiKey(f"{name}-api-key", generation=settings.key_generation, opts=inside)
+        self.instance = VastInstance(
+            f"{name}-instance",
+            label_prefix=f"{label}{name}-instance/",
+            search=offer.search,
+            image=plan.profile.image,
+            disk_gb=plan.profile.disk_gb,
+            port=PORT,
+            public_key=ssh_key.public_key,
+            private_key=ssh_key.private_key,
+            min_driver=plan.profile.min_driver,
+            boot_minutes=settings.boot_minutes,
+            opts=leased,
+        )
+        self.server = VllmServer(
+            f"{name}-server",
+            instance=self.instance,
+            private_key=ssh_key.private_key,
+            api_key=api_key,
+            profile=plan.profile,
+            serve_yaml=plan.serve_yaml,
+            tls=settings.tls,
+            hugging_face_token=settings.hugging_face_token,
+            ready_minutes=settings.ready_minutes,
+            opts=inside,
+        )
+        self.endpoint_url = self.server.endpoint_url
+        self.api_key = api_key.api_key
+        self.ca_certificate = self.server.ca_certificate
+        self.boot_seconds = pulumi.Output.all(
+            self.instance.boot_seconds, self.server.boot_seconds
+        ).apply(lambda stages: {**stages[0], **stages[1]})
+        self.ssh_private_key = ssh_key.private_key
+        self.ssh_command = pulumi.Output.concat(
+            "ssh -i <file of ssh_private_key> -p ",
+            self.instance.ssh_port.apply(str),
+            " root@",
+            self.instance.public_ip,
+        )
+        self.register_outputs({"endpoint_url": self.endpoint_url, "api_key": self.api_key})
+
+
+def _plan(settings: Settings) -> Plan:
+    try:
+        plan = make_plan(settings)
+    except ConfigurationError as error:
+        raise pulumi.RunError(str(error)) from None
+    for fact in plan.facts:
+        pulumi.log.info(fact)
+    for warning in plan.warnings:
+        pulumi.log.warn(warning)
+    return plan

@@ -1,0 +1,110 @@
+"""From settings and a profile to what is rented and what is served. Pure: preview knows it all."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from components.settings import Settings
+from components.vast import market
+from components.vast.market import Need
+from components.vllm import command, sizing
+from components.vllm.profile import Profile, load_profile
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+PORT = 8000
+"""Port that vLLM listens on in its container."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before the market is asked."""
+
+    profile: Profile
+    """With the stack's overrides in it."""
+    query: str
+    need: Need
+    serve_yaml: str
+    facts: tuple[str, ...]
+    """What a person should know before saying yes."""
+    warnings: tuple[str, ...]
+
+
+def make_plan(settings: Settings, models: Path = MODELS) -> Plan:
+    """Decide what to rent and what to serve.
+
+    Raises:
+        ConfigurationError: one sentence, if the settings cannot work (an unknown profile, a
+            query that does not parse, a model that does not fit, an option that vLLM lacks).
+    """
+    profile = _profile(settings, models)
+    query_text = settings.offer_query or _own_query(profile)
+    query = market.parse(query_text)
+    num_gpus = int(float(query.get("num_gpus", {}).get("eq", profile.num_gpus)))
+    facts, warnings = _fit(profile, query, num_gpus)
+    if not settings.tls:
+        warnings.append("tls is off: keys, prompts and answers cross the network in clear")
+    return Plan(
+        profile=profile,
+        query=query_text,
+        need=_need(settings, profile, num_gpus),
+        serve_yaml=_serve_yaml(settings, profile),
+        facts=tuple(facts),
+        warnings=(*profile.warnings, *warnings),
+    )
+
+
+def _profile(settings: Settings, models: Path) -> Profile:
+    return load_profile(settings.model, models).with_overrides(
+        max_model_len=settings.max_model_len or None,
+        image=settings.image or None,
+        disk_gb=float(settings.disk_gb) or None,
+    )
+
+
+def _serve_yaml(settings: Settings, profile: Profile) -> str:
+    options = command.render(
+        profile,
+        port=PORT,
+        tls_paths=command.TLS_PATHS if settings.tls else None,
+        key_gate=True,
+        overrides=settings.vllm_overrides,
+    )
+    command.check_options(options, command.load_table(profile.vllm_version))
+    return command.to_yaml(options)
+
+
+def _own_query(profile: Profile) -> str:
+    return f"gpu_name={profile.gpu_name.replace(' ', '_')} num_gpus={profile.num_gpus}"
+
+
+def _fit(profile: Profile, query: market.Query, num_gpus: int) -> tuple[list[str], list[str]]:
+    """Compute what fits on the GPUs that the query names; without a name the market decides."""
+    gpu_name = str(query.get("gpu_name", {}).get("eq", ""))
+    memory = sizing.memory_per_gpu_gib(gpu_name)
+    if memory is None:
+        return [], []
+    warnings = sizing.check_fit(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
+    room = sizing.size(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
+    fact = (
+        f"{profile.name} on {num_gpus}x {gpu_name}: weights {room.weights_gib_per_gpu:.1f} GiB "
+        f"and KV cache {room.kv_gib_available:.1f} GiB on each GPU, which holds "
+        f"{room.sequences:.1f} sequences of {room.max_model_len} tokens"
+    )
+    return [fact], warnings
+
+
+def _need(settings: Settings, profile: Profile, num_gpus: int) -> Need:
+    return Need(
+        num_gpus=num_gpus,
+        gpu_ram_gib=sizing.needed_gpu_memory_gib(profile, num_gpus, profile.max_model_len),
+        disk_gb=profile.disk_gb,
+        download_gb=profile.weights_gb + profile.image_gb,
+        min_cuda=profile.min_cuda,
+        max_dollars_per_hour=settings.max_dollars_per_hour,
+        min_reliability=settings.min_reliability,
+        min_inet_down_mbps=settings.min_inet_down_mbps,
+        min_days_left=settings.min_days_left,
+        expected_hours=settings.expected_hours,
+    )

@@ -1,0 +1,1 @@
+"""Serving a model with vLLM on a rented host."""

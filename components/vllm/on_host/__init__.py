@@ -1,0 +1,1 @@
+"""What runs on the rented host: pushed there file by file, never imported from here by it."""

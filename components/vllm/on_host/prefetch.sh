@@ -1,0 +1,153 @@
+#!/bin/sh
+# Fetches the weights before the server starts: vLLM itself prints nothing while it downloads.
+#
+# Exactly the files that model.env names, at its revision: some repositories hold their weights
+# twice. Asks the network for nothing if the same was fetched before, so that a reboot serves
+# without the Hub. Ends with 0, with 3 where another try cannot help, with 1 after the last try.
+set -u
+umask 077
+
+HERE="$HOME/serving"
+STATE="$HERE/state"
+DONE="$STATE/prefetched"
+ATTEMPT="$STATE/prefetch.attempt"
+export HF_HOME="${HF_HOME:-$HOME/huggingface}"
+export HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
+
+# settings, with what holds where model.env is silent
+MODEL=""
+REVISION="main"
+FILES=""
+PREFETCH_TRIES=5            # for each line of FILES
+PREFETCH_BACKOFF_SECONDS=5  # before the second try; doubled up to a minute
+
+# What no other try cures, as the Hub, the disk and the command itself say it.
+HOPELESS='401 client error|403 client error|repository not found|revision not found'
+HOPELESS="$HOPELESS|gated repo|not in the authorized list|no space left on device"
+HOPELESS="$HOPELESS|not enough free disk space|unrecognized arguments|no such option"
+
+main() {
+    mkdir -p "$STATE" && cd "$HERE" || exit 1
+    # shellcheck source=/dev/null  # (pushed beside this file)
+    . ./model.env
+    if [ -z "$MODEL" ] || [ -z "$FILES" ]; then
+        echo "prefetch: model.env names no MODEL or no FILES"
+        exit 3
+    fi
+    case "$MODEL" in
+        /*) local_folder ;;
+    esac
+    if fetched_before; then
+        echo "prefetch: complete since before: $MODEL at $(cat "$STATE/resolved_revision")"
+        exit 0
+    fi
+    rm -f "$DONE" "$STATE/resolved_revision"
+    snapshot=""
+    at="$REVISION"
+    # One call for each pattern, since hf up to 0.36 takes `--include A B` and later ones
+    # `--include A --include B`. All after the first at the commit that the first one found.
+    while IFS= read -r pattern; do
+        [ -n "$pattern" ] || continue
+        fetch "$pattern" </dev/null
+        at=$(basename "$snapshot")
+    done <<END
+$FILES
+END
+    check_fetched
+    remember
+    echo "prefetch: complete: $MODEL at $at"
+}
+
+local_folder() {
+    if [ ! -d "$MODEL" ]; then
+        echo "prefetch: No such directory: '$MODEL'"
+        exit 3
+    fi
+    printf 'local\n' >"$STATE/resolved_revision"
+    echo "prefetch: $MODEL is a folder of this host"
+    exit 0
+}
+
+fetched_before() {
+    [ -s "$DONE" ] && [ "$(cat "$DONE")" = "$(what_is_wanted)" ] &&
+        [ -d "$(cat "$STATE/snapshot" 2>/dev/null)" ]
+}
+
+fetch() {
+    try=1
+    delay=$PREFETCH_BACKOFF_SECONDS
+    while :; do
+        echo "prefetch: $MODEL at $at, files '$1', try $try of $PREFETCH_TRIES"
+        hf download "$MODEL" --revision "$at" --include "$1" >"$ATTEMPT" 2>&1
+        code=$?
+        cat "$ATTEMPT"
+        snapshot=$(snapshot_in "$ATTEMPT")
+        if [ "$code" -eq 0 ] && [ -n "$snapshot" ]; then
+            return
+        fi
+        give_up_if_hopeless "$code"
+        if [ "$try" -ge "$PREFETCH_TRIES" ]; then
+            echo "prefetch: gave up after $try tries (exit $code)"
+            exit 1
+        fi
+        echo "prefetch: failed (exit $code), next try in $delay s"
+        sleep "$delay"
+        try=$((try + 1))
+        delay=$((delay * 2 < 60 ? delay * 2 : 60))
+    done
+}
+
+# The path that hf prints at the end, whatever a version puts around it.
+snapshot_in() {
+    grep -o '/[^[:space:]"]*/snapshots/[^/[:space:]"]*' "$1" | tail -n 1
+}
+
+give_up_if_hopeless() {
+    if [ "$1" -eq 127 ] || [ "$1" -eq 126 ]; then
+        echo "prefetch: the image has no 'hf' command"
+        exit 3
+    fi
+    if grep -qiE "$HOPELESS" "$ATTEMPT"; then
+        echo "prefetch: another try cannot help (exit $1)"
+        exit 3
+    fi
+}
+
+check_fetched() {
+    found=""
+    while IFS= read -r pattern; do
+        [ -n "$pattern" ] || continue
+        if any_file "$pattern"; then
+            found=yes
+        else
+            echo "prefetch: no file of $MODEL at $at matches '$pattern'"
+        fi
+    done <<END
+$FILES
+END
+    if [ -z "$found" ]; then
+        echo "prefetch: nothing of $MODEL at $at matches what model.env names"
+        exit 3
+    fi
+}
+
+any_file() {
+    # shellcheck disable=SC2086  # (the pattern is to be expanded)
+    for file in "$snapshot"/$1; do
+        [ ! -e "$file" ] || return 0
+    done
+    return 1
+}
+
+what_is_wanted() {
+    printf '%s\n%s\n%s\n' "$MODEL" "$REVISION" "$FILES"
+}
+
+remember() {
+    printf '%s\n' "$snapshot" >"$STATE/snapshot"
+    printf '%s\n' "$at" >"$STATE/resolved_revision"
+    what_is_wanted >"$DONE.new" && mv -f "$DONE.new" "$DONE"
+    rm -f "$ATTEMPT"
+}
+
+main "$@"

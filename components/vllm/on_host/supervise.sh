@@ -1,0 +1,416 @@
+#!/bin/sh
+# Keeps vLLM serving on a rented host: fetches the weights, starts the server, restarts it with
+# bounds, and gives up loudly. Everything stands in $HOME/serving, where it was pushed.
+#
+#   supervise.sh start            detached; nothing happens if it runs, or if it was stopped on
+#                                 purpose (then exit 3): the host calls this at every boot
+#   supervise.sh run              the loop itself, in the foreground
+#   supervise.sh stop             drain, end, and stay ended over a reboot until `restart`
+#   supervise.sh restart          stop and start with the files as they are now; weights stay
+#   supervise.sh status           key=value lines
+#   supervise.sh certificate IP   the server's certificate for this address, made if missing
+#
+# Reads model.env (shell assignments: MODEL, REVISION, FILES and what stands under "settings"
+# below) and environment (shell assignments, mode 0600: variables for the server and the download).
+set -u
+umask 077
+
+HERE="$HOME/serving"
+STATE="$HERE/state"
+TLS="$HERE/tls"
+HF_HOME="$HOME/huggingface"
+
+# A login over SSH lacks the image's own PATH, and the host's boot script may lack it as well.
+PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH="$PATH:/usr/local/nvidia/bin:/usr/local/cuda/bin"
+export PATH HF_HOME
+
+# settings, with what holds where model.env is silent
+MODEL=""
+MAX_RESTARTS=3              # within the window; one more exit gives up
+RESTART_WINDOW_SECONDS=3600
+BACKOFF_SECONDS=10          # before the first restart; doubled up to two minutes
+DRAIN_SECONDS=30            # that running requests get after a stop
+POLL_SECONDS=2              # between looks at the server and its log
+LOG_MAX_KB=20480            # of one log file; three older ones are kept
+
+main() {
+    mkdir -p "$STATE" && cd "$HERE" || exit 1
+    if [ -f model.env ]; then
+        # shellcheck source=/dev/null  # (pushed beside this file)
+        . ./model.env
+    fi
+    case "${1:-}" in
+        start) start ;;
+        run) run ;;
+        stop) stop ;;
+        restart) stop && rm -f "$STATE/stopped" && start ;;
+        status) status ;;
+        certificate) certificate "${2:-}" ;;
+        *)
+            echo "usage: supervise.sh start|run|stop|restart|status|certificate IP" >&2
+            return 64
+            ;;
+    esac
+}
+
+start() {
+    if [ -e "$STATE/stopped" ]; then
+        echo "stopped on purpose: 'supervise.sh restart' serves again"
+        return 3
+    fi
+    if recorded supervisor >/dev/null; then
+        echo "already running"
+        return 0
+    fi
+    setsid sh "$HERE/supervise.sh" run </dev/null >>"$HERE/supervisor.log" 2>&1 &
+    started=$!
+    tries=0
+    # Either it is ours, perhaps ended already, or another start was faster and its own lives.
+    until [ "$(first_word supervisor)" = "$started" ] || recorded supervisor >/dev/null; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 100 ]; then
+            echo "the supervisor did not start: $(tail -n 3 "$HERE/supervisor.log")" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+    echo "started"
+}
+
+run() {
+    # The lock ends with the process that holds it, however that ends; children do not inherit it.
+    exec 9>"$STATE/lock"
+    if ! flock -n 9; then
+        echo "already running"
+        return 0
+    fi
+    stopping=""
+    trap 'stopping=yes' TERM INT HUP
+    end_leftovers
+    rotate vllm.log
+    rotate prefetch.log
+    put restarts 0
+    put last_exit ""
+    put reason ""
+    set_phase prefetch
+    record supervisor $$
+    load_environment
+    fetch_weights
+    serve
+}
+
+stop() {
+    : >"$STATE/stopped"
+    if supervisor=$(recorded supervisor); then
+        kill -s TERM "$supervisor" 2>/dev/null
+        wait_gone "$supervisor" $((DRAIN_SECONDS + 20)) || kill -s KILL "$supervisor" 2>/dev/null
+    fi
+    end_leftovers
+    set_phase stopped
+    echo "stopped"
+}
+
+status() {
+    read -r phase since <<END
+$(get phase)
+END
+    supervisor=stopped
+    if recorded supervisor >/dev/null; then
+        supervisor=running
+    elif [ "$phase" = gave_up ]; then
+        supervisor=gave_up
+    elif [ "$phase" != stopped ]; then
+        # It died without a word: killed, or the host rebooted and has not started it yet.
+        phase=stopped
+    fi
+    echo "supervisor=$supervisor"
+    echo "phase=$phase"
+    echo "phase_since=${since:-0}"
+    echo "reason=$(get reason)"
+    echo "server_pid=$(recorded server)"
+    echo "restarts=$(get restarts)"
+    echo "last_exit=$(get last_exit)"
+    echo "downloaded_kb=$(downloaded_kb)"
+    echo "resolved_revision=$(get resolved_revision)"
+    echo "config_digest=$(get config_digest)"
+    echo "log_bytes=$(bytes vllm.log)"
+}
+
+certificate() {
+    case "$1" in
+        "" | *[!0-9a-fA-F.:]*)
+            echo "not an IP address: '$1'" >&2
+            return 64
+            ;;
+    esac
+    mkdir -p "$TLS" || return 1
+    if ! certificate_is_for "$1"; then
+        make_certificate "$1" >&2 || return 1
+    fi
+    cat "$TLS/cert.pem"
+}
+
+# ------------------------------------------------------------------------- the loop's parts
+
+fetch_weights() {
+    setsid sh "$HERE/prefetch.sh" </dev/null >>"$HERE/prefetch.log" 2>&1 9>&- &
+    child=$!
+    record prefetch "$child"
+    attend "$child" prefetch.log
+    if stop_asked; then
+        end_group "$child" 0
+        finish stopped ""
+    fi
+    wait "$child"
+    code=$?
+    rm -f "$STATE/prefetch"
+    if [ "$code" -ne 0 ]; then
+        put last_exit "$code"
+        finish gave_up prefetch
+    fi
+}
+
+serve() {
+    restarts=0
+    restarted_at=""
+    delay=$BACKOFF_SECONDS
+    while :; do
+        serve_once
+        restarted_at="$(within_window "$restarted_at")"
+        # shellcheck disable=SC2086  # (a list of numbers, counted)
+        if [ "$(count $restarted_at)" -ge "$MAX_RESTARTS" ]; then
+            finish gave_up crash_loop
+        fi
+        [ -n "$restarted_at" ] || delay=$BACKOFF_SECONDS
+        set_phase waiting
+        echo "$(date -u +%FT%TZ) server ended with $code; restart in $delay s"
+        pause "$delay"
+        if stop_asked; then
+            finish stopped ""
+        fi
+        delay=$((delay * 2 < 120 ? delay * 2 : 120))
+        restarted_at="$restarted_at $(date +%s)"
+        restarts=$((restarts + 1))
+        put restarts "$restarts"
+    done
+}
+
+# One life of the server; its exit status in $code. Does not return when there is no next one.
+serve_once() {
+    put config_digest "$(sha256sum serve.yaml | cut -d ' ' -f 1)"
+    set_phase serving
+    echo "== supervise.sh: server start $(date -u +%FT%TZ)" >>"$HERE/vllm.log"
+    setsid vllm serve --config serve.yaml </dev/null >>"$HERE/vllm.log" 2>&1 9>&- &
+    child=$!
+    record server "$child"
+    attend "$child" vllm.log
+    if stop_asked; then
+        end_group "$child" "$DRAIN_SECONDS"
+        finish stopped ""
+    fi
+    wait "$child"
+    code=$?
+    put last_exit "$code"
+    end_group "$child" 0
+    rm -f "$STATE/server"
+    case "$code" in
+        2) finish gave_up bad_flag ;;
+        126 | 127) finish gave_up no_vllm ;;
+    esac
+}
+
+# Until process $1 ends or a stop is asked for; log file $2 stays within its size.
+attend() {
+    while breathing "$1" && ! stop_asked; do
+        if [ "$(bytes "$2")" -ge $((LOG_MAX_KB * 1024)) ]; then
+            rotate "$2"
+        fi
+        pause "$POLL_SECONDS"
+    done
+}
+
+stop_asked() {
+    [ -n "$stopping" ] || [ -e "$STATE/stopped" ]
+}
+
+finish() {
+    put reason "$2"
+    set_phase "$1"
+    rm -f "$STATE/server" "$STATE/prefetch"
+    echo "$(date -u +%FT%TZ) supervisor ends: $1 $2"
+    exit 0
+}
+
+load_environment() {
+    export VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1 NO_COLOR=1 VLLM_DISABLE_LOG_LOGO=1
+    export PYTHONUNBUFFERED=1 HF_HUB_DISABLE_PROGRESS_BARS=1
+    export PYTHONPATH="$HERE${PYTHONPATH:+:$PYTHONPATH}"
+    if [ -f environment ]; then
+        set -a
+        # shellcheck source=/dev/null  # (pushed beside this file)
+        . ./environment
+        set +a
+    fi
+    # The cache is measured here, so nothing may move it.
+    HF_HOME="$HOME/huggingface"
+}
+
+# Interruptible, unlike a plain sleep: a stop is seen at once.
+pause() {
+    sleep "$1" 9>&- &
+    sleeper=$!
+    wait "$sleeper" || kill -s KILL "$sleeper" 2>/dev/null
+}
+
+within_window() {
+    oldest=$(($(date +%s) - RESTART_WINDOW_SECONDS))
+    for moment in $1; do
+        [ "$moment" -lt "$oldest" ] || printf '%s ' "$moment"
+    done
+}
+
+count() {
+    echo $#
+}
+
+# ------------------------------------------------------------------------- processes
+
+# What tells a process from another one that got its number later, also after a reboot. Fails for
+# a dead one, and for one that is dead but not collected: a container's first process may never do.
+birth() {
+    line=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    # Fields 3 (state) and 22 (start), counted behind the name, which may hold anything.
+    fields=$(printf '%s' "${line##*) }" | cut -d ' ' -f 1,20)
+    case "$fields" in
+        Z* | X*) return 1 ;;
+    esac
+    echo "${fields#* } $(cat /proc/sys/kernel/random/boot_id)"
+}
+
+breathing() {
+    birth "$1" >/dev/null
+}
+
+record() {
+    put "$1" "$2 $(birth "$2")"
+}
+
+# The number of the process recorded as $1, if it is still that process.
+recorded() {
+    read -r pid born <<END
+$(get "$1")
+END
+    [ -n "$pid" ] && [ "$(birth "$pid")" = "$born" ] && echo "$pid"
+}
+
+first_word() {
+    read -r word _ <<END
+$(get "$1")
+END
+    echo "$word"
+}
+
+# End process $1 and its group: it is asked first and gets $2 seconds. Only the leader is asked:
+# vLLM's workers end at once on SIGTERM, and with them the requests that the drain is for.
+end_group() {
+    kill -s TERM "$1" 2>/dev/null
+    wait_gone "$1" "$2"
+    kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null
+    wait_gone "$1" 10
+}
+
+end_leftovers() {
+    for name in prefetch server; do
+        if leftover=$(recorded "$name"); then
+            end_group "$leftover" "$DRAIN_SECONDS"
+        fi
+        rm -f "${STATE:?}/$name"
+    done
+}
+
+wait_gone() {
+    until_when=$(($(date +%s) + $2))
+    while breathing "$1"; do
+        [ "$(date +%s)" -le "$until_when" ] || return 1
+        sleep 0.1
+    done
+}
+
+# ------------------------------------------------------------------------- files
+
+put() {
+    printf '%s\n' "$2" >"$STATE/$1.new" && mv -f "$STATE/$1.new" "$STATE/$1"
+}
+
+get() {
+    cat "$STATE/$1" 2>/dev/null
+}
+
+set_phase() {
+    put phase "$1 $(date +%s)"
+}
+
+bytes() {
+    if [ -f "$HERE/$1" ]; then
+        wc -c <"$HERE/$1"
+    else
+        echo 0
+    fi
+}
+
+# Copied and emptied, not renamed: the server keeps its file open and appends to it.
+rotate() {
+    [ -s "$HERE/$1" ] || return 0
+    for age in 2 1; do
+        [ ! -f "$HERE/$1.$age" ] || mv -f "$HERE/$1.$age" "$HERE/$1.$((age + 1))"
+    done
+    cp "$HERE/$1" "$HERE/$1.1" && : >"$HERE/$1"
+}
+
+downloaded_kb() {
+    case "$MODEL" in
+        "") folder="" ;;
+        /*) folder="$MODEL" ;;
+        *) folder="$HF_HOME/hub/models--$(printf '%s' "$MODEL" | sed 's,/,--,g')" ;;
+    esac
+    if [ -z "$folder" ] || [ ! -d "$folder" ]; then
+        echo 0
+        return
+    fi
+    # Files that come and go while they are measured are no error.
+    du -sk "$folder" 2>/dev/null | cut -f 1
+}
+
+# ------------------------------------------------------------------------- certificate
+
+certificate_is_for() {
+    [ -s "$TLS/key.pem" ] && [ -s "$TLS/cert.pem" ] &&
+        openssl x509 -in "$TLS/cert.pem" -noout -checkip "$1" | grep -q 'does match'
+}
+
+# The key is made here and never leaves. A configuration of our own, since images bring theirs,
+# and strict clients want a CA's key usage on a certificate that they are given as the root.
+make_certificate() {
+    cat >"$TLS/request.cnf" <<END
+[req]
+prompt = no
+distinguished_name = name
+x509_extensions = extensions
+[name]
+CN = $1
+[extensions]
+subjectAltName = IP:$1
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,digitalSignature,keyCertSign
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+END
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -days 3650 \
+        -config "$TLS/request.cnf" -keyout "$TLS/key.pem.new" -out "$TLS/cert.pem.new" &&
+        chmod 600 "$TLS/key.pem.new" &&
+        mv -f "$TLS/key.pem.new" "$TLS/key.pem" &&
+        mv -f "$TLS/cert.pem.new" "$TLS/cert.pem"
+}
+
+main "$@"

@@ -1,0 +1,251 @@
+"""What a model needs: its weights, its shapes, its flags. Reads `models/<name>.yaml`.
+
+A profile is one model on one kind of hardware, as tried or computed. What a stack changes of it
+goes through `Profile.with_overrides`, so that the changed profile is checked like a file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from components.vllm.errors import ProfileError
+
+FORBIDDEN_ENV: dict[str, str] = {
+    "VLLM_API_KEY": "the key gate holds the keys' digests, and the host never holds a key",
+    "HF_TOKEN": "a profile is no place for a secret; the stack passes the token by itself",
+    "HUGGING_FACE_HUB_TOKEN": "a profile is no place for a secret; the stack passes the token",
+    "VLLM_SERVER_DEV_MODE": "it opens routes that change the server without a key",
+    "VLLM_MLA_DISABLE": "the KV cache would be some 25 times larger than what sizing counts with",
+}
+"""Environment variables that a profile may not set, and why (reference: vLLM 2.4 and 2.7)."""
+
+OptionValue = bool | int | float | str | list[Any] | dict[str, Any]
+"""What a vLLM option can be set to; a mapping reaches vLLM as JSON."""
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Profile(BaseModel):
+    """One model on one kind of hardware. Sizes are GB (1e9 bytes) or GiB (2**30), as named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    name: Text = Field(description="the file's name without .yaml")
+    description: Text = Field(description="one line for people")
+    repository: Text = Field(
+        pattern=r"^[\w.-]+/[\w.-]+$", description="the Hub's name of the model, as owner/model"
+    )
+    revision: Text = Field(default="main", description="a branch, a tag or a commit")
+    files: tuple[Text, ...] = Field(
+        min_length=1, description="patterns of the files to fetch, such as ['consolidated*']"
+    )
+    companions: tuple[Text, ...] = Field(
+        default=(), description="further repositories that the flags name, such as a draft head"
+    )
+    served_model_name: Text = Field(description="what clients pass as `model`")
+    weights_gb: float = Field(
+        gt=0, description="GB of weights, on disk and summed over the GPUs (above 0)"
+    )
+    unsharded_gib: float = Field(
+        default=0.0, ge=0, description="GiB of weights that every rank keeps whole (0 or more)"
+    )
+    kv_bytes_per_token: int = Field(
+        gt=0, description="bytes of KV cache a token takes, over all layers (a whole number)"
+    )
+    kv_replicated: bool = Field(
+        description="true where every rank keeps the whole KV cache (MLA), false where it is split"
+    )
+    attention_heads: int = Field(gt=0, description="heads, which the ranks divide among them")
+    max_position_embeddings: int = Field(gt=0, description="tokens that the model was built for")
+    max_model_len: int = Field(gt=0, description="tokens of context to serve (a whole number)")
+    gpu_memory_utilization: float = Field(
+        gt=0, le=1, description="vLLM's share of a GPU's memory, above 0 and at most 1"
+    )
+    tensor_parallel_size: int = Field(gt=0, description="ranks that share the weights")
+    gpu_name: Text = Field(description="the GPU it is meant for, as Vast names it: `H100 SXM`")
+    num_gpus: int = Field(gt=0, description="GPUs that it is meant for (a whole number)")
+    overhead_gib: float = Field(
+        ge=0, description="GiB a GPU needs for activations and graphs, without NCCL (0 or more)"
+    )
+    image: Text = Field(description="the container image, with a tag or a digest")
+    vllm_version: str = Field(
+        pattern=r"^\d+\.\d+\.\d+$", description="the vLLM in the image, in quotes: '0.33.0'"
+    )
+    min_cuda: float = Field(gt=0, description="CUDA that the host's driver must report: 13.0")
+    min_driver: str = Field(
+        pattern=r"^\d+(\.\d+)*$", description="the oldest NVIDIA driver, in quotes: '580'"
+    )
+    image_gb: float = Field(gt=0, description="GB of the image, unpacked (above 0)")
+    disk_gb: float = Field(gt=0, description="GB of disk to rent (above 0)")
+    flags: dict[str, OptionValue] = Field(
+        default_factory=dict, description="vLLM options beyond the ones above, without dashes"
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict, description="environment of the server, every value in quotes"
+    )
+    gated: bool = Field(default=False, description="true where the Hub asks for a token")
+    warnings: tuple[Text, ...] = Field(
+        default=(), description="what somebody who picks this profile has to know"
+    )
+
+    @field_validator("files", "companions", "warnings", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("flags", mode="before")
+    @classmethod
+    def _plain_names(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {option_name(str(name)): set_to for name, set_to in value.items()}
+
+    @field_validator("env")
+    @classmethod
+    def _no_forbidden_env(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name in FORBIDDEN_ENV:
+                raise ValueError(f"must not set {name}: {FORBIDDEN_ENV[name]}")
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Profile:
+        ranks = self.tensor_parallel_size
+        if self.attention_heads % ranks:
+            raise ValueError(
+                f"tensor_parallel_size is {ranks}, which does not divide the model's "
+                f"{self.attention_heads} attention heads; take {_divisors(self.attention_heads)}"
+            )
+        if ranks > self.num_gpus:
+            raise ValueError(
+                f"tensor_parallel_size is {ranks}, which is more than num_gpus, "
+                f"{self.num_gpus}; lower the one or raise the other"
+            )
+        if self.max_model_len > self.max_position_embeddings:
+            raise ValueError(
+                f"max_model_len is {self.max_model_len}, which is more than the "
+                f"{self.max_position_embeddings} positions of the model; lower it"
+            )
+        return self
+
+    def with_overrides(self, **changes: Any) -> Profile:
+        """Return this profile with `changes`, checked as a whole.
+
+        A change that is None is left out, so optional settings pass as they are. `flags` and
+        `env` are merged into the profile's own; a None in them removes an entry.
+
+        Raises:
+            ProfileError: naming the key, the value and the remedy.
+        """
+        content = self.model_dump()
+        for key, value in changes.items():
+            if value is None:
+                continue
+            if key in ("flags", "env") and isinstance(value, Mapping):
+                content[key] = merged(content[key], value, options=key == "flags")
+            else:
+                content[key] = value
+        return _checked(content, f"profile {self.name} with the stack's settings")
+
+
+def load_profile(name: str, folder: Path) -> Profile:
+    """Read `<folder>/<name>.yaml`.
+
+    Raises:
+        ProfileError: one sentence that names the file, the key, the value and the remedy.
+    """
+    names = profile_names(folder)
+    if name not in names:
+        raise ProfileError(
+            f"there is no profile {name!r} in {folder.name}/{_meant(name, names)}; "
+            f"there are {', '.join(names) or 'none'}"
+        )
+    path = folder / f"{name}.yaml"
+    content = _read(path)
+    if "name" in content:
+        raise ProfileError(f"{path.name}: name is the file's own name; remove the key")
+    return _checked({"name": name, **content}, path.name)
+
+
+def profile_names(folder: Path) -> list[str]:
+    """List the profiles in `folder`, sorted; a folder that is missing has none."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def option_name(text: str) -> str:
+    """Write an option's name as the files do: `--max_num_seqs` is `max-num-seqs`."""
+    return text.strip().lstrip("-").replace("_", "-")
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any], *, options: bool) -> dict[str, Any]:
+    """Merge `changes` into `base`; None removes. `options`: names are vLLM options' names."""
+    result = dict(base)
+    for name, value in changes.items():
+        key = option_name(name) if options else name
+        result.pop(key, None)
+        if value is not None:
+            result[key] = value
+    return result
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ProfileError(
+            f"{path.name} is no YAML: {error.problem} in line {line}; correct it there"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path.name} is no YAML text: {error}; save it as UTF-8") from None
+    if not isinstance(content, dict):
+        raise ProfileError(f"{path.name} holds no `key: value` lines; write a profile into it")
+    return {str(key): value for key, value in content.items()}
+
+
+def _checked(content: dict[str, Any], source: str) -> Profile:
+    try:
+        return Profile.model_validate(content)
+    except ValidationError as error:
+        raise ProfileError(f"{source}: {_sentence(error, content)}") from None
+
+
+def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
+    problems = error.errors(include_url=False, include_context=True)
+    first = problems[0]
+    keys = sorted({str(problem["loc"][0]) for problem in problems[1:] if problem["loc"]})
+    more = f" (and look at {', '.join(keys)})" if keys else ""
+    return _problem(first["type"], first["loc"], str(first["msg"]), content) + more
+
+
+def _problem(
+    kind: str, loc: tuple[int | str, ...], message: str, content: Mapping[str, Any]
+) -> str:
+    own_words = message.removeprefix("Value error, ")
+    if not loc:
+        return own_words
+    key = str(loc[0])
+    if kind == "extra_forbidden":
+        return f"{key} is no key of a profile{_meant(key, list(Profile.model_fields))}; remove it"
+    wanted = Profile.model_fields[key].description
+    if kind == "missing":
+        return f"{key} is missing; add it: {wanted}"
+    if kind == "value_error":
+        return f"{key} {own_words}; remove it"
+    return f"{key} is {content.get(key)!r} and should be: {wanted}"
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _divisors(heads: int) -> str:
+    values = [str(ranks) for ranks in range(1, min(heads, 64) + 1) if heads % ranks == 0]
+    return ", ".join(values[:-1]) + f" or {values[-1]}"

@@ -1,0 +1,600 @@
+"""The staged wait until a server has answered, and refused, as it should.
+
+Ready means answered: the right model and length, an authenticated completion, and no answer
+without the key; `/health` alone means nothing. On the way each stage has its own limit, and what
+the log or the supervisor knows to be the end is the end at once, with its cause.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from components.clock import Clock
+from components.progress import Progress, duration, size
+from components.vllm.boot_log import BootLog, Stage, diagnose_prefetch
+from components.vllm.diagnosis import SERVER, Diagnosis, Fault, Rank, diagnose
+from components.vllm.download import DownloadMeter
+from components.vllm.endpoint import EndpointDoor, Refused, Unreachable
+from components.vllm.errors import (
+    ServerFailed,
+    ServerHostFailed,
+    ServerMisconfigured,
+    ServerPlatformFailed,
+)
+from components.vllm.host import (
+    LOG_PIECE,
+    CommandFailed,
+    HostDoor,
+    HostUnreachable,
+    LoginRefused,
+)
+from components.vllm.redaction import redacted
+
+StageName = Literal[
+    "download", "load", "compile", "graphs", "server", "model", "completion", "refusals"
+]
+
+SHARES: Mapping[StageName, float] = MappingProxyType(
+    {
+        "download": 0.85,
+        "load": 0.5,
+        "compile": 0.4,
+        "graphs": 0.3,
+        "server": 0.15,
+        "model": 0.05,
+        "completion": 0.15,
+        "refusals": 0.05,
+    }
+)
+"""What each stage may take of the whole deadline, unless the plan says otherwise. Of the 45 minutes
+that the reference counts with: 38 for the download, 18 to compile, 7 for a first token."""
+
+STALL_SHARE = 0.2
+"""Of the deadline, without a new byte or a new line of log: 9 of 45 minutes."""
+
+MEASURING_SHARE = 0.05
+"""Of the deadline, before a download is judged by its rate: 2 of 45 minutes."""
+
+OUTAGE_SHARE = 0.05
+"""Of the deadline, without SSH or without a supervisor, as when a host reboots."""
+
+LEAST = 20.0
+"""Seconds that any of these is at least: a short deadline leaves time for a look or two."""
+
+LEAST_MEASURING = 10.0
+
+ASK_ANYWAY = 30.0
+"""Seconds after which the endpoint is asked though the log does not say that it listens: a log can
+be rotated, or another version's. The first look asks as well, since the server may be up already.
+"""
+
+TAIL = 40
+"""Lines of log that a failure shows."""
+
+LONGEST_LINE = 500
+
+WRONG_KEY = "this-is-not-a-key-of-the-endpoint"
+
+STOP = 'sh "$HOME/serving/supervise.sh" stop'
+
+_DOING: Mapping[StageName, str] = {
+    "download": "fetching the weights",
+    "load": "vLLM starts and loads the weights",
+    "compile": "compiling and measuring memory",
+    "graphs": "capturing CUDA graphs",
+    "server": "the engine is up, the HTTP server starts",
+    "model": "the endpoint answers, asking which model it serves",
+    "completion": "asking for a completion",
+    "refusals": "checking that it refuses whoever has no key",
+}
+
+_TALKS: frozenset[StageName] = frozenset({"model", "completion", "refusals"})
+
+_BY_LOG: Mapping[Stage, StageName] = {
+    Stage.STARTING: "load",
+    Stage.CONFIG: "load",
+    Stage.ENGINE: "load",
+    Stage.LOAD: "load",
+    Stage.SHARDS: "load",
+    Stage.COMPILE: "compile",
+    Stage.KV: "compile",
+    Stage.GRAPHS: "graphs",
+    Stage.SERVING: "server",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadinessPlan:
+    """What is waited for, and for how long. Times in seconds."""
+
+    model: str
+    """The name that clients use."""
+    max_model_len: int
+    api_key: str = dataclasses.field(repr=False)
+    download_bytes: float
+    """Expected size of the weights; 0 if unknown."""
+    deadline: float
+    """For everything together."""
+    limits: Mapping[StageName, float] = dataclasses.field(default_factory=dict)
+    """Of single stages; a stage that is not named gets its share of the deadline."""
+    poll_seconds: float = 3.0
+    secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    """What must not show in log lines, beside the key."""
+
+    def limit(self, stage: StageName) -> float:
+        """Seconds that a stage may take."""
+        return self.limits.get(stage, max(self.deadline * SHARES[stage], LEAST))
+
+    @property
+    def stall(self) -> float:
+        """Seconds of standstill that are called one."""
+        return max(self.deadline * STALL_SHARE, LEAST)
+
+    @property
+    def measuring(self) -> float:
+        """Seconds before a download is judged by its rate."""
+        return max(self.deadline * MEASURING_SHARE, LEAST_MEASURING)
+
+    @property
+    def outage(self) -> float:
+        """Seconds without SSH or supervisor that are borne."""
+        return max(self.deadline * OUTAGE_SHARE, LEAST)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadinessReport:
+    """What was found when it was ready."""
+
+    seconds: dict[str, float]
+    """By stage, those that were gone through; a stage passed twice counts both times."""
+    resolved_revision: str
+    """The commit of the weights."""
+    started_at: str
+    """When the server's process was started: UTC, ISO 8601, by the host's clock."""
+
+
+class NotReady(ServerFailed):
+    """The wait ended badly. `stage` is where, `log_tail` the last lines of log, without secrets."""
+
+    def __init__(self, message: str, *, stage: str = "", log_tail: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.log_tail = log_tail
+
+
+class NotReadyMisconfigured(NotReady, ServerMisconfigured):
+    """No host would do."""
+
+
+class NotReadyHost(NotReady, ServerHostFailed):
+    """Another host may do."""
+
+
+class NotReadyPlatform(NotReady, ServerPlatformFailed):
+    """Another time may do."""
+
+
+_ERRORS: Mapping[Fault, type[NotReady]] = {
+    "configuration": NotReadyMisconfigured,
+    "host": NotReadyHost,
+    "platform": NotReadyPlatform,
+}
+
+
+def wait_until_ready(
+    host: HostDoor, endpoint: EndpointDoor, plan: ReadinessPlan, clock: Clock, progress: Progress
+) -> ReadinessReport:
+    """Wait until the server on `host` has answered at `endpoint`, saying what happens.
+
+    Raises:
+        NotReady: one of its three kinds, by whose fault it is.
+        HostUnreachable: no SSH for longer than the plan bears.
+        LoginRefused: the same.
+        CommandFailed: the same.
+        HostKeyChanged: at once.
+    """
+    return _Wait(host, endpoint, plan, clock, progress).run()
+
+
+class _Stages:
+    """Which stage it is, since when, and how long the others took."""
+
+    def __init__(self, clock: Clock, progress: Progress) -> None:
+        self._clock = clock
+        self._progress = progress
+        self._entered = clock.monotonic()
+        self._seconds: dict[str, float] = {}
+        self.current: StageName | None = None
+
+    def enter(self, stage: StageName) -> None:
+        if stage == self.current:
+            return
+        self._close()
+        self.current = stage
+        self._progress.say(_DOING[stage])
+
+    def elapsed(self) -> float:
+        return self._clock.monotonic() - self._entered
+
+    def finish(self) -> dict[str, float]:
+        self._close()
+        return dict(self._seconds)
+
+    def _close(self) -> None:
+        if self.current is not None:
+            before = self._seconds.get(self.current, 0.0)
+            self._seconds[self.current] = before + self.elapsed()
+        self._entered = self._clock.monotonic()
+
+
+class _Log:
+    """A log on the host, followed."""
+
+    def __init__(self, host: HostDoor, name: str) -> None:
+        self._host = host
+        self._name = name
+        self._offset = 0
+
+    def news(self) -> str:
+        """What it says since the last look, all of it."""
+        pieces = []
+        while True:
+            text, offset = self._host.read_log(self._name, self._offset)
+            pieces.append(text)
+            grown, self._offset = offset - self._offset, offset
+            if grown < LOG_PIECE // 2:
+                return "".join(pieces)
+
+
+class _Wait:
+    """One wait. Looks at the host, then asks the endpoint, and again."""
+
+    def __init__(
+        self,
+        host: HostDoor,
+        endpoint: EndpointDoor,
+        plan: ReadinessPlan,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self._host = host
+        self._endpoint = endpoint
+        self._plan = plan
+        self._clock = clock
+        self._progress = progress
+        self._started = clock.monotonic()
+        self._stages = _Stages(clock, progress)
+        self._meter = DownloadMeter(plan.download_bytes)
+        self._status: dict[str, str] = {}
+        self._log = BootLog()
+        self._server_log = _Log(host, "vllm.log")
+        self._prefetch_log = _Log(host, "prefetch.log")
+        self._prefetch_text = ""
+        self._heard_at = self._started
+        self._away_since: float | None = None
+        self._suspected = False
+        self._asked: StageName = "model"
+        self._asked_at = -math.inf
+        self._asked_life = 0
+        self._last_answer = "has not been asked yet"
+
+    def run(self) -> ReadinessReport:
+        while True:
+            if self._reached_host() and self._serves() and self._answers():
+                return self._report()
+            self._check_limits()
+            self._clock.sleep(self._plan.poll_seconds)
+
+    # ----------------------------------------------------------------- the host
+
+    def _reached_host(self) -> bool:
+        """Read status and logs; bear a short absence of SSH."""
+        try:
+            self._status = self._host.status()
+            news = self._server_log.news()
+            prefetch_news = self._prefetch_log.news()
+        except (HostUnreachable, LoginRefused, CommandFailed) as error:
+            if self._away_for() > self._plan.outage:
+                raise
+            self._progress.waiting(f"no look at the host: {error}")
+            return False
+        self._log.feed(news)
+        self._prefetch_text = (self._prefetch_text + prefetch_news)[-LOG_PIECE:]
+        if news:
+            self._heard_at = self._clock.monotonic()
+        return self._supervised()
+
+    def _supervised(self) -> bool:
+        """Whether the supervisor runs; bear its absence for as long as a reboot takes."""
+        supervisor = self._status.get("supervisor", "")
+        if supervisor == "gave_up":
+            raise self._fail(self._why_given_up())
+        if supervisor == "running":
+            self._away_since = None
+            return True
+        if self._away_for() > self._plan.outage:
+            raise self._fail(
+                Diagnosis(
+                    pattern="supervisor_gone",
+                    sentence=f"the host's supervisor is not running ({supervisor or 'no status'})",
+                    fault="host",
+                    remedy="run `pulumi up` again, which starts it; if it stays, take another host",
+                )
+            )
+        self._progress.waiting("the host's supervisor is not running, as after a reboot")
+        return False
+
+    def _away_for(self) -> float:
+        now = self._clock.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        return now - self._away_since
+
+    def _why_given_up(self) -> Diagnosis:
+        code = self._status.get("last_exit", "")
+        if self._status.get("reason") == "prefetch":
+            return diagnose_prefetch(self._prefetch_text) or Diagnosis(
+                pattern="prefetch_failed",
+                sentence=f"the download of the weights failed (exit {code})",
+                fault="platform",
+                remedy="run `pulumi up` again; the log's last lines are all there is",
+            )
+        ended = self._log.ended(int(code) if code.isdigit() else None)
+        if self._log.fatal is None and self._log.earlier_fatal is not None:
+            ended = self._log.earlier_fatal
+        restarts = self._status.get("restarts", "0")
+        if restarts in {"", "0"}:
+            return ended
+        return dataclasses.replace(
+            ended, sentence=f"the server ended again after {restarts} restarts: {ended.sentence}"
+        )
+
+    # ----------------------------------------------------------------- from download to server
+
+    def _serves(self) -> bool:
+        """Whether the endpoint is worth asking."""
+        phase = self._status.get("phase")
+        if phase == "prefetch":
+            self._stages.enter("download")
+            self._heard_at = self._clock.monotonic()
+            self._watch_download()
+            return False
+        self._end_if_fatal()
+        if phase == "waiting":
+            self._asked = "model"
+            self._progress.waiting(
+                f"the server ended (exit {self._status.get('last_exit')}) and is started again"
+            )
+            return False
+        return self._watch_boot()
+
+    def _watch_download(self) -> None:
+        now = self._clock.monotonic()
+        meter = self._meter
+        meter.look(now, float(self._status.get("downloaded_kb") or 0) * 1024)
+        expected = self._plan.download_bytes
+        there = f"{size(meter.size)} of {size(expected)}"
+        if meter.quiet > self._plan.stall:
+            raise self._fail(
+                Diagnosis(
+                    pattern="download_hang",
+                    sentence=f"the download stands still at {there} for {duration(meter.quiet)}",
+                    fault="host",
+                    remedy="another host may do",
+                )
+            )
+        left = meter.remaining
+        if left is None:
+            self._progress.measuring(f"fetching the weights, {there}")
+            return
+        self._progress.measuring(
+            f"fetching the weights, {there} at {size(meter.rate)}/s, {duration(left)} left"
+        )
+        allowed = min(self._plan.limit("download") - self._stages.elapsed(), self._left())
+        if meter.measured >= self._plan.measuring and left > allowed:
+            raise self._fail(
+                Diagnosis(
+                    pattern="download_slow",
+                    sentence=(
+                        f"the download is too slow: {there} after "
+                        f"{duration(self._stages.elapsed())} at {size(meter.rate)}/s would take "
+                        f"{duration(left)} more, and {duration(max(allowed, 0))} are left"
+                    ),
+                    fault="host",
+                    remedy="another host may do, or a longer ready_minutes",
+                )
+            )
+
+    def _end_if_fatal(self) -> None:
+        """End at a fatal line; at one that follows from another, when the next look is no better.
+
+        The lines of a failure come within a moment, and a look can fall between them.
+        """
+        fatal = self._log.fatal
+        if fatal is not None and (fatal.rank is Rank.ROOT or self._suspected):
+            raise self._fail(fatal)
+        self._suspected = fatal is not None
+
+    def _watch_boot(self) -> bool:
+        """Follow the log; whether the server can be asked."""
+        now = self._clock.monotonic()
+        in_talks = self._stages.current in _TALKS
+        if self._log.stage is Stage.SERVING:
+            if not in_talks:
+                self._stages.enter("server")
+            return True
+        if in_talks and self._log.lives == self._asked_life:
+            return True
+        self._asked = "model"
+        initialised = self._log.init_seconds is not None
+        self._stages.enter("server" if initialised else _BY_LOG[self._log.stage])
+        self._progress.measuring(self._log.progress)
+        if now - self._heard_at > self._plan.stall:
+            raise self._fail(self._log.stalled())
+        return now - self._asked_at >= ASK_ANYWAY
+
+    # ----------------------------------------------------------------- the endpoint
+
+    def _answers(self) -> bool:
+        """Ask on from where the last try failed; whether all has been answered."""
+        steps = {"model": self._right_model, "completion": self._completes}
+        while self._asked in steps:
+            if not steps[self._asked]():
+                return False
+            self._asked = "completion" if self._asked == "model" else "refusals"
+        return self._refuses()
+
+    def _right_model(self) -> bool:
+        self._asked_at = self._clock.monotonic()
+        self._asked_life = self._log.lives
+        found = self._endpoint.models(self._plan.api_key)
+        self._last_answer = str(found)
+        if isinstance(found, Unreachable):
+            if self._log.stage is Stage.SERVING:
+                self._progress.waiting(f"the server is up, {found}")
+            return False
+        self._stages.enter("model")
+        if isinstance(found, Refused):
+            self._progress.waiting(self._last_answer)
+            return False
+        if self._plan.model not in found.ids or found.max_model_len != self._plan.max_model_len:
+            raise self._fail(
+                Diagnosis(
+                    pattern="wrong_model",
+                    sentence=(
+                        f"the endpoint serves {', '.join(found.ids)} with {found.max_model_len} "
+                        f"tokens, and {self._plan.model} with {self._plan.max_model_len} was meant"
+                    ),
+                    fault="configuration",
+                    remedy="correct served_model_name and max_model_len in the profile",
+                )
+            )
+        return True
+
+    def _completes(self) -> bool:
+        self._stages.enter("completion")
+        answer = self._endpoint.complete(self._plan.api_key, self._plan.model)
+        if isinstance(answer, str):
+            return True
+        self._last_answer = str(answer)
+        if isinstance(answer, Refused) and 400 <= answer.status < 500:  # noqa: PLR2004  (HTTP)
+            raise self._fail(
+                diagnose(answer.text, SERVER, serving=True)
+                or Diagnosis(
+                    pattern="completion_refused",
+                    sentence=f"the model is there and completes nothing: {self._last_answer}",
+                    fault="configuration",
+                    remedy="take another image, or correct the vLLM options",
+                )
+            )
+        self._progress.waiting(f"no completion yet: {self._last_answer}")
+        return False
+
+    def _refuses(self) -> bool:
+        self._stages.enter("refusals")
+        ask = self._endpoint.status_of
+        for path, method, key, wanted in (
+            ("/v1/models", "GET", WRONG_KEY, {401}),
+            ("/v1/models", "GET", None, {401}),
+            ("/v1/chat/completions", "POST", None, {401}),
+            ("/invocations", "POST", None, {401, 404}),
+            ("/invocations", "POST", self._plan.api_key, {404}),
+        ):
+            status = ask(path, key, method=method)
+            if isinstance(status, Unreachable):
+                self._last_answer = str(status)
+                self._progress.waiting(f"no refusal yet: {status}")
+                return False
+            if status not in wanted:
+                raise self._open_door(path, status, key)
+        return True
+
+    def _open_door(self, path: str, status: int, key: str | None) -> NotReady:
+        """Stop what answers to whom it should not, then say so."""
+        who = {None: "no key", WRONG_KEY: "a wrong key"}.get(key, "the key")
+        try:
+            stopped = self._host.run(STOP, timeout=self._plan.outage + 60).exit_status == 0
+        except (HostUnreachable, LoginRefused, CommandFailed):
+            stopped = False
+        fate = "it was stopped" if stopped else "it could not be stopped"
+        return self._fail(
+            Diagnosis(
+                pattern="open_route",
+                sentence=f"the endpoint answers {path} with {status} to {who}, so {fate}",
+                fault="platform",
+                remedy=(
+                    "run `pulumi up` again, which pushes the key gate anew"
+                    if stopped
+                    else "run `pulumi destroy` at once"
+                ),
+            )
+        )
+
+    # ----------------------------------------------------------------- limits and ends
+
+    def _left(self) -> float:
+        return self._plan.deadline - (self._clock.monotonic() - self._started)
+
+    def _check_limits(self) -> None:
+        stage = self._stages.current
+        if stage is not None and self._stages.elapsed() > self._plan.limit(stage):
+            raise self._fail(self._late(stage, self._plan.limit(stage)))
+        if self._left() <= 0:
+            raise self._fail(self._late(stage, self._plan.deadline))
+
+    def _late(self, stage: StageName | None, limit: float) -> Diagnosis:
+        within = f"within {duration(limit)}"
+        fault: Fault = "host"
+        if stage is None:
+            sentence = "no server was started"
+        elif stage == "download":
+            there = f"{size(self._meter.size)} of {size(self._plan.download_bytes)}"
+            sentence = f"the weights were not there {within} ({there})"
+        elif stage in {"load", "compile", "graphs"}:
+            sentence = f"not done {within}, still {self._log.progress}"
+        elif stage == "model":
+            sentence, fault = f"no list of models {within}: {self._last_answer}", "platform"
+        else:
+            what = {"server": "no answer", "completion": "no completion"}.get(stage, "no refusal")
+            sentence = f"{what} {within}: {self._last_answer}"
+        return Diagnosis(
+            pattern=f"{stage or 'host'}_late",
+            sentence=sentence,
+            fault=fault,
+            remedy="another host may do, or a longer ready_minutes",
+        )
+
+    def _fail(self, diagnosis: Diagnosis) -> NotReady:
+        stage = self._stages.current or "host"
+        took = duration(self._clock.monotonic() - self._started)
+        text = self._clean(
+            f"{self._plan.model} is not ready after {took} (stage {stage}): {diagnosis.text}"
+        )
+        tail = tuple(self._clean(line)[:LONGEST_LINE] for line in self._tail())
+        if tail:
+            self._progress.say("the log's last lines:")
+        for line in tail:
+            self._progress.say(f"| {line}")
+        return _ERRORS[diagnosis.fault](text, stage=stage, log_tail=tail)
+
+    def _tail(self) -> list[str]:
+        if self._status.get("reason") == "prefetch" or self._stages.current == "download":
+            return self._prefetch_text.splitlines()[-TAIL:]
+        return self._log.tail(TAIL)
+
+    def _clean(self, text: str) -> str:
+        return redacted(text, (self._plan.api_key, *self._plan.secrets))
+
+    def _report(self) -> ReadinessReport:
+        since = self._status.get("phase_since", "")
+        moment = float(since) if since.isdigit() else self._clock.epoch()
+        return ReadinessReport(
+            seconds=self._stages.finish(),
+            resolved_revision=self._status.get("resolved_revision", ""),
+            started_at=dt.datetime.fromtimestamp(moment, dt.UTC).isoformat(timespec="seconds"),
+        )

@@ -1,0 +1,323 @@
+"""`VllmServer`: vLLM on a rented host, up when the right model has answered with the key.
+
+The configuration is pushed over SSH, not baked into the rental, so a changed flag restarts the
+server on the same host and downloads nothing. The host gets digests, never a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi import dynamic
+
+from components.clock import SystemClock
+from components.progress import Progress, to_terminal
+from components.provider import Properties, Provider, changed
+from components.vast.instance import VastInstance
+from components.vllm.api_key import ApiKey
+from components.vllm.command import DRAIN_SECONDS
+from components.vllm.endpoint import Endpoint, ModelInfo
+from components.vllm.errors import ServerHostFailed
+from components.vllm.host import CommandFailed, Host, HostAddress, HostUnreachable
+from components.vllm.profile import Profile
+from components.vllm.readiness import ReadinessPlan, ReadinessReport, wait_until_ready
+
+ON_HOST = Path(__file__).parent / "on_host"
+"""What runs on the host: shell and one Python file of the standard library."""
+
+PUSHED = ("serve_yaml", "model_env", "environment", "agent", "tls")
+"""Inputs that the running server has read: a change restarts it, on the same host."""
+
+OTHERS = (
+    "public_ip",
+    "host_port",
+    "ssh_port",
+    "host_key",
+    "private_key",
+    "api_key",
+    "key_digest",
+    "model",
+    "max_model_len",
+    "download_gb",
+    "ready_minutes",
+)
+"""Inputs that a running server need not be restarted for."""
+
+READY = "ready"
+
+
+class ServerProvider(Provider):
+    """CRUD of `VllmServer`: pushes files, waits for the answer."""
+
+    def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
+        """Another machine is another server; all else happens in place."""
+        replaces = changed(olds, news, ["instance_id"])
+        others = changed(olds, news, PUSHED + OTHERS)
+        drifted = olds.get("status") != READY
+        return dynamic.DiffResult(
+            changes=bool(replaces or others or drifted),
+            replaces=replaces,
+            delete_before_replace=True,
+        )
+
+    def create(self, props: Properties) -> dynamic.CreateResult:
+        """Push, start, wait until the model has answered."""
+        outs = _serve(props, digests=[str(props["key_digest"])])
+        return dynamic.CreateResult(f"server-on-{int(props['instance_id'])}", outs)
+
+    def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
+        """Ask the endpoint who it is."""
+        return dynamic.ReadResult(id_, {**props, "status": _status(props)})
+
+    def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
+        """Serve what is asked for now; an old key works until the new one does."""
+        before = str(olds.get("key_digest", ""))
+        now = str(news["key_digest"])
+        if before in {"", now}:
+            return dynamic.UpdateResult(_serve(news, digests=[now]))
+        outs = _serve(news, digests=[now, before])
+        with _host(news) as host:
+            _push_keys(host, [now])
+        return dynamic.UpdateResult(outs)
+
+    def delete(self, _id: str, props: Properties) -> None:
+        """Stop the server if its host still answers; the machine's own end stops it otherwise."""
+        progress = _progress()
+        with _host(props) as host:
+            try:
+                host.run(_supervise("stop"), timeout=DRAIN_SECONDS + 60.0)
+            except (HostUnreachable, CommandFailed) as error:
+                progress.say(f"not stopped, its host goes anyway ({error})")
+                return
+        progress.say("stopped")
+
+
+class VllmServer(dynamic.Resource, module="vllm", name="Server"):
+    """One model, served."""
+
+    endpoint_url: pulumi.Output[str]
+    ca_certificate: pulumi.Output[str]
+    """PEM to pin; empty with `tls` off."""
+    model: pulumi.Output[str]
+    max_model_len: pulumi.Output[int]
+    model_revision: pulumi.Output[str]
+    """The commit that the host resolved the profile's revision to."""
+    started_at: pulumi.Output[str]
+    """UTC, ISO 8601."""
+    boot_seconds: pulumi.Output[dict[str, float]]
+    """By stage: download, load, compile, ..., completion."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        instance: VastInstance,
+        private_key: pulumi.Input[str],
+        api_key: ApiKey,
+        profile: Profile,
+        serve_yaml: str,
+        tls: bool,
+        hugging_face_token: str,
+        ready_minutes: float,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Serve `profile` as `serve_yaml` says, on `instance`, for who has `api_key`."""
+        inputs: dict[str, Any] = {
+            "instance_id": instance.instance_id,
+            "public_ip": instance.public_ip,
+            "host_port": instance.host_port,
+            "ssh_port": instance.ssh_port,
+            "host_key": instance.host_key,
+            "private_key": private_key,
+            "api_key": api_key.api_key,
+            "key_digest": api_key.digest,
+            "model": profile.served_model_name,
+            "max_model_len": profile.max_model_len,
+            "download_gb": profile.weights_gb,
+            "serve_yaml": serve_yaml,
+            "model_env": model_env(profile),
+            "environment": pulumi.Output.secret(environment(profile, hugging_face_token)),
+            "agent": agent_digest(),
+            "tls": tls,
+            "ready_minutes": ready_minutes,
+        }
+        outputs = dict.fromkeys(
+            ["endpoint_url", "ca_certificate", "model_revision", "started_at", "boot_seconds"]
+        )
+        secret = pulumi.ResourceOptions(
+            additional_secret_outputs=["private_key", "api_key", "environment"]
+        )
+        super().__init__(
+            ServerProvider(),
+            name,
+            {**inputs, **outputs},
+            pulumi.ResourceOptions.merge(opts, secret),
+        )
+
+
+def model_env(profile: Profile) -> str:
+    """What the host's scripts are told about the model, as shell assignments."""
+    return _assignments(
+        {
+            "MODEL": profile.repository,
+            "REVISION": profile.revision,
+            "FILES": "\n".join(profile.files),
+            "DRAIN_SECONDS": str(DRAIN_SECONDS),
+        }
+    )
+
+
+def environment(profile: Profile, hugging_face_token: str) -> str:
+    """Variables of the server and the download, as shell assignments. Secret with a token."""
+    token = {"HF_TOKEN": hugging_face_token} if hugging_face_token else {}
+    return _assignments({**profile.env, **token})
+
+
+def agent_digest() -> str:
+    """SHA-256 over what runs on the host: new scripts are pushed, and the server restarts."""
+    whole = hashlib.sha256()
+    for name, (content, _) in sorted(_agent().items()):
+        whole.update(name.encode() + b"\0" + content + b"\0")
+    return whole.hexdigest()
+
+
+def _serve(props: Properties, digests: list[str]) -> Properties:
+    progress = _progress()
+    clock = SystemClock()
+    with _host(props) as host:
+        progress.say("pushing its configuration to the host")
+        certificate = _push(host, props, digests, progress)
+        endpoint = _endpoint(props, certificate)
+        report = wait_until_ready(host, endpoint, _readiness(props), clock, progress)
+    progress.say(f"{props['model']} answers at {_url(props)}")
+    return _outputs(props, certificate, report)
+
+
+def _push(host: Host, props: Properties, digests: list[str], progress: Progress) -> str:
+    """Bring the host's files up to date and the server to run with them; return its certificate."""
+    _push_keys(host, digests)
+    host.put(_agent())
+    certificate = _certificate(host, props) if props["tls"] else ""
+    if _runs_already(host, props):
+        progress.say("the server runs with this configuration already")
+        return certificate
+    host.put(
+        {
+            "serve.yaml": (str(props["serve_yaml"]).encode(), 0o644),
+            "model.env": (str(props["model_env"]).encode(), 0o644),
+            "environment": (str(props["environment"]).encode(), 0o600),
+        }
+    )
+    _run(host, _supervise("restart"), timeout=DRAIN_SECONDS + 60.0)
+    host.put({"pushed": (_pushed_digest(props).encode(), 0o644)})
+    progress.say("the supervisor has started")
+    return certificate
+
+
+def _push_keys(host: Host, digests: list[str]) -> None:
+    host.put({"allowed_keys": ("".join(f"{digest}\n" for digest in digests).encode(), 0o600)})
+
+
+def _certificate(host: Host, props: Properties) -> str:
+    return _run(host, _supervise(f"certificate {props['public_ip']}"), timeout=60.0)
+
+
+def _runs_already(host: Host, props: Properties) -> bool:
+    """Whether the supervisor runs what would be pushed: then nothing is restarted."""
+    known, _ = host.read_log("pushed", 0)
+    return known == _pushed_digest(props) and host.status().get("supervisor") == "running"
+
+
+def _pushed_digest(props: Properties) -> str:
+    whole = hashlib.sha256()
+    for key in PUSHED:
+        whole.update(f"{key}={props[key]}\0".encode())
+    return whole.hexdigest()
+
+
+def _run(host: Host, command: str, *, timeout: float) -> str:
+    result = host.run(command, timeout=timeout)
+    if result.exit_status != 0:
+        last = (result.stderr or result.stdout).strip()[-300:]
+        raise ServerHostFailed(
+            f"the host cannot run `{command}` (status {result.exit_status}: {last}); "
+            "run `pulumi up --replace <urn of the instance>` for another host"
+        )
+    return result.stdout
+
+
+def _supervise(what: str) -> str:
+    return f'sh "$HOME/serving/supervise.sh" {what}'
+
+
+def _status(props: Properties) -> str:
+    """`ready`, or what is wrong, in words."""
+    found = _endpoint(props, str(props.get("ca_certificate") or "")).models(str(props["api_key"]))
+    if not isinstance(found, ModelInfo):
+        return str(found)
+    if props["model"] not in found.ids or found.max_model_len != int(props["max_model_len"]):
+        return f"serves {found.id} with {found.max_model_len} tokens"
+    return READY
+
+
+def _agent() -> dict[str, tuple[bytes, int]]:
+    modes = {"supervise.sh": 0o755, "prefetch.sh": 0o755, "key_gate.py": 0o644}
+    return {name: ((ON_HOST / name).read_bytes(), mode) for name, mode in modes.items()}
+
+
+def _host(props: Properties) -> Host:
+    return Host(
+        HostAddress(str(props["public_ip"]), int(props["ssh_port"])),
+        str(props["private_key"]),
+        known_host_key=str(props["host_key"]),
+        secrets=[str(props["api_key"])],
+    )
+
+
+def _endpoint(props: Properties, certificate: str) -> Endpoint:
+    return Endpoint(_url(props), certificate or None)
+
+
+def _readiness(props: Properties) -> ReadinessPlan:
+    return ReadinessPlan(
+        model=str(props["model"]),
+        max_model_len=int(props["max_model_len"]),
+        api_key=str(props["api_key"]),
+        download_bytes=float(props["download_gb"]) * 1e9,
+        deadline=float(props["ready_minutes"]) * 60,
+        secrets=_values(str(props["environment"])),
+    )
+
+
+def _url(props: Properties) -> str:
+    scheme = "https" if props["tls"] else "http"
+    return f"{scheme}://{props['public_ip']}:{int(props['host_port'])}"
+
+
+def _outputs(props: Properties, certificate: str, report: ReadinessReport) -> Properties:
+    return {
+        **props,
+        "status": READY,
+        "endpoint_url": f"{_url(props)}/v1",
+        "ca_certificate": certificate,
+        "model_revision": report.resolved_revision,
+        "started_at": report.started_at,
+        "boot_seconds": {stage: round(took, 1) for stage, took in report.seconds.items()},
+    }
+
+
+def _assignments(values: dict[str, str]) -> str:
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(values.items()))
+
+
+def _values(assignments: str) -> tuple[str, ...]:
+    """Take the values out of shell assignments: one of them may be a token."""
+    return tuple(word.partition("=")[2] for word in shlex.split(assignments))
+
+
+def _progress() -> Progress:
+    return Progress("server", SystemClock(), to_terminal)

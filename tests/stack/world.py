@@ -1,0 +1,187 @@
+"""The real `pulumi` against an emulator of its own: what a person can do, and what it led to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROJECT = "vast-vllm"
+PATH = os.pathsep.join([str(ROOT / ".venv/bin"), str(ROOT / ".tools/bin"), os.environ["PATH"]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a command printed and how it ended."""
+
+    status: int
+    output: str
+
+    def outcome(self) -> str:
+        """The last lines, for a failed assertion."""
+        return f"exit {self.status}\n{self.output[-4000:]}"
+
+
+class Emulator:
+    """An emulator in a folder of its own, on a free port."""
+
+    def __init__(self, folder: Path, *, speed: float) -> None:
+        self.folder = folder
+        self._environment = {
+            "PATH": PATH,
+            "HOME": str(folder),
+            "EMULATOR_HOME": str(folder / "emulator"),
+        }
+        self.command("up", "--port", "0", "--speed", str(speed), "--seed", "7")
+        server = json.loads((folder / "emulator/server.json").read_text())
+        self.url = str(server["url"])
+        self.key = (folder / "emulator/api_key").read_text().strip()
+        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+
+    def command(self, *arguments: str) -> Done:
+        """Run one of the emulator's commands."""
+        return run(["python", "-m", "emulator", *arguments], self._environment)
+
+    def down(self) -> None:
+        """End it, with everything that it runs."""
+        self._http.close()
+        self.command("reset")
+        self.command("down")
+
+    def status(self) -> dict[str, Any]:
+        """Contracts, credit and $/h."""
+        return dict(self._http.get("/emulator/status").json())
+
+    def ledger(self) -> dict[str, Any]:
+        """What everything cost."""
+        return dict(self._http.get("/emulator/ledger").json())
+
+    def requests(self, after: int = 0) -> list[dict[str, Any]]:
+        """Calls of Vast's API, oldest first."""
+        answer = self._http.get("/emulator/requests", params={"after": after}).json()
+        return list(answer["requests"])
+
+    def last_request(self) -> int:
+        """The number of the newest call."""
+        return max((int(call["n"]) for call in self.requests()), default=0)
+
+    def writes(self, after: int = 0) -> list[str]:
+        """Calls that change something, as `METHOD path`."""
+        calls = self.requests(after)
+        return [f"{call['method']} {call['path']}" for call in calls if call["writes"]]
+
+
+class Stack:
+    """A stack with a home, a backend, a passphrase and a configuration of its own."""
+
+    def __init__(self, folder: Path, emulator: Emulator, name: str = "test") -> None:
+        self.folder = folder
+        self.backend = folder / "state"
+        self.name = name
+        self.passphrase = secrets.token_hex(16)
+        self.config_file = folder / f"Pulumi.{name}.yaml"
+        self.said: list[str] = []
+        self.backend.mkdir(parents=True)
+        (folder / "passphrase").write_text(self.passphrase)
+        (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
+        self.environment = {
+            "PATH": PATH,
+            "HOME": str(folder),
+            "PULUMI_HOME": str(folder / "home"),
+            "PULUMI_BACKEND_URL": f"file://{self.backend}",
+            "PULUMI_CONFIG_PASSPHRASE_FILE": str(folder / "passphrase"),
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "NO_COLOR": "1",
+            "NO_PROXY": "127.0.0.1",
+            "VAST_URL": emulator.url,
+            "VAST_API_KEY": emulator.key,
+        }
+        done = self._pulumi("-C", str(folder), "stack", "init", name)
+        assert done.status == 0, done.outcome()
+        self._salt = yaml.safe_load(self.config_file.read_text())
+
+    def configure(self, **values: Any) -> None:
+        """Make this the stack's whole configuration."""
+        config = {f"{PROJECT}:{key}": value for key, value in values.items()}
+        self.config_file.write_text(yaml.safe_dump({**self._salt, "config": config}))
+
+    def up(self, *arguments: str) -> Done:
+        """`pulumi up`, without a preview of its own."""
+        return self._on_stack("up", "--yes", "--skip-preview", *arguments)
+
+    def preview(self, *arguments: str) -> Done:
+        """`pulumi preview`."""
+        return self._on_stack("preview", *arguments)
+
+    def refresh(self, *arguments: str) -> Done:
+        """`pulumi refresh`."""
+        return self._on_stack("refresh", "--yes", "--skip-preview", *arguments)
+
+    def destroy(self, *arguments: str) -> Done:
+        """`pulumi destroy`."""
+        return self._on_stack("destroy", "--yes", "--skip-preview", *arguments)
+
+    def outputs(self) -> dict[str, Any]:
+        """Outputs with secrets. The one command whose output is kept out of `said`."""
+        arguments = ["stack", "output", "--json", "--show-secrets", "--stack", self.name]
+        done = run(["pulumi", "--non-interactive", *arguments], self.environment, apart=True)
+        assert done.status == 0, done.outcome()
+        return dict(json.loads(done.output))
+
+    def state(self) -> dict[str, Any]:
+        """The checkpoint as it lies on the disk."""
+        place = self.backend / ".pulumi/stacks" / PROJECT / f"{self.name}.json"
+        return dict(json.loads(place.read_text())["checkpoint"]["latest"])
+
+    def written(self) -> str:
+        """Everything that lies under the backend, as one text."""
+        files = [file for file in self.backend.rglob("*") if file.is_file()]
+        return "\n".join(file.read_text(errors="replace") for file in files)
+
+    def with_environment(self, changes: Mapping[str, str | None]) -> Stack:
+        """The same stack for somebody whose environment differs; None takes a variable away."""
+        other = object.__new__(Stack)
+        other.__dict__.update(self.__dict__)
+        other.environment = {
+            name: value
+            for name, value in {**self.environment, **changes}.items()
+            if value is not None
+        }
+        return other
+
+    def _on_stack(self, command: str, *arguments: str) -> Done:
+        return self._pulumi(
+            command,
+            *("--stack", self.name),
+            *("--config-file", str(self.config_file)),
+            *arguments,
+        )
+
+    def _pulumi(self, *arguments: str) -> Done:
+        done = run(["pulumi", "--non-interactive", *arguments], self.environment)
+        self.said.append(done.output)
+        return done
+
+
+def run(command: list[str], environment: Mapping[str, str], *, apart: bool = False) -> Done:
+    """Run a command in the project's folder; `apart` leaves its errors out of the output."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=dict(environment),
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if apart else subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    return Done(done.returncode, done.stdout)

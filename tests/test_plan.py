@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from components.errors import ConfigurationError
+from components.plan import make_plan
+from components.settings import parse
+from tests.test_settings import values
+
+RECIPE = (
+    "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 cuda_vers>=12.2"
+)
+
+
+def plan(**changes):
+    return make_plan(parse(values(**changes)))
+
+
+def test_the_default_is_the_recipe_in_front_of_a_gate_and_over_tls():
+    serve = yaml.safe_load(plan().serve_yaml)
+    assert serve["model"] == "mistralai/Mistral-Small-4-119B-2603"
+    assert serve["tensor-parallel-size"] == 2
+    assert serve["max-model-len"] == 131072
+    assert serve["attention-backend"] == "FLASH_ATTN_MLA"
+    assert serve["middleware"] == "key_gate.KeyGate"
+    assert serve["ssl-keyfile"] == "tls/key.pem"
+
+
+def test_without_a_query_the_profiles_gpus_are_searched_for():
+    assert plan().query == "gpu_name=H200 num_gpus=2"
+    assert plan(model="mistral-small-4-fp8-4xh100").query == "gpu_name=H100_SXM num_gpus=4"
+
+
+def test_the_recipes_query_works_as_it_stands():
+    made = plan(offerQuery=RECIPE, diskGb="500")
+    assert made.query == RECIPE
+    assert made.need.num_gpus == 2
+    assert made.need.disk_gb == 500
+
+
+def test_the_need_counts_weights_image_and_one_full_sequence():
+    need = plan().need
+    assert need.download_gb == pytest.approx(120.92 + 30)
+    assert 60 < need.gpu_ram_gib < 139.8 * 0.9
+
+
+def test_preview_can_say_what_fits():
+    (fact,) = plan().facts
+    assert "sequences of 131072 tokens" in fact
+
+
+def test_an_override_is_in_the_file():
+    made = plan(vllmOverrides='{"max-num-seqs": 64}', maxModelLen="65536")
+    serve = yaml.safe_load(made.serve_yaml)
+    assert serve["max-num-seqs"] == 64
+    assert serve["max-model-len"] == 65536
+
+
+def test_tls_off_is_possible_and_warned_about():
+    made = plan(tls="false")
+    assert "ssl-keyfile" not in made.serve_yaml
+    assert any("in clear" in warning for warning in made.warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "mistral-small-4"}, "there is no profile 'mistral-small-4'"),
+        ({"offerQuery": "gpu_name=RTX_4090 num_gpus=2"}, "does not fit"),
+        ({"offerQuery": "gpu_name=H200 num_gpus=1"}, "spreads over 2 GPUs and there are 1"),
+        ({"maxModelLen": "2000000"}, "max_model_len is 2000000"),
+        ({"vllmOverrides": '{"max-num-seq": 64}'}, "did you mean `max-num-seqs`?"),
+        ({"vllmOverrides": '{"api-key": "x"}'}, "the key gate decides"),
+        ({"offerQuery": "gpu=H200"}, "names 'gpu'"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_market_is_asked(changes, said):
+    with pytest.raises(ConfigurationError) as refused:
+        plan(**changes)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)

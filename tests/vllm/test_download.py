@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from components.vllm.download import DownloadMeter
+
+Looks = list[tuple[float, float]]
+
+
+def meter(looks: Looks, expected: float = 1000) -> DownloadMeter:
+    made = DownloadMeter(expected)
+    for now, size in looks:
+        made.look(now, size)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("looks", "rate", "remaining"),
+    [
+        ([], 0, None),
+        ([(0, 0)], 0, None),
+        ([(0, 500)], 0, None),
+        ([(0, 500), (10, 500)], 0, None),
+        ([(0, 0), (10, 100)], 10, 90),
+        # What was there before is not this download's doing.
+        ([(0, 500), (10, 600)], 10, 40),
+        # Waiting for the first byte is no slowness.
+        ([(0, 0), (100, 0), (110, 100)], 10, 90),
+        # The present minute, if it is better than all of it.
+        ([(0, 0), (10, 10), (100, 100), (160, 700)], 10, 30),
+        # All of it, if it is better than the present minute: a pause.
+        ([(0, 0), (40, 400), (70, 400), (101, 404)], 4, 149),
+        ([(0, 0), (10, 1000)], 100, 0),
+        ([(0, 0), (10, 1200)], 120, 0),
+        ([(0, 0), (10, 100), (20, 90)], 5, 180),
+    ],
+)
+def test_rate_and_what_remains(looks: Looks, rate: float, remaining: float | None) -> None:
+    found = meter(looks)
+    assert found.rate == pytest.approx(rate)
+    assert found.remaining == pytest.approx(remaining)
+
+
+def test_quiet_and_measured_begin_with_the_bytes() -> None:
+    found = meter([(5, 0), (10, 0), (20, 100), (50, 100)])
+    assert found.quiet == 30
+    assert found.measured == 40
+    assert meter([(5, 0), (10, 0)]).quiet == 5
+    assert meter([(5, 0), (10, 0)]).measured == 0
+    assert meter([]).quiet == 0

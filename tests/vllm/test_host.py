@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from components.vllm.host import (
+    CommandFailed,
+    Host,
+    HostAddress,
+    HostKeyChanged,
+    HostUnreachable,
+    LoginRefused,
+)
+from tests.vllm.ssh_host import SshHost
+
+KEY = asyncssh.generate_private_key("ssh-ed25519")
+PRIVATE = KEY.export_private_key().decode()
+SECRET = "hf_notarealtokenatall"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SshHost]:
+    with SshHost(tmp_path, KEY) as server:
+        yield server
+
+
+@pytest.fixture
+def host(server: SshHost) -> Iterator[Host]:
+    with Host(server.address, PRIVATE, secrets=[SECRET]) as host:
+        yield host
+
+
+def test_runs_a_command_to_its_end(host: Host) -> None:
+    result = host.run("cat; echo to-stderr >&2; exit 3", stdin="zażółć")
+
+    assert (result.exit_status, result.stdout, result.stderr) == (3, "zażółć", "to-stderr\n")
+
+
+def test_commands_share_one_connection_also_between_threads(host: Host, server: SshHost) -> None:
+    host.run("true")
+    said: list[str] = []
+    thread = threading.Thread(target=lambda: said.append(host.run("echo there").stdout))
+    thread.start()
+    thread.join()
+
+    assert said == ["there\n"]
+    assert server.logins == 1
+
+
+def test_first_contact_records_the_host_key(host: Host, server: SshHost) -> None:
+    assert host.host_key is None
+
+    seen = host.connect()
+
+    line = server.host_keys[0].export_public_key().decode()
+    assert seen == host.host_key == " ".join(line.split()[:2])
+
+
+def test_recorded_host_key_is_accepted_with_its_comment(server: SshHost) -> None:
+    line = server.host_keys[0].export_public_key().decode().strip() + " a comment"
+    with Host(server.address, PRIVATE, known_host_key=line) as host:
+        assert host.run("echo in").stdout == "in\n"
+
+
+def test_of_several_host_keys_the_recorded_kind_is_asked_for(server: SshHost) -> None:
+    rsa = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
+    server.close()
+    server.host_keys.append(rsa)
+    server.listen()
+    recorded = rsa.export_public_key().decode()
+    with Host(server.address, PRIVATE, known_host_key=recorded) as host:
+        assert host.run("echo in").stdout == "in\n"
+
+
+@pytest.mark.parametrize("kind", ["ssh-ed25519", "ecdsa-sha2-nistp256"])
+def test_another_host_key_is_refused(server: SshHost, kind: str) -> None:
+    recorded = asyncssh.generate_private_key(kind).export_public_key().decode()
+    with (
+        Host(server.address, PRIVATE, known_host_key=recorded) as host,
+        pytest.raises(HostKeyChanged, match="recorded at first contact"),
+    ):
+        host.run("echo in")
+    assert server.logins == 0
+
+
+def test_first_contact_binds_the_calls_after_it(server: SshHost, host: Host) -> None:
+    host.connect()
+    server.close()
+    server.host_keys[:] = [asyncssh.generate_private_key("ssh-ed25519")]
+    server.listen()
+
+    with pytest.raises(HostKeyChanged):
+        host.run("true")
+
+
+def test_a_key_that_is_not_taken(server: SshHost) -> None:
+    other = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+    with (
+        Host(server.address, other) as host,
+        pytest.raises(LoginRefused, match=f"{server.address} does not take") as caught,
+    ):
+        host.run("true")
+    assert other not in str(caught.value)
+
+
+def test_nobody_listens(server: SshHost, host: Host) -> None:
+    server.close()
+
+    with pytest.raises(HostUnreachable, match="refuses the connection") as caught:
+        host.run("true")
+    assert caught.value.reason == "refused"
+
+
+def test_somebody_listens_and_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = HostAddress("127.0.0.1", silent.getsockname()[1])
+        with (
+            Host(address, PRIVATE, connect_timeout=0.2) as host,
+            pytest.raises(HostUnreachable, match="does not answer") as caught,
+        ):
+            host.run("true")
+    assert caught.value.reason == "timed_out"
+
+
+def test_somebody_listens_and_hangs_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as rude:
+
+        def hang_up() -> None:
+            rude.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with (
+            Host(HostAddress("127.0.0.1", rude.getsockname()[1]), PRIVATE) as host,
+            pytest.raises(HostUnreachable) as caught,
+        ):
+            host.run("true")
+        thread.join()
+    assert caught.value.reason == "closed"
+
+
+def test_a_connection_lost_between_calls_is_opened_anew(server: SshHost, host: Host) -> None:
+    host.run("true")
+    server.break_connections()
+
+    assert host.run("echo again").stdout == "again\n"
+    assert server.logins == 2
+
+
+def test_a_connection_lost_during_a_call(server: SshHost, host: Host) -> None:
+    fifo = server.home / "started"
+    os.mkfifo(fifo)
+
+    def break_when_started() -> None:
+        fifo.read_text()
+        server.break_connections()
+
+    thread = threading.Thread(target=break_when_started)
+    thread.start()
+    with pytest.raises(HostUnreachable) as caught:
+        host.run("echo > started; sleep 60")
+    thread.join()
+
+    assert caught.value.reason == "closed"
+    assert host.run("echo again").stdout == "again\n"
+
+
+def test_a_command_that_takes_too_long(host: Host) -> None:
+    with pytest.raises(CommandFailed, match=r"'sleep 60; echo \*\*\*' .* did not end within 0.2 s"):
+        host.run(f"sleep 60; echo {SECRET}", timeout=0.2)
+    assert host.run("echo again").stdout == "again\n"
+
+
+def test_puts_files_with_their_modes(server: SshHost, host: Host) -> None:
+    host.put({"environment": (b"A=1\n", 0o600), "tls/extra/x.sh": (b"#!/bin/sh\n", 0o755)})
+
+    environment = server.home / "serving" / "environment"
+    script = server.home / "serving" / "tls" / "extra" / "x.sh"
+    assert environment.read_bytes() == b"A=1\n"
+    assert stat.S_IMODE(environment.stat().st_mode) == 0o600
+    assert script.read_bytes() == b"#!/bin/sh\n"
+    assert stat.S_IMODE(script.stat().st_mode) == 0o755
+    assert list((server.home / "serving").glob(".incoming*")) == []
+
+
+def test_a_file_is_replaced_not_written_over(server: SshHost, host: Host) -> None:
+    host.put({"allowed_keys": (b"old\n", 0o600)})
+    path = server.home / "serving" / "allowed_keys"
+    with path.open() as opened_before:
+        host.put({"allowed_keys": (b"new\n", 0o600)})
+        assert opened_before.read() == "old\n"
+    assert path.read_text() == "new\n"
+
+
+def test_a_put_that_fails_leaves_what_stood_there(server: SshHost, host: Host) -> None:
+    host.put({"serve.yaml": (b"old\n", 0o644), "taken": (b"", 0o644)})
+
+    with pytest.raises(CommandFailed, match=f"on host {server.address} ended with"):
+        host.put({"taken/below-a-file": (b"x", 0o644), "serve.yaml": (b"new\n", 0o644)})
+
+    assert (server.home / "serving" / "serve.yaml").read_text() == "old\n"
+    assert list((server.home / "serving").glob(".incoming*")) == []
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a b", "$(id)", ""])
+def test_puts_nothing_outside_its_folder(host: Host, server: SshHost, name: str) -> None:
+    with pytest.raises(ValueError, match="not a path under the serving folder"):
+        host.put({name: (b"x", 0o644)})
+    assert server.logins == 0
+
+
+@pytest.fixture
+def log(server: SshHost) -> Path:
+    (server.home / "serving").mkdir()
+    return server.home / "serving" / "vllm.log"
+
+
+def test_a_log_is_read_on_from_where_it_was_left(host: Host, log: Path) -> None:
+    assert host.read_log("vllm.log", 0) == ("", 0)
+    log.write_text("first\n")
+    assert host.read_log("vllm.log", 0) == ("first\n", 6)
+    assert host.read_log("vllm.log", 6) == ("", 6)
+    log.write_text("first\nsecond\n")
+    assert host.read_log("vllm.log", 6) == ("second\n", 13)
+
+
+def test_a_log_that_was_emptied_is_read_from_its_start(host: Host, log: Path) -> None:
+    log.write_text("new\n")
+    assert host.read_log("vllm.log", 5000) == ("new\n", 4)
+
+
+def test_a_character_cut_in_two_waits_for_its_other_half(host: Host, log: Path) -> None:
+    log.write_bytes("a█".encode()[:2])
+    assert host.read_log("vllm.log", 0) == ("a", 1)
+    log.write_bytes("a█".encode())
+    assert host.read_log("vllm.log", 1) == ("█", 4)
+
+
+def test_a_log_of_any_bytes_is_read_in_pieces(host: Host, log: Path) -> None:
+    log.write_bytes(b"\xff\xfe" + b"x" * 1_500_000)
+    text, offset = host.read_log("vllm.log", 0)
+    assert (text[:3], offset) == ("\ufffd\ufffdx", 1_048_576)
+    rest, offset = host.read_log("vllm.log", offset)
+    assert (len(rest), offset) == (1_500_002 - 1_048_576, 1_500_002)
+
+
+def test_status_is_read_from_the_supervisor(host: Host) -> None:
+    host.put({"supervise.sh": (b'echo "phase=$1"; echo noise; echo reason=\n', 0o755)})
+    assert host.status() == {"phase": "status", "reason": ""}
+
+
+def test_status_where_no_supervisor_is(host: Host) -> None:
+    with pytest.raises(CommandFailed, match=r"supervise.sh.* ended with"):
+        host.status()
+
+
+def test_no_secret_leaves_in_an_error(host: Host) -> None:
+    complaint = f"echo 'denied: {SECRET}' >&2; exit 1".encode()
+    host.put({"supervise.sh": (complaint, 0o755)})
+    with pytest.raises(CommandFailed) as caught:
+        host.status()
+    assert "denied: ***" in str(caught.value)
+    assert SECRET not in repr(caught.value)
+
+
+def test_shows_no_key(host: Host, server: SshHost) -> None:
+    assert repr(host) == f"Host({server.address})"

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.vllm.errors import ProfileError
+from components.vllm.profile import Profile, load_profile, profile_names
+
+MODELS = Path(__file__).parents[2] / "models"
+DEFAULT = "mistral-small-4-fp8-2xh200"
+
+
+def write(folder: Path, **changes: Any) -> None:
+    content = yaml.safe_load((MODELS / f"{DEFAULT}.yaml").read_text()) | changes
+    kept = {key: value for key, value in content.items() if value != "REMOVED"}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(kept))
+
+
+def test_the_profiles_that_the_readme_offers_are_there() -> None:
+    assert profile_names(MODELS) == [
+        "mistral-small-4-fp8-2xh200",
+        "mistral-small-4-fp8-2xh200-eagle",
+        "mistral-small-4-fp8-4xh100",
+        "mistral-small-4-ms4-2xh200",
+        "mistral-small-4-nvfp4-1xh200",
+        "mistral-small-4-nvfp4-2xh100",
+        "qwen2.5-0.5b-1x4090",
+    ]
+
+
+def test_a_folder_that_is_missing_has_no_profiles(tmp_path: Path) -> None:
+    assert profile_names(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("name", profile_names(MODELS))
+def test_every_shipped_profile_loads_under_its_name_and_hardware(name: str) -> None:
+    profile = load_profile(name, MODELS)
+    assert profile.name == name
+    hardware = profile.gpu_name.removesuffix(" SXM").removeprefix("RTX ").lower()
+    assert f"-{profile.num_gpus}x{hardware}" in name
+    assert profile.tensor_parallel_size == profile.num_gpus
+
+
+@pytest.mark.parametrize("name", profile_names(MODELS))
+def test_shipped_images_are_pinned_or_warn(name: str) -> None:
+    profile = load_profile(name, MODELS)
+    pinned = profile.image == f"vllm/vllm-openai:v{profile.vllm_version}"
+    assert pinned or any("moving tag" in warning for warning in profile.warnings)
+
+
+def test_the_default_profile_says_what_the_model_is() -> None:
+    profile = load_profile(DEFAULT, MODELS)
+    assert profile.repository == "mistralai/Mistral-Small-4-119B-2603"
+    assert profile.revision == "main"
+    assert profile.kv_bytes_per_token == 36 * (256 + 64) * 2
+    assert profile.kv_replicated
+    assert profile.min_cuda == 13.0
+    assert profile.min_driver == "580"
+    assert not profile.gated
+
+
+def test_the_second_copy_of_the_weights_is_not_fetched() -> None:
+    files = load_profile(DEFAULT, MODELS).files
+    assert not any(Path("model-00001-of-00003.safetensors").match(pattern) for pattern in files)
+    assert any(Path("consolidated-00001-of-00003.safetensors").match(one) for one in files)
+
+
+def test_the_eagle_profile_fetches_the_head_that_its_flags_name() -> None:
+    profile = load_profile(f"{DEFAULT}-eagle", MODELS)
+    speculative = profile.flags["speculative-config"]
+    assert isinstance(speculative, dict)
+    assert profile.companions == (speculative["model"],)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_model_len": "long"}, ["mine.yaml", "max_model_len", "'long'", "a whole number"]),
+        ({"max_model_len": 1.5}, ["max_model_len", "1.5"]),
+        ({"max_model_len": True}, ["max_model_len", "True"]),
+        ({"max_model_len": 2097152}, ["2097152", "1048576", "lower it"]),
+        ({"gpu_memory_utilization": 90}, ["gpu_memory_utilization", "90", "at most 1"]),
+        ({"tensor_parallel_size": 3}, ["tensor_parallel_size is 3", "32", "1, 2, 4, 8, 16 or 32"]),
+        ({"tensor_parallel_size": 4}, ["tensor_parallel_size is 4", "num_gpus, 2"]),
+        ({"weights_gb": "REMOVED"}, ["weights_gb is missing", "add it"]),
+        ({"weigths_gb": 1.0}, ["weigths_gb", "did you mean 'weights_gb'?", "remove it"]),
+        ({"name": "mine"}, ["name", "remove the key"]),
+        ({"repository": "just-a-name"}, ["repository", "'just-a-name'", "owner/model"]),
+        ({"vllm_version": "0.33"}, ["vllm_version", "'0.33'", "'0.33.0'"]),
+        ({"min_driver": 580}, ["min_driver", "580", "in quotes"]),
+        ({"files": []}, ["files", "patterns"]),
+        ({"files": "consolidated*"}, ["files", "'consolidated*'", "patterns"]),
+        ({"flags": ["max-num-seqs"]}, ["flags", "max-num-seqs"]),
+        ({"flags": {"seed": None}}, ["flags", "None"]),
+        ({"env": {"VLLM_API_KEY": "x"}}, ["env must not set VLLM_API_KEY", "remove it"]),
+        ({"env": {"VLLM_SERVER_DEV_MODE": "1"}}, ["VLLM_SERVER_DEV_MODE", "routes"]),
+        ({"env": {"HF_TOKEN": "x"}}, ["HF_TOKEN", "secret"]),
+        ({"max_model_len": "x", "num_gpus": "y"}, ["max_model_len", "(and look at num_gpus)"]),
+    ],
+)
+def test_one_sentence_names_file_key_value_and_remedy(
+    tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    write(tmp_path, **changes)
+    with pytest.raises(ProfileError) as raised:
+        load_profile("mine", tmp_path)
+    text = str(raised.value)
+    assert text.startswith("mine.yaml: ")
+    assert "\n" not in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("repository: [", ["mine.yaml is no YAML", "line"]),
+        ("", ["mine.yaml holds no"]),
+        ("- one\n- two\n", ["mine.yaml holds no"]),
+        ("a: \x00", ["mine.yaml is no YAML"]),
+    ],
+)
+def test_what_is_no_profile_at_all(tmp_path: Path, text: str, words: list[str]) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ProfileError) as raised:
+        load_profile("mine", tmp_path)
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["mistral-small-4-fp8-2xh100", "../models/x", ""])
+def test_an_unknown_name_lists_what_there_is(name: str) -> None:
+    with pytest.raises(ProfileError, match="mistral-small-4-nvfp4-1xh200") as raised:
+        load_profile(name, MODELS)
+    assert repr(name) in str(raised.value)
+
+
+def test_a_close_name_is_suggested() -> None:
+    with pytest.raises(ProfileError, match="did you mean 'mistral-small-4-fp8-2xh200'"):
+        load_profile("mistral-small-4-fp8-2xh20", MODELS)
+
+
+def test_overrides_make_another_profile_and_leave_this_one() -> None:
+    profile = load_profile(DEFAULT, MODELS)
+    changed = profile.with_overrides(max_model_len=65536, image=None, disk_gb=500.0)
+    assert (changed.max_model_len, changed.image, changed.disk_gb) == (65536, profile.image, 500.0)
+    assert profile.max_model_len == 131072
+
+
+def test_flags_are_merged_by_option_and_none_removes() -> None:
+    profile = load_profile(DEFAULT, MODELS)
+    changed = profile.with_overrides(
+        flags={"--max_num_seqs": 64, "attention_backend": None, "load-format": "dummy"}
+    )
+    assert changed.flags["max-num-seqs"] == 64
+    assert changed.flags["load-format"] == "dummy"
+    assert "attention-backend" not in changed.flags
+    assert changed.flags["tool-call-parser"] == "mistral"
+    assert "attention-backend" in profile.flags
+
+
+def test_env_is_merged_as_it_is_spelled() -> None:
+    changed = load_profile(DEFAULT, MODELS).with_overrides(env={"NCCL_P2P_DISABLE": "1"})
+    assert changed.env == {"NCCL_P2P_DISABLE": "1"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"max_model_len": 2**21}, {"no_such_key": 1}, {"env": {"HF_TOKEN": "x"}}]
+)
+def test_overrides_are_checked_like_a_file(changes: dict[str, Any]) -> None:
+    with pytest.raises(ProfileError, match=f"profile {DEFAULT} with the stack's settings: "):
+        load_profile(DEFAULT, MODELS).with_overrides(**changes)
+
+
+def test_a_profile_cannot_be_changed_in_place() -> None:
+    profile: Profile = load_profile(DEFAULT, MODELS)
+    with pytest.raises(ValueError, match="frozen"):
+        profile.max_model_len = 1

@@ -1,0 +1,700 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import shutil
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from cryptography import x509
+
+from tests.vllm.polling import eventually
+
+ON_HOST = Path(__file__).parents[2] / "components" / "vllm" / "on_host"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TOKEN = "hf_notarealtokenatall"
+
+SERVES = "echo listening; exec tail -f /dev/null"
+DOWNLOADS = f"""
+folder="$HF_HOME/hub/models--org--model/snapshots/{COMMIT}"
+mkdir -p "$folder"
+for last; do :; done
+case "$last" in
+    '*.json') echo '{{}}' >"$folder/params.json" ;;
+    *) head -c 300000 /dev/zero >"$folder/consolidated-1.safetensors" ;;
+esac
+echo "✓ Downloaded"
+echo "  path: $folder"
+"""
+SETTINGS = {
+    "MODEL": "org/model",
+    "REVISION": "main",
+    "FILES": "consolidated*.safetensors\n*.json",
+    "MAX_RESTARTS": "2",
+    "BACKOFF_SECONDS": "0",
+    "DRAIN_SECONDS": "5",
+    "POLL_SECONDS": "0.05",
+    "PREFETCH_TRIES": "3",
+    "PREFETCH_BACKOFF_SECONDS": "0",
+}
+
+
+class Container:
+    """A home with the scripts in it, and a PATH on which `vllm` and `hf` are what a test says."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.serving = home / "serving"
+        self.bin = home / "bin"
+        self.serving.mkdir()
+        self.bin.mkdir()
+        for name in ("supervise.sh", "prefetch.sh"):
+            shutil.copy(ON_HOST / name, self.serving)
+        self.settings()
+        (self.serving / "serve.yaml").write_text("model: org/model\n")
+        (self.serving / "environment").write_text(f"HF_TOKEN={TOKEN}\nNCCL_DEBUG='IN FO'\n")
+        self.command("vllm", SERVES)
+        self.command("hf", DOWNLOADS)
+
+    def settings(self, **changed: str) -> None:
+        values = SETTINGS | changed
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
+        (self.serving / "model.env").write_text("".join(lines))
+
+    def command(self, name: str, body: str) -> None:
+        path = self.bin / f"{name}.new"
+        note = f'echo "$*" >>"$HOME/{name}.calls"; env >"$HOME/{name}.env"; pwd >"$HOME/{name}.pwd"'
+        path.write_text(f"#!/bin/sh\n{note}\n{body}\n")
+        path.chmod(0o755)
+        path.rename(self.bin / name)
+
+    def calls(self, name: str) -> list[str]:
+        path = self.home / f"{name}.calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def supervise(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(self.serving / "supervise.sh"), *arguments],
+            cwd=self.home,
+            env={"HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def prefetch(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(self.serving / "prefetch.sh")],
+            cwd=self.home,
+            env={"HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def status(self) -> dict[str, str]:
+        said = self.supervise("status")
+        assert said.returncode == 0, said.stderr
+        assert said.stderr == ""
+        return dict(line.split("=", 1) for line in said.stdout.splitlines())
+
+    def until(self, **wanted: str) -> dict[str, str]:
+        def look() -> dict[str, str] | None:
+            seen = self.status()
+            return seen if wanted.items() <= seen.items() else None
+
+        return eventually(look)
+
+    def until_log(self, text: str, name: str = "vllm.log") -> str:
+        path = self.serving / name
+
+        def look() -> str | None:
+            seen = path.read_text() if path.exists() else ""
+            return seen if text in seen else None
+
+        return eventually(look)
+
+    def processes(self) -> list[psutil.Process]:
+        """Whatever lives with this home: nobody else's."""
+        mine = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HOME") == str(self.home):
+                    mine.append(process)
+        return mine
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
+    container = Container(tmp_path)
+    yield container
+    for process in container.processes():
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def supervisor_pid(container: Container) -> int:
+    return int((container.serving / "state" / "supervisor").read_text().split()[0])
+
+
+# --------------------------------------------------------------------------- start
+
+
+def test_start_fetches_then_serves(container: Container) -> None:
+    started = container.supervise("start")
+
+    assert (started.returncode, started.stdout) == (0, "started\n")
+    seen = container.until(phase="serving")
+    container.until_log("listening")
+    assert container.calls("vllm") == ["serve --config serve.yaml"]
+    assert seen["supervisor"] == "running"
+    assert seen["resolved_revision"] == COMMIT
+    assert seen["config_digest"] == hashlib.sha256(b"model: org/model\n").hexdigest()
+    assert seen["restarts"] == "0"
+    assert seen["last_exit"] == ""
+    assert int(seen["downloaded_kb"]) >= 293
+    assert alive(int(container.until(phase="serving")["server_pid"]))
+    assert int(container.status()["log_bytes"]) == (container.serving / "vllm.log").stat().st_size
+    born = (container.serving / "state" / "phase").stat().st_mtime
+    assert abs(int(seen["phase_since"]) - born) <= 2
+
+
+def test_the_server_sees_its_environment_and_folder(container: Container) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+
+    seen = dict(
+        line.split("=", 1)
+        for line in (container.home / "vllm.env").read_text().splitlines()
+        if "=" in line
+    )
+    assert (container.home / "vllm.pwd").read_text().strip() == str(container.serving)
+    assert seen["PYTHONPATH"].split(":")[0] == str(container.serving)
+    assert seen["HF_HOME"].startswith(str(container.home))
+    assert seen["NCCL_DEBUG"] == "IN FO"
+    assert seen["HF_TOKEN"] == TOKEN
+    wanted = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "NO_COLOR": "1",
+        "VLLM_DISABLE_LOG_LOGO": "1",
+    }
+    assert wanted.items() <= seen.items()
+
+
+def test_the_token_shows_in_no_command_line_log_or_open_file(container: Container) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+
+    lines = [" ".join(process.cmdline()) for process in container.processes()]
+    assert len(lines) >= 2
+    assert not [line for line in lines if TOKEN in line]
+    written = [path for path in container.serving.rglob("*") if path.is_file()]
+    holders = [path.name for path in written if TOKEN in path.read_text(errors="replace")]
+    assert holders == ["environment"]
+    made = [path for path in written if path.suffix == ".log" or path.parent.name == "state"]
+    assert len(made) > 5
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in made} == {0}
+
+
+def test_a_second_start_changes_nothing(container: Container) -> None:
+    container.supervise("start")
+    before = container.until(phase="serving")
+    container.until_log("listening")
+
+    again = container.supervise("start")
+
+    assert (again.returncode, again.stdout) == (0, "already running\n")
+    assert container.status()["server_pid"] == before["server_pid"]
+    assert len(container.calls("vllm")) == 1
+
+
+def test_two_loops_cannot_run_at_once(container: Container) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+
+    second = container.supervise("run")
+
+    assert (second.returncode, second.stdout) == (0, "already running\n")
+    assert len(container.calls("vllm")) == 1
+
+
+def test_the_supervisor_has_a_session_of_its_own(container: Container) -> None:
+    container.supervise("start")
+    container.until(phase="serving")
+
+    supervisor = supervisor_pid(container)
+    assert os.getsid(supervisor) == supervisor
+    assert os.getsid(0) != supervisor
+    server = int(container.until(phase="serving")["server_pid"])
+    assert os.getpgid(server) == server
+
+
+# --------------------------------------------------------------------------- exits
+
+
+def test_a_server_that_ends_is_started_again_and_then_given_up(container: Container) -> None:
+    container.command("vllm", "exit 1")
+    container.supervise("start")
+
+    seen = container.until(supervisor="gave_up")
+
+    assert seen["phase"] == "gave_up"
+    assert seen["reason"] == "crash_loop"
+    assert seen["restarts"] == "2"
+    assert seen["last_exit"] == "1"
+    assert seen["server_pid"] == ""
+    assert len(container.calls("vllm")) == 3
+    assert (container.serving / "vllm.log").read_text().count("== supervise.sh: server start") == 3
+
+
+def test_restarts_outside_the_window_do_not_count(container: Container) -> None:
+    container.settings(RESTART_WINDOW_SECONDS="-1")
+    container.command("vllm", f'[ "$(wc -l <"$HOME/vllm.calls")" -lt 5 ] && exit 1\n{SERVES}')
+    container.supervise("start")
+
+    container.until_log("listening")
+
+    assert container.status()["restarts"] == "4"
+
+
+@pytest.mark.parametrize(("code", "reason"), [(2, "bad_flag"), (127, "no_vllm")])
+def test_an_exit_that_no_restart_mends(container: Container, code: int, reason: str) -> None:
+    container.command("vllm", f"exit {code}")
+    container.supervise("start")
+
+    seen = container.until(supervisor="gave_up")
+
+    assert (seen["reason"], seen["last_exit"], seen["restarts"]) == (reason, str(code), "0")
+    assert len(container.calls("vllm")) == 1
+
+
+def test_workers_of_a_dead_server_are_ended_before_the_next_one(container: Container) -> None:
+    worker = 'tail -f /dev/null & echo $! >>"$HOME/workers"'
+    container.command("vllm", f'{worker}\n[ "$(wc -l <"$HOME/workers")" = 1 ] && exit 9\n{SERVES}')
+    container.supervise("start")
+
+    container.until_log("listening")
+
+    first, second = map(int, (container.home / "workers").read_text().split())
+    assert not alive(first)
+    assert alive(second)
+    assert container.status()["last_exit"] == "9"
+
+
+def test_start_after_giving_up_tries_again(container: Container) -> None:
+    container.command("vllm", "exit 2")
+    container.supervise("start")
+    container.until(supervisor="gave_up")
+    container.command("vllm", SERVES)
+
+    container.supervise("start")
+
+    assert container.until(phase="serving")["reason"] == ""
+
+
+def test_a_failed_download_starts_no_server(container: Container) -> None:
+    container.command("hf", "echo '401 Client Error. Repository Not Found for url' >&2; exit 1")
+    container.supervise("start")
+
+    seen = container.until(supervisor="gave_up")
+
+    assert (seen["reason"], seen["last_exit"]) == ("prefetch", "3")
+    assert container.calls("vllm") == []
+    assert "Repository Not Found" in (container.serving / "prefetch.log").read_text()
+
+
+# --------------------------------------------------------------------------- stop
+
+
+def test_stop_drains_ends_the_group_and_stays(container: Container) -> None:
+    drains = """
+sh -c 'trap "echo worker-asked" TERM; while :; do sleep 0.05; done' & echo $! >"$HOME/worker"
+trap 'echo draining; sleep 0.3; echo drained; exit 0' TERM
+echo listening
+while :; do sleep 0.05; done
+"""
+    container.command("vllm", drains)
+    container.supervise("start")
+    container.until_log("listening")
+    server = int(container.status()["server_pid"])
+
+    stopped = container.supervise("stop")
+
+    log = (container.serving / "vllm.log").read_text()
+    assert stopped.returncode == 0
+    assert "drained" in log
+    assert "worker-asked" not in log
+    assert not alive(server)
+    assert not alive(int((container.home / "worker").read_text()))
+    seen = container.status()
+    assert (seen["supervisor"], seen["phase"], seen["server_pid"]) == ("stopped", "stopped", "")
+
+
+def test_a_server_that_does_not_end_is_killed(container: Container) -> None:
+    container.settings(DRAIN_SECONDS="1")
+    container.command("vllm", "trap '' TERM; echo listening; while :; do sleep 0.05; done")
+    container.supervise("start")
+    container.until_log("listening")
+    server = int(container.status()["server_pid"])
+
+    container.supervise("stop")
+
+    assert not alive(server)
+
+
+def test_stop_during_the_download(container: Container) -> None:
+    container.command("hf", "echo begun; exec tail -f /dev/null")
+    container.supervise("start")
+    eventually(lambda: container.calls("hf"))
+
+    container.supervise("stop")
+
+    assert eventually(lambda: container.processes() == [])
+    assert container.status()["phase"] == "stopped"
+
+
+def test_a_boot_does_not_start_what_was_stopped(container: Container) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+    container.supervise("stop")
+
+    booted = container.supervise("start")
+
+    assert booted.returncode == 3
+    assert "restart" in booted.stdout
+    assert container.status()["supervisor"] == "stopped"
+
+
+def test_stop_where_nothing_runs(container: Container) -> None:
+    assert container.supervise("stop").returncode == 0
+    assert container.status()["phase"] == "stopped"
+
+
+def test_restart_takes_the_new_configuration_and_keeps_the_weights(container: Container) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+    before = container.status()
+    (container.serving / "serve.yaml").write_text("model: org/model\nmax-model-len: 10\n")
+    assert container.status()["config_digest"] == before["config_digest"]
+
+    restarted = container.supervise("restart")
+
+    assert restarted.returncode == 0
+    after = container.until(phase="serving")
+    container.until_log("listening")
+    assert after["config_digest"] != before["config_digest"]
+    assert after["server_pid"] != before["server_pid"]
+    assert not alive(int(before["server_pid"]))
+    assert len(container.calls("hf")) == 2
+    assert (container.serving / "vllm.log").read_text().count("server start") == 1
+    assert "listening" in (container.serving / "vllm.log.1").read_text()
+
+
+def test_restart_serves_again_after_a_stop(container: Container) -> None:
+    container.supervise("stop")
+    container.supervise("restart")
+    assert container.until(phase="serving")["supervisor"] == "running"
+
+
+# --------------------------------------------------------------------------- what dies, what lies
+
+
+def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Container) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+    orphan = int(container.status()["server_pid"])
+    psutil.Process(supervisor_pid(container)).kill()
+
+    seen = container.until(supervisor="stopped")
+    assert (seen["phase"], seen["server_pid"]) == ("stopped", str(orphan))
+
+    container.supervise("start")
+    after = container.until(phase="serving")
+    container.until_log("listening")
+    assert not alive(orphan)
+    assert alive(int(container.status()["server_pid"]))
+    assert after["supervisor"] == "running"
+
+
+def test_stop_ends_a_server_whose_supervisor_is_dead(container: Container) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+    orphan = int(container.status()["server_pid"])
+    psutil.Process(supervisor_pid(container)).kill()
+    container.until(supervisor="stopped")
+
+    container.supervise("stop")
+
+    assert not alive(orphan)
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["tail", "-f", "/dev/null"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("born", ["1 00000000-0000-0000-0000-000000000000", ""])
+def test_a_number_taken_over_by_another_process_is_not_ours(
+    container: Container, stranger: subprocess.Popen[bytes], born: str
+) -> None:
+    state = container.serving / "state"
+    state.mkdir()
+    for name in ("supervisor", "server", "prefetch"):
+        (state / name).write_text(f"{stranger.pid} {born}\n")
+    (state / "phase").write_text("serving 1\n")
+
+    seen = container.status()
+    container.supervise("start")
+    container.until_log("listening")
+    container.supervise("stop")
+
+    assert (seen["supervisor"], seen["phase"], seen["server_pid"]) == ("stopped", "stopped", "")
+    assert stranger.poll() is None
+
+
+def test_status_before_anything_was_started(container: Container) -> None:
+    seen = container.status()
+    assert seen == {
+        "supervisor": "stopped",
+        "phase": "stopped",
+        "phase_since": "0",
+        "reason": "",
+        "server_pid": "",
+        "restarts": "",
+        "last_exit": "",
+        "downloaded_kb": "0",
+        "resolved_revision": "",
+        "config_digest": "",
+        "log_bytes": "0",
+    }
+
+
+def test_a_log_that_grows_too_large_is_rotated_under_the_server(container: Container) -> None:
+    container.settings(LOG_MAX_KB="8")
+    container.command(
+        "vllm", 'while :; do head -c 3000 /dev/zero | tr "\\0" x; echo; sleep 0.02; done'
+    )
+    container.supervise("start")
+
+    rotated = container.serving / "vllm.log.3"
+    eventually(rotated.exists)
+    newest = container.serving / "vllm.log"
+    eventually(lambda: newest.stat().st_size > 0)
+
+    assert not (container.serving / "vllm.log.4").exists()
+    assert newest.stat().st_size < 1_000_000
+    assert rotated.stat().st_size >= 8 * 1024
+
+
+def test_an_unknown_word_is_refused(container: Container) -> None:
+    refused = container.supervise("sing")
+    assert refused.returncode == 64
+    assert "usage" in refused.stderr
+
+
+# --------------------------------------------------------------------------- certificate
+
+
+def test_certificate_is_for_the_address_and_its_key_stays(container: Container) -> None:
+    printed = container.supervise("certificate", "203.0.113.7")
+
+    assert printed.returncode == 0
+    certificate = x509.load_pem_x509_certificate(printed.stdout.encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["203.0.113.7"]
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    assert lifetime.days == 3650
+    key = container.serving / "tls" / "key.pem"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert "PRIVATE" not in printed.stdout + printed.stderr
+    assert printed.stdout.count("-----") == 4
+    pinned = ssl.create_default_context(cadata=printed.stdout)
+    assert len(pinned.get_ca_certs()) == 1
+
+
+def test_certificate_is_made_once_for_an_address(container: Container) -> None:
+    first = container.supervise("certificate", "203.0.113.7").stdout
+    assert container.supervise("certificate", "203.0.113.7").stdout == first
+    other = container.supervise("certificate", "203.0.113.8").stdout
+    assert other != first
+    key = (container.serving / "tls" / "key.pem").read_bytes()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(
+        container.serving / "tls" / "cert.pem", container.serving / "tls" / "key.pem"
+    )
+    assert key.startswith(b"-----BEGIN PRIVATE KEY-----")
+
+
+@pytest.mark.parametrize("address", ["", "example.org", "1.2.3.4\nDNS:x", "$(id)"])
+def test_certificate_for_no_address(container: Container, address: str) -> None:
+    refused = container.supervise("certificate", address)
+    assert refused.returncode != 0
+    assert refused.stdout == ""
+
+
+# --------------------------------------------------------------------------- prefetch
+
+
+def test_each_pattern_is_fetched_at_one_commit(container: Container) -> None:
+    done = container.prefetch()
+
+    assert done.returncode == 0
+    assert container.calls("hf") == [
+        "download org/model --revision main --include consolidated*.safetensors",
+        f"download org/model --revision {COMMIT} --include *.json",
+    ]
+    assert (container.serving / "state" / "resolved_revision").read_text().strip() == COMMIT
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "echo $folder",
+        'echo "Fetching 3 files"; echo "$folder"',
+        "printf '✓ Downloaded\\n  path: %s\\n' \"$folder\"",
+        'echo "{\\"path\\": \\"$folder\\"}"',
+    ],
+)
+def test_the_commit_is_found_in_what_any_hf_prints(container: Container, printed: str) -> None:
+    body = DOWNLOADS.partition('echo "✓')[0]
+    container.command("hf", body + printed)
+
+    assert container.prefetch().returncode == 0
+    assert (container.serving / "state" / "resolved_revision").read_text().strip() == COMMIT
+
+
+def test_what_was_fetched_before_is_not_asked_for_again(container: Container) -> None:
+    container.prefetch()
+    container.command("hf", "echo no network >&2; exit 1")
+
+    again = container.prefetch()
+
+    assert again.returncode == 0
+    assert "complete since before" in again.stdout
+    assert len(container.calls("hf")) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"MODEL": "org/other"}, {"REVISION": "v2"}, {"FILES": "*.json"}],
+)
+def test_something_else_is_fetched(container: Container, changed: dict[str, str]) -> None:
+    container.prefetch()
+    before = len(container.calls("hf"))
+    container.settings(**changed)
+
+    assert container.prefetch().returncode == 0
+    assert len(container.calls("hf")) > before
+
+
+def test_weights_that_were_deleted_are_fetched_again(container: Container) -> None:
+    container.prefetch()
+    shutil.rmtree(container.home / "huggingface")
+
+    assert container.prefetch().returncode == 0
+    assert len(container.calls("hf")) == 4
+
+
+def test_a_broken_download_is_tried_again(container: Container) -> None:
+    container.command(
+        "hf",
+        f'[ "$(wc -l <"$HOME/hf.calls")" -lt 3 ] && {{ echo reset >&2; exit 1; }}\n{DOWNLOADS}',
+    )
+
+    done = container.prefetch()
+
+    assert done.returncode == 0
+    assert "try 3 of 3" in done.stdout
+    assert "reset" in done.stdout
+
+
+def test_a_download_is_given_up_after_its_tries(container: Container) -> None:
+    container.command("hf", "echo 'Connection reset by peer' >&2; exit 1")
+
+    done = container.prefetch()
+
+    assert done.returncode == 1
+    assert len(container.calls("hf")) == 3
+    assert not (container.serving / "state" / "prefetched").exists()
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "401 Client Error. Repository Not Found for url: x",
+        "403 Client Error. Cannot access gated repo for url x",
+        "Revision Not Found for url",
+        "OSError: [Errno 28] No space left on device",
+        "Not enough free disk space to download the file",
+        "hf: error: unrecognized arguments: --include",
+    ],
+)
+def test_what_another_try_cannot_cure_is_not_tried_again(
+    container: Container, complaint: str
+) -> None:
+    container.command("hf", f"echo {shlex.quote(complaint)} >&2; exit 1")
+
+    done = container.prefetch()
+
+    assert done.returncode == 3
+    assert complaint in done.stdout
+    assert len(container.calls("hf")) == 1
+
+
+def test_patterns_that_match_nothing_at_all(container: Container) -> None:
+    container.settings(FILES="consolidated*.bin\nnothing*")
+    container.command(
+        "hf", f'f="$HF_HOME/hub/models--org--model/snapshots/{COMMIT}"; mkdir -p "$f"; echo "$f"'
+    )
+
+    done = container.prefetch()
+
+    assert done.returncode == 3
+    assert "no file of org/model" in done.stdout
+    assert "'nothing*'" in done.stdout
+
+
+def test_a_model_in_a_folder_of_the_host_is_not_fetched(container: Container) -> None:
+    folder = container.home / "weights"
+    folder.mkdir()
+    container.settings(MODEL=str(folder))
+
+    assert container.prefetch().returncode == 0
+    assert container.calls("hf") == []
+    container.settings(MODEL=str(container.home / "missing"))
+    assert container.prefetch().returncode == 3
+
+
+# --------------------------------------------------------------------------- the scripts themselves
+
+
+def test_the_scripts_are_clean() -> None:
+    scripts = sorted(str(path) for path in ON_HOST.glob("*.sh"))
+    checked = subprocess.run(
+        [Path(sys.executable).with_name("shellcheck"), "--norc", *scripts],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(scripts) >= 2
+    assert (checked.returncode, checked.stdout) == (0, "")
