@@ -433,7 +433,8 @@ class _Wait:
         self._asked = "model"
         initialised = self._log.init_seconds is not None
         self._stages.enter("server" if initialised else _BY_LOG[self._log.stage])
-        self._progress.measuring(self._log.progress)
+        took = duration(self._stages.elapsed())
+        self._progress.measuring(f"{self._log.progress}, {took} in this stage")
         if now - self._heard_at > self._plan.stall:
             raise self._fail(self._log.stalled())
         return now - self._asked_at >= ASK_ANYWAY

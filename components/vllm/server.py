@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pulumi
 from pulumi import dynamic
 
 from components.clock import SystemClock
+from components.errors import HostError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed
 from components.vast.instance import VastInstance
@@ -22,7 +24,7 @@ from components.vllm.api_key import ApiKey
 from components.vllm.command import DRAIN_SECONDS
 from components.vllm.endpoint import Endpoint, ModelInfo
 from components.vllm.errors import ServerHostFailed
-from components.vllm.host import CommandFailed, Host, HostAddress, HostUnreachable
+from components.vllm.host import Host, HostAddress
 from components.vllm.profile import Profile
 from components.vllm.readiness import ReadinessPlan, ReadinessReport, wait_until_ready
 
@@ -48,6 +50,9 @@ OTHERS = (
 """Inputs that a running server need not be restarted for."""
 
 READY = "ready"
+
+LOOK_EVERY = 3.0
+"""Seconds between two looks at a command that takes its time."""
 
 
 class ServerProvider(Provider):
@@ -89,8 +94,8 @@ class ServerProvider(Provider):
         progress = _progress()
         with _host(props) as host:
             try:
-                host.run(_supervise("stop"), timeout=DRAIN_SECONDS + 60.0)
-            except (HostUnreachable, CommandFailed) as error:
+                _run_long(host, _supervise("stop"), progress, "the server drains and stops")
+            except HostError as error:
                 progress.say(f"not stopped, its host goes anyway ({error})")
                 return
         progress.say("stopped")
@@ -212,7 +217,7 @@ def _push(host: Host, props: Properties, digests: list[str], progress: Progress)
             "environment": (str(props["environment"]).encode(), 0o600),
         }
     )
-    _run(host, _supervise("restart"), timeout=DRAIN_SECONDS + 60.0)
+    _run_long(host, _supervise("restart"), progress, "the running server drains and starts anew")
     host.put({"pushed": (_pushed_digest(props).encode(), 0o644)})
     progress.say("the supervisor has started")
     return certificate
@@ -248,6 +253,15 @@ def _run(host: Host, command: str, *, timeout: float) -> str:
             "run `pulumi up --replace <urn of the instance>` for another host"
         )
     return result.stdout
+
+
+def _run_long(host: Host, command: str, progress: Progress, doing: str) -> None:
+    """Run a command that waits for requests to end, saying so meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        running = apart.submit(_run, host, command, timeout=DRAIN_SECONDS + 60.0)
+        while not wait([running], timeout=LOOK_EVERY).done:
+            progress.waiting(doing)
+        running.result()
 
 
 def _supervise(what: str) -> str:

@@ -1,0 +1,215 @@
+"""One stack through its life, with the real CLI: each test is the next thing that a person does."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Iterator
+
+import httpx
+import httpx2
+import openai
+import psutil
+import pytest
+
+from tests.stack.world import Emulator, Stack
+
+RECIPE = (
+    "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 cuda_vers>=12.2"
+)
+
+
+@pytest.fixture(scope="module")
+def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    one = Stack(tmp_path_factory.mktemp("stack"), emulator)
+    one.configure(offerQuery=RECIPE, diskGb=500)
+    yield one
+    one.destroy()
+
+
+def ask(stack: Stack, key: str | None = None) -> str:
+    """Ask as the README does."""
+    known = stack.outputs()
+    trust = ssl.create_default_context(cadata=known["ca_certificate"])
+    with openai.OpenAI(
+        base_url=known["endpoint_url"],
+        api_key=key or known["api_key"],
+        max_retries=0,
+        http_client=httpx2.Client(verify=trust, trust_env=False, timeout=30),
+    ) as client:
+        answer = client.chat.completions.create(
+            model=known["model"], messages=[{"role": "user", "content": "Which way is up?"}]
+        )
+    return str(answer.choices[0].message.content)
+
+
+def test_preview_asks_the_market_and_rents_nothing(stack, emulator):
+    done = stack.preview()
+    assert done.status == 0, done.outcome()
+    assert "offers, best: 2x H200" in done.output
+    assert "22.5 sequences of 131072 tokens" in done.output
+    assert emulator.writes() == []
+
+
+def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    for said in (
+        "instance: renting",
+        "works: 2x NVIDIA H200",
+        "fetching the weights",
+        "answers at",
+    ):
+        assert said in done.output
+    known = stack.outputs()
+    assert known["model"] == "mistralai/Mistral-Small-4-119B-2603"
+    assert known["max_model_len"] == 131072
+    assert known["gpu"] == "2x H200"
+    assert isinstance(known["instance_id"], int)
+    assert 4 < known["hourly_cost"] < 8
+    assert set(known["boot_seconds"]) >= {"image", "ssh", "completion"}
+    assert known["endpoint_url"].startswith("https://127.0.0.1:")
+    assert len(emulator.status()["contracts"]) == 1
+
+
+def test_the_openai_client_talks_to_it(stack):
+    assert "Which way is up?" in ask(stack)
+
+
+def test_who_has_no_key_is_refused_on_every_route_but_health(stack):
+    known = stack.outputs()
+    trust = ssl.create_default_context(cadata=known["ca_certificate"])
+    base = known["endpoint_url"].removesuffix("/v1")
+    with httpx.Client(base_url=base, verify=trust, trust_env=False) as http:
+        for path in (
+            "/v1/models",
+            "/metrics",
+            "/docs",
+            "/openapi.json",
+            "/invocations",
+            "/version",
+        ):
+            assert http.get(path).status_code == 401, path
+            wrong = {"Authorization": "Bearer wrong"}
+            assert http.get(path, headers=wrong).status_code == 401, path
+        assert http.get("/health").status_code == 200
+    with pytest.raises(openai.AuthenticationError):
+        ask(stack, key="wrong")
+
+
+def test_nothing_has_changed_right_after(stack):
+    done = stack.preview("--expect-no-changes")
+    assert done.status == 0, done.outcome()
+
+
+def test_a_second_up_writes_nothing_to_vasts_api(stack, emulator):
+    before = emulator.last_request()
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert "8 unchanged" in done.output
+    assert emulator.writes(after=before) == []
+
+
+def test_refresh_finds_everything_as_it_was(stack, emulator):
+    before = emulator.last_request()
+    done = stack.refresh("--expect-no-changes")
+    assert done.status == 0, done.outcome()
+    assert emulator.writes(after=before) == []
+    assert any(call["method"] == "GET" for call in emulator.requests(after=before))
+
+
+def test_the_state_refers_to_the_providers_by_name_alone(stack):
+    blobs = {
+        resource["type"]: base64.b64decode(resource["inputs"]["__provider"])
+        for resource in stack.state()["resources"]
+        if "__provider" in resource.get("inputs", {})
+    }
+    assert len(blobs) == 6
+    for kind, blob in blobs.items():
+        assert len(blob) < 100, kind
+        assert blob.count(b"components.") == 1, kind
+
+
+def test_a_changed_flag_restarts_the_server_on_the_same_host_and_downloads_nothing(stack, emulator):
+    before, known = emulator.last_request(), stack.outputs()
+    traffic = downloaded(emulator, known["instance_id"])
+    stack.configure(offerQuery=RECIPE, diskGb=500, vllmOverrides={"max-num-seqs": 64})
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert "1 updated" in done.output.replace("~ ", "")
+    assert emulator.writes(after=before) == []
+    now = stack.outputs()
+    assert now["instance_id"] == known["instance_id"]
+    assert now["started_at"] >= known["started_at"]
+    assert "max-num-seqs: 64" in server_inputs(stack)["serve_yaml"]
+    assert downloaded(emulator, known["instance_id"]) - traffic < 1e6
+    assert "Which way" in ask(stack)
+
+
+def test_a_new_key_replaces_the_old_one_and_nothing_restarts(stack, emulator):
+    before, known = emulator.last_request(), stack.outputs()
+    stack.configure(
+        offerQuery=RECIPE, diskGb=500, vllmOverrides={"max-num-seqs": 64}, keyGeneration=2
+    )
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    now = stack.outputs()
+    assert now["api_key"] != known["api_key"]
+    assert now["started_at"] == known["started_at"]
+    assert emulator.writes(after=before) == []
+    assert "Which way" in ask(stack)
+    with pytest.raises(openai.AuthenticationError):
+        ask(stack, key=known["api_key"])
+
+
+def test_no_secret_lies_anywhere_in_clear(stack, emulator):
+    known = stack.outputs()
+    secrets = {
+        "API key": known["api_key"],
+        "SSH key": known["ssh_private_key"].splitlines()[2],
+        "Vast key": emulator.key,
+        "passphrase": stack.passphrase,
+    }
+    assert all(len(secret) >= 16 for secret in secrets.values())
+    processes = "\n".join(
+        " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])
+    )
+    containers = "\n".join(
+        file.read_text(errors="replace")
+        for file in (emulator.folder / "emulator/containers").rglob("*")
+        if file.is_file() and file.stat().st_size < 10_000_000
+    )
+    assert "supervise.sh" in processes
+    assert "allowed_keys" in containers
+    places = {
+        "backend": stack.written(),
+        "output": "\n".join(stack.said),
+        "command lines": processes,
+    }
+    for name, secret in secrets.items():
+        for place, text in places.items():
+            assert secret not in text, f"{name} in {place}"
+    for name in ("API key", "Vast key", "SSH key", "passphrase"):
+        assert secrets[name] not in containers, f"{name} on the host"
+
+
+def test_destroy_ends_the_bill(stack, emulator):
+    done = stack.destroy()
+    assert done.status == 0, done.outcome()
+    assert "costs nothing any more" in done.output
+    assert emulator.status()["contracts"] == []
+    assert emulator.ledger()["dollars_per_hour"] == 0
+
+
+def server_inputs(stack: Stack) -> dict[str, str]:
+    for resource in stack.state()["resources"]:
+        if resource["type"].endswith("vllm:Server"):
+            return dict(resource["inputs"])
+    raise AssertionError("no server in the state")
+
+
+def downloaded(emulator: Emulator, instance_id: int) -> float:
+    for contract in emulator.ledger()["contracts"]:
+        if contract["id"] == instance_id:
+            return float(contract["quantities"].get("bwd", 0))
+    raise AssertionError(f"no contract {instance_id} in the ledger")
