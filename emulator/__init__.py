@@ -1,0 +1,1 @@
+"""Vast.ai on this machine: the marketplace's contract, executed."""

@@ -1,0 +1,366 @@
+"""`python -m emulator`: start it, stop it, look at it, and make things go wrong in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from emulator.containers import REPOSITORY, container_processes
+from emulator.serve import Running, Settings, prepare_directory, read_running, serve
+
+DEFAULT_PORT = 8765
+DEFAULT_SPEED = 60.0
+DEFAULT_CREDIT = 100.0
+PATIENCE = 30.0
+"""Real seconds within which a server starts to answer, or ends."""
+
+_console = Console()
+
+
+class CommandError(Exception):
+    """What stopped a command: one sentence for the person who typed it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    options.state = _state(options.state)
+    try:
+        status: int = options.run(options)
+    except CommandError as problem:
+        Console(stderr=True).print(str(problem), markup=False)
+        return 1
+    return status
+
+
+def _up(options: argparse.Namespace) -> int:
+    running = _answering(options.state)
+    if running is not None:
+        _console.print(
+            f"The emulator is already up at {running.url}, {running.speed:g} x; "
+            "other options take effect after `down`",
+            highlight=False,
+        )
+        _tell(options.state, running)
+        return 0
+    prepare_directory(options.state)
+    with (options.state / "server.log").open("ab") as log:
+        child = subprocess.Popen(  # noqa: S603  (this very program, with the options it was given)
+            [sys.executable, "-m", "emulator", "serve", *_serve_arguments(options)],
+            cwd=REPOSITORY,
+            env=_clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    running = _wait_for_start(options.state, child)
+    _console.print(f"The emulator is up at {running.url}", highlight=False)
+    _tell(options.state, running)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        serve(_settings(options))
+    except BlockingIOError:
+        raise CommandError(f"{options.state} is served by another process already") from None
+    except OSError as problem:
+        raise CommandError(
+            f"port {options.port} cannot be had ({problem.strerror}); give another --port"
+        ) from problem
+    return 0
+
+
+def _down(options: argparse.Namespace) -> int:
+    running = read_running(options.state)
+    process = _server_process(options.state, running)
+    if process is not None:
+        process.send_signal(signal.SIGTERM)
+        if not _ended(process):
+            process.kill()
+    _kill_containers(options.state)
+    (options.state / "server.json").unlink(missing_ok=True)
+    _console.print("The emulator is down; its contracts are kept." if process else "It was down.")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    running = _answering(options.state)
+    if running is None:
+        if options.json:
+            _console.print_json(json.dumps({"up": False}))
+        else:
+            _console.print(f"The emulator of {options.state} is down.", highlight=False)
+        return 1
+    status = _ask(running, "GET", "status")
+    if options.json:
+        _console.print_json(json.dumps({"up": True, "url": running.url, **status}))
+        return 0
+    _console.print(_overview(running, status))
+    _console.print(_contracts(status["contracts"]))
+    return 0
+
+
+def _reset(options: argparse.Namespace) -> int:
+    running = _answering(options.state)
+    if running is not None:
+        _ask(running, "POST", "reset", {})
+        _console.print("Everything is destroyed; the account is as new.")
+        return 0
+    _kill_containers(options.state)
+    for name in ("containers", "volumes"):
+        shutil.rmtree(options.state / name, ignore_errors=True)
+    for path in options.state.glob("state.sqlite3*"):
+        path.unlink()
+    _console.print("The state is empty; the key is kept.")
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    if options.id is None:
+        path = options.state / "server.log"
+    else:
+        path = options.state / "containers" / str(options.id) / "container.log"
+    if not path.exists():
+        raise CommandError(f"there is no log at {path}")
+    sys.stdout.write(path.read_text(errors="replace"))
+    return 0
+
+
+def _fault(options: argparse.Namespace) -> int:
+    running = _answering(options.state)
+    if running is None:
+        raise CommandError("the emulator is down; `python -m emulator up` starts it")
+    if options.clear:
+        cleared = _ask(running, "DELETE", "faults")["cleared"]
+        _console.print(f"{cleared} faults switched off.")
+        return 0
+    if options.list or options.name is None:
+        _console.print(_fault_table(_ask(running, "GET", "faults")))
+        return 0
+    body = {
+        "name": options.name,
+        "next": options.next,
+        "machine": options.machine,
+        "params": dict(_pair(text) for text in options.param),
+    }
+    _ask(running, "POST", "faults", body)
+    _console.print(f"{options.name} strikes the next {options.next}.", highlight=False)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m emulator", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("up", _up, "start it in the background"),
+        ("serve", _serve, "the same in the foreground"),
+    ):
+        command = _command(commands, name, run, text)
+        command.add_argument("--port", type=int, default=DEFAULT_PORT, help="0: any free port")
+        command.add_argument("--speed", type=float, default=DEFAULT_SPEED, help="of time")
+        command.add_argument("--seed", type=int, default=0, help="of a new market")
+        command.add_argument(
+            "--credit", type=float, default=DEFAULT_CREDIT, help="of a new account"
+        )
+        command.add_argument("--no-throttle", action="store_true", help="no rate limits")
+        command.add_argument("--vllm", help="path of a real vLLM to run instead of the stand-in")
+    _command(commands, "down", _down, "stop it and the containers' processes; contracts are kept")
+    status = _command(commands, "status", _status, "what runs and what it costs")
+    status.add_argument("--json", action="store_true")
+    _command(commands, "reset", _reset, "destroy everything and begin anew")
+    logs = _command(commands, "logs", _logs, "the server's log, or a container's")
+    logs.add_argument("id", type=int, nargs="?")
+    fault = _command(commands, "fault", _fault, "make something go wrong")
+    fault.add_argument("name", nargs="?")
+    fault.add_argument("--next", type=int, default=1, help="how often")
+    fault.add_argument("--machine", type=int, help="on this machine alone")
+    fault.add_argument("--param", action="append", default=[], metavar="K=V")
+    fault.add_argument("--list", action="store_true", help="those that exist, and those armed")
+    fault.add_argument("--clear", action="store_true", help="switch all off")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    command.add_argument("--state", help="directory (EMULATOR_HOME, else .emulator)")
+    command.set_defaults(run=run)
+    return command
+
+
+def _state(given: str | None) -> Path:
+    return Path(given or os.environ.get("EMULATOR_HOME") or ".emulator").resolve()
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(
+        state=options.state,
+        port=options.port,
+        speed=options.speed,
+        seed=options.seed,
+        credit=options.credit,
+        throttle=not options.no_throttle,
+        vllm=options.vllm,
+    )
+
+
+def _serve_arguments(options: argparse.Namespace) -> list[str]:
+    arguments = ["--state", str(options.state), "--port", str(options.port)]
+    arguments += ["--speed", str(options.speed), "--seed", str(options.seed)]
+    arguments += ["--credit", str(options.credit)]
+    if options.no_throttle:
+        arguments.append("--no-throttle")
+    if options.vllm:
+        arguments += ["--vllm", str(Path(options.vllm).resolve())]
+    return arguments
+
+
+def _clean_environment() -> dict[str, str]:
+    """The caller's environment without anything that belongs to its own accounts."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def _wait_for_start(state: Path, child: subprocess.Popen[bytes]) -> Running:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        running = _answering(state)
+        if running is not None and running.pid == child.pid:
+            return running
+        if child.poll() is not None:
+            if running is not None:
+                return running  # another `up` was faster
+            break
+        time.sleep(0.05)
+    last = (state / "server.log").read_text(errors="replace").strip().splitlines()[-1:]
+    raise CommandError(f"the emulator did not start: {' '.join(last)} ({state / 'server.log'})")
+
+
+def _answering(state: Path) -> Running | None:
+    running = read_running(state)
+    if running is None or _server_process(state, running) is None:
+        return None
+    try:
+        answer = httpx.get(f"{running.url}/emulator/status", timeout=10, trust_env=False)
+    except httpx.TransportError:
+        return None
+    return running if answer.is_success else None
+
+
+def _server_process(state: Path, running: Running | None) -> psutil.Process | None:
+    """The process that server.json names, if it still is what it was."""
+    if running is None:
+        return None
+    try:
+        process = psutil.Process(running.pid)
+        words = process.cmdline()
+    except psutil.Error:
+        return None
+    return process if "serve" in words and str(state) in words else None
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Wait for the end of a process that is not a child: nobody may reap it for a while."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _ask(running: Running, method: str, path: str, body: Any = None) -> Any:
+    url = f"{running.url}/emulator/{path}"
+    answer = httpx.request(method, url, json=body, timeout=60, trust_env=False)
+    if not answer.is_success:
+        raise CommandError(answer.json()["msg"])
+    return answer.json()
+
+
+def _kill_containers(state: Path) -> None:
+    for process in container_processes((state / "containers").resolve(), None):
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _tell(state: Path, running: Running) -> None:
+    key = state / "api_key"
+    _console.print(
+        f"  key      {key}\n  use it   export VAST_URL={running.url} VAST_API_KEY=$(cat {key})",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _overview(running: Running, status: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None)
+    moment = datetime.fromtimestamp(status["clock"], UTC)
+    for name, value in (
+        ("server", running.url),
+        ("clock", f"{moment:%Y-%m-%d %H:%M:%S} UTC, {status['speed']:g} x"),
+        ("credit", f"$ {status['credit']:.2f}"),
+        ("spent", f"$ {status['spent']:.4f}"),
+        ("now", f"$ {status['dollars_per_hour']:.4f} / h"),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _contracts(contracts: list[dict[str, Any]]) -> Table:
+    table = Table("id", "label", "state", "machine", "$/h", "ports")
+    for one in contracts:
+        ports = " ".join(f"{name}:{port}" for name, port in one["ports"].items())
+        table.add_row(
+            str(one["id"]),
+            one["label"] or "",
+            f"{one['actual_status']} ({one['intended_status']})",
+            f"{one['machine_id']} {one['num_gpus']}x {one['gpu_name']}",
+            f"{one['dollars_per_hour']:.4f}",
+            ports,
+        )
+    return table
+
+
+def _fault_table(faults: dict[str, Any]) -> Table:
+    table = Table("fault", "acts", "what", "parameters", "armed")
+    for kind in faults["known"]:
+        armed = [one for one in faults["armed"] if one["name"] == kind["name"]]
+        table.add_row(
+            kind["name"],
+            kind["acts"],
+            kind["does"],
+            "\n".join(f"{name}: {text}" for name, text in kind["params"].items()),
+            ", ".join(f"{one['left']}" for one in armed),
+        )
+    return table
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise CommandError(f"--param {text} is not k=v")
+    return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The emulator's own routes under /emulator/: what happened, what it cost, and its switches.
+
+They need no key: the server listens on loopback alone, and nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from emulator.contracts import Contract, actual_status
+from emulator.errors import ApiError
+from emulator.faults import FAULTS
+from emulator.marketplace import Marketplace
+
+Action = Callable[[Marketplace, dict[str, Any], Request], Awaitable[Any]]
+
+
+def routes(market: Marketplace) -> list[Route]:
+    """Return the admin routes of `market`."""
+    table: list[tuple[str, str, Action]] = [
+        ("GET", "status", _status),
+        ("GET", "requests", _requests),
+        ("GET", "ledger", _ledger),
+        ("GET", "faults", _faults),
+        ("POST", "faults", _arm),
+        ("DELETE", "faults", _disarm),
+        ("POST", "clock/advance", _advance),
+        ("POST", "credit", _credit),
+        ("POST", "reset", _reset),
+        ("GET", "logs/{id:int}", _logs),
+    ]
+    return [_route(market, method, path, action) for method, path, action in table]
+
+
+def ledger(market: Marketplace) -> dict[str, Any]:
+    """Return what everything cost: by contract and kind, in all, and in an hour from now."""
+    known = {one.id: one for one in market.ever()}
+    sums: dict[int, dict[str, Any]] = {}
+    for entry in market.store.entries():
+        row = sums.setdefault(entry.contract_id, _ledger_row(entry.contract_id, known))
+        row["amounts"][entry.kind] = row["amounts"].get(entry.kind, 0.0) + entry.amount
+        row["quantities"][entry.kind] = row["quantities"].get(entry.kind, 0.0) + entry.quantity
+        row["total"] += entry.amount
+    return {
+        "contracts": list(sums.values()),
+        "total": market.spent(),
+        "credit": market.credit(),
+        "dollars_per_hour": market.per_hour(),
+    }
+
+
+def _ledger_row(contract_id: int, known: dict[int, Contract]) -> dict[str, Any]:
+    contract = known.get(contract_id)
+    return {
+        "id": contract_id,
+        "label": contract.label if contract else None,
+        "alive": contract is not None and contract.phase != "gone",
+        "dollars_per_hour": contract.per_hour_now() if contract else 0.0,
+        "amounts": {},
+        "quantities": {},
+        "total": 0.0,
+    }
+
+
+async def _status(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del body, request
+    return {
+        "clock": market.clock.now(),
+        "speed": market.clock.speed,
+        "credit": market.credit(),
+        "spent": market.spent(),
+        "dollars_per_hour": market.per_hour(),
+        "contracts": [_contract(market, one) for one in market.alive()],
+        "volumes": market.volumes.all(),
+        "faults": [one.as_dict() for one in market.faults.armed()],
+    }
+
+
+def _contract(market: Marketplace, contract: Contract) -> dict[str, Any]:
+    machine = market.machine(contract.machine_id)
+    return {
+        "id": contract.id,
+        "label": contract.label,
+        "phase": contract.phase.value,
+        "actual_status": actual_status(contract),
+        "intended_status": contract.intended,
+        "status_msg": contract.status_msg,
+        "machine_id": machine.id,
+        "gpu_name": machine.gpu.name,
+        "num_gpus": contract.num_gpus,
+        "image": contract.image,
+        "address": contract.address,
+        "ports": contract.ports if contract.container_up else {},
+        "ssh_port": contract.ssh_port,
+        "dollars_per_hour": contract.per_hour_now(),
+        "start_date": contract.start_date,
+        "end_date": contract.end_date,
+        "faults": contract.faults,
+    }
+
+
+async def _requests(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del body
+    rows = market.store.requests(_number(request.query_params.get("after", 0), "after"))
+    for row in rows:
+        row["query"] = json.loads(row["query"])
+        row["body"] = json.loads(row["body"])
+        row["writes"] = bool(row["writes"])
+    return {"requests": rows}
+
+
+async def _ledger(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del body, request
+    await market.tick()
+    return ledger(market)
+
+
+async def _faults(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del body, request
+    known = [
+        {"name": name, "acts": kind.acts, "does": kind.does, "params": kind.params}
+        for name, kind in FAULTS.items()
+    ]
+    return {"armed": [one.as_dict() for one in market.faults.armed()], "known": known}
+
+
+async def _arm(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del request
+    machine = body.get("machine")
+    params = {str(name): str(value) for name, value in dict(body.get("params") or {}).items()}
+    try:
+        armed = market.faults.arm(
+            str(body.get("name", "")),
+            count=_number(body.get("next", 1), "next"),
+            machine=None if machine is None else _number(machine, "machine"),
+            params=params,
+        )
+    except ValueError as wrong:
+        raise ApiError(400, "invalid_args", str(wrong)) from wrong
+    return {"success": True, "fault": armed.as_dict()}
+
+
+async def _disarm(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del body, request
+    return {"success": True, "cleared": market.faults.clear()}
+
+
+async def _advance(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del request
+    try:
+        market.clock.advance(float(body.get("seconds", 0)))
+    except (TypeError, ValueError) as wrong:
+        raise ApiError(400, "invalid_args", str(wrong)) from wrong
+    await market.tick()
+    return {"success": True, "clock": market.clock.now()}
+
+
+async def _credit(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del request
+    try:
+        if "set" in body:
+            granted = float(body["set"]) + market.spent()
+        else:
+            granted = float(market.store.fact("granted", 0.0)) + float(body.get("add", 0))
+    except (TypeError, ValueError) as wrong:
+        raise ApiError(400, "invalid_args", "give add or set, in $") from wrong
+    market.store.set_fact("granted", granted)
+    return {"success": True, "credit": market.credit()}
+
+
+async def _reset(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del request
+    await market.reset(
+        seed=_number(body.get("seed", market.seed), "seed"),
+        credit=float(body.get("credit", market.initial_credit)),
+    )
+    return {"success": True}
+
+
+async def _logs(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
+    del body
+    return {"log": market.host.log(int(request.path_params["id"]))}
+
+
+def _number(value: Any, name: str) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError) as wrong:
+        raise ApiError(400, "invalid_args", f"{name} {value!r} is not a number") from wrong
+
+
+def _route(market: Marketplace, method: str, path: str, action: Action) -> Route:
+    async def answer(request: Request) -> Response:
+        raw = await request.body()
+        try:
+            body = json.loads(raw) if raw.strip() else {}
+        except ValueError as wrong:
+            raise ApiError(400, "invalid_args", "the body is not JSON") from wrong
+        return JSONResponse(await action(market, dict(body), request))
+
+    return Route(f"/emulator/{path}", answer, methods=[method])

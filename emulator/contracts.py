@@ -1,0 +1,424 @@
+"""A rental's life as a pure state machine over emulated time, and what each second of it costs.
+
+`advance` carries a contract to a moment: it passes every change that falls due on the way at its
+own time, charges each stretch by what was true in it, and names what the host has to do. Nothing
+here waits, reads a clock or touches a process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from emulator.market import DAY, HOUR, storage_per_hour
+
+SCHEDULING = 1.0
+"""Emulated seconds for which a new contract can be missing from reads (actual_status null)."""
+CREATING = 2.0
+STARTING = 2.0
+STOPPING = 2.0
+REBOOTING = 5.0
+DESTROYING = 2.0
+UNPACKING = 10.0
+"""Emulated seconds on top of the image's download."""
+KEPT_AFTER_END = 2 * DAY
+"""How long a host keeps the disk of a contract that ended, or of an account without credit."""
+
+RUNNING = "running"
+STOPPED = "stopped"
+
+FATAL_STATUS_MSG = (
+    "Error response from daemon: failed to create task for container: failed to create shim task: "
+    "OCI runtime create failed: could not apply required modification to OCI specification: error "
+    "modifying OCI spec: failed to inject CDI devices: unresolvable CDI devices nvidia.com/gpu=0\n"
+)
+
+
+class Phase(StrEnum):
+    """Where a container is. The API's actual_status is derived from it."""
+
+    NEW = "new"
+    CREATED = "created"
+    LOADING = "loading"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    EXITED = "exited"
+    REBOOTING = "rebooting"
+    RECYCLING = "recycling"
+    FAILED = "failed"
+    DESTROYING = "destroying"
+    GONE = "gone"
+
+
+class Effect(StrEnum):
+    """What the host must do because of a change of phase."""
+
+    PREPARE = "prepare"
+    START = "start"
+    KILL = "kill"
+    WIPE = "wipe"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True)
+class Charge:
+    """Money owed for one stretch: kind is gpu, disk, bwd or bwu; quantity in seconds or bytes."""
+
+    contract_id: int
+    kind: str
+    since: float
+    until: float
+    quantity: float
+    amount: float
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One rental. Money in $ (prices per hour, GB-month or GB), sizes in GB, moments in epoch s."""
+
+    id: int
+    machine_id: int
+    offer_id: int
+    num_gpus: int
+    disk_gb: float
+    label: str | None
+    image: str
+    runtype: str
+    env: dict[str, str] = field(repr=False)
+    onstart: str | None = field(repr=False)
+    args: list[str] = field(repr=False)
+    is_bid: bool
+    gpu_per_hour: float
+    min_bid: float
+    storage_cost: float
+    inet_up_cost: float
+    inet_down_cost: float
+    start_date: float
+    end_date: float
+    address: str
+    image_bytes: float
+    pull_seconds: float
+    phase: Phase = Phase.NEW
+    due: float | None = None
+    intended: str = RUNNING
+    start_queued: bool = False
+    status_msg: str | None = None
+    charged_until: float = 0.0
+    pulled_bytes: float = 0.0
+    running_since: float | None = None
+    offline_until: float | None = None
+    ended: bool = False
+    ports: dict[str, int] = field(default_factory=dict)
+    ssh_port: int = 0
+    ssh_keys: list[str] = field(default_factory=list)
+    volume_id: int | None = None
+    mount_path: str | None = None
+    template_id: int | None = None
+    template_hash_id: str | None = None
+    template_name: str | None = None
+    traffic_seen: int = 0
+    running_once: bool = False
+    faults: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def holds_gpus(self) -> bool:
+        """True while the machine's GPUs are this contract's and nobody else's."""
+        return self.phase not in (Phase.STOPPED, Phase.GONE)
+
+    @property
+    def container_up(self) -> bool:
+        """True while the container's processes should be alive."""
+        return self.phase in (Phase.RUNNING, Phase.STOPPING) and self.running_since is not None
+
+    @property
+    def storage_per_hour(self) -> float:
+        """$/h of the disk alone."""
+        return storage_per_hour(self.disk_gb, self.storage_cost)
+
+    def per_hour_now(self) -> float:
+        """$/h that the contract costs in its present phase, without traffic."""
+        if self.phase is Phase.GONE or self.offline_until is not None:
+            return 0.0
+        gpu = self.gpu_per_hour if self.phase in (Phase.RUNNING, Phase.STOPPING) else 0.0
+        return gpu + self.storage_per_hour
+
+
+@dataclass(frozen=True)
+class Step:
+    """A contract carried forward, what its host must do now, in order, and what it cost."""
+
+    contract: Contract
+    effects: tuple[Effect, ...] = ()
+    charges: tuple[Charge, ...] = ()
+
+
+def open_contract(contract: Contract, now: float) -> Step:
+    """Begin the life of a contract that was just rented."""
+    opened = replace(contract, phase=Phase.NEW, due=now + SCHEDULING, charged_until=now)
+    return Step(opened, (Effect.PREPARE,))
+
+
+def advance(contract: Contract, now: float) -> Step:
+    """Carry `contract` to `now`, change by change, each at the moment at which it falls due."""
+    effects: list[Effect] = []
+    charges: list[Charge] = []
+    while contract.phase is not Phase.GONE:
+        moment = _next_change(contract)
+        horizon = now if moment is None else min(now, max(moment, contract.charged_until))
+        contract, owed = _charge(contract, horizon)
+        charges += owed
+        if moment is None or moment > now:
+            break
+        step = _change(contract, horizon)
+        contract = step.contract
+        effects += step.effects
+    return Step(contract, tuple(effects), tuple(charges))
+
+
+def stop(contract: Contract, now: float) -> Contract:
+    """Ask for `stopped`: the GPUs go back to the market once the container is down."""
+    wanted = replace(contract, intended=STOPPED, start_queued=False)
+    if contract.phase in (Phase.STOPPED, Phase.DESTROYING, Phase.GONE, Phase.STOPPING):
+        return wanted
+    return replace(wanted, phase=Phase.STOPPING, due=now + STOPPING)
+
+
+def start(contract: Contract, now: float, *, gpus_free: bool) -> Contract:
+    """Ask for `running`. Without free GPUs the start stays queued and may happen much later."""
+    wanted = replace(contract, intended=RUNNING)
+    if contract.ended or contract.phase not in (Phase.STOPPED, Phase.EXITED):
+        return wanted
+    if not gpus_free:
+        return replace(wanted, start_queued=True)
+    return replace(
+        wanted,
+        phase=Phase.STARTING,
+        due=now + STARTING,
+        start_queued=False,
+        status_msg=None,
+    )
+
+
+def reboot(contract: Contract, now: float) -> Step:
+    """Docker stop and start: the GPUs and the disk stay."""
+    if contract.phase not in (Phase.RUNNING, Phase.EXITED):
+        return Step(contract)
+    moved = replace(contract, phase=Phase.REBOOTING, due=now + REBOOTING, intended=RUNNING)
+    return Step(moved, (Effect.KILL,))
+
+
+def recycle(contract: Contract, now: float) -> Step:
+    """Pull the image anew and make the container again in place: its disk content is lost."""
+    if contract.phase not in (Phase.RUNNING, Phase.EXITED, Phase.FAILED):
+        return Step(contract)
+    moved = replace(
+        contract, phase=Phase.RECYCLING, due=now + REBOOTING, intended=RUNNING, pulled_bytes=0.0
+    )
+    return Step(moved, (Effect.KILL, Effect.WIPE))
+
+
+def outbid(contract: Contract, now: float, *, floor: float) -> Step:
+    """Take the GPUs from an interruptible contract: intended stays running, the disk stays billed.
+
+    `floor` is the $/h that the next bid has to reach.
+    """
+    return Step(
+        replace(
+            contract,
+            phase=Phase.STOPPED,
+            due=None,
+            running_since=None,
+            ports={},
+            min_bid=floor,
+            start_queued=True,
+            status_msg=f"outbid at {now:.0f}\n",
+        ),
+        (Effect.KILL,),
+    )
+
+
+def host_lost(contract: Contract, now: float, *, seconds: float) -> Step:
+    """Take the host off the network for `seconds`; nothing is billed until it is back."""
+    return Step(replace(contract, offline_until=now + seconds), (Effect.KILL,))
+
+
+def destroy(contract: Contract, now: float) -> Contract:
+    """End the contract; it stays listed for a moment, as the real one does."""
+    if contract.phase in (Phase.DESTROYING, Phase.GONE):
+        return contract
+    return replace(
+        contract,
+        phase=Phase.DESTROYING,
+        due=now + DESTROYING,
+        intended=STOPPED,
+        start_queued=False,
+    )
+
+
+def exited(contract: Contract, now: float) -> Contract:
+    """The container's main process (runtype args) ended by itself."""
+    charged, _ = _charge(contract, now)
+    return replace(
+        charged, phase=Phase.EXITED, due=None, running_since=None, status_msg="container exited\n"
+    )
+
+
+def actual_status(contract: Contract) -> str | None:
+    """Return the API's actual_status: null, created, loading, running, stopped, exited, ..."""
+    if contract.offline_until is not None:
+        return "offline"
+    shown: dict[Phase, str | None] = {
+        Phase.NEW: None,
+        Phase.CREATED: "created",
+        Phase.LOADING: "loading",
+        Phase.STARTING: "exited",  # the docs: it may read `exited` for some time after a start
+        Phase.RUNNING: "running",
+        Phase.STOPPING: "running" if contract.container_up else "loading",
+        Phase.STOPPED: "stopped",
+        Phase.EXITED: "exited",
+        Phase.REBOOTING: "rebooting",
+        Phase.RECYCLING: "recycling",
+        Phase.FAILED: str(contract.faults.get("fatal_status", {}).get("status", "created")),
+        Phase.DESTROYING: "exited",
+        Phase.GONE: None,
+    }
+    return shown[contract.phase]
+
+
+def _next_change(contract: Contract) -> float | None:
+    moments = [contract.due, contract.offline_until]
+    if contract.ended:
+        moments.append(contract.end_date + KEPT_AFTER_END)
+    else:
+        moments.append(contract.end_date)
+    if contract.phase is Phase.DESTROYING:
+        return contract.due
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _change(contract: Contract, now: float) -> Step:
+    if contract.phase is not Phase.DESTROYING:
+        if contract.offline_until is not None and contract.offline_until <= now:
+            back = replace(contract, offline_until=None)
+            return Step(back, (Effect.START,) if back.container_up else ())
+        if contract.ended and contract.end_date + KEPT_AFTER_END <= now:
+            return Step(destroy(contract, now))
+        if not contract.ended and contract.end_date <= now:
+            return Step(stop(replace(contract, ended=True), now))
+    return _PHASE_ENDS[contract.phase](contract, now)
+
+
+def _scheduled(contract: Contract, now: float) -> Step:
+    return Step(replace(contract, phase=Phase.CREATED, due=now + CREATING))
+
+
+def _created(contract: Contract, now: float) -> Step:
+    if contract.intended == STOPPED:
+        return Step(stop(contract, now))
+    if "fatal_status" in contract.faults:
+        return Step(_fail(contract, contract.faults["fatal_status"], FATAL_STATUS_MSG))
+    if "image_denied" in contract.faults:
+        denied = (
+            f"Error response from daemon: pull access denied for {contract.image}, repository does "
+            "not exist or may require 'docker login'\n"
+        )
+        return Step(_fail(contract, contract.faults["image_denied"], denied))
+    return Step(_load(contract, now))
+
+
+def _load(contract: Contract, now: float) -> Contract:
+    stuck = contract.faults.get("stuck_loading")
+    until = None if stuck is not None else now + contract.pull_seconds
+    pulling = f"Pulling from {contract.image.partition(':')[0]}\n"
+    said = pulling if stuck is None else str(stuck.get("msg", pulling))
+    return replace(contract, phase=Phase.LOADING, due=until, status_msg=said)
+
+
+def _loaded(contract: Contract, now: float) -> Step:
+    return _up(replace(contract, pulled_bytes=contract.image_bytes), now)
+
+
+def _up(contract: Contract, now: float) -> Step:
+    family = contract.runtype.split("_")[0].split()[0]
+    moved = replace(
+        contract,
+        phase=Phase.RUNNING,
+        due=None,
+        running_since=now,
+        status_msg=f"success, running {contract.image}/{family}\n",
+    )
+    return Step(moved, (Effect.START,))
+
+
+def _down(contract: Contract, now: float) -> Step:
+    del now
+    moved = replace(contract, phase=Phase.STOPPED, due=None, running_since=None, ports={})
+    return Step(moved, (Effect.KILL,))
+
+
+def _recycled(contract: Contract, now: float) -> Step:
+    return Step(_load(replace(contract, ports={}), now))
+
+
+def _destroyed(contract: Contract, now: float) -> Step:
+    del now
+    moved = replace(contract, phase=Phase.GONE, due=None, running_since=None, ports={})
+    return Step(moved, (Effect.KILL, Effect.REMOVE))
+
+
+def _fail(contract: Contract, params: dict[str, Any], text: str) -> Contract:
+    return replace(
+        contract,
+        phase=Phase.FAILED,
+        due=None,
+        intended=STOPPED,
+        status_msg=str(params.get("msg", text)),
+    )
+
+
+_PHASE_ENDS = {
+    Phase.NEW: _scheduled,
+    Phase.CREATED: _created,
+    Phase.LOADING: _loaded,
+    Phase.STARTING: _up,
+    Phase.STOPPING: _down,
+    Phase.REBOOTING: _up,
+    Phase.RECYCLING: _recycled,
+    Phase.DESTROYING: _destroyed,
+}
+
+
+def _charge(contract: Contract, until: float) -> tuple[Contract, list[Charge]]:
+    """Charge the stretch from the last charge to `until`, in which nothing changed."""
+    since = contract.charged_until
+    seconds = until - since
+    if seconds <= 0:
+        return contract, []
+    charged = replace(contract, charged_until=until)
+    if contract.offline_until is not None:
+        return charged, []
+    owed = [_by_time(contract, "disk", since, until, contract.storage_per_hour)]
+    if contract.phase in (Phase.RUNNING, Phase.STOPPING) and contract.running_since is not None:
+        owed.append(_by_time(contract, "gpu", since, until, contract.gpu_per_hour))
+    if contract.phase is Phase.LOADING and contract.pulled_bytes < contract.image_bytes:
+        rate = contract.image_bytes / contract.pull_seconds
+        pulled = min(contract.image_bytes - contract.pulled_bytes, rate * seconds)
+        charged = replace(charged, pulled_bytes=contract.pulled_bytes + pulled)
+        owed.append(traffic_charge(contract, "bwd", pulled, since, until))
+    return charged, owed
+
+
+def traffic_charge(
+    contract: Contract, kind: str, count: float, since: float, until: float
+) -> Charge:
+    """Charge `count` bytes in direction `kind` (bwd down, bwu up) at the contract's price."""
+    price = contract.inet_down_cost if kind == "bwd" else contract.inet_up_cost
+    return Charge(contract.id, kind, since, until, count, count / 1e9 * price)
+
+
+def _by_time(contract: Contract, kind: str, since: float, until: float, per_hour: float) -> Charge:
+    seconds = until - since
+    return Charge(contract.id, kind, since, until, seconds, seconds * per_hour / HOUR)

@@ -1,0 +1,485 @@
+"""The marketplace at work: it rents, carries every contract through time, and bills.
+
+All decisions about a contract are in `contracts`; this module owns the order of things: what is
+due is done first, then what a call asks for, and both are kept in one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from emulator import contracts, images
+from emulator.clock import EmulatedClock
+from emulator.contracts import Charge, Contract, Effect, Phase, Step
+from emulator.errors import ApiError, insufficient_credit, no_such_ask, no_such_instance
+from emulator.faults import Armed, FaultBook, Occasion
+from emulator.host import Host
+from emulator.keys import instance_key
+from emulator.ledger import by_day
+from emulator.market import (
+    DAY,
+    Machine,
+    Offer,
+    draw_market,
+    free_gpus,
+    offers_of,
+)
+from emulator.rental import Place, draw_up, has_image, refuse_unfit
+from emulator.store import FIRST_CONTRACT, Store
+from emulator.terms import Terms
+from emulator.volumes import Volumes
+
+MOST_BID_PER_GPU = 32.0
+IDLE = 60.0
+"""Emulated seconds after which the clock is kept even if nothing is rented."""
+
+_log = logging.getLogger(__name__)
+
+
+class Marketplace:
+    """One account's view of one market, with everything that it rented."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: EmulatedClock,
+        host: Host,
+        chance: random.Random,
+        account_key: str,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """Open what `store` holds; `chance` draws addresses and ports, never the market.
+
+        `wall_clock` is the clients' own time, in real epoch seconds.
+        """
+        self.store = store
+        self.clock = clock
+        self.host = host
+        self.account_key = account_key
+        self.wall_clock = wall_clock
+        self.faults = FaultBook(
+            [Armed(**one) for one in store.fact("faults", [])],
+            lambda armed: store.set_fact("faults", [one.as_dict() for one in armed]),
+        )
+        self._chance = chance
+        self._lock = asyncio.Lock()
+        self._kept = clock.now()
+        self.seed = int(store.fact("seed", 0))
+        self.initial_credit = float(store.fact("initial_credit", 0.0))
+        self._birth = float(store.fact("birth", clock.now()))
+        store.set_fact("birth", self._birth)
+        self._machines = {one.id: one for one in draw_market(self.seed)}
+        self._contracts = {one.id: one for one in store.contracts()}
+        self.volumes = Volumes(store, host, self.machine)
+
+    # What there is
+
+    def machine(self, machine_id: int) -> Machine:
+        """Return a machine of the market."""
+        return self._machines[machine_id]
+
+    def machines(self) -> list[Machine]:
+        """Return all machines of the market."""
+        return list(self._machines.values())
+
+    def offers(self) -> list[Offer]:
+        """Return what the market lists now."""
+        now = self.clock.now()
+        vanished = set(self.store.fact("vanished", []))
+        return [
+            offer
+            for machine in self._machines.values()
+            for offer in offers_of(machine, now=now, birth=self._birth, held=self._held(machine.id))
+            if offer.id not in vanished
+        ]
+
+    def contracts(self) -> list[Contract]:
+        """Return the contracts that the API lists: alive, and rented a moment ago at least."""
+        return [one for one in self.alive() if one.phase is not Phase.NEW]
+
+    def alive(self) -> list[Contract]:
+        """Return every contract that is not gone, also those too new to be listed."""
+        return [one for one in self._contracts.values() if one.phase is not Phase.GONE]
+
+    def ever(self) -> list[Contract]:
+        """Return every contract since the last reset, for the ledger's labels."""
+        return list(self._contracts.values())
+
+    def contract(self, contract_id: int) -> Contract:
+        """Return a live contract.
+
+        Raises:
+            ApiError: 404 `no_such_instance`.
+        """
+        found = self._contracts.get(contract_id)
+        if found is None or found.phase is Phase.GONE:
+            raise no_such_instance(contract_id)
+        return found
+
+    def spent(self) -> float:
+        """Return $ spent since the last reset."""
+        return self.store.spent()
+
+    def credit(self) -> float:
+        """Return the $ that are left."""
+        return float(self.store.fact("granted", 0.0)) - self.spent()
+
+    def per_hour(self) -> float:
+        """Return $/h that everything costs now, without traffic."""
+        return sum(one.per_hour_now() for one in self.alive()) + self.volumes.per_hour()
+
+    def secrets(self) -> dict[str, str]:
+        """Return the account's environment variables, which go into every container."""
+        return {body["key"]: body["value"] for _, body in self.store.documents("secret")}
+
+    # What passes
+
+    @asynccontextmanager
+    async def at_once(self) -> AsyncIterator[float]:
+        """Do one thing at one moment: what was due is done, nothing comes between."""
+        async with self._lock:
+            await self._carry_forward()
+            yield self.clock.now()
+
+    async def tick(self) -> None:
+        """Carry everything to the present moment."""
+        async with self.at_once():
+            pass
+
+    async def resume(self, *, rebooted: bool) -> None:
+        """Bring the containers back that an earlier process left.
+
+        After `rebooted` (an orderly `down`, or this machine's own reboot) they run their start
+        script again; otherwise their processes are still there and are adopted.
+        """
+        async with self._lock:
+            for contract in self.alive():
+                if not contract.container_up or contract.offline_until is not None:
+                    continue
+                if rebooted:
+                    await self._keep(Step(contract, (Effect.START,)))
+                else:
+                    await self._adopt(contract)
+
+    async def shut_down(self) -> None:
+        """End all processes; the contracts stay, and stay billed from the next start on."""
+        async with self._lock:
+            await self._carry_forward()
+            await self.host.shut_down()
+            self.store.set_fact("clock", self.clock.now())
+            self.store.set_fact("orderly_end", value=True)
+
+    async def reset(self, *, seed: int, credit: float) -> None:
+        """Destroy everything and begin again with an empty account."""
+        async with self._lock:
+            await self.host.shut_down()
+            for contract in self._contracts.values():
+                self.host.remove(contract.id)
+            for body in self.volumes.all():
+                self.host.remove_volume(body["id"])
+            self.store.clear()
+            self._contracts = {}
+            self.seed = seed
+            self.initial_credit = credit
+            self._birth = self.clock.now()
+            self._machines = {one.id: one for one in draw_market(seed)}
+            self.faults.clear()
+            self.store.set_fact("birth", self._birth)
+            self.store.set_fact("clock", self._birth)
+            open_account(self.store, seed=seed, credit=credit)
+
+    # What a caller does
+
+    async def rent(self, offer_id: int, terms: Terms) -> Contract:
+        """Take an offer: the contract that this returns is billed from now on.
+
+        Raises:
+            ApiError: the offer is gone, the terms do not fit it, or the credit is used up.
+        """
+        async with self.at_once() as now:
+            self._refuse_rent(offer_id)
+            offer = self._offer(offer_id)
+            refuse_unfit(offer, terms)
+            drawn_up = draw_up(
+                offer,
+                terms,
+                self._place(),
+                now=now,
+                cached=has_image(offer.machine, terms.image, self.ever()),
+                ssh_keys=[body["public_key"] for _, body in self.store.documents("ssh_key")],
+                faults=self.faults.strike_new(offer.machine.id),
+            )
+            opened = contracts.open_contract(drawn_up, now)
+            contract = self.volumes.attach(opened.contract, terms)
+            await self._keep(replace(opened, contract=contract))
+            return contract
+
+    async def set_state(self, contract_id: int, state: str) -> bool:
+        """Start or stop; False if the start has to wait for free GPUs (it stays queued)."""
+        async with self.at_once() as now:
+            contract = self.contract(contract_id)
+            if state == contracts.STOPPED:
+                await self._keep(Step(contracts.stop(contract, now)))
+                return True
+            if self.credit() <= 0:
+                raise ApiError(400, "missing_billing", "Your account lacks credit.")
+            free = self._gpus_free_for(contract, now)
+            started = contracts.start(contract, now, gpus_free=free)
+            await self._keep(Step(started))
+            return not started.start_queued
+
+    async def change(self, contract_id: int, **fields: Any) -> Contract:
+        """Replace fields of a contract that its life does not depend on: label, image, env, …."""
+        async with self.at_once():
+            changed = replace(self.contract(contract_id), **fields)
+            await self._keep(Step(changed))
+            return changed
+
+    async def authorize(self, contract_id: int, ssh_keys: list[str]) -> None:
+        """Let these public keys, and no other of the account's, into the instance."""
+        contract = await self.change(contract_id, ssh_keys=ssh_keys)
+        self.host.authorize(contract)
+
+    async def reboot(self, contract_id: int) -> None:
+        """Stop and start the container; GPUs and disk stay."""
+        async with self.at_once() as now:
+            await self._keep(contracts.reboot(self.contract(contract_id), now))
+
+    async def recycle(self, contract_id: int) -> None:
+        """Make the container again from its image; its disk content is lost."""
+        async with self.at_once() as now:
+            await self._keep(contracts.recycle(self.contract(contract_id), now))
+
+    async def bid(self, contract_id: int, price: float | None) -> float:
+        """Change an interruptible contract's bid; None bids what wins. Returns the $/h."""
+        async with self.at_once():
+            contract = self.contract(contract_id)
+            if not contract.is_bid:
+                raise ApiError(400, "invalid_args", f"Instance {contract_id} is not interruptible.")
+            wanted = contract.min_bid if price is None else price
+            highest = MOST_BID_PER_GPU * contract.num_gpus
+            if not 0 < wanted <= highest:
+                raise ApiError(400, "invalid_args", f"price {wanted} is not up to {highest} $/h")
+            await self._keep(Step(replace(contract, gpu_per_hour=wanted)))
+            return wanted
+
+    async def destroy(self, contract_id: int) -> None:
+        """End the contract; it stays listed for a moment."""
+        async with self.at_once() as now:
+            await self._keep(Step(contracts.destroy(self.contract(contract_id), now)))
+
+    # Behind the scenes
+
+    def _held(self, machine_id: int) -> int:
+        held = (one for one in self._contracts.values() if one.machine_id == machine_id)
+        return sum(one.num_gpus for one in held if one.holds_gpus)
+
+    def _offer(self, offer_id: int) -> Offer:
+        for offer in self.offers():
+            if offer.id == offer_id and offer.rentable:
+                return offer
+        raise no_such_ask(offer_id)
+
+    def _refuse_rent(self, offer_id: int) -> None:
+        offered = [offer for offer in self.offers() if offer.id == offer_id]
+        machine = offered[0].machine.id if offered else None
+        occasion = Occasion(machine=machine, call="create")
+        taken = self.faults.strike("offer_taken", occasion)
+        if taken is not None:
+            self.store.set_fact("vanished", [*self.store.fact("vanished", []), offer_id])
+            raise no_such_ask(offer_id, int(taken.get("http", 404)))
+        if self.faults.strike("no_credit", occasion) is not None or self.credit() <= 0:
+            raise insufficient_credit()
+
+    def _place(self) -> Place:
+        return Place(
+            contract_id=self.store.next_id("contract", FIRST_CONTRACT),
+            address=self._new_address(),
+            ssh_port=self.host.free_port(self._taken_ports()),
+        )
+
+    def _new_address(self) -> str:
+        used = {one.address for one in self.alive()}
+        while True:
+            address = f"127.42.{self._chance.randint(0, 255)}.{self._chance.randint(1, 254)}"
+            if address not in used:
+                return address
+
+    def _taken_ports(self) -> set[int]:
+        return {port for one in self.alive() for port in (one.ssh_port, *one.ports.values())}
+
+    def _gpus_free_for(self, contract: Contract, now: float) -> bool:
+        if contract.holds_gpus:
+            return True
+        held = self._held(contract.machine_id)
+        free = free_gpus(self.machine(contract.machine_id), now=now, held=held)
+        wins = not contract.is_bid or contract.gpu_per_hour >= contract.min_bid
+        return wins and free >= contract.num_gpus
+
+    async def _carry_forward(self) -> None:
+        now = self.clock.now()
+        charges: list[Charge] = []
+        moved: list[Contract] = []
+        for contract in self.alive():
+            step = contracts.advance(contract, now)
+            metered, passed = self._meter(step.contract, now)
+            charges += [*step.charges, *passed]
+            settled = await self._settle(replace(step, contract=metered), now)
+            self._contracts[settled.id] = settled
+            moved.append(settled)
+        if moved or self.volumes.all() or now - self._kept >= IDLE:
+            with self.store.transaction():
+                charges += self.volumes.charge(now)
+                for contract in moved:
+                    self.store.save_contract(contract)
+                self.store.add_entries(by_day(charges))
+                self.store.set_fact("clock", now)
+            self._kept = now
+        self._end_without_credit(now)
+
+    async def _settle(self, step: Step, now: float) -> Contract:
+        contract = await self._do(step.contract, step.effects)
+        if contract.start_queued and self._gpus_free_for(contract, now):
+            return contracts.start(contract, now, gpus_free=True)
+        if self._ended_by_itself(contract):
+            return contracts.exited(contract, now)
+        struck = self._strike(contract, now)
+        return await self._do(struck.contract, struck.effects)
+
+    def _ended_by_itself(self, contract: Contract) -> bool:
+        """With runtype args the container lives as long as its main process, if it has one."""
+        main = contract.onstart or contract.args or images.serves_vllm(contract.image)
+        up = contract.container_up and contract.offline_until is None
+        return bool(contract.runtype == "args" and main and up) and not self.host.main_alive(
+            contract.id
+        )
+
+    def _strike(self, contract: Contract, now: float) -> Step:
+        if contract.phase is not Phase.RUNNING or not self.faults.armed():
+            return Step(contract)
+        occasion = Occasion(machine=contract.machine_id, contract=contract.id)
+        if contract.is_bid and (hit := self.faults.strike("outbid", occasion)) is not None:
+            floor = float(hit.get("floor", contract.gpu_per_hour * 1.25))
+            return contracts.outbid(contract, now, floor=floor)
+        if (hit := self.faults.strike("host_offline", occasion)) is not None:
+            return contracts.host_lost(contract, now, seconds=float(hit.get("seconds", 3 * DAY)))
+        if (hit := self.faults.strike("contract_ends", occasion)) is not None:
+            return Step(replace(contract, end_date=now + float(hit.get("seconds", 0))))
+        if (hit := self.faults.strike("price_raised", occasion)) is not None:
+            self._ask_for_more(contract, float(hit.get("factor", 1.25)), now)
+        return Step(contract)
+
+    def _ask_for_more(self, contract: Contract, factor: float, now: float) -> None:
+        self.store.save_document(
+            "price_increase",
+            self.store.next_id("price_increase", 501),
+            {
+                "contract_id": contract.id,
+                "old": contract.gpu_per_hour,
+                "new": contract.gpu_per_hour * factor,
+                "created_at": now,
+                "ask_end_date": contract.end_date + 30 * DAY,
+            },
+        )
+
+    def _meter(self, contract: Contract, now: float) -> tuple[Contract, list[Charge]]:
+        """Bill the bytes that passed since the last time, by the containers' own counters."""
+        down, up = self.host.take_traffic(contract.id)
+        downloaded = self.host.downloaded(contract.id) if contract.container_up else 0
+        down += max(0, downloaded - contract.traffic_seen) if contract.container_up else 0
+        passed = [("bwd", down), ("bwu", up)]
+        charges = [
+            contracts.traffic_charge(contract, kind, count, now, now)
+            for kind, count in passed
+            if count
+        ]
+        if not contract.container_up or downloaded == contract.traffic_seen:
+            return contract, charges
+        return replace(contract, traffic_seen=downloaded), charges
+
+    def _end_without_credit(self, now: float) -> None:
+        since = self.store.fact("broke_since")
+        if self.credit() > 0:
+            if since is not None:
+                self.store.set_fact("broke_since", None)
+            return
+        if since is None:
+            self.store.set_fact("broke_since", now)
+            since = now
+        for contract in self.alive():
+            if now - since >= contracts.KEPT_AFTER_END:
+                self._put(contracts.destroy(contract, now))
+            elif contract.holds_gpus:
+                self._put(contracts.stop(contract, now))
+
+    async def _keep(self, step: Step) -> None:
+        self._put(await self._do(step.contract, step.effects))
+
+    def _put(self, contract: Contract) -> None:
+        if self._contracts.get(contract.id) != contract:
+            self._contracts[contract.id] = contract
+            self.store.save_contract(contract)
+
+    async def _do(self, contract: Contract, effects: Iterable[Effect]) -> Contract:
+        for effect in effects:
+            _log.info("contract %s: %s", contract.id, effect.value)
+            try:
+                contract = await self._do_one(contract, effect)
+            except (OSError, ValueError) as problem:
+                # As on a real host: its own trouble ends in the contract's status.
+                _log.exception("contract %s: %s failed", contract.id, effect.value)
+                text = f"Error response from daemon: {problem}\n"
+                return replace(contract, phase=Phase.FAILED, due=None, status_msg=text)
+        return contract
+
+    async def _do_one(self, contract: Contract, effect: Effect) -> Contract:
+        machine = self.machine(contract.machine_id)
+        if effect is Effect.PREPARE:
+            self.host.prepare(contract, machine)
+        elif effect is Effect.KILL:
+            await self.host.kill(contract.id)
+        elif effect is Effect.WIPE:
+            self.host.empty(contract, machine)
+            return replace(contract, traffic_seen=0)
+        elif effect is Effect.REMOVE:
+            self.host.remove(contract.id)
+            self.volumes.detach(contract)
+        elif effect is Effect.START and contract.container_up:
+            return await self._start(contract, machine)
+        return contract
+
+    async def _start(self, contract: Contract, machine: Machine) -> Contract:
+        self.volumes.mount(contract)
+        started = await self.host.start(
+            contract,
+            machine,
+            api_key=instance_key(self.account_key, contract.id),
+            secrets=self.secrets(),
+            taken=self._taken_ports() - set(contract.ports.values()) - {contract.ssh_port},
+        )
+        return replace(started, running_once=True)
+
+    async def _adopt(self, contract: Contract) -> None:
+        try:
+            await self.host.adopt(
+                contract,
+                api_key=instance_key(self.account_key, contract.id),
+                secrets=self.secrets(),
+            )
+        except OSError:
+            _log.exception("contract %s: its ports are somebody else's now", contract.id)
+
+
+def open_account(store: Store, *, seed: int, credit: float) -> None:
+    """Write down a new account: its market's `seed` and its `credit` in $."""
+    with store.transaction():
+        store.set_fact("seed", seed)
+        store.set_fact("granted", credit)
+        store.set_fact("initial_credit", credit)

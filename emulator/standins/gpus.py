@@ -1,0 +1,223 @@
+"""The GPUs of an emulated host: what they are, who uses them, what a fault makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from emulator.gpus import GPUS, Gpu
+from emulator.standins.host import Host
+
+CUDA_SHARE = 0.9953
+"""Share of a GPU's memory that CUDA reports: 143771 MiB read as 139.8 GiB (vllm reference, 6)."""
+
+IDLE_MIB = 4
+"""Memory that nvidia-smi shows as used on a GPU on which nothing runs."""
+
+_PRODUCTS = {
+    "H200": "NVIDIA H200",
+    "H200 NVL": "NVIDIA H200 NVL",
+    "H100 SXM": "NVIDIA H100 80GB HBM3",
+    "H100 NVL": "NVIDIA H100 NVL",
+    "H100 PCIE": "NVIDIA H100 PCIe",
+    "B200": "NVIDIA B200",
+    "A100 SXM4": "NVIDIA A100-SXM4-80GB",
+    "A100 PCIE": "NVIDIA A100 80GB PCIe",
+    "L40S": "NVIDIA L40S",
+    "RTX PRO 6000 S": "NVIDIA RTX PRO 6000 Blackwell Server Edition",
+}
+_CAPABILITIES = {"H100 PCIE": 900, "A100 PCIE": 800}
+_OLD_DRIVER = "550.54.15"
+_OLD_DRIVER_CUDA = 12.4
+_FOREIGN_MIB = 40_960
+_FOREIGN_PID = 3177
+_NVLINK_GB_S = 400
+_WATTS_UNKNOWN = 300
+
+
+@dataclass(frozen=True)
+class Use:
+    """One process that holds memory (MiB) on one GPU."""
+
+    pid: int
+    gpu: int
+    used_mib: int
+    name: str
+    busy: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """One GPU as nvidia-smi sees it. Memory in MiB."""
+
+    index: int
+    product: str
+    uuid: str
+    bus_id: str
+    total_mib: int
+    watts: int
+    compute_cap: str
+    uses: tuple[Use, ...]
+
+    @property
+    def used_mib(self) -> int:
+        """MiB in use."""
+        return IDLE_MIB + sum(use.used_mib for use in self.uses)
+
+    @property
+    def utilization(self) -> int:
+        """Percent of time that a kernel ran."""
+        return 97 if any(use.busy for use in self.uses) else 0
+
+
+def cards(host: Host) -> list[Card]:
+    """Return the GPUs that can be seen, with the processes that hold memory on them."""
+    model = _model_name(host)
+    uses = _uses(host)
+    return [
+        Card(
+            index=index,
+            product=_PRODUCTS.get(model, _product(model)),
+            uuid=_uuid(host, index),
+            bus_id=f"00000000:{0x18 + 0x10 * index:02X}:00.0",
+            total_mib=_known(model).ram_mib if _is_other_model(host) else host.gpu_ram_mib,
+            watts=_known(model).watts,
+            compute_cap=f"{_capability(model) // 100}.{_capability(model) // 10 % 10}",
+            uses=tuple(use for use in uses if use.gpu == index),
+        )
+        for index in range(visible_count(host))
+    ]
+
+
+def visible_count(host: Host) -> int:
+    """Return how many GPUs can be seen: those rented, less what the fault gpu_missing took."""
+    fault = host.fault("gpu_missing")
+    if fault is None:
+        return host.num_gpus
+    return max(0, int(fault.get("count", host.num_gpus - 1)))
+
+
+def compute_capability(host: Host) -> tuple[int, int]:
+    """Return (major, minor): (9, 0) is Hopper, (10, 0) is Blackwell."""
+    capability = _capability(_model_name(host))
+    return capability // 100, capability // 10 % 10
+
+
+def driver(host: Host) -> tuple[str, float]:
+    """Return the driver's version and the CUDA version that it reports."""
+    fault = host.fault("driver_old")
+    if fault is None:
+        return host.driver_version, host.cuda
+    return str(fault.get("version", _OLD_DRIVER)), float(fault.get("cuda", _OLD_DRIVER_CUDA))
+
+
+def has_nvlink(host: Host) -> bool:
+    """Say whether the GPUs are joined by NVLink switches (SXM boards), not by PCIe."""
+    name = _model_name(host)
+    return "NVL" not in name and _known(name).nvlink_gb_s >= _NVLINK_GB_S
+
+
+def cuda_memory_gib(card: Card) -> float:
+    """Return the GiB of the GPU's memory as CUDA reports it."""
+    return card.total_mib / 1024 * CUDA_SHARE
+
+
+class Claim:
+    """Memory that this process holds on GPUs, visible to nvidia-smi until `release`."""
+
+    def __init__(self, host: Host, pid: int, name: str) -> None:
+        """Prepare a claim of process `pid`, shown as `name`."""
+        self._path = host.directory / "gpu" / f"{pid}.json"
+        self._pid = pid
+        self._name = name
+        self._gpus: list[int] = []
+        self._used_mib = 0
+
+    def hold(self, gpus: list[int], used_mib: int) -> None:
+        """Hold `used_mib` MiB on each of `gpus`."""
+        self._gpus = gpus
+        self._used_mib = used_mib
+        self.set_busy(False)
+
+    def set_busy(self, busy: bool) -> None:
+        """Say whether kernels run at the moment."""
+        uses = [
+            {
+                "pid": self._pid,
+                "gpu": gpu,
+                "used_mib": self._used_mib,
+                "name": self._name,
+                "busy": busy,
+            }
+            for gpu in self._gpus
+        ]
+        self._path.parent.mkdir(exist_ok=True)
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(json.dumps(uses))
+        fresh.replace(self._path)
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        self._path.unlink(missing_ok=True)
+
+
+def _uses(host: Host) -> list[Use]:
+    uses = list(_claimed(host.directory / "gpu"))
+    fault = host.fault("gpu_wrong")
+    if fault is not None and not _is_other_model(host):
+        used = int(fault.get("used_mib", _FOREIGN_MIB))
+        uses.append(Use(_FOREIGN_PID, 0, used, "/usr/bin/python3", True))
+    return uses
+
+
+def _claimed(directory: Path) -> Iterator[Use]:
+    for path in sorted(directory.glob("*.json")):
+        with suppress(OSError, ValueError):
+            for use in json.loads(path.read_text()):
+                if _alive(use["pid"]):
+                    yield Use(**use)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _model_name(host: Host) -> str:
+    fault = host.fault("gpu_wrong") or {}
+    return str(fault.get("name", host.gpu_name)).replace("_", " ")
+
+
+def _is_other_model(host: Host) -> bool:
+    return _model_name(host) != host.gpu_name.replace("_", " ")
+
+
+def _product(model: str) -> str:
+    return f"NVIDIA GeForce {model}" if model.startswith(("RTX", "GTX")) else f"NVIDIA {model}"
+
+
+def _capability(model: str) -> int:
+    return _CAPABILITIES.get(model, _known(model).compute_cap)
+
+
+def _known(model: str) -> Gpu:
+    for gpu in GPUS:
+        if gpu.name == model:
+            return gpu
+    return Gpu(model, 24_576, 0, 0, 800, 0, 0, _WATTS_UNKNOWN, 0, 0, datacenter_only=False)
+
+
+def _uuid(host: Host, index: int) -> str:
+    digest = sha256(f"{host.instance_id}/{index}".encode()).hexdigest()
+    parts = (digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32])
+    return "GPU-" + "-".join(parts)

@@ -1,0 +1,161 @@
+"""The engine behind the routes: it counts, it takes its time for every token, it can die.
+
+All durations are emulated seconds; real waits are divided by the host's speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from emulator.standins.vllm.metrics import Metrics
+
+TOKENS_PER_SECOND = 70.0
+"""What one sequence gets."""
+
+PREFILL_TOKENS_PER_SECOND = 20_000.0
+
+_LEAST_SLEEP = 0.002
+
+
+class EngineDeadError(Exception):
+    """The engine is gone; every request ends with status 500."""
+
+
+class ShutDownError(Exception):
+    """The server drains: what runs may end, nothing new begins."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the emulated world runs, and a clock of it."""
+
+    factor: float
+    monotonic: Callable[[], float]
+
+    def now(self) -> float:
+        """Emulated seconds from some fixed moment."""
+        return self.monotonic() * self.factor
+
+
+class Engine:
+    """At most `max_num_seqs` sequences at once; the rest wait."""
+
+    def __init__(
+        self,
+        speed: Speed,
+        metrics: Metrics,
+        *,
+        max_num_seqs: int,
+        kv_tokens: int,
+        hangs: bool,
+        set_busy: Callable[[bool], None],
+    ) -> None:
+        """Serve; with `hangs` no token ever comes. `set_busy` hears when work begins and ends."""
+        self._speed = speed
+        self._metrics = metrics
+        self._slots = asyncio.Semaphore(max_num_seqs)
+        self._kv_tokens = kv_tokens
+        self._hangs = hangs
+        self._set_busy = set_busy
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._in_flight = 0
+        self.dead = False
+        self.draining = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that run or wait."""
+        return self._in_flight
+
+    def check(self) -> None:
+        """Refuse a request that cannot be served any more.
+
+        Raises:
+            EngineDeadError: the engine died.
+            ShutDownError: the server drains.
+        """
+        if self.dead:
+            raise EngineDeadError
+        if self.draining:
+            raise ShutDownError
+
+    async def tokens(self, prompt_tokens: int, count: int) -> AsyncIterator[int]:
+        """Yield 0, 1, … `count` - 1, each when its token is due.
+
+        Raises:
+            EngineDeadError: the engine died before or meanwhile.
+            ShutDownError: the server was already draining.
+        """
+        self.check()
+        began = self._speed.now()
+        with self._counted():
+            self._metrics.waiting += 1
+            try:
+                await self._slots.acquire()
+            finally:
+                self._metrics.waiting -= 1
+            with self._running(prompt_tokens + count):
+                async for index in self._paced(prompt_tokens, count, began):
+                    yield index
+
+    async def until_idle(self, seconds: float) -> bool:
+        """Wait until nothing runs, at most `seconds`; say whether it came to that."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds / self._speed.factor)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _paced(self, prompt_tokens: int, count: int, began: float) -> AsyncIterator[int]:
+        while self._hangs:
+            self._alive()
+            await asyncio.sleep(1)
+        self._metrics.prompt_tokens += prompt_tokens
+        start = self._speed.now() + prompt_tokens / PREFILL_TOKENS_PER_SECOND
+        for index in range(count):
+            await self._sleep_until(start + (index + 1) / TOKENS_PER_SECOND)
+            self._alive()
+            if index == 0:
+                self._metrics.first_token.observe(self._speed.now() - began)
+            self._metrics.generation_tokens += 1
+            yield index
+        self._metrics.whole_request.observe(self._speed.now() - began)
+
+    async def _sleep_until(self, due: float) -> None:
+        left = (due - self._speed.now()) / self._speed.factor
+        if left > _LEAST_SLEEP:
+            await asyncio.sleep(left)
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise EngineDeadError
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._in_flight += 1
+        self._idle.clear()
+        if self._in_flight == 1:
+            self._set_busy(True)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._set_busy(False)
+                self._idle.set()
+
+    @contextmanager
+    def _running(self, tokens: int) -> Iterator[None]:
+        share = min(1.0, tokens / self._kv_tokens)
+        self._metrics.running += 1
+        self._metrics.kv_cache_usage += share
+        try:
+            yield
+        finally:
+            self._metrics.running -= 1
+            self._metrics.kv_cache_usage -= share
+            self._slots.release()

@@ -1,0 +1,97 @@
+"""What a server was asked to be: the options that the stand-in acts on, typed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_SECRETS = ("api_key", "hf_token")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One server. Lengths in tokens, timeouts in seconds; -1 for a length means as long as fits."""
+
+    model: str
+    served_names: tuple[str, ...]
+    revision: str = "main"
+    load_format: str = "auto"
+    config_format: str = "auto"
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    max_model_len: int | None = None
+    gpu_memory_utilization: float = 0.92
+    kv_cache_dtype: str = "auto"
+    attention_backend: str | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    enforce_eager: bool = False
+    compilation_config: Mapping[str, Any] | None = None
+    speculative_config: Mapping[str, Any] | None = None
+    distributed_executor_backend: str | None = None
+    tool_call_parser: str | None = None
+    enable_auto_tool_choice: bool = False
+    reasoning_parser: str | None = None
+    reasoning_effort_map: Mapping[str, str] | None = None
+    limit_mm_per_prompt: Mapping[str, Any] = field(default_factory=dict)
+    language_model_only: bool = False
+    host: str | None = None
+    port: int = 8000
+    uds: str | None = None
+    root_path: str = ""
+    ssl_keyfile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_ca_certs: str | None = None
+    ssl_cert_reqs: int = 0
+    enable_ssl_refresh: bool = False
+    middleware: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    hf_token: str | None = field(default=None, repr=False)
+    allowed_origins: tuple[str, ...] = ()
+    disable_fastapi_docs: bool = False
+    enable_request_id_headers: bool = False
+    enable_server_load_tracking: bool = False
+    enable_prompt_tokens_details: bool = False
+    enable_force_include_usage: bool = False
+    disable_log_stats: bool = False
+    fingerprint_mode: str = "hash"
+    uvicorn_log_level: str = "info"
+    disable_uvicorn_access_log: bool = False
+    quiet_endpoints: tuple[str, ...] = ()
+    shutdown_timeout: int = 0
+
+    @property
+    def world_size(self) -> int:
+        """GPUs that one engine takes."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+
+def settings_from(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """Read the parsed command line; VLLM_API_KEY and HF_TOKEN count where no option was given."""
+    given = dict(parsed.given)
+    model = parsed.model_tag or given.pop("model", None) or "Qwen/Qwen3-0.6B"
+    keys = given.pop("api_key", None) or [environ.get("VLLM_API_KEY")]
+    spoken: dict[str, Any] = {
+        "served_names": tuple(given.pop("served_model_name", None) or [model]),
+        "api_keys": tuple(key for key in keys if key),
+        "hf_token": given.pop("hf_token", None) or environ.get("HF_TOKEN") or None,
+        "middleware": tuple(given.pop("middleware", ())),
+        "allowed_origins": tuple(given.pop("allowed_origins", ())),
+        "quiet_endpoints": tuple(
+            name.strip() for name in given.pop("disable_access_log_for_endpoints", "").split(",")
+        ),
+    }
+    plain: dict[str, Any] = {
+        name: value for name, value in given.items() if name in Settings.__dataclass_fields__
+    }
+    return Settings(model=model, **spoken, **plain)
+
+
+def shown(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Return what the log calls non-default args; secrets are three stars, as since 0.29."""
+    given = {name: value for name, value in parsed.given.items() if name != "config"}
+    if parsed.model_tag:
+        given = {"model_tag": parsed.model_tag, **given, "model": parsed.model_tag}
+    return {name: "***" if name in _SECRETS else value for name, value in given.items()}

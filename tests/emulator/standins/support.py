@@ -1,0 +1,180 @@
+"""An emulated container in a temporary directory, and the commands on its PATH."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from emulator.standins import COMMANDS
+from emulator.standins.host import Host, read_host
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SPEED = 2000.0
+MISTRAL = "mistralai/Mistral-Small-4-119B-2603"
+QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
+
+H200X2: dict[str, Any] = {
+    "speed": SPEED,
+    "instance_id": 1001,
+    "address": "127.42.77.1",
+    "gpu_name": "H200",
+    "num_gpus": 2,
+    "gpu_ram_mib": 143771,
+    "driver_version": "580.95.05",
+    "cuda": 13.0,
+    "inet_down_mbps": 5000.0,
+    "disk_gb": 500.0,
+    "shm_gib": 64.0,
+    "cpu_ram_mb": 515000,
+    "cpu_cores": 48,
+    "faults": {},
+}
+
+
+def until(done: Callable[[], bool], *, within: float = 20.0, what: str) -> None:
+    """Ask again and again; fail with `what` if it has not come true `within` seconds."""
+    deadline = time.monotonic() + within
+    pause = threading.Event()
+    while not done():
+        assert time.monotonic() < deadline, f"{what}: not within {within} s"
+        pause.wait(0.02)
+
+
+@dataclass
+class Container:
+    directory: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("root", "bin", "tmp"):
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        (self.directory / "traffic").write_text("0")
+        self.facts = H200X2 | self.facts
+        (self.directory / "host.json").write_text(json.dumps(self.facts))
+
+    @property
+    def home(self) -> Path:
+        return self.directory / "root"
+
+    @property
+    def address(self) -> str:
+        return str(self.facts["address"])
+
+    @property
+    def traffic(self) -> int:
+        return int((self.directory / "traffic").read_text())
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(self.home),
+            "TMPDIR": str(self.directory / "tmp"),
+            "LANG": "C.UTF-8",
+            "EMULATED_HOST": str(self.directory / "host.json"),
+            **more,
+            "PYTHONPATH": ":".join(
+                part for part in (str(REPOSITORY), more.get("PYTHONPATH", "")) if part
+            ),
+        }
+
+    def words(self, command: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-P", "-m", COMMANDS[command], *arguments]
+
+    def run(
+        self, command: str, *arguments: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.words(command, *arguments),
+            cwd=self.home,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    @contextmanager
+    def started(
+        self, command: str, *arguments: str, **environment: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        with (
+            (self.directory / "out.log").open("wb") as out,
+            (self.directory / "err.log").open("wb") as err,
+            subprocess.Popen(
+                self.words(command, *arguments),
+                cwd=self.home,
+                env=self.environment(**environment),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def printed(self) -> str:
+        logs = (self.directory / name for name in ("out.log", "err.log"))
+        return "".join(log.read_text() for log in logs if log.exists())
+
+
+@dataclass
+class Server:
+    container: Container
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def client(self, **more: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **more)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def serving(
+    container: Container,
+    *options: str,
+    model: str = MISTRAL,
+    scheme: str = "http",
+    **environment: str,
+) -> Iterator[Server]:
+    """Start `vllm serve` and wait until it answers."""
+    port = free_port(container.address)
+    arguments = ["serve", model, "--port", str(port), *options]
+    with container.started("vllm", *arguments, **environment) as process:
+        server = Server(container, process, f"{scheme}://{container.address}:{port}")
+
+        def ready() -> bool:
+            assert process.poll() is None, container.printed()
+            return "Application startup complete." in container.printed()
+
+        until(ready, what="the server's start")
+        yield server
+
+
+def free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def host_with(directory: Path, **facts: Any) -> Host:
+    """The facts of a container as the stand-ins' own functions take them."""
+    Container(directory, facts)
+    return read_host({"EMULATED_HOST": str(directory / "host.json")})

@@ -1,0 +1,232 @@
+"""What vLLM refuses after its parser, and how much it finds room for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.standins.hub import open_repository
+from emulator.standins.vllm import memory
+from emulator.standins.vllm.checks import (
+    check_config,
+    check_driver,
+    check_line,
+    check_tool_parser,
+    choose_backend,
+)
+from emulator.standins.vllm.errors import StartError, Where
+from emulator.standins.vllm.model import ModelShape, read_shape
+from emulator.standins.vllm.settings import Settings
+from tests.emulator.standins.support import MISTRAL, QWEN, host_with
+
+HOPPER = (9, 0)
+BLACKWELL = (10, 0)
+ADA = (8, 9)
+
+
+def shape_of(name: str, folder: Path, config_format: str = "auto") -> ModelShape:
+    repository = open_repository(host_with(folder / "host"), name, token="x")
+    for file in repository.files:
+        if file.content is not None:
+            (folder / file.name).write_bytes(file.content)
+    shape = read_shape(folder, config_format=config_format)
+    assert shape is not None
+    return shape
+
+
+def settings(**given: Any) -> Settings:
+    return Settings(model="m", served_names=("m",), **given)
+
+
+@pytest.mark.parametrize("config_format", ["auto", "mistral", "hf"])
+def test_both_formats_of_mistral_small_4_have_the_published_shape(
+    tmp_path: Path, config_format: str
+) -> None:
+    shape = shape_of(MISTRAL, tmp_path, config_format)
+
+    assert shape.architecture == "PixtralForConditionalGeneration"
+    assert (shape.layers, shape.heads, shape.max_positions) == (36, 32, 1_048_576)
+    assert shape.kv_bytes_per_token(tensor_parallel_size=2, fp8=False) == 23_040
+    assert shape.kv_bytes_per_token(tensor_parallel_size=1, fp8=True) == 11_520
+    assert shape.vision
+    assert shape.mistral
+
+
+def test_ordinary_attention_splits_its_cache_over_the_ranks(tmp_path: Path) -> None:
+    shape = shape_of(QWEN, tmp_path)
+
+    assert shape.kv_bytes_per_token(tensor_parallel_size=1, fp8=False) == 12_288
+    assert shape.kv_bytes_per_token(tensor_parallel_size=2, fp8=False) == 6_144
+    assert not shape.vision
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "said"),
+    [
+        (
+            {"max_model_len": 2_097_152},
+            2,
+            "(2097152) is greater than the derived max_model_len (max_position_embeddings=1048576",
+        ),
+        (
+            {"tensor_parallel_size": 3},
+            4,
+            "attention heads (32) must be divisible by tensor parallel size (3)",
+        ),
+        (
+            {"tensor_parallel_size": 4},
+            2,
+            "World size (4) is larger than the number of available GPUs (2) in this node",
+        ),
+        ({"gpu_memory_utilization": 90.0}, 2, "Input should be less than or equal to 1"),
+        ({"gpu_memory_utilization": 0.0}, 2, "Input should be greater than 0"),
+        ({"attention_backend": "nope"}, 2, "Unknown attention backend: 'NOPE'. Valid options are:"),
+        ({"reasoning_parser": "nope"}, 2, "Reasoning parser 'nope' not found. Available parsers:"),
+        ({}, 0, "Failed to infer device type"),
+    ],
+)
+def test_the_configuration_is_refused_in_the_api_server(
+    given: dict[str, Any], gpus: int, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StartError) as refused:
+        check_config(settings(**given), shape_of(MISTRAL, tmp_path), gpus, environ_allows=False)
+
+    assert said in str(refused.value)
+    assert refused.value.where is Where.API_SERVER
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed", "length"),
+    [
+        ({}, False, 1_048_576),
+        ({"max_model_len": 131_072}, False, 131_072),
+        ({"max_model_len": -1}, False, -1),
+        ({"max_model_len": 2_097_152}, True, 2_097_152),
+    ],
+)
+def test_the_length_to_serve(
+    given: dict[str, Any], allowed: bool, length: int, tmp_path: Path
+) -> None:
+    shape = shape_of(MISTRAL, tmp_path)
+
+    assert check_config(settings(**given), shape, 2, environ_allows=allowed) == length
+
+
+def test_tool_choice_needs_a_parser_that_exists() -> None:
+    with pytest.raises(StartError, match="--enable-auto-tool-choice requires --tool-call-parser"):
+        check_line(settings(enable_auto_tool_choice=True))
+    wrong = settings(enable_auto_tool_choice=True, tool_call_parser="mystral")
+    with pytest.raises(StartError, match=r"invalid tool call parser: mystral \(chose from"):
+        check_tool_parser(wrong)
+    check_tool_parser(settings(enable_auto_tool_choice=True, tool_call_parser="mistral"))
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "capability", "expected"),
+    [
+        (MISTRAL, {}, HOPPER, "FLASH_ATTN_MLA"),
+        (MISTRAL, {"attention_backend": "flash_attn_mla"}, HOPPER, "FLASH_ATTN_MLA"),
+        (MISTRAL, {"kv_cache_dtype": "fp8"}, HOPPER, "FLASHMLA"),
+        (MISTRAL, {"kv_cache_dtype": "fp8", "attention_backend": "TRITON_MLA"}, ADA, "TRITON_MLA"),
+        (MISTRAL, {}, BLACKWELL, "CUTLASS_MLA"),
+        (MISTRAL, {}, ADA, "TRITON_MLA"),
+        (QWEN, {}, ADA, "FLASH_ATTN"),
+    ],
+)
+def test_the_backend_that_is_used(
+    model: str,
+    given: dict[str, Any],
+    capability: tuple[int, int],
+    expected: str,
+    tmp_path: Path,
+) -> None:
+    chosen, _ = choose_backend(settings(**given), shape_of(model, tmp_path), capability)
+
+    assert chosen == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "capability", "reason"),
+    [
+        (
+            MISTRAL,
+            {"attention_backend": "FLASH_ATTN_MLA"},
+            BLACKWELL,
+            "compute capability not supported",
+        ),
+        (
+            MISTRAL,
+            {"attention_backend": "FLASH_ATTN_MLA", "kv_cache_dtype": "fp8"},
+            HOPPER,
+            "kv_cache_dtype not supported",
+        ),
+        (MISTRAL, {"attention_backend": "FLASH_ATTN"}, HOPPER, "MLA not supported"),
+        (QWEN, {"attention_backend": "TRITON_MLA"}, ADA, "non-MLA not supported"),
+    ],
+)
+def test_a_backend_that_cannot_run_here_is_refused_in_the_worker(
+    model: str, given: dict[str, Any], capability: tuple[int, int], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StartError) as refused:
+        choose_backend(settings(**given), shape_of(model, tmp_path), capability)
+
+    name = given["attention_backend"]
+    assert f"Selected backend AttentionBackendEnum.{name} is not valid" in str(refused.value)
+    assert reason in str(refused.value)
+    assert refused.value.where is Where.WORKER
+
+
+@pytest.mark.parametrize(("cuda", "found"), [(12.8, "12080"), (12.4, "12040")])
+def test_an_old_driver_is_named_by_its_cuda(cuda: float, found: str) -> None:
+    check_driver(13.0)
+    with pytest.raises(StartError, match=rf"too old \(found version {found}\)"):
+        check_driver(cuda)
+
+
+@pytest.mark.parametrize(
+    ("gpu_gib", "share", "weights_gib", "sequences"),
+    [
+        # The table of the vLLM reference, section 6.
+        (139.8, 0.80, 56.3, 17.5),
+        (139.8, 0.90, 56.3, 22.5),
+        (79.2, 0.90, 28.2, 13.1),
+        (79.2, 0.90, 56.3, 3.1),
+        (139.8, 0.90, 112.6, 2.5),
+        (139.8, 0.90, 65.9, 19.2),
+    ],
+)
+def test_room_for_sequences_of_131072_tokens(
+    gpu_gib: float, share: float, weights_gib: float, sequences: float
+) -> None:
+    left = memory.kv_gib_left(gpu_gib, weights_gib, share)
+
+    fit = memory.fit_kv(
+        left, weights_gib=weights_gib, bytes_per_token=23_040, max_model_len=131_072
+    )
+
+    assert fit.concurrency == pytest.approx(sequences, abs=0.25)
+
+
+def test_a_context_that_does_not_fit_is_refused_with_the_length_that_would() -> None:
+    with pytest.raises(StartError) as refused:
+        memory.fit_kv(1.0, weights_gib=1, bytes_per_token=23_040, max_model_len=131_072)
+
+    # As the real log says it (vllm-logs/kv_too_small.log).
+    assert (
+        "To serve at least one request with the model's max seq len (131072), (2.81 GiB KV cache "
+        "is needed, which is larger than the available KV cache memory (1.00 GiB). Based on the "
+        "available memory, the estimated maximum model length is 46592." in str(refused.value)
+    )
+    fit = memory.fit_kv(1.0, weights_gib=1, bytes_per_token=23_040, max_model_len=-1)
+    assert fit.max_model_len == 46_592
+
+
+def test_no_room_at_all() -> None:
+    with pytest.raises(StartError, match="No available memory for the cache blocks"):
+        memory.fit_kv(-3.0, weights_gib=1, bytes_per_token=23_040, max_model_len=1)
+    with pytest.raises(StartError, match="CUDA out of memory"):
+        memory.check_weights(79.2, 112.6)
+    with pytest.raises(StartError, match="is less than desired GPU memory utilization"):
+        memory.check_free(139.8, 40.0, 0.9)

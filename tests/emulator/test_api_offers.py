@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.emulator.world import H200, IMAGE, World, make_world
+
+RECIPE = {
+    "verified": {"eq": True},
+    "external": {"eq": False},
+    "rentable": {"eq": True},
+    "gpu_name": {"eq": "H200"},
+    "num_gpus": {"eq": "2"},
+    "direct_port_count": {"gte": "1"},
+    "disk_space": {"gte": "500"},
+    "cuda_max_good": {"gte": "12.2"},
+    "order": [["dph_total", "asc"]],
+    "type": "on-demand",
+    "limit": 20,
+    "allocated_storage": 500.0,
+}
+
+
+def test_the_recipes_search(world: World) -> None:
+    answer = world.call("POST", "/api/v0/bundles/", RECIPE)
+    assert answer.headers["content-type"] == "application/json"
+    offers = answer.json()["offers"]
+    assert len(offers) >= 3
+    prices = [one["dph_total"] for one in offers]
+    assert prices == sorted(prices)
+    for one in offers:
+        assert (one["gpu_name"], one["num_gpus"], one["verification"]) == ("H200", 2, "verified")
+        assert one["disk_space"] >= 500
+        assert one["dph_total"] == pytest.approx(one["dph_base"] + 500 * one["storage_cost"] / 720)
+
+
+def test_both_searches_say_the_same(world: World) -> None:
+    body = {"select_cols": ["*"], "q": RECIPE}
+    old = world.ask("POST", "/api/v0/bundles", RECIPE)
+    assert world.ask("PUT", "/api/v0/search/asks/", body) == old
+    narrow = world.ask("PUT", "/api/v0/search/asks", {**body, "select_cols": ["id", "dph_total"]})
+    assert set(narrow["offers"][0]) == {"id", "dph_total"}
+
+
+def test_no_more_than_64_and_no_more_than_asked(world: World) -> None:
+    assert len(world.ask("POST", "/api/v0/bundles/", {"limit": 1000})["offers"]) == 64
+    assert len(world.ask("POST", "/api/v0/bundles/", {"limit": 3})["offers"]) == 3
+
+
+def test_id_matches_nothing_and_ask_contract_id_does(world: World) -> None:
+    number = world.offers()[0]["id"]
+    assert world.offers(id={"eq": number}) == []
+    assert len(world.offers(ask_contract_id={"eq": str(number)})) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"num_gpus": {"like": 2}}, "like is not a valid search op"),
+        ({"nonsense": {"eq": 1}}, "nonsense"),
+        ({"type": "gift"}, "gift"),
+        ({"limit": "few"}, "few"),
+    ],
+)
+def test_what_is_no_search(world: World, body: dict[str, Any], named: str) -> None:
+    answer = world.call("POST", "/api/v0/bundles/", body)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "invalid_request"
+    assert named in answer.json()["msg"]
+
+
+def test_renting_consumes_the_offer(world: World) -> None:
+    offer = world.offers()[0]
+    body = {"image": IMAGE, "disk": 100, "label": "mine"}
+    answer = world.ask("PUT", f"/api/v0/asks/{offer['id']}/", body)
+    assert answer["success"] is True
+    assert answer["instance_api_key"].startswith("emulator-")
+    assert len(answer["instance_api_key"]) == 64
+    again = world.call("PUT", f"/api/v0/asks/{offer['id']}/", body)
+    assert again.status_code == 404
+    assert again.json()["error"] == "invalid_args"
+    assert "error 404/3603: no_such_ask" in again.json()["msg"]
+    left = {one["machine_id"]: one["id"] for one in world.offers()}
+    assert left.get(offer["machine_id"]) != offer["id"]
+
+
+def test_the_gpus_of_a_machine_run_out(world: World) -> None:
+    machine = {"machine_id": {"eq": world.offers()[0]["machine_id"]}}
+    rented = 0
+    while found := world.offers(**machine):
+        world.ask("PUT", f"/api/v0/asks/{found[0]['id']}/", {"image": IMAGE, "disk": 10})
+        rented += 1
+    assert 1 <= rented <= 4
+    full = world.ask("POST", "/api/v0/bundles/", {**machine, "rentable": {"eq": False}})["offers"]
+    assert [one["rented"] for one in full] == [True]
+
+
+def test_more_disk_than_offered_is_refused(world: World) -> None:
+    offer = world.offers()[0]["id"]
+    answer = world.call("PUT", f"/api/v0/asks/{offer}/", {"image": IMAGE, "disk": 1e6})
+    assert answer.status_code == 400
+    assert "1000000.0 GB" in answer.json()["msg"]
+
+
+def test_bids(world: World) -> None:
+    offer = world.ask("POST", "/api/v0/bundles/", {**H200, "type": "bid"})["offers"][0]
+    low = {"image": IMAGE, "disk": 10, "price": offer["min_bid"] * 0.9}
+    refused = world.call("PUT", f"/api/v0/asks/{offer['id']}/", low)
+    assert refused.status_code == 400
+    assert refused.json()["error"] == "no_such_ask"
+    price = offer["min_bid"] * 1.1
+    number = world.ask("PUT", f"/api/v0/asks/{offer['id']}/", {**low, "price": price})[
+        "new_contract"
+    ]
+    world.pass_time(600)
+    row = world.instance(number)
+    assert row["is_bid"] is True
+    assert row["dph_base"] == pytest.approx(price)
+
+
+def test_without_credit_nothing_is_rented() -> None:
+    world = make_world(credit=0)
+    offer = world.offers()[0]["id"]
+    answer = world.call("PUT", f"/api/v0/asks/{offer}/", {"image": IMAGE, "disk": 10})
+    assert (answer.status_code, answer.json()["error"]) == (400, "insufficient_credit")
+
+
+def test_bulk_and_launch(world: World) -> None:
+    one, other = (offer["id"] for offer in world.offers()[:2])
+    body = {"image": IMAGE, "disk": 10, "ids": [one, other, 1]}
+    bulk = world.ask("POST", "/api/v0/asks/bulk/", body)
+    assert len(bulk["new_contracts"]) == 2
+    assert "no_such_ask" in bulk["results"][2]["msg"]
+    launched = world.ask("PUT", "/api/v0/launch_instance/", {"image": IMAGE, "disk": 10, "q": H200})
+    assert launched["new_contract"] not in bulk["new_contracts"]
+
+
+def test_lists_without_a_key(world: World) -> None:
+    names = world.ask("GET", "/api/v0/gpu_names/unique/", key=None)["gpu_names"]
+    assert "H200" in names
+    assert world.ask("GET", "/api/v0/gpu_types/", key=None)["gpu_types"] == names
+
+
+def test_volume_offers(world: World) -> None:
+    body = {
+        "verified": {"eq": True},
+        "external": {"eq": False},
+        "disk_space": {"gte": "100"},
+        "order": [["score", "desc"]],
+        "allocated_storage": 1.0,
+    }
+    offers = world.ask("POST", "/api/v0/volumes/search/", body)["offers"]
+    assert all(one["disk_space"] >= 100 for one in offers)
+    assert offers == sorted(offers, key=lambda one: -one["score"])
+
+
+def test_a_machine_pulls_an_image_once(world: World) -> None:
+    machine = {"machine_id": {"eq": world.offers()[0]["machine_id"]}, "num_gpus": {"eq": 1}}
+    pulled = []
+    for _ in range(2):
+        offer = world.offers(**machine)[0]["id"]
+        body = {"image": "mistralllm/vllm-ms4:latest", "disk": 10}
+        world.ask("PUT", f"/api/v0/asks/{offer}/", body)
+        world.pass_time(600)
+        pulled.append(world.ledger()["contracts"][-1]["quantities"].get("bwd", 0))
+    assert pulled == pytest.approx([12e9, 0])
+
+
+def test_a_host_that_cannot_prepare_says_so_in_the_status(world: World) -> None:
+    world.host.full = OSError("No space left on device")
+    row_of = world.rent()
+    world.pass_time(600)
+    row = world.instance(row_of)
+    assert row["actual_status"] == "created"
+    assert "No space left on device" in row["status_msg"]
+    world.ask("DELETE", f"/api/v0/instances/{row_of}/", {})
+    world.pass_time(5)
+    assert world.instance(row_of) is None

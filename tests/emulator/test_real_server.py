@@ -1,0 +1,421 @@
+"""The emulator as its users start it, driven by the official clients as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import httpx
+import psutil
+import pytest
+
+from tests.emulator.world import until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SERVER = """
+import http.server, json, os
+address = json.load(open(os.environ["EMULATED_HOST"]))["address"]
+http.server.test(http.server.SimpleHTTPRequestHandler, port=8000, bind=address)
+"""
+ONSTART = f"""
+echo hello from onstart >> started
+echo hello
+python3 -c '{SERVER}' &
+"""
+IMAGE = "ubuntu:24.04"
+
+
+@dataclass
+class Emulator:
+    """One emulator in a state directory of its own, and the clients' environment for it."""
+
+    state: Path
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "emulator", words[0], "--state", str(self.state), *words[1:]],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def up(self, *options: str) -> None:
+        done = self.command("up", "--port", "0", "--speed", "600", "--no-throttle", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @property
+    def server(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.state / "server.json").read_text())
+        return found
+
+    @property
+    def key(self) -> str:
+        return (self.state / "api_key").read_text().strip()
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        answer = httpx.request(
+            method,
+            f"{self.server['url']}{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {self.key}"},
+            trust_env=False,
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def instance(self, number: int) -> Any:
+        return self.call("GET", f"/api/v0/instances/{number}/")["instances"]
+
+    def status(self, number: int) -> str | None:
+        row = self.instance(number)
+        return row["actual_status"] if row else None
+
+    def rent(self, **body: Any) -> int:
+        query = {"gpu_name": {"eq": "H200"}, "num_gpus": {"eq": 2}, "rentable": {"eq": True}}
+        offer = self.call("POST", "/api/v0/bundles/", query)["offers"][0]["id"]
+        asked = {"image": IMAGE, "disk": 10, "env": {"-p 8000:8000": "1"}, "onstart": ONSTART}
+        number: int = self.call("PUT", f"/api/v0/asks/{offer}/", asked | body)["new_contract"]
+        until(lambda: self.status(number) == "running")
+        return number
+
+    def get_served(self, number: int, path: str) -> str | None:
+        port = self.instance(number)["ports"]["8000/tcp"][0]["HostPort"]
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/{path}", trust_env=False).text
+        except httpx.TransportError:
+            return None
+
+    def serves(self, number: int) -> bool:
+        return (self.get_served(number, "started") or "").startswith("hello from onstart")
+
+    def client_environment(self) -> dict[str, str]:
+        home = self.state / "client"
+        home.mkdir(exist_ok=True)
+        bin_directory = Path(sys.executable).parent
+        return {
+            "PATH": f"{bin_directory}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "VAST_URL": self.server["url"],
+            "VAST_API_KEY": self.key,
+            "VASTAI_NO_UPDATE_CHECK": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def vastai(self, *words: str) -> str:
+        done = subprocess.run(
+            ["vastai", *words],
+            env=self.client_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
+    started = Emulator(tmp_path / "state")
+    started.up()
+    yield started
+    assert started.command("down").returncode == 0
+    assert not any(str(started.state) in " ".join(words) for words in _command_lines())
+
+
+def _command_lines() -> list[list[str]]:
+    return [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+
+
+def test_the_official_cli_goes_through_the_recipe(emulator: Emulator) -> None:
+    offers = json.loads(
+        emulator.vastai(
+            "search",
+            "offers",
+            "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 "
+            "cuda_vers>=12.2",
+            *("--raw", "--limit", "20", "--storage", "500", "-o", "dph_total"),
+        )
+    )
+    offer = str(offers[0]["id"])
+    created = json.loads(
+        emulator.vastai(
+            *("create", "instance", offer, "--image", IMAGE, "--env", "-p 8000:8000"),
+            *("--disk", "500", "--onstart-cmd", ONSTART, "--raw"),
+        )
+    )
+    number = created["new_contract"]
+    until(lambda: emulator.status(number) == "running")
+    seen = emulator.call("GET", "/emulator/requests")["requests"][-1]["n"]
+    row = json.loads(emulator.vastai("show", "instance", str(number), "--raw"))
+    assert row["actual_status"] == "running"
+    assert row["extra_env"] == {"-p 8000:8000": "1"}
+    until(lambda: emulator.serves(number))
+    listed = json.loads(emulator.vastai("show", "instances", "--raw"))
+    assert [one["id"] for one in listed] == [number]
+    assert "hello" in emulator.vastai("logs", str(number))
+    emulator.vastai("label", "instance", str(number), "mine")
+    emulator.vastai("stop", "instance", str(number))
+    until(lambda: emulator.status(number) == "stopped")
+    emulator.vastai("start", "instance", str(number))
+    until(lambda: emulator.status(number) == "running")
+    emulator.vastai("reboot", "instance", str(number))
+    until(lambda: emulator.status(number) == "running")
+    until(lambda: emulator.serves(number))
+    assert (emulator.get_served(number, "started") or "").count("hello") == 3
+    emulator.vastai("destroy", "instance", str(number), "-y")
+    until(lambda: emulator.status(number) is None)
+    requests = emulator.call("GET", "/emulator/requests")["requests"]
+    _assert_recorded_search_and_create(requests, offer)
+    by_client = [one for one in requests if one["n"] > seen]
+    _assert_recorded_flow(by_client, number)
+
+
+def _assert_recorded_search_and_create(requests: list[dict[str, Any]], offer: str) -> None:
+    search = next(one for one in requests if one["path"] == "/api/v0/bundles/")
+    assert search["body"] == {
+        "verified": {"eq": True},
+        "external": {"eq": False},
+        "rentable": {"eq": True},
+        "gpu_name": {"eq": "H200"},
+        "num_gpus": {"eq": "2"},
+        "direct_port_count": {"gte": "1"},
+        "disk_space": {"gte": "500"},
+        "cuda_max_good": {"gte": "12.2"},
+        "order": [["dph_total", "asc"]],
+        "type": "on-demand",
+        "limit": 20,
+        "allocated_storage": 500.0,
+    }
+    create = next(one for one in requests if one["path"] == f"/api/v0/asks/{offer}/")
+    assert create["method"] == "PUT"
+    assert create["body"] == {
+        "client_id": "me",
+        "image": IMAGE,
+        "env": {"-p 8000:8000": "1"},
+        "price": None,
+        "disk": 500.0,
+        "label": None,
+        "extra": None,
+        "onstart": ONSTART,
+        "image_login": None,
+        "python_utf8": False,
+        "lang_utf8": False,
+        "use_jupyter_lab": False,
+        "jupyter_dir": None,
+        "force": False,
+        "cancel_unavail": False,
+        "template_hash_id": None,
+        "user": None,
+        "runtype": "ssh",
+    }
+
+
+def _assert_recorded_flow(requests: list[dict[str, Any]], number: int) -> None:
+    path = f"/api/v0/instances/{number}/"
+    log = f"/api/v0/instances/request_logs/{number}/"
+    one_page = {
+        "select_filters": "{}",
+        "order_by": '[{"col": "id", "dir": "asc"}]',
+        "limit": "25",
+    }
+    writes = [
+        (one["method"], one["path"], one["body"]) for one in requests if one["method"] != "GET"
+    ]
+    assert writes == [
+        ("PUT", log, {}),
+        ("PUT", path, {"label": "mine"}),
+        ("PUT", path, {"state": "stopped"}),
+        ("PUT", path, {"state": "running"}),
+        ("PUT", f"/api/v0/instances/reboot/{number}/", {}),
+        ("DELETE", path, {}),
+    ]
+    reads = [(one["path"], one["query"], one["caller"]) for one in requests]
+    assert (path, {"owner": "me"}, "account") in reads
+    assert ("/api/v1/instances/", one_page, "account") in reads
+    links = [
+        (one["status"], one["caller"])
+        for one in requests
+        if one["path"].startswith("/instance_logs/")
+    ]
+    assert links == [(403, "anybody"), (403, "anybody"), (200, "anybody")]
+
+
+SDK_SCRIPT = """
+import json, sys, time
+from vastai import VastAI
+vast = VastAI()
+offers = vast.search_offers(query="gpu_name=H200 num_gpus=2", storage=100, order="dph_total")
+made = vast.create_instance(
+    id=offers[0]["id"], image="ubuntu:24.04", disk=100, env={"-p 8000:8000": "1"}, label="sdk"
+)
+number = made["new_contract"]
+row = None
+for _ in range(200):
+    row = vast.show_instance(id=number)
+    if row and row["actual_status"] == "running":
+        break
+    time.sleep(0.05)
+listed = vast.show_instances()
+vast.label_instance(id=number, label="other")
+vast.destroy_instance(id=number)
+print(json.dumps({"offers": len(offers), "row": row, "listed": [one["label"] for one in listed],
+                  "credit": vast.show_user()["credit"]}))
+"""
+
+
+def test_the_official_sdk(emulator: Emulator) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SDK_SCRIPT],
+        env=emulator.client_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert told["offers"] >= 3
+    assert told["row"]["actual_status"] == "running"
+    assert told["row"]["extra_env"] == {"-p 8000:8000": "1"}
+    assert told["listed"] == ["sdk"]
+    assert 99 < told["credit"] < 100
+
+
+def test_up_is_idempotent_and_keeps_its_key(emulator: Emulator) -> None:
+    key, pid = emulator.key, emulator.server["pid"]
+    assert key.startswith("emulator-")
+    assert stat.S_IMODE((emulator.state / "api_key").stat().st_mode) == 0o600
+    again = emulator.command("up")
+    assert again.returncode == 0
+    assert "already up" in again.stdout
+    assert emulator.server["pid"] == pid
+    assert emulator.command("down").returncode == 0
+    assert not (emulator.state / "server.json").exists()
+    assert emulator.command("status").returncode == 1
+    emulator.up()
+    assert emulator.key == key
+
+
+def test_it_listens_on_loopback_alone(emulator: Emulator) -> None:
+    process = psutil.Process(emulator.server["pid"])
+    listening = [one.laddr.ip for one in process.net_connections() if one.status == "LISTEN"]
+    assert listening
+    assert all(address.startswith("127.") for address in listening)
+
+
+def test_a_killed_server_takes_its_containers_up_again(emulator: Emulator) -> None:
+    number = emulator.rent(label="kept")
+    until(lambda: emulator.serves(number))
+    before, spent = emulator.instance(number), emulator.call("GET", "/emulator/ledger")["total"]
+    clock = emulator.call("GET", "/emulator/status")["clock"]
+    os.kill(emulator.server["pid"], signal.SIGKILL)
+    emulator.up()
+    after = emulator.instance(number)
+    assert (after["ports"], after["ssh_port"]) == (before["ports"], before["ssh_port"])
+    assert after["label"] == "kept"
+    assert emulator.get_served(number, "started") == "hello from onstart\n"
+    assert emulator.call("GET", "/emulator/status")["clock"] >= clock
+    assert emulator.call("GET", "/emulator/ledger")["total"] >= spent
+    emulator.call("DELETE", f"/api/v0/instances/{number}/", {})
+    until(lambda: emulator.status(number) is None)
+    assert not (emulator.state / "containers" / str(number)).exists()
+
+
+def test_down_and_up_is_a_reboot_of_the_hosts(emulator: Emulator) -> None:
+    number = emulator.rent()
+    until(lambda: emulator.serves(number))
+    ports = emulator.instance(number)["ports"]
+    emulator.command("down")
+    emulator.up()
+    until(lambda: emulator.serves(number))
+    assert emulator.instance(number)["ports"] == ports
+    assert emulator.get_served(number, "started") == "hello from onstart\n" * 2
+
+
+def test_ssh_by_both_addresses_with_one_host_key(emulator: Emulator) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    public = key.export_public_key().decode().strip()
+    emulator.call("POST", "/api/v0/ssh/", {"ssh_key": public})
+    number = emulator.rent()
+    row = emulator.instance(number)
+    ports = [int(row["ports"]["22/tcp"][0]["HostPort"]), row["ssh_port"]]
+
+    async def visit(port: int) -> tuple[str, str]:
+        async with asyncssh.connect(
+            "127.0.0.1", port, username="root", client_keys=[key], known_hosts=None, config=[]
+        ) as connection:
+            host_key = connection.get_server_host_key()
+            assert host_key is not None
+            done = await connection.run("echo $CONTAINER_ID; cat started")
+            return str(done.stdout), host_key.get_fingerprint()
+
+    (first, one), (second, other) = [asyncio.run(visit(port)) for port in ports]
+    assert first == second == f"{number}\nhello from onstart\n"
+    assert one == other
+    down, up = (
+        emulator.call("GET", "/emulator/ledger")["contracts"][0]["quantities"][kind]
+        for kind in ("bwd", "bwu")
+    )
+    assert down > 1000
+    assert up > 1000
+
+
+def test_status_logs_faults_and_reset_by_command(emulator: Emulator) -> None:
+    number = emulator.rent(label="shown")
+    shown = emulator.command("status").stdout
+    assert "shown" in shown
+    told = json.loads(emulator.command("status", "--json").stdout)
+    assert [one["id"] for one in told["contracts"]] == [number]
+    assert emulator.command("logs", str(number)).stdout.startswith("hello\n")
+    assert "contract" in emulator.command("logs").stdout
+    armed = emulator.command("fault", "driver_old", "--next", "2", "--param", "version=535.1.1")
+    assert armed.returncode == 0
+    assert "driver_old" in emulator.command("fault", "--list").stdout
+    faults = emulator.call("GET", "/emulator/faults")["armed"]
+    assert [(one["name"], one["left"], one["params"]) for one in faults] == [
+        ("driver_old", 2, {"version": "535.1.1"})
+    ]
+    assert emulator.command("fault", "--clear").returncode == 0
+    unknown = emulator.command("fault", "nonsense")
+    assert unknown.returncode == 1
+    assert "nonsense" in unknown.stderr
+    key = emulator.key
+    assert emulator.command("reset").returncode == 0
+    assert emulator.call("GET", "/emulator/status")["contracts"] == []
+    assert list((emulator.state / "containers").iterdir()) == []
+    assert emulator.key == key
+
+
+def test_a_port_in_use_is_named(emulator: Emulator, tmp_path: Path) -> None:
+    port = str(emulator.server["port"])
+    other = Emulator(tmp_path / "other")
+    done = other.command("up", "--port", port)
+    assert done.returncode == 1
+    assert port in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_an_unreachable_port_times_out(emulator: Emulator) -> None:
+    emulator.command("fault", "port_unreachable")
+    number = emulator.rent()
+    port = emulator.instance(number)["ports"]["8000/tcp"][0]["HostPort"]
+    with pytest.raises(httpx.ConnectTimeout):
+        httpx.get(f"http://127.0.0.1:{port}/", timeout=0.5, trust_env=False)
+    emulator.command("fault", "port_unreachable", "--param", "how=refused")
+    other = emulator.rent()
+    port = emulator.instance(other)["ports"]["8000/tcp"][0]["HostPort"]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/", timeout=0.5, trust_env=False)

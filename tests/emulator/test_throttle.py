@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from emulator.throttle import CREATE, READ_ONE, SEARCH, Throttle
+from tests.fakes import VirtualClock
+
+
+def test_an_interval_for_each_endpoint_and_caller() -> None:
+    time = VirtualClock()
+    throttle = Throttle(time.monotonic)
+    assert throttle.admit(CREATE, "account")
+    assert not throttle.admit(CREATE, "account")
+    assert throttle.admit(CREATE, "key 1")
+    assert throttle.admit(READ_ONE, "account")
+    time.sleep(4.4)
+    assert not throttle.admit(CREATE, "account")
+    time.sleep(0.1)
+    assert throttle.admit(CREATE, "account")
+
+
+def test_search_allows_ten_in_a_minute() -> None:
+    time = VirtualClock()
+    throttle = Throttle(time.monotonic)
+    admitted = []
+    for _ in range(12):
+        admitted.append(throttle.admit(SEARCH, "account"))
+        time.sleep(1)
+    assert admitted == [True] * 10 + [False] * 2
+    time.sleep(49)
+    assert throttle.admit(SEARCH, "account")
+
+
+def test_off_means_off() -> None:
+    throttle = Throttle(VirtualClock().monotonic, enabled=False)
+    assert all(throttle.admit(CREATE, "account") for _ in range(5))
+
+
+def test_endpoints_without_a_published_limit_have_none() -> None:
+    throttle = Throttle(VirtualClock().monotonic)
+    assert all(throttle.admit(None, "account") for _ in range(5))
