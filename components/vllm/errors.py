@@ -9,6 +9,10 @@ HostError                   }
 └── ServerHostFailed        }
 PlatformError               }
 └── ServerPlatformFailed    }
+
+StackError
+└── ServerFailed            one of the three above
+    └── ChangeFailed        a change that did not come up, and what became of the server
 """
 
 from __future__ import annotations
@@ -42,3 +46,7 @@ class ServerHostFailed(ServerFailed, HostError):
 
 class ServerPlatformFailed(ServerFailed, PlatformError):
     """The Hub, the network, or vLLM itself is the cause."""
+
+
+class ChangeFailed(ServerFailed):
+    """A changed server did not come up; the text says what serves now."""

@@ -55,7 +55,8 @@ SHARES: Mapping[StageName, float] = MappingProxyType(
 that the reference counts with: 38 for the download, 18 to compile, 7 for a first token."""
 
 STALL_SHARE = 0.2
-"""Of the deadline, without a new byte or a new line of log: 9 of 45 minutes."""
+"""Of the deadline, without a new byte or a step ahead in the log: 9 of 45 minutes. Not a new line:
+a hanging worker lets the others warn every minute."""
 
 MEASURING_SHARE = 0.05
 """Of the deadline, before a download is judged by its rate: 2 of 45 minutes."""
@@ -275,7 +276,7 @@ class _Wait:
         self._server_log = _Log(host, "vllm.log")
         self._prefetch_log = _Log(host, "prefetch.log")
         self._prefetch_text = ""
-        self._heard_at = self._started
+        self._moved_at = self._started
         self._away_since: float | None = None
         self._suspected = False
         self._asked: StageName = "model"
@@ -303,11 +304,15 @@ class _Wait:
                 raise
             self._progress.waiting(f"no look at the host: {error}")
             return False
+        before = self._where()
         self._log.feed(news)
+        if self._where() != before:
+            self._moved_at = self._clock.monotonic()
         self._prefetch_text = (self._prefetch_text + prefetch_news)[-LOG_PIECE:]
-        if news:
-            self._heard_at = self._clock.monotonic()
         return self._supervised()
+
+    def _where(self) -> tuple[int, Stage, str]:
+        return self._log.lives, self._log.stage, self._log.progress
 
     def _supervised(self) -> bool:
         """Whether the supervisor runs; bear its absence for as long as a reboot takes."""
@@ -361,7 +366,7 @@ class _Wait:
         phase = self._status.get("phase")
         if phase == "prefetch":
             self._stages.enter("download")
-            self._heard_at = self._clock.monotonic()
+            self._moved_at = self._clock.monotonic()
             self._watch_download()
             return False
         self._end_if_fatal()
@@ -381,7 +386,8 @@ class _Wait:
         there = f"{size(meter.size)} of {size(expected)}"
         if meter.quiet > self._plan.stall:
             raise self._fail(
-                Diagnosis(
+                diagnose_prefetch(self._prefetch_text)
+                or Diagnosis(
                     pattern="download_hang",
                     sentence=f"the download stands still at {there} for {duration(meter.quiet)}",
                     fault="host",
@@ -435,7 +441,7 @@ class _Wait:
         self._stages.enter("server" if initialised else _BY_LOG[self._log.stage])
         took = duration(self._stages.elapsed())
         self._progress.measuring(f"{self._log.progress}, {took} in this stage")
-        if now - self._heard_at > self._plan.stall:
+        if now - self._moved_at > self._plan.stall:
             raise self._fail(self._log.stalled())
         return now - self._asked_at >= ASK_ANYWAY
 

@@ -16,14 +16,14 @@ import pulumi
 from pulumi import dynamic
 
 from components.clock import SystemClock
-from components.errors import HostError
+from components.errors import HostError, StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed
 from components.vast.instance import VastInstance
 from components.vllm.api_key import ApiKey
 from components.vllm.command import DRAIN_SECONDS
 from components.vllm.endpoint import Endpoint, ModelInfo
-from components.vllm.errors import ServerHostFailed
+from components.vllm.errors import ChangeFailed, ServerFailed, ServerHostFailed
 from components.vllm.host import Host, HostAddress
 from components.vllm.profile import Profile
 from components.vllm.readiness import ReadinessPlan, ReadinessReport, wait_until_ready
@@ -79,14 +79,17 @@ class ServerProvider(Provider):
         return dynamic.ReadResult(id_, {**props, "status": _status(props)})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
-        """Serve what is asked for now; an old key works until the new one does."""
+        """Serve what is asked for now, or go back; an old key works until the new one does."""
         before = str(olds.get("key_digest", ""))
         now = str(news["key_digest"])
-        if before in {"", now}:
-            return dynamic.UpdateResult(_serve(news, digests=[now]))
-        outs = _serve(news, digests=[now, before])
-        with _host(news) as host:
-            _push_keys(host, [now])
+        digests = [now] if before in {"", now} else [now, before]
+        try:
+            outs = _serve(news, digests)
+        except ServerFailed as error:
+            raise _undone(olds, error) from None
+        if len(digests) > 1:
+            with _host(news) as host:
+                _push_keys(host, [now])
         return dynamic.UpdateResult(outs)
 
     def delete(self, _id: str, props: Properties) -> None:
@@ -200,6 +203,22 @@ def _serve(props: Properties, digests: list[str]) -> Properties:
         report = wait_until_ready(host, endpoint, _readiness(props), clock, progress)
     progress.say(f"{props['model']} answers at {_url(props)}")
     return _outputs(props, certificate, report)
+
+
+def _undone(olds: Properties, error: ServerFailed) -> ServerFailed:
+    """Serve again what was served before a change that did not come up; return what to tell."""
+    if olds.get("status") != READY:
+        return error
+    progress = _progress()
+    progress.say(f"the change did not come up ({error}); going back to what served before")
+    try:
+        _serve(olds, [str(olds["key_digest"])])
+    except StackError as again:
+        return ChangeFailed(
+            f"{error}; going back to the configuration of before failed too ({again}), so nothing "
+            "serves: correct the settings and run `pulumi up`, or `pulumi destroy` to end the bill"
+        )
+    return ChangeFailed(f"{error}; the configuration of before serves again, nothing else changed")
 
 
 def _push(host: Host, props: Properties, digests: list[str], progress: Progress) -> str:

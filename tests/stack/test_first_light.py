@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ import openai
 import psutil
 import pytest
 
-from tests.stack.world import Emulator, Stack
+from tests.stack.world import ROOT, Emulator, Stack, run
 
 RECIPE = (
     "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 cuda_vers>=12.2"
@@ -61,6 +62,8 @@ def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
         "answers at",
     ):
         assert said in done.output
+    for secret in ("api_key", "ssh_private_key"):
+        assert re.search(rf"{secret} *: \[secret\]", done.output)
     known = stack.outputs()
     assert known["model"] == "mistralai/Mistral-Small-4-119B-2603"
     assert known["max_model_len"] == 131072
@@ -74,6 +77,15 @@ def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
 
 def test_the_openai_client_talks_to_it(stack):
     assert "Which way is up?" in ask(stack)
+
+
+def test_the_readmes_example_runs_as_printed(stack):
+    readme = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    environment = {**stack.environment, "PULUMI_STACK": stack.name}
+    done = run(["python", "-c", example], environment)
+    assert done.status == 0, done.outcome()
+    assert "Why is the sky blue?" in done.output
 
 
 def test_who_has_no_key_is_refused_on_every_route_but_health(stack):
@@ -160,6 +172,30 @@ def test_a_new_key_replaces_the_old_one_and_nothing_restarts(stack, emulator):
     assert "Which way" in ask(stack)
     with pytest.raises(openai.AuthenticationError):
         ask(stack, key=known["api_key"])
+
+
+def test_a_change_that_does_not_come_up_is_undone_and_the_old_one_serves(stack, emulator):
+    before, known = emulator.last_request(), stack.outputs()
+    # The parser takes any name for a backend; the engine does not.
+    stack.configure(
+        offerQuery=RECIPE,
+        diskGb=500,
+        vllmOverrides={"max-num-seqs": 64, "attention-backend": "NO_SUCH_BACKEND"},
+        keyGeneration=2,
+    )
+    done = stack.up()
+    assert done.status != 0
+    assert "pulumi/dynamic" not in done.output  # the log's own traceback is shown, ours is not
+    text = " ".join(done.output.split())
+    assert "NO_SUCH_BACKEND" in text
+    assert "the configuration of before serves again" in text
+    assert emulator.writes(after=before) == []
+    assert stack.outputs()["api_key"] == known["api_key"]
+    assert "Which way" in ask(stack)
+    stack.configure(
+        offerQuery=RECIPE, diskGb=500, vllmOverrides={"max-num-seqs": 64}, keyGeneration=2
+    )
+    assert stack.preview("--expect-no-changes").status == 0
 
 
 def test_no_secret_lies_anywhere_in_clear(stack, emulator):

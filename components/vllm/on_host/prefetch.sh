@@ -22,9 +22,12 @@ PREFETCH_TRIES=5            # for each line of FILES
 PREFETCH_BACKOFF_SECONDS=5  # before the second try; doubled up to a minute
 
 # What no other try cures, as the Hub, the disk and the command itself say it.
-HOPELESS='401 client error|403 client error|repository not found|revision not found'
-HOPELESS="$HOPELESS|gated repo|not in the authorized list|no space left on device"
-HOPELESS="$HOPELESS|not enough free disk space|unrecognized arguments|no such option"
+HOPELESS='401 client error|403 client error|403 forbidden|repository not found|revision not found'
+HOPELESS="$HOPELESS|error: (model|repository)( '[^']*')? not found|gated repo|is restricted"
+HOPELESS="$HOPELESS|not in the authorized list|access denied|requires approval"
+HOPELESS="$HOPELESS|invalid user token|invalid credentials|no space left on device"
+HOPELESS="$HOPELESS|not enough free disk space|disk quota exceeded"
+HOPELESS="$HOPELESS|unrecognized arguments|no such option|no such command"
 
 main() {
     mkdir -p "$STATE" && cd "$HERE" || exit 1

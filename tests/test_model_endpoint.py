@@ -1,0 +1,120 @@
+"""How the component is wired, under Pulumi's mocks: no engine, no provider process."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.settings import parse
+from tests.test_settings import values
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "pulumi-python:dynamic/vast:SshKey": {"private_key": "PRIVATE", "public_key": "ssh-ed25519 A"},
+    "pulumi-python:dynamic/vllm:ApiKey": {"api_key": "KEY", "digest": "d" * 64},
+    "pulumi-python:dynamic/vast:Instance": {
+        "instance_id": 9001,
+        "public_ip": "203.0.113.9",
+        "ssh_port": 40022,
+        "boot_seconds": {"image": 30.0},
+    },
+    "pulumi-python:dynamic/vllm:Server": {
+        "endpoint_url": "https://203.0.113.9:40123/v1",
+        "boot_seconds": {"load": 60.0},
+    },
+}
+
+
+class Mocks(pulumi.runtime.Mocks):
+    def __init__(self) -> None:
+        self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
+
+    def new_resource(
+        self, args: pulumi.runtime.MockResourceArgs
+    ) -> tuple[str | None, dict[str, Any]]:
+        self.made[args.typ] = args
+        return f"{args.name}-id", {**args.inputs, **ANSWERS.get(args.typ, {})}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+        raise AssertionError(f"nothing is to be called: {args.token}")
+
+
+@pytest.fixture
+def mocks() -> Mocks:
+    fresh = Mocks()
+    pulumi.runtime.set_mocks(fresh, project="vast-vllm", stack="dev")
+    return fresh
+
+
+def made_endpoint(**changes: Any):
+    from components.model_endpoint import ModelEndpoint  # noqa: PLC0415  (mocks come first)
+
+    return ModelEndpoint("endpoint", parse(values(**changes)))
+
+
+async def settled(endpoint: Any) -> None:
+    """Wait until every resource of the component has been registered."""
+    for output in (endpoint.endpoint_url, endpoint.api_key, endpoint.boot_seconds):
+        await output.future()
+
+
+def pulumi_test(test: Any) -> Any:
+    """Let pytest run what `pulumi.runtime.test` makes of an async test."""
+    run: Any = pulumi.runtime.test(test)
+
+    def wrapped(mocks: Mocks) -> Any:
+        return run(mocks)
+
+    wrapped.__name__ = test.__name__
+    return wrapped
+
+
+@pulumi_test
+async def test_the_children_are_named_after_the_endpoint_and_refer_to_code_by_name(mocks):
+    await settled(made_endpoint())
+    dynamic = {kind: args for kind, args in mocks.made.items() if "dynamic/" in kind}
+    assert {args.name for args in dynamic.values()} >= {
+        "endpoint-lease",
+        "endpoint-offer",
+        "endpoint-ssh-key",
+        "endpoint-api-key",
+        "endpoint-instance",
+        "endpoint-server",
+    }
+    for kind, args in dynamic.items():
+        blob = base64.b64decode(args.inputs["__provider"])
+        assert len(blob) < 100, kind
+        assert b"components." in blob, kind
+
+
+@pulumi_test
+async def test_the_label_names_project_stack_and_resource(mocks):
+    await settled(made_endpoint())
+    instance = mocks.made["pulumi-python:dynamic/vast:Instance"].inputs
+    lease = mocks.made["pulumi-python:dynamic/vast:Lease"].inputs
+    assert instance["label_prefix"] == "vast-vllm/dev/endpoint-instance/"
+    assert lease["label_prefix"] == "vast-vllm/dev/"
+
+
+@pulumi_test
+async def test_the_host_is_told_a_digest_and_the_file_holds_no_key(mocks):
+    await settled(made_endpoint(huggingFaceToken="hf_sentinel"))
+    server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
+    assert server["key_digest"] == "d" * 64
+    assert "hf_sentinel" not in server["serve_yaml"] + server["model_env"]
+    assert "api-key" not in server["serve_yaml"]
+
+
+@pulumi_test
+async def test_boot_seconds_are_those_of_host_and_server(mocks):
+    endpoint = made_endpoint()
+    assert await endpoint.boot_seconds.future() == {"image": 30.0, "load": 60.0}
+    assert mocks.made
+
+
+def test_settings_that_cannot_work_stop_the_program_with_a_sentence(mocks):
+    with pytest.raises(pulumi.RunError, match="there is no profile 'nobody'"):
+        made_endpoint(model="nobody")
+    assert not [kind for kind in mocks.made if "dynamic/" in kind]
