@@ -324,10 +324,7 @@ class Host:
                 f"host {self._address} does not take the stack's SSH key for user "
                 f"{self._username}: its start script has not run yet, or failed"
             )
-        changed = isinstance(error, asyncssh.HostKeyNotVerifiable) or (
-            isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error).lower()
-        )
-        if changed and self._host_key is not None:
+        if isinstance(error, asyncssh.HostKeyNotVerifiable):
             return HostKeyChanged(
                 f"host {self._address} shows the key {_fingerprint(keeper.shown)}, and "
                 f"{_fingerprint(self._host_key)} was recorded at first contact: another machine "
@@ -352,12 +349,16 @@ class _KeyKeeper(asyncssh.SSHClient):
         self._recorded = recorded
         self.shown: str | None = None
 
-    def algorithms(self) -> list[str] | tuple[()]:
-        """Ask for a key of the recorded kind: hosts have several. Empty is asyncssh's default."""
+    def algorithms(self) -> str:
+        """Prefer the recorded kind of key, since hosts have several; `^` puts it at the front.
+
+        The others stay allowed: a host that has only those is to show its key and be refused for
+        it, which a negotiation that fails does not let us tell from a broken connection.
+        """
         if self._recorded is None:
-            return ()
+            return "default"
         key = asyncssh.import_public_key(self._recorded)
-        return [name.decode("ascii") for name in key.sig_algorithms]
+        return "^" + ",".join(name.decode("ascii") for name in key.sig_algorithms)
 
     def validate_host_public_key(
         self, host: str, addr: str, port: int, key: asyncssh.SSHKey
@@ -385,7 +386,7 @@ def _without_comment(line: str | None) -> str | None:
 
 def _fingerprint(line: str | None) -> str:
     if line is None:
-        return "of another kind"
+        return "none"
     return asyncssh.import_public_key(line).get_fingerprint()
 
 

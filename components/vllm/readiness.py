@@ -318,6 +318,8 @@ class _Wait:
         """Whether the supervisor runs; bear its absence for as long as a reboot takes."""
         supervisor = self._status.get("supervisor", "")
         if supervisor == "gave_up":
+            if self._status.get("reason") != "prefetch":
+                self._past_download()
             raise self._fail(self._why_given_up())
         if supervisor == "running":
             self._away_since = None
@@ -369,6 +371,7 @@ class _Wait:
             self._moved_at = self._clock.monotonic()
             self._watch_download()
             return False
+        self._past_download()
         self._end_if_fatal()
         if phase == "waiting":
             self._asked = "model"
@@ -377,6 +380,11 @@ class _Wait:
             )
             return False
         return self._watch_boot()
+
+    def _past_download(self) -> None:
+        """A server was started, however short its life may have been."""
+        if self._stages.current in {None, "download"}:
+            self._stages.enter("load")
 
     def _watch_download(self) -> None:
         now = self._clock.monotonic()
@@ -590,7 +598,7 @@ class _Wait:
         return _ERRORS[diagnosis.fault](text, stage=stage, log_tail=tail)
 
     def _tail(self) -> list[str]:
-        if self._status.get("reason") == "prefetch" or self._stages.current == "download":
+        if self._stages.current in {None, "download"}:
             return self._prefetch_text.splitlines()[-TAIL:]
         return self._log.tail(TAIL)
 

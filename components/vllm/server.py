@@ -20,6 +20,7 @@ from components.errors import HostError, StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed
 from components.vast.instance import VastInstance
+from components.vllm import change
 from components.vllm.api_key import ApiKey
 from components.vllm.command import DRAIN_SECONDS
 from components.vllm.endpoint import Endpoint, ModelInfo
@@ -63,6 +64,9 @@ class ServerProvider(Provider):
         replaces = changed(olds, news, ["instance_id"])
         others = changed(olds, news, PUSHED + OTHERS)
         drifted = olds.get("status") != READY
+        said = change.describe(olds, news, replaces + others)
+        if said:
+            _progress().say(said)
         return dynamic.DiffResult(
             changes=bool(replaces or others or drifted),
             replaces=replaces,

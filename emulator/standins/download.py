@@ -74,8 +74,10 @@ def fetch(
     clock: Clock,
     workers: int = WORKERS,
     report: Callable[[Seen], None],
-) -> None:
+) -> int:
     """Fetch what `store` does not have yet; every byte is charged to the container's traffic.
+
+    Returns the bytes that were fetched.
 
     Raises:
         OSError: no space left on device; what was incomplete is deleted, as the library does.
@@ -88,6 +90,7 @@ def fetch(
         host, store, wanted, clock=clock, workers=workers, report=report, files_total=len(files)
     )
     download.run()
+    return sum(file.size for file in wanted)
 
 
 class _Download:

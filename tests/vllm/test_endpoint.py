@@ -18,7 +18,6 @@ KEY = "a-key-of-the-endpoint"
 SUPERVISE = Path(__file__).parents[2] / "components" / "vllm" / "on_host" / "supervise.sh"
 
 MODELS = {"object": "list", "data": [{"id": "a/b", "root": "r", "max_model_len": 4096}]}
-CHAT = {"choices": [{"message": {"role": "assistant", "content": "Yes", "reasoning": None}}]}
 
 
 class Server(ThreadingHTTPServer):

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from components.vllm.on_host import key_gate
-from components.vllm.on_host.key_gate import KeyGate, Message, Receive, Scope, Send
+from components.vllm.on_host.key_gate import AllowedKeys, KeyGate, Message, Receive, Scope, Send
 
 KEY = "0123456789abcdef-a-client's-key"
 OTHER = "another client's key"
@@ -277,6 +277,18 @@ def test_keys_come_and_go_without_a_restart(gate: KeyGate, keys: Path) -> None:
     replace(keys, f"{digest(OTHER)}\n")
     assert ask(gate, "/v1/models", bearer(OTHER))[0] == 200
     assert ask(gate, "/v1/models", bearer(KEY))[0] == 401
+
+
+def test_a_replaced_key_ends_at_its_time(keys: Path) -> None:
+    now = 1000.0
+    keys.write_text(f"{digest('new')}\n{digest('old')} until 1060\n{digest('x')} until soon\n")
+    allowed = AllowedKeys(keys, lambda: now)
+    assert allowed.any_of([b"new"])
+    assert allowed.any_of([b"old"])
+    assert not allowed.any_of([b"x"])
+    now = 1060.0
+    assert allowed.any_of([b"new"])
+    assert not allowed.any_of([b"old"])
 
 
 def test_a_file_of_the_same_size_and_time_is_another_file(gate: KeyGate, keys: Path) -> None:

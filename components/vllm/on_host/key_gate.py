@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -49,15 +51,16 @@ METHOD_NOT_ALLOWED = (405, b'{"detail":"Method Not Allowed"}')
 POLICY_VIOLATION = 1008
 """WebSocket close code."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LINE = re.compile(r"([0-9a-f]{64})(?: until ([0-9]{1,12}))?")
+"""A digest, and the second since 1970 from which on it is refused."""
 
 
 class KeyGate:
     """ASGI middleware that lets through what it knows, and refuses all else.
 
     The digests stand in the file named by `KEY_GATE_FILE`, or in `allowed_keys` beside this
-    module: one lower-case SHA-256 hex digest of a key a line. A missing, unreadable or empty file
-    lets nobody in.
+    module: one lower-case SHA-256 hex digest of a key a line, with ` until <seconds since 1970>`
+    behind a key that was replaced. A missing, unreadable or empty file lets nobody in.
     """
 
     def __init__(self, app: App) -> None:
@@ -97,19 +100,21 @@ class KeyGate:
 class AllowedKeys:
     """The digests in a file, read again when the file is another one than before."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._now = now
         self._seen: tuple[int, int, int, int] | None = None
-        self._digests: tuple[bytes, ...] = ()
+        self._digests: tuple[tuple[bytes, float], ...] = ()
 
     def any_of(self, keys: list[bytes]) -> bool:
         """Tell whether one of `keys` is allowed, in a time that does not depend on which."""
         self._refresh()
+        now = self._now()
         allowed = False
         for key in keys:
             digest = hashlib.sha256(key).hexdigest().encode()
-            for known in self._digests:
-                allowed |= hmac.compare_digest(digest, known)
+            for known, ends in self._digests:
+                allowed |= hmac.compare_digest(digest, known) & (now < ends)
         return allowed
 
     def _refresh(self) -> None:
@@ -125,7 +130,10 @@ class AllowedKeys:
             self._seen = None
             self._digests = ()
             return
-        self._digests = tuple(line.encode() for line in lines if _DIGEST.fullmatch(line))
+        found = [match for match in map(_LINE.fullmatch, lines) if match]
+        self._digests = tuple(
+            (match[1].encode(), float(match[2]) if match[2] else math.inf) for match in found
+        )
 
 
 def _signature(stat: os.stat_result) -> tuple[int, int, int, int]:

@@ -20,7 +20,11 @@ STATE="$HERE/state"
 TLS="$HERE/tls"
 HF_HOME="$HOME/huggingface"
 
-# A login over SSH lacks the image's own PATH, and the host's boot script may lack it as well.
+# A login over SSH lacks the image's own variables; the host's start script keeps them.
+if [ -f "$HOME/.container-environment" ]; then
+    # shellcheck source=/dev/null  # (written by the start script)
+    . "$HOME/.container-environment"
+fi
 PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PATH="$PATH:/usr/local/nvidia/bin:/usr/local/cuda/bin"
 export PATH HF_HOME

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -44,6 +44,7 @@ _DOCS = """<!DOCTYPE html>
 <p>The API of this server: <a href="{root}/openapi.json">openapi.json</a></p></body>
 </html>
 """
+_CLIENT_CLOSED = 499
 _PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 
 
@@ -58,6 +59,7 @@ def build_app(served: Served) -> Starlette:
         exception_handlers={
             ApiError: answer_error,
             EngineDeadError: answer_error,
+            ClientDisconnect: _nobody_waits,
             HTTPException: answer_http_exception,
             Exception: answer_error,
         },
@@ -97,6 +99,12 @@ def _routes(settings: Settings) -> list[Route]:
         Route("/redoc", _docs, methods=["GET"]),
         *routes,
     ]
+
+
+async def _nobody_waits(request: Request, error: Exception) -> Response:
+    """The client hung up: nothing that is answered arrives, so only the log sees this."""
+    del request, error
+    return Response(status_code=_CLIENT_CLOSED)
 
 
 def _served(request: Request) -> Served:

@@ -15,7 +15,7 @@ from pathlib import Path
 from emulator.standins import gpus
 from emulator.standins.host import Host
 from emulator.standins.vllm import VERSION, checks, memory
-from emulator.standins.vllm.faults import Stage, strike
+from emulator.standins.vllm.faults import Stage, Starting, strike
 from emulator.standins.vllm.log import API_SERVER, ENGINE, Log
 from emulator.standins.vllm.memory import GIB, Fit
 from emulator.standins.vllm.model import ModelShape, read_shape
@@ -36,7 +36,6 @@ _QUICKEST_LOAD = 2.0
 _GRAPHS = 35
 _WORKER_MODULE = "gpu_model_runner.py"
 _EAGLE_METHODS = ("eagle", "eagle3", "mtp", "draft_model")
-_SILENT_DOWNLOAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Booted:
 
 
 class Boot:
-    """One start. `run` goes through the phases; the parts are known once it got there."""
+    """One start, which `run` takes through its phases."""
 
     def __init__(
         self,
@@ -63,14 +62,10 @@ class Boot:
         monotonic: Callable[[], float],
     ) -> None:
         """Start `settings` on `host`; GPU memory is held through `claim`."""
-        self.host = host
-        self.settings = settings
-        self.log = log
-        self.total_gib = 0.0
-        self.weights_gib = 0.0
-        self.available_gib = 0.0
-        self.bytes_per_token = 0
-        self.length = 0
+        self._now = Starting(host, settings, log)
+        self._host = host
+        self._settings = settings
+        self._log = log
         self._claim = claim
         self._environ = environ
         self._monotonic = monotonic
@@ -82,10 +77,10 @@ class Boot:
         Raises:
             StartError: vLLM would not start; the log holds nothing of the failure yet.
         """
-        source = self._open(self.settings.model)
+        source = self._open(self._settings.model)
         shape = self._read(source)
         length = checks.check_config(
-            self.settings,
+            self._settings,
             shape,
             len(self._cards),
             self._environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1",
@@ -98,52 +93,52 @@ class Boot:
         self._compile()
         fit = self._lay_out_kv(shape, draft, length)
         self._capture_graphs()
-        took = (self._monotonic() - started) * self.host.speed
-        self.log.info(
+        took = (self._monotonic() - started) * self._host.speed
+        self._log.info(
             ENGINE,
             "core.py:402",
             f"init engine (profile, create kv cache, warmup model) took {took:.2f} s",
         )
-        return Booted(shape, fit, self.settings.model)
+        return Booted(shape, fit, self._settings.model)
 
     # ------------------------------------------------------------------ configuration
 
     def _open(self, name: str) -> Source:
         return Source(
-            self.host,
+            self._host,
             name,
-            token=self.settings.hf_token,
-            revision=self.settings.revision,
+            token=self._settings.hf_token,
+            revision=self._settings.revision,
             environ=self._environ,
         )
 
     def _read(self, source: Source) -> ModelShape:
         source.load_small_files()
-        shape = read_shape(source.folder, config_format=self.settings.config_format)
+        shape = read_shape(source.folder, config_format=self._settings.config_format)
         if shape is None:
             raise no_recognized_files(source.name)
         return shape
 
     def _draft(self) -> tuple[Source, ModelShape] | None:
-        config = self.settings.speculative_config
+        config = self._settings.speculative_config
         if not config or "model" not in config or config.get("method") not in _EAGLE_METHODS:
             return None
         source = self._open(str(config["model"]))
         return source, self._read(source)
 
     def _configured(self, shape: ModelShape, length: int) -> None:
-        self.host.wait(CONFIG_SECONDS)
+        self._host.wait(CONFIG_SECONDS)
         shown = shape.max_positions if length == -1 else length
-        log = self.log
+        log = self._log
         log.info(API_SERVER, "model.py:733", f"Resolved architecture: {shape.architecture}")
         log.info(API_SERVER, "model.py:2152", f"Using max model len {shown}")
         log.info(
             API_SERVER,
             "scheduler.py:239",
             "Chunked prefill is enabled with max_num_batched_tokens="
-            f"{self.settings.max_num_batched_tokens}.",
+            f"{self._settings.max_num_batched_tokens}.",
         )
-        if self.settings.enforce_eager:
+        if self._settings.enforce_eager:
             log.warning(
                 API_SERVER,
                 "vllm.py:1703",
@@ -155,9 +150,9 @@ class Boot:
     # ------------------------------------------------------------------ engine and weights
 
     def _start_engine(self) -> None:
-        settings = self.settings
-        self.host.wait(ENGINE_SECONDS)
-        self.log.info(
+        settings = self._settings
+        self._host.wait(ENGINE_SECONDS)
+        self._log.info(
             ENGINE,
             "core.py:133",
             f"Initializing a V1 LLM engine (v{VERSION}) with config: model='{settings.model}', "
@@ -168,63 +163,63 @@ class Boot:
             f"enforce_eager={settings.enforce_eager}, kv_cache_dtype={settings.kv_cache_dtype}, "
             f"served_model_name={settings.served_names[0]}",
         )
-        checks.check_driver(gpus.driver(self.host)[1])
+        checks.check_driver(gpus.driver(self._host)[1])
         self._check_memory()
         if settings.world_size > 1:
-            self.log.info(self.log.worker, "pynccl.py:111", "vLLM is using nccl==2.29.7")
-        strike(Stage.NCCL, self)
-        self.log.all_workers(
+            self._log.info(self._log.worker, "pynccl.py:111", "vLLM is using nccl==2.29.7")
+        strike(Stage.NCCL, self._now)
+        self._log.all_workers(
             "parallel_state.py:2350",
             f"rank {{rank}} in world size {settings.world_size} is assigned as DP rank 0, PP rank "
             "0, PCP rank 0, TP rank {rank}, ETP rank {rank}, EP rank 0, EPLB rank N/A",
         )
 
     def _check_memory(self) -> None:
-        used = self._cards[: self.settings.world_size]
-        self.total_gib = min(gpus.cuda_memory_gib(card) for card in used)
+        used = self._cards[: self._settings.world_size]
+        self._now.total_gib = min(gpus.cuda_memory_gib(card) for card in used)
         foreign = max(card.used_mib for card in used) / 1024
-        memory.check_free(self.total_gib, foreign, self.settings.gpu_memory_utilization)
+        memory.check_free(self._now.total_gib, foreign, self._settings.gpu_memory_utilization)
 
     def _load(
         self, source: Source, shape: ModelShape, draft: tuple[Source, ModelShape] | None
     ) -> None:
-        settings = self.settings
+        settings = self._settings
         began = self._monotonic()
-        self.host.wait(LOAD_SECONDS)
-        self.log.all_workers(
+        self._host.wait(LOAD_SECONDS)
+        self._log.all_workers(
             f"{_WORKER_MODULE}:4812", f"Starting to load model {settings.model}..."
         )
         self._choose_backend(shape)
         downloading = self._monotonic()
         weights = source.load_weights(settings.load_format)
-        took = (self._monotonic() - downloading) * self.host.speed
-        if took > _SILENT_DOWNLOAD * self.host.speed:
-            self.log.info(
-                self.log.worker,
+        took = (self._monotonic() - downloading) * self._host.speed
+        if weights.fetched:
+            self._log.info(
+                self._log.worker,
                 "weight_utils.py:531",
                 f"Time spent downloading weights for {settings.model}: {took:.6f} seconds",
             )
         extra = draft[0].load_weights("auto").size if draft else 0
-        self.weights_gib = weights.size / settings.world_size / GIB + extra / GIB
-        memory.check_weights(self.total_gib, self.weights_gib)
+        self._now.weights_gib = weights.size / settings.world_size / GIB + extra / GIB
+        memory.check_weights(self._now.total_gib, self._now.weights_gib)
         self._load_shards(weights)
-        strike(Stage.LOAD, self)
-        self._hold(self.weights_gib)
-        took = (self._monotonic() - began) * self.host.speed
-        self.log.all_workers(
+        strike(Stage.LOAD, self._now)
+        self._hold(self._now.weights_gib)
+        took = (self._monotonic() - began) * self._host.speed
+        self._log.all_workers(
             f"{_WORKER_MODULE}:4879",
-            f"Model loading took {self.weights_gib:.2f} GiB memory and {took:.6f} seconds",
+            f"Model loading took {self._now.weights_gib:.2f} GiB memory and {took:.6f} seconds",
         )
 
     def _choose_backend(self, shape: ModelShape) -> None:
-        capability = gpus.compute_capability(self.host)
-        name, candidates = checks.choose_backend(self.settings, shape, capability)
+        capability = gpus.compute_capability(self._host)
+        name, candidates = checks.choose_backend(self._settings, shape, capability)
         text = (
             f"Using {name} attention backend out of potential backends: {candidates}."
             if candidates
             else f"Using AttentionBackendEnum.{name} backend."
         )
-        self.log.all_workers("cuda.py:521", text)
+        self._log.all_workers("cuda.py:521", text)
 
     def _load_shards(self, weights: Weights) -> None:
         if weights.files == 0:
@@ -233,14 +228,16 @@ class Boot:
         each = seconds / weights.files
         self._shard_bar(0, weights.files, each)
         for number in range(1, weights.files + 1):
-            self.host.wait(each)
+            self._host.wait(each)
             self._shard_bar(number, weights.files, each)
-        self.log.all_workers("default_loader.py:430", f"Loading weights took {seconds:.2f} seconds")
+        self._log.all_workers(
+            "default_loader.py:430", f"Loading weights took {seconds:.2f} seconds"
+        )
 
     def _shard_bar(self, number: int, count: int, each: float) -> None:
         share = number * 100 // count
         passed, left = _clock(number * each), _clock((count - number) * each)
-        self.log.bar(
+        self._log.bar(
             f"Loading safetensors checkpoint shards: {share:>3}% Completed | {number}/{count} "
             f"[{passed}<{left}, {each:5.2f}s/it]",
             last=number == count,
@@ -249,34 +246,34 @@ class Boot:
     # ------------------------------------------------------------------ compile, KV, graphs
 
     def _compile(self) -> None:
-        if self.settings.enforce_eager:
+        if self._settings.enforce_eager:
             return
         folder = self._compile_cache() / "rank_0_0" / "backbone"
         marker = folder / "vllm_compile_cache.py"
         warm = marker.exists()
         seconds = WARM_COMPILE_SECONDS if warm else COMPILE_SECONDS
-        self.log.info(
-            self.log.worker,
+        self._log.info(
+            self._log.worker,
             "backends.py:1089",
             f"Using cache directory: {folder} for vLLM's torch.compile",
         )
-        self.host.wait(seconds / 5)
-        self.log.info(
-            self.log.worker,
+        self._host.wait(seconds / 5)
+        self._log.info(
+            self._log.worker,
             "backends.py:1148",
             f"Dynamo bytecode transform time: {seconds / 5:.2f} s",
         )
-        self.host.wait(seconds * 4 / 5)
-        tokens = self.settings.max_num_batched_tokens
+        self._host.wait(seconds * 4 / 5)
+        tokens = self._settings.max_num_batched_tokens
         text = (
             f"Directly load the compiled graph(s) for compile range (1, {tokens}) from the cache, "
             f"took {seconds * 4 / 5:.3f} s"
             if warm
             else f"Compiling a graph for compile range (1, {tokens}) takes {seconds * 4 / 5:.2f} s"
         )
-        self.log.info(self.log.worker, "backends.py:390", text)
-        self.log.info(
-            self.log.worker, "monitor.py:35", f"torch.compile took {seconds:.2f} s in total"
+        self._log.info(self._log.worker, "backends.py:390", text)
+        self._log.info(
+            self._log.worker, "monitor.py:35", f"torch.compile took {seconds:.2f} s in total"
         )
         folder.mkdir(parents=True, exist_ok=True)
         marker.write_text("{}\n")
@@ -284,7 +281,7 @@ class Boot:
     def _compile_cache(self) -> Path:
         default = Path(self._environ["HOME"]) / ".cache" / "vllm"
         root = Path(self._environ.get("VLLM_CACHE_ROOT") or default)
-        settings = self.settings
+        settings = self._settings
         factors = [
             VERSION,
             settings.model,
@@ -294,7 +291,7 @@ class Boot:
             settings.kv_cache_dtype,
             settings.compilation_config,
             settings.speculative_config,
-            self.host.gpu_name,
+            self._host.gpu_name,
         ]
         digest = sha256(json.dumps(factors, default=dict).encode()).hexdigest()
         return root / "torch_compile_cache" / digest[:10]
@@ -302,58 +299,58 @@ class Boot:
     def _lay_out_kv(
         self, shape: ModelShape, draft: tuple[Source, ModelShape] | None, length: int
     ) -> Fit:
-        self.host.wait(PROFILE_SECONDS)
-        settings = self.settings
-        self.length = length
-        self.bytes_per_token = sum(
+        self._host.wait(PROFILE_SECONDS)
+        settings = self._settings
+        self._now.length = length
+        self._now.bytes_per_token = sum(
             one.kv_bytes_per_token(
                 tensor_parallel_size=settings.tensor_parallel_size,
                 fp8=settings.kv_cache_dtype.startswith("fp8"),
             )
             for one in [shape, *([draft[1]] if draft else [])]
         )
-        self.available_gib = memory.kv_gib_left(
-            self.total_gib, self.weights_gib, settings.gpu_memory_utilization
+        self._now.available_gib = memory.kv_gib_left(
+            self._now.total_gib, self._now.weights_gib, settings.gpu_memory_utilization
         )
-        strike(Stage.PROFILE, self)
-        self.log.all_workers(
-            "gpu_worker.py:441", f"Available KV cache memory: {self.available_gib:.2f} GiB"
+        strike(Stage.PROFILE, self._now)
+        self._log.all_workers(
+            "gpu_worker.py:441", f"Available KV cache memory: {self._now.available_gib:.2f} GiB"
         )
         fit = memory.fit_kv(
-            self.available_gib,
-            weights_gib=self.weights_gib,
-            bytes_per_token=self.bytes_per_token,
+            self._now.available_gib,
+            weights_gib=self._now.weights_gib,
+            bytes_per_token=self._now.bytes_per_token,
             max_model_len=length,
         )
-        self.log.info(
+        self._log.info(
             ENGINE,
             "kv_cache_utils.py:2327",
             f"GPU KV cache size: {fit.kv_tokens:,} tokens, Maximum concurrency for "
             f"{fit.max_model_len:,} tokens per request: {fit.concurrency:.2f}x",
         )
-        self._hold(self.total_gib * settings.gpu_memory_utilization)
+        self._hold(self._now.total_gib * settings.gpu_memory_utilization)
         return fit
 
     def _capture_graphs(self) -> None:
-        if self.settings.enforce_eager:
+        if self._settings.enforce_eager:
             return
         for number in range(_GRAPHS + 1):
             share = number * 100 // _GRAPHS
-            self.log.bar(
+            self._log.bar(
                 f"Capturing CUDA graphs (mixed prefill-decode, PIECEWISE): {share:>3}%|"
                 f"{'█' * (share // 10):<10}| {number}/{_GRAPHS}",
                 last=number == _GRAPHS,
             )
             if number < _GRAPHS:
-                self.host.wait(GRAPH_SECONDS / _GRAPHS)
-        self.log.info(
-            self.log.worker,
+                self._host.wait(GRAPH_SECONDS / _GRAPHS)
+        self._log.info(
+            self._log.worker,
             f"{_WORKER_MODULE}:6110",
             f"Graph capturing finished in {GRAPH_SECONDS:.0f} secs, took 0.87 GiB",
         )
 
     def _hold(self, gib: float) -> None:
-        self._claim.hold(list(range(self.settings.world_size)), round(gib * 1024))
+        self._claim.hold(list(range(self._settings.world_size)), round(gib * 1024))
 
 
 def process_name(settings: Settings) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import string
@@ -15,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from emulator.standins.vllm.answers import (
-    Limits,
+    Answer,
     Piece,
     Question,
     answer_for,
@@ -24,9 +23,9 @@ from emulator.standins.vllm.answers import (
 from emulator.standins.vllm.api_errors import as_api_error, bad_request, body_of, schema_error
 from emulator.standins.vllm.generation import (
     Generation,
+    all_to_end,
     generation_of,
     run,
-    run_to_end,
     usage,
 )
 from emulator.standins.vllm.pictures import PictureError
@@ -34,8 +33,8 @@ from emulator.standins.vllm.requests import (
     ChatRequest,
     NamedChoice,
     check_sampling,
+    limits_of,
     read_body,
-    stops_of,
 )
 from emulator.standins.vllm.served import Served, request_id
 
@@ -73,7 +72,7 @@ async def chat_completions(request: Request) -> Response:
     served.engine.check()
     if asked.stream:
         return StreamingResponse(_events(chat), media_type=EVENT_STREAM)
-    await asyncio.gather(*(run_to_end(served, one, chat.prompt_tokens) for one in chat.generations))
+    await all_to_end(served, request, [(one, chat.prompt_tokens) for one in chat.generations])
     return JSONResponse(_whole(chat))
 
 
@@ -88,12 +87,7 @@ def _accept(served: Served, asked: ChatRequest, identifier: str) -> _Chat:
     tool_tokens = len(json.dumps(tools)) // 4 if tools else 0
     prompt_tokens = question.prompt_tokens + tool_tokens
     wish = asked.max_completion_tokens or asked.max_tokens
-    limits = Limits(
-        max_tokens=served.max_tokens(prompt_tokens, wish),
-        min_tokens=asked.min_tokens,
-        stop=stops_of(asked),
-        ignore_eos=asked.ignore_eos,
-    )
+    limits = limits_of(asked, served.max_tokens(prompt_tokens, wish))
     answer = answer_for(
         question,
         model=served.root,
@@ -104,9 +98,7 @@ def _accept(served: Served, asked: ChatRequest, identifier: str) -> _Chat:
     )
     if answer.reasoning and not served.settings.reasoning_parser:
         # Without a parser the trace stays where the model writes it: in the text.
-        answer = type(answer)(
-            "", f"[THINK]{answer.reasoning}[/THINK]{answer.content}", answer.tool_calls
-        )
+        answer = Answer("", f"[THINK]{answer.reasoning}[/THINK]{answer.content}", answer.tool_calls)
     generations = [generation_of(answer, limits) for _ in range(asked.n)]
     return _Chat(served, asked, model, identifier, int(time.time()), prompt_tokens, generations)
 

@@ -22,6 +22,7 @@ from emulator.standins.vllm.settings import Settings, settings_from, shown
 IMPORT_SECONDS = 14.0
 """Emulated seconds until vLLM has imported itself and reads its command line."""
 
+_EVERY_VERSION_KNOWS = frozenset({"config", "host", "model", "port", "served_model_name"})
 _OTHER_MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = options.parse(words)
         _check_command(parsed.subparser)
-        _refuse_flag_if_faulty(host, words)
+        _refuse_flag_if_faulty(host, list(parsed.given))
         settings = settings_from(parsed, os.environ)
         checks.check_line(settings)
     except options.UsageError as error:
@@ -110,10 +111,11 @@ def _check_command(name: str | None) -> None:
         )
 
 
-def _refuse_flag_if_faulty(host: Host, words: Sequence[str]) -> None:
+def _refuse_flag_if_faulty(host: Host, given: Sequence[str]) -> None:
     """The fault bad_flag: this image's vLLM does not know one of the options."""
     fault = host.fault("bad_flag")
     if fault is None:
         return
-    given = [word.partition("=")[0] for word in words if word.startswith("--")]
-    options.refuse_flag(str(fault.get("flag", given[-1] if given else "--unknown")))
+    telling = [name for name in given if name not in _EVERY_VERSION_KNOWS]
+    name = telling[-1] if telling else "reasoning_parser"
+    options.refuse_flag(str(fault.get("flag", "--" + name.replace("_", "-"))))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from emulator.standins.host import Host
 from emulator.standins.vllm import memory
 from emulator.standins.vllm.errors import StartError, Where
-
-if TYPE_CHECKING:
-    from emulator.standins.vllm.boot import Boot
+from emulator.standins.vllm.log import Log
+from emulator.standins.vllm.settings import Settings
 
 _STUCK_SECONDS = 60.0
 _SMALL_SHARE = 0.4
@@ -24,26 +25,40 @@ class Stage(Enum):
     PROFILE = "the KV cache is about to be laid out"
 
 
-def strike(stage: Stage, boot: Boot) -> None:
+@dataclass
+class Starting:
+    """What is known of a start so far: GiB of one GPU, bytes of KV cache a token, tokens."""
+
+    host: Host
+    settings: Settings
+    log: Log
+    total_gib: float = 0.0
+    weights_gib: float = 0.0
+    available_gib: float = 0.0
+    bytes_per_token: int = 0
+    length: int = 0
+
+
+def strike(stage: Stage, start: Starting) -> None:
     """Let the faults that are switched on for this host strike at `stage`.
 
     Raises:
         StartError: what the fault makes of the start.
     """
     for name, (at, act) in _TABLE.items():
-        parameters = boot.host.fault(name)
+        parameters = start.host.fault(name)
         if at is stage and parameters is not None:
-            act(boot, parameters)
+            act(start, parameters)
 
 
-def _nccl_hang(boot: Boot, parameters: Mapping[str, Any]) -> None:
+def _nccl_hang(start: Starting, parameters: Mapping[str, Any]) -> None:
     del parameters
-    if boot.settings.world_size == 1:
+    if start.settings.world_size == 1:
         return
     while True:
-        boot.host.wait(_STUCK_SECONDS)
-        boot.log.info(
-            boot.log.worker,
+        start.host.wait(_STUCK_SECONDS)
+        start.log.info(
+            start.log.worker,
             "shm_broadcast.py:542",
             "No available shared memory broadcast block found in 60 seconds. This typically "
             "happens when some processes are hanging or doing some time-consuming work (e.g. "
@@ -51,12 +66,12 @@ def _nccl_hang(boot: Boot, parameters: Mapping[str, Any]) -> None:
         )
 
 
-def _crash(boot: Boot, parameters: Mapping[str, Any]) -> None:
+def _crash(start: Starting, parameters: Mapping[str, Any]) -> None:
     """The host's memory runs out under the loader: the kernel kills a worker, each time."""
     if "after" in parameters:
         return
-    name = "VllmWorker-1" if boot.settings.world_size > 1 else "VllmWorker-0"
-    boot.log.write(
+    name = "VllmWorker-1" if start.settings.world_size > 1 else "VllmWorker-0"
+    start.log.write(
         "ERROR",
         "EngineCore",
         "multiproc_executor.py:315",
@@ -69,19 +84,19 @@ def _crash(boot: Boot, parameters: Mapping[str, Any]) -> None:
     )
 
 
-def _out_of_memory(boot: Boot, parameters: Mapping[str, Any]) -> None:
+def _out_of_memory(start: Starting, parameters: Mapping[str, Any]) -> None:
     del parameters
-    raise memory.out_of_memory(boot.total_gib, boot.total_gib - 1)
+    raise memory.out_of_memory(start.total_gib, start.total_gib - 1)
 
 
-def _kv_too_small(boot: Boot, parameters: Mapping[str, Any]) -> None:
-    length = boot.length if boot.length > 0 else 1
-    needed = length * boot.bytes_per_token / memory.GIB
+def _kv_too_small(start: Starting, parameters: Mapping[str, Any]) -> None:
+    length = start.length if start.length > 0 else 1
+    needed = length * start.bytes_per_token / memory.GIB
     small = float(parameters.get("gib", needed * _SMALL_SHARE))
-    boot.available_gib = min(boot.available_gib, small)
+    start.available_gib = min(start.available_gib, small)
 
 
-_TABLE: dict[str, tuple[Stage, Callable[[Boot, Mapping[str, Any]], None]]] = {
+_TABLE: dict[str, tuple[Stage, Callable[[Starting, Mapping[str, Any]], None]]] = {
     "nccl_hang": (Stage.NCCL, _nccl_hang),
     "crash_loop": (Stage.LOAD, _crash),
     "engine_oom": (Stage.PROFILE, _out_of_memory),

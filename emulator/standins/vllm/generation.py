@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
 
 from emulator.standins.vllm.answers import (
     Answer,
@@ -74,14 +77,36 @@ async def run(served: Served, generation: Generation, prompt_tokens: int) -> Asy
         served.metrics.finished[reason] += 1
 
 
-async def run_to_end(served: Served, generation: Generation, prompt_tokens: int) -> None:
-    """Let a generation run without giving it out.
+async def all_to_end(
+    served: Served, request: Request, generations: Sequence[tuple[Generation, int]]
+) -> None:
+    """Let generations (each with its prompt's tokens) run without giving them out.
+
+    A client that hangs up ends them, as vLLM does.
 
     Raises:
         EngineDeadError: the engine died.
         ShutDownError: the server drains.
+        ClientDisconnect: nobody waits for the answer any more.
     """
+    work = asyncio.gather(*(_to_end(served, one, tokens) for one, tokens in generations))
+    gone = asyncio.ensure_future(_gone(request))
+    await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    if work.done():
+        await work
+        return
+    work.cancel()
+    raise ClientDisconnect
+
+
+async def _to_end(served: Served, generation: Generation, prompt_tokens: int) -> None:
     async for _ in run(served, generation, prompt_tokens):
+        pass
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
         pass
 
 

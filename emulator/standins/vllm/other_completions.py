@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,14 +11,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from emulator.standins.vllm.answers import Limits, Question, answer_for, read_conversation
+from emulator.standins.vllm.answers import Question, answer_for, read_conversation
 from emulator.standins.vllm.api_errors import as_api_error, bad_request, body_of
 from emulator.standins.vllm.chat import EVENT_STREAM
 from emulator.standins.vllm.generation import (
     Generation,
+    all_to_end,
     generation_of,
     run,
-    run_to_end,
     usage,
 )
 from emulator.standins.vllm.pictures import PictureError
@@ -29,8 +28,8 @@ from emulator.standins.vllm.requests import (
     MessagesRequest,
     ResponsesRequest,
     check_sampling,
+    limits_of,
     read_body,
-    stops_of,
 )
 from emulator.standins.vllm.served import Served, request_id
 
@@ -52,9 +51,6 @@ class _Accepted:
     def run(self) -> AsyncIterator[Any]:
         return run(self.served, self.generation, self.prompt_tokens)
 
-    async def run_to_end(self) -> None:
-        await run_to_end(self.served, self.generation, self.prompt_tokens)
-
 
 async def completions(request: Request) -> Response:
     """Answer POST /v1/completions.
@@ -75,7 +71,7 @@ async def completions(request: Request) -> Response:
     ]
     if asked.stream:
         return _stream(_completion_events(accepted, asked))
-    await asyncio.gather(*(one.run_to_end() for one in accepted))
+    await _to_end(request, accepted)
     generations = [one.generation for one in accepted]
     return JSONResponse(
         {
@@ -113,7 +109,7 @@ async def responses(request: Request) -> Response:
     accepted = _accept(served, model, identifier, messages, limits, effort=effort)
     if asked.stream:
         return _stream(_response_events(accepted))
-    await accepted.run_to_end()
+    await _to_end(request, [accepted])
     return JSONResponse(_response_body(accepted))
 
 
@@ -133,7 +129,7 @@ async def messages(request: Request) -> Response:
     accepted = _accept(served, model, request_id(request, "chatcmpl"), spoken, sampling)
     if asked.stream:
         return _stream(_message_events(accepted))
-    await accepted.run_to_end()
+    await _to_end(request, [accepted])
     return JSONResponse(
         _message_body(accepted)
         | {
@@ -168,12 +164,7 @@ def _accept(
 ) -> _Accepted:
     question = _read(spoken)
     served.check_pictures(len(question.pictures))
-    limits = Limits(
-        max_tokens=served.max_tokens(question.prompt_tokens, asked.max_tokens),
-        min_tokens=asked.min_tokens,
-        stop=stops_of(asked),
-        ignore_eos=asked.ignore_eos,
-    )
+    limits = limits_of(asked, served.max_tokens(question.prompt_tokens, asked.max_tokens))
     answer = answer_for(
         question,
         model=served.root,
@@ -186,6 +177,11 @@ def _accept(
     return _Accepted(
         served, model, identifier, int(time.time()), question.prompt_tokens, generation
     )
+
+
+async def _to_end(request: Request, accepted: Sequence[_Accepted]) -> None:
+    pairs = [(one.generation, one.prompt_tokens) for one in accepted]
+    await all_to_end(accepted[0].served, request, pairs)
 
 
 def _read(spoken: Sequence[Mapping[str, Any]]) -> Question:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
+from emulator.standins.vllm.answers import Limits
 from emulator.standins.vllm.api_errors import bad_request, from_validation, schema_error
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -193,8 +194,7 @@ def check_sampling(asked: Sampling) -> None:
         raise bad_request(f"max_tokens must be at least 1, got {limit}.", "max_tokens")
 
 
-def stops_of(asked: Sampling) -> tuple[str, ...]:
-    """Return the texts that end a generation."""
-    if asked.stop is None:
-        return ()
-    return (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop)
+def limits_of(asked: Sampling, max_tokens: int) -> Limits:
+    """Return what bounds a generation of at most `max_tokens`."""
+    stop = (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ())
+    return Limits(max_tokens, asked.min_tokens, stop, asked.ignore_eos)

@@ -25,6 +25,7 @@ from emulator.standins.vllm.settings import Settings
 
 _STATISTICS_SECONDS = 10.0
 _WATCH_SECONDS = 0.25
+_ABORT_SECONDS = 0.2
 _DEATH_SECONDS = 5.0
 """Emulated seconds between the engine's death and the API server's own end."""
 
@@ -202,7 +203,10 @@ class _Serving:
         log.info(ENGINE, "core.py:1454", "[shutdown] EngineCore: trigger received signal=SIGTERM")
         log.info(ENGINE, "core.py:1635", f"[shutdown] EngineCore: start {mode}")
         self._served.engine.draining = True
-        drained = await self._drain(seconds)
+        if not await self._drain(seconds):
+            # What still runs is aborted: its clients are told so, not left without a word.
+            self._served.engine.dead = True
+            await asyncio.sleep(_ABORT_SECONDS)
         log.info(
             ENGINE,
             "core.py:1666",
@@ -214,7 +218,7 @@ class _Serving:
             "launcher.py:304",
             "[shutdown] API server: shutting down FastAPI HTTP server",
         )
-        self._server.force_exit = not drained
+        self._server.force_exit = self._served.engine.in_flight > 0
         self._server.should_exit = True
 
     async def _drain(self, seconds: int) -> bool:

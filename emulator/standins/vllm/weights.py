@@ -21,10 +21,11 @@ _TRANSFORMERS = "*.safetensors"
 
 @dataclass(frozen=True)
 class Weights:
-    """The files that are loaded: how many, and their bytes in all."""
+    """The files that are loaded: how many, their bytes in all, and those fetched for it."""
 
     files: int
     size: int
+    fetched: int = 0
 
 
 class Source:
@@ -68,13 +69,14 @@ class Source:
         """
         pattern = self._pattern(load_format)
         if load_format != "dummy":
-            self._fetch((pattern,))
+            fetched = self._fetch((pattern,))
             found = _without_second_copy(list(self.folder.glob(pattern)))
             if not found:
                 raise StartError(
                     f"RuntimeError: Cannot find any model weights with `{self.name}`", Where.WORKER
                 )
-            return Weights(len(found), sum(path.stat().st_size for path in found))
+            size = sum(path.stat().st_size for path in found)
+            return Weights(len(found), size, fetched)
         return self._unloaded(pattern)
 
     def _unloaded(self, pattern: str) -> Weights:
@@ -96,14 +98,14 @@ class Source:
         has_own = any(name.startswith("consolidated") for name in names)
         return _MISTRAL if has_own and load_format in ("auto", "dummy") else _TRANSFORMERS
 
-    def _fetch(self, patterns: tuple[str, ...]) -> None:
+    def _fetch(self, patterns: tuple[str, ...]) -> int:
         if self._repository is None:
-            return
+            return 0
         store = RepositoryCache(self._root, self._repository)
         store.prepare(self._revision)
         files = self._repository.matching(patterns)
         try:
-            fetch(self._host, store, files, clock=SystemClock(), report=lambda _: None)
+            return fetch(self._host, store, files, clock=SystemClock(), report=lambda _: None)
         except OSError as error:
             raise StartError(
                 f"OSError: [Errno {error.errno}] {os.strerror(error.errno or 0)}: "

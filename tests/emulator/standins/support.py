@@ -44,7 +44,7 @@ H200X2: dict[str, Any] = {
 }
 
 
-def until(done: Callable[[], bool], *, within: float = 20.0, what: str) -> None:
+def until(done: Callable[[], bool], *, within: float = 60.0, what: str) -> None:
     """Ask again and again; fail with `what` if it has not come true `within` seconds."""
     deadline = time.monotonic() + within
     pause = threading.Event()

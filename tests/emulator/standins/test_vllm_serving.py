@@ -7,7 +7,6 @@ import json
 import shutil
 import ssl
 import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -206,10 +205,10 @@ def test_a_server_that_does_not_wait_long_enough_aborts(
         until(lambda: gauge(server, "vllm:num_requests_running") == 1, what="the request")
         server.terminate()
         status = server.process.wait(20)
-        error = running.exception(20)
+        answer = running.result(20)
 
     assert status == 0
-    assert isinstance(error, httpx.HTTPError)
+    assert answer.status_code == 500
     assert mode in container.printed()
     assert not list((container.directory / "gpu").glob("*.json"))
 
@@ -245,7 +244,7 @@ def test_sequences_beyond_the_limit_wait(tmp_path: Path) -> None:
 
 
 def test_a_client_that_hangs_up_ends_its_request(tmp_path: Path) -> None:
-    container = small(tmp_path, speed=SLOW)
+    container = small(tmp_path, speed=SLOW * 5)
     with quick(container) as server:
         with (
             server.client() as http,
@@ -292,8 +291,7 @@ def test_a_host_that_serves_another_model(
 
 
 def test_an_engine_that_dies_later_takes_the_server_with_it(tmp_path: Path) -> None:
-    container = small(tmp_path, speed=SLOW, faults={"crash_loop": {"after": 20}})
-    done = threading.Event()
+    container = small(tmp_path, speed=SLOW * 5, faults={"crash_loop": {"after": 60}})
     with (
         quick(container) as server,
         server.client() as http,
@@ -303,7 +301,6 @@ def test_an_engine_that_dies_later_takes_the_server_with_it(tmp_path: Path) -> N
         until(lambda: "AsyncLLM output_handler failed." in container.printed(), what="the end")
         answer = running.result(20)
         status = server.process.wait(20)
-        done.set()
 
     assert answer.status_code == 500
     assert answer.json()["error"]["message"].startswith("EngineCore encountered an issue.")

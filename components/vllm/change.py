@@ -1,0 +1,81 @@
+"""What a change of a running server means for who uses it, said before it happens. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from components.progress import duration
+
+RESTARTED = ("load", "compile", "graphs", "server", "model", "completion", "refusals")
+"""Stages of a start that a restart on the same host goes through again."""
+
+LONGEST_VALUE = 60
+
+
+def describe(
+    olds: Mapping[str, Any], news: Mapping[str, Any], changed: Sequence[str]
+) -> str | None:
+    """Say what a change will do, or None if it does nothing that a client would notice.
+
+    `olds` are the server's outputs and `news` its new inputs; `changed` names the keys that differ.
+    """
+    if "instance_id" in changed:
+        return "moves to another host: boots there from the start and downloads the weights again"
+    if olds.get("status") not in {None, "ready"}:
+        return f"was found not ready ({olds['status']}): it is brought back on the same host"
+    restarts = [
+        key for key in ("serve_yaml", "model_env", "environment", "agent", "tls") if key in changed
+    ]
+    if restarts:
+        return (
+            f"restarts on the same host after draining ({_what(olds, news, restarts)}): away for "
+            f"{_how_long(olds)}, {_downloads(restarts)}"
+        )
+    if "key_digest" in changed:
+        return "takes the new key first and drops the old one then: nothing restarts"
+    return None
+
+
+def _what(olds: Mapping[str, Any], news: Mapping[str, Any], restarts: Sequence[str]) -> str:
+    parts = []
+    if "serve_yaml" in restarts:
+        parts += _options(str(olds.get("serve_yaml", "")), str(news["serve_yaml"]))
+    if "model_env" in restarts:
+        parts.append("other files of the model")
+    if "environment" in restarts:
+        parts.append("other variables")
+    if "agent" in restarts:
+        parts.append("newer scripts")
+    if "tls" in restarts:
+        parts.append("TLS on" if news["tls"] else "TLS off")
+    return ", ".join(parts)
+
+
+def _options(before: str, after: str) -> list[str]:
+    old: dict[str, Any] = yaml.safe_load(before) or {}
+    new: dict[str, Any] = yaml.safe_load(after) or {}
+    return [
+        f"{name} {_value(old.get(name))} -> {_value(new.get(name))}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _value(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def _how_long(olds: Mapping[str, Any]) -> str:
+    took = olds.get("boot_seconds") or {}
+    seconds = sum(float(took.get(stage, 0)) for stage in RESTARTED)
+    return f"about {duration(seconds)}, as its last start took" if seconds >= 1 else "minutes"
+
+
+def _downloads(restarts: Sequence[str]) -> str:
+    if "model_env" in restarts:
+        return "and what is not on its disk yet is downloaded"
+    return "nothing is downloaded"
