@@ -16,6 +16,7 @@ import psutil
 import pytest
 from cryptography import x509
 
+from components.vast.onstart import onstart
 from tests.vllm.polling import eventually
 
 ON_HOST = Path(__file__).parents[2] / "components" / "vllm" / "on_host"
@@ -174,6 +175,28 @@ def test_start_fetches_then_serves(container: Container) -> None:
     assert int(container.status()["log_bytes"]) == (container.serving / "vllm.log").stat().st_size
     born = (container.serving / "state" / "phase").stat().st_mtime
     assert abs(int(seen["phase_since"]) - born) <= 2
+
+
+def test_the_server_sees_what_the_image_says_though_the_login_does_not(
+    container: Container,
+) -> None:
+    script = onstart("ssh-ed25519 AAAA stack")
+    subprocess.run(
+        ["bash", "-c", script],
+        env={
+            "HOME": str(container.home),
+            "PATH": f"{container.bin}:{os.environ['PATH']}",
+            "LD_LIBRARY_PATH": "/opt/it's cuda/lib",
+        },
+        check=True,
+    )
+    container.supervise("restart")
+    container.until(phase="serving")
+    container.until_log("listening")
+    seen = (container.home / "vllm.env").read_text().splitlines()
+    assert "LD_LIBRARY_PATH=/opt/it's cuda/lib" in seen
+    kept = container.home / ".container-environment"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 def test_the_server_sees_its_environment_and_folder(container: Container) -> None:
