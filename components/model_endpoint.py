@@ -78,6 +78,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             profile=plan.profile,
             serve_yaml=plan.serve_yaml,
             tls=settings.tls,
+            key_grace_minutes=settings.key_grace_minutes,
             hugging_face_token=settings.hugging_face_token,
             ready_minutes=settings.ready_minutes,
             opts=inside,

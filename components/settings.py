@@ -72,6 +72,9 @@ class Settings(BaseModel):
     key_generation: int = Field(ge=1)
     """A higher one makes a new API key."""
 
+    key_grace_minutes: float = Field(ge=0, le=10_080)
+    """How long a replaced key still works after the update that replaced it."""
+
     min_reliability: float = Field(ge=0, le=1)
     min_inet_down_mbps: float = Field(ge=1)
     min_days_left: float = Field(ge=0)

@@ -35,7 +35,10 @@ def describe(
             f"{_how_long(olds)}, {_downloads(restarts)}"
         )
     if "key_digest" in changed:
-        return "takes the new key first and drops the old one then: nothing restarts"
+        return (
+            f"takes a new key; the old one works {float(news['key_grace_minutes']):g} minutes "
+            "longer, and nothing restarts"
+        )
     return None
 
 

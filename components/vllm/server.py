@@ -20,7 +20,7 @@ from components.errors import HostError, StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed
 from components.vast.instance import VastInstance
-from components.vllm import change
+from components.vllm import allowed_keys, change
 from components.vllm.api_key import ApiKey
 from components.vllm.command import DRAIN_SECONDS
 from components.vllm.endpoint import Endpoint, ModelInfo
@@ -43,6 +43,7 @@ OTHERS = (
     "private_key",
     "api_key",
     "key_digest",
+    "key_grace_minutes",
     "model",
     "max_model_len",
     "download_gb",
@@ -75,7 +76,7 @@ class ServerProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Push, start, wait until the model has answered."""
-        outs = _serve(props, digests=[str(props["key_digest"])])
+        outs = _serve(props, {})
         return dynamic.CreateResult(f"server-on-{int(props['instance_id'])}", outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
@@ -83,18 +84,12 @@ class ServerProvider(Provider):
         return dynamic.ReadResult(id_, {**props, "status": _status(props)})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
-        """Serve what is asked for now, or go back; an old key works until the new one does."""
-        before = str(olds.get("key_digest", ""))
-        now = str(news["key_digest"])
-        digests = [now] if before in {"", now} else [now, before]
+        """Serve what is asked for now, or go back; a replaced key works on for its grace."""
+        replaced = allowed_keys.replaced(olds, news, SystemClock().epoch())
         try:
-            outs = _serve(news, digests)
+            return dynamic.UpdateResult(_serve(news, replaced))
         except ServerFailed as error:
             raise _undone(olds, error) from None
-        if len(digests) > 1:
-            with _host(news) as host:
-                _push_keys(host, [now])
-        return dynamic.UpdateResult(outs)
 
     def delete(self, _id: str, props: Properties) -> None:
         """Stop the server if its host still answers; the machine's own end stops it otherwise."""
@@ -133,6 +128,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         profile: Profile,
         serve_yaml: str,
         tls: bool,
+        key_grace_minutes: float,
         hugging_face_token: str,
         ready_minutes: float,
         opts: pulumi.ResourceOptions | None = None,
@@ -152,6 +148,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "download_gb": profile.weights_gb,
             "serve_yaml": serve_yaml,
             "model_env": model_env(profile),
+            "key_grace_minutes": key_grace_minutes,
             "environment": pulumi.Output.secret(environment(profile, hugging_face_token)),
             "agent": agent_digest(),
             "tls": tls,
@@ -197,16 +194,20 @@ def agent_digest() -> str:
     return whole.hexdigest()
 
 
-def _serve(props: Properties, digests: list[str]) -> Properties:
+def _serve(props: Properties, replaced: allowed_keys.Replaced) -> Properties:
+    """Bring the host to serve what `props` say; `replaced` are other keys that work for a time."""
     progress = _progress()
-    clock = SystemClock()
+    plan = _readiness(props)
     with _host(props) as host:
         progress.say("pushing its configuration to the host")
-        certificate = _push(host, props, digests, progress)
+        # Until the new key is proven, the ones before must not run out.
+        _push_keys(host, props, allowed_keys.prolonged(replaced, plan.deadline))
+        certificate = _push(host, props, progress)
         endpoint = _endpoint(props, certificate)
-        report = wait_until_ready(host, endpoint, _readiness(props), clock, progress)
+        report = wait_until_ready(host, endpoint, plan, SystemClock(), progress)
+        _push_keys(host, props, replaced)
     progress.say(f"{props['model']} answers at {_url(props)}")
-    return _outputs(props, certificate, report)
+    return {**_outputs(props, certificate, report), "replaced_keys": replaced}
 
 
 def _undone(olds: Properties, error: ServerFailed) -> ServerFailed:
@@ -216,7 +217,7 @@ def _undone(olds: Properties, error: ServerFailed) -> ServerFailed:
     progress = _progress()
     progress.say(f"the change did not come up ({error}); going back to what served before")
     try:
-        _serve(olds, [str(olds["key_digest"])])
+        _serve(olds, {})
     except StackError as again:
         return ChangeFailed(
             f"{error}; going back to the configuration of before failed too ({again}), so nothing "
@@ -225,9 +226,8 @@ def _undone(olds: Properties, error: ServerFailed) -> ServerFailed:
     return ChangeFailed(f"{error}; the configuration of before serves again, nothing else changed")
 
 
-def _push(host: Host, props: Properties, digests: list[str], progress: Progress) -> str:
+def _push(host: Host, props: Properties, progress: Progress) -> str:
     """Bring the host's files up to date and the server to run with them; return its certificate."""
-    _push_keys(host, digests)
     host.put(_agent())
     certificate = _certificate(host, props) if props["tls"] else ""
     if _runs_already(host, props):
@@ -246,8 +246,9 @@ def _push(host: Host, props: Properties, digests: list[str], progress: Progress)
     return certificate
 
 
-def _push_keys(host: Host, digests: list[str]) -> None:
-    host.put({"allowed_keys": ("".join(f"{digest}\n" for digest in digests).encode(), 0o600)})
+def _push_keys(host: Host, props: Properties, replaced: allowed_keys.Replaced) -> None:
+    lines = allowed_keys.lines(str(props["key_digest"]), replaced)
+    host.put({"allowed_keys": (lines.encode(), 0o600)})
 
 
 def _certificate(host: Host, props: Properties) -> str:

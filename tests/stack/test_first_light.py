@@ -161,7 +161,11 @@ def test_a_changed_flag_restarts_the_server_on_the_same_host_and_downloads_nothi
 def test_a_new_key_replaces_the_old_one_and_nothing_restarts(stack, emulator):
     before, known = emulator.last_request(), stack.outputs()
     stack.configure(
-        offerQuery=RECIPE, diskGb=500, vllmOverrides={"max-num-seqs": 64}, keyGeneration=2
+        offerQuery=RECIPE,
+        diskGb=500,
+        vllmOverrides={"max-num-seqs": 64},
+        keyGeneration=2,
+        keyGraceMinutes=0,
     )
     done = stack.up()
     assert done.status == 0, done.outcome()
@@ -182,6 +186,7 @@ def test_a_change_that_does_not_come_up_is_undone_and_the_old_one_serves(stack, 
         diskGb=500,
         vllmOverrides={"max-num-seqs": 64, "attention-backend": "NO_SUCH_BACKEND"},
         keyGeneration=2,
+        keyGraceMinutes=0,
     )
     done = stack.up()
     assert done.status != 0
@@ -193,7 +198,11 @@ def test_a_change_that_does_not_come_up_is_undone_and_the_old_one_serves(stack, 
     assert stack.outputs()["api_key"] == known["api_key"]
     assert "Which way" in ask(stack)
     stack.configure(
-        offerQuery=RECIPE, diskGb=500, vllmOverrides={"max-num-seqs": 64}, keyGeneration=2
+        offerQuery=RECIPE,
+        diskGb=500,
+        vllmOverrides={"max-num-seqs": 64},
+        keyGeneration=2,
+        keyGraceMinutes=0,
     )
     assert stack.preview("--expect-no-changes").status == 0
 

@@ -9,6 +9,7 @@ OLDS = {
     "serve_yaml": "model: m\nmax-num-seqs: 32\n",
     "boot_seconds": {"download": 900.0, "load": 80.0, "graphs": 40.0},
     "tls": True,
+    "key_grace_minutes": 10.0,
 }
 
 
@@ -33,7 +34,7 @@ OLDS = {
         ({}, ["model_env"], "what is not on its disk yet is downloaded"),
         ({"tls": False}, ["tls"], "TLS off"),
         ({}, ["agent", "environment"], "other variables, newer scripts"),
-        ({}, ["key_digest", "api_key"], "takes the new key first"),
+        ({}, ["key_digest", "api_key"], "takes a new key; the old one works 10 minutes longer"),
     ],
 )
 def test_each_change_says_what_it_will_do(news, changed, said):
