@@ -87,9 +87,12 @@ class ServerProvider(Provider):
         """Serve what is asked for now, or go back; a replaced key works on for its grace."""
         replaced = allowed_keys.replaced(olds, news, SystemClock().epoch())
         try:
-            return dynamic.UpdateResult(_serve(news, replaced))
+            outs = _serve(news, replaced)
         except ServerFailed as error:
             raise _undone(olds, error) from None
+        if outs["started_at"] == olds.get("started_at"):
+            outs["boot_seconds"] = olds["boot_seconds"]
+        return dynamic.UpdateResult(outs)
 
     def delete(self, _id: str, props: Properties) -> None:
         """Stop the server if its host still answers; the machine's own end stops it otherwise."""

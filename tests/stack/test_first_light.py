@@ -45,11 +45,12 @@ def ask(stack: Stack, key: str | None = None) -> str:
 
 
 def test_preview_asks_the_market_and_rents_nothing(stack, emulator):
+    before = emulator.last_request()
     done = stack.preview()
     assert done.status == 0, done.outcome()
     assert "offers, best: 2x H200" in done.output
     assert "22.5 sequences of 131072 tokens" in done.output
-    assert emulator.writes() == []
+    assert emulator.writes(after=before) == []
 
 
 def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
