@@ -28,7 +28,7 @@ class ModelEndpoint(pulumi.ComponentResource):
     """PEM to pin; empty with `tls` off."""
 
     ssh_command: pulumi.Output[str]
-    """Needs the private key in a file: see the stack output `ssh_private_key`."""
+    """Expects the stack output `ssh_private_key` in a file `stack.key`."""
 
     ssh_private_key: pulumi.Output[str]
     """Secret."""
@@ -91,7 +91,7 @@ class ModelEndpoint(pulumi.ComponentResource):
         ).apply(lambda stages: {**stages[0], **stages[1]})
         self.ssh_private_key = ssh_key.private_key
         self.ssh_command = pulumi.Output.concat(
-            "ssh -i <file of ssh_private_key> -p ",
+            "ssh -i stack.key -p ",
             self.instance.ssh_port.apply(str),
             " root@",
             self.instance.public_ip,
