@@ -94,9 +94,24 @@ def test_a_second_start_fetches_and_compiles_nothing(tmp_path: Path) -> None:
         log = container.printed()
 
     assert container.traffic == first
+    # From the host's memory: it has more than the weights take.
+    assert "Loading weights took 24.18 seconds" in log
     assert "Directly load the compiled graph(s)" in log
     assert "torch.compile took 5.00 s in total" in log
     assert "Time spent downloading" not in log
+
+
+def test_weights_that_do_not_fit_the_hosts_memory_are_read_from_its_disk_again(
+    tmp_path: Path,
+) -> None:
+    container = Container(tmp_path, {"cpu_ram_mb": 100_000})
+    with serving(container, *RECIPE):
+        pass
+
+    with serving(container, *RECIPE):
+        log = container.printed()
+
+    assert "Loading weights took 89.97 seconds" in log
 
 
 def test_an_eager_server_compiles_nothing_and_a_dummy_one_fetches_no_weights(
