@@ -1,0 +1,71 @@
+"""What `make up`, `make chat`, `make outputs` and `make down` run, without the set-up."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.stack.world import PATH, ROOT, Emulator, run
+
+
+@pytest.fixture(scope="module")
+def environment(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("belongings")
+    (home / "state").mkdir()
+    (home / "passphrase").write_text("a passphrase of this test alone")
+    return {
+        "PATH": PATH,
+        "HOME": str(home),
+        "STACK_HOME": str(home),
+        "EMULATOR_HOME": str(emulator.folder / "emulator"),
+        # Somebody who has done it for real has these; they must not be used here.
+        "VAST_API_KEY": "a-real-key-that-must-not-be-used",
+        "PULUMI_CONFIG_PASSPHRASE": "another passphrase",
+    }
+
+
+def test_up_chat_outputs_and_down(environment, emulator):
+    committed = (ROOT / "Pulumi.local.yaml").read_text()
+    up = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
+    assert up.status == 0, up.outcome()
+    again = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
+    assert "8 unchanged" in again.output, again.outcome()
+
+    chat = run(["python", "-m", "toolchain.chat", "local"], environment | {"MSG": "Name a $moon"})
+    assert chat.status == 0, chat.outcome()
+    assert "you:   Name a $moon" in chat.output
+    assert "stand-in for mistralai/Mistral-Small-4" in chat.output
+
+    told = run(["python", "-m", "toolchain.on_emulator", "outputs"], environment)
+    assert told.status == 0, told.outcome()
+    assert "[secret]" in told.output
+    assert "PRIVATE KEY" not in told.output
+
+    down = run(["python", "-m", "toolchain.on_emulator", "destroy"], environment)
+    assert down.status == 0, down.outcome()
+    assert emulator.status()["contracts"] == []
+    nobody = run(["python", "-m", "toolchain.chat", "local"], environment)
+    assert nobody.status == 1
+    assert "run `make up` first" in nobody.output
+
+    assert (ROOT / "Pulumi.local.yaml").read_text() == committed
+    assert "a-real-key-that-must-not-be-used" not in "".join(
+        done.output for done in (up, again, chat, told, down)
+    )
+
+
+def test_without_an_emulator_it_says_so(environment, tmp_path):
+    lost = run(
+        ["python", "-m", "toolchain.on_emulator", "preview"],
+        environment | {"EMULATOR_HOME": str(tmp_path)},
+    )
+    assert lost.status == 1
+    assert lost.output.strip() == "the emulator does not run here; start it with `make emulator`"
+
+
+def test_make_alone_lists_the_commands():
+    done = run(["make"], {"PATH": PATH, "HOME": os.environ["HOME"]})
+    assert done.status == 0
+    for command in ("up", "down", "chat", "preview", "outputs", "test", "setup"):
+        assert f"make {command} " in done.output
