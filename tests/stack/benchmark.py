@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tests.stack.world import Emulator, Stack
 
-SPEED = 3
+SPEED = 2
 """Slow enough that Pulumi's own seconds weigh little."""
 
 
