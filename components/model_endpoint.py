@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pulumi
 
 from components.errors import ConfigurationError
 from components.plan import PORT, Plan, make_plan
 from components.settings import Settings
+from components.smoke_test_command import smoke_report
 from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
 from components.vast.offer import VastOffer
@@ -35,6 +38,9 @@ class ModelEndpoint(pulumi.ComponentResource):
 
     boot_seconds: pulumi.Output[dict[str, float]]
     """Boot of the host and of the server, by stage."""
+
+    smoke_report: pulumi.Output[dict[str, Any]]
+    """What was asked after the last change, and how it was answered."""
 
     instance: VastInstance
     server: VllmServer
@@ -81,6 +87,15 @@ class ModelEndpoint(pulumi.ComponentResource):
             key_grace_minutes=settings.key_grace_minutes,
             hugging_face_token=settings.hugging_face_token,
             ready_minutes=settings.ready_minutes,
+            opts=inside,
+        )
+        self.smoke_report = smoke_report(
+            f"{name}-smoke-test",
+            server=self.server,
+            instance_id=self.instance.id,
+            api_key=api_key,
+            profile=plan.profile,
+            serve_yaml=plan.serve_yaml,
             opts=inside,
         )
         self.endpoint_url = self.server.endpoint_url

@@ -12,6 +12,7 @@ from components.settings import parse
 from tests.test_settings import values
 
 ANSWERS: dict[str, dict[str, Any]] = {
+    "command:local:Command": {"stdout": "{}"},
     "pulumi-python:dynamic/vast:SshKey": {"private_key": "PRIVATE", "public_key": "ssh-ed25519 A"},
     "pulumi-python:dynamic/vllm:ApiKey": {"api_key": "KEY", "digest": "d" * 64},
     "pulumi-python:dynamic/vast:Instance": {

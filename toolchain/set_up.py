@@ -7,12 +7,14 @@ Each step says what it does and is skipped when it is done. What it makes stands
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Callable
@@ -34,6 +36,10 @@ HELPERS = {
 }
 """Scripts beside the CLI's binaries, by their place in the module `sdk/v3`."""
 
+PLUGIN = "pulumi-resource-command"
+STAND_IN_MARK = b"emulator.command_plugin"
+DOWNLOAD_SECONDS = 90.0
+
 
 def main() -> None:
     """Take every step in order.
@@ -47,6 +53,7 @@ def main() -> None:
     step("Python packages, pinned and hash-checked", packages_are_there, install_packages)
     step("Pulumi CLI", pulumi_is_there, install_pulumi)
     step("home, backend and passphrase of stack local", home_is_there, make_home)
+    step("plugin of pulumi-command", plugin_is_there, install_plugin)
 
 
 def step(name: str, is_done: Callable[[], str], do: Callable[[], None]) -> None:
@@ -201,6 +208,70 @@ def make_home() -> None:
     if not passphrase.exists():
         passphrase.touch(mode=0o600)
         passphrase.write_text(secrets.token_hex(16))
+
+
+def plugin_is_there() -> str:
+    """Whether Pulumi's home holds the plugin, and which one of the two."""
+    wanted = plugin_version()
+    executable = TOOLS / "home" / "plugins" / f"resource-command-v{wanted}" / PLUGIN
+    if not wanted or not executable.is_file():
+        return ""
+    content = executable.read_bytes()
+    if STAND_IN_MARK not in content:
+        return f"{wanted}, the official one"
+    # It starts the code of one checkout with one environment: moved, it has to be packed anew.
+    here = str(ROOT).encode() in content and str(VENV).encode() in content
+    return f"{wanted}, the emulator's stand-in" if here else ""
+
+
+def install_plugin() -> None:
+    """Get the official plugin, else pack the emulator's stand-in."""
+    wanted = plugin_version()
+    say("  trying to download the official one")
+    if plugin_installed([wanted], DOWNLOAD_SECONDS):
+        return
+    say("  it could not be downloaded; the emulator's stand-in takes its place: it runs local")
+    say("  commands, so the smoke test, as the official one does, and has nothing besides")
+    say("  (with a way to get.pulumi.com: remove .tools/home/plugins, then `make setup`)")
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "plugin.tgz"
+        subprocess.run(  # noqa: S603  (our own arguments)
+            [str(VENV / "bin" / "python"), "-m", "emulator.command_plugin.package", str(archive)],
+            cwd=ROOT,
+            check=True,
+        )
+        if not plugin_installed([wanted, "--reinstall", "--file", str(archive)], 60):
+            sys.exit("setup: `pulumi plugin install` refuses the stand-in; see `pulumi plugin ls`")
+
+
+def plugin_installed(arguments: list[str], seconds: float) -> bool:
+    """Whether `pulumi plugin install` could put the plugin into the project's own home."""
+    own = BIN / "pulumi"
+    command = [str(own if own.exists() else which("pulumi")), "plugin", "install", "resource"]
+    environment = {
+        **os.environ,
+        "PULUMI_HOME": str(TOOLS / "home"),
+        "PULUMI_SKIP_UPDATE_CHECK": "1",
+    }
+    try:
+        subprocess.run(  # noqa: S603  (our own arguments)
+            [*command, "command", *arguments],
+            cwd=TOOLS,
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=seconds,
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return False
+    return True
+
+
+def plugin_version() -> str:
+    """Read which plugin the installed package asks the engine for; empty without the package."""
+    for said in VENV.glob("lib/python3*/site-packages/pulumi_command/pulumi-plugin.json"):
+        return str(json.loads(said.read_text())["version"])
+    return ""
 
 
 def pulumi_version(place: Path | None) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -29,6 +29,9 @@ OptionValue = bool | int | float | str | list[Any] | dict[str, Any]
 """What a vLLM option can be set to; a mapping reaches vLLM as JSON."""
 
 Text = Annotated[str, Field(min_length=1)]
+
+Ability = Literal["vision", "reasoning", "tools"]
+"""What some models can and others cannot."""
 
 
 class Profile(BaseModel):
@@ -89,12 +92,17 @@ class Profile(BaseModel):
     env: dict[str, str] = Field(
         default_factory=dict, description="environment of the server, every value in quotes"
     )
+    abilities: tuple[Ability, ...] = Field(
+        default=(),
+        description="what the model can besides text, of [vision, reasoning, tools]: "
+        "the smoke test asks for it",
+    )
     gated: bool = Field(default=False, description="true where the Hub asks for a token")
     warnings: tuple[Text, ...] = Field(
         default=(), description="what somebody who picks this profile has to know"
     )
 
-    @field_validator("files", "companions", "warnings", mode="before")
+    @field_validator("files", "companions", "abilities", "warnings", mode="before")
     @classmethod
     def _list_as_tuple(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value

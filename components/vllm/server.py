@@ -138,7 +138,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
     ) -> None:
         """Serve `profile` as `serve_yaml` says, on `instance`, for who has `api_key`."""
         inputs: dict[str, Any] = {
-            "instance_id": instance.instance_id,
+            # The id, not the output: it stays known in a preview unless the machine is replaced.
+            "instance_id": instance.id,
             "public_ip": instance.public_ip,
             "host_port": instance.host_port,
             "ssh_port": instance.ssh_port,

@@ -72,6 +72,9 @@ def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
     assert isinstance(known["instance_id"], int)
     assert 4 < known["hourly_cost"] < 8
     assert set(known["boot_seconds"]) >= {"image", "ssh", "completion"}
+    assert known["smoke_report"]["ok"] is True
+    assert known["smoke_report"]["tokens_per_second"] > 0
+    assert len(known["smoke_report"]["checks"]) == 10
     assert known["endpoint_url"].startswith("https://127.0.0.1:")
     assert len(emulator.status()["contracts"]) == 1
 
@@ -119,7 +122,7 @@ def test_a_second_up_writes_nothing_to_vasts_api(stack, emulator):
     before = emulator.last_request()
     done = stack.up()
     assert done.status == 0, done.outcome()
-    assert "8 unchanged" in done.output
+    assert "9 unchanged" in done.output
     assert emulator.writes(after=before) == []
 
 
@@ -149,7 +152,7 @@ def test_a_changed_flag_restarts_the_server_on_the_same_host_and_downloads_nothi
     stack.configure(offerQuery=RECIPE, diskGb=500, vllmOverrides={"max-num-seqs": 64})
     done = stack.up()
     assert done.status == 0, done.outcome()
-    assert "1 updated" in done.output.replace("~ ", "")
+    assert "endpoint-server updated" in done.output
     assert emulator.writes(after=before) == []
     now = stack.outputs()
     assert now["instance_id"] == known["instance_id"]

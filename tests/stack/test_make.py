@@ -13,6 +13,8 @@ from tests.stack.world import PATH, ROOT, Emulator, run
 def environment(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("belongings")
     (home / "state").mkdir()
+    (home / "home").mkdir()
+    (home / "home/plugins").symlink_to(ROOT / ".tools/home/plugins")
     (home / "passphrase").write_text("a passphrase of this test alone")
     return {
         "PATH": PATH,
@@ -30,7 +32,7 @@ def test_up_chat_outputs_and_down(environment, emulator):
     up = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
     assert up.status == 0, up.outcome()
     again = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
-    assert "8 unchanged" in again.output, again.outcome()
+    assert "9 unchanged" in again.output, again.outcome()
 
     chat = run(["python", "-m", "toolchain.chat", "local"], environment | {"MSG": "Name a $moon"})
     assert chat.status == 0, chat.outcome()

@@ -91,6 +91,8 @@ class Stack:
         self.config_file = folder / f"Pulumi.{name}.yaml"
         self.said: list[str] = []
         self.backend.mkdir(parents=True)
+        (folder / "home").mkdir()
+        (folder / "home/plugins").symlink_to(ROOT / ".tools/home/plugins")
         (folder / "passphrase").write_text(self.passphrase)
         (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
         self.environment = {

@@ -179,3 +179,13 @@ def test_a_profile_cannot_be_changed_in_place() -> None:
     profile: Profile = load_profile(DEFAULT, MODELS)
     with pytest.raises(ValueError, match="frozen"):
         profile.max_model_len = 1
+
+
+def test_a_profile_says_what_the_model_can_besides_text(tmp_path: Path) -> None:
+    assert load_profile(DEFAULT, MODELS).abilities == ("vision", "reasoning", "tools")
+    assert load_profile("qwen2.5-0.5b-1x4090", MODELS).abilities == ("tools",)
+    write(tmp_path, abilities="REMOVED")
+    assert load_profile("mine", tmp_path).abilities == ()
+    write(tmp_path, abilities=["vision", "telepathy"])
+    with pytest.raises(ProfileError, match=r"abilities .* of \[vision, reasoning, tools\]"):
+        load_profile("mine", tmp_path)

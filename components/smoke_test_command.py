@@ -1,0 +1,89 @@
+"""The smoke test as a resource: pulumi-command runs `smoke_test.py` after the server is up.
+
+It runs at the first `up` and whenever another machine, model, configuration or key is served. A
+failed check fails the update and leaves no new state, so the next `up` asks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pulumi
+import yaml
+from pulumi_command import local
+
+from components.vllm.api_key import ApiKey
+from components.vllm.profile import Ability, Profile
+from components.vllm.server import VllmServer
+
+COMMAND = 'PATH="$PWD/.venv/bin:$PATH" exec python -m components.smoke_test'
+"""Relative to the project, so that the same state serves everybody's copy of it."""
+
+
+def smoke_report(
+    name: str,
+    *,
+    server: VllmServer,
+    instance_id: pulumi.Input[int],
+    api_key: ApiKey,
+    profile: Profile,
+    serve_yaml: str,
+    opts: pulumi.ResourceOptions | None = None,
+) -> pulumi.Output[dict[str, Any]]:
+    """Ask the endpoint what it must answer; the output is the report of `smoke_test.run_checks`.
+
+    `profile` and `serve_yaml` are what `server` serves, from the same plan.
+    """
+    command = local.Command(
+        name,
+        create=COMMAND,
+        update=COMMAND,
+        environment={
+            "ENDPOINT_URL": server.endpoint_url,
+            "ENDPOINT_KEY": api_key.api_key,
+            "ENDPOINT_CERTIFICATE": server.ca_certificate,
+            "ENDPOINT_MODEL": profile.served_model_name,
+            "ENDPOINT_MAX_MODEL_LEN": str(profile.max_model_len),
+            "ENDPOINT_ABILITIES": ",".join(served_abilities(profile, serve_yaml)),
+            "ENDPOINT_TOOL_CALL_PARSER": tool_call_parser(serve_yaml),
+        },
+        triggers=[
+            instance_id,
+            profile.served_model_name,
+            hashlib.sha256(serve_yaml.encode()).hexdigest(),
+            api_key.digest,
+        ],
+        # The last report is no business of the next run.
+        add_previous_output_in_env=False,
+        logging=local.Logging.STDERR,
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[server])),
+    )
+    return command.stdout.apply(json.loads)
+
+
+def served_abilities(profile: Profile, serve_yaml: str) -> tuple[Ability, ...]:
+    """What the model can and the configuration lets through.
+
+    vLLM takes a trace or a tool call out of the text with a parser that has to be named, and can be
+    told to leave the vision tower out (reference: vLLM 2.2 and 2.4).
+    """
+    options = _options(serve_yaml)
+    pictures = options.get("limit-mm-per-prompt") or {}
+    there: dict[Ability, bool] = {
+        "vision": not options.get("language-model-only") and pictures.get("image") != 0,
+        "reasoning": bool(options.get("reasoning-parser")),
+        "tools": bool(options.get("enable-auto-tool-choice") and options.get("tool-call-parser")),
+    }
+    return tuple(ability for ability in profile.abilities if there[ability])
+
+
+def tool_call_parser(serve_yaml: str) -> str:
+    """Name of the parser that makes the ids of tool calls; empty without one."""
+    return str(_options(serve_yaml).get("tool-call-parser") or "")
+
+
+def _options(serve_yaml: str) -> dict[str, Any]:
+    options: dict[str, Any] = yaml.safe_load(serve_yaml) or {}
+    return options

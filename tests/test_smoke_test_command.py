@@ -1,0 +1,157 @@
+"""How the smoke test is wired, under Pulumi's mocks: no engine, no provider process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime.rpc import is_rpc_secret, unwrap_rpc_secret
+
+from components.plan import MODELS, make_plan
+from components.settings import parse
+from components.smoke_test_command import (
+    COMMAND,
+    served_abilities,
+    smoke_report,
+    tool_call_parser,
+)
+from components.vllm.profile import load_profile
+from tests.test_settings import values
+
+REPORT = {"ok": True, "checks": {}, "tokens_per_second": 90.5}
+FP8 = load_profile("mistral-small-4-fp8-2xh200", MODELS)
+FLAGS = "reasoning-parser: mistral\nenable-auto-tool-choice: true\ntool-call-parser: mistral\n"
+
+
+class Mocks(pulumi.runtime.Mocks):
+    def __init__(self) -> None:
+        self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
+
+    def new_resource(
+        self, args: pulumi.runtime.MockResourceArgs
+    ) -> tuple[str | None, dict[str, Any]]:
+        self.made[args.typ] = args
+        return f"{args.name}-id", {**args.inputs, "stdout": json.dumps(REPORT), "stderr": ""}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+        raise AssertionError(f"nothing is to be called: {args.token}")
+
+
+class Given(pulumi.ComponentResource):
+    """Stands for the server and the key, with the outputs that are read of them."""
+
+    def __init__(self, name: str, **outputs: pulumi.Output[str]) -> None:
+        super().__init__("test:index:Given", name)
+        self.__dict__.update(outputs)
+
+
+@pytest.fixture
+def mocks() -> Mocks:
+    fresh = Mocks()
+    pulumi.runtime.set_mocks(fresh, project="vast-vllm", stack="dev")
+    return fresh
+
+
+async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
+    plan = make_plan(parse(values(**changes)))
+    server: Any = Given(
+        "server",
+        endpoint_url=pulumi.Output.from_input("https://203.0.113.9:40123/v1"),
+        ca_certificate=pulumi.Output.from_input("PEM"),
+    )
+    api_key: Any = Given(
+        "api-key",
+        api_key=pulumi.Output.secret("sentinel-key"),
+        digest=pulumi.Output.from_input("d" * 64),
+    )
+    report = smoke_report(
+        "endpoint-smoke-test",
+        server=server,
+        instance_id=pulumi.Output.from_input(9001),
+        api_key=api_key,
+        profile=plan.profile,
+        serve_yaml=plan.serve_yaml,
+    )
+    await report.future()
+    return report
+
+
+async def made_inputs(mocks: Mocks, **changes: Any) -> dict[str, Any]:
+    await made_report(**changes)
+    return dict(mocks.made["command:local:Command"].inputs)
+
+
+@pulumi.runtime.test
+async def test_the_report_is_an_output_that_anybody_may_read(mocks):
+    report = await made_report()
+    assert "command:local:Command" in mocks.made
+    assert await report.future() == REPORT
+    assert not await report.is_secret()
+
+
+@pulumi.runtime.test
+async def test_the_same_command_creates_and_updates_and_knows_nothing_by_itself(mocks):
+    inputs = await made_inputs(mocks)
+    assert inputs["create"] == inputs["update"] == COMMAND
+    assert "delete" not in inputs
+    assert inputs["addPreviousOutputInEnv"] is False
+    assert inputs["logging"] == "stderr"
+    assert "sentinel-key" not in json.dumps({**inputs, "environment": None})
+
+
+@pulumi.runtime.test
+async def test_the_environment_says_what_is_served_and_is_secret_for_the_key(mocks):
+    environment = (await made_inputs(mocks))["environment"]
+    assert is_rpc_secret(environment)
+    assert unwrap_rpc_secret(environment) == {
+        "ENDPOINT_URL": "https://203.0.113.9:40123/v1",
+        "ENDPOINT_KEY": "sentinel-key",
+        "ENDPOINT_CERTIFICATE": "PEM",
+        "ENDPOINT_MODEL": "mistralai/Mistral-Small-4-119B-2603",
+        "ENDPOINT_MAX_MODEL_LEN": "131072",
+        "ENDPOINT_ABILITIES": "vision,reasoning,tools",
+        "ENDPOINT_TOOL_CALL_PARSER": "mistral",
+    }
+
+
+@pulumi.runtime.test
+async def test_machine_model_flags_and_key_trigger_it(mocks):
+    before = (await made_inputs(mocks))["triggers"]
+    after = (await made_inputs(mocks, maxModelLen=65536))["triggers"]
+    assert before[0] == 9001
+    assert before[1] == "mistralai/Mistral-Small-4-119B-2603"
+    assert before[3] == "d" * 64
+    assert [one == other for one, other in zip(before, after, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("serve_yaml", "abilities"),
+    [
+        (FLAGS, ("vision", "reasoning", "tools")),
+        ("", ("vision",)),
+        ("reasoning-parser: mistral", ("vision", "reasoning")),
+        ("tool-call-parser: mistral", ("vision",)),
+        (f"{FLAGS}language-model-only: true", ("reasoning", "tools")),
+        (f"{FLAGS}limit-mm-per-prompt: {{image: 0}}", ("reasoning", "tools")),
+        (f"{FLAGS}limit-mm-per-prompt: {{image: 4}}", ("vision", "reasoning", "tools")),
+    ],
+)
+def test_an_ability_needs_the_options_that_let_it_through(serve_yaml, abilities):
+    assert served_abilities(FP8, serve_yaml) == abilities
+
+
+def test_options_give_a_model_no_ability_that_it_lacks():
+    small = load_profile("qwen2.5-0.5b-1x4090", MODELS)
+    assert served_abilities(small, FLAGS) == ("tools",)
+
+
+@pytest.mark.parametrize(("serve_yaml", "parser"), [(FLAGS, "mistral"), ("", "")])
+def test_the_parser_is_the_one_that_is_served(serve_yaml, parser):
+    assert tool_call_parser(serve_yaml) == parser
