@@ -26,7 +26,7 @@ def smoke_report(
     name: str,
     *,
     server: VllmServer,
-    instance_id: pulumi.Input[int],
+    instance_id: pulumi.Input[str],
     api_key: ApiKey,
     profile: Profile,
     serve_yaml: str,
