@@ -69,7 +69,7 @@ async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
     report = smoke_report(
         "endpoint-smoke-test",
         server=server,
-        instance_id=pulumi.Output.from_input(9001),
+        instance_id=pulumi.Output.from_input("9001"),
         api_key=api_key,
         profile=plan.profile,
         serve_yaml=plan.serve_yaml,
