@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import pulumi
@@ -43,10 +45,15 @@ class Mocks(pulumi.runtime.Mocks):
 
 
 @pytest.fixture
-def mocks() -> Mocks:
+def mocks() -> Iterator[Mocks]:
+    # Pulumi takes the thread's event loop, which whoever ran one before has taken away.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     fresh = Mocks()
     pulumi.runtime.set_mocks(fresh, project="vast-vllm", stack="dev")
-    return fresh
+    yield fresh
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 def made_endpoint(**changes: Any):
