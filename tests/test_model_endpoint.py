@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import pulumi
@@ -45,15 +43,11 @@ class Mocks(pulumi.runtime.Mocks):
 
 
 @pytest.fixture
-def mocks() -> Iterator[Mocks]:
-    # Pulumi takes the thread's event loop, which whoever ran one before has taken away.
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+def mocks(loop_for_pulumi: None) -> Mocks:
+    del loop_for_pulumi
     fresh = Mocks()
     pulumi.runtime.set_mocks(fresh, project="vast-vllm", stack="dev")
-    yield fresh
-    asyncio.set_event_loop(None)
-    loop.close()
+    return fresh
 
 
 def made_endpoint(**changes: Any):

@@ -48,7 +48,8 @@ class Given(pulumi.ComponentResource):
 
 
 @pytest.fixture
-def mocks() -> Mocks:
+def mocks(loop_for_pulumi: None) -> Mocks:
+    del loop_for_pulumi
     fresh = Mocks()
     pulumi.runtime.set_mocks(fresh, project="vast-vllm", stack="dev")
     return fresh
@@ -120,7 +121,7 @@ async def test_the_environment_says_what_is_served_and_is_secret_for_the_key(moc
 async def test_machine_model_flags_and_key_trigger_it(mocks):
     before = (await made_inputs(mocks))["triggers"]
     after = (await made_inputs(mocks, maxModelLen=65536))["triggers"]
-    assert before[0] == 9001
+    assert before[0] == "9001"
     assert before[1] == "mistralai/Mistral-Small-4-119B-2603"
     assert before[3] == "d" * 64
     assert [one == other for one, other in zip(before, after, strict=True)] == [
