@@ -1,7 +1,11 @@
 """Writes components/vllm/options/<version>.json: the options of the vLLM that runs this script.
 
 Run it with the Python of an environment that holds that vLLM, and nothing of this project (about
-9 GB; no GPU, no network):
+9 GB; no GPU, no network). For 0.32.0 that is what `make test-vllm` installs:
+
+    .tools/vllm-venv/bin/python toolchain/vllm_options.py
+
+and for another version
 
     uv venv /tmp/vllm && uv pip install --python /tmp/vllm/bin/python vllm==0.33.0
     VLLM_TARGET_DEVICE=cpu /tmp/vllm/bin/python toolchain/vllm_options.py
@@ -22,20 +26,28 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent / "components" / "vllm" / "options"
 
-PARSER_MODULES = ("vllm.entrypoints.common.cli_args", "vllm.entrypoints.openai.cli_args")
-"""Where `make_arg_parser` is, newest first."""
-
 
 def main() -> None:
     """Write the table of the vLLM that can be imported here."""
+    content = own_table()
+    path = FOLDER / f"{content['vllm']}.json"
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def own_table() -> dict[str, Any]:
+    """Describe the options of the vLLM that can be imported here."""
     platforms: Any = importlib.import_module("vllm.platforms")
     platforms.current_platform = importlib.import_module("vllm.platforms.cpu").CpuPlatform()
-    utilities: Any = importlib.import_module("vllm.utils.argparse_utils")
-    parser = _cli_args().make_arg_parser(utilities.FlexibleArgumentParser())
-    version = importlib.metadata.version("vllm")
-    path = FOLDER / f"{version}.json"
-    content = json.dumps(table(parser, version), indent=1, sort_keys=True)
-    path.write_text(content + "\n", encoding="utf-8")
+    # What makes the parser moves from version to version (0.18, 0.32 and 0.33 have it in three
+    # places); the command that uses it has stayed where it is.
+    command: Any = importlib.import_module("vllm.entrypoints.cli.serve")
+    parser = command.make_arg_parser(command.FlexibleArgumentParser())
+    return table(parser, release(importlib.metadata.version("vllm")))
+
+
+def release(version: str) -> str:
+    """Drop what a build adds to a version: `0.32.0+cpu` has the options of 0.32.0."""
+    return version.partition("+")[0]
 
 
 def table(parser: argparse.ArgumentParser, version: str) -> dict[str, Any]:
@@ -52,16 +64,6 @@ def table(parser: argparse.ArgumentParser, version: str) -> dict[str, Any]:
                 "choices": None if action.choices is None else [str(one) for one in action.choices],
             }
     return {"vllm": version, "options": options}
-
-
-def _cli_args() -> Any:
-    for name in PARSER_MODULES:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name and not name.startswith(f"{error.name}."):
-                raise
-    raise ModuleNotFoundError(f"this vLLM has make_arg_parser in none of {PARSER_MODULES}")
 
 
 if __name__ == "__main__":

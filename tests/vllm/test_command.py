@@ -21,7 +21,7 @@ from components.vllm.command import (
 )
 from components.vllm.errors import OptionRefused
 from components.vllm.profile import load_profile, profile_names
-from toolchain.vllm_options import table
+from toolchain.vllm_options import release, table
 
 MODELS = Path(__file__).parents[2] / "models"
 DEFAULT = "mistral-small-4-fp8-2xh200"
@@ -279,6 +279,11 @@ def test_a_table_made_from_a_parser_is_read_as_that_parser(tmp_path: Path) -> No
     check_options({"level": "low", "sizes": [1, 2], "no-eager": True}, held)
     with pytest.raises(OptionRefused, match="one of low, high"):
         check_options({"level": "middle"}, held)
+
+
+@pytest.mark.parametrize("version", ["0.32.0", "0.32.0+cpu", "0.32.0+cu130"])
+def test_a_build_has_the_options_of_its_release(version: str) -> None:
+    assert release(version) == "0.32.0"
 
 
 def test_the_gate_s_import_path_names_the_file_that_is_pushed() -> None:

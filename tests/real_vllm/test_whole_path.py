@@ -1,0 +1,246 @@
+"""The whole path with a real vLLM: each test is the next thing that a person does."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from components.clock import SystemClock
+from components.progress import Progress
+from components.smoke_checks import Target
+from components.smoke_test import connect, run_checks
+from components.vllm.boot_log import BootLog, Stage
+from components.vllm.on_host.key_gate import GUARDED, OPEN
+from tests.real_vllm import questions
+from tests.real_vllm.questions import QUESTIONS, STRICT_WEATHER, TRACE_FIRST
+from tests.real_vllm.world import NAME, PROFILE, Asking, RealStack, client_of
+from toolchain.real_vllm.alphabet import ANSWER, TRACE
+from toolchain.real_vllm.set_up import VERSION
+
+DIFFERS = {
+    "chat with log probabilities": {"lacks .choices[].logprobs.content"},
+    "stream with usage": {"adds .usage.prompt_tokens_details"},
+    "completion": {
+        "lacks .choices[].routed_experts",
+        "lacks .ec_transfer_params",
+        "lacks .metrics",
+        "adds .usage.completion_tokens_details.reasoning_tokens",
+    },
+    "completion as a stream": {"lacks .system_fingerprint", "adds .choices[].prompt_logprobs"},
+    "message": {"adds .stop_sequence"},
+    "an effort that Mistral has not": {
+        "error: real ('BadRequestError', 'reasoning_effort'), stand-in ('BadRequestError', None)"
+    },
+    "a tool that is not there": {
+        "error: real ('BadRequestError', 'tool_choice'), stand-in ('Bad Request', None)"
+    },
+}
+"""What the stand-in does otherwise than vLLM, as `questions.differences` says it."""
+
+pytestmark = pytest.mark.timeout(1800)
+
+ROUTE = re.compile(r"Route: (\S+), Methods: ([A-Z, ]+)")
+METRIC = re.compile(r"^# TYPE (\S+)", re.MULTILINE)
+WRONG_KEY = "0" * 48
+LONG = {
+    "model": NAME,
+    "messages": [{"role": "user", "content": "On and on"}],
+    "ignore_eos": True,
+    "max_tokens": 40,
+}
+"""Takes 4 seconds alone on two cores and 20 among others: less than the drain's 25."""
+
+
+def routes(log: str) -> list[tuple[str, str]]:
+    """Method and path of all that vLLM says it registers, parameters filled in."""
+    found = []
+    for path, methods in ROUTE.findall(log):
+        literal = re.sub(r"\{[^}]*\}", "any", path)
+        found += [(method.strip(), literal) for method in methods.split(",")]
+    return found
+
+
+def with_key(stack: RealStack) -> httpx.Client:
+    known = stack.outputs()
+    return client_of(known, known["api_key"])
+
+
+def test_up_serves_it_with_the_recipe_s_flags(stack, emulator, commit):
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    known = stack.outputs()
+    assert known["model"] == NAME
+    assert known["max_model_len"] == 131072
+    assert known["model_revision"] == commit
+    assert {"load", "completion", "refusals"} <= set(known["boot_seconds"])
+    log = emulator.log()
+    assert "'attention_backend': 'FLASH_ATTN_MLA'" in log
+    assert "'tensor_parallel_size': 2" in log
+    assert "api_key" not in log
+
+
+def test_the_log_was_understood(emulator):
+    log = BootLog()
+    log.feed(emulator.log())
+    assert log.fatal is None
+    assert log.stage is Stage.SERVING
+    assert log.vllm_version == VERSION.partition("+")[0]
+    assert log.max_model_len == 131072
+    # One GiB a rank, and every rank keeps the whole cache: 2304 bytes a token, as the profile says.
+    assert log.kv_cache_tokens == pytest.approx(2**30 / 2304, rel=0.01)
+    passed = {Stage.CONFIG, Stage.ENGINE, Stage.LOAD, Stage.SHARDS, Stage.KV, Stage.SERVING}
+    assert passed <= set(log.reached)
+
+
+@pytest.mark.parametrize("key", [None, WRONG_KEY])
+def test_who_has_no_key_is_refused_on_every_route_but_health(stack, emulator, key):
+    registered = routes(emulator.log())
+    assert len(registered) > 30
+    with client_of(stack.outputs(), key) as client:
+        answers = {
+            (method, path): client.request(method, path, json={"model": NAME, "prompt": "Hello"})
+            for method, path in registered
+        }
+    assert answers.pop(("GET", "/health")).status_code == 200
+    assert {answer.status_code for answer in answers.values()} == {401}
+    assert {answer.text for answer in answers.values()} == {'{"error":"Unauthorized"}'}
+
+
+def test_the_key_opens_what_is_listed_and_nothing_else(stack, emulator):
+    listed = {(method, path) for path, method in (OPEN | GUARDED).items()}
+    with with_key(stack) as client:
+        for method, path in routes(emulator.log()):
+            status = client.request(method, path, json={}).status_code
+            # An empty question is refused by vLLM itself, but not for want of a key or a route.
+            wanted = {200, 400} if (method, path) in listed else {404}
+            assert status in wanted, f"{method} {path}: {status}"
+        assert client.post("/invocations", json={"model": NAME, "prompt": "Hello"}).is_error
+
+
+def test_it_answers_as_the_smoke_test_wants(stack):
+    known = stack.outputs()
+    target = Target(
+        url=known["endpoint_url"],
+        key=known["api_key"],
+        certificate=known["ca_certificate"],
+        model=NAME,
+        max_model_len=131072,
+        abilities=frozenset({"vision"}),
+        mistral_call_ids=True,
+    )
+    client = connect(target)
+    said: list[str] = []
+    with client.http:
+        report = run_checks(client, Progress("smoke test", SystemClock(), said.append))
+    assert report["ok"], report
+    assert ANSWER in report["checks"]["text"]["detail"]
+
+
+def test_a_trace_comes_apart_from_the_answer(stack):
+    with with_key(stack) as client:
+        answer = client.post(
+            "/v1/chat/completions",
+            json={
+                "model": NAME,
+                "messages": [{"role": "user", "content": "Think"}],
+                "reasoning_effort": "high",
+                "logit_bias": TRACE_FIRST,
+                "max_tokens": 64,
+            },
+        ).json()
+    message = answer["choices"][0]["message"]
+    assert message["reasoning"] == TRACE
+    assert message["content"] == ANSWER
+    assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == len(TRACE)
+
+
+def test_a_tool_is_called_and_its_answer_taken(stack):
+    with with_key(stack) as client:
+        asked = {"role": "user", "content": "How is the weather?"}
+        question = {"model": NAME, "tools": [STRICT_WEATHER], "max_tokens": 128}
+        called = client.post(
+            "/v1/chat/completions",
+            json={**question, "messages": [asked], "tool_choice": "required"},
+        ).json()["choices"][0]
+        assert called["finish_reason"] == "tool_calls"
+        (call,) = called["message"]["tool_calls"]
+        assert re.fullmatch(r"[A-Za-z0-9]{9}", call["id"])
+        assert call["function"]["name"] == "get_weather"
+        assert call["function"]["arguments"] in ('{"city":"Paris"}', '{"city":"Rome"}')
+        replied = {"role": "tool", "tool_call_id": call["id"], "content": '{"celsius": 21}'}
+        told = {"role": "assistant", "content": "", "tool_calls": [call]}
+        answer = client.post(
+            "/v1/chat/completions",
+            json={**question, "messages": [asked, told, replied], "tool_choice": "none"},
+        ).json()
+    assert answer["choices"][0]["message"]["content"] == ANSWER
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_stand_in_answers_in_the_same_shape(stack, stand_in, name):
+    with with_key(stack) as client:
+        real = questions.ask(client, NAME, QUESTIONS[name])
+    with stand_in.client() as client:
+        ours = questions.ask(client, NAME, QUESTIONS[name])
+    assert set(questions.differences(real, ours)) <= DIFFERS.get(name, set())
+
+
+def test_the_stand_in_has_no_route_and_no_metric_that_vllm_has_not(stack, emulator, stand_in):
+    with with_key(stack) as client:
+        real = METRIC.findall(client.get("/metrics").text)
+    with stand_in.client() as client:
+        ours = METRIC.findall(client.get("/metrics").text)
+    assert "vllm:num_requests_running" in ours
+    assert set(ours) <= set(real)
+    assert set(routes(stand_in.container.printed())) <= set(routes(emulator.log()))
+
+
+def test_the_stand_in_logs_the_same_stages(emulator, stand_in):
+    real, ours = BootLog(), BootLog()
+    real.feed(emulator.log())
+    ours.feed(stand_in.container.printed())
+    assert set(ours.reached) == set(real.reached)
+    assert ours.max_model_len == real.max_model_len
+
+
+def test_no_request_fails_while_the_key_is_rotated(stack):
+    before = stack.outputs()
+    with Asking(before) as old:
+        stack.configure(model=PROFILE, keyGeneration=2)
+        done = stack.up()
+        assert done.status == 0, done.outcome()
+        after = stack.outputs()
+        with Asking(after) as new:
+            pass
+        old.more()
+    assert after["api_key"] != before["api_key"]
+    assert after["started_at"] == before["started_at"]
+    assert set(old.statuses) == {200}
+    assert set(new.statuses) == {200}
+
+
+def test_a_changed_flag_restarts_it_on_the_same_host(stack, emulator):
+    before, known = emulator.last_request(), stack.outputs()
+    stack.configure(model=PROFILE, keyGeneration=2, vllmOverrides={"max-num-seqs": 7})
+    with with_key(stack) as client, ThreadPoolExecutor() as apart:
+        under_way = apart.submit(client.post, "/v1/chat/completions", json=LONG)
+        done = stack.up()
+        assert under_way.result().json()["choices"][0]["finish_reason"] == "length"
+    assert done.status == 0, done.outcome()
+    now = stack.outputs()
+    assert now["instance_id"] == known["instance_id"]
+    assert now["started_at"] > known["started_at"]
+    assert "'max_num_seqs': 7" in emulator.log()
+    assert emulator.writes(after=before) == []
+    with with_key(stack) as client:
+        assert client.get("/v1/models").json()["data"][0]["id"] == NAME
+
+
+def test_destroy_leaves_nothing(stack, emulator):
+    done = stack.destroy()
+    assert done.status == 0, done.outcome()
+    assert emulator.status()["contracts"] == []
+    assert emulator.processes() == []
