@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import psutil
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except CommandError as problem:
-        Console(stderr=True).print(str(problem), markup=False)
+        Console(stderr=True).print(str(problem), markup=False, soft_wrap=True)
         return 1
     return status
 
@@ -112,7 +113,10 @@ def _status(options: argparse.Namespace) -> int:
         _console.print_json(json.dumps({"up": True, "url": running.url, **status}))
         return 0
     _console.print(_overview(running, status))
-    _console.print(_contracts(status["contracts"]))
+    if status["contracts"]:
+        _console.print(_contracts(status["contracts"]))
+    else:
+        _console.print(f"no contracts, ${status['dollars_per_hour']:.2f}/h", highlight=False)
     return 0
 
 
@@ -150,18 +154,40 @@ def _fault(options: argparse.Namespace) -> int:
         cleared = _ask(running, "DELETE", "faults")["cleared"]
         _console.print(f"{cleared} faults switched off.")
         return 0
-    if options.list or options.name is None:
+    if options.list or (options.name is None and options.scenario is None):
         _console.print(_fault_table(_ask(running, "GET", "faults")))
         return 0
-    body = {
+    for one in _ask(running, "POST", "faults", {"faults": _wanted(options)})["armed"]:
+        where = "" if one["machine"] is None else f" on machine {one['machine']}"
+        _console.print(f"{one['name']} strikes the next {one['left']}{where}.", highlight=False)
+    return 0
+
+
+def _wanted(options: argparse.Namespace) -> list[Any]:
+    """The faults of the command line: one by its name, or all of a scenario."""
+    if options.scenario is not None:
+        if options.name is not None:
+            raise CommandError("give a fault's name or --scenario, not both")
+        return _scenario(options.scenario)
+    one = {
         "name": options.name,
         "next": options.next,
         "machine": options.machine,
         "params": dict(_pair(text) for text in options.param),
     }
-    _ask(running, "POST", "faults", body)
-    _console.print(f"{options.name} strikes the next {options.next}.", highlight=False)
-    return 0
+    return [one]
+
+
+def _scenario(path: Path) -> list[Any]:
+    try:
+        faults = yaml.safe_load(path.read_text())
+    except OSError as problem:
+        raise CommandError(f"{path} cannot be read ({problem.strerror})") from problem
+    except yaml.YAMLError as problem:
+        raise CommandError(f"{path} is not YAML: {problem}") from problem
+    if not isinstance(faults, list) or not faults:
+        raise CommandError(f"{path} is no scenario: a list of faults, each with a name, is one")
+    return faults
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
             "--credit", type=float, default=DEFAULT_CREDIT, help="of a new account"
         )
         command.add_argument("--no-throttle", action="store_true", help="no rate limits")
+        command.add_argument("--calm", action="store_true", help="no other tenant comes or goes")
         command.add_argument("--vllm", help="path of a real vLLM to run instead of the stand-in")
     _command(commands, "down", _down, "stop it and the containers' processes; contracts are kept")
     status = _command(commands, "status", _status, "what runs and what it costs")
@@ -191,6 +218,9 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("--next", type=int, default=1, help="how often")
     fault.add_argument("--machine", type=int, help="on this machine alone")
     fault.add_argument("--param", action="append", default=[], metavar="K=V")
+    fault.add_argument(
+        "--scenario", type=Path, metavar="FILE", help="a YAML list of name, next, machine, params"
+    )
     fault.add_argument("--list", action="store_true", help="those that exist, and those armed")
     fault.add_argument("--clear", action="store_true", help="switch all off")
     return parser
@@ -216,6 +246,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         credit=options.credit,
         throttle=not options.no_throttle,
         vllm=options.vllm,
+        calm=options.calm,
     )
 
 
@@ -225,6 +256,8 @@ def _serve_arguments(options: argparse.Namespace) -> list[str]:
     arguments += ["--credit", str(options.credit)]
     if options.no_throttle:
         arguments.append("--no-throttle")
+    if options.calm:
+        arguments.append("--calm")
     if options.vllm:
         arguments += ["--vllm", str(Path(options.vllm).resolve())]
     return arguments

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from emulator.contracts import Contract, actual_status
 from emulator.errors import ApiError
-from emulator.faults import FAULTS
+from emulator.faults import FAULTS, Wanted
 from emulator.marketplace import Marketplace
 
 Action = Callable[[Marketplace, dict[str, Any], Request], Awaitable[Any]]
@@ -44,6 +44,8 @@ def ledger(market: Marketplace) -> dict[str, Any]:
     sums: dict[int, dict[str, Any]] = {}
     for entry in market.store.entries():
         row = sums.setdefault(entry.contract_id, _ledger_row(entry.contract_id, known))
+        row["since"] = min(row["since"] or entry.since, entry.since)
+        row["until"] = max(row["until"] or entry.until, entry.until)
         row["amounts"][entry.kind] = row["amounts"].get(entry.kind, 0.0) + entry.amount
         row["quantities"][entry.kind] = row["quantities"].get(entry.kind, 0.0) + entry.quantity
         row["total"] += entry.amount
@@ -62,6 +64,8 @@ def _ledger_row(contract_id: int, known: dict[int, Contract]) -> dict[str, Any]:
         "label": contract.label if contract else None,
         "alive": contract is not None and contract.phase != "gone",
         "dollars_per_hour": contract.per_hour_now() if contract else 0.0,
+        "since": None,
+        "until": None,
         "amounts": {},
         "quantities": {},
         "total": 0.0,
@@ -132,18 +136,29 @@ async def _faults(market: Marketplace, body: dict[str, Any], request: Request) -
 
 async def _arm(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
     del request
-    machine = body.get("machine")
-    params = {str(name): str(value) for name, value in dict(body.get("params") or {}).items()}
+    scenario = body.get("faults", [body])
     try:
-        armed = market.faults.arm(
-            str(body.get("name", "")),
-            count=_number(body.get("next", 1), "next"),
-            machine=None if machine is None else _number(machine, "machine"),
-            params=params,
-        )
+        armed = market.faults.arm_all([_wanted(market, one) for one in scenario])
     except ValueError as wrong:
         raise ApiError(400, "invalid_args", str(wrong)) from wrong
-    return {"success": True, "fault": armed.as_dict()}
+    return {"success": True, "armed": [one.as_dict() for one in armed]}
+
+
+def _wanted(market: Marketplace, body: Any) -> Wanted:
+    if not isinstance(body, dict) or set(body) - {"name", "next", "machine", "params"}:
+        text = f"a fault has name, next, machine and params, not {json.dumps(body)}"
+        raise ApiError(400, "invalid_args", text)
+    machine = body.get("machine")
+    number = None if machine is None else _number(machine, "machine")
+    if number is not None and number not in {one.id for one in market.machines()}:
+        raise ApiError(400, "invalid_args", f"there is no machine {number} in this market")
+    params = {str(name): _text(value) for name, value in dict(body.get("params") or {}).items()}
+    count = _number(body.get("next", 1), "next")
+    return Wanted(str(body.get("name", "")), count, number, params)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 async def _disarm(market: Marketplace, body: dict[str, Any], request: Request) -> Any:

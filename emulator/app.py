@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +34,9 @@ TICK = 0.1
 """Real seconds between two looks at what has fallen due."""
 
 ANYBODY = Caller("anybody", "anybody")
+
+_NO_REPLY = 444
+"""The status in the log of a call that ended with the connection, unheard."""
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +101,8 @@ class _Gate:
         except ApiError as refusal:
             response = JSONResponse(refusal.body, refusal.status)
         self._note(request, seen, response, writes=endpoint.writes)
+        if seen.note == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         return response
 
     async def unrouted(self, request: Request, problem: Exception) -> Response:
@@ -167,6 +174,13 @@ class _Gate:
                 continue
             seen.note = name
             return await _disturbed(name, params, self._market.wall_clock())
+        killed = self._market.faults.strike("killed", occasion)
+        if killed is None:
+            return None
+        seen.note = "killed"
+        if killed.get("when") == "before":
+            self._note(request, seen, Response(status_code=_NO_REPLY), writes=False)
+            os.kill(os.getpid(), signal.SIGKILL)
         return None
 
     async def _lose(self, request: Request, endpoint: Endpoint, seen: _Seen) -> Response | None:

@@ -7,7 +7,7 @@ into the new container's host.json, and the commands on its PATH act on them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -61,6 +61,15 @@ FAULTS: dict[str, Kind] = {
     ),
     "key_unknown_404": Kind(
         "api", "404 auth_error for a good key", {"route": "part of the path", "method": "verb"}
+    ),
+    "killed": Kind(
+        "api",
+        "the emulator itself ends in the call, by SIGKILL: no reply",
+        {
+            "when": "before or after it acts (after)",
+            "route": "part of the path",
+            "method": "verb",
+        },
     ),
     "instance_null_once": Kind("api", 'a single GET is {"instances": null} for a live contract'),
     "destroy_lies": Kind("api", "DELETE says success and does nothing"),
@@ -132,6 +141,16 @@ _USUAL_CALL = {"lost_reply": "create"}
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A fault that somebody wants switched on for its next `count` occasions."""
+
+    name: str
+    count: int = 1
+    machine: int | None = None
+    params: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Armed:
     """A fault that waits for its next `left` occasions, on `machine` alone if that is set."""
 
@@ -177,19 +196,22 @@ class FaultBook:
         Raises:
             ValueError: no such fault, or no such parameter; the text names those that exist.
         """
-        kind = FAULTS.get(name)
-        if kind is None:
-            raise ValueError(f"there is no fault {name!r}; `fault --list` shows those that exist")
-        unknown = set(params) - set(kind.params)
-        if unknown and kind.acts != "host":
-            raise ValueError(
-                f"{name} has no parameter {min(unknown)!r}; it has {sorted(kind.params)}"
-            )
-        if count < 1:
-            raise ValueError(f"--next {count} strikes nothing; give 1 or more")
-        number = max((one.id for one in self._armed), default=0) + 1
-        added = Armed(number, name, count, machine, params)
-        self._set([*self._armed, added])
+        return self.arm_all([Wanted(name, count, machine, params)])[0]
+
+    def arm_all(self, wanted: Sequence[Wanted]) -> list[Armed]:
+        """Switch a whole scenario on, or nothing of it.
+
+        Raises:
+            ValueError: the first one that cannot be; the text says why.
+        """
+        for one in wanted:
+            _refuse_unknown(one)
+        first = max((one.id for one in self._armed), default=0) + 1
+        added = [
+            Armed(number, one.name, one.count, one.machine, one.params)
+            for number, one in enumerate(wanted, first)
+        ]
+        self._set([*self._armed, *added])
         return added
 
     def clear(self) -> int:
@@ -225,6 +247,18 @@ class FaultBook:
     def _set(self, armed: list[Armed]) -> None:
         self._armed = armed
         self._changed(armed)
+
+
+def _refuse_unknown(wanted: Wanted) -> None:
+    name, params = wanted.name, wanted.params
+    kind = FAULTS.get(name)
+    if kind is None:
+        raise ValueError(f"there is no fault {name!r}; `fault --list` shows those that exist")
+    unknown = set(params) - set(kind.params)
+    if unknown and kind.acts != "host":
+        raise ValueError(f"{name} has no parameter {min(unknown)!r}; it has {sorted(kind.params)}")
+    if wanted.count < 1:
+        raise ValueError(f"--next {wanted.count} strikes nothing; give 1 or more")
 
 
 def _fits(fault: Armed, occasion: Occasion) -> bool:

@@ -120,14 +120,17 @@ def draw_market(seed: int) -> list[Machine]:
     return machines
 
 
-def offers_of(machine: Machine, *, now: float, birth: float, held: int) -> list[Offer]:
+def offers_of(
+    machine: Machine, *, now: float, birth: float, held: int, calm: bool = False
+) -> list[Offer]:
     """Return what `machine` lists at `now` when the account itself holds `held` of its GPUs.
 
-    `birth` is the emulated moment at which the market was drawn.
+    `birth` is the emulated moment at which the market was drawn; on a `calm` one the others are
+    those of that moment.
     """
-    others = min(_held_by_others(machine, now), machine.num_gpus - held)
+    others = min(_held_by_others(machine, birth if calm else now), machine.num_gpus - held)
     free = machine.num_gpus - held - others
-    listing = (_relistings(machine, now) + 13 * held) % 1000
+    listing = (_relistings(machine, birth if calm else now) + 13 * held) % 1000
     end = _end_date(machine, now, birth)
     sizes = [size for size in _SIZES if size <= machine.num_gpus]
     listed = [size for size in sizes if size <= free] or [sizes[-1]]
@@ -144,7 +147,10 @@ def offers_of(machine: Machine, *, now: float, birth: float, held: int) -> list[
 
 
 def free_gpus(machine: Machine, *, now: float, held: int) -> int:
-    """Return how many GPUs of `machine` are nobody's at `now`; `held` are the account's own."""
+    """Return how many GPUs of `machine` are nobody's; `held` are the account's own.
+
+    `now` is the moment whose tenants are there: the present, or a calm market's first one.
+    """
     return max(0, machine.num_gpus - held - _held_by_others(machine, now))
 
 

@@ -54,11 +54,14 @@ class Marketplace:
         chance: random.Random,
         account_key: str,
         wall_clock: Callable[[], float],
+        calm: bool = False,
     ) -> None:
         """Open what `store` holds; `chance` draws addresses and ports, never the market.
 
-        `wall_clock` is the clients' own time, in real epoch seconds.
+        `wall_clock` is the clients' own time, in real epoch seconds. On a `calm` market other
+        tenants neither come nor go.
         """
+        self._calm = calm
         self.store = store
         self.clock = clock
         self.host = host
@@ -96,7 +99,13 @@ class Marketplace:
         return [
             offer
             for machine in self._machines.values()
-            for offer in offers_of(machine, now=now, birth=self._birth, held=self._held(machine.id))
+            for offer in offers_of(
+                machine,
+                now=now,
+                birth=self._birth,
+                held=self._held(machine.id),
+                calm=self._calm,
+            )
             if offer.id not in vanished
         ]
 
@@ -319,7 +328,8 @@ class Marketplace:
         if contract.holds_gpus:
             return True
         held = self._held(contract.machine_id)
-        free = free_gpus(self.machine(contract.machine_id), now=now, held=held)
+        tenants_of = self._birth if self._calm else now
+        free = free_gpus(self.machine(contract.machine_id), now=tenants_of, held=held)
         wins = not contract.is_bid or contract.gpu_per_hour >= contract.min_bid
         return wins and free >= contract.num_gpus
 

@@ -44,6 +44,7 @@ class Settings:
     credit: float
     throttle: bool
     vllm: str | None
+    calm: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         chance=chance,
         account_key=prepare_directory(settings.state),
         wall_clock=time.time,
+        calm=settings.calm,
     )
     throttle = Throttle(time.monotonic, enabled=settings.throttle)
     server = _Server(_uvicorn(create_app(market, throttle)))

@@ -142,7 +142,7 @@ def test_ports_missing(world: World) -> None:
 
 def test_host_faults_are_the_next_instances(world: World) -> None:
     arm(world, "driver_old", params={"version": "535.1.2"}, next=2)
-    arm(world, "download_slow", machine=1)
+    arm(world, "download_slow", machine=world.market.machines()[-1].id)
     world.rent()
     world.rent()
     world.rent_running()
@@ -227,6 +227,41 @@ def test_admin_lists_arms_and_clears(world: World) -> None:
     refused = world.call("POST", "/emulator/faults", {"name": "nonsense"})
     assert refused.status_code == 400
     assert "nonsense" in refused.json()["msg"]
+
+
+def test_admin_arms_a_scenario_whole_or_not_at_all(world: World) -> None:
+    machine = world.offers()[0]["machine_id"]
+    scenario = [
+        {"name": "offer_taken", "next": 2},
+        {"name": "wrong_model", "machine": machine, "params": {"keeps_name": True}},
+    ]
+    told = world.ask("POST", "/emulator/faults", {"faults": scenario})["armed"]
+    assert [(one["name"], one["left"], one["machine"], one["params"]) for one in told] == [
+        ("offer_taken", 2, None, {}),
+        ("wrong_model", 1, machine, {"keeps_name": "true"}),
+    ]
+    for wrong, named in (
+        ({"name": "nonsense"}, "nonsense"),
+        ({"name": "driver_old", "machine": 5}, "machine 5"),
+        ({"fault": "driver_old"}, "a fault has name"),
+        ("driver_old", "a fault has name"),
+    ):
+        refused = world.call("POST", "/emulator/faults", {"faults": [scenario[0], wrong]})
+        assert refused.status_code == 400
+        assert named in refused.json()["msg"]
+    assert len(world.ask("GET", "/emulator/faults")["armed"]) == 2
+
+
+def test_the_ledger_says_from_when_to_when(world: World) -> None:
+    number = world.rent_running()
+    rented = world.instance(number)["start_date"]
+    world.pass_time(100)
+    world.ask("DELETE", f"/api/v0/instances/{number}/", {})
+    world.pass_time(100)
+    (row,) = world.ledger()["contracts"]
+    assert row["alive"] is False
+    assert row["since"] == pytest.approx(rented, abs=1)
+    assert 700 <= row["until"] - row["since"] < 720
 
 
 def test_admin_reset_begins_anew(world: World) -> None:

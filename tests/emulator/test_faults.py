@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.faults import FAULTS, Armed, FaultBook, Occasion
+from emulator.faults import FAULTS, Armed, FaultBook, Occasion, Wanted
 
 
 def book() -> FaultBook:
@@ -88,7 +88,7 @@ driver_old gpu_missing gpu_wrong disk_short disk_full download_slow download_han
 engine_oom kv_too_small bad_flag gated_model
 nccl_hang green_but_dead wrong_model rate_limited api_5xx
 api_timeout api_410 key_unknown_404 instance_null_once destroy_lies outbid host_offline
-contract_ends price_raised no_credit
+contract_ends price_raised no_credit killed
 """
 
 
@@ -101,3 +101,16 @@ def test_every_promised_fault_exists(name: str) -> None:
 
 def test_no_fault_is_missing_from_the_promise() -> None:
     assert set(FAULTS) == set(NAMED.split())
+
+
+def test_a_scenario_is_switched_on_as_a_whole() -> None:
+    faults = book()
+    faults.arm("outbid", params={})
+    added = faults.arm_all([Wanted("offer_taken", 2), Wanted("driver_old", machine=7)])
+    assert [(one.id, one.name, one.left, one.machine) for one in added] == [
+        (2, "offer_taken", 2, None),
+        (3, "driver_old", 1, 7),
+    ]
+    with pytest.raises(ValueError, match="nonsense"):
+        faults.arm_all([Wanted("gpu_missing"), Wanted("nonsense")])
+    assert [one.name for one in faults.armed()] == ["outbid", "offer_taken", "driver_old"]

@@ -48,6 +48,19 @@ def test_there_is_choice_of_what_the_recipe_needs(name: str, size: int, seed: in
     assert name != "H200" or sum(one.machine.verification == "verified" for one in fitting) >= 3
 
 
+def test_on_a_calm_market_nobody_else_comes_or_goes() -> None:
+    def listed(hours: float, *, calm: bool) -> list[tuple[int, bool]]:
+        now = BIRTH + hours * HOUR
+        return [
+            (offer.id, offer.rentable)
+            for machine in draw_market(0)
+            for offer in offers_of(machine, now=now, birth=BIRTH, held=0, calm=calm)
+        ]
+
+    assert listed(100, calm=True) == listed(0, calm=True) == listed(0, calm=False)
+    assert listed(100, calm=False) != listed(0, calm=False)
+
+
 def test_price_of_storage_is_the_documented_example() -> None:
     assert storage_per_hour(10, 0.149333) == pytest.approx(0.002074, abs=1e-6)
 

@@ -395,8 +395,60 @@ def test_status_logs_faults_and_reset_by_command(emulator: Emulator) -> None:
     key = emulator.key
     assert emulator.command("reset").returncode == 0
     assert emulator.call("GET", "/emulator/status")["contracts"] == []
+    assert "no contracts, $0.00/h" in emulator.command("status").stdout
     assert list((emulator.state / "containers").iterdir()) == []
     assert emulator.key == key
+
+
+def test_a_scenario_comes_from_a_file(emulator: Emulator, tmp_path: Path) -> None:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(
+        "- {name: offer_taken, next: 2}\n"
+        "- name: rate_limited\n"
+        "  params: {route: /instances/, retry_after: 1}\n"
+    )
+    done = emulator.command("fault", "--scenario", str(file))
+    assert done.stdout == ("offer_taken strikes the next 2.\nrate_limited strikes the next 1.\n"), (
+        done.stderr
+    )
+    armed = emulator.call("GET", "/emulator/faults")["armed"]
+    assert [(one["name"], one["left"], one["params"]) for one in armed] == [
+        ("offer_taken", 2, {}),
+        ("rate_limited", 1, {"route": "/instances/", "retry_after": "1"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- {name: nonsense}", "nonsense"),
+        ("name: offer_taken", "is no scenario"),
+        ("- {name: [", "is not YAML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_scenario_that_cannot_be_is_refused(
+    emulator: Emulator, tmp_path: Path, text: str | None, said: str
+) -> None:
+    file = tmp_path / "scenario.yaml"
+    if text is not None:
+        file.write_text(text)
+    done = emulator.command("fault", "--scenario", str(file))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert emulator.call("GET", "/emulator/faults")["armed"] == []
+
+
+def test_killed_in_a_call_before_or_after_it_acts(emulator: Emulator) -> None:
+    number = emulator.rent(label="kept")
+    for when, alive in (("before", True), ("after", False)):
+        emulator.command("fault", "killed", "--param", "method=DELETE", "--param", f"when={when}")
+        with pytest.raises(httpx.TransportError):
+            emulator.call("DELETE", f"/api/v0/instances/{number}/", {})
+        emulator.up()
+        last = emulator.call("GET", "/emulator/requests")["requests"][-1]
+        assert (last["method"], last["note"]) == ("DELETE", "killed")
+        assert (emulator.status(number) == "running") is alive
 
 
 def test_a_port_in_use_is_named(emulator: Emulator, tmp_path: Path) -> None:
