@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from components.errors import ConfigurationError
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
@@ -13,8 +14,18 @@ from components.vllm.profile import Profile, load_profile
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
+DISK_PER_WEIGHTS = 1.05
+"""GB of disk for a GB of weights: what a download keeps beside a file until it is complete."""
+
+DISK_MARGIN_GB = 10.0
+"""For compiled kernels, logs and the system."""
+
 PORT = 8000
 """Port that vLLM listens on in its container."""
+
+
+class DiskTooSmall(ConfigurationError):
+    """The disk that would be rented cannot hold image and weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +54,7 @@ def make_plan(settings: Settings, models: Path = MODELS) -> Plan:
     query = market.parse(query_text)
     num_gpus = int(float(query.get("num_gpus", {}).get("eq", profile.num_gpus)))
     facts, warnings = _fit(profile, query, num_gpus)
+    _check_disk(profile)
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")
     return Plan(
@@ -95,16 +107,41 @@ def _fit(profile: Profile, query: market.Query, num_gpus: int) -> tuple[list[str
     return [fact], warnings
 
 
+def _check_disk(profile: Profile) -> None:
+    """A disk cannot grow after renting, so one that is too small is refused before.
+
+    Raises:
+        DiskTooSmall: with what there would be and what is needed.
+    """
+    needed = profile.weights_gb * DISK_PER_WEIGHTS + profile.image_gb + DISK_MARGIN_GB
+    if profile.disk_gb < needed:
+        raise DiskTooSmall(
+            f"diskGb is {profile.disk_gb:g} and {profile.name} needs {needed:.0f} GB: "
+            f"{profile.weights_gb:g} for the weights, {profile.image_gb:g} for the image and room "
+            "to work; a machine's disk cannot grow later, so raise diskGb now; nothing was rented"
+        )
+
+
 def _need(settings: Settings, profile: Profile, num_gpus: int) -> Need:
     return Need(
         num_gpus=num_gpus,
         gpu_ram_gib=sizing.needed_gpu_memory_gib(profile, num_gpus, profile.max_model_len),
         disk_gb=profile.disk_gb,
         download_gb=profile.weights_gb + profile.image_gb,
+        weights_gb=profile.weights_gb,
+        repository=profile.repository,
+        revision=profile.revision,
+        files=profile.files,
         min_cuda=profile.min_cuda,
+        min_driver=profile.min_driver,
         max_dollars_per_hour=settings.max_dollars_per_hour,
+        max_dollars_per_month=settings.max_dollars_per_month,
+        datacenter_only=settings.datacenter_only,
         min_reliability=settings.min_reliability,
         min_inet_down_mbps=settings.min_inet_down_mbps,
         min_days_left=settings.min_days_left,
         expected_hours=settings.expected_hours,
+        ready_minutes=settings.ready_minutes,
+        rent_budget_minutes=settings.rent_budget_minutes,
+        rent_budget_dollars=settings.rent_budget_dollars,
     )

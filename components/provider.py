@@ -7,7 +7,11 @@ state file ever written.
 
 from __future__ import annotations
 
+import functools
+import os
+import select
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
@@ -28,8 +32,16 @@ class Provider(dynamic.ResourceProvider):
     serialize_as_secret_always = False
 
     def configure(self, _req: dynamic.ConfigureRequest) -> None:
-        """Called once a process: from here on a `StackError` is told in its own words."""
-        tell_errors_plainly()
+        """Called before anything else: errors in their own words, no life after `pulumi`'s."""
+        if is_pulumis_process():
+            tell_errors_plainly()
+            end_with_pulumi()
+
+
+def is_pulumis_process() -> bool:
+    """Whether this is the process that Pulumi starts for dynamic providers."""
+    main = sys.modules.get("__main__")
+    return getattr(getattr(main, "__spec__", None), "name", "") == "pulumi.dynamic.__main__"
 
 
 def tell_errors_plainly() -> None:
@@ -39,10 +51,18 @@ def tell_errors_plainly() -> None:
     Its name `traceback` is replaced, in that module alone; other errors keep their traceback. If
     a later SDK does it another way, the sentence comes with a traceback again and is still there.
     """
-    main = sys.modules.get("__main__")
-    if getattr(getattr(main, "__spec__", None), "name", "") != "pulumi.dynamic.__main__":
-        return
-    vars(main)["traceback"] = SimpleNamespace(format_exc=_format_current_error)
+    vars(sys.modules["__main__"])["traceback"] = SimpleNamespace(format_exc=_format_current_error)
+
+
+@functools.cache
+def end_with_pulumi() -> None:
+    """End this process, whatever it does, as soon as nobody reads its output any more.
+
+    A killed `pulumi` does not take its provider process along, and what that one does from then
+    on reaches no state: it would rent beside the `pulumi` that a person starts instead, and never
+    end. What it has rented so far carries its label and is found by it.
+    """
+    threading.Thread(target=_end_without_reader, name="end with pulumi", daemon=True).start()
 
 
 def refused(news: Properties, error: StackError) -> dynamic.CheckResult:
@@ -60,6 +80,14 @@ def changed(olds: Mapping[str, Any], news: Mapping[str, Any], keys: Iterable[str
         for key in keys
         if pulumi.contains_unknowns(news.get(key)) or olds.get(key) != news.get(key)
     ]
+
+
+def _end_without_reader() -> None:
+    """Wait in `poll`, which reports a pipe without a reader though it is asked for nothing."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    output.poll()
+    os._exit(1)  # threads in the middle of a call would hold up any other end
 
 
 def _format_current_error() -> str:

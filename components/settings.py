@@ -49,6 +49,18 @@ class Settings(BaseModel):
     max_dollars_per_hour: float = Field(gt=0, le=128)
     """Price cap, with the disk, without traffic."""
 
+    max_dollars_per_month: float = Field(gt=0)
+    """The same for 720 hours of running; the stricter one of the two holds."""
+
+    datacenter_only: bool = False
+    """Only hosts that Vast has certified as datacenters: for production."""
+
+    rent_budget_minutes: float = Field(gt=0, le=600)
+    """For all tries to rent a machine that works."""
+
+    rent_budget_dollars: float = Field(gt=0)
+    """What those tries may cost together."""
+
     disk_gb: int = Field(ge=0, le=10_000)
     """Fixed for the life of a machine."""
 

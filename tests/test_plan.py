@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from components.errors import ConfigurationError
-from components.plan import make_plan
+from components.plan import MODELS, make_plan
 from components.settings import parse
+from components.vllm.profile import profile_names
 from tests.test_settings import values
 
 RECIPE = (
@@ -73,6 +74,7 @@ def test_tls_off_is_possible_and_warned_about():
         ({"vllmOverrides": '{"max-num-seq": 64}'}, "did you mean `max-num-seqs`?"),
         ({"vllmOverrides": '{"api-key": "x"}'}, "the key gate decides"),
         ({"offerQuery": "gpu=H200"}, "names 'gpu'"),
+        ({"diskGb": "100"}, "diskGb is 100 and mistral-small-4-fp8-2xh200 needs 167 GB"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_market_is_asked(changes, said):
@@ -80,3 +82,29 @@ def test_what_cannot_work_is_refused_before_the_market_is_asked(changes, said):
         plan(**changes)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_caps_floors_and_budget_are_the_settings():
+    need = plan(
+        datacenterOnly="true",
+        maxDollarsPerMonth="3000",
+        rentBudgetMinutes="15",
+        rentBudgetDollars="2.5",
+    ).need
+    assert need.datacenter_only is True
+    assert need.max_dollars_per_month == 3000
+    assert (need.rent_budget_minutes, need.rent_budget_dollars) == (15, 2.5)
+    assert need.min_driver == "580"
+
+
+def test_the_need_knows_what_to_measure_the_link_with():
+    need = plan().need
+    assert need.repository == "mistralai/Mistral-Small-4-119B-2603"
+    assert need.files[0] == "consolidated*"
+    assert need.weights_gb == pytest.approx(120.92)
+    assert need.ready_minutes == 45
+
+
+@pytest.mark.parametrize("name", profile_names(MODELS))
+def test_each_profiles_own_disk_is_large_enough(name):
+    assert plan(model=name).need.disk_gb > 0

@@ -26,6 +26,9 @@ def test_the_projects_defaults_are_settings():
     settings = parse(values())
     assert settings.model == "mistral-small-4-fp8-2xh200"
     assert settings.max_dollars_per_hour == 8.0
+    assert settings.max_dollars_per_month == 6000.0
+    assert settings.datacenter_only is False
+    assert (settings.rent_budget_minutes, settings.rent_budget_dollars) == (60.0, 10.0)
     assert settings.tls is True
     assert settings.vllm_overrides == {}
 
@@ -51,6 +54,10 @@ def test_objects_come_as_json_text():
         ({"maxDollarsPerHour": "abc"}, "'maxDollarsPerHour' is 'abc': input should be a valid"),
         ({"maxDollarsPerHour": "0"}, "'maxDollarsPerHour' is '0': input should be greater than 0"),
         ({"diskGb": "-1"}, "'diskGb' is '-1'"),
+        ({"maxDollarsPerMonth": "0"}, "'maxDollarsPerMonth' is '0': input should be greater"),
+        ({"datacenterOnly": "perhaps"}, "'datacenterOnly' is 'perhaps'"),
+        ({"rentBudgetMinutes": "0"}, "'rentBudgetMinutes' is '0'"),
+        ({"rentBudgetDollars": "-1"}, "'rentBudgetDollars' is '-1'"),
         ({"minReliability": "98"}, "'minReliability' is '98': input should be less than or equal"),
         ({"offerQuery": "a\nb"}, "must be one line"),
         ({"vllmOverrides": "[1]"}, "'vllmOverrides' is '[1]': input should be a valid dict"),

@@ -3,7 +3,7 @@
 What is safe to repeat is repeated (reads, label, destroy); a rent never is, since Vast may have
 accepted what it failed to answer (`ReplyLost`). A 404 is looked at twice, because Vast answers it
 for an unknown key as well as for a thing that is gone, and a wrong key must never look like an
-empty account.
+empty account. Pace and list are shared by all processes of this computer (`shared_file.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import tenacity
 from vastai.api.client import VastClient
 
 from components.clock import Clock, SystemClock
+from components.progress import to_terminal
+from components.vast.contract_list import ContractList
 from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
@@ -31,6 +33,7 @@ from components.vast.errors import (
     RentRefused,
     ReplyLost,
 )
+from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import Throttle
 from components.vast.wire import Instance, Offer
 
@@ -44,7 +47,7 @@ TRIES = 6
 PAGE = 25
 """Most instances that the list gives at once (vast-api reference, 4.2)."""
 
-_PROCESS_THROTTLE = Throttle(SystemClock())
+LIST = "GET /api/v1/instances/"
 
 
 class Transport(Protocol):
@@ -82,17 +85,13 @@ def connect(environ: Mapping[str, str] | None = None) -> VastApi:
 
     Raises:
         NoCredential: if neither `VAST_API_KEY` nor the key file holds a key.
+        NoSharedFolder: if there is no place for what processes share.
     """
     environ = os.environ if environ is None else environ
-    url = environ.get("VAST_URL") or DEFAULT_URL
-    client = VastClient(
-        api_key=find_key(environ),
-        server_url=url.rstrip("/"),
-        retry=1,
-        timeout=TIMEOUT,
-        client_type="sdk",
-    )
-    return VastApi(client, url, SystemClock(), _PROCESS_THROTTLE)
+    url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
+    key = find_key(environ)
+    client = VastClient(api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk")
+    return VastApi(client, url, SystemClock(), shared_folder(environ, url, key), to_terminal)
 
 
 def find_key(environ: Mapping[str, str]) -> str:
@@ -122,12 +121,30 @@ def find_key(environ: Mapping[str, str]) -> str:
 class VastApi:
     """Vast's API as this project uses it. Knows no policy: each method is one call, made safe."""
 
-    def __init__(self, transport: Transport, url: str, clock: Clock, throttle: Throttle) -> None:
-        """Speak to `url` (named in errors) through `transport`, at the pace of `throttle`."""
+    def __init__(
+        self,
+        transport: Transport,
+        url: str,
+        clock: Clock,
+        folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        """Speak to `url` (named in errors) through `transport`.
+
+        Args:
+            transport: sends one call, and does not repeat it by itself.
+            url: without a slash at the end.
+            clock: to wait by.
+            folder: what all processes of this computer share about the account.
+            say: is told of each pause between two tries of a call.
+        """
         self._transport = transport
         self._url = url
         self._clock = clock
-        self._throttle = throttle
+        self._folder = folder
+        self._say = say
+        self._throttle = Throttle(clock, SharedFile(folder / "pace.json"))
+        self._contracts = ContractList(self._list, clock, SharedFile(folder / "contracts.json"))
 
     def __repr__(self) -> str:
         """Name the place, never the credential."""
@@ -185,32 +202,36 @@ class VastApi:
                 return candidate
         return None
 
-    def instances(self) -> list[Instance]:
-        """All contracts of the account, by id. One call for each 25 of them.
+    def instances(self, max_age: float = 0.0) -> list[Instance]:
+        """All contracts of the account, by id, as they were at most `max_age` seconds ago.
+
+        One call for each 25 contracts, for all who ask within `max_age` seconds together.
 
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
         """
-        found: list[Instance] = []
-        token: str | None = None
-        while True:
-            query: dict[str, Any] = {
-                "select_filters": {},
-                "order_by": [{"col": "id", "dir": "asc"}],
-                "limit": PAGE,
-            }
-            if token:
-                query["after_token"] = token
-            endpoint = "GET /api/v1/instances/"
-            answer = self._repeatedly(
-                "instances",
-                endpoint,
-                lambda query=query: self._transport.get("/api/v1/instances/", query),  # type: ignore[misc]  # mypy cannot type a lambda's default argument
-            )
-            found += [Instance.from_json(raw) for raw in _list_in(answer, "instances", endpoint)]
-            token = answer.get("next_token")
-            if not token:
-                return found
+        return self._contracts.look(max_age)
+
+    def shared(self, name: str) -> SharedFile:
+        """A file that all processes of this computer share about this account."""
+        return SharedFile(self._folder / name)
+
+    def shared_files(self, suffix: str) -> list[SharedFile]:
+        """All such files whose names end in `suffix`."""
+        return [SharedFile(path) for path in sorted(self._folder.glob(f"*{suffix}"))]
+
+    def set_label(self, instance_id: int, label: str) -> None:
+        """Put a label on a contract.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        path = f"/instances/{instance_id}/"
+        self._repeatedly(
+            "change",
+            f"PUT {path}",
+            lambda: self._transport.put(path, json_data={"label": label}),
+        )
 
     def destroy(self, instance_id: int) -> None:
         """Ask for a contract's end; returns also when it is gone. Whether it went is read back.
@@ -236,6 +257,28 @@ class VastApi:
         answer = self._repeatedly("user", f"GET {path}", lambda: self._transport.get(path))
         return float(answer.get("credit") or 0)
 
+    def _list(self) -> list[Instance]:
+        found: list[Instance] = []
+        token = ""
+        while True:
+            answer = self._page(token)
+            rows = _list_in(answer, "instances", LIST)
+            found += [Instance.from_json(raw) for raw in rows]
+            token = str(answer.get("next_token") or "")
+            if not token:
+                return found
+
+    def _page(self, token: str) -> Mapping[str, Any]:
+        query: dict[str, Any] = {
+            "select_filters": {},
+            "order_by": [{"col": "id", "dir": "asc"}],
+            "limit": PAGE,
+        }
+        if token:
+            query["after_token"] = token
+        path = LIST.removeprefix("GET ")
+        return self._repeatedly("instances", LIST, lambda: self._transport.get(path, query))
+
     def _contract(
         self, endpoint: str, offer_id: int, order: Order, response: requests.Response
     ) -> int:
@@ -247,6 +290,8 @@ class VastApi:
             raise _Throttled(self._limited(endpoint, answer), response, answer)
         if response.ok and answer.get("success") and answer.get("new_contract"):
             return int(answer["new_contract"])
+        if response.ok and answer.get("success") is not False:
+            raise ReplyLost(self._lost(endpoint, "an answer without a contract"))
         raise self._rent_error(offer_id, order, response, answer)
 
     def _repeatedly(
@@ -271,16 +316,21 @@ class VastApi:
 
     def _until_let_in(self, once: Callable[[], int]) -> int:
         """Make a rent call; only 429 is tried again: Vast has not looked at the order then."""
-        return self._retrying(lambda error: isinstance(error, _Throttled) and _is_passing(error))(
-            once
-        )
+        again = self._retrying(lambda error: isinstance(error, _Throttled) and _is_passing(error))
+        return again(once)
 
     def _retrying(self, again: Callable[[BaseException], bool]) -> tenacity.Retrying:
+        def announce(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            reason = str(error).partition(";")[0]
+            self._say(f"vast: {reason}; trying again in {state.upcoming_sleep:g} s")
+
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(TRIES),
             wait=_pause,
             sleep=self._clock.sleep,
             retry=tenacity.retry_if_exception(again),
+            before_sleep=announce,
             reraise=True,
         )
 
@@ -366,8 +416,8 @@ class VastApi:
                 "it is filled again at midnight UTC"
             )
         return (
-            f"Vast.ai limits the calls of this key ({endpoint}: 429 after {TRIES} tries); "
-            "another program uses the same key; try again in a minute"
+            f"Vast.ai limits the calls of this key ({endpoint}: 429); another program uses the "
+            "same key; try again in a minute"
         )
 
     def _lost(self, endpoint: str, how: str) -> str:

@@ -2,6 +2,7 @@
 
 ConfigurationError
 ├── NoCredential        no API key to be found
+├── NoSharedFolder      no place for what processes of one computer share
 ├── KeyRefused          Vast does not know the key, or it may not do this
 ├── QueryRefused        the offer query cannot be read
 ├── NoOffer             nothing on the market matches, or nothing under the cap
@@ -10,14 +11,18 @@ ConfigurationError
 └── ImageRefused        the image does not exist or may not be pulled
 HostError
 ├── OfferTaken          somebody else was faster
+├── TermsDiffer         the contract costs more, or is of another kind, than what was ordered
 ├── BootFailed          the machine did not become a running, reachable container
+├── BudgetSpent         it was still starting when time or money for all tries was used up
 └── HostUnfit           it runs, but it is not what was rented
 PlatformError
 ├── RateLimited         too many calls, even after waiting
 ├── ApiUnreachable      no answer
 ├── ApiFailed           an answer that is no answer (5xx, not JSON, withdrawn)
 ├── ReplyLost           a rent whose outcome is unknown
-├── NoCandidateLeft     every try failed on its host
+├── LeftRunning         a contract that is kept, though this process can no longer see it
+├── RentedElsewhere     another process of this computer still rents for the same resource
+├── NoCandidateLeft     every try failed on its host, or the budget for tries is used up
 └── StillBilled         a contract that would not go away; it costs money now
 """
 
@@ -28,6 +33,10 @@ from components.errors import ConfigurationError, HostError, PlatformError
 
 class NoCredential(ConfigurationError):
     """No API key in `VAST_API_KEY` nor in the official client's key file."""
+
+
+class NoSharedFolder(ConfigurationError):
+    """The folder for what processes of one computer share cannot be made."""
 
 
 class KeyRefused(ConfigurationError):
@@ -58,8 +67,16 @@ class OfferTaken(HostError):
     """The offer is gone: `no_such_ask`, in any of its shapes."""
 
 
+class TermsDiffer(HostError):
+    """The contract, read back, is dearer than the cap or of another kind than ordered."""
+
+
 class BootFailed(HostError):
     """The container did not come to run in time, or came to an end."""
+
+
+class BudgetSpent(HostError):
+    """Time or money for all tries together ended while this one was under way."""
 
 
 class HostUnfit(HostError):
@@ -82,8 +99,16 @@ class ReplyLost(PlatformError):
     """The rent call ended without an answer: a contract may exist."""
 
 
+class LeftRunning(PlatformError):
+    """A machine that is kept, since only the view of it was lost; the next `up` adopts it."""
+
+
+class RentedElsewhere(PlatformError):
+    """Another process of this computer holds the resource for longer than it should."""
+
+
 class NoCandidateLeft(PlatformError):
-    """All tries that the order allows were spent on hosts that failed."""
+    """All tries, or their time or money, were spent on hosts that failed."""
 
 
 class StillBilled(PlatformError):

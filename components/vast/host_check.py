@@ -1,4 +1,4 @@
-"""Is the machine what was rented? One command over SSH, and the verdict on what it prints. Pure.
+"""Is the machine what was rented, and is its link to the Hub? Asked over SSH. Verdicts are pure.
 
 Asked before any weight is downloaded: a wrong machine found here costs cents, found later dollars.
 """
@@ -6,18 +6,37 @@ Asked before any weight is downloaded: a wrong machine found here costs cents, f
 from __future__ import annotations
 
 import dataclasses
+import re
+import shlex
+from collections.abc import Callable
+from typing import Protocol
 
+from components.progress import duration
 from components.vast.errors import HostUnfit
+from components.vast.market import is_older
 
-COMMAND = (
-    "nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version"
-    " --format=csv,noheader,nounits; echo ---;"
-    " nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader,nounits; echo ---;"
-    ' df -Pk "$HOME" | tail -n 1; echo ---; df -Pk /dev/shm | tail -n 1'
-)
+FACTS = """\
+echo @gpus; nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version \
+--format=csv,noheader,nounits
+echo @apps; nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader,nounits
+echo @topology; nvidia-smi topo -m
+echo @disk; df -Pk "$HOME" | tail -n 1
+echo @shm; df -Pk /dev/shm | tail -n 1
+echo @memory; free -k 2>/dev/null || cat /proc/meminfo
+echo @memory_limit
+cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null
+echo @end
+"""
+"""Prints all that is judged, each part under its name."""
+
+FACTS_TIMEOUT = 60.0
+"""Seconds for `FACTS`: a broken driver lets nvidia-smi hang."""
 
 SHM_GIB_PER_GPU = 4.0
 """Least shared memory for NCCL and vLLM's broadcast queues (vllm reference, 6: 8 to 16 for two)."""
+
+MEMORY_GIB_PER_GPU = 2.0
+"""Least memory of the processors for each worker, below which no vLLM starts at all."""
 
 FREE_GPU_MIB = 1024.0
 """Memory that an idle GPU may show as used; above it, somebody else is on the card."""
@@ -25,16 +44,54 @@ FREE_GPU_MIB = 1024.0
 DISK_SLACK = 0.85
 """Share of the rented disk that must be free: the image takes its part of it on some hosts."""
 
+SAMPLE_GB = 2.0
+"""Weights after which the link is measured: a few cents of traffic at the most."""
+
+SAMPLE_SECONDS = 8.0
+"""For which a slow link is measured, from the first byte on."""
+
+SAMPLE_LIMIT = 20.0
+"""Seconds for the whole measurement, with the time until a first byte."""
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_LINKS = ("NV", "PIX", "PXB", "PHB", "NODE", "SYS")
+"""How nvidia-smi calls the way between two GPUs, from NVLink to across the processors."""
+
+
+class Shell(Protocol):
+    """What the check needs of a host: a shell that is logged in."""
+
+    def run(self, command: str, *, timeout: float) -> Printed:
+        """Run a command to its end; `timeout` in seconds."""
+
+
+class Printed(Protocol):
+    """What a command printed."""
+
+    @property
+    def stdout(self) -> str:
+        """Its output."""
+
+    @property
+    def stderr(self) -> str:
+        """Its complaints."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What was rented."""
+    """What was rented, and what it is for."""
 
     gpu_name: str
     num_gpus: int
     gpu_ram_mib: float
     disk_gb: float
     min_driver: str
+    weights_gb: float
+    repository: str
+    revision: str
+    files: tuple[str, ...]
+    ready_seconds: float
+    """From now to the first answer: what the download must fit into."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,34 +100,163 @@ class HostFacts:
 
     gpu_names: tuple[str, ...]
     gpu_ram_mib: float
+    gpu_link: str
+    """The slowest way between two GPUs, as nvidia-smi calls it: `NV18` is NVLink, `SYS` leads
+    across the processors. Empty for one GPU, `unknown` if nvidia-smi does not tell."""
     driver: str
     disk_free_gb: float
     shm_gib: float
+    memory_gib: float
+    """Of the processors, for this container."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """How fast weights come from the Hub."""
+
+    mbps: float | None
+    """Mbit/s, or None if it was not measured."""
+    note: str
+    """Why not, or empty."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """All that was found on a machine that is fit."""
+
+    facts: HostFacts
+    rate: Rate
+
+
+def inspect(shell: Shell, expected: Expected, say: Callable[[str], None]) -> Inspection:
+    """Ask a machine what it is and how fast it downloads, and judge both.
+
+    Raises:
+        HostUnfit: naming what is missing, wrong, in use or too slow.
+        whatever `shell` raises: if it cannot be asked.
+    """
+    printed = shell.run(FACTS, timeout=FACTS_TIMEOUT)
+    facts = judge(printed.stdout + printed.stderr, expected)
+    say("the machine is what was rented; measuring its link to the Hub")
+    sample = shell.run(sample_command(expected), timeout=SAMPLE_LIMIT + 30.0)
+    rate = read_sample(sample.stdout)
+    judge_rate(rate, expected)
+    return Inspection(facts, rate)
 
 
 def judge(printed: str, expected: Expected) -> HostFacts:
-    """Read what `COMMAND` printed and compare it with what was rented.
+    """Read what `FACTS` printed and compare it with what was rented.
 
     Raises:
         HostUnfit: naming what is missing, wrong or in use.
     """
-    sections = [part.strip() for part in printed.split("---")]
-    if len(sections) != 4 or not sections[0]:  # noqa: PLR2004  (COMMAND prints four)
-        raise HostUnfit(f"the host check printed no GPUs: {printed.strip()[-200:]!r}")
-    gpus = [[cell.strip() for cell in line.split(",")] for line in sections[0].splitlines()]
-    if any(len(gpu) != 4 for gpu in gpus):  # noqa: PLR2004  (the query asks for four columns)
-        raise HostUnfit(f"nvidia-smi does not answer: {sections[0][-200:]!r}")
+    parts = _parts(printed)
+    rows = parts.get("gpus", "").splitlines()
+    gpus = [[cell.strip() for cell in row.split(",")] for row in rows]
+    if not gpus or any(len(gpu) != 4 for gpu in gpus):  # noqa: PLR2004  (the query's columns)
+        raise HostUnfit(f"nvidia-smi does not answer: {printed.strip()[-200:]!r}")
     facts = HostFacts(
         gpu_names=tuple(gpu[0] for gpu in gpus),
-        gpu_ram_mib=min(float(gpu[1]) for gpu in gpus),
+        gpu_ram_mib=min(_number(gpu[1]) for gpu in gpus),
+        gpu_link=gpu_link(parts.get("topology", ""), len(gpus)),
         driver=gpus[0][3],
-        disk_free_gb=_kib_available(sections[2]) * 1024 / 1e9,
-        shm_gib=_kib_total(sections[3]) / 1024**2,
+        disk_free_gb=_column(parts.get("disk", ""), 3) * 1024 / 1e9,
+        shm_gib=_column(parts.get("shm", ""), 1) / 1024**2,
+        memory_gib=_memory_gib(parts.get("memory", ""), parts.get("memory_limit", "")),
     )
-    _check_gpus(gpus, sections[1], expected)
+    _check_gpus(gpus, parts.get("apps", ""), expected)
     _check_driver(facts, expected)
     _check_space(facts, expected)
     return facts
+
+
+def gpu_link(topology: str, num_gpus: int) -> str:
+    """Read the slowest link between two GPUs out of `nvidia-smi topo -m`; see `HostFacts`."""
+    if num_gpus == 1:
+        return ""
+    rows = [row.split() for row in _ESCAPES.sub("", topology).splitlines()]
+    matrix = [row[1 : 1 + num_gpus] for row in rows if row and re.fullmatch(r"GPU\d+", row[0])]
+    # The heading begins with GPU0 as well, but its cells are names.
+    matrix = [row for row in matrix if "X" in row]
+    links = {link for row in matrix for link in row if link != "X"}
+    if len(matrix) != num_gpus or not links or not all(link.startswith(_LINKS) for link in links):
+        return "unknown"
+    return max(links, key=_slowness)
+
+
+def sample_command(expected: Expected) -> str:
+    """A script that downloads weights for some seconds and prints how they grow, then forgets them.
+
+    With the Hub's own command, as the server's start does: one plain stream would tell nothing
+    about many. Prints `<nanoseconds> <KiB>` lines, and the command's last words if it failed.
+    """
+    repository, revision = shlex.quote(expected.repository), shlex.quote(expected.revision)
+    return f"""\
+place=$(mktemp -d "$HOME/.sample.XXXXXX") || exit 0
+trap 'rm -rf "$place"' EXIT
+export HF_HOME="$place/home" HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
+mkdir "$place/files"
+hf download {repository} --revision {revision} --include {shlex.quote(expected.files[0])} \
+--local-dir "$place/files" >"$place/said" 2>&1 &
+command=$!
+began=$(date +%s%N); first=""
+while :; do
+  now=$(date +%s%N); size=$(du -sk "$place/files" | cut -f 1)
+  echo "$now $size"
+  [ -n "$first" ] || [ "$size" -lt 1024 ] || first=$now
+  [ "$size" -lt {int(SAMPLE_GB * 1e6)} ] || break
+  [ -z "$first" ] || [ $(( (now - first) / 1000000 )) -lt {int(SAMPLE_SECONDS * 1000)} ] || break
+  [ $(( (now - began) / 1000000 )) -lt {int(SAMPLE_LIMIT * 1000)} ] || break
+  kill -0 "$command" 2>/dev/null || break
+  sleep 0.2
+done
+if kill -0 "$command" 2>/dev/null; then
+  kill -9 "$command"
+else
+  echo "$(date +%s%N) $(du -sk "$place/files" | cut -f 1)"
+  wait "$command" || echo "said $(grep -i -m 1 error "$place/said" || tail -n 1 "$place/said")"
+fi
+wait "$command" 2>/dev/null
+true
+"""
+
+
+def read_sample(printed: str) -> Rate:
+    """Read a rate out of what `sample_command` printed."""
+    looks = []
+    said = ""
+    for line in printed.splitlines():
+        if line.startswith("said "):
+            said = line.removeprefix("said ").strip()[:200]
+        elif re.fullmatch(r"\d+ \d+", line):
+            moment, kib = line.split()
+            looks.append((int(moment) / 1e9, int(kib) * 1024 / 1e9))
+    grown = [look for look in looks if look[1] >= 1e-3]  # noqa: PLR2004  (a MB: no directory's own)
+    if said or not grown:
+        return Rate(None, said or "not a byte arrived in the time for measuring")
+    # From the last look at nothing, so that a link which is done within one look counts as well.
+    before = [look for look in looks if look[0] < grown[0][0]] or [grown[0]]
+    seconds = grown[-1][0] - before[-1][0]
+    if seconds <= 0:
+        return Rate(None, "it was over before it could be measured")
+    return Rate((grown[-1][1] - before[-1][1]) * 8e3 / seconds, "")
+
+
+def judge_rate(rate: Rate, expected: Expected) -> None:
+    """Compare a rate with the time that there is. One that was not measured is no verdict.
+
+    Raises:
+        HostUnfit: with rate, size and both times.
+    """
+    if rate.mbps is None:
+        return
+    needed = expected.weights_gb * 8e3 / max(rate.mbps, 0.001)
+    if needed > expected.ready_seconds:
+        raise HostUnfit(
+            f"the Hub gives it {rate.mbps:.0f} Mbit/s, at which {expected.weights_gb:g} GB of "
+            f"weights take {duration(needed)} and readyMinutes is "
+            f"{expected.ready_seconds / 60:g}"
+        )
 
 
 def _check_gpus(gpus: list[list[str]], apps: str, expected: Expected) -> None:
@@ -79,18 +265,18 @@ def _check_gpus(gpus: list[list[str]], apps: str, expected: Expected) -> None:
     for name, memory, used, _ in gpus:
         if expected.gpu_name.replace(" SXM", "") not in name:
             raise HostUnfit(f"{expected.gpu_name} was rented and {name} is there")
-        if float(memory) < expected.gpu_ram_mib * 0.97:
+        if _number(memory) < expected.gpu_ram_mib * 0.97:
             raise HostUnfit(
                 f"GPUs of {expected.gpu_ram_mib:.0f} MiB were rented and {memory} MiB are there"
             )
-        if float(used) > FREE_GPU_MIB:
+        if _number(used) > FREE_GPU_MIB:
             raise HostUnfit(f"{used} MiB of a GPU's memory are in use by somebody else")
     if apps:
         raise HostUnfit(f"another program runs on the GPUs ({len(apps.splitlines())} processes)")
 
 
 def _check_driver(facts: HostFacts, expected: Expected) -> None:
-    if _version(facts.driver) < _version(expected.min_driver):
+    if is_older(facts.driver, expected.min_driver):
         raise HostUnfit(
             f"driver {facts.driver} is older than {expected.min_driver}, which the image needs"
         )
@@ -106,18 +292,47 @@ def _check_space(facts: HostFacts, expected: Expected) -> None:
         raise HostUnfit(
             f"shared memory is {facts.shm_gib:.1f} GiB and {expected.num_gpus} GPUs need {need:.0f}"
         )
+    need = MEMORY_GIB_PER_GPU * expected.num_gpus
+    if facts.memory_gib < need:
+        raise HostUnfit(
+            f"the processors have {facts.memory_gib:.1f} GiB of memory and "
+            f"{expected.num_gpus} GPUs need {need:.0f} at the least"
+        )
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
+def _parts(printed: str) -> dict[str, str]:
+    """Split what `FACTS` printed at its names."""
+    parts: dict[str, list[str]] = {}
+    name = ""
+    for line in printed.splitlines():
+        if re.fullmatch(r"@[a-z_]+", line):
+            name = line[1:]
+            continue
+        parts.setdefault(name, []).append(line)
+    return {name: "\n".join(found).strip() for name, found in parts.items()}
 
 
-def _kib_available(df_line: str) -> float:
-    return _column(df_line, 3)
+def _memory_gib(printed: str, limits: str) -> float:
+    """Read `free -k` or /proc/meminfo, and the limits of a cgroup; the smallest one counts."""
+    total = re.search(r"^Mem(?:Total)?:\s+(\d+)", printed, re.MULTILINE)
+    if total is None:
+        raise HostUnfit(f"neither free nor /proc/meminfo tells its memory: {printed[-200:]!r}")
+    limit = [int(line) for line in limits.splitlines() if line.strip().isdigit()]
+    return min([int(total.group(1)) * 1024, *limit]) / 1024**3
 
 
-def _kib_total(df_line: str) -> float:
-    return _column(df_line, 1)
+def _slowness(link: str) -> tuple[int, int]:
+    """Rank a link: NVLink before PCIe, more of them before fewer."""
+    kind = next(index for index, name in enumerate(_LINKS) if link.startswith(name))
+    count = link.removeprefix("NV")
+    return kind, -int(count) if count.isdigit() else 0
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise HostUnfit(f"nvidia-smi says {text!r} where a number belongs") from None
 
 
 def _column(df_line: str, index: int) -> float:

@@ -11,20 +11,26 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import pulumi
 from pulumi import dynamic
 
 from components.clock import SystemClock
+from components.errors import StackError
 from components.progress import Progress, to_terminal
-from components.provider import Properties, Provider, changed
-from components.vast import host_check, market
+from components.provider import Properties, Provider, changed, refused
+from components.vast import drift, market
 from components.vast.api import Order, VastApi, connect
+from components.vast.boot import Deadlines, Rented
+from components.vast.ending import Ending
 from components.vast.errors import BootFailed
-from components.vast.offer import candidates, need_of
+from components.vast.host_check import Expected, Inspection, inspect
+from components.vast.offer import candidates, need_of, show_market
 from components.vast.onstart import onstart
-from components.vast.rental import Deadlines, HostCheck, Rental, Rented
+from components.vast.reach import Reach, reach
+from components.vast.rent_note import SUFFIX, RentNote
+from components.vast.rental import Limits, Rental
 from components.vast.wire import Instance
 from components.vllm.host import (
     CommandFailed,
@@ -40,23 +46,35 @@ ORDERED = ("image", "disk_gb", "port", "public_key")
 OTHERS = ("label_prefix", "search", "min_driver", "boot_minutes", "private_key")
 """Inputs that a running machine can take over."""
 
-CHECK_TIMEOUT = 60.0
-"""Seconds that the host check's command may take."""
-
 
 class InstanceProvider(Provider):
     """CRUD of `VastInstance`: translates between property bags and `Rental`."""
 
+    def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
+        """Where a machine is going to be rented, say what the market offers and what it costs.
+
+        The inputs of before are empty for a machine that is new or is to be replaced.
+        """
+        if olds or pulumi.contains_unknowns(news):
+            return dynamic.CheckResult(news, [])
+        try:
+            _tell_before_renting(news)
+        except StackError as error:
+            return refused(news, error)
+        return dynamic.CheckResult(news, [])
+
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
-        """Replace what a contract cannot change, what the query excludes, and what stopped."""
+        """Replace what a contract cannot change, what the query excludes, and what is lost."""
         replaces = changed(olds, news, ORDERED)
         others = changed(olds, news, OTHERS)
         if "search" in others and not _search_allows(olds, news):
             replaces.append("search")
-        if olds.get("status") != "running":
+        if drift.is_lost(str(olds.get("status")), str(olds.get("intended_status"))):
             replaces.append("status")
         return dynamic.DiffResult(
-            changes=bool(replaces or others), replaces=replaces, delete_before_replace=True
+            changes=bool(replaces or others or _to_mend(olds)),
+            replaces=replaces,
+            delete_before_replace=True,
         )
 
     def create(self, props: Properties) -> dynamic.CreateResult:
@@ -71,28 +89,38 @@ class InstanceProvider(Provider):
             anew, asked = asked, True
             return candidates(api, str(search["query"]), need, anew=anew)
 
-        rental = _rental(api, props)
+        progress = _progress()
         order = _order(props)
         ports = ("22/tcp", f"{int(props['port'])}/tcp")
-        rented = rental.obtain(order, ask, _host_check(props), ports)
+        with _Machine(props, progress) as machine:
+            rented = _rental(api, props, progress).obtain(order, ask, machine, ports)
         return dynamic.CreateResult(str(rented.instance.id), _outputs(props, order, rented))
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
-        """Look at the contract; gone only if the single GET and the list agree."""
-        instance = connect().instance(int(id_))
-        if instance is None:
+        """Look at the contract and say what drifted; gone only if GET and list agree."""
+        contracts, live = _seen(int(id_))
+        if live is None:
+            to_terminal(drift.gone(int(id_), props))
             return dynamic.ReadResult("", {})
-        return dynamic.ReadResult(id_, {**props, **_live(instance, props)})
+        strays = _others(contracts, props, live.id)
+        for sentence in drift.drift(_recorded(props), live, strays):
+            to_terminal(sentence)
+        found = {**_live(live, props), "strays": [stray.id for stray in strays]}
+        return dynamic.ReadResult(id_, {**props, **found})
 
-    def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
-        """Take over inputs that change nothing about the machine."""
-        return dynamic.UpdateResult({**olds, **news})
+    def update(self, id_: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
+        """Take over inputs that change nothing about the machine; mend its label and its kin."""
+        mended: Properties = {}
+        if _to_mend(olds):
+            mended = _mend(int(id_), olds)
+        return dynamic.UpdateResult({**olds, **news, **mended})
 
     def delete(self, id_: str, props: Properties) -> None:
         """End the contract and read back that it is gone."""
-        progress = Progress("instance", SystemClock(), to_terminal)
+        progress = _progress()
         progress.say(f"destroying instance {id_}")
-        _rental(connect(), props).destroy(int(id_))
+        price = float(props.get("hourly_cost") or 0)
+        Ending(connect(), SystemClock(), progress).end(int(id_), price)
         progress.say(f"instance {id_} is gone and costs nothing any more")
 
 
@@ -113,7 +141,10 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
     location: pulumi.Output[str]
     status: pulumi.Output[str]
     boot_seconds: pulumi.Output[dict[str, float]]
-    """By stage: contract, image, ports, ssh."""
+    """By stage: contract, image, container, ports, ssh, check."""
+    host_facts: pulumi.Output[dict[str, Any]]
+    """What the host check found: GPUs and the link between them, driver, disk, memory, and the
+    rate from the Hub in Mbit/s (None with a note if it was not measured)."""
 
     def __init__(
         self,
@@ -155,6 +186,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
                 "location",
                 "status",
                 "boot_seconds",
+                "host_facts",
             ]
         )
         secret = pulumi.ResourceOptions(additional_secret_outputs=["private_key"])
@@ -166,6 +198,85 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         )
 
 
+class _Machine:
+    """`boot.Machine` over SSH, with the stack's key; a context manager."""
+
+    def __init__(self, props: Properties, progress: Progress) -> None:
+        self._props = props
+        self._progress = progress
+        self._host: Host | None = None
+        self._address: HostAddress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def reach(self, instance: Instance, port: str) -> Reach:
+        return reach(instance.public_ip, instance.ports[port])
+
+    def log_in(self, instance: Instance) -> str:
+        try:
+            return self._at(instance).connect()
+        except (HostUnreachable, LoginRefused) as error:
+            raise BootFailed(str(error)) from None
+
+    def inspect(self, instance: Instance) -> Inspection:
+        try:
+            return inspect(self._at(instance), _expected(instance, self._props), self._progress.say)
+        except (HostUnreachable, LoginRefused, CommandFailed) as error:
+            raise BootFailed(str(error)) from None
+
+    def _at(self, instance: Instance) -> Host:
+        """The door to this machine: one connection, as long as it stays where it is."""
+        address = HostAddress(instance.public_ip, instance.ports["22/tcp"])
+        if self._host is None or address != self._address:
+            self._leave()
+            self._host = Host(address, str(self._props["private_key"]))
+            self._address = address
+        return self._host
+
+    def _leave(self) -> None:
+        if self._host is not None:
+            self._host.close()
+        self._host = None
+
+
+def _seen(instance_id: int) -> tuple[list[Instance], Instance | None]:
+    """All contracts and this one, which is None only if list, single GET and list agree.
+
+    Raises:
+        StackError: of the door's kinds, naming the instance too.
+    """
+    try:
+        api = connect()
+        contracts = api.instances()
+        listed = [one for one in contracts if one.id == instance_id]
+        return contracts, listed[0] if listed else api.instance(instance_id)
+    except StackError as error:
+        error.args = (
+            f"nothing can be said of instance {instance_id}, which stays in the state: {error}",
+        )
+        raise
+
+
+def _tell_before_renting(props: Properties) -> None:
+    """Show what a rental would be, unless a contract of before is there to go on with."""
+    api = connect()
+    label = _order(props).label
+    for one in api.instances():
+        if one.label == label and not drift.is_lost(one.actual_status, one.intended_status):
+            to_terminal(
+                f"instance {one.id} was rented for this resource before and costs "
+                f"${one.dollars_per_hour:.2f}/h: unless it is being replaced, `pulumi up` goes on "
+                "with it"
+            )
+            return
+    search = props["search"]
+    show_market(api, str(search["query"]), need_of(search), renting=True)
+
+
 def _search_allows(olds: Properties, news: Properties) -> bool:
     """Whether the running machine is one that the new search could have chosen."""
     if pulumi.contains_unknowns(news["search"]):
@@ -173,6 +284,30 @@ def _search_allows(olds: Properties, news: Properties) -> bool:
     query = market.parse(str(news["search"]["query"]))
     query.setdefault("num_gpus", {"eq": news["search"]["num_gpus"]})
     return market.still_fits(olds, query)
+
+
+def _to_mend(olds: Properties) -> bool:
+    """Whether a refresh found a foreign label, or another contract of the same resource."""
+    label = olds.get("label")
+    return bool(olds.get("strays")) or olds.get("carried_label", label) != label
+
+
+def _mend(instance_id: int, olds: Properties) -> Properties:
+    api = connect()
+    progress = _progress()
+    label = str(olds["label"])
+    if olds.get("carried_label", label) != label:
+        progress.say(f"putting the label {label} back on instance {instance_id}")
+        api.set_label(instance_id, label)
+    if olds.get("strays"):
+        Ending(api, SystemClock(), progress).sweep(str(olds["label_prefix"]), keep=instance_id)
+    return {"carried_label": label, "strays": []}
+
+
+def _others(contracts: list[Instance], props: Properties, keep: int) -> list[Instance]:
+    """Other contracts under the same resource's label."""
+    prefix = str(props["label_prefix"])
+    return [one for one in contracts if one.label.startswith(prefix) and one.id != keep]
 
 
 def _order(props: Properties) -> Order:
@@ -188,41 +323,65 @@ def _order(props: Properties) -> Order:
     )
 
 
-def _rental(api: VastApi, props: Properties) -> Rental:
+def _rental(api: VastApi, props: Properties, progress: Progress) -> Rental:
     clock = SystemClock()
-    deadlines = Deadlines(image=float(props.get("boot_minutes") or 20) * 60)
-    return Rental(api, clock, Progress("instance", clock, to_terminal), deadlines)
+    need = need_of(props["search"])
+    limits = Limits(
+        deadlines=Deadlines(image=float(props["boot_minutes"]) * 60),
+        max_dollars_per_hour=market.hourly_cap(need),
+        budget_seconds=need.rent_budget_minutes * 60,
+        budget_dollars=need.rent_budget_dollars,
+    )
+    name = hashlib.sha256(str(props["label_prefix"]).encode()).hexdigest()[:16]
+    note = RentNote(api.shared(f"{name}{SUFFIX}"), clock, progress)
+    return Rental(api, clock, progress, limits, note)
 
 
-def _host_check(props: Properties) -> HostCheck:
-    """Bind the host check to what was ordered and to the stack's key."""
+def _expected(instance: Instance, props: Properties) -> Expected:
+    need = need_of(props["search"])
+    return Expected(
+        gpu_name=instance.gpu_name,
+        num_gpus=need.num_gpus,
+        gpu_ram_mib=instance.gpu_ram_mib,
+        disk_gb=float(props["disk_gb"]),
+        min_driver=str(props["min_driver"]),
+        weights_gb=need.weights_gb,
+        repository=need.repository,
+        revision=need.revision,
+        files=need.files,
+        ready_seconds=need.ready_minutes * 60,
+    )
 
-    def check(instance: Instance) -> tuple[host_check.HostFacts, str]:
-        address = HostAddress(instance.public_ip, instance.ports["22/tcp"])
-        expected = host_check.Expected(
-            gpu_name=instance.gpu_name,
-            num_gpus=int(props["search"]["num_gpus"]),
-            gpu_ram_mib=instance.gpu_ram_mib,
-            disk_gb=float(props["disk_gb"]),
-            min_driver=str(props["min_driver"]),
-        )
-        with Host(address, str(props["private_key"])) as host:
-            try:
-                result = host.run(host_check.COMMAND, timeout=CHECK_TIMEOUT)
-            except (HostUnreachable, LoginRefused, CommandFailed) as error:
-                raise BootFailed(str(error)) from None
-            return host_check.judge(result.stdout + result.stderr, expected), str(host.host_key)
 
-    return check
+def _recorded(props: Properties) -> drift.Recorded:
+    """Read the state, which an older release may have written."""
+    cap = dict(props.get("search") or {}).get("max_dollars_per_hour")
+    return drift.Recorded(
+        status=str(props.get("status")),
+        public_ip=str(props.get("public_ip")),
+        ssh_port=int(props.get("ssh_port") or 0),
+        host_port=int(props.get("host_port") or 0),
+        served=f"{int(props['port'])}/tcp",
+        dollars_per_hour=float(props.get("hourly_cost") or 0),
+        label=str(props.get("label") or ""),
+        max_dollars_per_hour=None if cap is None else float(cap),
+    )
 
 
 def _outputs(props: Properties, order: Order, rented: Rented) -> Properties:
+    facts, rate = rented.inspection.facts, rented.inspection.rate
     return {
         **props,
         **_live(rented.instance, props),
         "label": order.label,
+        "strays": [],
         "host_key": rented.host_key,
-        "host_facts": dataclasses.asdict(rented.facts),
+        "host_facts": {
+            **dataclasses.asdict(facts),
+            "gpu_names": list(facts.gpu_names),
+            "download_mbps": rate.mbps,
+            "download_note": rate.note,
+        },
         "boot_seconds": {stage: round(took, 1) for stage, took in rented.boot_seconds.items()},
         "adopted": rented.adopted,
     }
@@ -234,6 +393,9 @@ def _live(instance: Instance, props: Properties) -> Properties:
         "instance_id": instance.id,
         "machine_id": instance.machine_id,
         "status": instance.actual_status,
+        "intended_status": instance.intended_status,
+        "carried_label": instance.label,
+        "interruptible": instance.interruptible,
         "public_ip": instance.public_ip,
         "ssh_port": instance.ports.get("22/tcp", props.get("ssh_port")),
         "host_port": instance.ports.get(f"{int(props['port'])}/tcp", props.get("host_port")),
@@ -244,3 +406,7 @@ def _live(instance: Instance, props: Properties) -> Properties:
         "location": instance.location,
         "datacenter": instance.datacenter,
     }
+
+
+def _progress() -> Progress:
+    return Progress("instance", SystemClock(), to_terminal)

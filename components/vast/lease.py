@@ -1,23 +1,47 @@
 """`StackLease`: created before any rental, destroyed after all of them, and then sweeps.
 
 A crash between a rent call and the state that should remember it leaves a contract that only its
-label connects with the stack. The lease's `delete` ends whatever still carries the stack's label.
+label connects with the stack. The lease's `delete` ends whatever still carries the stack's label,
+and its `check` says in every preview and `up` what is billed under it.
 """
 
 from __future__ import annotations
+
+import collections
 
 import pulumi
 from pulumi import dynamic
 
 from components.clock import SystemClock
+from components.errors import StackError
 from components.progress import Progress, to_terminal
-from components.provider import Properties, Provider, changed
+from components.provider import Properties, Provider, changed, refused
 from components.vast.api import connect
-from components.vast.rental import Deadlines, Rental
+from components.vast.ending import Ending
+from components.vast.rent_note import SUFFIX, still_to_come
+from components.vast.wire import Instance
 
 
 class LeaseProvider(Provider):
     """CRUD of `StackLease`."""
+
+    def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
+        """Say what carries the stack's label now.
+
+        The first of all calls in a new stack: without an answer there is nothing to go on with.
+        Later the line is for people, and nothing depends on it.
+        """
+        prefix = str(news["label_prefix"])
+        try:
+            contracts = connect().instances()
+        except StackError as error:
+            if not olds:
+                return refused(news, error)
+            to_terminal(f"lease: what carries the label {prefix} is not known ({error})")
+            return dynamic.CheckResult(news, [])
+        for line in inventory(prefix, contracts):
+            to_terminal(f"lease: {line}")
+        return dynamic.CheckResult(news, [])
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """The prefix is the lease: another one is another lease."""
@@ -35,8 +59,10 @@ class LeaseProvider(Provider):
     def delete(self, _id: str, props: Properties) -> None:
         """Destroy every contract that still carries the stack's label; fail if one stays."""
         clock = SystemClock()
-        progress = Progress("lease", clock, to_terminal)
-        Rental(connect(), clock, progress, Deadlines()).sweep(str(props["label_prefix"]))
+        api = connect()
+        prefix = str(props["label_prefix"])
+        awaited = still_to_come(api.shared_files(SUFFIX), prefix, clock)
+        Ending(api, clock, Progress("lease", clock, to_terminal)).sweep(prefix, awaited=awaited)
 
 
 class StackLease(dynamic.Resource, module="vast", name="Lease"):
@@ -49,3 +75,31 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
     ) -> None:
         """Sweep what begins with `label_prefix` (`<project>/<stack>/`) when destroyed."""
         super().__init__(LeaseProvider(), name, {"label_prefix": label_prefix}, opts)
+
+
+def inventory(prefix: str, contracts: list[Instance]) -> list[str]:
+    """What is billed under a stack's label, in lines; none if nothing is.
+
+    One resource has one contract. A second one is a stray: which of them it is, the resource's
+    own refresh says.
+    """
+    mine = [one for one in contracts if one.label.startswith(prefix)]
+    if not mine:
+        return []
+    by_resource: dict[str, list[Instance]] = collections.defaultdict(list)
+    for one in mine:
+        by_resource[one.label.removeprefix(prefix).split("/")[0]].append(one)
+    total = sum(one.dollars_per_hour for one in mine)
+    named = ", ".join(
+        f"{one.id} for {resource} at ${one.dollars_per_hour:.2f}/h"
+        for resource, ones in by_resource.items()
+        for one in ones
+    )
+    lines = [f"billed under the label {prefix}: ${total:.2f}/h ({named})"]
+    for resource, ones in by_resource.items():
+        if len(ones) > 1:
+            lines.append(
+                f"{len(ones)} contracts carry the label of {resource}, which has one: the others "
+                "are strays, which its refresh or its next rental ends"
+            )
+    return lines

@@ -17,7 +17,8 @@ from typing import Any
 from vastai.api.query import offers_alias, offers_fields, offers_mult, parse_query
 
 from components.progress import duration
-from components.vast.errors import NoOffer, QueryRefused
+from components.vast.errors import NoCredit, NoOffer, QueryRefused
+from components.vast.table import lines, table
 from components.vast.wire import Instance, Json, Offer
 
 Query = dict[str, dict[str, Any]]
@@ -36,6 +37,15 @@ SEARCH_LIMIT = 64
 SHORTLIST = 12
 """Offers kept as candidates: one for each try that a rent may take."""
 
+SHOWN = 6
+"""Candidates that a person is shown."""
+
+HOURS_A_MONTH = 720
+"""As Vast counts a month in its prices for disks (vast-api reference, 2.4)."""
+
+HOURS_OF_USE = 1.0
+"""Hours of running that the credit must cover beyond getting ready: less is no use."""
+
 _VIRTUAL = {
     "verified",
     "datacenter",
@@ -49,7 +59,7 @@ _VIRTUAL = {
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """What the deployment needs of a host, and how its cost is counted."""
+    """What the deployment needs of a host, what it may cost, and what finding it may cost."""
 
     num_gpus: int
     gpu_ram_gib: float
@@ -57,13 +67,27 @@ class Need:
     disk_gb: float
     download_gb: float
     """Weights and image: what the link has to bring before the first token."""
+    weights_gb: float
+    repository: str
+    """Where the weights are on the Hub, and which of its files they are."""
+    revision: str
+    files: tuple[str, ...]
     min_cuda: float
+    min_driver: str
     max_dollars_per_hour: float
+    max_dollars_per_month: float
+    """Of 720 hours."""
+    datacenter_only: bool
     min_reliability: float
     min_inet_down_mbps: float
     min_days_left: float
     expected_hours: float
     """How long the stack is thought to live: what the download is spread over."""
+    ready_minutes: float
+    """From the running container to the first answer: what the download must fit into."""
+    rent_budget_minutes: float
+    """For all tries to rent together, and so with the dollars."""
+    rent_budget_dollars: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +142,8 @@ def with_floors(query: Query, need: Need) -> Query:
     }
     whole = {field: dict(conditions) for field, conditions in query.items()}
     whole.setdefault("num_gpus", {"eq": need.num_gpus})
+    if need.datacenter_only:
+        whole["datacenter"] = {"eq": True}
     for field, floor in floors.items():
         conditions = whole.setdefault(field, {})
         if "eq" in conditions:
@@ -139,31 +165,27 @@ def search_body(query: Query, need: Need) -> dict[str, Any]:
 
 
 def shortlist(offers: Iterable[Offer], query: Query, need: Need) -> list[Candidate]:
-    """Rank the offers that pass every condition and the price cap, by landed cost.
+    """Rank the offers that pass every condition, floor and cap, by landed cost.
 
     Raises:
-        NoOffer: if none is left; the sentence says what each step left over.
+        NoOffer: if none is left; the sentence says which step left nothing over.
     """
-    offers = list(offers)
-    matching = [offer for offer in offers if matches(offer.raw, query)]
+    matching = [
+        offer for offer in offers if matches(offer.raw, query) and _above_floors(offer, need)
+    ]
     if not matching:
         raise NoOffer(_nothing_matches(query, need))
-    candidates = [landed(offer, need) for offer in matching]
-    affordable = [
-        candidate
-        for candidate in candidates
-        if candidate.offer.dollars_per_hour <= need.max_dollars_per_hour
-    ]
+    cap = hourly_cap(need)
+    affordable = [landed(offer, need) for offer in matching if offer.dollars_per_hour <= cap]
     if not affordable:
-        cheapest = min(candidate.offer.dollars_per_hour for candidate in candidates)
-        raise NoOffer(
-            f"{len(matching)} offers match, but the cheapest costs ${cheapest:.2f}/h with a disk "
-            f"of {need.disk_gb:g} GB and maxDollarsPerHour is {need.max_dollars_per_hour:.2f}; "
-            f"raise it to at least {_cents_up(cheapest):.2f} or ask for less in offerQuery; "
-            "nothing was rented"
-        )
+        raise NoOffer(_all_too_dear(matching, need))
     affordable.sort(key=lambda candidate: (candidate.landed_dollars_per_hour, candidate.offer.id))
     return affordable[:SHORTLIST]
+
+
+def hourly_cap(need: Need) -> float:
+    """The stricter one of the caps per hour and per month, in $/h."""
+    return min(need.max_dollars_per_hour, need.max_dollars_per_month / HOURS_A_MONTH)
 
 
 def landed(offer: Offer, need: Need) -> Candidate:
@@ -219,8 +241,56 @@ def summary(candidates: list[Candidate]) -> str:
         f"{len(candidates)} offers, best: {describe(best)}; about "
         f"${best.dollars_to_ready:.2f} and {duration(best.download_seconds)} of download until "
         f"ready, ${best.offer.dollars_per_hour * 24:.0f} a day, "
-        f"${best.offer.dollars_per_hour * 720:.0f} a month"
+        f"${best.offer.dollars_per_hour * HOURS_A_MONTH:.0f} a month"
     )
+
+
+def shortlist_lines(candidates: list[Candidate]) -> list[str]:
+    """The first candidates as a table, best first, one line each."""
+    numbers = {"$/h", "Mbit/s", "reliability", "$ to ready", "$/day", "$/month"}
+    headings = (
+        "machine",
+        "place",
+        "host",
+        "$/h",
+        "Mbit/s",
+        "reliability",
+        "download",
+        "$ to ready",
+        "$/day",
+        "$/month",
+        "offered for",
+    )
+    return lines(table(headings, map(_cells, candidates[:SHOWN]), numbers=numbers))
+
+
+def runway(credit: float, candidates: list[Candidate]) -> str:
+    """How long the account's credit ($) lasts on the best candidate, in a person's words."""
+    best = candidates[0]
+    hours = max(0.0, credit - best.traffic_dollars) / best.offer.dollars_per_hour
+    return f"credit ${credit:.2f}, which is {hours:.1f} h of running on the best of them"
+
+
+def check_credit(credit: float, candidates: list[Candidate]) -> None:
+    """See that the credit ($) covers getting ready on one of the candidates, and an hour of use.
+
+    Raises:
+        NoCredit: with what there is, what is needed and what for.
+    """
+    least = min(candidates, key=_least_credit)
+    if credit >= _least_credit(least):
+        return
+    raise NoCredit(
+        f"the Vast.ai account has ${credit:.2f} of credit and the least of these offers needs "
+        f"${_least_credit(least):.2f}: ${least.dollars_to_ready:.2f} until it is ready and "
+        f"${least.offer.dollars_per_hour * HOURS_OF_USE:.2f} for {HOURS_OF_USE:g} h of use; add "
+        "credit on Vast's billing page; nothing was rented"
+    )
+
+
+def is_older(version: str, least: str) -> bool:
+    """Whether a driver's version, such as `570.124.04`, is older than `least`, such as `580`."""
+    return _parts(version) < _parts(least)
 
 
 def _unknown_field(field: str) -> str:
@@ -236,11 +306,62 @@ def _nothing_matches(query: Query, need: Need) -> str:
         for operator, value in asked.items()
         if field not in DEFAULTS
     )
+    conditions += f" driver gte {need.min_driver}"
     return (
         f"no offer on the market matches: {conditions}; ask for another gpu_name or num_gpus in "
         f"offerQuery, a smaller diskGb than {need.disk_gb:g}, or try again later; "
         "nothing was rented"
     )
+
+
+def _all_too_dear(offers: list[Offer], need: Need) -> str:
+    cheapest = min(offer.dollars_per_hour for offer in offers)
+    by_month = need.max_dollars_per_month / HOURS_A_MONTH
+    if by_month < need.max_dollars_per_hour:
+        cost = f"${cheapest * HOURS_A_MONTH:.2f} a month (${cheapest:.2f}/h)"
+        cap = f"maxDollarsPerMonth is {need.max_dollars_per_month:.2f}"
+        least = f"{_cents_up(cheapest * HOURS_A_MONTH):.2f}"
+    else:
+        cost = f"${cheapest:.2f}/h"
+        cap = f"maxDollarsPerHour is {need.max_dollars_per_hour:.2f}"
+        least = f"{_cents_up(cheapest):.2f}"
+    return (
+        f"{len(offers)} offers match, but the cheapest costs {cost} with a disk "
+        f"of {need.disk_gb:g} GB and {cap}; raise it to at least {least} or ask for less in "
+        "offerQuery; nothing was rented"
+    )
+
+
+def _above_floors(offer: Offer, need: Need) -> bool:
+    """Check what the server filters by columns that a row shows in another form."""
+    if need.datacenter_only and not offer.datacenter:
+        return False
+    return not offer.driver or not is_older(offer.driver, need.min_driver)
+
+
+def _least_credit(candidate: Candidate) -> float:
+    return candidate.dollars_to_ready + candidate.offer.dollars_per_hour * HOURS_OF_USE
+
+
+def _cells(candidate: Candidate) -> tuple[str, ...]:
+    offer = candidate.offer
+    return (
+        str(offer.machine_id),
+        offer.location or "not named",
+        "datacenter" if offer.datacenter else "marketplace",
+        f"{offer.dollars_per_hour:.2f}",
+        f"{offer.inet_down_mbps:,.0f}",
+        f"{offer.reliability:.3f}",
+        duration(candidate.download_seconds),
+        f"{candidate.dollars_to_ready:.2f}",
+        f"{offer.dollars_per_hour * 24:.0f}",
+        f"{offer.dollars_per_hour * HOURS_A_MONTH:,.0f}",
+        f"{offer.days_left:.0f} days",
+    )
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _plain(value: Any) -> str:

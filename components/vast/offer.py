@@ -13,6 +13,7 @@ from typing import Any
 
 import pulumi
 from pulumi import dynamic
+from pydantic import TypeAdapter
 
 from components.clock import SystemClock
 from components.errors import StackError
@@ -20,12 +21,19 @@ from components.progress import to_terminal
 from components.provider import Properties, Provider, changed, refused
 from components.vast import market
 from components.vast.api import VastApi, connect
+from components.vast.errors import KeyRefused, NoOffer
 from components.vast.market import Candidate, Need
 
-INPUTS = ("query", *(field.name for field in dataclasses.fields(Need)))
+NEEDS = tuple(field.name for field in dataclasses.fields(Need))
+INPUTS = ("query", *NEEDS)
+
+OTHER_MACHINE = ("query", "num_gpus", "disk_gb")
+"""Inputs whose change can lead to another machine."""
 
 FRESH = 60.0
 """Seconds for which an answer of the market is used again within one process."""
+
+_NEED = TypeAdapter(Need)
 
 _answers: dict[str, tuple[float, list[Candidate]]] = {}
 _answers_lock = threading.Lock()
@@ -38,40 +46,60 @@ def candidates(api: VastApi, query_text: str, need: Need, *, anew: bool) -> list
         NoOffer, QueryRefused: if nothing comes into question.
         KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
     """
-    query = market.with_floors(market.parse(query_text), need)
-    now = SystemClock().monotonic()
-    name = f"{query_text}\n{need}"
-    with _answers_lock:
-        asked_at, known = _answers.get(name, (float("-inf"), []))
-    if not anew and now - asked_at < FRESH:
+    known = None if anew else _known(query_text, need)
+    if known is not None:
         return known
+    query = market.with_floors(market.parse(query_text), need)
+    asked_at = SystemClock().monotonic()
     found = market.shortlist(api.search(market.search_body(query, need)), query, need)
     with _answers_lock:
-        _answers[name] = (now, found)
+        _answers[_name(query_text, need)] = (asked_at, found)
     return found
 
 
+def show_market(api: VastApi, query_text: str, need: Need, *, renting: bool) -> None:
+    """Tell a person what the market offers and what it costs, once a process.
+
+    With `renting`, a machine is certain to be rented, so that the credit must cover it.
+
+    Raises:
+        NoOffer, QueryRefused: if nothing comes into question.
+        NoCredit: if the account could not pay for getting ready and an hour of use.
+        KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
+    """
+    shown = _known(query_text, need) is not None
+    found = candidates(api, query_text, need, anew=False)
+    credit = _credit(api)
+    if not shown:
+        _show(found, credit)
+    if renting and credit is not None:
+        market.check_credit(credit, found)
+
+
 def need_of(props: Properties) -> Need:
-    """Read the needs out of a property bag."""
-    values: dict[str, Any] = {
-        field.name: float(props[field.name]) for field in dataclasses.fields(Need)
-    }
-    values["num_gpus"] = int(values["num_gpus"])
-    return Need(**values)
+    """Read the needs out of a property bag, in which every number is a float."""
+    return _NEED.validate_python({name: props[name] for name in NEEDS})
 
 
 class OfferProvider(Provider):
     """CRUD of `VastOffer`. Only `check` and `create` ask the market."""
 
     def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
-        """Search the market if there is anything new to search for."""
+        """Search the market if there is anything new to search for.
+
+        Finding nothing is a refusal only if it may lead to a machine: one that runs goes on
+        running, whatever the market has just now.
+        """
         if pulumi.contains_unknowns(news) or not changed(olds, news, INPUTS):
             return dynamic.CheckResult(news, [])
         try:
-            found = candidates(connect(), str(news["query"]), need_of(news), anew=False)
+            show_market(connect(), str(news["query"]), need_of(news), renting=not olds)
+        except NoOffer as error:
+            if not olds or changed(olds, news, OTHER_MACHINE):
+                return refused(news, error)
+            to_terminal(f"market: {error}")
         except StackError as error:
             return refused(news, error)
-        to_terminal(f"market: {market.summary(found)}")
         return dynamic.CheckResult(news, [])
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
@@ -94,7 +122,10 @@ class OfferProvider(Provider):
         """Nothing exists, so nothing ends."""
 
     def _outputs(self, props: Properties) -> Properties:
-        found = candidates(connect(), str(props["query"]), need_of(props), anew=False)
+        try:
+            found = candidates(connect(), str(props["query"]), need_of(props), anew=False)
+        except NoOffer:
+            found = []
         return {
             **props,
             "search": {key: props[key] for key in INPUTS},
@@ -120,8 +151,38 @@ class VastOffer(dynamic.Resource, module="vast", name="Offer"):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Search with `query` (the official client's grammar) for what is needed."""
-        props = {"query": query, **dataclasses.asdict(need), "search": None, "shortlist": None}
+        inputs = {**dataclasses.asdict(need), "files": list(need.files)}
+        props = {"query": query, **inputs, "search": None, "shortlist": None}
         super().__init__(OfferProvider(), name, props, opts)
+
+
+def _known(query_text: str, need: Need) -> list[Candidate] | None:
+    now = SystemClock().monotonic()
+    with _answers_lock:
+        asked_at, known = _answers.get(_name(query_text, need), (float("-inf"), []))
+    return known if now - asked_at < FRESH else None
+
+
+def _name(query_text: str, need: Need) -> str:
+    return f"{query_text}\n{need}"
+
+
+def _show(found: list[Candidate], credit: float | None) -> None:
+    to_terminal(f"market: {market.summary(found)}")
+    for line in market.shortlist_lines(found):
+        to_terminal(f"market: {line}")
+    if credit is None:
+        to_terminal("market: the credit is not known: the key lacks the scope user_read")
+    else:
+        to_terminal(f"market: {market.runway(credit, found)}")
+
+
+def _credit(api: VastApi) -> float | None:
+    """The account's credit in $; None for a key that may search but not see the account."""
+    try:
+        return api.credit()
+    except KeyRefused:
+        return None
 
 
 def _row(candidate: Candidate) -> Properties:

@@ -1,4 +1,4 @@
-"""Renting as a policy: adopt, rent, boot, check, and destroy for certain.
+"""Renting as a policy: adopt or rent, boot, and give back what fails, within a budget.
 
 Whatever happens in between, money follows the label: it is part of the rent call, so a contract
 that this process loses sight of is found again by the next one.
@@ -7,48 +7,34 @@ that this process loses sight of is found again by the next one.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from components.clock import Clock
-from components.errors import HostError
+from components.errors import ConfigurationError, HostError, PlatformError, StackError
 from components.progress import Progress, duration
 from components.vast.api import Order
+from components.vast.attempts import Attempt, Outcome, attempt_lines, spent
+from components.vast.boot import LOST, Boot, Deadlines, Machine, Rented
+from components.vast.ending import Ending
 from components.vast.errors import (
-    BootFailed,
-    ImageRefused,
+    BudgetSpent,
+    KeyRefused,
+    LeftRunning,
     NoCandidateLeft,
+    NoOffer,
     OfferTaken,
     ReplyLost,
     StillBilled,
 )
-from components.vast.host_check import HostFacts
 from components.vast.market import Candidate, describe
+from components.vast.rent_note import LISTED_WITHIN, Page, RentNote
 from components.vast.wire import Instance
 
 MOST_TRIES = 12
+
 POLL = 3.0
-"""Seconds between two looks at a booting instance."""
-
-LOST_REPLY_WATCH = 60.0
-"""Seconds for which a contract may stay unseen after its rent call (vast-api reference, 3.5)."""
-
-DESTROY_DEADLINE = 120.0
-"""Seconds for a contract to go from both the single GET and the list."""
-
-FATAL = {"exited", "offline", "unknown", "frozen"}
-"""Statuses that do not get better during boot (vast-api reference, 4.4)."""
-
-_IMAGE_REFUSED = re.compile(
-    r"manifest .*(not found|unknown)|pull access denied|unauthorized|Unable to find image",
-    re.IGNORECASE,
-)
-_DAEMON_ERROR = re.compile(
-    r"OCI runtime create failed|CDI|no space left on device|error writing dockerfile"
-    r"|requirement error: unsatisfied condition",
-    re.IGNORECASE,
-)
+"""Seconds between two looks for a contract whose rent call was not answered."""
 
 
 class Market(Protocol):
@@ -60,7 +46,7 @@ class Market(Protocol):
     def instance(self, instance_id: int) -> Instance | None:
         """See `VastApi.instance`."""
 
-    def instances(self) -> list[Instance]:
+    def instances(self, max_age: float = 0.0) -> list[Instance]:
         """See `VastApi.instances`."""
 
     def destroy(self, instance_id: int) -> None:
@@ -68,313 +54,319 @@ class Market(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Deadlines:
-    """Seconds that each stage of a boot may take."""
+class Limits:
+    """What renting may take and cost."""
 
-    contract: float = 60.0
-    image: float = 1200.0
-    ports: float = 180.0
-    ssh: float = 300.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Rented:
-    """A machine that runs, is reachable and is what was ordered."""
-
-    instance: Instance
-    facts: HostFacts
-    host_key: str
-    """The SSH host key seen at first contact, an OpenSSH line."""
-    boot_seconds: dict[str, float]
-    """Seconds by stage: contract, image, ports, ssh."""
-    adopted: bool
-
-
-HostCheck = Callable[[Instance], tuple[HostFacts, str]]
-"""Log in, run the host check, give the facts and the host key.
-
-Raises `HostUnfit` for a verdict and `BootFailed` while the host cannot be reached yet.
-"""
+    deadlines: Deadlines
+    max_dollars_per_hour: float
+    """Of one machine; read back from its contract."""
+    budget_seconds: float
+    """For all tries together, and so with the dollars."""
+    budget_dollars: float
 
 
 class Rental:
-    """Rents one machine for one resource, and gives machines back."""
+    """Rents one machine for one resource."""
 
     def __init__(
-        self, market: Market, clock: Clock, progress: Progress, deadlines: Deadlines
+        self, market: Market, clock: Clock, progress: Progress, limits: Limits, note: RentNote
     ) -> None:
-        """Act on `market`, wait by `clock`, speak through `progress`."""
+        """Act on `market`, wait by `clock`, speak through `progress`, keep to `limits`.
+
+        `note` holds others of this computer off and outlives this process.
+        """
         self._market = market
         self._clock = clock
         self._progress = progress
-        self._deadlines = deadlines
+        self._limits = limits
+        self._note = note
+        self._ending = Ending(market, clock, progress)
+        self._attempts: list[Attempt] = []
+        self._unfit: set[int] = set()
+        self._began = clock.monotonic()
 
     def obtain(
         self,
         order: Order,
         candidates: Callable[[], list[Candidate]],
-        check: HostCheck,
+        machine: Machine,
         ports: tuple[str, ...],
     ) -> Rented:
         """Adopt the contract that carries the order's label, or rent; return a machine that works.
 
         `candidates` is asked anew when a list is used up. Anything else under the same resource's
-        label is a leftover of an earlier try and is destroyed first.
+        label is a leftover of an earlier try and is destroyed.
 
         Raises:
             ConfigurationError: what no other host can mend; nothing is left billed.
-            NoCandidateLeft: after `MOST_TRIES` hosts failed; nothing is left billed.
-            StillBilled: if a failed machine could not be given back.
+            NoCandidateLeft: tries, time or money are used up; nothing is left billed.
+            LeftRunning: the machine could not be seen any longer, and is kept.
+            StillBilled: a failed machine could not be given back.
+            RentedElsewhere: another process of this computer rents for this resource.
         """
-        adopted = self._adopt(order.label)
-        if adopted is not None:
-            try:
-                return self._bring_up(adopted.id, check, ports, adopted=True)
-            except HostError as error:
-                self._give_back(adopted.id, adopted.dollars_per_hour, error)
-        verdicts: list[str] = []
-        for candidate in self._untried(candidates):
-            rented = self._try(candidate, order, check, ports, verdicts)
-            if rented is not None:
-                return rented
-        raise NoCandidateLeft(
-            f"{len(verdicts)} hosts were tried and none came up ({'; '.join(verdicts[-3:])}); "
-            "all were given back, nothing is billed any more; run `pulumi up` again, or relax "
-            "offerQuery so that other hosts come into question"
-        )
-
-    def destroy(self, instance_id: int) -> None:
-        """End a contract and read back that it is gone.
-
-        Raises:
-            StillBilled: if it is still listed after `DESTROY_DEADLINE`; names id and $/h.
-        """
-        deadline = self._clock.monotonic() + DESTROY_DEADLINE
-        last = None
-        while self._clock.monotonic() < deadline:
-            self._market.destroy(instance_id)
-            last = self._market.instance(instance_id)
-            if last is None:
-                return
-            self._progress.waiting(f"instance {instance_id} is going ({last.actual_status})")
-            self._clock.sleep(POLL)
-        rate = last.dollars_per_hour if last else 0.0
-        raise StillBilled(
-            f"instance {instance_id} is still listed {duration(DESTROY_DEADLINE)} after it was "
-            f"destroyed and may cost ${rate:.2f}/h; it stays in the state: run `pulumi destroy` "
-            f"again, or end it by `vastai destroy instance {instance_id} -y`"
-        )
-
-    def sweep(self, prefix: str) -> list[int]:
-        """Destroy every contract whose label begins with `prefix`; return their ids.
-
-        Raises:
-            StillBilled: if one would not go.
-        """
-        strays = [one for one in self._market.instances() if one.label.startswith(prefix)]
-        for stray in strays:
-            self._progress.say(
-                f"destroying instance {stray.id}, which carries this stack's label and cost "
-                f"${stray.dollars_per_hour:.2f}/h"
+        with self._note.alone() as page:
+            self._began = self._clock.monotonic()
+            self._await_unsettled(page)
+            rented = self._adopted(order, machine, ports) or self._new(
+                order, candidates, machine, ports, page
             )
-            self.destroy(stray.id)
-        return [stray.id for stray in strays]
+            self._end_others(order.label, rented.instance.id)
+            page.settle()
+            return rented
 
-    def _adopt(self, label: str) -> Instance | None:
-        """Find the contract of an earlier try; end others of the same resource."""
-        resource = label.rsplit("/", 1)[0] + "/"
+    def _await_unsettled(self, page: Page) -> None:
+        """Give a rent call of an ended process the time until Vast must list its contract."""
+        unsettled = page.unsettled()
+        if unsettled is None:
+            return
+        label, passed = unsettled
+        self._watch_for(label, LISTED_WITHIN - passed)
+
+    def _adopted(self, order: Order, machine: Machine, ports: tuple[str, ...]) -> Rented | None:
+        """Bring up the contract of an earlier try; end others of the same resource."""
         mine = None
         for found in self._market.instances():
-            if not found.label.startswith(resource):
+            if not found.label.startswith(_resource(order.label)):
                 continue
-            if found.label == label and mine is None and found.actual_status not in FATAL:
+            if found.label == order.label and mine is None and found.actual_status not in LOST:
                 mine = found
                 continue
             self._progress.say(
                 f"instance {found.id} is left over from an earlier try: destroying it"
             )
-            self.destroy(found.id)
-        if mine is not None:
-            self._progress.say(
-                f"adopting instance {mine.id}, which an earlier try rented "
-                f"(${mine.dollars_per_hour:.2f}/h)"
-            )
-        return mine
+            self._ending.end(found.id, found.dollars_per_hour)
+        if mine is None:
+            return None
+        self._progress.say(
+            f"adopting instance {mine.id}, which an earlier try rented "
+            f"(${mine.dollars_per_hour:.2f}/h)"
+        )
+        attempt = self._attempt(mine.machine_id, mine.location, mine.dollars_per_hour)
+        return self._bring_up(attempt, mine.id, machine, ports, adopted=True)
+
+    def _end_others(self, label: str, keep: int) -> None:
+        """End what became known late, such as the contract of a rent call that was given up.
+
+        A machine works by now, so what cannot be ended is told, and found by the next refresh.
+        """
+        try:
+            self._ending.sweep(_resource(label), keep=keep)
+        except (PlatformError, KeyRefused) as error:
+            self._progress.say(f"looking for leftovers failed: {error}")
+
+    def _new(
+        self,
+        order: Order,
+        candidates: Callable[[], list[Candidate]],
+        machine: Machine,
+        ports: tuple[str, ...],
+        page: Page,
+    ) -> Rented:
+        for candidate in self._untried(candidates):
+            rented = self._try(candidate, order, machine, ports, page)
+            if rented is not None:
+                return rented
+        raise self._used_up()
 
     def _untried(self, candidates: Callable[[], list[Candidate]]) -> Iterator[Candidate]:
-        """Go through candidates, each machine once, asking the market again when a list ends."""
+        """Go through offers, each once and none of an unfit machine, asking again at the end."""
         tried: set[int] = set()
-        for _ in range(MOST_TRIES):
-            fresh = [one for one in candidates() if one.offer.machine_id not in tried]
-            if not fresh:
+        while True:
+            fresh = [one for one in self._ask(candidates) if one.offer.id not in tried]
+            if all(one.offer.machine_id in self._unfit for one in fresh):
                 return
             for candidate in fresh:
-                if len(tried) >= MOST_TRIES:
+                if len(self._attempts) >= MOST_TRIES or self._left() <= 0:
                     return
-                tried.add(candidate.offer.machine_id)
-                yield candidate
+                if candidate.offer.machine_id not in self._unfit:
+                    tried.add(candidate.offer.id)
+                    yield candidate
+
+    def _ask(self, candidates: Callable[[], list[Candidate]]) -> list[Candidate]:
+        try:
+            return candidates()
+        except NoOffer as error:
+            if not self._attempts:
+                raise
+            self._progress.say(f"the market has nothing more ({error})")
+            return []
 
     def _try(
         self,
         candidate: Candidate,
         order: Order,
-        check: HostCheck,
+        machine: Machine,
         ports: tuple[str, ...],
-        verdicts: list[str],
+        page: Page,
     ) -> Rented | None:
         offer = candidate.offer
         self._progress.say(f"renting {describe(candidate)}")
+        attempt = self._attempt(offer.machine_id, offer.location, offer.dollars_per_hour)
         try:
-            instance_id = self._rent(offer.id, order)
+            instance_id = self._rent(offer.id, order, page)
         except OfferTaken as error:
-            verdicts.append(str(error))
-            self._progress.say(f"{error}; trying the next one")
+            page.settle()
+            self._close(attempt, "host fault", str(error))
             return None
-        started = self._clock.monotonic()
-        try:
-            return self._bring_up(instance_id, check, ports, adopted=False)
-        except HostError as error:
-            spent = (self._clock.monotonic() - started) / 3600 * offer.dollars_per_hour
-            self._give_back(instance_id, offer.dollars_per_hour, error)
-            verdicts.append(f"machine {offer.machine_id}: {error}")
-            self._progress.say(
-                f"machine {offer.machine_id} given back after "
-                f"{duration(self._clock.monotonic() - started)}, about ${spent:.3f} spent: {error}"
-            )
-            return None
-        except BaseException as error:
-            self._give_back(instance_id, offer.dollars_per_hour, error)
+        except StackError as error:
+            self._close(attempt, _fault(error), str(error))
             raise
+        rented = self._bring_up(attempt, instance_id, machine, ports, adopted=False)
+        if rented is None:
+            page.settle()
+        return rented
 
-    def _rent(self, offer_id: int, order: Order) -> int:
+    def _rent(self, offer_id: int, order: Order, page: Page) -> int:
         """Rent; if the answer is lost, look for the label before anything else is tried."""
+        page.sent(order.label)
         try:
             return self._market.rent(offer_id, order)
         except ReplyLost as lost:
             self._progress.say(f"{lost}; looking for its label")
-        deadline = self._clock.monotonic() + LOST_REPLY_WATCH
+        try:
+            found = self._watch_for(order.label, LISTED_WITHIN)
+        except (PlatformError, KeyRefused) as error:
+            raise LeftRunning(
+                f"a rent call was not answered and now there is no list either ({error}): a "
+                f"contract with the label {order.label} may exist and be billed; `pulumi up` "
+                "adopts it, `pulumi destroy` ends it"
+            ) from None
+        if found is None:
+            raise OfferTaken(f"offer {offer_id} was not rented: no contract came of it")
+        return found.id
+
+    def _watch_for(self, label: str, seconds: float) -> Instance | None:
+        """Look for a label until it is listed or `seconds` have passed."""
+        deadline = self._clock.monotonic() + seconds
         while self._clock.monotonic() < deadline:
             for found in self._market.instances():
-                if found.label == order.label:
+                if found.label == label:
                     self._progress.say(f"found it: instance {found.id}")
-                    return found.id
+                    return found
+            self._progress.waiting("a contract may have been made and not be listed yet")
             self._clock.sleep(POLL)
-        raise OfferTaken(f"offer {offer_id} was not rented: no contract came of it")
+        return None
 
     def _bring_up(
-        self, instance_id: int, check: HostCheck, ports: tuple[str, ...], *, adopted: bool
-    ) -> Rented:
-        stages: dict[str, float] = {}
-        self._progress.say(f"instance {instance_id} is ours; waiting for its container")
-        instance = self._wait_contract(instance_id, stages)
-        instance = self._wait_running(instance, stages)
-        instance = self._wait_ports(instance, ports, stages)
-        facts, host_key = self._wait_ssh(instance, check, stages)
-        self._progress.say(
-            f"instance {instance_id} works: {instance.num_gpus}x {facts.gpu_names[0]}, driver "
-            f"{facts.driver}, {facts.disk_free_gb:.0f} GB of disk free"
-        )
-        return Rented(instance, facts, host_key, stages, adopted)
-
-    def _wait_contract(self, instance_id: int, stages: dict[str, float]) -> Instance:
+        self,
+        attempt: Attempt,
+        instance_id: int,
+        machine: Machine,
+        ports: tuple[str, ...],
+        *,
+        adopted: bool,
+    ) -> Rented | None:
+        """Bring a contract up; None if its machine failed and was given back."""
+        attempt.billed = True
         started = self._clock.monotonic()
-        while self._clock.monotonic() - started < self._deadlines.contract:
-            instance = self._market.instance(instance_id)
-            if instance is not None:
-                stages["contract"] = self._clock.monotonic() - started
-                return instance
-            self._progress.waiting(f"instance {instance_id} is not listed yet")
-            self._clock.sleep(POLL)
-        raise BootFailed(
-            f"instance {instance_id} did not appear within {duration(self._deadlines.contract)}"
+        boot = Boot(
+            self._market,
+            self._clock,
+            self._progress,
+            self._limits.deadlines,
+            attempt=attempt,
+            max_dollars_per_hour=self._limits.max_dollars_per_hour,
+            until=started + self._left(),
         )
-
-    def _wait_running(self, instance: Instance, stages: dict[str, float]) -> Instance:
-        started = self._clock.monotonic()
-        while self._clock.monotonic() - started < self._deadlines.image:
-            _refuse_dead(instance)
-            if instance.actual_status == "running":
-                stages["image"] = self._clock.monotonic() - started
-                return instance
-            status = instance.actual_status or "queued"
-            self._progress.waiting(f"container {status}: {instance.status_message or 'no news'}")
-            self._clock.sleep(POLL)
-            instance = self._look(instance.id)
-        raise BootFailed(
-            f"the image was not there within {duration(self._deadlines.image)} "
-            f"(last status {instance.actual_status or 'none'}: {instance.status_message})"
-        )
-
-    def _wait_ports(
-        self, instance: Instance, ports: tuple[str, ...], stages: dict[str, float]
-    ) -> Instance:
-        started = self._clock.monotonic()
-        while self._clock.monotonic() - started < self._deadlines.ports:
-            _refuse_dead(instance)
-            if instance.public_ip and all(port in instance.ports for port in ports):
-                stages["ports"] = self._clock.monotonic() - started
-                return instance
-            self._progress.waiting("running, waiting for its ports")
-            self._clock.sleep(POLL)
-            instance = self._look(instance.id)
-        missing = [port for port in ports if port not in instance.ports]
-        raise BootFailed(
-            f"no mapping for {', '.join(missing)} within {duration(self._deadlines.ports)}"
-        )
-
-    def _wait_ssh(
-        self, instance: Instance, check: HostCheck, stages: dict[str, float]
-    ) -> tuple[HostFacts, str]:
-        started = self._clock.monotonic()
-        while True:
-            try:
-                result = check(instance)
-            except BootFailed as error:
-                if self._clock.monotonic() - started >= self._deadlines.ssh:
-                    raise BootFailed(
-                        f"no login by SSH within {duration(self._deadlines.ssh)} ({error})"
-                    ) from None
-                self._progress.waiting("ports are mapped, waiting for SSH")
-                self._clock.sleep(POLL)
-                continue
-            stages["ssh"] = self._clock.monotonic() - started
-            return result
-
-    def _look(self, instance_id: int) -> Instance:
-        instance = self._market.instance(instance_id)
-        if instance is None:
-            raise BootFailed(f"instance {instance_id} disappeared while it was starting")
-        return instance
-
-    def _give_back(self, instance_id: int, dollars_per_hour: float, cause: BaseException) -> None:
-        """Destroy a machine that failed; if that fails too, say who pays for it."""
-        self._progress.say(f"giving instance {instance_id} back")
         try:
-            self.destroy(instance_id)
+            rented = boot.bring_up(instance_id, machine, ports, adopted=adopted)
+        except (PlatformError, KeyRefused) as error:
+            attempt.seconds = self._clock.monotonic() - started
+            self._close(attempt, "platform fault", str(error))
+            raise _left_running(instance_id, attempt, error) from None
+        except BaseException as error:
+            self._give_back(instance_id, attempt, error)
+            attempt.seconds = self._clock.monotonic() - started
+            self._close(attempt, _fault(error), f"{error}; given back")
+            if isinstance(error, HostError):
+                self._unfit.add(attempt.machine_id)
+                return None
+            if isinstance(error, ConfigurationError):
+                error.args = (f"{error}; {_cost(attempt)}",)
+            raise
+        attempt.seconds = self._clock.monotonic() - started
+        self._close(attempt, "works", "")
+        return rented
+
+    def _attempt(self, machine_id: int, place: str, dollars_per_hour: float) -> Attempt:
+        number = len(self._attempts) + 1
+        attempt = Attempt(number, machine_id, place, dollars_per_hour)
+        self._attempts.append(attempt)
+        return attempt
+
+    def _close(self, attempt: Attempt, outcome: Outcome, verdict: str) -> None:
+        attempt.outcome = outcome
+        attempt.verdict = verdict
+        self._progress.say(attempt.line())
+
+    def _left(self) -> float:
+        """Seconds that time and money for all tries still allow."""
+        time = self._limits.budget_seconds - (self._clock.monotonic() - self._began)
+        money = self._limits.budget_dollars - spent(self._attempts)
+        price = self._attempts[-1].dollars_per_hour if self._attempts else 0.0
+        return min(time, money / price * 3600) if price else time
+
+    def _used_up(self) -> NoCandidateLeft:
+        for line in attempt_lines(self._attempts):
+            self._progress.say(line)
+        took = self._clock.monotonic() - self._began
+        last = self._attempts[-1]
+        return NoCandidateLeft(
+            f"{len(self._attempts)} tries in {duration(took)} for at most "
+            f"${spent(self._attempts):.2f} brought up no machine ({self._why_no_more()}); the last "
+            f"one: {last.line()}; all were given back, nothing is billed any more; run `pulumi up` "
+            "again, or relax offerQuery so that other hosts come into question"
+        )
+
+    def _why_no_more(self) -> str:
+        if len(self._attempts) >= MOST_TRIES:
+            return f"there are {MOST_TRIES}"
+        if self._left() <= 0 or self._attempts[-1].outcome == "budget":
+            return (
+                f"rentBudgetMinutes is {self._limits.budget_seconds / 60:g} and "
+                f"rentBudgetDollars {self._limits.budget_dollars:.2f}"
+            )
+        return "no other offer comes into question"
+
+    def _give_back(self, instance_id: int, attempt: Attempt, cause: BaseException) -> None:
+        """Destroy a machine that failed; if that fails too, say who pays for it."""
+        self._progress.say(f"giving instance {instance_id} back: {cause}")
+        try:
+            self._ending.end(instance_id, attempt.dollars_per_hour)
         except Exception as error:  # noqa: BLE001  (whatever it was, the machine is still billed)
             raise StillBilled(
                 f"instance {instance_id} failed ({cause}) and could not be destroyed ({error}); "
-                f"it costs up to ${dollars_per_hour:.2f}/h until it is: run `pulumi up` or "
+                f"it costs up to ${attempt.dollars_per_hour:.2f}/h until it is: run `pulumi up` or "
                 f"`pulumi destroy` again, or `vastai destroy instance {instance_id} -y`"
             ) from None
 
 
-def _refuse_dead(instance: Instance) -> None:
-    """End the wait at once on a status or a message that does not get better.
+def _resource(label: str) -> str:
+    """The label's part that all contracts of one resource share: all but the nonce."""
+    return label.rsplit("/", 1)[0] + "/"
 
-    Raises:
-        ImageRefused: the registry's refusal, which every host would meet.
-        BootFailed: the host's own failure.
-    """
-    message = instance.status_message
-    if _IMAGE_REFUSED.search(message):
-        raise ImageRefused(
-            f"the image {instance.image} cannot be pulled ({message}); correct `image` in the "
-            "stack's configuration or make it public; the machine was given back"
-        )
-    if _DAEMON_ERROR.search(message):
-        raise BootFailed(f"the host cannot start containers ({message[:200]})")
-    if instance.actual_status in FATAL:
-        raise BootFailed(f"the container is {instance.actual_status} ({message[:200]})")
-    if instance.intended_status == "stopped":
-        raise BootFailed("the contract was stopped before it ran")
+
+def _fault(error: BaseException) -> Outcome:
+    if isinstance(error, BudgetSpent):
+        return "budget"
+    if isinstance(error, HostError):
+        return "host fault"
+    if isinstance(error, ConfigurationError):
+        return "configuration fault"
+    return "platform fault"
+
+
+def _cost(attempt: Attempt) -> str:
+    return (
+        f"the machine was given back in stage {attempt.stage} after {duration(attempt.seconds)}, "
+        f"at most {attempt.dollars * 100:.1f} cents; nothing is billed any more"
+    )
+
+
+def _left_running(instance_id: int, attempt: Attempt, error: StackError) -> LeftRunning:
+    return LeftRunning(
+        f"instance {instance_id} was rented for ${attempt.dollars_per_hour:.2f}/h and can no "
+        f"longer be seen in stage {attempt.stage} ({error}); it goes on starting and is billed: "
+        "run `pulumi up` to go on with it or `pulumi destroy` to end it, or "
+        f"`vastai destroy instance {instance_id} -y`"
+    )

@@ -1,14 +1,15 @@
 """The pace that Vast's API asks for: so many seconds between two calls of one endpoint.
 
-One throttle serves a whole process, because Vast counts calls by key and not by connection.
+Vast counts calls by key, not by connection or process. So the next free moment of each endpoint
+stands in a file that all processes of this computer share.
 """
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
 from components.clock import Clock
+from components.vast.shared_file import SharedFile
 
 INTERVALS: Final[dict[str, float]] = {
     "search": 6.0,
@@ -22,21 +23,28 @@ INTERVALS: Final[dict[str, float]] = {
 }
 """Least seconds between two calls (vast-api reference, 1.6; search is 10 a minute)."""
 
+MARGIN = 0.2
+"""Seconds on top: Vast measures when calls arrive, and a second one can be quicker on its way."""
+
+LONGEST_QUEUE = 900.0
+"""Seconds ahead that a turn can be; one further away was written before the clock was set back."""
+
 
 class Throttle:
     """Lets calls through one after the other, each endpoint at its own interval."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Wait by `clock`."""
+    def __init__(self, clock: Clock, file: SharedFile) -> None:
+        """Wait by `clock`; keep the turns in `file`."""
         self._clock = clock
-        self._lock = threading.Lock()
-        self._next: dict[str, float] = {}
+        self._file = file
 
     def wait(self, endpoint: str) -> None:
         """Return when `endpoint` may be called; the place in the queue is taken at once."""
-        with self._lock:
-            now = self._clock.monotonic()
-            turn = max(now, self._next.get(endpoint, now))
-            self._next[endpoint] = turn + INTERVALS[endpoint]
+        with self._file.held() as sheet:
+            now = self._clock.epoch()
+            free = float(sheet.values.get(endpoint, 0.0))
+            turn = max(now, free) if free - now < LONGEST_QUEUE else now
+            sheet.values[endpoint] = turn + INTERVALS[endpoint] + MARGIN
+            sheet.save()
         if turn > now:
             self._clock.sleep(turn - now)

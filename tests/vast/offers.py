@@ -42,12 +42,22 @@ def need(**changes: Any) -> Need:
         "gpu_ram_gib": 72.0,
         "disk_gb": 500.0,
         "download_gb": 150.0,
+        "weights_gb": 120.0,
+        "repository": "owner/model",
+        "revision": "main",
+        "files": ("consolidated*",),
         "min_cuda": 13.0,
+        "min_driver": "580",
         "max_dollars_per_hour": 8.0,
+        "max_dollars_per_month": 6000.0,
+        "datacenter_only": False,
         "min_reliability": 0.98,
         "min_inet_down_mbps": 500.0,
         "min_days_left": 3.0,
         "expected_hours": 10.0,
+        "ready_minutes": 45.0,
+        "rent_budget_minutes": 60.0,
+        "rent_budget_dollars": 10.0,
     }
     return Need(**values | changes)
 

@@ -19,7 +19,7 @@ from components.vast.errors import (
     RentRefused,
     ReplyLost,
 )
-from components.vast.throttle import INTERVALS, Throttle
+from components.vast.throttle import INTERVALS, MARGIN
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, row
 
@@ -66,19 +66,31 @@ class ScriptedTransport:
         return response
 
 
-def door_to(*answers):
-    clock = VirtualClock()
-    transport = ScriptedTransport(*answers)
-    return VastApi(transport, "http://vast.test", clock, Throttle(clock)), transport, clock
+@pytest.fixture
+def said() -> list[str]:
+    return []
 
 
-def test_a_search_gives_offers():
+@pytest.fixture
+def door_to(tmp_path_factory, said):
+    """A door to a market that gives these answers, with its transport and its clock."""
+
+    def made(*answers):
+        clock = VirtualClock()
+        transport = ScriptedTransport(*answers)
+        folder = tmp_path_factory.mktemp("shared")
+        return VastApi(transport, "http://vast.test", clock, folder, said.append), transport, clock
+
+    return made
+
+
+def test_a_search_gives_offers(door_to):
     api, transport, _ = door_to((200, {"offers": [row()]}))
     assert [offer.id for offer in api.search({"type": "on-demand"})] == [111]
     assert transport.calls == [("POST", "/bundles/", {"type": "on-demand"})]
 
 
-def test_a_rent_sends_the_official_clients_body_with_label_and_ports_as_a_dict():
+def test_a_rent_sends_the_official_clients_body_with_label_and_ports_as_a_dict(door_to):
     api, transport, _ = door_to((200, {"success": True, "new_contract": 9001}))
     assert api.rent(111, ORDER) == 9001
     _, path, body = transport.calls[0]
@@ -102,18 +114,21 @@ def test_a_rent_sends_the_official_clients_body_with_label_and_ports_as_a_dict()
         (BAD_KEY, KeyRefused),
         ((403, {"msg": "scope"}), KeyRefused),
         ((503, "gateway"), ReplyLost),
+        ((200, "not json"), ReplyLost),
+        ((200, {"success": True}), ReplyLost),
+        ((200, {"success": False, "msg": "no"}), RentRefused),
         (requests.ReadTimeout("late"), ReplyLost),
         (requests.ConnectionError("cut"), ReplyLost),
     ],
 )
-def test_a_rent_that_fails_says_why_and_is_sent_once(answer, error):
+def test_a_rent_that_fails_says_why_and_is_sent_once(door_to, answer, error):
     api, transport, _ = door_to(answer)
     with pytest.raises(error):
         api.rent(111, ORDER)
     assert len(transport.calls) == 1
 
 
-def test_a_rent_that_was_not_let_in_waits_and_knocks_again():
+def test_a_rent_that_was_not_let_in_waits_and_knocks_again(door_to):
     api, transport, clock = door_to(
         (429, "API requests too frequent"), (200, {"success": True, "new_contract": 5})
     )
@@ -134,7 +149,7 @@ def test_a_rent_that_was_not_let_in_waits_and_knocks_again():
         (200, "not json"),
     ],
 )
-def test_reads_survive_what_passes(failure):
+def test_reads_survive_what_passes(door_to, failure):
     api, transport, _ = door_to(failure, failure, (200, {"credit": 12.5}))
     assert api.credit() == 12.5
     assert len(transport.calls) == 3
@@ -148,7 +163,7 @@ def test_reads_survive_what_passes(failure):
         (requests.ConnectTimeout("late"), ApiUnreachable),
     ],
 )
-def test_a_read_gives_up_after_its_tries(failure, error):
+def test_a_read_gives_up_after_its_tries(door_to, failure, error):
     api, transport, _ = door_to(*[failure] * 20)
     with pytest.raises(error):
         api.credit()
@@ -165,26 +180,26 @@ def test_a_read_gives_up_after_its_tries(failure, error):
         ((200, {"success": False, "msg": "no"}), ApiFailed),
     ],
 )
-def test_what_does_not_pass_is_not_repeated(failure, error):
+def test_what_does_not_pass_is_not_repeated(door_to, failure, error):
     api, transport, _ = door_to(failure)
     with pytest.raises(error):
         api.credit()
     assert len(transport.calls) == 1
 
 
-def test_the_servers_own_pause_is_kept():
+def test_the_servers_own_pause_is_kept(door_to):
     api, _, clock = door_to((429, "x", {"Retry-After": "33"}), (200, {"credit": 1}))
     api.credit()
     assert clock.passed == pytest.approx(33)
 
 
-def test_an_unknown_key_is_never_gone():
+def test_an_unknown_key_is_never_gone(door_to):
     api, _, _ = door_to(BAD_KEY)
     with pytest.raises(KeyRefused, match="does not accept the API key"):
         api.instance(9001)
 
 
-def test_gone_needs_both_the_single_get_and_the_list():
+def test_gone_needs_both_the_single_get_and_the_list(door_to):
     null, page = {"instances": None}, {"success": True, "instances": [instance()]}
     api, _, _ = door_to((200, null), (200, page))
     found = api.instance(9001)
@@ -197,13 +212,13 @@ def test_gone_needs_both_the_single_get_and_the_list():
     assert api.instance(9001) is None
 
 
-def test_an_unexplained_404_is_not_gone():
+def test_an_unexplained_404_is_not_gone(door_to):
     api, _, _ = door_to((404, {"success": False, "msg": "what?"}))
     with pytest.raises(ApiFailed, match="404"):
         api.instance(9001)
 
 
-def test_the_list_is_read_to_its_last_page():
+def test_the_list_is_read_to_its_last_page(door_to):
     first = {"success": True, "instances": [instance(id=1)], "next_token": "t"}
     last = {"success": True, "instances": [instance(id=2)], "next_token": None}
     api, transport, _ = door_to((200, first), (200, last))
@@ -211,7 +226,39 @@ def test_the_list_is_read_to_its_last_page():
     assert transport.calls[1][2]["after_token"] == "t"
 
 
-def test_destroy_is_repeated_and_takes_gone_for_done():
+def test_a_list_serves_all_who_wait_and_nobody_who_must_know_now(door_to):
+    page = {"success": True, "instances": [instance(id=1)]}
+    api, transport, clock = door_to((200, page), (200, page), (200, page))
+    for _ in range(16):
+        assert [one.id for one in api.instances(max_age=3.0)] == [1]
+    assert len(transport.calls) == 1
+    api.instances()
+    assert len(transport.calls) == 2
+    clock.sleep(3.0)
+    api.instances(max_age=3.0)
+    assert len(transport.calls) == 3
+
+
+def test_a_label_is_put_on_a_contract(door_to):
+    api, transport, _ = door_to((200, {"success": True}))
+    api.set_label(9001, "p/s/r/n")
+    assert transport.calls == [("PUT", "/instances/9001/", {"label": "p/s/r/n"})]
+
+
+def test_each_pause_between_two_tries_is_said(door_to, said):
+    api, _, _ = door_to((503, ""), (429, "too frequent"), (200, {"credit": 1}))
+    api.credit()
+    first, second = said
+    assert first == (
+        "vast: Vast.ai's API at http://vast.test answered 503 (GET /users/current/); "
+        "trying again in 2 s"
+    )
+    assert second == (
+        "vast: Vast.ai limits the calls of this key (GET /users/current/: 429); trying again in 4 s"
+    )
+
+
+def test_destroy_is_repeated_and_takes_gone_for_done(door_to):
     api, transport, _ = door_to((503, ""), (429, "x"), (200, {"success": True}))
     api.destroy(9001)
     assert [call[0] for call in transport.calls] == ["DELETE"] * 3
@@ -219,11 +266,11 @@ def test_destroy_is_repeated_and_takes_gone_for_done():
     api.destroy(9001)
 
 
-def test_calls_of_one_endpoint_keep_its_interval():
+def test_calls_of_one_endpoint_keep_its_interval(door_to):
     api, _, clock = door_to(*[(200, {"success": True})] * 3)
     for _ in range(3):
         api.destroy(1)
-    assert clock.passed == pytest.approx(2 * INTERVALS["destroy"])
+    assert clock.passed == pytest.approx(2 * (INTERVALS["destroy"] + MARGIN))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +281,7 @@ def test_calls_of_one_endpoint_keep_its_interval():
         requests.ConnectionError(f"HTTPSConnectionPool: Authorization: Bearer {SECRET}"),
     ],
 )
-def test_no_error_and_no_repr_holds_the_key(failure):
+def test_no_error_and_no_repr_holds_the_key(door_to, failure):
     api, transport, _ = door_to(*[failure] * 10)
     transport.api_key = SECRET  # as the real client keeps it
     with pytest.raises(Exception) as raised:  # noqa: PT011  (any of them)

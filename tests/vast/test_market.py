@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from components.vast import market
-from components.vast.errors import NoOffer, QueryRefused
+from components.vast.errors import NoCredit, NoOffer, QueryRefused
 from tests.vast.offers import need, offer, row
 
 RECIPE = (
@@ -138,3 +138,83 @@ def test_the_summary_says_how_many_how_much_and_how_long():
     assert text.startswith("2 offers, best: 2x H200 in Iceland, IS (datacenter), $6.00/h")
     assert "4 min of download" in text
     assert "$144 a day" in text
+
+
+def test_a_cap_per_month_refuses_too_and_the_stricter_one_speaks():
+    cheap = need(max_dollars_per_hour=8.0, max_dollars_per_month=4000.0)
+    with pytest.raises(NoOffer) as refused:
+        market.shortlist([offer(dph_total=6.0)], {}, cheap)
+    text = str(refused.value)
+    assert "costs $4320.00 a month ($6.00/h)" in text
+    assert "maxDollarsPerMonth is 4000.00" in text
+    assert "at least 4320.00" in text
+    assert market.hourly_cap(cheap) == pytest.approx(4000 / 720)
+    assert market.hourly_cap(need(max_dollars_per_hour=5.0)) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({"hosting_type": 0}, False),
+        ({"hosting_type": 1}, True),
+        ({"driver_version": "570.124.04"}, False),
+        ({"driver_version": "580.65.06"}, True),
+        ({"driver_version": None}, True),  # the host check will see
+    ],
+)
+def test_what_a_row_says_in_another_form_is_checked_as_well(changes, fits):
+    needs = need(datacenter_only=True, min_driver="580")
+    if fits:
+        assert len(market.shortlist([offer(**changes)], {}, needs)) == 1
+        return
+    with pytest.raises(NoOffer, match="driver gte 580"):
+        market.shortlist([offer(**changes)], {}, needs)
+
+
+def test_datacenters_are_asked_for_where_only_they_will_do():
+    assert market.with_floors({}, need(datacenter_only=True))["datacenter"] == {"eq": True}
+    assert "datacenter" not in market.with_floors({}, need())
+
+
+@pytest.mark.parametrize(
+    ("version", "least", "older"),
+    [
+        ("570.124.04", "580", True),
+        ("580", "580", False),
+        ("580.95.05", "580.105", True),
+        ("580.105.08", "580.95.05", False),
+        ("1000.1", "580", False),
+    ],
+)
+def test_drivers_are_compared_by_their_numbers(version, least, older):
+    assert market.is_older(version, least) is older
+
+
+def test_the_shortlist_is_a_table_that_any_terminal_shows():
+    many = [offer(id=n, machine_id=n, dph_total=6.0 + n / 100) for n in range(1, 12)]
+    heading, _, best, *others = market.shortlist_lines(market.shortlist(many, {}, need()))
+    assert " ".join(heading.split()) == (
+        "machine place host $/h Mbit/s reliability download $ to ready $/day $/month offered for"
+    )
+    assert " ".join(best.split()) == (
+        "1 Iceland, IS datacenter 6.01 5,000 0.995 4 min 0.70 144 4,327 30 days"
+    )
+    assert len(others) == market.SHOWN - 1
+
+
+def test_runway_is_what_the_credit_lasts_on_the_best_offer():
+    candidates = market.shortlist([offer(dph_total=6.0)], {}, need())
+    assert market.runway(60.3, candidates) == (
+        "credit $60.30, which is 10.0 h of running on the best of them"
+    )
+    assert "0.0 h" in market.runway(0.0, candidates)
+
+
+def test_credit_must_cover_getting_ready_and_an_hour_of_use():
+    dear, cheap = offer(id=1, dph_total=7.9), offer(id=2, dph_total=6.0)
+    candidates = market.shortlist([dear, cheap], {}, need())
+    market.check_credit(6.71, candidates)
+    with pytest.raises(NoCredit) as refused:
+        market.check_credit(6.0, candidates)
+    assert "has $6.00 of credit and the least of these offers needs $6.70" in str(refused.value)
+    assert "nothing was rented" in str(refused.value)

@@ -2,132 +2,83 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any
 
 import pytest
 
 from components.progress import Progress
 from components.vast import market
 from components.vast.api import Order
+from components.vast.boot import Deadlines
 from components.vast.errors import (
     ApiFailed,
-    BootFailed,
-    HostUnfit,
+    ApiUnreachable,
     ImageRefused,
+    KeyRefused,
+    LeftRunning,
     NoCandidateLeft,
     NoCredit,
+    NoOffer,
     OfferTaken,
+    RentedElsewhere,
     ReplyLost,
     StillBilled,
 )
-from components.vast.host_check import HostFacts
-from components.vast.rental import MOST_TRIES, Deadlines, Rental
-from components.vast.wire import Instance
+from components.vast.rent_note import RentNote
+from components.vast.rental import MOST_TRIES, Limits, Rental
+from components.vast.shared_file import SharedFile
 from tests.fakes import VirtualClock
-from tests.vast.offers import instance, need, offer
+from tests.vast.fake_market import Boot, FakeMarket
+from tests.vast.offers import need, offer
 
 LABEL = "p/s/endpoint/abc"
 ORDER = Order(image="img", disk_gb=500.0, label=LABEL, onstart="true", ports=(8000,))
 PORTS = ("22/tcp", "8000/tcp")
-FACTS = HostFacts(("NVIDIA H200",) * 2, 143771.0, "580.95.05", 520.0, 64.0)
-
-
-@dataclasses.dataclass
-class Boot:
-    """How a machine behaves once it is rented; seconds of virtual time."""
-
-    running_after: float = 30.0
-    dies_with: tuple[str, str] | None = None
-    """Status and message that it ends with."""
-    ports: bool = True
-    ssh_after: float = 0.0
-    unfit: str = ""
-
-
-class FakeMarket:
-    """Contracts with a life of their own; refuses worlds that Vast could not be in."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self.clock = clock
-        self.boots: dict[int, Boot] = {}
-        self.alive: dict[int, tuple[float, int, str]] = {}
-        self.rented: list[int] = []
-        self.refuse: dict[int, Exception] = {}
-        self.lose_reply = False
-        self.undying = 0
-        self.most_alive = 0
-
-    def rent(self, offer_id: int, order: Order) -> int:
-        if offer_id in self.refuse:
-            raise self.refuse[offer_id]
-        contract = 9000 + len(self.rented)
-        self.rented.append(offer_id)
-        self.alive[contract] = (self.clock.passed, offer_id, order.label)
-        self.most_alive = max(self.most_alive, len(self.alive))
-        if self.lose_reply:
-            self.lose_reply = False
-            raise ReplyLost("no answer")
-        return contract
-
-    def instance(self, instance_id: int) -> Instance | None:
-        if instance_id not in self.alive:
-            return None
-        since, offer_id, label = self.alive[instance_id]
-        boot = self.boots.get(offer_id, Boot())
-        age = self.clock.passed - since
-        running = age >= boot.running_after
-        status, message = "loading", "pulling"
-        if running:
-            status, message = "running", "success"
-        if boot.dies_with and age >= boot.running_after / 2:
-            status, message = boot.dies_with
-        changes: dict[str, Any] = {"actual_status": status, "status_msg": message, "label": label}
-        if not (running and boot.ports):
-            changes["ports"] = {}
-        return Instance.from_json(instance(id=instance_id, machine_id=offer_id, **changes))
-
-    def instances(self) -> list[Instance]:
-        return [one for one in map(self.instance, list(self.alive)) if one is not None]
-
-    def destroy(self, instance_id: int) -> None:
-        if self.undying > 0:
-            self.undying -= 1
-            return
-        self.alive.pop(instance_id, None)
-
-    def check(self, one: Instance) -> tuple[HostFacts, str]:
-        since, offer_id, _ = self.alive[one.id]
-        boot = self.boots.get(offer_id, Boot())
-        if self.clock.passed - since < boot.running_after + boot.ssh_after:
-            raise BootFailed("connection refused")
-        if boot.unfit:
-            raise HostUnfit(boot.unfit)
-        return FACTS, "ssh-ed25519 host"
+LIMITS = Limits(
+    deadlines=Deadlines(),
+    max_dollars_per_hour=8.0,
+    budget_seconds=36000.0,
+    budget_dollars=1000.0,
+)
+DEAD = Boot(dies_with=("exited", ""))
 
 
 class World:
     """One market, one policy, offers 1 to 20 with a machine each."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder) -> None:
         self.clock = VirtualClock()
         self.market = FakeMarket(self.clock)
         self.lines: list[str] = []
-        progress = Progress("instance", self.clock, self.lines.append)
-        self.rental = Rental(self.market, self.clock, progress, Deadlines())
+        self.spoken_at: list[float] = []
+        self.file = SharedFile(folder / "rent.json")
         self.searches = 0
+        self.offers = [offer(id=n, machine_id=n) for n in range(1, 21)]
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        self.spoken_at.append(self.clock.passed)
+
+    def rental(self, **limits):
+        progress = Progress("instance", self.clock, self.say)
+        note = RentNote(self.file, self.clock, progress)
+        whole = dataclasses.replace(LIMITS, **limits)
+        return Rental(self.market, self.clock, progress, whole, note)
 
     def candidates(self) -> list[market.Candidate]:
         self.searches += 1
-        offers = [offer(id=n, machine_id=n) for n in range(1, 21)]
-        return market.shortlist(offers, {}, need())
+        return market.shortlist(self.offers, {}, need())
 
-    def obtain(self):
-        return self.rental.obtain(ORDER, self.candidates, self.market.check, PORTS)
+    def obtain(self, **limits):
+        rental = self.rental(**limits)
+        return rental.obtain(ORDER, self.candidates, self.market, PORTS)
+
+    def told(self, part: str) -> str:
+        return next(line for line in self.lines if part in line)
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world(tmp_path) -> World:
+    return World(tmp_path)
 
 
 def test_a_healthy_host_is_rented_once_and_told_by_stages(world):
@@ -135,43 +86,72 @@ def test_a_healthy_host_is_rented_once_and_told_by_stages(world):
     assert world.market.rented == [1]
     assert rented.instance.ports == {"22/tcp": 40022, "8000/tcp": 40123}
     assert rented.host_key == "ssh-ed25519 host"
-    assert list(rented.boot_seconds) == ["contract", "image", "ports", "ssh"]
+    assert list(rented.boot_seconds) == ["contract", "image", "container", "ports", "ssh", "check"]
     assert rented.boot_seconds["image"] >= 30
+    assert rented.inspection.rate.mbps == 4000
     assert not rented.adopted
 
 
-def test_no_wait_is_silent_for_15_seconds(world):
-    world.market.boots[1] = Boot(running_after=600)
-    spoken: list[float] = []
-    progress = Progress("instance", world.clock, lambda _: spoken.append(world.clock.passed))
-    world.rental = Rental(world.market, world.clock, progress, Deadlines())
+def test_each_try_is_one_line_with_host_place_price_stage_verdict_time_and_cents(world):
+    world.market.boots[1] = Boot(unfit="1 GPU is there")
     world.obtain()
-    gaps = [after - before for before, after in itertools.pairwise(spoken)]
+    first, second = (line for line in world.lines if "instance: try " in line)
+    assert first == (
+        "instance: try 1: machine 1 in Iceland, IS, $6.00/h, stage check, host fault: "
+        "1 GPU is there; given back; 30 s, 5.0 cents"
+    )
+    assert second.startswith("instance: try 2: machine 2 in Iceland, IS, $6.00/h, stage check, wor")
+
+
+def test_no_wait_is_silent_for_15_seconds(world):
+    world.market.boots[1] = Boot(running_after=600, filtered_for=30, ssh_after=200)
+    world.obtain()
+    gaps = [after - before for before, after in itertools.pairwise(world.spoken_at)]
     assert max(gaps) <= 15
 
 
 @pytest.mark.parametrize(
-    ("boot", "reason"),
+    ("boot", "stage", "reason"),
     [
-        (Boot(dies_with=("exited", "")), "exited"),
-        (Boot(dies_with=("offline", "")), "offline"),
-        (Boot(dies_with=("created", "OCI runtime create failed: CDI")), "cannot start containers"),
-        (Boot(dies_with=("loading", "no space left on device")), "cannot start containers"),
-        (Boot(running_after=5000), "the image was not there within 20 min"),
-        (Boot(ports=False), "no mapping for 22/tcp, 8000/tcp"),
-        (Boot(ssh_after=5000), "no login by SSH within 5 min"),
-        (Boot(unfit="1 GPU is there"), "1 GPU is there"),
+        (DEAD, "image", "the container is exited"),
+        (Boot(dies_with=("offline", "")), "image", "the container is offline"),
+        (Boot(dies_with=("stopped", "")), "image", "the container is stopped"),
+        (Boot(dies_with=("frozen", "")), "image", "the container is frozen"),
+        (
+            Boot(dies_with=("created", "OCI runtime create failed: CDI")),
+            "image",
+            "the host cannot start containers",
+        ),
+        (
+            Boot(dies_with=("loading", "no space left on device")),
+            "image",
+            "the host cannot start containers",
+        ),
+        (Boot(listed_after=5000), "contract", "not within 1 min: instance 9000 is not listed"),
+        (Boot(running_after=5000), "image", "not within 20 min: container loading: pulling"),
+        (Boot(between=("recycling", 5000)), "container", "not within 5 min: container recycling"),
+        (
+            Boot(ports=False),
+            "ports",
+            "not within 3 min: running, but no mapping for 22/tcp, 8000/tcp",
+        ),
+        (Boot(filtered_for=5000), "ports", "port 22/tcp is mapped to 203.0.113.9:40022 and cannot"),
+        (Boot(ssh_after=5000), "ssh", "not within 5 min: waiting for SSH (connection refused)"),
+        (Boot(breaks_in_check=500), "check", "not within 4 min: waiting for SSH (connection lost)"),
+        (Boot(unfit="1 GPU is there"), "check", "1 GPU is there"),
+        (Boot(price=8.5), "contract", "costs $8.50/h and the cap is $8.00/h"),
+        (Boot(interruptible=True), "contract", "is interruptible and was ordered on-demand"),
     ],
 )
-def test_a_host_that_fails_is_given_back_before_the_next_one_is_rented(world, boot, reason):
+def test_a_host_that_fails_is_given_back_before_the_next_one_is_rented(world, boot, stage, reason):
     world.market.boots[1] = boot
     rented = world.obtain()
     assert rented.instance.machine_id == 2
     assert world.market.rented == [1, 2]
     assert world.market.most_alive == 1
-    verdict = next(line for line in world.lines if "given back after" in line)
+    verdict = world.told("try 1: ")
+    assert f"stage {stage}, host fault" in verdict
     assert reason in verdict
-    assert "$" in verdict
 
 
 def test_a_fatal_status_ends_the_try_at_once(world):
@@ -185,10 +165,21 @@ def test_a_status_that_does_not_change_is_no_verdict(world):
     assert world.obtain().instance.machine_id == 1
 
 
+def test_a_connection_lost_in_the_check_is_tried_again(world):
+    world.market.boots[1] = Boot(breaks_in_check=2)
+    assert world.obtain().instance.machine_id == 1
+
+
+def test_a_port_that_opens_a_little_late_is_no_verdict(world):
+    world.market.boots[1] = Boot(filtered_for=20)
+    assert world.obtain().instance.machine_id == 1
+
+
 def test_an_image_that_cannot_be_pulled_is_nobodys_host_fault(world):
     world.market.boots[1] = Boot(dies_with=("created", "pull access denied for img"))
-    with pytest.raises(ImageRefused, match="correct `image`"):
+    with pytest.raises(ImageRefused, match="correct `image`") as refused:
         world.obtain()
+    assert "given back in stage image after 15 s, at most 2.5 cents" in str(refused.value)
     assert world.market.rented == [1]
     assert world.market.alive == {}
 
@@ -196,6 +187,35 @@ def test_an_image_that_cannot_be_pulled_is_nobodys_host_fault(world):
 def test_a_taken_offer_costs_nothing_and_the_next_is_tried(world):
     world.market.refuse = {1: OfferTaken("taken"), 2: OfferTaken("taken")}
     assert world.obtain().instance.machine_id == 3
+    assert "0 s, 0.0 cents" in world.told("try 1: ")
+
+
+def test_a_machine_whose_offer_was_taken_may_come_back_under_a_new_one(world: World) -> None:
+    world.offers = [offer(id=1, machine_id=1)]
+    world.market.refuse = {1: OfferTaken("taken")}
+
+    def listed_anew() -> list[market.Candidate]:
+        found = world.candidates()
+        world.offers = [offer(id=11, machine_id=1)]
+        return found
+
+    rented = world.rental().obtain(ORDER, listed_anew, world.market, PORTS)
+    assert world.market.rented == [11]
+    assert rented.instance.machine_id == 11
+
+
+def test_an_unfit_machine_does_not_come_back_under_a_new_offer(world: World) -> None:
+    world.offers = [offer(id=1, machine_id=1)]
+    world.market.boots[1] = DEAD
+
+    def listed_anew() -> list[market.Candidate]:
+        found = world.candidates()
+        world.offers = [offer(id=11, machine_id=1)]
+        return found
+
+    with pytest.raises(NoCandidateLeft, match="no other offer comes into question"):
+        world.rental().obtain(ORDER, listed_anew, world.market, PORTS)
+    assert world.market.rented == [1]
 
 
 def test_an_empty_account_stops_at_once(world):
@@ -203,18 +223,67 @@ def test_an_empty_account_stops_at_once(world):
     with pytest.raises(NoCredit):
         world.obtain()
     assert world.market.rented == []
+    assert "configuration fault: no credit" in world.told("try 1: ")
 
 
-def test_tries_are_bounded_and_each_machine_is_tried_once(world):
-    world.market.boots = {n: Boot(dies_with=("exited", "")) for n in range(1, 21)}
-    with pytest.raises(NoCandidateLeft, match="nothing is billed any more"):
+def test_a_market_without_an_offer_is_said_as_it_is(world):
+    world.offers = [offer(dph_total=9.0)]
+    with pytest.raises(NoOffer, match="maxDollarsPerHour"):
         world.obtain()
+
+
+def test_a_market_that_runs_dry_does_not_hide_what_was_tried(world: World) -> None:
+    world.offers = [offer(id=1, machine_id=1)]
+    world.market.boots[1] = DEAD
+
+    def last_one() -> list[market.Candidate]:
+        found = world.candidates()
+        world.offers = [offer(dph_total=9.0)]
+        return found
+
+    with pytest.raises(NoCandidateLeft, match="machine 1 in Iceland"):
+        world.rental().obtain(ORDER, last_one, world.market, PORTS)
+
+
+def test_tries_are_bounded_and_end_with_a_table_and_what_it_cost(world):
+    world.market.boots = dict.fromkeys(range(1, 21), DEAD)
+    with pytest.raises(NoCandidateLeft) as left:
+        world.obtain()
+    text = str(left.value)
+    assert text.startswith("12 tries in ")
+    assert "(there are 12)" in text
+    assert "$0." in text
+    assert "nothing is billed any more" in text
     assert world.market.rented == list(range(1, MOST_TRIES + 1))
+    assert world.market.alive == {}
+    head = next(n for n, line in enumerate(world.lines) if "verdict" in line and "cents" in line)
+    rows = world.lines[head + 2 : head + 14]
+    assert [row.split()[1] for row in rows] == [str(n) for n in range(1, 13)]
+    assert all("Iceland, IS" in row and "6.00" in row and "image" in row for row in rows)
+
+
+def test_the_budget_of_time_ends_the_tries_and_the_one_that_is_under_way(world):
+    world.market.boots = {n: Boot(running_after=5000) for n in range(1, 21)}
+    with pytest.raises(NoCandidateLeft, match="rentBudgetMinutes is 30 and"):
+        world.obtain(budget_seconds=1800.0)
+    assert world.market.rented == [1, 2]
+    assert world.market.alive == {}
+    assert world.clock.passed == pytest.approx(1800, abs=10)
+    assert "budget: the budget for all tries is used up" in world.told("try 2: ")
+
+
+def test_the_budget_of_money_ends_the_tries_and_the_one_that_is_under_way(world):
+    world.market.boots = {n: Boot(running_after=5000) for n in range(1, 21)}
+    with pytest.raises(NoCandidateLeft, match=r"rentBudgetDollars 3.00"):
+        world.obtain(budget_dollars=3.0)  # half an hour at $6.00/h
+    assert world.market.rented == [1, 2]
+    assert world.clock.passed == pytest.approx(1800, abs=10)
     assert world.market.alive == {}
 
 
 def test_a_lost_reply_is_found_by_its_label_and_never_rented_twice(world):
-    world.market.lose_reply = True
+    world.market.lose_replies = 1
+    world.market.boots[1] = Boot(listed_after=20)
     rented = world.obtain()
     assert world.market.rented == [1]
     assert rented.instance.id == 9000
@@ -223,6 +292,77 @@ def test_a_lost_reply_is_found_by_its_label_and_never_rented_twice(world):
 def test_a_lost_reply_without_a_contract_goes_on_to_the_next_offer(world):
     world.market.refuse = {1: ReplyLost("no answer")}
     assert world.obtain().instance.machine_id == 2
+    assert world.clock.passed >= 60
+
+
+def test_a_contract_that_shows_up_after_all_is_ended_when_another_one_works(world):
+    world.market.lose_replies = 1
+    world.market.boots[1] = Boot(listed_after=70)
+    rented = world.obtain()
+    assert world.market.rented == [1, 2]
+    assert list(world.market.alive) == [rented.instance.id]
+    assert "destroying instance 9000, which carries the label p/s/endpoint/abc" in "".join(
+        world.lines
+    )
+
+
+def test_leftovers_that_cannot_be_ended_do_not_cost_the_machine_that_works(world):
+    class Late(FakeMarket):
+        def inspect(self, one):
+            self.failing = [ApiFailed("Vast is down")] * 3
+            return super().inspect(one)
+
+    world.market = Late(world.clock)
+    assert world.obtain().instance.machine_id == 1
+    assert world.told("looking for leftovers failed: Vast is down")
+
+
+def test_a_lost_reply_and_no_list_either_is_said_with_the_label(world):
+    class Silent(FakeMarket):
+        def rent(self, offer_id, order):
+            super().rent(offer_id, order)
+            self.failing = [ApiUnreachable("no answer")]
+            raise ReplyLost("no answer")
+
+    world.market = Silent(world.clock)
+    with pytest.raises(LeftRunning, match="a contract with the label p/s/endpoint/abc may exist"):
+        world.obtain()
+
+
+def test_a_rent_call_of_a_process_that_was_killed_is_waited_for(world):
+    """Its contract is not listed yet when the next process begins."""
+    rental = world.rental()
+    with rental._note.alone() as page:
+        page.sent(LABEL)
+        world.market.rent(5, ORDER)
+        world.market.boots[5] = Boot(listed_after=25)
+    rented = world.obtain()
+    assert rented.adopted
+    assert world.market.rented == [5]
+
+
+def test_a_note_of_long_ago_is_waited_for_no_more(world):
+    with world.rental()._note.alone() as page:
+        page.sent(LABEL)
+    world.clock.sleep(3600)
+    began = world.clock.passed
+    assert world.obtain().instance.machine_id == 1
+    assert world.clock.passed - began < 60
+
+
+def test_a_settled_note_is_waited_for_no_more(world):
+    world.obtain()
+    world.market.alive.clear()
+    began = world.clock.passed
+    world.offers = world.offers[5:]
+    assert not world.obtain().adopted
+    assert world.clock.passed - began < 60
+
+
+def test_two_processes_do_not_rent_for_one_resource_at_once(world):
+    with world.file.held(), pytest.raises(RentedElsewhere, match="nothing was rented by this one"):
+        world.obtain()
+    assert world.market.rented == []
     assert world.clock.passed >= 60
 
 
@@ -239,55 +379,77 @@ def test_leftovers_of_the_same_resource_are_destroyed_and_strangers_are_not(worl
     world.market.rent(6, dataclasses.replace(ORDER, label="p/s/endpoint-2/abc"))
     world.market.rent(7, dataclasses.replace(ORDER, label=""))
     world.obtain()
-    assert sorted(label for _, _, label in world.market.alive.values()) == [
-        "",
-        "p/s/endpoint-2/abc",
-        LABEL,
-    ]
+    assert world.market.labels() == ["", "p/s/endpoint-2/abc", LABEL]
 
 
-def test_an_adopted_machine_that_fails_is_replaced(world):
-    world.market.boots[5] = Boot(unfit="wrong")
+def test_of_two_contracts_with_the_order_s_own_label_one_is_kept(world):
     world.market.rent(5, ORDER)
-    assert world.obtain().instance.machine_id == 1
+    world.market.rent(6, ORDER)
+    assert world.obtain().adopted
     assert len(world.market.alive) == 1
 
 
-def test_an_error_of_the_platform_gives_the_machine_back(world):
-    def failing(_one):
-        raise ApiFailed("Vast is down")
-
-    with pytest.raises(ApiFailed):
-        world.rental.obtain(ORDER, world.candidates, failing, PORTS)
-    assert world.market.alive == {}
-
-
-def test_destroy_is_repeated_until_the_contract_is_gone(world):
-    contract = world.market.rent(1, ORDER)
-    world.market.undying = 2
-    world.rental.destroy(contract)
-    assert world.market.alive == {}
+@pytest.mark.parametrize("boot", [Boot(unfit="wrong"), Boot(price=9.0), DEAD])
+def test_an_adopted_machine_that_fails_is_replaced_by_another_one(world, boot):
+    world.market.boots[1] = boot
+    world.market.rent(1, ORDER)
+    assert world.obtain().instance.machine_id == 2
+    assert len(world.market.alive) == 1
 
 
-def test_a_contract_that_will_not_go_is_named_with_its_price(world):
-    contract = world.market.rent(1, ORDER)
-    world.market.undying = 10**6
-    with pytest.raises(StillBilled) as billed:
-        world.rental.destroy(contract)
-    assert f"instance {contract}" in str(billed.value)
-    assert "$6.00/h" in str(billed.value)
-
-
-def test_a_failed_machine_that_will_not_go_stops_everything(world):
-    world.market.boots[1] = Boot(dies_with=("exited", ""))
-    world.market.undying = 10**6
-    with pytest.raises(StillBilled, match="could not be destroyed"):
+@pytest.mark.parametrize(
+    "error",
+    [ApiFailed("Vast is down"), ApiUnreachable("no answer"), KeyRefused("unknown key")],
+)
+def test_a_machine_that_cannot_be_seen_is_kept_and_named_with_its_price(world, error):
+    world.market.inspection = error
+    with pytest.raises(LeftRunning) as left:
         world.obtain()
+    text = str(left.value)
+    assert "instance 9000 was rented for $6.00/h" in text
+    assert str(error) in text
+    assert "run `pulumi up` to go on with it" in text
+    assert world.market.labels() == [LABEL]
+    assert "platform fault" in world.told("try 1: ")
+
+
+def test_what_could_not_be_seen_is_adopted_by_the_next_up(world):
+    class Outage(FakeMarket):
+        down = True
+
+        def instances(self, max_age=0.0):
+            if self.down and self.rented and self.clock.passed > 30:
+                raise ApiUnreachable("no answer")
+            return super().instances(max_age)
+
+    world.market = Outage(world.clock)
+    world.market.boots[1] = Boot(running_after=100)
+    with pytest.raises(LeftRunning):
+        world.obtain()
+    world.market.down = False
+    assert world.obtain().adopted
     assert world.market.rented == [1]
 
 
-def test_a_sweep_takes_the_stacks_label_and_nothing_else(world):
-    mine = world.market.rent(1, ORDER)
-    world.market.rent(2, dataclasses.replace(ORDER, label="p/s2/endpoint/abc"))
-    assert world.rental.sweep("p/s/") == [mine]
-    assert [label for _, _, label in world.market.alive.values()] == ["p/s2/endpoint/abc"]
+def test_an_error_of_our_own_gives_the_machine_back(world):
+    world.market.inspection = ZeroDivisionError("a bug")
+    with pytest.raises(ZeroDivisionError):
+        world.obtain()
+    assert world.market.alive == {}
+
+
+def test_a_failed_machine_that_will_not_go_stops_everything(world):
+    world.market.boots[1] = DEAD
+    world.market.undying = 10**6
+    with pytest.raises(StillBilled, match="could not be destroyed") as billed:
+        world.obtain()
+    assert "$6.00/h" in str(billed.value)
+    assert world.market.rented == [1]
+
+
+def test_a_label_is_noted_before_it_is_sent(world):
+    world.market.refuse = {1: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        world.obtain()
+    with world.rental()._note.alone() as page:
+        assert page.unsettled() == (LABEL, pytest.approx(0, abs=1))

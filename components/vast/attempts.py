@@ -1,0 +1,73 @@
+"""Tries to rent, as a person reads them: a line each, and a table when all of them failed. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Literal
+
+from components.progress import duration
+from components.vast.table import lines, table
+
+Outcome = Literal[
+    "under way", "works", "host fault", "configuration fault", "platform fault", "budget"
+]
+"""How a try ended: with a machine that works, by whose fault without one, or for lack of budget."""
+
+
+@dataclasses.dataclass
+class Attempt:
+    """One try to get a machine that works."""
+
+    number: int
+    machine_id: int
+    place: str
+    dollars_per_hour: float
+    stage: str = "rent"
+    """The last one reached: rent, contract, image, container, ports, ssh, check."""
+    outcome: Outcome = "under way"
+    verdict: str = ""
+    """Why it failed, in words."""
+    seconds: float = 0.0
+    """From the rent call on."""
+    billed: bool = False
+    """Whether there was a contract at all."""
+
+    @property
+    def dollars(self) -> float:
+        """The most that it can have cost without traffic: an image is loaded for less."""
+        return self.seconds / 3600 * self.dollars_per_hour if self.billed else 0.0
+
+    def line(self) -> str:
+        """Host, place, price, stage, verdict, time and cents in one line."""
+        said = f"{self.outcome}: {self.verdict}" if self.verdict else self.outcome
+        return (
+            f"try {self.number}: machine {self.machine_id} in {self.place or 'an unnamed place'}, "
+            f"${self.dollars_per_hour:.2f}/h, stage {self.stage}, {said}; "
+            f"{duration(self.seconds)}, {self.dollars * 100:.1f} cents"
+        )
+
+
+def attempt_lines(attempts: Iterable[Attempt]) -> list[str]:
+    """All tries as a table, one line each."""
+    headings = ("try", "machine", "place", "$/h", "stage", "outcome", "verdict", "time", "cents")
+    rows = [
+        (
+            str(one.number),
+            str(one.machine_id),
+            one.place,
+            f"{one.dollars_per_hour:.2f}",
+            one.stage,
+            one.outcome,
+            one.verdict,
+            duration(one.seconds),
+            f"{one.dollars * 100:.1f}",
+        )
+        for one in attempts
+    ]
+    return lines(table(headings, rows, numbers={"try", "$/h", "time", "cents"}))
+
+
+def spent(attempts: Iterable[Attempt]) -> float:
+    """The most that tries can have cost together, in $."""
+    return sum(one.dollars for one in attempts)

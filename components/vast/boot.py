@@ -1,0 +1,281 @@
+"""From a contract to a machine that works, stage by stage, each with a deadline of its own.
+
+A status that does not change is no verdict, a status that does not get better is one at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from components.clock import Clock
+from components.progress import Progress, duration
+from components.vast.attempts import Attempt
+from components.vast.errors import BootFailed, BudgetSpent, ImageRefused, TermsDiffer
+from components.vast.host_check import Inspection
+from components.vast.reach import Reach
+from components.vast.wire import Instance
+
+POLL = 3.0
+"""Seconds between two looks at a booting instance, and the age at which a list is asked anew."""
+
+PULLING = {"", "created", "loading"}
+"""Statuses until the image is there (vast-api reference, 4.4)."""
+
+LOST = {"stopped", "exited", "offline", "unknown", "frozen"}
+"""Statuses that do not get better during boot (vast-api reference, 4.4)."""
+
+PRICE_TOLERANCE = 1.001
+"""Of the cap: prices come with more digits than people set."""
+
+_IMAGE_REFUSED = re.compile(
+    r"manifest .*(not found|unknown)|pull access denied|unauthorized|Unable to find image",
+    re.IGNORECASE,
+)
+_DAEMON_ERROR = re.compile(
+    r"OCI runtime create failed|CDI|no space left on device|error writing dockerfile"
+    r"|requirement error: unsatisfied condition",
+    re.IGNORECASE,
+)
+
+T = TypeVar("T")
+
+
+class Contracts(Protocol):
+    """The calls of `VastApi` that booting makes."""
+
+    def instance(self, instance_id: int) -> Instance | None:
+        """See `VastApi.instance`."""
+
+    def instances(self, max_age: float = 0.0) -> list[Instance]:
+        """See `VastApi.instances`."""
+
+
+class Machine(Protocol):
+    """The ways to a machine that runs."""
+
+    def reach(self, instance: Instance, port: str) -> Reach:
+        """Try a mapped port, such as `8000/tcp`, from outside."""
+
+    def log_in(self, instance: Instance) -> str:
+        """Log in by SSH and give the host key; `BootFailed` while that does not work yet."""
+
+    def inspect(self, instance: Instance) -> Inspection:
+        """Check the machine; `HostUnfit` is a verdict, `BootFailed` a lost connection."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadlines:
+    """Seconds that each stage of a boot may take."""
+
+    contract: float = 60.0
+    image: float = 1200.0
+    container: float = 300.0
+    ports: float = 180.0
+    reach: float = 45.0
+    """Of a mapped port that does not answer, within `ports`."""
+    ssh: float = 300.0
+    check: float = 240.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Rented:
+    """A machine that runs, is reachable and is what was ordered."""
+
+    instance: Instance
+    inspection: Inspection
+    host_key: str
+    """The SSH host key seen at first contact, an OpenSSH line."""
+    boot_seconds: dict[str, float]
+    """Seconds by stage: contract, image, container, ports, ssh, check."""
+    adopted: bool
+
+
+class Boot:
+    """Brings one contract up."""
+
+    def __init__(
+        self,
+        contracts: Contracts,
+        clock: Clock,
+        progress: Progress,
+        deadlines: Deadlines,
+        *,
+        attempt: Attempt,
+        max_dollars_per_hour: float,
+        until: float,
+    ) -> None:
+        """Look at `contracts`, wait by `clock`, speak through `progress`.
+
+        Args:
+            contracts: the door.
+            clock: whose `monotonic` the moment `until` is measured by.
+            progress: for each stage as it is reached.
+            deadlines: of the stages.
+            attempt: is told the stage as it changes.
+            max_dollars_per_hour: what the contract may cost, read back.
+            until: when time or money for all tries together is used up.
+        """
+        self._contracts = contracts
+        self._clock = clock
+        self._progress = progress
+        self._deadlines = deadlines
+        self._attempt = attempt
+        self._cap = max_dollars_per_hour
+        self._until = until
+        self._filtered_since: float | None = None
+        self._doing = ""
+        self._seconds: dict[str, float] = {}
+
+    def bring_up(
+        self, instance_id: int, machine: Machine, ports: tuple[str, ...], *, adopted: bool
+    ) -> Rented:
+        """Wait until the machine works.
+
+        Raises:
+            HostError: the machine failed, or is not on the terms that were ordered.
+            ImageRefused: the registry's refusal, which every host would meet.
+            PlatformError, KeyRefused: it could not be seen.
+        """
+        self._progress.say(f"instance {instance_id} is ours; waiting for its container")
+        self._stage("contract", self._deadlines.contract, lambda: self._listed(instance_id))
+        self._stage("image", self._deadlines.image, lambda: self._image_there(instance_id))
+        self._stage("container", self._deadlines.container, lambda: self._running(instance_id))
+        instance = self._stage(
+            "ports", self._deadlines.ports, lambda: self._mapped(instance_id, machine, ports)
+        )
+        host_key = self._stage(
+            "ssh", self._deadlines.ssh, lambda: self._answered(machine.log_in, instance)
+        )
+        self._progress.say("logged in; checking the machine")
+        found = self._stage(
+            "check", self._deadlines.check, lambda: self._answered(machine.inspect, instance)
+        )
+        self._progress.say(f"instance {instance_id} works: {_in_words(instance, found)}")
+        return Rented(instance, found, host_key, self._seconds, adopted)
+
+    def _stage(self, name: str, deadline: float, look: Callable[[], T | None]) -> T:
+        """Look again and again until there is something; `look` says what it waits for."""
+        self._attempt.stage = name
+        started = self._clock.monotonic()
+        while True:
+            found = look()
+            now = self._clock.monotonic()
+            if found is not None:
+                self._seconds[name] = now - started
+                return found
+            if now - started >= deadline:
+                raise BootFailed(f"not within {duration(deadline)}: {self._doing}")
+            if now >= self._until:
+                raise BudgetSpent(f"the budget for all tries is used up: {self._doing}")
+            self._progress.waiting(self._doing)
+            self._clock.sleep(POLL)
+
+    def _listed(self, instance_id: int) -> Instance | None:
+        self._doing = f"instance {instance_id} is not listed yet"
+        for one in self._contracts.instances(POLL):
+            if one.id == instance_id:
+                return self._fit(one)
+        return None
+
+    def _image_there(self, instance_id: int) -> Instance | None:
+        instance = self._look(instance_id)
+        status = instance.actual_status
+        self._doing = f"container {status or 'queued'}: {instance.status_message or 'no news'}"
+        return None if status in PULLING else instance
+
+    def _running(self, instance_id: int) -> Instance | None:
+        instance = self._look(instance_id)
+        self._doing = f"container {instance.actual_status}: {instance.status_message or 'no news'}"
+        return instance if instance.actual_status == "running" else None
+
+    def _mapped(
+        self, instance_id: int, machine: Machine, ports: tuple[str, ...]
+    ) -> Instance | None:
+        instance = self._look(instance_id)
+        missing = [port for port in ports if port not in instance.ports]
+        if missing or not instance.public_ip:
+            self._doing = f"running, but no mapping for {', '.join(missing) or 'any address'}"
+            return None
+        for port in ports:
+            if not self._passes(instance, machine, port):
+                return None
+        return instance
+
+    def _passes(self, instance: Instance, machine: Machine, port: str) -> bool:
+        """Whether a port lets us through; a refusal counts, since nothing may listen there yet."""
+        answer = machine.reach(instance, port)
+        if answer in {"open", "refused"}:
+            return True
+        now = self._clock.monotonic()
+        since = self._filtered_since = self._filtered_since or now
+        where = f"{instance.public_ip}:{instance.ports[port]}"
+        self._doing = f"port {port} at {where} {answer}"
+        if now - since >= self._deadlines.reach:
+            raise BootFailed(
+                f"port {port} is mapped to {where} and cannot be reached from here for "
+                f"{duration(now - since)} ({answer}): it is filtered"
+            )
+        return False
+
+    def _answered(self, ask: Callable[[Instance], T], instance: Instance) -> T | None:
+        """Ask the machine; a lost or refused connection is an answer that is still to come."""
+        try:
+            return ask(instance)
+        except BootFailed as error:
+            self._doing = f"waiting for SSH ({error})"
+            return None
+
+    def _look(self, instance_id: int) -> Instance:
+        for one in self._contracts.instances(POLL):
+            if one.id == instance_id:
+                return self._fit(one)
+        confirmed = self._contracts.instance(instance_id)
+        if confirmed is None:
+            raise BootFailed(f"instance {instance_id} disappeared while it was starting")
+        return self._fit(confirmed)
+
+    def _fit(self, instance: Instance) -> Instance:
+        """End the wait at once on terms, a status or a message that do not get better.
+
+        Raises:
+            TermsDiffer: the contract is not the one that was ordered.
+            ImageRefused: the registry's refusal, which every host would meet.
+            BootFailed: the host's own failure.
+        """
+        price = instance.dollars_per_hour
+        if price > self._cap * PRICE_TOLERANCE:
+            raise TermsDiffer(
+                f"the contract costs ${price:.2f}/h and the cap is ${self._cap:.2f}/h"
+            )
+        if instance.interruptible:
+            raise TermsDiffer("the contract is interruptible and was ordered on-demand")
+        _refuse_dead(instance)
+        return instance
+
+
+def _refuse_dead(instance: Instance) -> None:
+    message = instance.status_message
+    if _IMAGE_REFUSED.search(message):
+        raise ImageRefused(
+            f"the image {instance.image} cannot be pulled ({message}); correct `image` in the "
+            "stack's configuration or make it public"
+        )
+    if _DAEMON_ERROR.search(message):
+        raise BootFailed(f"the host cannot start containers ({message[:200]})")
+    if instance.actual_status in LOST:
+        raise BootFailed(f"the container is {instance.actual_status} ({message[:200]})")
+    if instance.intended_status == "stopped":
+        raise BootFailed("the contract was stopped before it ran")
+
+
+def _in_words(instance: Instance, found: Inspection) -> str:
+    facts, rate = found.facts, found.rate
+    link = f" (link {facts.gpu_link})" if facts.gpu_link else ""
+    hub = f"{rate.mbps:,.0f} Mbit/s" if rate.mbps is not None else f"not measured ({rate.note})"
+    return (
+        f"{instance.num_gpus}x {facts.gpu_names[0]}{link}, driver {facts.driver}, "
+        f"{facts.disk_free_gb:.0f} GB of disk free, from the Hub {hub}"
+    )

@@ -1,0 +1,127 @@
+"""The end of a contract, and the proof of it: destroyed, read back, gone from GET and list alike.
+
+A DELETE that was answered with success has ended nothing yet. What is not proven gone is loudly
+still there, with its id and its price, and stays in the state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+from components.clock import Clock
+from components.errors import PlatformError
+from components.progress import Progress, duration
+from components.vast.errors import KeyRefused, StillBilled
+from components.vast.wire import Instance
+
+DEADLINE = 180.0
+"""Seconds for a contract to go; an API that is down for longer leaves it to the next command."""
+
+POLL = 3.0
+"""Seconds between two looks at a contract that is going."""
+
+AGAIN = 15.0
+"""Seconds after which a DELETE that had no effect is sent again."""
+
+
+class Contracts(Protocol):
+    """The calls of `VastApi` that ending makes."""
+
+    def instance(self, instance_id: int) -> Instance | None:
+        """See `VastApi.instance`."""
+
+    def instances(self, max_age: float = 0.0) -> list[Instance]:
+        """See `VastApi.instances`."""
+
+    def destroy(self, instance_id: int) -> None:
+        """See `VastApi.destroy`."""
+
+
+class Ending:
+    """Ends contracts, one or all of a label."""
+
+    def __init__(self, contracts: Contracts, clock: Clock, progress: Progress) -> None:
+        """Act on `contracts`, wait by `clock`, speak through `progress`."""
+        self._contracts = contracts
+        self._clock = clock
+        self._progress = progress
+
+    def end(self, instance_id: int, dollars_per_hour: float) -> None:
+        """End a contract and read back that it is gone; `dollars_per_hour` is for the message.
+
+        Calls that fail on the way are made again: what is being ended costs money meanwhile.
+
+        Raises:
+            StillBilled: if it is not proven gone after `DEADLINE`.
+            KeyRefused: if the key may not do this; names id and price too.
+        """
+        started = self._clock.monotonic()
+        asked_at = -math.inf
+        last = "no call was answered"
+        while self._clock.monotonic() - started < DEADLINE:
+            try:
+                if self._clock.monotonic() - asked_at >= AGAIN:
+                    self._contracts.destroy(instance_id)
+                    asked_at = self._clock.monotonic()
+                found = self._contracts.instance(instance_id)
+            except PlatformError as error:
+                last = str(error)
+                self._progress.waiting(f"instance {instance_id} is not proven gone: {last}")
+            except KeyRefused as error:
+                raise KeyRefused(
+                    f"instance {instance_id} (${dollars_per_hour:.2f}/h) was not destroyed and is "
+                    f"billed on: {error}"
+                ) from None
+            else:
+                if found is None:
+                    return
+                last = f"it is still listed as {found.actual_status or 'queued'}"
+                dollars_per_hour = found.dollars_per_hour or dollars_per_hour
+                self._progress.waiting(f"instance {instance_id} is going ({found.actual_status})")
+            self._clock.sleep(POLL)
+        raise StillBilled(
+            f"instance {instance_id} is not proven gone {duration(DEADLINE)} after it was to be "
+            f"destroyed ({last}) and may cost ${dollars_per_hour:.2f}/h; it stays known: run "
+            "`pulumi destroy` again, or end it by "
+            f"`vastai destroy instance {instance_id} -y`"
+        )
+
+    def sweep(
+        self, prefix: str, *, keep: int | None = None, awaited: Mapping[str, float] | None = None
+    ) -> list[int]:
+        """End every contract whose label begins with `prefix`, but `keep`; return their ids.
+
+        `awaited` are labels of rent calls that were cut off, with the seconds within which their
+        contracts may come to be listed; they are waited for.
+
+        Raises:
+            StillBilled: if one would not go; the others were ended all the same.
+            KeyRefused, ApiUnreachable, ApiFailed, RateLimited: if there is no list to go by.
+        """
+        strays = self._found(prefix, keep, awaited or {})
+        stuck: list[StillBilled] = []
+        for stray in strays:
+            self._progress.say(
+                f"destroying instance {stray.id}, which carries the label {stray.label} and "
+                f"costs ${stray.dollars_per_hour:.2f}/h"
+            )
+            try:
+                self.end(stray.id, stray.dollars_per_hour)
+            except StillBilled as error:
+                stuck.append(error)
+        if stuck:
+            raise StillBilled("; ".join(map(str, stuck)))
+        return [stray.id for stray in strays]
+
+    def _found(self, prefix: str, keep: int | None, awaited: Mapping[str, float]) -> list[Instance]:
+        started = self._clock.monotonic()
+        while True:
+            listed = self._contracts.instances()
+            labels = {one.label for one in listed}
+            passed = self._clock.monotonic() - started
+            if all(label in labels or passed >= left for label, left in awaited.items()):
+                return [one for one in listed if one.label.startswith(prefix) and one.id != keep]
+            self._progress.waiting("a rent call was cut off: its contract may not be listed yet")
+            self._clock.sleep(POLL)

@@ -1,0 +1,25 @@
+"""Whether a machine's port can be reached from here at all. The smallest of the doors."""
+
+from __future__ import annotations
+
+import socket
+from typing import Literal
+
+TIMEOUT = 5.0
+"""Seconds for one connection."""
+
+Reach = Literal["open", "refused", "timed out", "no route"]
+"""`refused` is no verdict while nothing listens behind the port; `timed out` is one: a filter."""
+
+
+def reach(ip: str, port: int, timeout: float = TIMEOUT) -> Reach:
+    """Open a TCP connection and close it again; `timeout` in seconds."""
+    try:
+        with socket.create_connection((ip, port), timeout=timeout):
+            return "open"
+    except TimeoutError:
+        return "timed out"
+    except (ConnectionRefusedError, ConnectionResetError):
+        return "refused"
+    except OSError:
+        return "no route"

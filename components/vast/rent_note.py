@@ -1,0 +1,99 @@
+"""Who rents for one resource on this computer, and what was sent for it that nobody settled.
+
+Between a rent call and the moment at which Vast lists its contract there are seconds in which
+only this note knows of it. A process that is killed in them leaves the note to the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from components.clock import Clock
+from components.progress import Progress
+from components.vast.errors import RentedElsewhere
+from components.vast.shared_file import Busy, SharedFile, Sheet
+
+LISTED_WITHIN = 60.0
+"""Seconds for which a contract may stay unseen after its rent call (vast-api reference, 3.5)."""
+
+SUFFIX = ".rent.json"
+"""Of the files that notes are kept in."""
+
+LONGEST_WAIT = 60.0
+"""Seconds to wait for another process: one whose `pulumi` was killed ends at once."""
+
+POLL = 1.0
+
+
+def still_to_come(files: Iterable[SharedFile], prefix: str, clock: Clock) -> dict[str, float]:
+    """Labels under `prefix` that were sent and not settled, and the seconds left to be listed."""
+    labels = {}
+    for file in files:
+        # One that is held belongs to a process that lives and settles it.
+        with contextlib.suppress(Busy), file.held(wait=False) as sheet:
+            unsettled = Page(sheet, clock).unsettled()
+            if unsettled is not None and unsettled[0].startswith(prefix):
+                labels[unsettled[0]] = LISTED_WITHIN - unsettled[1]
+    return {label: left for label, left in labels.items() if left > 0}
+
+
+class Page:
+    """The note while it is held alone."""
+
+    def __init__(self, sheet: Sheet, clock: Clock) -> None:
+        """Write on `sheet` by `clock`."""
+        self._sheet = sheet
+        self._clock = clock
+
+    def sent(self, label: str) -> None:
+        """Note that a rent call with this label is about to be sent."""
+        self._sheet.values = {"label": label, "sent_at": self._clock.epoch()}
+        self._sheet.save()
+
+    def settle(self) -> None:
+        """Note that what was sent has come to something, or to nothing."""
+        self._sheet.values = {}
+        self._sheet.save()
+
+    def unsettled(self) -> tuple[str, float] | None:
+        """The label of a call that was sent and not settled, and the seconds since."""
+        label = self._sheet.values.get("label")
+        if not label:
+            return None
+        passed = self._clock.epoch() - float(self._sheet.values["sent_at"])
+        return str(label), max(0.0, passed)
+
+
+class RentNote:
+    """One resource's note."""
+
+    def __init__(self, file: SharedFile, clock: Clock, progress: Progress) -> None:
+        """Keep the note in `file`; wait by `clock`, speak through `progress`."""
+        self._file = file
+        self._clock = clock
+        self._progress = progress
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Page]:
+        """Hold the note until the block ends, or this process does.
+
+        Raises:
+            RentedElsewhere: if another process of this computer holds it for a minute.
+        """
+        with contextlib.ExitStack() as stack:
+            yield Page(self._hold(stack), self._clock)
+
+    def _hold(self, stack: contextlib.ExitStack) -> Sheet:
+        deadline = self._clock.monotonic() + LONGEST_WAIT
+        while True:
+            try:
+                return stack.enter_context(self._file.held(wait=False))
+            except Busy:
+                if self._clock.monotonic() >= deadline:
+                    raise RentedElsewhere(
+                        "another process of this computer rents for the same resource: wait for "
+                        "it, or end it and run `pulumi up` again; nothing was rented by this one"
+                    ) from None
+                self._progress.waiting("another process of this computer rents for this resource")
+                self._clock.sleep(POLL)

@@ -1,0 +1,122 @@
+"""Vast's API over HTTP for the adapters' tests: contracts run at once, every call is noted."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from tests.vast.offers import instance, row
+
+KEY = "fake-vast-key-5f2a"
+
+
+class FakeVast:
+    """A context manager that serves on 127.0.0.1."""
+
+    def __init__(self) -> None:
+        self.contracts: dict[int, dict[str, Any]] = {}
+        self.offers: list[dict[str, Any]] = [row()]
+        self.credit = 100.0
+        self.calls: list[str] = []
+        self.broken: set[str] = set()
+        """Methods and paths, as in `calls`, that answer that the key is unknown."""
+        self.unlisted_for = 0
+        """Lists on which the contracts do not stand yet."""
+        self.withdrawn = False
+        """Whether the list is answered with 410."""
+        self.contract: dict[str, Any] = {}
+        """What every new contract has beside its id, label and image."""
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base's name)
+                del format, args
+
+            def __getattr__(self, name: str) -> Any:
+                if name.startswith("do_"):
+                    return lambda: fake._serve(self, name.removeprefix("do_"))
+                raise AttributeError(name)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def has(self, id_: int = 9001, **changes: Any) -> None:
+        """Let a contract be there."""
+        self.contracts[id_] = instance(id=id_, **changes)
+
+    def writes(self) -> list[str]:
+        """Calls that change something."""
+        return [call for call in self.calls if not call.startswith(("GET", "POST /bundles/"))]
+
+    def _serve(self, handler: BaseHTTPRequestHandler, method: str) -> None:
+        length = int(handler.headers.get("Content-Length") or 0)
+        body = json.loads(handler.rfile.read(length) or b"{}") if length else {}
+        path = urlsplit(handler.path).path.removeprefix("/api/v0")
+        call = f"{method} {path}"
+        self.calls.append(call)
+        if handler.headers.get("Authorization") != f"Bearer {KEY}" or call in self.broken:
+            status, answer = 404, {"success": False, "error": "auth_error", "msg": "Invalid key"}
+        else:
+            status, answer = self._answer(method, path, body)
+        content = json.dumps(answer).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if path == "/bundles/":
+            return 200, {"offers": self.offers}
+        if path == "/users/current/":
+            return 200, {"credit": self.credit}
+        if path == "/api/v1/instances/":
+            return self._list()
+        if path.startswith("/asks/"):
+            return self._rent(body)
+        return self._on_contract(method, int(path.strip("/").split("/")[-1]), body)
+
+    def _list(self) -> tuple[int, dict[str, Any]]:
+        if self.withdrawn:
+            return 410, {"success": False, "error": "deprecated_endpoint"}
+        listed = [] if self.unlisted_for > 0 else list(self.contracts.values())
+        self.unlisted_for -= 1
+        return 200, {"success": True, "instances": listed}
+
+    def _rent(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        id_ = 9001 + len(self.contracts)
+        facts = {"label": body["label"], "image_uuid": body["image"], **self.contract}
+        self.has(id_, **facts)
+        return 200, {"success": True, "new_contract": id_}
+
+    def _on_contract(
+        self, method: str, id_: int, body: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        if id_ not in self.contracts:
+            return 404, {"success": False, "error": "no_such_instance"}
+        if method == "GET":
+            return 200, {"instances": self.contracts[id_]}
+        if method == "DELETE":
+            del self.contracts[id_]
+        else:
+            self.contracts[id_].update(body)
+        return 200, {"success": True}

@@ -1,0 +1,575 @@
+"""The dynamic resources' hooks, as Pulumi calls them, against an HTTP API and an SSH server."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from pulumi.output import Unknown
+
+from components.clock import SystemClock
+from components.progress import Progress
+from components.provider import Properties
+from components.vast import offer as offer_module
+from components.vast.api import connect
+from components.vast.errors import ApiFailed, KeyRefused, NoCredential
+from components.vast.instance import ORDERED, OTHERS, InstanceProvider
+from components.vast.lease import LeaseProvider, inventory
+from components.vast.offer import INPUTS, NEEDS, OfferProvider, need_of
+from components.vast.rent_note import SUFFIX, RentNote
+from components.vast.ssh_key import SshKeyProvider
+from components.vast.wire import Instance
+from tests.vast.fake_api import KEY, FakeVast
+from tests.vast.offers import instance, need, row
+from tests.vllm.ssh_host import SshHost
+
+QUERY = "gpu_name=H200 num_gpus=2"
+PREFIX = "p/s/endpoint-instance/"
+
+COMMANDS = {
+    "nvidia-smi": """
+case "$1" in
+  --query-gpu*) echo "NVIDIA H200, 143771, 4, 580.95.05"; echo "NVIDIA H200, 143771, 4, 580.95.05";;
+esac""",
+    "df": 'echo "overlay 999999999 1048576 998951423 1% /"',
+    "free": 'echo "Mem: 527433728 1 1"',
+    "hf": 'echo "Error: no Hub here" >&2; exit 1',
+}
+"""What the machine answers to the host check."""
+
+
+@pytest.fixture
+def vast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeVast]:
+    offer_module._answers.clear()
+    with FakeVast() as fake:
+        monkeypatch.setenv("VAST_URL", fake.url)
+        monkeypatch.setenv("VAST_API_KEY", KEY)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        yield fake
+
+
+@pytest.fixture
+def client_key() -> asyncssh.SSHKey:
+    return asyncssh.generate_private_key("ssh-ed25519")
+
+
+@pytest.fixture
+def machine(
+    vast: FakeVast, client_key: asyncssh.SSHKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SshHost]:
+    """A machine behind every contract of the fake: its SSH port, and one where nobody listens."""
+    home, commands = tmp_path / "home", tmp_path / "bin"
+    home.mkdir()
+    commands.mkdir()
+    for name, script in COMMANDS.items():
+        (commands / name).write_text(f"#!/bin/sh\n{script}\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
+    with socket.socket() as free, SshHost(home, client_key) as host:
+        free.bind(("127.0.0.1", 0))
+        vast.contract = {
+            "public_ipaddr": "127.0.0.1\n",
+            "ports": {
+                "22/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(host.address.port)}],
+                "8000/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(free.getsockname()[1])}],
+            },
+        }
+        yield host
+
+
+def search(**changes: Any) -> Properties:
+    """An offer's inputs as Pulumi hands them over: all numbers are floats, tuples are lists."""
+    values = {"query": QUERY, **dataclasses.asdict(need())} | changes
+    floats = {
+        key: float(value)
+        for key, value in values.items()
+        if isinstance(value, int) and not isinstance(value, bool)
+    }
+    return {**values, **floats, "files": list(values["files"])}
+
+
+def ordered(client_key: asyncssh.SSHKey | None = None, **changes: Any) -> Properties:
+    private = client_key.export_private_key().decode() if client_key else "PRIVATE"
+    return {
+        "label_prefix": PREFIX,
+        "search": search(),
+        "image": "vllm/vllm-openai:v0.33.0",
+        "disk_gb": 500.0,
+        "port": 8000.0,
+        "public_key": "ssh-ed25519 AAAA p/s",
+        "private_key": private,
+        "min_driver": "580",
+        "boot_minutes": 20.0,
+    } | changes
+
+
+def rented(**changes: Any) -> Properties:
+    """An instance's outputs in a state."""
+    return {
+        **ordered(),
+        "instance_id": 9001.0,
+        "status": "running",
+        "intended_status": "running",
+        "label": f"{PREFIX}abc",
+        "carried_label": f"{PREFIX}abc",
+        "strays": [],
+        "public_ip": "203.0.113.9",
+        "ssh_port": 40022.0,
+        "host_port": 40123.0,
+        "gpu_name": "H200",
+        "num_gpus": 2.0,
+        "hourly_cost": 6.0,
+    } | changes
+
+
+def outputs(result: Any) -> Properties:
+    """What a hook gave out."""
+    assert result.outs is not None
+    return dict(result.outs)
+
+
+def reasons(result: Any) -> str:
+    return " ".join(failure.reason for failure in result.failures)
+
+
+# ------------------------------------------------------------------------------------ VastOffer
+
+
+def test_a_need_comes_back_out_of_a_property_bag_as_it_went_in():
+    assert need_of(search()) == need()
+    assert set(INPUTS) == {"query", *NEEDS}
+
+
+def test_an_offers_check_shows_the_shortlist_the_link_and_the_runway(vast, capsys):
+    vast.offers = [row(id=1, machine_id=7), row(id=2, machine_id=8, dph_total=6.5)]
+    result = OfferProvider().check({}, search())
+    assert result.failures == []
+    said = capsys.readouterr().out
+    assert "2 offers, best: 2x H200 in Iceland, IS (datacenter), $6.00/h" in said
+    for heading in ("place", "Mbit/s", "reliability", "download", "$ to ready", "$/day", "$/month"):
+        assert heading in said
+    assert "\x1b" not in said
+    assert "credit $100.00, which is 16.6 h of running" in said
+    assert vast.writes() == []
+
+
+def test_a_market_is_asked_and_shown_once_a_process(vast, capsys):
+    for _ in range(2):
+        assert OfferProvider().check({}, search()).failures == []
+    assert OfferProvider().create(search()).id == "offer"
+    assert vast.calls.count("POST /bundles/") == 1
+    assert capsys.readouterr().out.count("best:") == 1
+
+
+@pytest.mark.parametrize(
+    ("olds", "news"),
+    [
+        (search(), search()),
+        ({}, {**search(), "query": Unknown()}),
+    ],
+)
+def test_an_offer_that_is_unchanged_or_unknown_asks_nobody(vast, olds, news):
+    assert OfferProvider().check(olds, news).failures == []
+    assert vast.calls == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"max_dollars_per_hour": 5.0}, "maxDollarsPerHour is 5.00"),
+        ({"max_dollars_per_month": 4000.0}, "costs $4320.00 a month ($6.00/h)"),
+        ({"query": "gpu_name=B200 num_gpus=2"}, "no offer on the market matches"),
+        ({"query": "gpu=H200"}, "names 'gpu'"),
+    ],
+)
+def test_a_new_offer_without_a_market_is_refused_in_preview(vast, changes, said):
+    result = OfferProvider().check({}, search(**changes))
+    assert said in reasons(result)
+    assert all(failure.property == "" for failure in result.failures)
+    assert vast.writes() == []
+
+
+def test_credit_that_does_not_cover_getting_ready_is_refused_with_the_numbers(vast):
+    vast.credit = 5.0
+    refused = reasons(OfferProvider().check({}, search()))
+    assert "has $5.00 of credit and the least of these offers needs $6.70" in refused
+    assert "$0.70 until it is ready and $6.00 for 1 h of use" in refused
+
+
+def test_credit_is_no_matter_where_a_machine_runs_already(vast):
+    vast.credit = 0.0
+    assert OfferProvider().check(search(), search(ready_minutes=50.0)).failures == []
+
+
+def test_a_key_that_may_not_see_the_account_can_still_rent(vast, capsys):
+    vast.broken = {"GET /users/current/"}
+    assert OfferProvider().check({}, search()).failures == []
+    assert "the credit is not known: the key lacks the scope user_read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [({"ready_minutes": 50.0}, False), ({"disk_gb": 600.0}, True), ({"num_gpus": 4.0}, True)],
+)
+def test_an_empty_market_refuses_only_what_may_lead_to_another_machine(
+    vast, changes, refused, capsys
+):
+    vast.offers = []
+    result = OfferProvider().check(search(), search(**changes))
+    assert bool(result.failures) is refused
+    assert ("no offer on the market" in capsys.readouterr().out) is not refused
+
+
+def test_an_update_in_an_empty_market_keeps_the_search_and_no_shortlist(vast):
+    vast.offers = []
+    news = search(ready_minutes=50.0)
+    outs = outputs(OfferProvider().update("offer", search(), news))
+    assert outs == {**news, "search": news, "shortlist": []}
+
+
+def test_an_offer_changes_with_its_inputs_alone():
+    provider = OfferProvider()
+    assert provider.diff("offer", {**search(), "shortlist": [1]}, search()).changes is False
+    assert provider.diff("offer", search(), search(disk_gb=600.0)).changes is True
+    assert provider.diff("offer", search(), {**search(), "query": Unknown()}).changes is True
+
+
+def test_an_offers_outputs_are_the_search_and_a_shortlist_for_people(vast):
+    made = OfferProvider().create(search())
+    assert outputs(made)["search"] == search()
+    (best,) = outputs(made)["shortlist"]
+    assert best["machine_id"] == 7
+    assert best["dollars_per_hour"] == 6.0
+    assert best["dollars_to_ready"] == pytest.approx(0.7)
+    assert OfferProvider().read("offer", outputs(made)).outs == made.outs
+    assert vast.writes() == []
+
+
+# --------------------------------------------------------------------------------- VastInstance
+
+
+def test_a_machine_that_is_going_to_be_rented_shows_the_market(vast, capsys):
+    assert InstanceProvider().check({}, ordered()).failures == []
+    assert vast.writes() == []
+    assert "1 offers, best: 2x H200" in capsys.readouterr().out
+
+
+def test_what_the_offer_has_shown_already_is_not_shown_again(vast, capsys):
+    OfferProvider().check({}, search())
+    capsys.readouterr()
+    assert InstanceProvider().check({}, ordered()).failures == []
+    assert "best:" not in capsys.readouterr().out
+    assert vast.calls.count("POST /bundles/") == 1
+
+
+@pytest.mark.parametrize(
+    ("olds", "news"),
+    [
+        (ordered(), ordered()),
+        ({}, ordered(search=Unknown())),
+        ({}, ordered(public_key=Unknown())),
+    ],
+)
+def test_a_machine_that_stands_or_is_not_known_yet_asks_nobody(vast, olds, news):
+    assert InstanceProvider().check(olds, news).failures == []
+    assert vast.calls == []
+
+
+@pytest.mark.parametrize(
+    ("offers", "credit", "said"),
+    [([], 100.0, "no offer on the market matches"), ([row()], 1.0, "$1.00 of credit")],
+)
+def test_a_machine_that_cannot_be_rented_is_refused_before_the_old_one_goes(
+    vast, offers, credit, said
+):
+    vast.offers, vast.credit = offers, credit
+    assert said in reasons(InstanceProvider().check({}, ordered()))
+    assert vast.writes() == []
+
+
+def test_a_contract_of_an_interrupted_up_is_gone_on_with_whatever_the_market_has(vast, capsys):
+    vast.offers, vast.credit = [], 0.0
+    label = vast_label()
+    vast.has(9001, label=label)
+    assert InstanceProvider().check({}, ordered()).failures == []
+    assert "instance 9001 was rented for this resource before and costs $6.00/h" in (
+        capsys.readouterr().out
+    )
+    vast.has(9001, label=label, actual_status="offline")
+    assert "no offer" in reasons(InstanceProvider().check({}, ordered()))
+
+
+def vast_label() -> str:
+    from components.vast.instance import _order  # noqa: PLC0415  (the label that create looks for)
+
+    return _order(ordered()).label
+
+
+@pytest.mark.parametrize("key", ORDERED)
+def test_what_is_fixed_for_a_contract_replaces_it_and_the_old_one_goes_first(key):
+    for value in ("other", Unknown()):
+        news = {**ordered(), key: value}
+        result = InstanceProvider().diff("9001", rented(), news)
+        assert result.replaces == [key]
+        assert result.changes is True
+        assert result.delete_before_replace is True
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{key: "other"} for key in OTHERS if key != "search"]
+    + [
+        {"search": search(max_dollars_per_hour=1.0)},
+        {"search": search(query="gpu_name=H200 inet_down>=9000")},
+        {"search": Unknown()},
+    ],
+)
+def test_what_a_running_machine_can_take_over_is_an_update(changes):
+    result = InstanceProvider().diff("9001", rented(), ordered(**changes))
+    assert result.changes is True
+    assert result.replaces == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"query": "gpu_name=H200", "num_gpus": 4.0}, {"query": "gpu_name=B200 num_gpus=2"}],
+)
+def test_a_search_that_would_not_choose_the_machine_replaces_it(changes):
+    result = InstanceProvider().diff("9001", rented(), ordered(search=search(**changes)))
+    assert result.replaces == ["search"]
+
+
+@pytest.mark.parametrize(
+    ("drifted", "changes", "replaces"),
+    [
+        ({}, False, []),
+        ({"status": "rebooting"}, False, []),
+        ({"hourly_cost": 7.0, "host_port": 1.0}, False, []),
+        ({"status": "offline"}, True, ["status"]),
+        ({"intended_status": "stopped"}, True, ["status"]),
+        ({"carried_label": "mine"}, True, []),
+        ({"strays": [7.0]}, True, []),
+    ],
+)
+def test_drift_replaces_mends_or_is_left_alone(drifted, changes, replaces):
+    result = InstanceProvider().diff("9001", rented(**drifted), ordered())
+    assert result.changes is changes
+    assert result.replaces == replaces
+
+
+def test_the_state_of_an_older_release_is_no_drift():
+    old = {
+        key: value
+        for key, value in rented().items()
+        if key not in {"intended_status", "carried_label", "strays", "label"}
+    }
+    assert InstanceProvider().diff("9001", old, ordered()).changes is False
+
+
+def test_create_rents_a_machine_that_works_and_records_what_it_is(
+    vast, machine, client_key, capsys
+):
+    made = InstanceProvider().create(ordered(client_key))
+    outs = outputs(made)
+    assert made.id == "9001"
+    assert vast.writes() == ["PUT /asks/111/"]
+    assert outs["instance_id"] == 9001
+    assert outs["ssh_port"] == machine.address.port
+    assert outs["status"] == "running"
+    assert outs["label"] == outs["carried_label"] == vast.contracts[9001]["label"]
+    assert outs["label"].startswith(PREFIX)
+    assert outs["host_key"].startswith("ssh-ed25519 ")
+    facts = outs["host_facts"]
+    assert facts["gpu_names"] == ["NVIDIA H200", "NVIDIA H200"]
+    assert facts["gpu_link"] == "unknown"
+    assert facts["download_mbps"] is None
+    assert facts["download_note"] == "Error: no Hub here"
+    assert outs["adopted"] is False
+    assert set(outs["boot_seconds"]) == {"contract", "image", "container", "ports", "ssh", "check"}
+    assert "works: 2x NVIDIA H200 (link unknown), driver 580.95.05" in capsys.readouterr().out
+
+
+def test_create_adopts_what_an_interrupted_one_left(vast, machine, client_key):
+    first = InstanceProvider().create(ordered(client_key))
+    again = InstanceProvider().create(ordered(client_key))
+    assert again.id == first.id
+    assert outputs(again)["adopted"] is True
+    assert machine.logins == 2
+    assert vast.writes() == ["PUT /asks/111/"]
+
+
+def test_read_finds_a_machine_as_it_was(vast, capsys):
+    vast.has(9001, label=f"{PREFIX}abc")
+    found = InstanceProvider().read("9001", rented())
+    assert found.id == "9001"
+    assert {**rented(), **outputs(found)} == outputs(found)
+    assert InstanceProvider().diff("9001", outputs(found), ordered()).changes is False
+    assert capsys.readouterr().out == ""
+    assert vast.calls == ["GET /api/v1/instances/"]
+
+
+def test_read_says_what_drifted_and_changes_nothing(vast, capsys):
+    vast.has(9001, label="mine", dph_total=7.0)
+    vast.has(7, label=f"{PREFIX}old")
+    vast.has(8, label="p/s/endpoint-instance-2/abc")
+    found = InstanceProvider().read("9001", rented())
+    said = capsys.readouterr().out
+    assert "costs $7.00/h instead of $6.00/h" in said
+    assert "carries the label 'mine'" in said
+    assert "instance 7 carries a label of the same resource" in said
+    assert outputs(found)["hourly_cost"] == 7.0
+    assert outputs(found)["strays"] == [7]
+    assert vast.writes() == []
+
+
+def test_read_of_a_machine_that_is_gone_forgets_it_in_words(vast, capsys):
+    found = InstanceProvider().read("9001", rented())
+    assert found.id == ""
+    assert "instance 9001 is gone" in capsys.readouterr().out
+    assert vast.calls[:2] == ["GET /api/v1/instances/", "GET /instances/9001/"]
+
+
+def test_an_unknown_key_never_looks_like_gone(vast, monkeypatch):
+    monkeypatch.setenv("VAST_API_KEY", "another-key")
+    vast.has(9001)
+    with pytest.raises(KeyRefused, match="nothing can be said of instance 9001"):
+        InstanceProvider().read("9001", rented())
+
+
+def test_a_list_that_is_withdrawn_names_endpoint_and_machine(vast):
+    vast.withdrawn = True
+    with pytest.raises(ApiFailed) as failed:
+        InstanceProvider().read("9001", rented())
+    assert "GET /api/v1/instances/" in str(failed.value)
+    assert "instance 9001, which stays in the state" in str(failed.value)
+
+
+def test_update_puts_the_label_back_and_ends_strays(vast):
+    vast.has(9001, label="mine")
+    vast.has(7, label=f"{PREFIX}old")
+    vast.has(8, label="p/s/endpoint-instance-2/abc")
+    olds = rented(carried_label="mine", strays=[7.0])
+    outs = outputs(InstanceProvider().update("9001", olds, ordered(boot_minutes=30.0)))
+    assert vast.contracts[9001]["label"] == f"{PREFIX}abc"
+    assert sorted(vast.contracts) == [8, 9001]
+    assert outs["boot_minutes"] == 30.0
+    assert InstanceProvider().diff("9001", outs, ordered(boot_minutes=30.0)).changes is False
+
+
+def test_update_of_plain_inputs_calls_nobody(vast):
+    outs = outputs(InstanceProvider().update("9001", rented(), ordered(boot_minutes=30.0)))
+    assert outs["host_port"] == 40123.0
+    assert vast.calls == []
+
+
+def test_delete_ends_the_contract_and_reads_that_back(vast, capsys):
+    vast.has(9001)
+    InstanceProvider().delete("9001", rented())
+    assert vast.contracts == {}
+    assert vast.calls == [
+        "DELETE /instances/9001/",
+        "GET /instances/9001/",
+        "GET /api/v1/instances/",
+    ]
+    assert "costs nothing any more" in capsys.readouterr().out
+
+
+def test_delete_of_what_is_gone_succeeds_also_with_an_old_state(vast):
+    InstanceProvider().delete("9001", {"label_prefix": PREFIX})
+    assert vast.contracts == {}
+
+
+# ---------------------------------------------------------------------------------- StackLease
+
+
+def test_a_lease_says_what_is_billed_under_the_stacks_label(vast, capsys):
+    vast.has(9001, label=f"{PREFIX}abc")
+    vast.has(9002, label="p/s2/endpoint-instance/abc")
+    assert LeaseProvider().check({}, {"label_prefix": "p/s/"}).failures == []
+    said = capsys.readouterr().out
+    assert "billed under the label p/s/: $6.00/h (9001 for endpoint-instance at $6.00/h)" in said
+    assert "9002" not in said
+
+
+def test_two_contracts_of_one_resource_are_said_to_be_one_too_many():
+    contracts = [
+        Instance.from_json(instance(id=id_, label=f"p/s/{resource}/n"))
+        for id_, resource in ((1, "a"), (2, "b"), (3, "b"))
+    ]
+    first, second = inventory("p/s/", contracts)
+    assert first.startswith("billed under the label p/s/: $18.00/h (1 for a at")
+    assert "2 contracts carry the label of b, which has one" in second
+    assert inventory("p/t/", contracts) == []
+
+
+def test_a_new_stack_without_a_key_ends_there_and_an_old_one_only_says_so(
+    vast, monkeypatch, capsys
+):
+    monkeypatch.setenv("VAST_API_KEY", "another-key")
+    news = {"label_prefix": "p/s/"}
+    assert "does not accept the API key" in reasons(LeaseProvider().check({}, news))
+    assert LeaseProvider().check(news, news).failures == []
+    assert vast.writes() == []
+    assert "is not known" in capsys.readouterr().out
+
+
+def test_a_lease_sweeps_its_own_label_when_it_ends(vast, capsys):
+    vast.has(9001, label=f"{PREFIX}abc")
+    vast.has(9002, label="p/s2/endpoint-instance/abc")
+    vast.has(9003, label="")
+    LeaseProvider().delete("p/s/", {"label_prefix": "p/s/"})
+    assert sorted(vast.contracts) == [9002, 9003]
+    assert "destroying instance 9001" in capsys.readouterr().out
+
+
+def test_a_lease_waits_for_what_a_cut_off_rent_call_may_have_made(vast, capsys):
+    clock = SystemClock()
+    file = connect().shared(f"x{SUFFIX}")
+    with RentNote(file, clock, Progress("", clock, print)).alone() as page:
+        page.sent(f"{PREFIX}abc")
+    vast.unlisted_for = 1
+    vast.has(9001, label=f"{PREFIX}abc")
+    LeaseProvider().delete("p/s/", {"label_prefix": "p/s/"})
+    assert vast.contracts == {}
+    assert "may not be listed yet" in capsys.readouterr().out
+
+
+def test_a_lease_calls_nobody_to_begin_and_is_replaced_by_another_prefix(vast):
+    provider, props = LeaseProvider(), {"label_prefix": "p/s/"}
+    made = provider.create(props)
+    assert (made.id, made.outs) == ("p/s/", props)
+    assert provider.read(made.id, outputs(made)).outs == props
+    assert provider.diff(made.id, props, props).changes is False
+    assert provider.diff(made.id, props, {"label_prefix": "p/t/"}).replaces == ["label_prefix"]
+    assert vast.calls == []
+
+
+# -------------------------------------------------------------------------------------- SshKey
+
+
+def test_an_ssh_key_is_a_pair_and_never_changes():
+    provider = SshKeyProvider()
+    made = provider.create({"comment": "p/s"})
+    private = asyncssh.import_private_key(outputs(made)["private_key"])
+    assert private.export_public_key().decode().strip() == outputs(made)["public_key"]
+    assert outputs(made)["public_key"].startswith("ssh-ed25519 ")
+    assert outputs(made)["public_key"].endswith(" p/s")
+    assert made.id.startswith("SHA256:")
+    assert outputs(provider.create({"comment": "p/s"}))["public_key"] != outputs(made)["public_key"]
+    assert provider.diff(made.id, outputs(made), {"comment": Unknown()}).changes is False
+    assert provider.read(made.id, outputs(made)).outs == made.outs
+    provider.delete(made.id, outputs(made))
+
+
+def test_without_a_key_nothing_is_asked(monkeypatch, tmp_path):
+    for name in ("VAST_API_KEY", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(NoCredential):
+        InstanceProvider().delete("9001", rented())

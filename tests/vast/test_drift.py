@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from components.vast.drift import Recorded, drift, gone, is_lost
+from components.vast.wire import Instance
+from tests.vast.offers import instance
+
+RECORDED = Recorded(
+    status="running",
+    public_ip="203.0.113.9",
+    ssh_port=40022,
+    host_port=40123,
+    served="8000/tcp",
+    dollars_per_hour=6.0,
+    label="p/s/r/n",
+    max_dollars_per_hour=8.0,
+)
+
+
+def ports(ssh: str, served: str) -> dict[str, list[dict[str, str]]]:
+    return {
+        "22/tcp": [{"HostIp": "0.0.0.0", "HostPort": ssh}],
+        "8000/tcp": [{"HostIp": "0.0.0.0", "HostPort": served}],
+    }
+
+
+def told(recorded: Recorded = RECORDED, **live) -> list[str]:
+    return drift(recorded, Instance.from_json(instance(**live)), [])
+
+
+def test_a_machine_that_is_as_it_was_says_nothing():
+    assert told() == []
+
+
+@pytest.mark.parametrize(
+    ("live", "said", "does"),
+    [
+        (
+            {"actual_status": "stopped", "intended_status": "stopped", "ports": {}},
+            "does not run (stopped, to be stopped) and its disk is billed on at $0.100/h",
+            "ends it and rents another",
+        ),
+        (
+            {"actual_status": "exited", "ports": {}},
+            "does not run (exited, to be running)",
+            "ends it and rents another",
+        ),
+        (
+            {"actual_status": "stopped", "is_bid": True, "ports": {}},
+            "was outbid (stopped): an interruptible contract waits for its GPUs",
+            "ends it and rents another",
+        ),
+        (
+            {"actual_status": "offline", "ports": {}},
+            "has lost its host (offline): nobody can reach it, its contract of $6.00/h stands",
+            "ends it and rents another",
+        ),
+        (
+            {"actual_status": "rebooting", "ports": {}},
+            "is rebooting and comes back by itself",
+            "keeps it and waits until its server answers",
+        ),
+        (
+            {"ports": ports("40022", "40999")},
+            "moved from 203.0.113.9 (SSH 40022, server 40123) to 203.0.113.9 (SSH 40022, server 4",
+            "keeps it, and the endpoint's URL changes",
+        ),
+        (
+            {"public_ipaddr": "198.51.100.4"},
+            "to 198.51.100.4 (SSH 40022, server 40123)",
+            "keeps it",
+        ),
+        ({"dph_total": 7.0}, "costs $7.00/h instead of $6.00/h; ", "keeps it"),
+        (
+            {"dph_total": 9.0},
+            "costs $9.00/h instead of $6.00/h, which is above the cap of $8.00/h",
+            "keeps it",
+        ),
+        (
+            {"label": "mine"},
+            "carries the label 'mine' instead of 'p/s/r/n'",
+            "puts the label back",
+        ),
+    ],
+)
+def test_what_drifted_is_said_with_what_the_next_up_does(live, said, does):
+    (sentence,) = told(**live)
+    assert sentence.startswith("instance 9001 ")
+    assert said in sentence
+    assert "the next `pulumi up`" in sentence
+    assert does in sentence
+
+
+def test_a_machine_that_came_back_is_said_to_run_again():
+    assert told(dataclasses.replace(RECORDED, status="offline")) == ["instance 9001 runs again"]
+
+
+def test_the_state_of_an_older_release_knows_no_label_and_no_cap():
+    old = dataclasses.replace(RECORDED, label="", max_dollars_per_hour=None)
+    assert told(old, label="whatever") == []
+    assert "cap" not in told(old, dph_total=99.0)[0]
+
+
+def test_another_contract_of_the_same_resource_is_named_with_its_price():
+    stray = Instance.from_json(instance(id=7, dph_total=2.5))
+    (sentence,) = drift(RECORDED, Instance.from_json(instance()), [stray])
+    assert "instance 7 carries a label of the same resource and costs $2.50/h" in sentence
+    assert "ends it and keeps 9001" in sentence
+
+
+def test_several_differences_are_several_sentences():
+    assert len(told(label="x", dph_total=6.5, ports=ports("1", "2"))) == 3
+
+
+def test_what_is_gone_says_that_its_bill_ended():
+    assert "its $6.00/h are not billed any more" in gone(9001, {"hourly_cost": 6.0})
+    assert "rents another machine" in gone(9001, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "intended", "lost"),
+    [
+        ("running", "running", False),
+        ("loading", "running", False),
+        ("rebooting", "running", False),
+        ("recycling", "running", False),
+        ("", "running", False),
+        ("running", "stopped", True),
+        ("stopped", "running", True),
+        ("exited", "running", True),
+        ("offline", "running", True),
+        ("unknown", "running", True),
+        ("frozen", "running", True),
+    ],
+)
+def test_what_comes_back_by_itself_is_not_replaced(status, intended, lost):
+    assert is_lost(status, intended) is lost

@@ -1,0 +1,244 @@
+"""What the processes of one computer share: files in turn, the pace, the list, the rent note."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from components.progress import Progress
+from components.vast.boot import POLL
+from components.vast.contract_list import ContractList
+from components.vast.errors import ApiFailed, NoSharedFolder
+from components.vast.rent_note import LISTED_WITHIN, RentNote, still_to_come
+from components.vast.shared_file import Busy, SharedFile, shared_folder
+from components.vast.throttle import INTERVALS, LONGEST_QUEUE, MARGIN, Throttle
+from components.vast.wire import Instance
+from tests.fakes import VirtualClock
+from tests.vast.offers import instance
+
+ROOT = Path(__file__).resolve().parents[2]
+
+COUNT = """\
+import sys
+from pathlib import Path
+from components.vast.shared_file import SharedFile
+for _ in range(50):
+    with SharedFile(Path(sys.argv[1])).held() as sheet:
+        sheet.values["count"] = sheet.values.get("count", 0) + 1
+        sheet.save()
+"""
+
+
+@pytest.fixture
+def file(tmp_path) -> SharedFile:
+    return SharedFile(tmp_path / "shared.json")
+
+
+def test_processes_and_threads_change_a_file_in_turn(tmp_path):
+    path = tmp_path / "count.json"
+    with (
+        subprocess.Popen([sys.executable, "-c", COUNT, str(path)], cwd=ROOT) as one,
+        subprocess.Popen([sys.executable, "-c", COUNT, str(path)], cwd=ROOT) as other,
+    ):
+        assert one.wait(timeout=60) == 0
+        assert other.wait(timeout=60) == 0
+    assert json.loads(path.read_text()) == {"count": 100}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_not_saved_is_not_there(file):
+    with file.held() as sheet:
+        sheet.values["a"] = 1
+    with file.held() as sheet:
+        assert sheet.values == {}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '"x"'])
+def test_a_broken_file_is_an_empty_one(file, tmp_path, content):
+    (tmp_path / "shared.json").write_text(content)
+    with file.held() as sheet:
+        assert sheet.values == {}
+
+
+def test_a_shorter_content_leaves_nothing_of_a_longer_one(file):
+    for values in ({"a": "x" * 1000}, {"b": 1}):
+        with file.held() as sheet:
+            sheet.values = dict(values)
+            sheet.save()
+    with file.held() as sheet:
+        assert sheet.values == {"b": 1}
+
+
+def test_who_does_not_want_to_wait_is_told(file):
+    with file.held(), pytest.raises(Busy), file.held(wait=False):
+        pass
+
+
+def test_a_folder_for_each_account_whose_name_tells_no_key(tmp_path):
+    environ = {"HOME": str(tmp_path)}
+    mine = shared_folder(environ, "https://vast", "sentinel-key")
+    assert mine.stat().st_mode & 0o777 == 0o700
+    assert "sentinel" not in str(mine)
+    assert mine == shared_folder(environ, "https://vast", "sentinel-key")
+    assert mine != shared_folder(environ, "https://vast", "another")
+    assert mine != shared_folder(environ, "http://127.0.0.1:1", "sentinel-key")
+
+
+def test_a_folder_that_cannot_be_made_is_said_with_the_remedy(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(NoSharedFolder, match="set XDG_CACHE_HOME"):
+        shared_folder({"HOME": "/", "XDG_CACHE_HOME": str(tmp_path / "cache")}, "u", "k")
+
+
+def test_two_processes_keep_one_pace(file):
+    clock = VirtualClock()
+    Throttle(clock, file).wait("destroy")
+    Throttle(clock, file).wait("destroy")
+    assert clock.passed == pytest.approx(INTERVALS["destroy"] + MARGIN)
+
+
+def test_endpoints_do_not_wait_for_each_other(file):
+    clock = VirtualClock()
+    throttle = Throttle(clock, file)
+    throttle.wait("destroy")
+    throttle.wait("search")
+    assert clock.passed == 0
+
+
+def test_who_comes_late_waits_for_nobody(file):
+    clock = VirtualClock()
+    throttle = Throttle(clock, file)
+    throttle.wait("search")
+    clock.sleep(60)
+    throttle.wait("search")
+    assert clock.passed == 60
+
+
+def test_a_turn_of_another_time_is_not_waited_for(file):
+    with file.held() as sheet:
+        sheet.values["search"] = VirtualClock().epoch() + LONGEST_QUEUE + 1
+        sheet.save()
+    clock = VirtualClock()
+    Throttle(clock, file).wait("search")
+    assert clock.passed == 0
+
+
+class Listing:
+    """A door that counts its calls."""
+
+    def __init__(self, clock: VirtualClock, takes: float = 0.5) -> None:
+        self.clock = clock
+        self.takes = takes
+        self.asked_at: list[float] = []
+
+    def __call__(self) -> list[Instance]:
+        self.asked_at.append(self.clock.passed)
+        self.clock.sleep(self.takes)
+        return [Instance.from_json(instance(id=len(self.asked_at)))]
+
+
+def test_sixteen_waiting_machines_cost_one_list_a_poll(tmp_path):
+    """Each waits as `Boot` does, in a process of its own: same file, own object."""
+    clock = VirtualClock()
+    listing = Listing(clock)
+    path = tmp_path / "contracts.json"
+    polls = 20
+    for _ in range(polls):
+        began = clock.passed
+        for _ in range(16):
+            ContractList(listing, clock, SharedFile(path)).look(POLL)
+            clock.sleep(0.01)
+        clock.sleep(max(0.0, began + POLL - clock.passed))
+    assert len(listing.asked_at) <= polls
+    gaps = [b - a for a, b in zip(listing.asked_at, listing.asked_at[1:], strict=False)]
+    assert min(gaps) >= POLL
+
+
+def test_sixteen_threads_that_wait_cost_one_list(file):
+    clock = VirtualClock()
+    listing = Listing(clock, takes=0.0)
+    contracts = ContractList(listing, clock, file)
+    found: list[list[Instance]] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(contracts.look(POLL))) for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert len(found) == 16
+    assert len(listing.asked_at) == 1
+
+
+def test_who_wants_no_age_gets_an_answer_to_a_question_of_now(file):
+    clock = VirtualClock()
+    listing = Listing(clock)
+    contracts = ContractList(listing, clock, file)
+    contracts.look(0.0)
+    assert [one.id for one in contracts.look(0.0)] == [2]
+    assert [one.id for one in contracts.look(POLL)] == [2]
+
+
+def test_a_list_comes_back_from_the_file_as_it_was(file):
+    clock = VirtualClock()
+    contracts = ContractList(Listing(clock), clock, file)
+    assert contracts.look(0.0) == contracts.look(POLL)
+
+
+def test_a_list_that_failed_is_no_list(file):
+    def failing() -> list[Instance]:
+        raise ApiFailed("503")
+
+    clock = VirtualClock()
+    with pytest.raises(ApiFailed):
+        ContractList(failing, clock, file).look(0.0)
+    assert len(ContractList(Listing(clock), clock, file).look(POLL)) == 1
+
+
+def test_a_list_of_another_release_or_of_the_future_is_not_read(file):
+    clock = VirtualClock()
+    for values in (
+        {"format": 0, "asked_at": clock.epoch(), "contracts": [{}]},
+        {"format": 1, "asked_at": clock.epoch() + 1e6, "contracts": [{}]},
+    ):
+        with file.held() as sheet:
+            sheet.values = values
+            sheet.save()
+        assert len(ContractList(Listing(clock), clock, file).look(POLL)) == 1
+
+
+def test_a_note_outlives_who_wrote_it_and_is_settled_once(file):
+    clock = VirtualClock()
+    progress = Progress("instance", clock, lambda _: None)
+    with RentNote(file, clock, progress).alone() as page:
+        assert page.unsettled() is None
+        page.sent("p/s/r/n")
+    clock.sleep(10)
+    with RentNote(file, clock, progress).alone() as page:
+        assert page.unsettled() == ("p/s/r/n", 10.0)
+        page.settle()
+    with RentNote(file, clock, progress).alone() as page:
+        assert page.unsettled() is None
+
+
+def test_what_is_still_to_come_is_known_by_its_label(tmp_path):
+    clock = VirtualClock()
+    progress = Progress("instance", clock, lambda _: None)
+    files = {name: SharedFile(tmp_path / name) for name in ("sent", "settled", "another", "empty")}
+    for name, label in (("sent", "p/s/r/n"), ("settled", "p/s/q/n"), ("another", "p/t/r/n")):
+        with RentNote(files[name], clock, progress).alone() as page:
+            page.sent(label)
+            if name == "settled":
+                page.settle()
+    clock.sleep(10)
+    assert still_to_come(files.values(), "p/s/", clock) == {"p/s/r/n": LISTED_WITHIN - 10}
+    assert still_to_come(files.values(), "p/u/", clock) == {}
+    with files["sent"].held():
+        assert still_to_come(files.values(), "p/s/", clock) == {}
+    clock.sleep(1000)
+    assert still_to_come(files.values(), "p/s/", clock) == {}

@@ -1,0 +1,191 @@
+"""What is rented under this project's label and stands in no state: `python -m toolchain.orphans`.
+
+Every contract carries `<project>/<stack>/<resource>/<nonce>`. One whose id is in the state of no
+stack that Pulumi shows here is an orphan: a crash left it, or its stack is in another backend.
+Those of unknown stacks are only ended when that is said in so many words, since somebody else's
+`pulumi` may know them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from components.clock import SystemClock
+from components.errors import StackError
+from components.progress import Progress, to_terminal
+from components.vast.api import connect
+from components.vast.ending import Ending
+from components.vast.table import WIDTH, table
+from components.vast.wire import Instance
+from toolchain.on_emulator import emulator_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+RENTED = "dynamic/vast:Instance"
+"""End of the type of every resource that stands for a contract."""
+
+
+class PulumiFailed(Exception):
+    """`pulumi` does not say which stacks there are, or what is in one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What Pulumi knows here."""
+
+    stacks: frozenset[str]
+    contracts: frozenset[int]
+    """Ids in any of their states, also of what is about to be deleted."""
+    pending: frozenset[str]
+    """Stacks with an operation under way, or one that was cut off."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Orphan:
+    """A contract of this project that no state knows."""
+
+    contract: Instance
+    stack: str
+    stack_known: bool
+
+
+def main() -> int:
+    """Do what the command line says and return its exit status: 1 if orphans are left."""
+    parser = argparse.ArgumentParser(
+        prog="orphans", description="contracts of this project that no state knows"
+    )
+    parser.add_argument("--delete", action="store_true", help="end those of stacks known here")
+    parser.add_argument(
+        "--unknown-stacks", action="store_true", help="with --delete, also those of other stacks"
+    )
+    parser.add_argument("--emulator", action="store_true", help="look at the emulator's account")
+    given = parser.parse_args()
+    environment = emulator_environment() if given.emulator else dict(os.environ)
+    project = str(yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"])
+    try:
+        return _run(project, environment, delete=given.delete, unknown_stacks=given.unknown_stacks)
+    except (StackError, PulumiFailed) as error:
+        print(error, file=sys.stderr)  # noqa: T201  (a command's own words)
+        return 2
+
+
+def find_orphans(project: str, contracts: list[Instance], known: Known) -> list[Orphan]:
+    """The contracts that carry a label of `project` and are in no state, dearest first."""
+    orphans = []
+    for contract in contracts:
+        parts = contract.label.split("/")
+        if len(parts) < 3 or parts[0] != project or contract.id in known.contracts:  # noqa: PLR2004  (project, stack, resource)
+            continue
+        orphans.append(Orphan(contract, parts[1], parts[1] in known.stacks))
+    return sorted(orphans, key=lambda one: (-one.contract.dollars_per_hour, one.contract.id))
+
+
+def ids_in(deployment: Mapping[str, Any]) -> set[int]:
+    """Ids of the contracts in one exported state."""
+    resources = deployment.get("resources") or []
+    ids = {str(one.get("id", "")) for one in resources if str(one["type"]).endswith(RENTED)}
+    return {int(id_) for id_ in ids if id_.isdigit()}
+
+
+def ask_pulumi(environment: Mapping[str, str]) -> Known:
+    """Read every stack of this project that the backend shows.
+
+    Raises:
+        PulumiFailed: with what `pulumi` said.
+    """
+    stacks = [str(one["name"]) for one in _pulumi(environment, "stack", "ls", "--json")]
+    contracts: set[int] = set()
+    pending = set()
+    for stack in stacks:
+        exported = _pulumi(environment, "stack", "export", "--stack", stack)
+        deployment = exported.get("deployment") or {}
+        contracts |= ids_in(deployment)
+        if deployment.get("pending_operations"):
+            pending.add(stack)
+    names = frozenset(stack.rsplit("/", 1)[-1] for stack in stacks)
+    return Known(names, frozenset(contracts), frozenset(pending))
+
+
+def _run(
+    project: str, environment: Mapping[str, str], *, delete: bool, unknown_stacks: bool
+) -> int:
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    # The contracts first: one that is rented in between is then not taken for an orphan.
+    api = connect(environment)
+    contracts = api.instances()
+    known = ask_pulumi(environment)
+    orphans = find_orphans(project, contracts, known)
+    if not orphans:
+        console.print(
+            f"no orphans: {len(known.contracts)} contracts in {len(known.stacks)} stacks, and none "
+            f"of {len(contracts)} on the account is beyond them"
+        )
+        return 0
+    _show(console, orphans, known)
+    doomed = [one for one in orphans if one.stack_known or unknown_stacks] if delete else []
+    ending = Ending(api, SystemClock(), Progress("orphans", SystemClock(), to_terminal))
+    for one in doomed:
+        ending.end(one.contract.id, one.contract.dollars_per_hour)
+        console.print(f"instance {one.contract.id} is gone and costs nothing any more")
+    return 0 if len(doomed) == len(orphans) else 1
+
+
+def _show(console: Console, orphans: list[Orphan], known: Known) -> None:
+    headings = ("contract", "label", "stack", "status", "machine", "place", "$/h")
+    rows = [
+        (
+            str(one.contract.id),
+            one.contract.label,
+            "known here" if one.stack_known else "not known here",
+            one.contract.actual_status or "queued",
+            f"{one.contract.machine_id} {one.contract.num_gpus}x {one.contract.gpu_name}",
+            one.contract.location,
+            f"{one.contract.dollars_per_hour:.4f}",
+        )
+        for one in orphans
+    ]
+    console.print(table(headings, rows, numbers={"$/h"}))
+    total = sum(one.contract.dollars_per_hour for one in orphans)
+    console.print(f"{len(orphans)} contracts in no state, ${total:.2f}/h together")
+    for stack in sorted(known.pending & {one.stack for one in orphans}):
+        console.print(
+            f"stack {stack} has operations pending: either a `pulumi up` runs just now and will "
+            "record its machine, or one was cut off and the next `pulumi up` adopts it"
+        )
+    if any(not one.stack_known for one in orphans):
+        console.print(
+            "those of stacks that are not known here may belong to another backend: they are "
+            "ended with --delete --unknown-stacks alone"
+        )
+
+
+def _pulumi(environment: Mapping[str, str], *arguments: str) -> Any:
+    done = subprocess.run(  # noqa: S603  (our own arguments)
+        ["pulumi", "--non-interactive", *arguments],  # noqa: S607  (the PATH was set up for it)
+        cwd=ROOT,
+        env=dict(environment),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise PulumiFailed(
+            f"`pulumi {' '.join(arguments)}` ended with {done.returncode}: "
+            f"{done.stderr.strip()[-500:]}; without the states nobody can tell what is an orphan"
+        )
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
