@@ -34,14 +34,14 @@ class Done:
 class Emulator:
     """An emulator in a folder of its own, on a free port."""
 
-    def __init__(self, folder: Path, *, speed: float) -> None:
+    def __init__(self, folder: Path, *, speed: float, options: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self._environment = {
             "PATH": PATH,
             "HOME": str(folder),
             "EMULATOR_HOME": str(folder / "emulator"),
         }
-        self.command("up", "--port", "0", "--speed", str(speed), "--seed", "7")
+        self.command("up", "--port", "0", "--speed", str(speed), "--seed", "7", *options)
         server = json.loads((folder / "emulator/server.json").read_text())
         self.url = str(server["url"])
         self.key = (folder / "emulator/api_key").read_text().strip()

@@ -13,12 +13,12 @@ DEADLINE = 20.0
 LOOK_EVERY = 0.02
 
 
-def eventually(look: Callable[[], T | None]) -> T:
-    """Give the first true value that `look` returns; fail with the last one at the deadline."""
-    ends = time.monotonic() + DEADLINE
+def eventually(look: Callable[[], T | None], within: float = DEADLINE) -> T:
+    """Give the first true value that `look` returns; fail with the last one after `within` s."""
+    ends = time.monotonic() + within
     while True:
         seen = look()
         if seen:
             return seen
-        assert time.monotonic() < ends, f"still {seen!r} after {DEADLINE:.0f} s"
+        assert time.monotonic() < ends, f"still {seen!r} after {within:.0f} s"
         threading.Event().wait(LOOK_EVERY)

@@ -1,0 +1,196 @@
+"""Where a command is, told by what it has asked of the account and left on the rented host.
+
+A moment is named, not timed: the account's request log and the files in the container say when it
+has come. `of_up`, `of_replacing` and `of_destroy` name every moment of a command at which somebody
+could die; `uncovered` finds a call that none of them strikes at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.faults.world import Running, World
+from tests.vllm.polling import eventually
+
+WITHIN = 120.0
+"""Seconds in which a moment comes, counted from the one before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What is to be seen of a command that began after call number `since`."""
+
+    world: World
+    since: int
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Its calls so far, those that reached the account."""
+        return self.world.account.requests(self.since)
+
+    def new(self) -> dict[str, Any] | None:
+        """The contract that it has rented, if it lives."""
+        rented = [int(row["n"]) for row in self.calls() if _is_rent(row)]
+        found = self.world.account.alive()
+        return found[-1] if rented and found else None
+
+    def file(self, name: str) -> Path | None:
+        """A file below the HOME of the newest container."""
+        found = self.world.account.alive()
+        if not found:
+            return None
+        place = self.world.account.home / "containers" / str(found[-1]["id"]) / "root" / name
+        return place if place.exists() else None
+
+
+Seen = Callable[[Sight], bool]
+
+
+def _called(method: str, part: str) -> Seen:
+    return lambda sight: any(_is(call, method, part) for call in sight.calls())
+
+
+def _looked_after(method: str, part: str) -> Seen:
+    def seen(sight: Sight) -> bool:
+        calls = sight.calls()
+        first = next((i for i, one in enumerate(calls) if _is(one, method, part)), None)
+        return first is not None and any(_is_look(one) for one in calls[first + 1 :])
+
+    return seen
+
+
+def _on_the_new_host(name: str, text: str = "") -> Seen:
+    def seen(sight: Sight) -> bool:
+        if sight.new() is None:
+            return False
+        file = sight.file(name)
+        return file is not None and (not text or text in file.read_text(errors="replace"))
+
+    return seen
+
+
+def _runs(sight: Sight) -> bool:
+    new = sight.new()
+    return new is not None and new["actual_status"] == "running"
+
+
+def _stopped_before_its_end(sight: Sight) -> bool:
+    return sight.file("serving/state/stopped") is not None
+
+
+def _gone(sight: Sight) -> bool:
+    return _called("DELETE", ONE)(sight) and not sight.world.account.alive()
+
+
+def _swept(sight: Sight) -> bool:
+    """The list is asked for once more after the state has forgotten the instance."""
+    return not sight.world.stack.instance_ids() and _is_look(sight.calls()[-1])
+
+
+LIST = "/api/v1/instances"
+ONE = "/api/v0/instances/"
+
+MOMENTS: dict[str, Seen] = {
+    "the look at what is there": _called("GET", LIST),
+    "the search": _called("POST", "/bundles"),
+    "the look at the credit": _called("GET", "/users/current"),
+    "the rent call": _called("PUT", "/asks/"),
+    "the first look at it": _looked_after("PUT", "/asks/"),
+    "its container runs": _runs,
+    "its scripts are there": _on_the_new_host("serving/supervise.sh"),
+    "its configuration is there": _on_the_new_host("serving/model.env"),
+    "its supervisor runs": _on_the_new_host("serving/state/supervisor"),
+    "its weights come": _on_the_new_host("huggingface"),
+    "vLLM starts": _on_the_new_host("serving/vllm.log"),
+    "vLLM is up": _on_the_new_host("serving/vllm.log", "Application startup complete"),
+    "the old server stops": _stopped_before_its_end,
+    "the destroy call": _called("DELETE", ONE),
+    "the look behind it": _looked_after("DELETE", ONE),
+    "the contract is gone": _gone,
+    "the sweep": _swept,
+}
+
+_FROM_RENT_ON = (
+    "the rent call",
+    "the first look at it",
+    "its container runs",
+    "its scripts are there",
+    "its configuration is there",
+    "its supervisor runs",
+    "its weights come",
+    "vLLM starts",
+    "vLLM is up",
+)
+_UP_TO_GONE = (
+    "the old server stops",
+    "the destroy call",
+    "the look behind it",
+    "the contract is gone",
+)
+
+_BEFORE = ("the look at what is there", "the search", "the look at the credit")
+
+OF_UP = (*_BEFORE, *_FROM_RENT_ON)
+OF_REPLACING = (*_BEFORE, *_UP_TO_GONE, *_FROM_RENT_ON)
+OF_DESTROY = ("the look at what is there", *_UP_TO_GONE, "the sweep")
+
+CALLS = {
+    ("POST", "bundles"),
+    ("GET", "users"),
+    ("GET", "instances"),
+    ("PUT", "asks"),
+    ("DELETE", "instances"),
+}
+"""Every call that a moment is made of."""
+
+
+def when(world: World, running: Running, moment: str, since: int) -> None:
+    """Return as soon as a command that began after call number `since` is at this moment.
+
+    Raises:
+        AssertionError: if the command ended before.
+    """
+    sight, seen = Sight(world, since), MOMENTS[moment]
+
+    def look() -> bool:
+        here = _is_at(sight, seen)
+        assert here or not running.ended(), f"it ended before {moment!r}:\n{running.output()}"
+        return here
+
+    eventually(look, within=WITHIN)
+
+
+def uncovered(calls: list[dict[str, Any]]) -> list[str]:
+    """Calls of an undisturbed run that no moment is made of."""
+    return [
+        f"{call['method']} {call['path']}"
+        for call in calls
+        if (call["method"], _kind(call["path"])) not in CALLS
+    ]
+
+
+def _is_at(sight: Sight, seen: Seen) -> bool:
+    try:
+        return seen(sight)
+    except (httpx.TransportError, OSError, ValueError, IndexError):
+        return False  # in between the container went, or the state is being written
+
+
+def _kind(path: str) -> str:
+    return path.strip("/").split("/")[2]
+
+
+def _is(call: dict[str, Any], method: str, part: str) -> bool:
+    return bool(call["method"] == method and part in call["path"] and call["status"] < 400)
+
+
+def _is_rent(call: dict[str, Any]) -> bool:
+    return _is(call, "PUT", "/asks/")
+
+
+def _is_look(call: dict[str, Any]) -> bool:
+    return _is(call, "GET", "/instances")

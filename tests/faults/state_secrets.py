@@ -1,0 +1,67 @@
+"""What Pulumi's passphrase encrypts: taken out of a backend to be looked for, and put into it."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import re
+import secrets
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+ROUNDS = 1_000_000
+"""Of PBKDF2 with SHA-256: Pulumi's `sdk/go/common/resource/config/crypt.go`."""
+
+SHORTEST = 8
+"""Characters of a text that is worth looking for: shorter ones are in every file by chance."""
+
+_CIPHERTEXT = re.compile(r"\bv1:([A-Za-z0-9+/]{16}):([A-Za-z0-9+/]{24,}={0,2})")
+
+
+def key_of(passphrase: str, salt: str) -> bytes:
+    """Derive the key from a passphrase and the `encryptionsalt` of a stack's configuration."""
+    return _derive(passphrase, salt.split(":")[1])
+
+
+def encrypted(key: bytes, plain: str) -> str:
+    """Encrypt as `pulumi config set --secret` does."""
+    nonce = secrets.token_bytes(12)
+    sealed = AESGCM(key).encrypt(nonce, plain.encode(), None)
+    return f"v1:{base64.b64encode(nonce).decode()}:{base64.b64encode(sealed).decode()}"
+
+
+def secret_texts(key: bytes, written: str) -> set[str]:
+    """Decrypt everything in a text that is encrypted; give the texts and numbers in it."""
+    found: set[str] = set()
+    for nonce, sealed in set(_CIPHERTEXT.findall(written)):
+        plain = AESGCM(key).decrypt(base64.b64decode(nonce), base64.b64decode(sealed), None)
+        found |= _texts(plain.decode())
+    return {text for text in found if len(text) >= SHORTEST}
+
+
+@functools.lru_cache
+def _derive(passphrase: str, salt: str) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", passphrase.encode(), base64.b64decode(salt), ROUNDS, 32)
+
+
+def _texts(plain: str) -> set[str]:
+    """Properties are encrypted as JSON. A private key is looked for by a line that is its own."""
+    try:
+        value = json.loads(plain)
+    except ValueError:
+        value = plain
+    found = set()
+    for text in _strings(value):
+        found.add(text.splitlines()[3] if text.startswith("-----BEGIN") else text)
+    return found
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in _strings(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in _strings(inner)]
+    return [value] if isinstance(value, str) and value else []

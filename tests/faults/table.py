@@ -1,0 +1,59 @@
+"""What came of all cells, for a terminal and for `docs/faults.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.table import Table
+
+from tests.faults.cell import Row
+
+COLUMNS = ("fault", "what happens", "command", "outcome", "left over", "billed", "seconds")
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """By fault, command and name, whatever the order in which they were played."""
+    return sorted(rows, key=lambda row: (row.fault, row.command, row.name))
+
+
+def as_table(rows: Iterable[Row]) -> Table:
+    """For a terminal."""
+    rows = in_order(rows)
+    table = Table(*COLUMNS, title=summary(rows))
+    for row in rows:
+        table.add_row(*_texts(row), style="" if row.kept else "bold red")
+    return table
+
+
+def as_markdown(rows: Iterable[Row]) -> str:
+    """For a document."""
+    rows = in_order(rows)
+    lines = [
+        f"| {' | '.join(COLUMNS)} |",
+        f"|{'|'.join([' --- '] * 4 + [' ---: '] * 3)}|",
+        *(f"| {' | '.join(_texts(row))} |" for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """The numbers that matter, in one sentence."""
+    rows = list(rows)
+    broken = sum(not row.kept for row in rows)
+    return (
+        f"{len(rows)} cells, {broken} broken; {sum(row.left_over for row in rows)} contracts left "
+        f"over, {sum(row.doubles for row in rows)} rented twice, "
+        f"{sum(row.throttled for row in rows)} calls faster than Vast allows"
+    )
+
+
+def _texts(row: Row) -> list[str]:
+    return [
+        row.fault,
+        row.name,
+        row.command,
+        row.outcome.replace("|", "/"),
+        str(row.left_over),
+        f"${row.dollars:.2f}",
+        f"{row.seconds:.0f}",
+    ]

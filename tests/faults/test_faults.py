@@ -1,0 +1,59 @@
+"""Every cell of the table, and the numbers that hold over all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.faults import faults_of_hosts, faults_of_the_api, kills
+from tests.faults.cell import Cell
+from tests.faults.moments import OF_DESTROY, OF_REPLACING, OF_UP
+from tests.faults.suite import Suite
+
+CELLS = [*faults_of_the_api.BOOK.cells, *faults_of_hosts.BOOK.cells, *kills.BOOK.cells]
+
+COVERED = {*range(1, 9), *range(13, 19), 20, *range(22, 25), 26}
+"""Numbers of the faults in `failures.md` that are about renting."""
+
+WHOLE_SUITE = 1500
+"""Seconds: a cell may have to wait for all others."""
+
+
+@pytest.mark.timeout(WHOLE_SUITE)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
+def test_promise(cell: Cell, suite: Suite) -> None:
+    row = suite.result(cell)
+    assert row.left_over == 0
+
+
+@pytest.mark.timeout(WHOLE_SUITE)
+def test_the_account_is_never_called_faster_than_it_allows(suite: Suite) -> None:
+    assert {row.name: row.throttled for row in suite.finished() if row.throttled} == {}
+
+
+@pytest.mark.timeout(WHOLE_SUITE)
+def test_nothing_is_left_over_and_nothing_rented_twice(suite: Suite) -> None:
+    rows = suite.finished()
+    assert sum(row.left_over for row in rows) == 0
+    assert sum(row.doubles for row in rows) == 0
+
+
+def test_every_fault_about_renting_has_a_cell() -> None:
+    assert {int(cell.fault[1:]) for cell in CELLS} == COVERED
+
+
+def test_no_two_cells_have_the_same_name() -> None:
+    assert [name for name, count in Counter(cell.id for cell in CELLS).items() if count > 1] == []
+
+
+def test_every_moment_is_struck_at_by_every_victim() -> None:
+    matrix = [cell for cell in kills.BOOK.cells if "," not in cell.name.partition(": ")[2]]
+    for victim in kills.VICTIMS:
+        names = {(cell.command, cell.name) for cell in matrix}
+        for command, moments in (
+            ("up", OF_UP),
+            ("up, again", OF_REPLACING),
+            ("destroy", OF_DESTROY),
+        ):
+            assert {(command, f"{victim} dies: {moment}") for moment in moments} <= names
