@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
 
 from components.errors import ConfigurationError
 from components.plan import PORT, Plan, make_plan
+from components.promotion import Promotion
+from components.release import digest_of
 from components.settings import Settings
 from components.smoke_test_command import smoke_report
 from components.vast.instance import VastInstance
@@ -42,6 +45,10 @@ class ModelEndpoint(pulumi.ComponentResource):
     smoke_report: pulumi.Output[dict[str, Any]]
     """What was asked after the last change, and how it was answered."""
 
+    release: pulumi.Output[dict[str, Any]]
+    """What runs: `name` of the release or empty, `digest`, whether it is `proven` by the smoke
+    test, and `runs`, all of it as JSON."""
+
     instance: VastInstance
     server: VllmServer
 
@@ -59,13 +66,27 @@ class ModelEndpoint(pulumi.ComponentResource):
         inside = pulumi.ResourceOptions(parent=self)
 
         lease = StackLease(f"{name}-lease", label_prefix=label, opts=inside)
-        leased = pulumi.ResourceOptions(parent=self, depends_on=[lease])
-        offer = VastOffer(f"{name}-offer", query=plan.query, need=plan.need, opts=inside)
+        first: list[pulumi.Resource] = [lease]
+        if plan.release is not None:
+            promotion = Promotion(
+                f"{name}-promotion",
+                release=plan.release.name,
+                digest=plan.release.digest,
+                promote_from=settings.promote_from,
+                opts=inside,
+            )
+            first.append(promotion)
+        after = pulumi.ResourceOptions(parent=self, depends_on=first)
+        create_first = settings.replacement == "create-first"
+        # Another name is another resource: Pulumi makes it before it deletes what is not named
+        # any more, and deletes nothing if that fails.
+        host = f"{name}-{plan.generation()}" if create_first else name
+        offer = VastOffer(f"{host}-offer", query=plan.query, need=plan.need, opts=inside)
         ssh_key = SshKey(f"{name}-ssh-key", comment=label.rstrip("/"), opts=inside)
         api_key = ApiKey(f"{name}-api-key", generation=settings.key_generation, opts=inside)
         self.instance = VastInstance(
-            f"{name}-instance",
-            label_prefix=f"{label}{name}-instance/",
+            f"{host}-instance",
+            label_prefix=f"{label}{host}-instance/",
             search=offer.search,
             image=plan.profile.image,
             disk_gb=plan.profile.disk_gb,
@@ -74,10 +95,10 @@ class ModelEndpoint(pulumi.ComponentResource):
             private_key=ssh_key.private_key,
             min_driver=plan.profile.min_driver,
             boot_minutes=settings.boot_minutes,
-            opts=leased,
+            opts=after,
         )
         self.server = VllmServer(
-            f"{name}-server",
+            f"{host}-server",
             instance=self.instance,
             private_key=ssh_key.private_key,
             api_key=api_key,
@@ -87,16 +108,20 @@ class ModelEndpoint(pulumi.ComponentResource):
             key_grace_minutes=settings.key_grace_minutes,
             hugging_face_token=settings.hugging_face_token,
             ready_minutes=settings.ready_minutes,
-            opts=inside,
+            drain_minutes=settings.drain_minutes if create_first else None,
+            opts=after,
         )
         self.smoke_report = smoke_report(
-            f"{name}-smoke-test",
+            f"{host}-smoke-test",
             server=self.server,
             instance_id=self.instance.id,
             api_key=api_key,
             profile=plan.profile,
             serve_yaml=plan.serve_yaml,
             opts=inside,
+        )
+        self.release = pulumi.Output.all(self.server.model_revision, self.smoke_report).apply(
+            lambda known: _release(plan, *known)
         )
         self.endpoint_url = self.server.endpoint_url
         self.api_key = api_key.api_key
@@ -119,8 +144,23 @@ def _plan(settings: Settings) -> Plan:
         plan = make_plan(settings)
     except ConfigurationError as error:
         raise pulumi.RunError(str(error)) from None
+    if settings.promote_from and plan.release is None:
+        pulumi.log.warn(
+            f"this stack takes its releases from {settings.promote_from} and names none: it runs "
+            "what its own settings say, which nobody has proven; `make promote` sets a release"
+        )
     for fact in plan.facts:
         pulumi.log.info(fact)
     for warning in plan.warnings:
         pulumi.log.warn(warning)
     return plan
+
+
+def _release(plan: Plan, commit: str, smoke_report: Mapping[str, Any]) -> dict[str, Any]:
+    runs = plan.runs(commit)
+    return {
+        "name": plan.release.name if plan.release else "",
+        "digest": digest_of(runs),
+        "proven": bool(smoke_report.get("ok")),
+        "runs": runs.model_dump_json(),
+    }

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
+
+from pydantic.alias_generators import to_camel
 
 from components.errors import ConfigurationError
+from components.release import RELEASES, Release, Runs, load_release, what_runs
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
@@ -24,6 +30,14 @@ PORT = 8000
 """Port that vLLM listens on in its container."""
 
 
+FIXED_BY_RELEASE = ("image", "max_model_len", "vllm_overrides")
+"""Settings that would make another thing of a release."""
+
+
+class ReleaseOverridden(ConfigurationError):
+    """A stack that runs a release and changes it at the same time."""
+
+
 class DiskTooSmall(ConfigurationError):
     """The disk that would be rented cannot hold image and weights."""
 
@@ -37,19 +51,43 @@ class Plan:
     query: str
     need: Need
     serve_yaml: str
+    release: Release | None
+    """The one that the stack runs, if it runs one."""
     facts: tuple[str, ...]
     """What a person should know before saying yes."""
     warnings: tuple[str, ...]
 
+    def runs(self, commit: str) -> Runs:
+        """What is served, with the commit that the host resolved the revision to."""
+        return what_runs(self.profile, self.serve_yaml, commit)
 
-def make_plan(settings: Settings, models: Path = MODELS) -> Plan:
+    def generation(self) -> str:
+        """Eight hex digits over all that a new host or a restart would be needed for."""
+        facts = [
+            self.query,
+            self.need.disk_gb,
+            self.need.num_gpus,
+            self.profile.image,
+            self.profile.repository,
+            self.profile.revision,
+            self.profile.files,
+            self.profile.companions,
+            self.profile.env,
+            self.serve_yaml,
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+
+
+def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEASES) -> Plan:
     """Decide what to rent and what to serve.
 
     Raises:
         ConfigurationError: one sentence, if the settings cannot work (an unknown profile, a
-            query that does not parse, a model that does not fit, an option that vLLM lacks).
+            query that does not parse, a model that does not fit, an option that vLLM lacks,
+            a release that was edited).
     """
-    profile = _profile(settings, models)
+    release = _release(settings, releases)
+    profile = _profile(settings, models, release)
     query_text = settings.offer_query or _own_query(profile)
     query = market.parse(query_text)
     num_gpus = int(float(query.get("num_gpus", {}).get("eq", profile.num_gpus)))
@@ -61,13 +99,36 @@ def make_plan(settings: Settings, models: Path = MODELS) -> Plan:
         profile=profile,
         query=query_text,
         need=_need(settings, profile, num_gpus),
-        serve_yaml=_serve_yaml(settings, profile),
+        serve_yaml=_serve_yaml(settings, profile, release),
+        release=release,
         facts=tuple(facts),
         warnings=(*profile.warnings, *warnings),
     )
 
 
-def _profile(settings: Settings, models: Path) -> Profile:
+def _release(settings: Settings, releases: Path) -> Release | None:
+    if not settings.release:
+        return None
+    for name in FIXED_BY_RELEASE:
+        if getattr(settings, name):
+            key = to_camel(name)
+            raise ReleaseOverridden(
+                f"the stack runs the release {settings.release} and sets {key} besides, which "
+                f"would make another thing of it: `pulumi config rm {key}`, or change the first "
+                "stack and write a release of that"
+            )
+    release = load_release(settings.release, releases)
+    if settings.tls != ("ssl-keyfile" in release.runs.serve):
+        raise ReleaseOverridden(
+            f"tls is {str(settings.tls).lower()} and the release {release.name} was proven the "
+            "other way: set tls as it is there, or write a release of a stack that is like this one"
+        )
+    return release
+
+
+def _profile(settings: Settings, models: Path, release: Release | None) -> Profile:
+    if release is not None:
+        return release.runs.profile.with_overrides(disk_gb=float(settings.disk_gb) or None)
     return load_profile(settings.model, models).with_overrides(
         max_model_len=settings.max_model_len or None,
         image=settings.image or None,
@@ -75,16 +136,21 @@ def _profile(settings: Settings, models: Path) -> Profile:
     )
 
 
-def _serve_yaml(settings: Settings, profile: Profile) -> str:
-    options = command.render(
+def _serve_yaml(settings: Settings, profile: Profile, release: Release | None) -> str:
+    """Render the server's options; those of a release are taken as they were proven."""
+    options = release.runs.serve if release else _options(settings, profile)
+    command.check_options(options, command.load_table(profile.vllm_version))
+    return command.to_yaml(options)
+
+
+def _options(settings: Settings, profile: Profile) -> dict[str, Any]:
+    return command.render(
         profile,
         port=PORT,
         tls_paths=command.TLS_PATHS if settings.tls else None,
         key_gate=True,
         overrides=settings.vllm_overrides,
     )
-    command.check_options(options, command.load_table(profile.vllm_version))
-    return command.to_yaml(options)
 
 
 def _own_query(profile: Profile) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pulumi
 from pulumi.runtime import config as runtime_config
@@ -97,6 +97,18 @@ class Settings(BaseModel):
 
     tls: bool = True
     """Off: keys and prompts cross the network in clear."""
+
+    release: OneLine = ""
+    """Name of a file in `releases/`: runs that, instead of what `model` and the others say."""
+
+    promote_from: OneLine = ""
+    """The stack that must run a release, tested, before this one may."""
+
+    replacement: Literal["destroy-first", "create-first"] = "destroy-first"
+    """Whether another host, or another release, comes up before the old one goes."""
+
+    drain_minutes: float = Field(ge=0, le=1440)
+    """With `create-first`: how long the old endpoint waits at most for its clients to leave."""
 
     hugging_face_token: str = Field(default="", repr=False)
     """Secret; only for gated repositories."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pulumi
 import pytest
 
+from components.plan import make_plan
+from components.release import Runs, digest_of
 from components.settings import parse
 from tests.test_settings import values
 
 ANSWERS: dict[str, dict[str, Any]] = {
-    "command:local:Command": {"stdout": "{}"},
+    "command:local:Command": {"stdout": '{"ok": true}'},
     "pulumi-python:dynamic/vast:SshKey": {"private_key": "PRIVATE", "public_key": "ssh-ed25519 A"},
     "pulumi-python:dynamic/vllm:ApiKey": {"api_key": "KEY", "digest": "d" * 64},
     "pulumi-python:dynamic/vast:Instance": {
@@ -24,6 +27,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "pulumi-python:dynamic/vllm:Server": {
         "endpoint_url": "https://203.0.113.9:40123/v1",
         "boot_seconds": {"load": 60.0},
+        "model_revision": "0" * 40,
     },
 }
 
@@ -120,3 +124,44 @@ def test_settings_that_cannot_work_stop_the_program_with_a_sentence(mocks):
     with pytest.raises(pulumi.RunError, match="there is no profile 'nobody'"):
         made_endpoint(model="nobody")
     assert not [kind for kind in mocks.made if "dynamic/" in kind]
+
+
+@pulumi_test
+async def test_create_first_names_what_is_rented_and_served_after_what_it_is(mocks):
+    await settled(made_endpoint(replacement="create-first"))
+    names = {args.name for kind, args in mocks.made.items() if "dynamic/" in kind}
+    assert {"endpoint-lease", "endpoint-ssh-key", "endpoint-api-key"} <= names
+    instance = mocks.made["pulumi-python:dynamic/vast:Instance"]
+    host = instance.name.removesuffix("-instance")
+    assert re.fullmatch(r"endpoint-[0-9a-f]{8}", host)
+    assert {f"{host}-offer", f"{host}-server"} <= names
+    assert instance.inputs["label_prefix"] == f"vast-vllm/dev/{host}-instance/"
+    server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
+    assert server["drain_minutes"] == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "another"),
+    [
+        ({"vllmOverrides": '{"max-num-seqs": 64}'}, True),
+        ({"image": "vllm/vllm-openai:v0.32.0"}, True),
+        ({"offerQuery": "gpu_name=H200 num_gpus=2 geolocation=NL"}, True),
+        ({"maxDollarsPerHour": "5"}, False),
+        ({"keyGeneration": "2"}, False),
+        ({"drainMinutes": "1"}, False),
+    ],
+)
+def test_what_needs_a_host_of_its_own_under_create_first(change, another):
+    before = make_plan(parse(values())).generation()
+    after = make_plan(parse(values(**change))).generation()
+    assert (after != before) is another
+
+
+@pulumi_test
+async def test_what_runs_is_an_output_with_its_digest(mocks):
+    endpoint = made_endpoint()
+    told = await endpoint.release.future()
+    assert mocks.made
+    assert told["name"] == ""
+    assert told["proven"] is True
+    assert told["digest"] == digest_of(Runs.model_validate_json(told["runs"]))

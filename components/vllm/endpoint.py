@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol, TypeVar
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from components.vllm.redaction import redacted
 
@@ -24,6 +25,11 @@ waits no longer than this can say every few seconds that it waits."""
 
 LONGEST_QUOTE = 300
 """Characters of a refusal that are kept."""
+
+RUNNING = "vllm:num_requests_running"
+WAITING = "vllm:num_requests_waiting"
+ENDED = "vllm:request_success_total"
+"""Names of vLLM's counters, one sample for each engine and reason."""
 
 T = TypeVar("T")
 
@@ -52,6 +58,16 @@ class ModelInfo:
     def id(self) -> str:
         """The first name."""
         return self.ids[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What vLLM's own counters say of requests."""
+
+    under_way: int
+    """Running and waiting."""
+    ended: int
+    """Since the server started."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +143,18 @@ class Endpoint:
             return answer
         return _checked(answer, key, _text)
 
+    def traffic(self, key: str) -> Traffic | Refused | Unreachable:
+        """Ask `/metrics` for the requests (reference: vLLM's counters, all engines together)."""
+        answer = self._ask("GET", "/metrics", key)
+        if isinstance(answer, Unreachable):
+            return answer
+        if answer.status_code != httpx.codes.OK:
+            return _refused(answer, key)
+        try:
+            return _traffic(answer.text)
+        except ValueError:
+            return _refused(answer, key)
+
     def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
         """Ask for `path`, a POST with an empty JSON object; see `EndpointDoor`."""
         answer = self._ask(method, path, key, {} if method == "POST" else None)
@@ -171,6 +199,15 @@ def _text(body: Any) -> str:
     # One token of a model that reasons is a part of its reasoning, or of nothing.
     message = body["choices"][0]["message"]
     return str(message.get("content") or message.get("reasoning") or "")
+
+
+def _traffic(text: str) -> Traffic:
+    sums = dict.fromkeys([RUNNING, WAITING, ENDED], 0)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in sums:
+                sums[sample.name] += int(sample.value)
+    return Traffic(under_way=sums[RUNNING] + sums[WAITING], ended=sums[ENDED])
 
 
 def _reason(error: httpx.TransportError) -> Reason:

@@ -23,6 +23,7 @@ from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change
 from components.vllm.api_key import ApiKey
 from components.vllm.command import DRAIN_SECONDS
+from components.vllm.drain import until_quiet
 from components.vllm.endpoint import Endpoint, ModelInfo
 from components.vllm.errors import ChangeFailed, ServerFailed, ServerHostFailed
 from components.vllm.host import Host, HostAddress
@@ -48,6 +49,7 @@ OTHERS = (
     "max_model_len",
     "download_gb",
     "ready_minutes",
+    "drain_minutes",
 )
 """Inputs that a running server need not be restarted for."""
 
@@ -95,8 +97,16 @@ class ServerProvider(Provider):
         return dynamic.UpdateResult(outs)
 
     def delete(self, _id: str, props: Properties) -> None:
-        """Stop the server if its host still answers; the machine's own end stops it otherwise."""
+        """Stop the server if its host still answers; the machine's own end stops it otherwise.
+
+        One that another has taken over from first waits until its clients have left.
+        """
         progress = _progress()
+        minutes = float(props.get("drain_minutes") or 0)
+        if minutes and props.get("status") == READY:
+            endpoint = _endpoint(props, str(props["ca_certificate"]))
+            key = str(props["api_key"])
+            until_quiet(lambda: endpoint.traffic(key), minutes * 60, SystemClock(), progress)
         with _host(props) as host:
             try:
                 _run_long(host, _supervise("stop"), progress, "the server drains and stops")
@@ -134,9 +144,13 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         key_grace_minutes: float,
         hugging_face_token: str,
         ready_minutes: float,
+        drain_minutes: float | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Serve `profile` as `serve_yaml` says, on `instance`, for who has `api_key`."""
+        """Serve `profile` as `serve_yaml` says, on `instance`, for who has `api_key`.
+
+        With `drain_minutes`, its end waits that long at most until no client asks any more.
+        """
         inputs: dict[str, Any] = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
             "instance_id": instance.id,
@@ -157,6 +171,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "agent": agent_digest(),
             "tls": tls,
             "ready_minutes": ready_minutes,
+            "drain_minutes": drain_minutes,
         }
         outputs = dict.fromkeys(
             ["endpoint_url", "ca_certificate", "model_revision", "started_at", "boot_seconds"]

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from components.vllm.endpoint import Endpoint, ModelInfo, Refused, Unreachable
+from components.vllm.endpoint import Endpoint, ModelInfo, Refused, Traffic, Unreachable
+from emulator.standins.vllm.metrics import Metrics, exposition
 
 KEY = "a-key-of-the-endpoint"
 SUPERVISE = Path(__file__).parents[2] / "components" / "vllm" / "on_host" / "supervise.sh"
@@ -162,6 +163,29 @@ def test_asks_for_a_status_with_and_without_key(server: Server, endpoint: Endpoi
         ("POST", "/invocations", None, {}),
         ("GET", "/v1/models", "Bearer other", None),
     ]
+
+
+def test_counts_the_requests_of_all_engines(server: Server, endpoint: Endpoint) -> None:
+    metrics = Metrics(running=2, waiting=1)
+    metrics.finished.update(stop=5, length=2)
+    other = exposition(metrics, "a/b", {}).replace('engine="0"', 'engine="1"')
+    samples = [line for line in other.splitlines() if line.startswith("vllm:num_requests")]
+    whole = exposition(metrics, "a/b", {})
+    for line in samples:
+        name = line.partition("{")[0]
+        whole = whole.replace(f"# TYPE {name} gauge\n", f"# TYPE {name} gauge\n{line}\n")
+    server.body = whole.encode()
+
+    assert endpoint.traffic(KEY) == Traffic(under_way=6, ended=7)
+    assert server.asked == [("GET", "/metrics", f"Bearer {KEY}", None)]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(401, b""), (200, b"vllm:num_requests_running{ what is that")]
+)
+def test_what_are_no_metrics(server: Server, endpoint: Endpoint, status: int, body: bytes) -> None:
+    server.status, server.body = status, body
+    assert isinstance(endpoint.traffic(KEY), Refused)
 
 
 def test_nobody_listens() -> None:

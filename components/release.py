@@ -1,0 +1,146 @@
+"""What a stack runs, as a thing with a name and a digest that the next stack can be held to.
+
+A release is written from a stack that runs and was tested (`make release`), and promoted by name.
+Its digest is over what matters: the model at a commit, the image, the shape of the hardware and
+each option of the server. Two stacks with the same digest run the same thing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.errors import ConfigurationError
+from components.vllm.profile import Profile
+
+RELEASES = Path(__file__).resolve().parent.parent / "releases"
+
+FOR_PEOPLE = {"name", "description", "warnings", "disk_gb", "image_gb"}
+"""Of a profile: what changes nothing about what is served. The disk is the environment's."""
+
+HEAD = """\
+# Written by `make release`. What stands under `runs` is held by the digest: an edit is refused.
+"""
+
+
+class ReleaseRefused(ConfigurationError):
+    """A release that is not there, or that is not what its digest says."""
+
+
+class Runs(BaseModel):
+    """What is served, and on which hardware; nothing in it is secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: Profile
+    """With the stack's overrides, and the commit that the host resolved its revision to."""
+    serve: dict[str, Any]
+    """The server's options, as `serve.yaml` has them."""
+
+
+class Release(BaseModel):
+    """A file of `releases/`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    digest: str
+    runs: Runs
+    proven: dict[str, Any]
+    """Where it ran and what was measured there; not held by the digest."""
+
+
+def what_runs(profile: Profile, serve_yaml: str, commit: str) -> Runs:
+    """Name what a stack runs, with the commit that its host resolved the revision to."""
+    serve: dict[str, Any] = yaml.safe_load(serve_yaml)
+    if "revision" in serve:
+        serve["revision"] = commit
+    return Runs(profile=profile.model_copy(update={"revision": commit}), serve=serve)
+
+
+def digest_of(runs: Runs) -> str:
+    """SHA-256 over what matters, as `sha256:<hex>`; the order of keys does not."""
+    profile = runs.profile.model_dump(mode="json", exclude=FOR_PEOPLE)
+    # Laid over the profile's flags, a stack's overrides are in the options alone.
+    profile.pop("flags")
+    whole = json.dumps(_plain({"profile": profile, "serve": runs.serve}), sort_keys=True)
+    return f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
+
+
+def load_release(name: str, folder: Path = RELEASES) -> Release:
+    """Read `<folder>/<name>.yaml`.
+
+    Raises:
+        ReleaseRefused: one sentence, if it is not there, no release, or was edited.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ReleaseRefused(_missing(name, folder))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        release = Release.model_validate(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ReleaseRefused(f"releases/{path.name} is no YAML ({reason}); restore it") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ReleaseRefused(
+            f"releases/{path.name} is no release: {where}: {first['msg']}; restore the file, or "
+            "write it anew with `make release`"
+        ) from None
+    found = digest_of(release.runs)
+    if found != release.digest:
+        raise ReleaseRefused(
+            f"releases/{path.name} was edited: what it runs has the digest {short(found)} and it "
+            f"says {short(release.digest)}; restore the file, or run the change in the first "
+            "stack and write a release of it"
+        )
+    return release
+
+
+def to_text(release: Release) -> str:
+    """The content of a release's file: the same release, the same text."""
+    content = {
+        "name": release.name,
+        "digest": release.digest,
+        "runs": {
+            "profile": release.runs.profile.model_dump(mode="json"),
+            "serve": release.runs.serve,
+        },
+        "proven": release.proven,
+    }
+    return HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+
+
+def short(digest: str) -> str:
+    """A digest as people tell two of them apart."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def _missing(name: str, folder: Path) -> str:
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
+    return (
+        f"there is no release {name!r} in releases/: {hint}; `make release NAME={name} STACK=dev` "
+        "writes one of what a stack runs"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON has them: a state file turns 13.0 into 13."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

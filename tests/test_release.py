@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.plan import make_plan
+from components.release import (
+    Release,
+    ReleaseRefused,
+    Runs,
+    digest_of,
+    load_release,
+    to_text,
+)
+from components.settings import parse
+from tests.test_settings import values
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def runs(**changes):
+    return make_plan(parse(values(**changes))).runs(COMMIT)
+
+
+def release(name: str = "r1", **changes) -> Release:
+    what = runs(**changes)
+    return Release(name=name, digest=digest_of(what), runs=what, proven={"stack": "dev"})
+
+
+def written(folder: Path, one: Release) -> Path:
+    path = folder / f"{one.name}.yaml"
+    path.write_text(to_text(one))
+    return path
+
+
+def test_what_runs_has_the_commit_that_the_host_resolved():
+    what = runs()
+    assert what.profile.revision == COMMIT
+    assert what.serve["revision"] == COMMIT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vllmOverrides": '{"max-num-seqs": 64}'},
+        {"maxModelLen": "65536"},
+        {"image": "vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64},
+        {"model": "mistral-small-4-fp8-4xh100"},
+        {"tls": "false"},
+    ],
+)
+def test_what_matters_changes_the_digest(change):
+    assert digest_of(runs(**change)) != digest_of(runs())
+
+
+@pytest.mark.parametrize(
+    "change", [{"diskGb": "500"}, {"maxDollarsPerHour": "3"}, {"minReliability": "0.9"}]
+)
+def test_what_is_the_environments_does_not(change):
+    assert digest_of(runs(**change)) == digest_of(runs())
+
+
+def test_another_commit_is_another_release():
+    made = make_plan(parse(values()))
+    assert digest_of(made.runs(COMMIT)) != digest_of(made.runs(COMMIT[::-1]))
+
+
+def test_a_release_comes_back_as_it_was_written(tmp_path):
+    one = release(vllmOverrides='{"max-num-seqs": 64}')
+    written(tmp_path, one)
+    assert load_release("r1", tmp_path) == one
+
+
+def test_the_options_keep_their_order_so_that_the_same_file_is_served(tmp_path):
+    one = release()
+    written(tmp_path, one)
+    assert list(load_release("r1", tmp_path).runs.serve) == list(one.runs.serve)
+
+
+def test_a_stack_with_the_release_runs_what_it_says(tmp_path):
+    one = release(vllmOverrides='{"max-num-seqs": 64}')
+    written(tmp_path, one)
+    made = make_plan(parse(values(release="r1", diskGb="500")), releases=tmp_path)
+    assert yaml.safe_load(made.serve_yaml)["max-num-seqs"] == 64
+    assert made.profile.revision == COMMIT
+    assert made.need.disk_gb == 500
+    assert digest_of(made.runs(COMMIT)) == one.digest
+
+
+def test_numbers_that_passed_through_json_are_the_same():
+    what = runs()
+    again = Runs.model_validate_json(what.model_dump_json())
+    assert digest_of(again) == digest_of(what)
+
+
+def test_an_edited_release_is_refused(tmp_path):
+    path = written(tmp_path, release())
+    path.write_text(path.read_text().replace("max-model-len: 131072", "max-model-len: 65536"))
+    with pytest.raises(ReleaseRefused, match=r"r1\.yaml was edited.*restore the file"):
+        load_release("r1", tmp_path)
+
+
+def test_what_was_measured_is_not_held_by_the_digest(tmp_path):
+    path = written(tmp_path, release())
+    path.write_text(path.read_text().replace("stack: dev", "stack: elsewhere"))
+    assert load_release("r1", tmp_path).proven == {"stack": "elsewhere"}
+
+
+def test_a_release_that_is_not_there_names_those_that_are(tmp_path):
+    written(tmp_path, release("2026-11"))
+    with pytest.raises(ReleaseRefused, match=r"no release '2026-12'.*did you mean '2026-11'"):
+        load_release("2026-12", tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "just words", "name: r1\ndigest: x\n"])
+def test_what_is_no_release_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "r1.yaml").write_text(content)
+    with pytest.raises(ReleaseRefused, match="restore") as refused:
+        load_release("r1", tmp_path)
+    assert "\n" not in str(refused.value)
