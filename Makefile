@@ -3,10 +3,14 @@ STACK ?= local
 SPEED ?= 60
 export MSG
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
+# The commands that know both: `ON=account` is pulumi's own backend instead of the emulator's.
+ACCOUNT := $(if $(filter account,$(ON)),--account)
+PLACE := $(if $(filter account,$(ON)),setup,emulator)
 ON_EMULATOR := python -m toolchain.on_emulator --stack $(STACK)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock
+.PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock \
+	release promote rollback promotion
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +40,16 @@ chat: emulator ## ask the model: make chat MSG="..."
 down: emulator ## end the bill, show that it ended, stop the emulator
 	@$(ON_EMULATOR) destroy
 	@python -m emulator status
-	@python -m emulator down
+	@python -m emulator down --unless-used
+
+release: $(PLACE) ## write a release of what a stack runs: make release NAME=... STACK=dev
+	@python -m toolchain.release "$(NAME)" --stack $(STACK) $(ACCOUNT)
+
+promote: $(PLACE) ## set a release in a stack and preview it: make promote RELEASE=... FROM=dev TO=staging
+	@python -m toolchain.promote release "$(RELEASE)" --to "$(TO)" --from "$(FROM)" $(ACCOUNT)
+
+rollback: $(PLACE) ## set the release that ran before, and preview it: make rollback STACK=prod
+	@python -m toolchain.promote rollback --stack $(STACK) $(ACCOUNT)
 
 shell: setup ## a shell with pulumi, python and vastai on its PATH
 	@$${SHELL:-/bin/sh}
@@ -52,6 +65,9 @@ format: setup ## put the code into its form
 
 test: check ## lint, type-check and run every test
 	@pytest
+
+promotion: setup ## play dev, staging and prod on an emulator, write docs/promotion.md
+	@python -m tests.stack.promotion
 
 lock: setup ## write the pinned, hashed requirements anew
 	@pip install --quiet uv

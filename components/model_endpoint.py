@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -15,7 +15,7 @@ from components.settings import Settings
 from components.smoke_test_command import smoke_report
 from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
-from components.vast.offer import VastOffer
+from components.vast.offer import VastOffer, search_for
 from components.vast.ssh_key import SshKey
 from components.vllm.api_key import ApiKey
 from components.vllm.server import VllmServer
@@ -47,7 +47,7 @@ class ModelEndpoint(pulumi.ComponentResource):
 
     release: pulumi.Output[dict[str, Any]]
     """What runs: `name` of the release or empty, `digest`, whether it is `proven` by the smoke
-    test, and `runs`, all of it as JSON."""
+    test, `runs`, all of it as JSON, and the model's `files` on the host."""
 
     instance: VastInstance
     server: VllmServer
@@ -76,18 +76,20 @@ class ModelEndpoint(pulumi.ComponentResource):
                 opts=inside,
             )
             first.append(promotion)
-        after = pulumi.ResourceOptions(parent=self, depends_on=first)
         create_first = settings.replacement == "create-first"
         # Another name is another resource: Pulumi makes it before it deletes what is not named
         # any more, and deletes nothing if that fails.
         host = f"{name}-{plan.generation()}" if create_first else name
         offer = VastOffer(f"{host}-offer", query=plan.query, need=plan.need, opts=inside)
+        first.append(offer)
         ssh_key = SshKey(f"{name}-ssh-key", comment=label.rstrip("/"), opts=inside)
         api_key = ApiKey(f"{name}-api-key", generation=settings.key_generation, opts=inside)
+        after = pulumi.ResourceOptions(parent=self, depends_on=first)
         self.instance = VastInstance(
             f"{host}-instance",
             label_prefix=f"{label}{host}-instance/",
-            search=offer.search,
+            # Not the offer's output, which a preview does not know before the offer is made.
+            search=search_for(plan.query, plan.need),
             image=plan.profile.image,
             disk_gb=plan.profile.disk_gb,
             port=PORT,
@@ -120,9 +122,9 @@ class ModelEndpoint(pulumi.ComponentResource):
             serve_yaml=plan.serve_yaml,
             opts=inside,
         )
-        self.release = pulumi.Output.all(self.server.model_revision, self.smoke_report).apply(
-            lambda known: _release(plan, *known)
-        )
+        self.release = pulumi.Output.all(
+            self.server.model_revision, self.server.files, self.smoke_report
+        ).apply(lambda known: _release(plan, *known))
         self.endpoint_url = self.server.endpoint_url
         self.api_key = api_key.api_key
         self.ca_certificate = self.server.ca_certificate
@@ -156,11 +158,14 @@ def _plan(settings: Settings) -> Plan:
     return plan
 
 
-def _release(plan: Plan, commit: str, smoke_report: Mapping[str, Any]) -> dict[str, Any]:
+def _release(
+    plan: Plan, commit: str, files: Sequence[Mapping[str, Any]], smoke_report: Mapping[str, Any]
+) -> dict[str, Any]:
     runs = plan.runs(commit)
     return {
         "name": plan.release.name if plan.release else "",
         "digest": digest_of(runs),
         "proven": bool(smoke_report.get("ok")),
         "runs": runs.model_dump_json(),
+        "files": files,
     }

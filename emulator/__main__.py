@@ -89,6 +89,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _down(options: argparse.Namespace) -> int:
     running = read_running(options.state)
+    if options.unless_used and _is_used(options.state):
+        _console.print("Other contracts run on the emulator: it stays up.")
+        return 0
     process = _server_process(options.state, running)
     if process is not None:
         process.send_signal(signal.SIGTERM)
@@ -98,6 +101,11 @@ def _down(options: argparse.Namespace) -> int:
     (options.state / "server.json").unlink(missing_ok=True)
     _console.print("The emulator is down; its contracts are kept." if process else "It was down.")
     return 0
+
+
+def _is_used(state: Path) -> bool:
+    running = _answering(state)
+    return running is not None and bool(_ask(running, "GET", "status")["contracts"])
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -207,7 +215,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--no-throttle", action="store_true", help="no rate limits")
         command.add_argument("--calm", action="store_true", help="no other tenant comes or goes")
         command.add_argument("--vllm", help="path of a real vLLM to run instead of the stand-in")
-    _command(commands, "down", _down, "stop it and the containers' processes; contracts are kept")
+    down = _command(
+        commands, "down", _down, "stop it and the containers' processes; contracts are kept"
+    )
+    down.add_argument(
+        "--unless-used", action="store_true", help="leave it running while there are contracts"
+    )
     status = _command(commands, "status", _status, "what runs and what it costs")
     status.add_argument("--json", action="store_true")
     _command(commands, "reset", _reset, "destroy everything and begin anew")

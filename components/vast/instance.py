@@ -265,7 +265,8 @@ def _tell_before_renting(props: Properties) -> None:
     """Show what a rental would be, unless a contract of before is there to go on with."""
     api = connect()
     label = _order(props).label
-    for one in api.instances():
+    contracts = api.instances()
+    for one in contracts:
         if one.label == label and not drift.is_lost(one.actual_status, one.intended_status):
             to_terminal(
                 f"instance {one.id} was rented for this resource before and costs "
@@ -274,7 +275,33 @@ def _tell_before_renting(props: Properties) -> None:
             )
             return
     search = props["search"]
-    show_market(api, str(search["query"]), need_of(search), renting=True)
+    query, need = str(search["query"]), need_of(search)
+    show_market(api, query, need, renting=True)
+    beside = _beside(contracts, str(props["label_prefix"]))
+    if beside:
+        best = candidates(api, query, need, anew=False)[0].offer.dollars_per_hour
+        to_terminal(_both_bills(beside, best))
+
+
+def _beside(contracts: list[Instance], label_prefix: str) -> list[Instance]:
+    """The same stack's machines under another name, which is how create-first replaces one."""
+    project, stack = label_prefix.split("/")[:2]
+    return [
+        one
+        for one in contracts
+        if one.label.startswith(f"{project}/{stack}/") and not one.label.startswith(label_prefix)
+    ]
+
+
+def _both_bills(beside: list[Instance], dollars_per_hour: float) -> str:
+    now = sum(one.dollars_per_hour for one in beside)
+    named = ", ".join(str(one.id) for one in beside)
+    return (
+        f"the new machine comes up beside instance {named}, which serves on until the new one has "
+        f"answered and its clients have left: till then both are billed, ${now:.2f}/h and about "
+        f"${dollars_per_hour:.2f}/h, ${now + dollars_per_hour:.2f}/h together; if the new one "
+        "fails, nothing else changes"
+    )
 
 
 def _search_allows(olds: Properties, news: Properties) -> bool:

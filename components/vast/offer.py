@@ -76,6 +76,11 @@ def show_market(api: VastApi, query_text: str, need: Need, *, renting: bool) -> 
         market.check_credit(credit, found)
 
 
+def search_for(query_text: str, need: Need) -> Properties:
+    """Write query and needs as a property bag has them; `need_of` reads them back."""
+    return {"query": query_text, **dataclasses.asdict(need), "files": list(need.files)}
+
+
 def need_of(props: Properties) -> Need:
     """Read the needs out of a property bag, in which every number is a float."""
     return _NEED.validate_python({name: props[name] for name in NEEDS})
@@ -151,8 +156,7 @@ class VastOffer(dynamic.Resource, module="vast", name="Offer"):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Search with `query` (the official client's grammar) for what is needed."""
-        inputs = {**dataclasses.asdict(need), "files": list(need.files)}
-        props = {"query": query, **inputs, "search": None, "shortlist": None}
+        props = {**search_for(query, need), "search": None, "shortlist": None}
         super().__init__(OfferProvider(), name, props, opts)
 
 

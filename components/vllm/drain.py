@@ -8,7 +8,7 @@ from components.clock import Clock
 from components.progress import Progress, duration
 from components.vllm.endpoint import Refused, Traffic, Unreachable
 
-QUIET = 30.0
+QUIET = 20.0
 """Seconds without a request that are taken to mean that nobody is left."""
 
 POLL = 2.0

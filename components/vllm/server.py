@@ -55,6 +55,15 @@ OTHERS = (
 
 READY = "ready"
 
+UNTOUCHED = (
+    "what served before, if anything did, is on another machine, untouched, and serves on; this "
+    "new machine stays and is billed until an `up` that works, or that goes back (`make rollback`)"
+)
+"""What follows a failure of something that came up beside what it was to replace."""
+
+SHA256_DIGITS = 64
+"""Of a large file's digest in the Hub's cache; small ones have git's, with forty."""
+
 LOOK_EVERY = 3.0
 """Seconds between two looks at a command that takes its time."""
 
@@ -78,7 +87,12 @@ class ServerProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Push, start, wait until the model has answered."""
-        outs = _serve(props, {})
+        try:
+            outs = _serve(props, {})
+        except ServerFailed as error:
+            if props.get("drain_minutes") is not None:
+                error.args = (f"{error}; {UNTOUCHED}",)
+            raise
         return dynamic.CreateResult(f"server-on-{int(props['instance_id'])}", outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
@@ -126,6 +140,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
     max_model_len: pulumi.Output[int]
     model_revision: pulumi.Output[str]
     """The commit that the host resolved the profile's revision to."""
+    files: pulumi.Output[list[dict[str, Any]]]
+    """Of the model, on the host: `name`, `bytes` and `digest`."""
     started_at: pulumi.Output[str]
     """UTC, ISO 8601."""
     boot_seconds: pulumi.Output[dict[str, float]]
@@ -174,7 +190,14 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "drain_minutes": drain_minutes,
         }
         outputs = dict.fromkeys(
-            ["endpoint_url", "ca_certificate", "model_revision", "started_at", "boot_seconds"]
+            [
+                "endpoint_url",
+                "ca_certificate",
+                "model_revision",
+                "files",
+                "started_at",
+                "boot_seconds",
+            ]
         )
         secret = pulumi.ResourceOptions(
             additional_secret_outputs=["private_key", "api_key", "environment"]
@@ -225,8 +248,10 @@ def _serve(props: Properties, replaced: allowed_keys.Replaced) -> Properties:
         endpoint = _endpoint(props, certificate)
         report = wait_until_ready(host, endpoint, plan, SystemClock(), progress)
         _push_keys(host, props, replaced)
+        files = _files(host)
     progress.say(f"{props['model']} answers at {_url(props)}")
-    return {**_outputs(props, certificate, report), "replaced_keys": replaced}
+    outs = _outputs(props, certificate, report)
+    return {**outs, "files": files, "replaced_keys": replaced}
 
 
 def _undone(olds: Properties, error: ServerFailed) -> ServerFailed:
@@ -268,6 +293,16 @@ def _push(host: Host, props: Properties, progress: Progress) -> str:
 def _push_keys(host: Host, props: Properties, replaced: allowed_keys.Replaced) -> None:
     lines = allowed_keys.lines(str(props["key_digest"]), replaced)
     host.put({"allowed_keys": (lines.encode(), 0o600)})
+
+
+def _files(host: Host) -> list[Properties]:
+    """The model's files as they lie on the host: name, bytes and the Hub's digest of each."""
+    found = []
+    for line in _run(host, _supervise("files"), timeout=60.0).splitlines():
+        count, digest, name = line.split(" ", 2)
+        kind = "sha256" if len(digest) == SHA256_DIGITS else "git"
+        found.append({"name": name, "bytes": int(count), "digest": f"{kind}:{digest}"})
+    return found
 
 
 def _certificate(host: Host, props: Properties) -> str:

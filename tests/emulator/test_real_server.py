@@ -345,6 +345,15 @@ def test_down_and_up_is_a_reboot_of_the_hosts(emulator: Emulator) -> None:
     assert emulator.get_served(number, "started") == "hello from onstart\n" * 2
 
 
+def test_down_unless_used_leaves_it_to_whoever_uses_it(emulator: Emulator) -> None:
+    number = emulator.rent()
+    assert "it stays up" in emulator.command("down", "--unless-used").stdout
+    assert emulator.instance(number)["id"] == number
+    emulator.call("DELETE", f"/api/v0/instances/{number}/", {})
+    assert "is down" in emulator.command("down", "--unless-used").stdout
+    emulator.up()
+
+
 def test_ssh_by_both_addresses_with_one_host_key(emulator: Emulator) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519")
     public = key.export_public_key().decode().strip()

@@ -28,7 +28,7 @@ class Done:
 
     def outcome(self) -> str:
         """The last lines, for a failed assertion."""
-        return f"exit {self.status}\n{self.output[-4000:]}"
+        return f"exit {self.status}\n{self.output[-12000:]}"
 
 
 class Emulator:
@@ -64,6 +64,11 @@ class Emulator:
     def ledger(self) -> dict[str, Any]:
         """What everything cost."""
         return dict(self._http.get("/emulator/ledger").json())
+
+    def refill(self) -> None:
+        """Put credit on it, enough for hours at any speed."""
+        answer = self._http.post("/emulator/credit", json={"set": 1000})
+        assert answer.status_code == httpx.codes.OK, answer.text
 
     def requests(self, after: int = 0) -> list[dict[str, Any]]:
         """Calls of Vast's API, oldest first."""
@@ -174,11 +179,17 @@ class Stack:
         return done
 
 
-def run(command: list[str], environment: Mapping[str, str], *, apart: bool = False) -> Done:
+def run(
+    command: list[str],
+    environment: Mapping[str, str],
+    *,
+    apart: bool = False,
+    folder: Path = ROOT,
+) -> Done:
     """Run a command in the project's folder; `apart` leaves its errors out of the output."""
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=dict(environment),
         check=False,
         stdout=subprocess.PIPE,

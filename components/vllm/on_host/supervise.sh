@@ -8,6 +8,7 @@
 #   supervise.sh stop             drain, end, and stay ended over a reboot until `restart`
 #   supervise.sh restart          stop and start with the files as they are now; weights stay
 #   supervise.sh status           key=value lines
+#   supervise.sh files            what was fetched: bytes, digest and name, a line each
 #   supervise.sh certificate IP   the server's certificate for this address, made if missing
 #
 # Reads model.env (shell assignments: MODEL, REVISION, FILES and what stands under "settings"
@@ -50,6 +51,7 @@ main() {
         stop) stop ;;
         restart) stop && rm -f "$STATE/stopped" && start ;;
         status) status ;;
+        files) files ;;
         certificate) certificate "${2:-}" ;;
         *)
             echo "usage: supervise.sh start|run|stop|restart|status|certificate IP" >&2
@@ -139,6 +141,16 @@ END
     echo "resolved_revision=$(get resolved_revision)"
     echo "config_digest=$(get config_digest)"
     echo "log_bytes=$(bytes vllm.log)"
+}
+
+# The Hub's cache names each file by its digest: SHA-256, or git's own for small ones.
+files() {
+    snapshot=$(get snapshot)
+    [ -d "$snapshot" ] || return 0
+    find "$snapshot" -type l | sort | while IFS= read -r link; do
+        blob=$(readlink "$link")
+        echo "$(stat -L -c %s "$link") $(basename "$blob") ${link#"$snapshot"/}"
+    done
 }
 
 certificate() {

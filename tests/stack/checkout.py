@@ -1,0 +1,159 @@
+"""A checkout of its own, with a backend of its own: what `make` runs there, without the set-up."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from tests.stack.world import PATH, ROOT, Done, Emulator, run
+
+FOLDERS = ("components", "emulator", "models", "toolchain")
+
+
+class Checkout:
+    """The project in a folder where its files may be changed."""
+
+    def __init__(self, folder: Path, emulator: Emulator) -> None:
+        self.folder = folder / "project"
+        self.folder.mkdir()
+        for name in FOLDERS:
+            skipped = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, self.folder / name, ignore=skipped)
+        for file in [*ROOT.glob("Pulumi*"), ROOT / "__main__.py"]:
+            shutil.copy(file, self.folder)
+        (self.folder / ".venv").symlink_to(ROOT / ".venv")
+        self.home = folder / "home"
+        for name in ("state", "home"):
+            (self.home / name).mkdir(parents=True)
+        (self.home / "home/plugins").symlink_to(ROOT / ".tools/home/plugins")
+        (self.home / "passphrase").write_text("a passphrase of this test alone")
+        self._environment = {
+            "PATH": PATH,
+            "HOME": str(self.home),
+            "STACK_HOME": str(self.home),
+            "EMULATOR_HOME": str(emulator.folder / "emulator"),
+        }
+
+    def on_stack(self, stack: str, *command: str) -> Done:
+        """`make up STACK=...` and its like."""
+        return self.python("toolchain.on_emulator", "--stack", stack, *command)
+
+    def python(self, module: str, *arguments: str) -> Done:
+        """Run one of the project's modules."""
+        return run(["python", "-m", module, *arguments], self._environment, folder=self.folder)
+
+    def configure(self, stack: str, **values: Any) -> None:
+        """Lay settings over a stack's committed configuration."""
+        path = self.folder / f"Pulumi.{stack}.yaml"
+        content = yaml.safe_load(path.read_text())
+        content["config"] |= {f"vast-vllm:{key}": value for key, value in values.items()}
+        path.write_text(yaml.safe_dump(content))
+
+    def configured(self, stack: str, key: str) -> Any:
+        """A setting as the stack's configuration file has it now."""
+        content = yaml.safe_load((self.folder / f"Pulumi.{stack}.yaml").read_text())
+        return content["config"].get(f"vast-vllm:{key}")
+
+    def outputs(self, stack: str) -> dict[str, Any]:
+        """A stack's outputs with its secrets."""
+        told = run(
+            [
+                *("python", "-m", "toolchain.on_emulator", "--stack", stack, "pulumi"),
+                *("stack", "output", "--json", "--show-secrets"),
+            ],
+            self._environment,
+            folder=self.folder,
+            apart=True,
+        )
+        return dict(json.loads(told.output or "{}"))
+
+
+@dataclasses.dataclass
+class Asked:
+    """What became of a client's questions to one endpoint."""
+
+    answered: int = 0
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+
+class Client:
+    """Asks a stack's endpoint ten times a second, and goes where its outputs say."""
+
+    EVERY = 0.1
+    LOOK_EVERY = 2.0
+
+    def __init__(self, checkout: Checkout, stack: str) -> None:
+        self._checkout = checkout
+        self._stack = stack
+        self._known = checkout.outputs(stack)
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self.asked: dict[str, Asked] = {}
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._ask, self._look)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def answered(self, url: str) -> int:
+        """How many questions an endpoint has answered so far."""
+        return self.asked.get(url, Asked()).answered
+
+    def _look(self) -> None:
+        while not self._stopped.wait(self.LOOK_EVERY):
+            known = self._checkout.outputs(self._stack)
+            if "endpoint_url" in known:
+                with self._lock:
+                    self._known = known
+
+    def _ask(self) -> None:
+        url, http = "", None
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            with self._lock:
+                known = self._known
+            if http is None or known["endpoint_url"] != url:
+                if http is not None:
+                    http.close()
+                url = str(known["endpoint_url"])
+                trust = ssl.create_default_context(cadata=known["ca_certificate"])
+                http = httpx.Client(verify=trust, trust_env=False, timeout=10)
+            self._one(http, url, known)
+            self._stopped.wait(max(0.0, self.EVERY - (time.monotonic() - began)))
+        if http is not None:
+            http.close()
+
+    def _one(self, http: httpx.Client, url: str, known: dict[str, Any]) -> None:
+        asked = self.asked.setdefault(url, Asked())
+        question = {
+            "model": known["model"],
+            "messages": [{"role": "user", "content": "Still there?"}],
+            "max_tokens": 1,
+        }
+        headers = {"Authorization": f"Bearer {known['api_key']}"}
+        try:
+            answer = http.post(f"{url}/chat/completions", json=question, headers=headers)
+        except httpx.TransportError as error:
+            asked.failures.append(repr(error))
+            return
+        if answer.status_code == httpx.codes.OK:
+            asked.answered += 1
+        else:
+            asked.failures.append(f"{answer.status_code} {answer.text[:200]}")

@@ -1,0 +1,286 @@
+"""From dev to prod, as people do it: each step is one command, and what came of it.
+
+Played by `test_promotion.py`, and by `python -m tests.stack.promotion`, which writes the table of
+`docs/promotion.md`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.stack.checkout import Asked, Checkout, Client
+from tests.stack.world import ROOT, Done, Emulator
+from tests.vllm.polling import eventually
+
+SPEED = 200
+"""Of the emulator's clock: what costs $5 an hour costs $5 in 18 s."""
+
+DOCUMENT = ROOT / "docs/promotion.md"
+
+STACKS = ("dev", "staging", "prod")
+
+
+@dataclasses.dataclass
+class Step:
+    """A line of the table: $ billed to all three stacks while it took so many seconds."""
+
+    what: str
+    command: str
+    outcome: str = ""
+    seconds: float = 0.0
+    dollars: float = 0.0
+    hosts: int = 0
+    """Contracts afterwards, all stacks together."""
+
+
+class Story:
+    """The steps in their order; each raises AssertionError if something was not as promised."""
+
+    def __init__(self, checkout: Checkout, emulator: Emulator) -> None:
+        self.checkout = checkout
+        self.emulator = emulator
+        self.steps: list[Step] = []
+
+    def play(self) -> None:
+        """All of it."""
+        self.dev_comes_up()
+        self.a_release_is_written("r1")
+        self.prod_refuses_what_staging_has_not_proven("r1")
+        self.it_is_promoted("r1", "staging")
+        self.it_is_promoted("r1", "prod")
+        self.dev_moves_on()
+        self.a_release_is_written("r2")
+        self.prod_refuses_what_staging_has_not_proven("r2")
+        self.it_is_promoted("r2", "staging")
+        self.it_fails_in_prod("r2", keeping="r1")
+        self.prod_goes_back_after_the_failure("r1")
+        self.it_replaces_without_an_outage("r2")
+        self.prod_rolls_back("r1")
+        self.everything_is_destroyed()
+
+    def dev_comes_up(self) -> None:
+        """The first stack takes what its settings say."""
+        with self._step("dev comes up", "make up STACK=dev") as step:
+            step.outcome = _ready(self._up("dev"))
+
+    def dev_moves_on(self) -> None:
+        """A change is tried where it hurts nobody."""
+        self.checkout.configure("dev", vllmOverrides={"max-num-seqs": 64})
+        with self._step("dev tries another option", "make up STACK=dev") as step:
+            done = self._up("dev")
+            assert "restarts on the same host after draining" in done.output, done.outcome()
+            step.outcome = "restarted in place, proven by its smoke test"
+
+    def a_release_is_written(self, name: str) -> None:
+        """What dev runs gets a name."""
+        command = f"make release NAME={name} STACK=dev"
+        with self._step(f"release {name} is written", command) as step:
+            done = self.checkout.python("toolchain.release", name, "--stack", "dev")
+            assert done.status == 0, done.outcome()
+            step.outcome = done.output.strip().partition(": ")[2].partition(",")[0]
+
+    def prod_refuses_what_staging_has_not_proven(self, name: str) -> None:
+        """The gate."""
+        command = f"make promote RELEASE={name} FROM=staging TO=prod"
+        with self._step(f"{name} is kept out of prod", command) as step:
+            before = self.emulator.last_request()
+            self.checkout.on_stack("staging", "outputs")
+            done = self._promote(name, "prod")
+            assert done.status != 0, done.outcome()
+            assert f"release {name} (" in done.output, done.outcome()
+            assert "is not let in, nothing was changed or rented" in done.output, done.outcome()
+            assert "Traceback" not in done.output, done.outcome()
+            assert self.checkout.configured("prod", "release") != name
+            assert self.emulator.writes(after=before) == []
+            step.outcome = "refused in preview: staging does not run it"
+
+    def it_is_promoted(self, name: str, stack: str) -> None:
+        """What the stack before runs and has proven is let in, and runs."""
+        with self._step(f"{name} to {stack}", f"make promote TO={stack}, make up") as step:
+            done = self._promote(name, stack)
+            assert done.status == 0, done.outcome()
+            step.outcome = _ready(self._up(stack))
+            self._runs(stack, name)
+
+    def it_fails_in_prod(self, name: str, *, keeping: str) -> None:
+        """A release that was proven, and does not come up on prod's new host."""
+        with self._step(f"{name} fails in prod", "make promote TO=prod, make up") as step:
+            before = self.checkout.outputs("prod")
+            done = self._promote(name, "prod")
+            assert done.status == 0, done.outcome()
+            assert "/h together; if the new one fails, nothing else changes" in done.output
+            self.emulator.command("fault", "engine_oom", "--next", "9")
+            with Client(self.checkout, "prod") as client:
+                done = self.checkout.on_stack("prod", "up")
+            self.emulator.command("fault", "--clear")
+            assert done.status != 0, done.outcome()
+            assert "untouched, and serves on" in done.output, done.outcome()
+            assert "Traceback" not in done.output, done.outcome()
+            old = _only(client, before)
+            self._runs("prod", keeping)
+            step.outcome = f"the update fails; {keeping} answered {old.answered} of {_all(old)}"
+
+    def prod_goes_back_after_the_failure(self, name: str) -> None:
+        """The failed machine goes, the old one has never noticed."""
+        with self._step(f"prod goes back to {name}", "make rollback STACK=prod, make up") as step:
+            before = self.checkout.outputs("prod")
+            contracts = len(self.emulator.status()["contracts"])
+            self._rollback("prod", name)
+            with Client(self.checkout, "prod") as client:
+                self._up("prod")
+            old = _only(client, before)
+            assert len(self.emulator.status()["contracts"]) == contracts - 1
+            assert self.checkout.outputs("prod")["started_at"] == before["started_at"]
+            self._runs("prod", name)
+            step.outcome = f"the failed machine goes; {name} answered {old.answered} of {_all(old)}"
+
+    def it_replaces_without_an_outage(self, name: str) -> None:
+        """The new one answers before the old one goes."""
+        with self._step(f"{name} to prod", "make promote TO=prod, make up") as step:
+            done = self._promote(name, "prod")
+            assert done.status == 0, done.outcome()
+            step.outcome = self._taken_over("prod")
+            self._runs("prod", name)
+
+    def prod_rolls_back(self, name: str) -> None:
+        """Back to what ran before, the same way."""
+        with self._step(f"prod rolls back to {name}", "make rollback STACK=prod, make up") as step:
+            self._rollback("prod", name)
+            step.outcome = self._taken_over("prod")
+            self._runs("prod", name)
+
+    def everything_is_destroyed(self) -> None:
+        """Nothing is billed any more."""
+        for stack in reversed(STACKS):
+            with self._step(f"{stack} is destroyed", f"make down STACK={stack}") as step:
+                done = self.checkout.on_stack(stack, "destroy")
+                assert done.status == 0, done.outcome()
+                step.outcome = "gone, read back"
+        status = self.emulator.status()
+        assert status["contracts"] == []
+        assert status["dollars_per_hour"] == 0
+
+    def _taken_over(self, stack: str) -> str:
+        before = self.checkout.outputs(stack)
+        with Client(self.checkout, stack) as client:
+            done = self._up(stack)
+            after = self.checkout.outputs(stack)
+            eventually(lambda: client.answered(after["endpoint_url"]) > 0)
+        old, new = client.asked[before["endpoint_url"]], client.asked[after["endpoint_url"]]
+        assert old.answered > 0
+        assert old.failures == []
+        assert new.answered > 0
+        assert new.failures == []
+        assert "its clients have left" in done.output, done.outcome()
+        assert after["api_key"] == before["api_key"]
+        assert after["machine_id"] != before["machine_id"]
+        return (
+            f"the new machine answered {new.answered} of {_all(new)}, the old one, until its "
+            f"clients had left, {old.answered} of {_all(old)}"
+        )
+
+    def _up(self, stack: str) -> Done:
+        done = self.checkout.on_stack(stack, "up")
+        assert done.status == 0, done.outcome()
+        return done
+
+    def _promote(self, name: str, stack: str) -> Done:
+        return self.checkout.python("toolchain.promote", "release", name, "--to", stack)
+
+    def _rollback(self, stack: str, name: str) -> None:
+        done = self.checkout.python("toolchain.promote", "rollback", "--stack", stack)
+        assert done.status == 0, done.outcome()
+        assert f"back to {name} (" in done.output, done.outcome()
+        assert self.checkout.configured(stack, "release") == name
+
+    def _runs(self, stack: str, name: str) -> None:
+        told = self.checkout.outputs(stack)["release"]
+        assert told["name"] == name
+        assert told["proven"] is True
+
+    @contextmanager
+    def _step(self, what: str, command: str) -> Iterator[Step]:
+        step = Step(what, command)
+        self.emulator.refill()
+        spent, began = float(self.emulator.ledger()["total"]), time.monotonic()
+        yield step
+        step.seconds = time.monotonic() - began
+        step.dollars = float(self.emulator.ledger()["total"]) - spent
+        step.hosts = len(self.emulator.status()["contracts"])
+        self.steps.append(step)
+
+
+def main() -> int:
+    """Play the story and write the document."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "market").mkdir()
+        emulator = Emulator(folder / "market", speed=SPEED)
+        try:
+            story = Story(Checkout(folder, emulator), emulator)
+            story.play()
+        finally:
+            emulator.down()
+    DOCUMENT.write_text(document(story.steps))
+    return 0
+
+
+TEXT = """# From dev to prod
+
+Written by `make promotion`; do not edit. Every step ran the real `pulumi` against the emulator, \
+whose clock ran {speed} times as fast as the seconds here: that is what the dollars are for. A \
+client asked prod's endpoint ten times a second, and went where the stack's outputs said.
+
+{table}
+
+The whole took {minutes:.1f} minutes and cost ${dollars:.2f} of emulated money; 0 contracts and \
+$0.00/h are left.
+"""
+
+
+def document(steps: list[Step]) -> str:
+    """The whole page."""
+    lines = [
+        "| step | command | outcome | hosts after | seconds | billed |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {one.what} | `{one.command}` | {one.outcome} | {one.hosts} | {one.seconds:.0f} "
+        f"| ${one.dollars:.2f} |"
+        for one in steps
+    ]
+    return TEXT.format(
+        speed=SPEED,
+        table="\n".join(lines),
+        minutes=sum(one.seconds for one in steps) / 60,
+        dollars=sum(one.dollars for one in steps),
+    )
+
+
+def _ready(done: Done) -> str:
+    assert "answers at" in done.output, done.outcome()
+    return "answers, smoke test passed"
+
+
+def _only(client: Client, before: dict[str, Any]) -> Asked:
+    """What became of the questions to the one endpoint that there is; none may have failed."""
+    assert list(client.asked) == [before["endpoint_url"]]
+    asked = client.asked[before["endpoint_url"]]
+    assert asked.answered > 0
+    assert asked.failures == []
+    return asked
+
+
+def _all(asked: Asked) -> int:
+    return asked.answered + len(asked.failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Promote a release, or go back to the one before.
+
+    python -m toolchain.promote release NAME --to staging
+    python -m toolchain.promote rollback --stack prod
+
+Both set `release` in the stack's committed configuration and run `pulumi preview`; a release that
+the preview refuses is taken out again. What is to happen happens with the next `pulumi up`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from components.errors import ConfigurationError, StackError
+from components.release import RELEASES, load_release, short
+from toolchain.on_emulator import ROOT
+from toolchain.stacks import Stacks, history, stacks_of, takes_account
+
+KEY = "vast-vllm:release"
+SOURCE = "vast-vllm:promoteFrom"
+
+
+class CannotPromote(ConfigurationError):
+    """The command line asks for something that cannot be."""
+
+
+def main() -> int:
+    """Do what the command line says; return the preview's exit status."""
+    parser = argparse.ArgumentParser(prog="promote", description="promote a release, or go back")
+    commands = parser.add_subparsers(dest="command", required=True)
+    forward = commands.add_parser("release", help="set a release in a stack, and preview it")
+    forward.add_argument("name")
+    forward.add_argument("--to", required=True)
+    forward.add_argument("--from", dest="source", default="", help="must be the stack's own")
+    takes_account(forward)
+    back = commands.add_parser("rollback", help="set the release that ran before, and preview it")
+    back.add_argument("--stack", required=True)
+    takes_account(back)
+    given = parser.parse_args()
+    try:
+        stacks = stacks_of(given)
+        if given.command == "release":
+            return promote(stacks, given.name, given.to, given.source)
+        return rollback(stacks, given.stack)
+    except StackError as error:
+        _say(str(error))
+        return 1
+
+
+def promote(stacks: Stacks, name: str, stack: str, source: str) -> int:
+    """Set a release in a stack and preview it.
+
+    Raises:
+        ReleaseRefused: if there is no such release.
+        CannotPromote: if the stack takes its releases from elsewhere, or has no configuration.
+    """
+    release = load_release(name, RELEASES)
+    path = _config(stack)
+    text = path.read_text(encoding="utf-8")
+    takes_from = configured(text).get(SOURCE, "")
+    if source and source != takes_from:
+        raise CannotPromote(
+            f"the stack {stack} takes its releases from {takes_from or 'nobody'}, not from "
+            f"{source}: that is promoteFrom in {path.name}"
+        )
+    _say(f"{name} ({short(release.digest)}) to {stack}: {path.name}")
+    return _try(stacks, stack, path, text, name)
+
+
+def rollback(stacks: Stacks, stack: str) -> int:
+    """Set the release that a stack ran before the one it is configured for, and preview it.
+
+    Raises:
+        CannotPromote: if there is none.
+    """
+    path = _config(stack)
+    text = path.read_text(encoding="utf-8")
+    current = str(configured(text).get(KEY, ""))
+    name = previous(history(stacks, stack), current)
+    if not name:
+        raise CannotPromote(
+            f"the stack {stack} has never run another release than {current or 'none'}: there is "
+            "nothing to go back to"
+        )
+    release = load_release(name, RELEASES)
+    _say(f"back to {name} ({short(release.digest)}) in {stack}: {path.name}")
+    return _try(stacks, stack, path, text, name)
+
+
+def previous(updates: Sequence[Mapping[str, Any]], current: str) -> str:
+    """The newest release that a stack came up with, other than `current`; empty without one.
+
+    `updates` is `pulumi stack history --json`, newest first.
+    """
+    for update in updates:
+        if update.get("kind") != "update" or update.get("result") != "succeeded":
+            continue
+        name = str(update.get("config", {}).get(KEY, {}).get("value", ""))
+        if name and name != current:
+            return name
+    return ""
+
+
+def configured(text: str) -> Mapping[str, Any]:
+    """The settings of a stack's configuration file."""
+    return dict((YAML(typ="safe").load(text) or {}).get("config") or {})
+
+
+def with_release(text: str, name: str) -> str:
+    """A stack's configuration file with another release; its comments stay."""
+    yaml = YAML()
+    yaml.width = 1000
+    yaml.preserve_quotes = True
+    content = yaml.load(text) or {}
+    content.setdefault("config", {})[KEY] = name
+    written = io.StringIO()
+    yaml.dump(content, written)
+    return written.getvalue()
+
+
+def _try(stacks: Stacks, stack: str, path: Path, before: str, name: str) -> int:
+    """Preview with the release set; leave the file as it was if that is refused."""
+    path.write_text(with_release(before, name), encoding="utf-8")
+    status = 1
+    try:
+        status = stacks.pulumi("preview", stack).returncode
+    finally:
+        if status != 0:
+            path.write_text(before, encoding="utf-8")
+    if status != 0:
+        _say(f"refused: {path.name} is as it was")
+        return status
+    _say(f"{path.name} says `release: {name}` now; `up` on the stack {stack} makes it so")
+    return 0
+
+
+def _config(stack: str) -> Path:
+    path = ROOT / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        raise CannotPromote(f"there is no {path.name}: a stack's configuration says what it runs")
+    return path
+
+
+def _say(text: str) -> None:
+    print(f"promote: {text}", file=sys.stderr, flush=True)  # noqa: T201  (a command's own output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Write a release of what a stack runs: `python -m toolchain.release NAME --stack dev`.
+
+Refuses a stack whose smoke test has not passed, and never writes over a release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from components.errors import StackError
+from components.release import RELEASES, Release, ReleaseRefused, Runs, short, to_text
+from toolchain.stacks import outputs, stacks_of, takes_account
+
+MEASURED = ("gpu", "machine_id", "hourly_cost", "boot_seconds", "smoke_report")
+"""Outputs that a release keeps as they are: $/h, seconds by stage, what was asked and answered."""
+
+
+def main() -> int:
+    """Write the release; return 1 with a sentence if there is nothing to write."""
+    parser = argparse.ArgumentParser(prog="release", description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("--stack", default="dev")
+    takes_account(parser)
+    given = parser.parse_args()
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    marketplace = "Vast.ai" if given.account else "the emulator"
+    try:
+        known = outputs(stacks_of(given), given.stack)
+        release = release_of(given.name, given.stack, known, now, marketplace)
+        path = write(release, RELEASES)
+    except StackError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        return 1
+    print(  # noqa: T201  (a command's own output)
+        f"{path.relative_to(RELEASES.parent)}: {short(release.digest)}, {release.proven['summary']}"
+    )
+    return 0
+
+
+def release_of(
+    name: str, stack: str, known: Mapping[str, Any], now: dt.datetime, marketplace: str
+) -> Release:
+    """Make a release of a stack's outputs.
+
+    Raises:
+        ReleaseRefused: if the stack runs nothing, or nothing that was tested.
+    """
+    told = known.get("release")
+    if not told:
+        raise ReleaseRefused(
+            f"the stack {stack} runs nothing that a release could be of: `make up STACK={stack}`"
+        )
+    if not told["proven"]:
+        raise ReleaseRefused(
+            f"the smoke test has not passed in the stack {stack}: a release is of what works; "
+            f"`make up STACK={stack}` until it does"
+        )
+    try:
+        return Release(
+            name=name,
+            digest=told["digest"],
+            runs=Runs.model_validate_json(told["runs"]),
+            proven=_proven(stack, known, now, marketplace),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ReleaseRefused(
+            f"{name!r} is no name of a release ({first['msg']}): letters, digits, dots, dashes"
+        ) from None
+
+
+def write(release: Release, folder: Path) -> Path:
+    """Write a release's file and return its path.
+
+    Raises:
+        ReleaseRefused: if there is one of that name.
+    """
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{release.name}.yaml"
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(to_text(release))
+    except FileExistsError:
+        raise ReleaseRefused(
+            f"there is a release {release.name} already, and what was promoted must not change: "
+            "take another name"
+        ) from None
+    return path
+
+
+def _proven(
+    stack: str, known: Mapping[str, Any], now: dt.datetime, marketplace: str
+) -> dict[str, Any]:
+    report = known["smoke_report"]
+    rate = float(report.get("tokens_per_second") or 0)
+    dollars = float(known["hourly_cost"])
+    boot = sum(known["boot_seconds"].values())
+    per_million = round(dollars / 3600 / rate * 1e6, 2) if rate else None
+    return {
+        "summary": (
+            f"{known['gpu']} for ${dollars:.2f}/h, ready in {boot:.0f} s, {rate:g} tokens/s "
+            f"for one client, on {marketplace}"
+        ),
+        "stack": stack,
+        "marketplace": marketplace,
+        "written_at": now.isoformat(),
+        **{key: known[key] for key in MEASURED},
+        "files": known["release"]["files"],
+        "tokens_per_second_for_one_client": rate,
+        "dollars_per_million_tokens_for_one_client": per_million,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

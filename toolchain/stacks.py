@@ -1,0 +1,81 @@
+"""Stacks as the commands here see them: on the emulator, or with the account of whoever runs this.
+
+A command that works with both takes `--account` for the second: then it is `pulumi` as it stands,
+logged in to the user's own backend, with the user's own Vast.ai key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from typing import Any, Protocol
+
+from toolchain import on_emulator
+from toolchain.on_emulator import ROOT
+
+
+class Stacks(Protocol):
+    """What the commands need of them."""
+
+    def pulumi(
+        self, command: str, stack: str, *arguments: str, quiet: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of the CLI on a stack that is there."""
+
+
+class OnEmulator:
+    """`Stacks` of this checkout, which lead to the emulator and nowhere else."""
+
+    def pulumi(
+        self, command: str, stack: str, *arguments: str, quiet: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """See `Stacks`."""
+        environment = on_emulator.emulator_environment()
+        on_emulator.make_stack(stack, environment)
+        config = ["--config-file", str(on_emulator.config_file(stack))]
+        takes_config = command in {"preview", "up", "refresh", "destroy"}
+        line = [*command.split(), *(config if takes_config else []), *arguments, "--stack", stack]
+        return on_emulator.pulumi(line, environment, quiet=quiet)
+
+
+class OnAccount:
+    """`Stacks` of the backend that the user is logged in to."""
+
+    def pulumi(
+        self, command: str, stack: str, *arguments: str, quiet: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """See `Stacks`."""
+        return subprocess.run(  # noqa: S603  (our own arguments and the name of a stack)
+            ["pulumi", "--non-interactive", *command.split(), *arguments, "--stack", stack],  # noqa: S607  (the user's own CLI)
+            cwd=ROOT,
+            check=False,
+            capture_output=quiet,
+            text=True,
+        )
+
+
+def takes_account(parser: argparse.ArgumentParser) -> None:
+    """Let a command line say which of the two it is about."""
+    parser.add_argument(
+        "--account",
+        action="store_true",
+        help="use the backend that pulumi is logged in to, not the emulator's",
+    )
+
+
+def stacks_of(given: argparse.Namespace) -> Stacks:
+    """Give the one that the command line says."""
+    return OnAccount() if given.account else OnEmulator()
+
+
+def outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
+    """A stack's outputs without its secrets; empty for one that runs nothing."""
+    told = stacks.pulumi("stack output", stack, "--json", quiet=True)
+    return dict(json.loads(told.stdout or "{}"))
+
+
+def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
+    """A stack's updates, newest first."""
+    told = stacks.pulumi("stack history", stack, "--json", quiet=True)
+    return list(json.loads(told.stdout or "[]"))
