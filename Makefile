@@ -10,7 +10,7 @@ ON_EMULATOR := python -m toolchain.on_emulator --stack $(STACK)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock \
-	release promote rollback promotion
+	pin release promote rollback promotion
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ down: emulator ## end the bill, show that it ended, stop the emulator
 	@$(ON_EMULATOR) destroy
 	@python -m emulator status
 	@python -m emulator down --unless-used
+
+pin: $(PLACE) ## pin a stack's image to what its tag is now: make pin STACK=dev
+	@python -m toolchain.pin_image --stack $(STACK) $(ACCOUNT)
 
 release: $(PLACE) ## write a release of what a stack runs: make release NAME=... STACK=dev
 	@python -m toolchain.release "$(NAME)" --stack $(STACK) $(ACCOUNT)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from emulator import images
 from emulator.market import DAY, HOUR, storage_per_hour
 
 SCHEDULING = 1.0
@@ -326,6 +327,12 @@ def _created(contract: Contract, now: float) -> Step:
             "not exist or may require 'docker login'\n"
         )
         return Step(_fail(contract, contract.faults["image_denied"], denied))
+    if images.is_unknown(contract.image):
+        unknown = (
+            f"Error response from daemon: manifest for {contract.image} not found: manifest "
+            "unknown: manifest unknown\n"
+        )
+        return Step(_fail(contract, {}, unknown))
     return Step(_load(contract, now))
 
 

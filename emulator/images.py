@@ -1,8 +1,17 @@
-"""How big container images are, by name: what a host has to pull before a container can start."""
+"""Container images by name: how big they are, and what a tag resolves to.
+
+What a tag resolves to is an index of the emulator's own making, so its digests are real digests of
+something that nobody can pull.
+"""
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
+
 GB = 1e9
+
+INDEX = "application/vnd.oci.image.index.v1+json"
 
 _SIZES = (
     ("vllm/", 12.0 * GB),
@@ -37,3 +46,29 @@ def repository(image: str) -> str:
 def serves_vllm(image: str) -> bool:
     """Say whether the image's entry point is vLLM's server (runtype args passes it options)."""
     return "vllm" in repository(image)
+
+
+def index(name: str, tag: str) -> bytes:
+    """Return what a registry holds under a tag."""
+    content = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [],
+        "annotations": {"org.opencontainers.image.ref.name": f"{name}:{tag}"},
+    }
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def digest_of(name: str, tag: str) -> str:
+    """Return the digest of what a tag resolves to, as `sha256:<hex>`."""
+    return f"sha256:{sha256(index(name, tag)).hexdigest()}"
+
+
+def is_unknown(image: str) -> bool:
+    """Say whether a reference has a tag and a digest that is not the tag's.
+
+    A digest alone is taken as it is: there is nothing that it could be compared with.
+    """
+    named, at, digest = image.partition("@")
+    name, colon, tag = named.rpartition(":")
+    return bool(at and colon and "/" not in tag) and digest != digest_of(name, tag)

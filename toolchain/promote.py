@@ -10,21 +10,35 @@ the preview refuses is taken out again. What is to happen happens with the next 
 from __future__ import annotations
 
 import argparse
-import io
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from components.errors import ConfigurationError, StackError
-from components.release import RELEASES, load_release, short
+from components.release import Release, load_release, short
+from toolchain.configuration import PREFIX, path_of, settings_of, with_setting
 from toolchain.on_emulator import ROOT
 from toolchain.stacks import Stacks, history, stacks_of, takes_account
 
-KEY = "vast-vllm:release"
-SOURCE = "vast-vllm:promoteFrom"
+KEY = f"{PREFIX}release"
+SOURCE = f"{PREFIX}promoteFrom"
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """A checkout: its releases and its stacks' configuration."""
+
+    folder: Path = ROOT
+
+    def release(self, name: str) -> Release:
+        """See `load_release`."""
+        return load_release(name, self.folder / "releases")
+
+    def config(self, stack: str) -> Path:
+        """See `path_of`."""
+        return path_of(stack, self.folder)
 
 
 class CannotPromote(ConfigurationError):
@@ -47,24 +61,25 @@ def main() -> int:
     try:
         stacks = stacks_of(given)
         if given.command == "release":
-            return promote(stacks, given.name, given.to, given.source)
-        return rollback(stacks, given.stack)
+            return promote(stacks, Project(), given.name, given.to, given.source)
+        return rollback(stacks, Project(), given.stack)
     except StackError as error:
         _say(str(error))
         return 1
 
 
-def promote(stacks: Stacks, name: str, stack: str, source: str) -> int:
+def promote(stacks: Stacks, project: Project, name: str, stack: str, source: str) -> int:
     """Set a release in a stack and preview it.
 
     Raises:
         ReleaseRefused: if there is no such release.
-        CannotPromote: if the stack takes its releases from elsewhere, or has no configuration.
+        CannotPromote: if the stack takes its releases from elsewhere.
+        NoConfiguration: if it has none.
     """
-    release = load_release(name, RELEASES)
-    path = _config(stack)
+    release = project.release(name)
+    path = project.config(stack)
     text = path.read_text(encoding="utf-8")
-    takes_from = configured(text).get(SOURCE, "")
+    takes_from = settings_of(text).get(SOURCE, "")
     if source and source != takes_from:
         raise CannotPromote(
             f"the stack {stack} takes its releases from {takes_from or 'nobody'}, not from "
@@ -74,22 +89,22 @@ def promote(stacks: Stacks, name: str, stack: str, source: str) -> int:
     return _try(stacks, stack, path, text, name)
 
 
-def rollback(stacks: Stacks, stack: str) -> int:
+def rollback(stacks: Stacks, project: Project, stack: str) -> int:
     """Set the release that a stack ran before the one it is configured for, and preview it.
 
     Raises:
         CannotPromote: if there is none.
     """
-    path = _config(stack)
+    path = project.config(stack)
     text = path.read_text(encoding="utf-8")
-    current = str(configured(text).get(KEY, ""))
+    current = str(settings_of(text).get(KEY, ""))
     name = previous(history(stacks, stack), current)
     if not name:
         raise CannotPromote(
             f"the stack {stack} has never run another release than {current or 'none'}: there is "
             "nothing to go back to"
         )
-    release = load_release(name, RELEASES)
+    release = project.release(name)
     _say(f"back to {name} ({short(release.digest)}) in {stack}: {path.name}")
     return _try(stacks, stack, path, text, name)
 
@@ -108,26 +123,9 @@ def previous(updates: Sequence[Mapping[str, Any]], current: str) -> str:
     return ""
 
 
-def configured(text: str) -> Mapping[str, Any]:
-    """The settings of a stack's configuration file."""
-    return dict((YAML(typ="safe").load(text) or {}).get("config") or {})
-
-
-def with_release(text: str, name: str) -> str:
-    """A stack's configuration file with another release; its comments stay."""
-    yaml = YAML()
-    yaml.width = 1000
-    yaml.preserve_quotes = True
-    content = yaml.load(text) or {}
-    content.setdefault("config", {})[KEY] = name
-    written = io.StringIO()
-    yaml.dump(content, written)
-    return written.getvalue()
-
-
 def _try(stacks: Stacks, stack: str, path: Path, before: str, name: str) -> int:
     """Preview with the release set; leave the file as it was if that is refused."""
-    path.write_text(with_release(before, name), encoding="utf-8")
+    path.write_text(with_setting(before, "release", name), encoding="utf-8")
     status = 1
     try:
         status = stacks.pulumi("preview", stack).returncode
@@ -139,13 +137,6 @@ def _try(stacks: Stacks, stack: str, path: Path, before: str, name: str) -> int:
         return status
     _say(f"{path.name} says `release: {name}` now; `up` on the stack {stack} makes it so")
     return 0
-
-
-def _config(stack: str) -> Path:
-    path = ROOT / f"Pulumi.{stack}.yaml"
-    if not path.is_file():
-        raise CannotPromote(f"there is no {path.name}: a stack's configuration says what it runs")
-    return path
 
 
 def _say(text: str) -> None:

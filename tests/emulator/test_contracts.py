@@ -7,6 +7,7 @@ import pytest
 
 from emulator import contracts
 from emulator.contracts import Contract, Effect, Phase, actual_status, advance
+from emulator.images import digest_of
 from emulator.market import DAY, HOUR
 
 T0 = 1_800_000_000.0
@@ -51,6 +52,21 @@ def spent(step: contracts.Step) -> dict[str, float]:
     for charge in step.charges:
         sums[charge.kind] = sums.get(charge.kind, 0.0) + charge.amount
     return sums
+
+
+@pytest.mark.parametrize(
+    ("image", "pulled"),
+    [
+        (f"vllm/vllm-openai:v0.33.0@{digest_of('vllm/vllm-openai', 'v0.33.0')}", True),
+        (f"vllm/vllm-openai:v0.33.0@{digest_of('vllm/vllm-openai', 'v0.32.0')}", False),
+        (f"vllm/vllm-openai@sha256:{'0' * 64}", True),
+        ("localhost:5000/vllm", True),
+    ],
+)
+def test_a_digest_is_that_of_its_tag_or_there_is_no_such_image(image, pulled):
+    contract = advance(rented(image=image), T0 + 200).contract
+    assert (contract.phase is Phase.RUNNING) is pulled
+    assert ("manifest unknown" in str(contract.status_msg)) is not pulled
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from components.errors import StackError
+from components.release import ReleaseRefused, load_release
+from tests.test_release import release, runs
+from toolchain import promote as command
+from toolchain.configuration import NoConfiguration, path_of, settings_of, with_setting
+from toolchain.promote import previous
+from toolchain.release import release_of, write
+
+NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
+
+STAGING = """\
+# Why it is so.
+config:
+  vast-vllm:promoteFrom: dev  # and why this
+  vast-vllm:maxDollarsPerHour: "8.00"
+"""
+
+
+def update(name: str, result: str = "succeeded", kind: str = "update"):
+    config = {command.KEY: {"value": name, "secret": False}} if name else {}
+    return {"kind": kind, "result": result, "config": config}
+
+
+@pytest.mark.parametrize(
+    ("updates", "current", "found"),
+    [
+        ([], "r1", ""),
+        ([update("r1")], "r1", ""),
+        ([update("r2"), update("r1")], "r2", "r1"),
+        ([update("r2", "failed"), update("r1")], "r2", "r1"),
+        ([update("r1"), update("r2", kind="refresh"), update("r0")], "r1", "r0"),
+        ([update("r2"), update("r2"), update(""), update("r1")], "r2", "r1"),
+    ],
+)
+def test_back_is_the_last_one_that_came_up_and_is_another(updates, current, found):
+    assert previous(updates, current) == found
+
+
+def test_one_line_changes_and_the_comments_stay():
+    text = with_setting(STAGING, "release", "r1")
+    assert text == STAGING + "  vast-vllm:release: r1\n"
+    assert with_setting(text, "release", "r2") == text.replace("r1", "r2")
+    assert settings_of(text)["vast-vllm:maxDollarsPerHour"] == "8.00"
+
+
+def test_a_stack_without_a_file_is_refused_by_name(tmp_path):
+    with pytest.raises(NoConfiguration, match=r"no Pulumi\.nobody\.yaml"):
+        path_of("nobody", tmp_path)
+
+
+def known(*, proven: bool = True):
+    what = runs()
+    return {
+        "release": {
+            "name": "",
+            "digest": release().digest,
+            "proven": proven,
+            "runs": what.model_dump_json(),
+            "files": [{"name": "params.json", "bytes": 2, "digest": "git:" + "0" * 40}],
+        },
+        "gpu": "2x H200",
+        "machine_id": 5,
+        "hourly_cost": 3.6,
+        "boot_seconds": {"image": 30, "load": 70},
+        "smoke_report": {"ok": proven, "tokens_per_second": 100.0},
+    }
+
+
+def test_a_release_is_written_once_and_read_back(tmp_path):
+    one = release_of("r1", "dev", known(), NOW, "Vast.ai")
+    write(one, tmp_path)
+    assert load_release("r1", tmp_path) == one
+    assert one.proven["dollars_per_million_tokens_for_one_client"] == 10.0
+    assert one.proven["written_at"] == "2026-11-24T00:00:00+00:00"
+    assert one.proven["marketplace"] == "Vast.ai"
+    assert one.proven["files"][0]["name"] == "params.json"
+    with pytest.raises(ReleaseRefused, match="there is a release r1 already"):
+        write(one, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "said"),
+    [
+        ("r1", {}, "runs nothing"),
+        ("r1", known(proven=False), "the smoke test has not passed"),
+        ("../r1", known(), "no name of a release"),
+        ("", known(), "no name of a release"),
+    ],
+)
+def test_nothing_is_written_of_what_was_not_proven(name, outputs, said):
+    with pytest.raises(ReleaseRefused, match=said):
+        release_of(name, "dev", outputs, NOW, "Vast.ai")
+
+
+class Stacks:
+    """Stacks whose preview ends as a test wants, and that note what they were asked."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status = status
+        self.asked: list[tuple[str, str]] = []
+
+    def pulumi(
+        self, command: str, stack: str, *arguments: str, quiet: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        del arguments, quiet
+        self.asked.append((command, stack))
+        return subprocess.CompletedProcess([], self.status, stdout="[]", stderr="")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> command.Project:
+    (tmp_path / "releases").mkdir()
+    write(release("r1"), tmp_path / "releases")
+    (tmp_path / "Pulumi.staging.yaml").write_text(STAGING)
+    return command.Project(tmp_path)
+
+
+def test_a_promotion_that_the_preview_takes_is_in_the_file(project):
+    stacks = Stacks()
+    assert command.promote(stacks, project, "r1", "staging", "dev") == 0
+    assert stacks.asked == [("preview", "staging")]
+    assert settings_of(project.config("staging").read_text())[command.KEY] == "r1"
+
+
+def test_a_promotion_that_the_preview_refuses_leaves_the_file(project):
+    assert command.promote(Stacks(255), project, "r1", "staging", "") == 255
+    assert project.config("staging").read_text() == STAGING
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        ("r2", "", "there is no release 'r2'"),
+        ("r1", "prod", "takes its releases from dev, not from prod"),
+    ],
+)
+def test_what_cannot_be_promoted_is_not_even_previewed(project, name, source, said):
+    stacks = Stacks()
+    with pytest.raises(StackError, match=said):
+        command.promote(stacks, project, name, "staging", source)
+    assert stacks.asked == []
+
+
+def test_there_may_be_nothing_to_go_back_to(project):
+    with pytest.raises(command.CannotPromote, match="nothing to go back to"):
+        command.rollback(Stacks(), project, "staging")

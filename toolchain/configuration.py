@@ -1,0 +1,47 @@
+"""The committed configuration of a stack, `Pulumi.<stack>.yaml`: read, and changed by one line."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from components.errors import ConfigurationError
+
+PREFIX = "vast-vllm:"
+"""Of the project's own settings."""
+
+
+class NoConfiguration(ConfigurationError):
+    """A stack without a configuration file."""
+
+
+def path_of(stack: str, folder: Path) -> Path:
+    """Where a stack's configuration stands.
+
+    Raises:
+        NoConfiguration: if it does not.
+    """
+    path = folder / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        raise NoConfiguration(f"there is no {path.name}, which says what the stack {stack} runs")
+    return path
+
+
+def settings_of(text: str) -> dict[str, Any]:
+    """What stands under `config`, by full keys."""
+    return dict((YAML(typ="safe").load(text) or {}).get("config") or {})
+
+
+def with_setting(text: str, key: str, value: Any) -> str:
+    """The file with another value of one of the project's settings; comments stay."""
+    yaml = YAML()
+    yaml.width = 1000
+    yaml.preserve_quotes = True
+    content = yaml.load(text) or {}
+    content.setdefault("config", {})[f"{PREFIX}{key}"] = value
+    written = io.StringIO()
+    yaml.dump(content, written)
+    return written.getvalue()

@@ -1,0 +1,157 @@
+"""Pin the image of a stack to what its tag is now: `python -m toolchain.pin_image --stack dev`.
+
+Asks the image's registry for the tag's digest, as the OCI distribution specification says, and
+writes `image: name:tag@sha256:...` into the stack's committed configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from typing import Any
+
+import httpx
+
+from components.errors import ConfigurationError, PlatformError, StackError
+from components.plan import MODELS
+from components.vllm.profile import load_profile
+from toolchain.configuration import PREFIX, path_of, settings_of, with_setting
+from toolchain.on_emulator import ROOT, emulator_environment
+from toolchain.stacks import takes_account
+
+DOCKER_HUB = "https://registry-1.docker.io"
+
+ACCEPTED = (
+    "application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json"
+)
+
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class ImageUnknown(ConfigurationError):
+    """A reference that cannot be pinned."""
+
+
+class RegistryFailed(PlatformError):
+    """The registry does not say what a tag is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """An image by registry, name and tag."""
+
+    registry: str
+    """URL without a slash at the end."""
+    name: str
+    """As the registry knows it."""
+    text: str
+    """As it was written, without a digest."""
+    tag: str
+
+
+def main() -> int:
+    """Pin the image; return 1 with a sentence if that cannot be."""
+    parser = argparse.ArgumentParser(prog="pin_image", description=__doc__)
+    parser.add_argument("--stack", default="dev")
+    takes_account(parser)
+    given = parser.parse_args()
+    try:
+        path = path_of(given.stack, ROOT)
+        text = path.read_text(encoding="utf-8")
+        reference = parse(_image(settings_of(text)))
+        if not given.account:
+            url = emulator_environment()["VAST_URL"]
+            reference = dataclasses.replace(reference, registry=url)
+        with httpx.Client(timeout=30, follow_redirects=True) as http:
+            digest = resolve(reference, http)
+    except StackError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        return 1
+    pinned = f"{reference.text}@{digest}"
+    path.write_text(with_setting(text, "image", pinned), encoding="utf-8")
+    print(f"{path.name}: image is {pinned}")  # noqa: T201  (a command's own output)
+    return 0
+
+
+def parse(image: str) -> Reference:
+    """Read a reference as Docker does.
+
+    Raises:
+        ImageUnknown: if it has no tag that could be resolved.
+    """
+    text = image.partition("@")[0]
+    first, slash, rest = text.partition("/")
+    elsewhere = bool(slash) and ("." in first or ":" in first or first == "localhost")
+    path = rest if elsewhere else text
+    name, colon, tag = path.partition(":")
+    if not colon or not tag:
+        raise ImageUnknown(f"the image {image!r} has no tag: there is nothing to resolve")
+    if elsewhere:
+        return Reference(f"https://{first}", name, text, tag)
+    return Reference(DOCKER_HUB, name if slash else f"library/{name}", text, tag)
+
+
+def resolve(reference: Reference, http: httpx.Client) -> str:
+    """Ask the registry what a tag is now; the digest as `sha256:<hex>`.
+
+    Raises:
+        ImageUnknown: if the registry has no such image.
+        RegistryFailed: if it does not say.
+    """
+    url = f"{reference.registry}/v2/{reference.name}/manifests/{reference.tag}"
+    headers = {"Accept": ACCEPTED}
+    try:
+        answer = http.get(url, headers=headers)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            token = _token(answer.headers.get("WWW-Authenticate", ""), http)
+            answer = http.get(url, headers={**headers, "Authorization": f"Bearer {token}"})
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise RegistryFailed(
+            f"{reference.registry} does not answer ({type(error).__name__}): nothing was pinned; "
+            "try again later"
+        ) from None
+    if answer.status_code in {httpx.codes.NOT_FOUND, httpx.codes.UNAUTHORIZED}:
+        raise ImageUnknown(
+            f"{reference.registry} knows no image {reference.text} that anybody may pull: correct "
+            "`image` or the profile"
+        )
+    digest = answer.headers.get("Docker-Content-Digest", "")
+    if answer.status_code != httpx.codes.OK or not _DIGEST.fullmatch(digest):
+        raise RegistryFailed(
+            f"{reference.registry} answers {answer.status_code} for {reference.text} and names no "
+            "digest: nothing was pinned"
+        )
+    return str(digest)
+
+
+def _token(challenge: str, http: httpx.Client) -> str:
+    """Get the token that anybody gets, from where the registry says."""
+    parameters = dict(_CHALLENGE.findall(challenge))
+    realm = parameters.pop("realm", "")
+    if not realm:
+        return ""
+    try:
+        told = http.get(realm, params=parameters).json()
+        return str(told.get("token") or told.get("access_token") or "")
+    except (json.JSONDecodeError, AttributeError):
+        raise RegistryFailed(f"{realm} gives no token: nothing was pinned") from None
+
+
+def _image(settings: dict[str, Any]) -> str:
+    """The image that a stack's settings lead to."""
+    if settings.get(f"{PREFIX}image"):
+        return str(settings[f"{PREFIX}image"])
+    declared = settings_of((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
+    model = settings.get(f"{PREFIX}model") or declared["model"]["default"]
+    return load_profile(str(model), MODELS).image
+
+
+if __name__ == "__main__":
+    sys.exit(main())
