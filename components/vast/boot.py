@@ -30,6 +30,9 @@ LOST = {"stopped", "exited", "offline", "unknown", "frozen"}
 PRICE_TOLERANCE = 1.001
 """Of the cap: prices come with more digits than people set."""
 
+LONGEST_BEGINNING, LONGEST_END = 80, 160
+"""Characters that are shown of a host's message: daemons wrap an error into all their layers."""
+
 _IMAGE_REFUSED = re.compile(
     r"manifest .*(not found|unknown)|pull access denied|unauthorized|Unable to find image",
     re.IGNORECASE,
@@ -264,11 +267,18 @@ def _refuse_dead(instance: Instance) -> None:
             "stack's configuration or make it public"
         )
     if _DAEMON_ERROR.search(message):
-        raise BootFailed(f"the host cannot start containers ({message[:200]})")
+        raise BootFailed(f"the host cannot start containers ({_gist(message)})")
     if instance.actual_status in LOST:
-        raise BootFailed(f"the container is {instance.actual_status} ({message[:200]})")
+        raise BootFailed(f"the container is {instance.actual_status} ({_gist(message)})")
     if instance.intended_status == "stopped":
         raise BootFailed("the contract was stopped before it ran")
+
+
+def _gist(message: str) -> str:
+    """Shorten a host's message to its beginning and its end, where a daemon names the cause."""
+    if len(message) <= LONGEST_BEGINNING + LONGEST_END:
+        return message
+    return f"{message[:LONGEST_BEGINNING].strip()} ... {message[-LONGEST_END:].strip()}"
 
 
 def _in_words(instance: Instance, found: Inspection) -> str:

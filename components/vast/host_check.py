@@ -13,6 +13,7 @@ from typing import Protocol
 
 from components.progress import duration
 from components.vast.errors import HostUnfit
+from components.vast.gpu_name import is_same_gpu
 from components.vast.market import is_older
 
 FACTS = """\
@@ -263,7 +264,7 @@ def _check_gpus(gpus: list[list[str]], apps: str, expected: Expected) -> None:
     if len(gpus) != expected.num_gpus:
         raise HostUnfit(f"{expected.num_gpus} GPUs were rented and {len(gpus)} are there")
     for name, memory, used, _ in gpus:
-        if expected.gpu_name.replace(" SXM", "") not in name:
+        if not is_same_gpu(expected.gpu_name, name):
             raise HostUnfit(f"{expected.gpu_name} was rented and {name} is there")
         if _number(memory) < expected.gpu_ram_mib * 0.97:
             raise HostUnfit(

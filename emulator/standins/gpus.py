@@ -82,7 +82,7 @@ def cards(host: Host) -> list[Card]:
     return [
         Card(
             index=index,
-            product=_PRODUCTS.get(model, _product(model)),
+            product=product(model),
             uuid=_uuid(host, index),
             bus_id=f"00000000:{0x18 + 0x10 * index:02X}:00.0",
             total_mib=_known(model).ram_mib if _is_other_model(host) else host.gpu_ram_mib,
@@ -92,6 +92,12 @@ def cards(host: Host) -> list[Card]:
         )
         for index in range(visible_count(host))
     ]
+
+
+def product(model: str) -> str:
+    """Return NVIDIA's name of what the marketplace calls `model`."""
+    by_rule = f"NVIDIA GeForce {model}" if model.startswith(("RTX", "GTX")) else f"NVIDIA {model}"
+    return _PRODUCTS.get(model, by_rule)
 
 
 def visible_count(host: Host) -> int:
@@ -200,10 +206,6 @@ def _model_name(host: Host) -> str:
 
 def _is_other_model(host: Host) -> bool:
     return _model_name(host) != host.gpu_name.replace("_", " ")
-
-
-def _product(model: str) -> str:
-    return f"NVIDIA GeForce {model}" if model.startswith(("RTX", "GTX")) else f"NVIDIA {model}"
 
 
 def _capability(model: str) -> int:

@@ -26,6 +26,7 @@ from components.vast.errors import (
 from components.vast.rent_note import RentNote
 from components.vast.rental import MOST_TRIES, Limits, Rental
 from components.vast.shared_file import SharedFile
+from emulator.contracts import FATAL_STATUS_MSG
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import Boot, FakeMarket
 from tests.vast.offers import need, offer
@@ -121,6 +122,11 @@ def test_no_wait_is_silent_for_15_seconds(world):
             Boot(dies_with=("created", "OCI runtime create failed: CDI")),
             "image",
             "the host cannot start containers",
+        ),
+        (
+            Boot(dies_with=("created", FATAL_STATUS_MSG)),
+            "image",
+            "unresolvable CDI devices nvidia.com/gpu=0)",
         ),
         (
             Boot(dies_with=("loading", "no space left on device")),
