@@ -3,7 +3,8 @@
 What is safe to repeat is repeated (reads, label, destroy); a rent never is, since Vast may have
 accepted what it failed to answer (`ReplyLost`). A 404 is looked at twice, because Vast answers it
 for an unknown key as well as for a thing that is gone, and a wrong key must never look like an
-empty account. Pace and list are shared by all processes of this computer (`shared_file.py`).
+empty account. Pace, list and market are shared by all processes of this computer
+(`shared_file.py`).
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from components.vast.errors import (
     RentRefused,
     ReplyLost,
 )
+from components.vast.market_answers import MarketAnswers
 from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import Throttle
-from components.vast.wire import Instance, Offer
+from components.vast.wire import Instance, Json, Offer
 
 DEFAULT_URL = "https://console.vast.ai"
 TIMEOUT = 30.0
@@ -145,21 +147,21 @@ class VastApi:
         self._say = say
         self._throttle = Throttle(clock, SharedFile(folder / "pace.json"))
         self._contracts = ContractList(self._list, clock, SharedFile(folder / "contracts.json"))
+        self._market = MarketAnswers(self._search, clock, SharedFile(folder / "market.json"))
 
     def __repr__(self) -> str:
         """Name the place, never the credential."""
         return f"VastApi({self._url})"
 
-    def search(self, body: dict[str, Any]) -> list[Offer]:
-        """Offers for a search body (vast-api reference, 2); at most 64, in the body's order.
+    def search(self, body: dict[str, Any], max_age: float = 0.0) -> list[Offer]:
+        """Offers for a search body, as they were at most `max_age` seconds ago.
+
+        At most 64, in the body's order (vast-api reference, 2).
 
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast gives no market.
         """
-        answer = self._repeatedly(
-            "search", "POST /bundles/", lambda: self._transport.post("/bundles/", json_data=body)
-        )
-        return [Offer.from_json(raw) for raw in _list_in(answer, "offers", "POST /bundles/")]
+        return self._market.look(body, max_age)
 
     def rent(self, offer_id: int, order: Order) -> int:
         """Rent an offer and return the contract's id. Never repeated once Vast may have acted.
@@ -256,6 +258,12 @@ class VastApi:
         path = "/users/current/"
         answer = self._repeatedly("user", f"GET {path}", lambda: self._transport.get(path))
         return float(answer.get("credit") or 0)
+
+    def _search(self, body: dict[str, Any]) -> list[Json]:
+        answer = self._repeatedly(
+            "search", "POST /bundles/", lambda: self._transport.post("/bundles/", json_data=body)
+        )
+        return _list_in(answer, "offers", "POST /bundles/")
 
     def _list(self) -> list[Instance]:
         found: list[Instance] = []
@@ -517,7 +525,7 @@ def _says_gone(answer: Mapping[str, Any]) -> bool:
     return code in {"no_such_instance", "not_found", "invalid_id"}
 
 
-def _list_in(answer: Mapping[str, Any], key: str, endpoint: str) -> list[Mapping[str, Any]]:
+def _list_in(answer: Mapping[str, Any], key: str, endpoint: str) -> list[Json]:
     rows = answer.get(key)
     if not isinstance(rows, list):
         raise ApiFailed(f"Vast.ai's answer to {endpoint} has no list {key!r}; try again later")

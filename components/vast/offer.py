@@ -15,7 +15,6 @@ import pulumi
 from pulumi import dynamic
 from pydantic import TypeAdapter
 
-from components.clock import SystemClock
 from components.errors import StackError
 from components.progress import to_terminal
 from components.provider import Properties, Provider, changed, refused
@@ -31,30 +30,24 @@ OTHER_MACHINE = ("query", "num_gpus", "disk_gb")
 """Inputs whose change can lead to another machine."""
 
 FRESH = 60.0
-"""Seconds for which an answer of the market is used again within one process."""
+"""Seconds for which an answer of the market is used again, also by another process."""
 
 _NEED = TypeAdapter(Need)
 
-_answers: dict[str, tuple[float, list[Candidate]]] = {}
-_answers_lock = threading.Lock()
+_shown: set[str] = set()
+_shown_lock = threading.Lock()
 
 
 def candidates(api: VastApi, query_text: str, need: Need, *, anew: bool) -> list[Candidate]:
-    """Ask the market, or use this process's last answer if it is fresh and `anew` is false.
+    """Ask the market, or use the last answer if it is fresh and `anew` is false.
 
     Raises:
         NoOffer, QueryRefused: if nothing comes into question.
         KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
     """
-    known = None if anew else _known(query_text, need)
-    if known is not None:
-        return known
     query = market.with_floors(market.parse(query_text), need)
-    asked_at = SystemClock().monotonic()
-    found = market.shortlist(api.search(market.search_body(query, need)), query, need)
-    with _answers_lock:
-        _answers[_name(query_text, need)] = (asked_at, found)
-    return found
+    offers = api.search(market.search_body(query, need), 0.0 if anew else FRESH)
+    return market.shortlist(offers, query, need)
 
 
 def show_market(api: VastApi, query_text: str, need: Need, *, renting: bool) -> None:
@@ -67,10 +60,9 @@ def show_market(api: VastApi, query_text: str, need: Need, *, renting: bool) -> 
         NoCredit: if the account could not pay for getting ready and an hour of use.
         KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
     """
-    shown = _known(query_text, need) is not None
     found = candidates(api, query_text, need, anew=False)
     credit = _credit(api)
-    if not shown:
+    if _is_news(f"{query_text}\n{need}"):
         _show(found, credit)
     if renting and credit is not None:
         market.check_credit(credit, found)
@@ -160,15 +152,12 @@ class VastOffer(dynamic.Resource, module="vast", name="Offer"):
         super().__init__(OfferProvider(), name, props, opts)
 
 
-def _known(query_text: str, need: Need) -> list[Candidate] | None:
-    now = SystemClock().monotonic()
-    with _answers_lock:
-        asked_at, known = _answers.get(_name(query_text, need), (float("-inf"), []))
-    return known if now - asked_at < FRESH else None
-
-
-def _name(query_text: str, need: Need) -> str:
-    return f"{query_text}\n{need}"
+def _is_news(search: str) -> bool:
+    """Whether this process has not shown this search yet."""
+    with _shown_lock:
+        news = search not in _shown
+        _shown.add(search)
+        return news
 
 
 def _show(found: list[Candidate], credit: float | None) -> None:

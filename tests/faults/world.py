@@ -30,8 +30,8 @@ LABEL = f"{PROJECT}/test/"
 PROFILE = "qwen2.5-0.5b-1x4090"
 QUERY = "num_gpus=1 gpu_ram>=20"
 """Many kinds of GPU, so that a failed machine never is the last one."""
-DISKS = (50, 60)
-"""GB; the other one of them is what makes an `up` a replacing one."""
+DISK = 50
+"""GB that a stack begins with."""
 
 PATIENCE = 400.0
 """Seconds that a command may take before it is called hanging: the longest stage is 300 s."""
@@ -240,7 +240,7 @@ class World:
 
     account: Account
     stack: Cli
-    disk: int = DISKS[0]
+    disk: int = DISK
     stopped_by_us: int = 0
 
     @classmethod
@@ -267,7 +267,7 @@ class World:
         self.stack.forget_everything()
         shutil.rmtree(self.stack.folder / ".cache", ignore_errors=True)
         self.stopped_by_us = 0
-        self.configure(disk=DISKS[0])
+        self.configure(disk=DISK)
 
     def configure(self, *, disk: int | None = None, **others: Any) -> None:
         """Set the stack's configuration: the small model, and what the fault needs."""
@@ -276,8 +276,11 @@ class World:
         self.stack.configure(**{**values, **others})
 
     def another_disk(self) -> None:
-        """Change the configuration so that the next `up` is a replacing one."""
-        self.configure(disk=DISKS[1] if self.disk == DISKS[0] else DISKS[0])
+        """Change the configuration so that the next `up` is a replacing one.
+
+        Each time to a size of its own, so that no answer of the market is there for it yet.
+        """
+        self.configure(disk=self.disk + 1)
 
     def command(self, command: str) -> Done:
         """Run `up`, `refresh`, `preview` or `destroy` to its end."""

@@ -45,7 +45,7 @@ esac""",
 
 @pytest.fixture
 def vast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeVast]:
-    offer_module._answers.clear()
+    offer_module._shown.clear()
     with FakeVast() as fake:
         monkeypatch.setenv("VAST_URL", fake.url)
         monkeypatch.setenv("VAST_API_KEY", KEY)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,13 @@ from components.progress import Progress
 from components.vast.boot import POLL
 from components.vast.contract_list import ContractList
 from components.vast.errors import ApiFailed, NoSharedFolder
+from components.vast.market_answers import MarketAnswers
 from components.vast.rent_note import LISTED_WITHIN, RentNote, still_to_come
 from components.vast.shared_file import Busy, SharedFile, shared_folder
 from components.vast.throttle import INTERVALS, LONGEST_QUEUE, MARGIN, Throttle
-from components.vast.wire import Instance
+from components.vast.wire import Instance, Json
 from tests.fakes import VirtualClock
-from tests.vast.offers import instance
+from tests.vast.offers import instance, row
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -210,6 +212,54 @@ def test_a_list_of_another_release_or_of_the_future_is_not_read(file):
             sheet.values = values
             sheet.save()
         assert len(ContractList(Listing(clock), clock, file).look(POLL)) == 1
+
+
+class Searching:
+    """A door whose market has one more offer at each search."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, body: dict[str, Any]) -> list[Json]:
+        self.asked.append(body)
+        return [row(id=number) for number, _ in enumerate(self.asked)]
+
+
+def test_one_search_serves_a_preview_and_the_up_after_it(file):
+    clock = VirtualClock()
+    searching = Searching()
+    assert len(MarketAnswers(searching, clock, file).look({"a": 1, "b": 2}, 60.0)) == 1
+    clock.sleep(59)
+    assert len(MarketAnswers(searching, clock, file).look({"b": 2, "a": 1}, 60.0)) == 1
+    clock.sleep(2)
+    assert len(MarketAnswers(searching, clock, file).look({"a": 1, "b": 2}, 60.0)) == 2
+
+
+def test_another_question_and_a_question_of_now_are_asked(file):
+    clock = VirtualClock()
+    searching = Searching()
+    answers = MarketAnswers(searching, clock, file)
+    answers.look({"a": 1}, 60.0)
+    answers.look({"a": 2}, 60.0)
+    answers.look({"a": 1}, 0.0)
+    assert searching.asked == [{"a": 1}, {"a": 2}, {"a": 1}]
+    assert len(answers.look({"a": 1}, 60.0)) == 3
+
+
+def test_answers_of_another_release_or_of_the_future_are_not_read(file):
+    clock = VirtualClock()
+    searching = Searching()
+    MarketAnswers(searching, clock, file).look({}, 60.0)
+    with file.held() as sheet:
+        (answer,) = sheet.values["answers"].values()
+        answer["asked_at"] += 1000
+        sheet.save()
+    MarketAnswers(searching, clock, file).look({}, 60.0)
+    with file.held() as sheet:
+        sheet.values["format"] = 0
+        sheet.save()
+    MarketAnswers(searching, clock, file).look({}, 60.0)
+    assert len(searching.asked) == 3
 
 
 def test_a_note_outlives_who_wrote_it_and_is_settled_once(file):
