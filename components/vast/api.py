@@ -40,11 +40,14 @@ from components.vast.throttle import Throttle
 from components.vast.wire import Instance, Json, Offer
 
 DEFAULT_URL = "https://console.vast.ai"
-TIMEOUT = 30.0
-"""Seconds that one call may take; the official client's 120 would outlast a boot stage."""
+TIMEOUT = (10.0, 30.0)
+"""Seconds to be connected, and to be answered; the official client's 120 would outlast a stage."""
 
 TRIES = 6
 """Of a call that is safe to repeat."""
+
+BRIEF_TRIES = 3
+"""Of a call that nobody answers while nothing is at stake: said after six seconds, not sixty."""
 
 PAGE = 25
 """Most instances that the list gives at once (vast-api reference, 4.2)."""
@@ -80,10 +83,11 @@ class Order:
     """Container ports to map; 22 comes with the SSH run type."""
 
 
-def connect(environ: Mapping[str, str] | None = None) -> VastApi:
+def connect(environ: Mapping[str, str] | None = None, *, patient: bool = True) -> VastApi:
     """Open the door with the credential that the official client would use.
 
     Read at each call, never stored: a rotated key works at the next operation, also for `destroy`.
+    A preview or a refresh is not `patient`: without a network it had better say so at once.
 
     Raises:
         NoCredential: if neither `VAST_API_KEY` nor the key file holds a key.
@@ -93,7 +97,8 @@ def connect(environ: Mapping[str, str] | None = None) -> VastApi:
     url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
     key = find_key(environ)
     client = VastClient(api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk")
-    return VastApi(client, url, SystemClock(), shared_folder(environ, url, key), to_terminal)
+    folder = shared_folder(environ, url, key)
+    return VastApi(client, url, SystemClock(), folder, to_terminal, patient=patient)
 
 
 def find_key(environ: Mapping[str, str]) -> str:
@@ -130,6 +135,8 @@ class VastApi:
         clock: Clock,
         folder: Path,
         say: Callable[[str], None],
+        *,
+        patient: bool = True,
     ) -> None:
         """Speak to `url` (named in errors) through `transport`.
 
@@ -139,12 +146,14 @@ class VastApi:
             clock: to wait by.
             folder: what all processes of this computer share about the account.
             say: is told of each pause between two tries of a call.
+            patient: whether a call that nobody answers is made `TRIES` times, or `BRIEF_TRIES`.
         """
         self._transport = transport
         self._url = url
         self._clock = clock
         self._folder = folder
         self._say = say
+        self._unanswered_tries = TRIES if patient else BRIEF_TRIES
         self._throttle = Throttle(clock, SharedFile(folder / "pace.json"))
         self._contracts = ContractList(self._list, clock, SharedFile(folder / "contracts.json"))
         self._market = MarketAnswers(self._search, clock, SharedFile(folder / "market.json"))
@@ -334,13 +343,18 @@ class VastApi:
             self._say(f"vast: {reason}; trying again in {state.upcoming_sleep:g} s")
 
         return tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(TRIES),
+            stop=self._is_enough,
             wait=_pause,
             sleep=self._clock.sleep,
             retry=tenacity.retry_if_exception(again),
             before_sleep=announce,
             reraise=True,
         )
+
+    def _is_enough(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        most = self._unanswered_tries if isinstance(error, _NoAnswer) else TRIES
+        return state.attempt_number >= most
 
     def _checked(
         self, endpoint: str, response: requests.Response, *, gone_is_empty: bool

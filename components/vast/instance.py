@@ -250,7 +250,7 @@ def _seen(instance_id: int) -> tuple[list[Instance], Instance | None]:
         StackError: of the door's kinds, naming the instance too.
     """
     try:
-        api = connect()
+        api = connect(patient=False)
         contracts = api.instances()
         listed = [one for one in contracts if one.id == instance_id]
         return contracts, listed[0] if listed else api.instance(instance_id)
@@ -263,7 +263,7 @@ def _seen(instance_id: int) -> tuple[list[Instance], Instance | None]:
 
 def _tell_before_renting(props: Properties) -> None:
     """Show what a rental would be, unless a contract of before is there to go on with."""
-    api = connect()
+    api = connect(patient=False)
     label = _order(props).label
     contracts = api.instances()
     for one in contracts:

@@ -33,7 +33,7 @@ class LeaseProvider(Provider):
         """
         prefix = str(news["label_prefix"])
         try:
-            contracts = connect().instances()
+            contracts = connect(patient=False).instances()
         except StackError as error:
             if not olds:
                 return refused(news, error)

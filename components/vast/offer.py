@@ -90,7 +90,8 @@ class OfferProvider(Provider):
         if pulumi.contains_unknowns(news) or not changed(olds, news, INPUTS):
             return dynamic.CheckResult(news, [])
         try:
-            show_market(connect(), str(news["query"]), need_of(news), renting=not olds)
+            api = connect(patient=False)
+            show_market(api, str(news["query"]), need_of(news), renting=not olds)
         except NoOffer as error:
             if not olds or changed(olds, news, OTHER_MACHINE):
                 return refused(news, error)

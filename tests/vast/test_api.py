@@ -75,11 +75,12 @@ def said() -> list[str]:
 def door_to(tmp_path_factory, said):
     """A door to a market that gives these answers, with its transport and its clock."""
 
-    def made(*answers):
+    def made(*answers, patient=True):
         clock = VirtualClock()
         transport = ScriptedTransport(*answers)
         folder = tmp_path_factory.mktemp("shared")
-        return VastApi(transport, "http://vast.test", clock, folder, said.append), transport, clock
+        api = VastApi(transport, "http://vast.test", clock, folder, said.append, patient=patient)
+        return api, transport, clock
 
     return made
 
@@ -166,6 +167,36 @@ def test_reads_survive_what_passes(door_to, failure):
 def test_a_read_gives_up_after_its_tries(door_to, failure, error):
     api, transport, _ = door_to(*[failure] * 20)
     with pytest.raises(error):
+        api.credit()
+    assert len(transport.calls) == door.TRIES
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        requests.ConnectionError("connection refused"),
+        requests.ConnectionError("Failed to resolve 'vast.test'"),
+    ],
+)
+def test_without_a_network_a_preview_says_so_within_15_seconds(door_to, failure):
+    for call in (VastApi.instances, VastApi.credit, lambda api: api.search({})):
+        api, _, clock = door_to(*[failure] * 20, patient=False)
+        with pytest.raises(ApiUnreachable, match="check the network and VAST_URL"):
+            call(api)
+        assert clock.passed <= 15
+
+
+def test_a_network_that_is_gone_for_40_seconds_of_a_paid_wait_is_survived(door_to):
+    page = {"success": True, "instances": [instance()]}
+    gone = requests.ConnectionError("connection refused")
+    api, _, clock = door_to(*[gone] * 5, (200, page))
+    assert [one.id for one in api.instances()] == [9001]
+    assert clock.passed >= 40
+
+
+def test_an_api_that_answers_badly_is_asked_as_often_in_a_preview(door_to):
+    api, transport, _ = door_to(*[(503, "")] * 20, patient=False)
+    with pytest.raises(ApiFailed):
         api.credit()
     assert len(transport.calls) == door.TRIES
 
