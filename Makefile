@@ -10,7 +10,7 @@ ON_EMULATOR := python -m toolchain.on_emulator --stack $(STACK)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock \
-	pin release promote rollback promotion
+	pin release promote rollback promotion orphans faults
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ promote: $(PLACE) ## set a release in a stack and preview it: make promote RELEA
 rollback: $(PLACE) ## set the release that ran before, and preview it: make rollback STACK=prod
 	@python -m toolchain.promote rollback --stack $(STACK) $(ACCOUNT)
 
+orphans: $(PLACE) ## list contracts that no stack knows and what they cost; DELETE=1 ends them
+	@python -m toolchain.orphans $(if $(ACCOUNT),,--emulator) $(if $(DELETE),--delete)
+
 shell: setup ## a shell with pulumi, python and vastai on its PATH
 	@$${SHELL:-/bin/sh}
 
@@ -71,6 +74,9 @@ test: check ## lint, type-check and run every test
 
 promotion: setup ## play dev, staging and prod on an emulator, write docs/promotion.md
 	@python -m tests.stack.promotion
+
+faults: setup ## play every fault and every death, and write docs/faults.md (some 20 minutes)
+	@python -m tests.faults.report
 
 lock: setup ## write the pinned, hashed requirements anew
 	@pip install --quiet uv

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 
+import httpx
 import pytest
 
 from tests.stack.world import PATH, ROOT, Emulator, run
+from tests.vllm.polling import eventually
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,41 @@ def test_up_chat_outputs_and_down(environment, emulator):
     )
 
 
+def rent_beside(emulator: Emulator, label: str) -> int:
+    """Rent a machine that no state will know, as a run does whose computer dies then."""
+    headers = {"Authorization": f"Bearer {emulator.key}"}
+    with httpx.Client(base_url=emulator.url, headers=headers, trust_env=False) as http:
+        query = {"num_gpus": {"eq": 1}, "rentable": {"eq": True}}
+        offer = http.post("/api/v0/bundles/", json=query).json()["offers"][0]
+        order = {"image": "ubuntu:24.04", "disk": 10, "runtype": "ssh", "label": label}
+        ask = f"/api/v0/asks/{offer['id']}/"
+        return int(eventually(lambda: http.put(ask, json=order).json().get("new_contract")))
+
+
+def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environment, emulator):
+    orphans = ["python", "-m", "toolchain.orphans", "--emulator"]
+    run(["python", "-m", "toolchain.on_emulator", "outputs"], environment)  # makes the stack
+    none = run(orphans, environment)
+    assert none.status == 0, none.outcome()
+    assert "no orphans" in none.output
+
+    ours = rent_beside(emulator, "vast-vllm/local/endpoint-instance/0123456789")
+    theirs = rent_beside(emulator, "vast-vllm/elsewhere/endpoint-instance/0123456789")
+    shown = run(orphans, environment)
+    assert shown.status == 1, shown.outcome()
+    assert re.search(rf"{ours} .*known here .* 0\.\d+$", shown.output, re.MULTILINE)
+    assert "2 contracts in no state, $" in shown.output
+    assert len(emulator.status()["contracts"]) == 2
+
+    ended = run([*orphans, "--delete"], environment)
+    assert f"instance {ours} is gone" in ended.output, ended.outcome()
+    assert [one["id"] for one in emulator.status()["contracts"]] == [theirs]
+    all_ended = run([*orphans, "--delete", "--unknown-stacks"], environment)
+    assert all_ended.status == 0, all_ended.outcome()
+    assert emulator.status()["contracts"] == []
+    assert "a-real-key-that-must-not-be-used" not in none.output + shown.output + ended.output
+
+
 def test_without_an_emulator_it_says_so(environment, tmp_path):
     lost = run(
         ["python", "-m", "toolchain.on_emulator", "preview"],
@@ -69,5 +107,15 @@ def test_without_an_emulator_it_says_so(environment, tmp_path):
 def test_make_alone_lists_the_commands():
     done = run(["make"], {"PATH": PATH, "HOME": os.environ["HOME"]})
     assert done.status == 0
-    for command in ("up", "down", "chat", "preview", "outputs", "test", "setup"):
+    for command in (
+        "up",
+        "down",
+        "chat",
+        "preview",
+        "outputs",
+        "orphans",
+        "test",
+        "faults",
+        "setup",
+    ):
         assert f"make {command} " in done.output
