@@ -10,7 +10,7 @@ ON_EMULATOR := python -m toolchain.on_emulator --stack $(STACK)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock \
-	pin release promote rollback promotion orphans faults
+	pin release promote rollback promotion orphans faults test-vllm benchmark
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -78,9 +78,20 @@ promotion: setup ## play dev, staging and prod on an emulator, write docs/promot
 faults: setup ## play every fault and every death, and write docs/faults.md (some 20 minutes)
 	@python -m tests.faults.report
 
+test-vllm: setup ## run the whole path with a real vLLM on the CPU (6 GB, a quarter of an hour)
+	@python -m toolchain.real_vllm setup
+	@REAL_VLLM=1 pytest tests/real_vllm
+
+benchmark: setup ## compare a changed flag with a replaced machine, on the emulator
+	@python -m tests.stack.benchmark
+
 lock: setup ## write the pinned, hashed requirements anew
 	@pip install --quiet uv
 	@for kind in "" -dev; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	    requirements$$kind.in -o requirements$$kind.txt; done
+	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --custom-compile-command "make lock" \
+	  toolchain/real_vllm/requirements.in --override toolchain/real_vllm/overrides.txt \
+	  -o toolchain/real_vllm/requirements.txt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
 from components.vllm import command, sizing
-from components.vllm.profile import Profile, load_profile
+from components.vllm.profile import Profile, load_profile, option_name
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -71,7 +72,7 @@ class Plan:
             self.profile.repository,
             self.profile.revision,
             self.profile.files,
-            self.profile.companions,
+            [companion.model_dump() for companion in self.profile.companions],
             self.profile.env,
             self.serve_yaml,
         ]
@@ -93,6 +94,12 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     num_gpus = int(float(query.get("num_gpus", {}).get("eq", profile.num_gpus)))
     facts, warnings = _fit(profile, query, num_gpus)
     _check_disk(profile)
+    unseen = profile.fetched_by_the_server(_plain_options(settings.vllm_overrides))
+    if unseen:
+        warnings.append(
+            f"vllmOverrides name {unseen}, which is no companion of the profile: vLLM fetches it "
+            "unseen while it starts, and no figure here counts it; add it to companions"
+        )
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")
     return Plan(
@@ -151,6 +158,10 @@ def _options(settings: Settings, profile: Profile) -> dict[str, Any]:
         key_gate=True,
         overrides=settings.vllm_overrides,
     )
+
+
+def _plain_options(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return {option_name(name): value for name, value in overrides.items()}
 
 
 def _own_query(profile: Profile) -> str:

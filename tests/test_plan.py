@@ -51,6 +51,18 @@ def test_preview_can_say_what_fits():
     assert "sequences of 131072 tokens" in fact
 
 
+def test_a_companion_counts_in_traffic_and_disk():
+    made = plan(model="mistral-small-4-fp8-2xh200-eagle")
+    assert made.need.download_gb == pytest.approx(plan().need.download_gb + 0.39)
+    with pytest.raises(ConfigurationError, match=r"121\.31 for the weights"):
+        plan(model="mistral-small-4-fp8-2xh200-eagle", diskGb="160")
+
+
+def test_a_draft_that_only_an_override_names_is_warned_of():
+    draft = '{"speculative_config": {"method": "eagle", "model": "org/head"}}'
+    assert any("org/head" in warning for warning in plan(vllmOverrides=draft).warnings)
+
+
 def test_an_override_is_in_the_file():
     made = plan(vllmOverrides='{"max-num-seqs": 64}', maxModelLen="65536")
     serve = yaml.safe_load(made.serve_yaml)

@@ -677,6 +677,8 @@ PREFETCH: tuple[Pattern, ...] = (
         expressions=(
             r"prefetch: nothing of (?P<repository>\S+) at (?P<revision>\S+) matches",
             r"No files? (?:found )?match(?:ing|es)?.* in (?P<repository>\S+)",
+            r"File not found in \w+ '(?P<repository>[^']+)'",
+            rf"Entry Not Found for url: {_REPOSITORY}",
         ),
         fault="configuration",
         sentence="nothing in {repository} matches the profile's files",

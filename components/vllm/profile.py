@@ -7,6 +7,7 @@ goes through `Profile.with_overrides`, so that the changed profile is checked li
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +34,25 @@ Text = Annotated[str, Field(min_length=1)]
 Ability = Literal["vision", "reasoning", "tools"]
 """What some models can and others cannot."""
 
+REPOSITORY = r"^[\w.-]+/[\w.-]+$"
+"""How the Hub names a repository: owner/model."""
+
+
+class Companion(BaseModel):
+    """A further repository that the flags name, such as a draft head's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    repository: Text = Field(pattern=REPOSITORY)
+    revision: Text = Field(default="main", pattern=r"^\S+$")
+    files: tuple[Text, ...] = Field(default=("*",), min_length=1)
+    """Patterns of the files to fetch; all of them where nothing is said."""
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
 
 class Profile(BaseModel):
     """One model on one kind of hardware. Sizes are GB (1e9 bytes) or GiB (2**30), as named."""
@@ -42,18 +62,22 @@ class Profile(BaseModel):
     name: Text = Field(description="the file's name without .yaml")
     description: Text = Field(description="one line for people")
     repository: Text = Field(
-        pattern=r"^[\w.-]+/[\w.-]+$", description="the Hub's name of the model, as owner/model"
+        pattern=REPOSITORY, description="the Hub's name of the model, as owner/model"
     )
     revision: Text = Field(default="main", description="a branch, a tag or a commit")
     files: tuple[Text, ...] = Field(
         min_length=1, description="patterns of the files to fetch, such as ['consolidated*']"
     )
-    companions: tuple[Text, ...] = Field(
-        default=(), description="further repositories that the flags name, such as a draft head"
+    companions: tuple[Companion, ...] = Field(
+        default=(),
+        description="further repositories that the flags name, such as a draft head's: a list of "
+        "names, or of {repository: ..., revision: ..., files: [...]}",
     )
     served_model_name: Text = Field(description="what clients pass as `model`")
     weights_gb: float = Field(
-        gt=0, description="GB of weights, on disk and summed over the GPUs (above 0)"
+        gt=0,
+        description="GB of weights with those of the companions, on disk and summed over the GPUs "
+        "(above 0)",
     )
     unsharded_gib: float = Field(
         default=0.0, ge=0, description="GiB of weights that every rank keeps whole (0 or more)"
@@ -102,10 +126,17 @@ class Profile(BaseModel):
         default=(), description="what somebody who picks this profile has to know"
     )
 
-    @field_validator("files", "companions", "abilities", "warnings", mode="before")
+    @field_validator("files", "abilities", "warnings", mode="before")
     @classmethod
     def _list_as_tuple(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("companions", mode="before")
+    @classmethod
+    def _names_as_companions(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple({"repository": one} if isinstance(one, str) else one for one in value)
 
     @field_validator("flags", mode="before")
     @classmethod
@@ -140,7 +171,21 @@ class Profile(BaseModel):
                 f"max_model_len is {self.max_model_len}, which is more than the "
                 f"{self.max_position_embeddings} positions of the model; lower it"
             )
+        unnamed = self.fetched_by_the_server(self.flags)
+        if unnamed:
+            raise ValueError(
+                f"speculative-config names {unnamed}, which is none of the companions, so vLLM "
+                "would fetch it unseen; add it to companions"
+            )
         return self
+
+    def fetched_by_the_server(self, options: Mapping[str, Any]) -> str:
+        """Name the draft model of vLLM's `options` that is not fetched before; empty if none."""
+        speculative = options.get("speculative-config")
+        draft = speculative.get("model") if isinstance(speculative, Mapping) else None
+        known = {self.repository, *(companion.repository for companion in self.companions)}
+        is_a_repository = isinstance(draft, str) and re.match(REPOSITORY, draft)
+        return str(draft) if is_a_repository and draft not in known else ""
 
     def with_overrides(self, **changes: Any) -> Profile:
         """Return this profile with `changes`, checked as a whole.

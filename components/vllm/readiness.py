@@ -155,6 +155,8 @@ class ReadinessReport:
     """By stage, those that were gone through; a stage passed twice counts both times."""
     resolved_revision: str
     """The commit of the weights."""
+    companion_revisions: dict[str, str]
+    """The same of further repositories, by name."""
     started_at: str
     """When the server's process was started: UTC, ISO 8601, by the host's clock."""
 
@@ -611,5 +613,11 @@ class _Wait:
         return ReadinessReport(
             seconds=self._stages.finish(),
             resolved_revision=self._status.get("resolved_revision", ""),
+            companion_revisions=_revisions(self._status.get("companion_revisions", "")),
             started_at=dt.datetime.fromtimestamp(moment, dt.UTC).isoformat(timespec="seconds"),
         )
+
+
+def _revisions(told: str) -> dict[str, str]:
+    """Read `repository@commit ...`."""
+    return dict(one.rsplit("@", 1) for one in told.split() if "@" in one)

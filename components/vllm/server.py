@@ -142,6 +142,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
     """The commit that the host resolved the profile's revision to."""
     files: pulumi.Output[list[dict[str, Any]]]
     """Of the model, on the host: `name`, `bytes` and `digest`."""
+    companion_revisions: pulumi.Output[dict[str, str]]
+    """The same of its companions, by repository."""
     started_at: pulumi.Output[str]
     """UTC, ISO 8601."""
     boot_seconds: pulumi.Output[dict[str, float]]
@@ -195,6 +197,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
                 "ca_certificate",
                 "model_revision",
                 "files",
+                "companion_revisions",
                 "started_at",
                 "boot_seconds",
             ]
@@ -217,6 +220,9 @@ def model_env(profile: Profile) -> str:
             "MODEL": profile.repository,
             "REVISION": profile.revision,
             "FILES": "\n".join(profile.files),
+            "COMPANIONS": "\n".join(
+                " ".join([one.repository, one.revision, *one.files]) for one in profile.companions
+            ),
             "DRAIN_SECONDS": str(DRAIN_SECONDS),
         }
     )
@@ -397,6 +403,7 @@ def _outputs(props: Properties, certificate: str, report: ReadinessReport) -> Pr
         "endpoint_url": f"{_url(props)}/v1",
         "ca_certificate": certificate,
         "model_revision": report.resolved_revision,
+        "companion_revisions": report.companion_revisions,
         "started_at": report.started_at,
         "boot_seconds": {stage: round(took, 1) for stage, took in report.seconds.items()},
     }

@@ -72,7 +72,35 @@ def test_the_eagle_profile_fetches_the_head_that_its_flags_name() -> None:
     profile = load_profile(f"{DEFAULT}-eagle", MODELS)
     speculative = profile.flags["speculative-config"]
     assert isinstance(speculative, dict)
-    assert profile.companions == (speculative["model"],)
+    (head,) = profile.companions
+    assert head.repository == speculative["model"]
+    assert "consolidated*" in head.files
+
+
+def test_a_companion_may_be_a_name_and_is_fetched_whole() -> None:
+    changed = load_profile(DEFAULT, MODELS).with_overrides(companions=["org/head"])
+    (head,) = changed.companions
+    assert (head.repository, head.revision, head.files) == ("org/head", "main", ("*",))
+
+
+def test_a_draft_model_that_is_no_companion_is_refused() -> None:
+    with pytest.raises(ProfileError, match="org/head, which is none of the companions"):
+        load_profile(f"{DEFAULT}-eagle", MODELS).with_overrides(
+            flags={"speculative-config": {"method": "eagle", "model": "org/head"}}
+        )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"speculative-config": {"method": "ngram", "num_speculative_tokens": 3}},
+        {"speculative-config": {"model": "/root/head"}},
+        {"speculative-config": {"model": "mistralai/Mistral-Small-4-119B-2603"}},
+    ],
+)
+def test_a_draft_that_is_there_anyway_needs_no_companion(options: dict[str, Any]) -> None:
+    assert load_profile(DEFAULT, MODELS).fetched_by_the_server(options) == ""
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ class FakeHost:
                     "phase": "serving",
                     "phase_since": "1800000200",
                     "resolved_revision": COMMIT,
+                    "companion_revisions": "org/head@abc org/other@def ",
                 },
             ),
         ]
@@ -218,6 +219,7 @@ def test_a_boot_that_goes_well(scene: Scene) -> None:
     assert report.seconds["graphs"] == pytest.approx(35, abs=4)
     assert sum(report.seconds.values()) == scene.clock.passed
     assert report.resolved_revision == COMMIT
+    assert report.companion_revisions == {"org/head": "abc", "org/other": "def"}
     assert report.started_at == "2027-01-15T08:03:20+00:00"
     assert 421 <= scene.clock.passed <= 424
 

@@ -507,6 +507,7 @@ def test_status_before_anything_was_started(container: Container) -> None:
         "last_exit": "",
         "downloaded_kb": "0",
         "resolved_revision": "",
+        "companion_revisions": "",
         "config_digest": "",
         "log_bytes": "0",
     }
@@ -669,6 +670,8 @@ def test_a_download_is_given_up_after_its_tries(container: Container) -> None:
         "Revision Not Found for url",
         "Error: Access denied. Model 'org/model' requires approval.",
         "Error: Model 'org/model' not found. If the repository is private, authenticate.",
+        "Error: Model 'org/model' not found.",
+        "Error: File not found in model 'org/model'.",
         "Error: Revision not found in model 'org/model'.",
         "Access to model org/model is restricted and you are not in the authorized list",
         "Invalid user token.",
@@ -688,6 +691,73 @@ def test_what_another_try_cannot_cure_is_not_tried_again(
     assert done.returncode == 3
     assert complaint in done.stdout
     assert len(container.calls("hf")) == 1
+
+
+COMPANIONS = "org/head v2 consolidated* params.json\norg/other main *"
+FETCHES_ANY = """
+folder="$HF_HOME/hub/models--$(echo "$2" | sed 's,/,--,')/snapshots/$(echo "$2" | tr / -)-commit"
+mkdir -p "$folder"
+head -c 300000 /dev/zero >"$folder/consolidated-1.safetensors"
+echo '{}' >"$folder/params.json"
+echo "$folder"
+"""
+
+
+def test_companions_are_fetched_each_at_a_commit_of_its_own(container: Container) -> None:
+    container.settings(COMPANIONS=COMPANIONS)
+    container.command("hf", FETCHES_ANY)
+
+    assert container.prefetch().returncode == 0
+    assert container.calls("hf") == [
+        "download org/model --revision main --include consolidated*.safetensors",
+        "download org/model --revision org-model-commit --include *.json",
+        "download org/head --revision v2 --include consolidated*",
+        "download org/head --revision org-head-commit --include params.json",
+        "download org/other --revision main --include *",
+    ]
+    seen = container.status()
+    assert seen["resolved_revision"] == "org-model-commit"
+    assert seen["companion_revisions"].split() == [
+        "org/head@org-head-commit",
+        "org/other@org-other-commit",
+    ]
+    assert int(seen["downloaded_kb"]) >= 3 * 293
+
+
+def test_a_companion_that_was_deleted_is_fetched_again(container: Container) -> None:
+    container.settings(COMPANIONS=COMPANIONS)
+    container.command("hf", FETCHES_ANY)
+    container.prefetch()
+    shutil.rmtree(container.home / "huggingface/hub/models--org--head")
+
+    again = container.prefetch()
+
+    assert "complete since before" not in again.stdout
+    assert (container.home / "huggingface/hub/models--org--head").is_dir()
+
+
+def test_a_companion_that_the_hub_has_not_ends_it(container: Container) -> None:
+    container.settings(COMPANIONS="org/head main *")
+    refused = "Error: Model 'org/head' not found."
+    container.command(
+        "hf", f'[ "$2" = org/head ] && {{ echo "{refused}" >&2; exit 1; }}\n{FETCHES_ANY}'
+    )
+
+    done = container.prefetch()
+
+    assert done.returncode == 3
+    assert refused in done.stdout
+    assert not (container.serving / "state" / "prefetched").exists()
+
+
+def test_a_companion_of_a_model_in_a_folder_is_fetched(container: Container) -> None:
+    folder = container.home / "weights"
+    folder.mkdir()
+    container.settings(MODEL=str(folder), COMPANIONS="org/head main *")
+    container.command("hf", FETCHES_ANY)
+
+    assert container.prefetch().returncode == 0
+    assert container.calls("hf") == ["download org/head --revision main --include *"]
 
 
 def test_patterns_that_match_nothing_at_all(container: Container) -> None:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches the weights before the server starts: vLLM itself prints nothing while it downloads.
 #
-# Exactly the files that model.env names, at its revision: some repositories hold their weights
+# Exactly the files that model.env names, at its revisions: some repositories hold their weights
 # twice. Asks the network for nothing if the same was fetched before, so that a reboot serves
 # without the Hub. Ends with 0, with 3 where another try cannot help, with 1 after the last try.
 set -u
@@ -18,12 +18,14 @@ export HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
 MODEL=""
 REVISION="main"
 FILES=""
+COMPANIONS=""               # such as a draft head: lines of `repository revision pattern ...`
 PREFETCH_TRIES=5            # for each line of FILES
 PREFETCH_BACKOFF_SECONDS=5  # before the second try; doubled up to a minute
 
 # What no other try cures, as the Hub, the disk and the command itself say it.
 HOPELESS='401 client error|403 client error|403 forbidden|repository not found|revision not found'
 HOPELESS="$HOPELESS|error: (model|repository)( '[^']*')? not found|gated repo|is restricted"
+HOPELESS="$HOPELESS|entry not found for url|file not found in (model|repository)"
 HOPELESS="$HOPELESS|not in the authorized list|access denied|requires approval"
 HOPELESS="$HOPELESS|invalid user token|invalid credentials|no space left on device"
 HOPELESS="$HOPELESS|not enough free disk space|disk quota exceeded"
@@ -37,28 +39,27 @@ main() {
         echo "prefetch: model.env names no MODEL or no FILES"
         exit 3
     fi
-    case "$MODEL" in
-        /*) local_folder ;;
-    esac
     if fetched_before; then
         echo "prefetch: complete since before: $MODEL at $(cat "$STATE/resolved_revision")"
         exit 0
     fi
-    rm -f "$DONE" "$STATE/resolved_revision"
-    snapshot=""
-    at="$REVISION"
-    # One call for each pattern, since hf up to 0.36 takes `--include A B` and later ones
-    # `--include A --include B`. All after the first at the commit that the first one found.
-    while IFS= read -r pattern; do
-        [ -n "$pattern" ] || continue
-        fetch "$pattern" </dev/null
-        at=$(basename "$snapshot")
-    done <<END
-$FILES
-END
-    check_fetched
-    remember
-    echo "prefetch: complete: $MODEL at $at"
+    for name in resolved_revision companion_revisions snapshot snapshots prefetched; do
+        rm -f "${STATE:?}/$name"
+    done
+    case "$MODEL" in
+        /*) local_folder ;;
+        *) model ;;
+    esac
+    companions
+    what_is_wanted >"$DONE.new" && mv -f "$DONE.new" "$DONE"
+    rm -f "$ATTEMPT"
+    echo "prefetch: complete: $MODEL at $(cat "$STATE/resolved_revision")"
+}
+
+model() {
+    repository "$MODEL" "$REVISION" "$FILES"
+    printf '%s\n' "$snapshot" >"$STATE/snapshot"
+    printf '%s\n' "$at" >"$STATE/resolved_revision"
 }
 
 local_folder() {
@@ -66,22 +67,53 @@ local_folder() {
         echo "prefetch: No such directory: '$MODEL'"
         exit 3
     fi
+    printf '%s\n' "$MODEL" >>"$STATE/snapshots"
     printf 'local\n' >"$STATE/resolved_revision"
     echo "prefetch: $MODEL is a folder of this host"
-    exit 0
+}
+
+# Each in its own repository, at its own commit.
+companions() {
+    while read -r name revision patterns; do
+        [ -n "$name" ] || continue
+        repository "$name" "$revision" "$(printf '%s' "$patterns" | tr ' ' '\n')"
+        echo "$name@$at" >>"$STATE/companion_revisions"
+    done <<END
+$COMPANIONS
+END
+}
+
+# One call for each of the patterns $3, since hf up to 0.36 takes `--include A B` and later ones
+# `--include A --include B`. All after the first at the commit that the first one found: $at.
+repository() {
+    from="$1"
+    at="$2"
+    snapshot=""
+    while IFS= read -r pattern; do
+        [ -n "$pattern" ] || continue
+        fetch "$pattern" </dev/null
+        at=$(basename "$snapshot")
+    done <<END
+$3
+END
+    check_fetched "$3"
+    printf '%s\n' "$snapshot" >>"$STATE/snapshots"
 }
 
 fetched_before() {
-    [ -s "$DONE" ] && [ "$(cat "$DONE")" = "$(what_is_wanted)" ] &&
-        [ -d "$(cat "$STATE/snapshot" 2>/dev/null)" ]
+    [ -s "$DONE" ] && [ "$(cat "$DONE")" = "$(what_is_wanted)" ] && [ -s "$STATE/snapshots" ] ||
+        return 1
+    while IFS= read -r folder; do
+        [ -d "$folder" ] || return 1
+    done <"$STATE/snapshots"
 }
 
 fetch() {
     try=1
     delay=$PREFETCH_BACKOFF_SECONDS
     while :; do
-        echo "prefetch: $MODEL at $at, files '$1', try $try of $PREFETCH_TRIES"
-        hf download "$MODEL" --revision "$at" --include "$1" >"$ATTEMPT" 2>&1
+        echo "prefetch: $from at $at, files '$1', try $try of $PREFETCH_TRIES"
+        hf download "$from" --revision "$at" --include "$1" >"$ATTEMPT" 2>&1
         code=$?
         cat "$ATTEMPT"
         snapshot=$(snapshot_in "$ATTEMPT")
@@ -123,13 +155,13 @@ check_fetched() {
         if any_file "$pattern"; then
             found=yes
         else
-            echo "prefetch: no file of $MODEL at $at matches '$pattern'"
+            echo "prefetch: no file of $from at $at matches '$pattern'"
         fi
     done <<END
-$FILES
+$1
 END
     if [ -z "$found" ]; then
-        echo "prefetch: nothing of $MODEL at $at matches what model.env names"
+        echo "prefetch: nothing of $from at $at matches what model.env names"
         exit 3
     fi
 }
@@ -143,14 +175,7 @@ any_file() {
 }
 
 what_is_wanted() {
-    printf '%s\n%s\n%s\n' "$MODEL" "$REVISION" "$FILES"
-}
-
-remember() {
-    printf '%s\n' "$snapshot" >"$STATE/snapshot"
-    printf '%s\n' "$at" >"$STATE/resolved_revision"
-    what_is_wanted >"$DONE.new" && mv -f "$DONE.new" "$DONE"
-    rm -f "$ATTEMPT"
+    printf '%s\n%s\n%s\n%s\n' "$MODEL" "$REVISION" "$FILES" "$COMPANIONS"
 }
 
 main "$@"

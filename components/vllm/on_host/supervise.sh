@@ -11,8 +11,9 @@
 #   supervise.sh files            what was fetched: bytes, digest and name, a line each
 #   supervise.sh certificate IP   the server's certificate for this address, made if missing
 #
-# Reads model.env (shell assignments: MODEL, REVISION, FILES and what stands under "settings"
-# below) and environment (shell assignments, mode 0600: variables for the server and the download).
+# Reads model.env (shell assignments: MODEL, REVISION, FILES, COMPANIONS and what stands under
+# "settings" below) and environment (shell assignments, mode 0600: variables for the server and
+# the download).
 set -u
 umask 077
 
@@ -32,6 +33,7 @@ export PATH HF_HOME
 
 # settings, with what holds where model.env is silent
 MODEL=""
+COMPANIONS=""
 MAX_RESTARTS=3              # within the window; one more exit gives up
 RESTART_WINDOW_SECONDS=3600
 BACKOFF_SECONDS=10          # before the first restart; doubled up to two minutes
@@ -139,6 +141,7 @@ END
     echo "last_exit=$(get last_exit)"
     echo "downloaded_kb=$(downloaded_kb)"
     echo "resolved_revision=$(get resolved_revision)"
+    echo "companion_revisions=$(get companion_revisions | tr '\n' ' ')"
     echo "config_digest=$(get config_digest)"
     echo "log_bytes=$(bytes vllm.log)"
 }
@@ -385,17 +388,20 @@ rotate() {
 }
 
 downloaded_kb() {
-    case "$MODEL" in
-        "") folder="" ;;
-        /*) folder="$MODEL" ;;
-        *) folder="$HF_HOME/hub/models--$(printf '%s' "$MODEL" | sed 's,/,--,g')" ;;
-    esac
-    if [ -z "$folder" ] || [ ! -d "$folder" ]; then
+    set --
+    for name in "$MODEL" $(printf '%s' "$COMPANIONS" | cut -d ' ' -f 1); do
+        case "$name" in
+            /*) folder="$name" ;;
+            *) folder="$HF_HOME/hub/models--$(printf '%s' "$name" | sed 's,/,--,g')" ;;
+        esac
+        [ -z "$name" ] || [ ! -d "$folder" ] || set -- "$@" "$folder"
+    done
+    if [ $# -eq 0 ]; then
         echo 0
         return
     fi
     # Files that come and go while they are measured are no error.
-    du -sk "$folder" 2>/dev/null | cut -f 1
+    du -sck "$@" 2>/dev/null | tail -n 1 | cut -f 1
 }
 
 # ------------------------------------------------------------------------- certificate

@@ -1,0 +1,53 @@
+"""The download's script against the emulated Hub, and the server that finds everything there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from components.plan import MODELS
+from components.vllm.profile import load_profile
+from components.vllm.server import model_env
+from emulator.standins.hub import commit_of
+from tests.emulator.standins.support import Container, serving
+
+ON_HOST = Path(__file__).parents[2] / "components" / "vllm" / "on_host"
+PROFILE = "mistral-small-4-fp8-2xh200-eagle"
+
+
+def test_the_server_downloads_no_weight_after_weights_and_draft_head_were_fetched(
+    tmp_path: Path,
+) -> None:
+    container = Container(tmp_path / "1001")
+    profile = load_profile(PROFILE, MODELS)
+    (head,) = profile.companions
+    there = container.home / "serving"
+    there.mkdir()
+    shutil.copy(ON_HOST / "prefetch.sh", there)
+    (there / "model.env").write_text(model_env(profile))
+    hf = container.directory / "bin" / "hf"
+    hf.write_text(f'#!/bin/sh\nexec {shlex.join(container.words("hf"))} "$@"\n')
+    hf.chmod(0o755)
+
+    done = subprocess.run(
+        ["sh", str(there / "prefetch.sh")],
+        env=container.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+    revisions = (there / "state/companion_revisions").read_text()
+    assert revisions == f"{head.repository}@{commit_of(head.repository)}\n"
+    fetched = container.traffic
+    assert abs(fetched - profile.weights_gb * 1e9) < 1e7
+    draft = json.dumps(profile.flags["speculative-config"])
+    options = ("--tensor-parallel-size", "2", "--speculative-config", draft)
+    with serving(container, *options, HF_HOME=str(container.home / "huggingface")):
+        # The emulated vLLM looks at a README as well, which no profile asks for.
+        assert container.traffic - fetched < 1000
