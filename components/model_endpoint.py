@@ -123,7 +123,10 @@ class ModelEndpoint(pulumi.ComponentResource):
             opts=inside,
         )
         self.release = pulumi.Output.all(
-            self.server.model_revision, self.server.files, self.smoke_report
+            self.server.model_revision,
+            self.server.companion_revisions,
+            self.server.files,
+            self.smoke_report,
         ).apply(lambda known: _release(plan, *known))
         self.endpoint_url = self.server.endpoint_url
         self.api_key = api_key.api_key
@@ -159,9 +162,13 @@ def _plan(settings: Settings) -> Plan:
 
 
 def _release(
-    plan: Plan, commit: str, files: Sequence[Mapping[str, Any]], smoke_report: Mapping[str, Any]
+    plan: Plan,
+    commit: str,
+    companions: Mapping[str, str],
+    files: Sequence[Mapping[str, Any]],
+    smoke_report: Mapping[str, Any],
 ) -> dict[str, Any]:
-    runs = plan.runs(commit)
+    runs = plan.runs(commit, companions)
     return {
         "name": plan.release.name if plan.release else "",
         "digest": digest_of(runs),

@@ -58,9 +58,9 @@ class Plan:
     """What a person should know before saying yes."""
     warnings: tuple[str, ...]
 
-    def runs(self, commit: str) -> Runs:
-        """What is served, with the commit that the host resolved the revision to."""
-        return what_runs(self.profile, self.serve_yaml, commit)
+    def runs(self, commit: str, companions: Mapping[str, str]) -> Runs:
+        """What is served, with the commits that the host resolved the revisions to."""
+        return what_runs(self.profile, self.serve_yaml, commit, companions)
 
     def generation(self) -> str:
         """Eight hex digits over all that a new host or a restart would be needed for."""

@@ -57,12 +57,24 @@ class Release(BaseModel):
     """Where it ran and what was measured there; not held by the digest."""
 
 
-def what_runs(profile: Profile, serve_yaml: str, commit: str) -> Runs:
-    """Name what a stack runs, with the commit that its host resolved the revision to."""
+def what_runs(
+    profile: Profile, serve_yaml: str, commit: str, companions: Mapping[str, str]
+) -> Runs:
+    """Name what a stack runs, with the commits that its host resolved the revisions to.
+
+    `companions` are those of the profile's companions, by repository.
+    """
     serve: dict[str, Any] = yaml.safe_load(serve_yaml)
     if "revision" in serve:
         serve["revision"] = commit
-    return Runs(profile=profile.model_copy(update={"revision": commit}), serve=serve)
+    resolved = {
+        "revision": commit,
+        "companions": tuple(
+            one.model_copy(update={"revision": companions.get(one.repository, one.revision)})
+            for one in profile.companions
+        ),
+    }
+    return Runs(profile=profile.model_copy(update=resolved), serve=serve)
 
 
 def digest_of(runs: Runs) -> str:

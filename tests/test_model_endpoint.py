@@ -28,6 +28,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "endpoint_url": "https://203.0.113.9:40123/v1",
         "boot_seconds": {"load": 60.0},
         "model_revision": "0" * 40,
+        "companion_revisions": {},
         "files": [],
     },
 }

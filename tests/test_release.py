@@ -21,7 +21,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def runs(**changes):
-    return make_plan(parse(values(**changes))).runs(COMMIT)
+    return make_plan(parse(values(**changes))).runs(COMMIT, {})
 
 
 def release(name: str = "r1", **changes) -> Release:
@@ -64,7 +64,15 @@ def test_what_is_the_environments_does_not(change):
 
 def test_another_commit_is_another_release():
     made = make_plan(parse(values()))
-    assert digest_of(made.runs(COMMIT)) != digest_of(made.runs(COMMIT[::-1]))
+    assert digest_of(made.runs(COMMIT, {})) != digest_of(made.runs(COMMIT[::-1], {}))
+
+
+def test_a_companion_is_at_its_commit_too():
+    made = make_plan(parse(values(model="mistral-small-4-fp8-2xh200-eagle")))
+    (head,) = made.profile.companions
+    what = made.runs(COMMIT, {head.repository: COMMIT[::-1]})
+    assert what.profile.companions[0].revision == COMMIT[::-1]
+    assert digest_of(what) != digest_of(made.runs(COMMIT, {head.repository: COMMIT}))
 
 
 def test_a_release_comes_back_as_it_was_written(tmp_path):
@@ -86,7 +94,7 @@ def test_a_stack_with_the_release_runs_what_it_says(tmp_path):
     assert yaml.safe_load(made.serve_yaml)["max-num-seqs"] == 64
     assert made.profile.revision == COMMIT
     assert made.need.disk_gb == 500
-    assert digest_of(made.runs(COMMIT)) == one.digest
+    assert digest_of(made.runs(COMMIT, {})) == one.digest
 
 
 def test_numbers_that_passed_through_json_are_the_same():
