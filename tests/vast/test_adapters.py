@@ -305,6 +305,23 @@ def test_a_contract_of_an_interrupted_up_is_gone_on_with_whatever_the_market_has
     assert "no offer" in reasons(InstanceProvider().check({}, ordered()))
 
 
+def test_a_machine_beside_another_one_says_what_both_cost(vast, capsys):
+    prefix = str(ordered()["label_prefix"])
+    stack = "/".join(prefix.split("/")[:2])
+    vast.has(9001, label=f"{stack}/endpoint-0a1b2c3d-instance/nonce")
+    vast.has(9002, label=f"{stack}-2/endpoint-instance/nonce")
+    assert InstanceProvider().check({}, ordered()).failures == []
+    said = capsys.readouterr().out
+    assert "comes up beside instance 9001, which serves on" in said
+    assert "$6.00/h and about $" in said
+    assert "9002" not in said
+
+
+def test_a_machine_alone_says_nothing_of_a_second_bill(vast, capsys):
+    assert InstanceProvider().check({}, ordered()).failures == []
+    assert "beside" not in capsys.readouterr().out
+
+
 def vast_label() -> str:
     from components.vast.instance import _order  # noqa: PLC0415  (the label that create looks for)
 
