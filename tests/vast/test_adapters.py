@@ -320,6 +320,7 @@ def test_a_machine_beside_another_one_says_what_both_cost(vast, capsys):
 def test_a_machine_alone_says_nothing_of_a_second_bill(vast, capsys):
     assert InstanceProvider().check({}, ordered()).failures == []
     assert "beside" not in capsys.readouterr().out
+    assert vast.writes() == []
 
 
 def vast_label() -> str:
