@@ -374,9 +374,10 @@ class VastApi:
                 self._failed(endpoint, "is withdrawn (410): this release speaks an older API")
             )
         if not response.ok:
-            raise ApiFailed(self._failed(endpoint, f"answered {status}: {_reason(answer)}"))
+            said = f"answered {status}{_code(answer)}: {_reason(answer)}"
+            raise ApiFailed(self._failed(endpoint, said))
         if answer.get("success") is False:
-            raise ApiFailed(self._failed(endpoint, f"refused: {_reason(answer)}"))
+            raise ApiFailed(self._failed(endpoint, f"refused{_code(answer)}: {_reason(answer)}"))
         if not answer:
             raise _Passing(self._failed(endpoint, "gave no JSON"))
         return answer
@@ -524,6 +525,11 @@ def _json(response: requests.Response) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
+
+
+def _code(answer: Mapping[str, Any]) -> str:
+    """Vast's own word for an error, where it comes beside a sentence."""
+    return f" {answer['error']}" if answer.get("error") and answer.get("msg") else ""
 
 
 def _reason(answer: Mapping[str, Any]) -> str:

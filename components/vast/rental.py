@@ -310,18 +310,18 @@ class Rental:
         for line in attempt_lines(self._attempts):
             self._progress.say(line)
         took = self._clock.monotonic() - self._began
-        last = self._attempts[-1]
+        last = f"the last one: {self._attempts[-1].line()}; " if self._attempts else ""
         return NoCandidateLeft(
             f"{len(self._attempts)} tries in {duration(took)} for at most "
-            f"${spent(self._attempts):.2f} brought up no machine ({self._why_no_more()}); the last "
-            f"one: {last.line()}; all were given back, nothing is billed any more; run `pulumi up` "
-            "again, or relax offerQuery so that other hosts come into question"
+            f"${spent(self._attempts):.2f} brought up no machine ({self._why_no_more()}); {last}"
+            "all were given back, nothing is billed any more; run `pulumi up` again, or relax "
+            "offerQuery so that other hosts come into question"
         )
 
     def _why_no_more(self) -> str:
         if len(self._attempts) >= MOST_TRIES:
             return f"there are {MOST_TRIES}"
-        if self._left() <= 0 or self._attempts[-1].outcome == "budget":
+        if self._left() <= 0 or any(one.outcome == "budget" for one in self._attempts[-1:]):
             return (
                 f"rentBudgetMinutes is {self._limits.budget_seconds / 60:g} and "
                 f"rentBudgetDollars {self._limits.budget_dollars:.2f}"

@@ -243,6 +243,22 @@ def test_gone_needs_both_the_single_get_and_the_list(door_to):
     assert api.instance(9001) is None
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((483, {"error": "invalid_args", "msg": "bad column"}), "483 invalid_args: bad column"),
+        ((200, {"success": False, "error": "busy", "msg": "later"}), "refused busy: later"),
+        ((409, {"error": "busy"}), "answered 409: busy"),
+    ],
+)
+def test_an_error_names_endpoint_status_and_vasts_own_code(door_to, answer, words):
+    api, _, _ = door_to(answer)
+    with pytest.raises(ApiFailed) as failed:
+        api.credit()
+    assert words in str(failed.value)
+    assert "(GET /users/current/)" in str(failed.value)
+
+
 def test_an_unexplained_404_is_not_gone(door_to):
     api, _, _ = door_to((404, {"success": False, "msg": "what?"}))
     with pytest.raises(ApiFailed, match="404"):

@@ -278,6 +278,15 @@ def test_the_budget_of_time_ends_the_tries_and_the_one_that_is_under_way(world):
     assert "budget: the budget for all tries is used up" in world.told("try 2: ")
 
 
+def test_a_budget_that_was_spent_on_waiting_for_an_earlier_call_rents_nothing(world):
+    with RentNote(world.file, world.clock, Progress("", world.clock, world.say)).alone() as page:
+        page.sent(f"{ORDER.label}0")
+    with pytest.raises(NoCandidateLeft, match="0 tries in 1 min for at most") as failed:
+        world.obtain(budget_seconds=30.0)
+    assert "rentBudgetMinutes is 0.5" in str(failed.value)
+    assert world.market.rented == []
+
+
 def test_the_budget_of_money_ends_the_tries_and_the_one_that_is_under_way(world):
     world.market.boots = {n: Boot(running_after=5000) for n in range(1, 21)}
     with pytest.raises(NoCandidateLeft, match=r"rentBudgetDollars 3.00"):
