@@ -233,6 +233,7 @@ class Containers:
         for name, module in COMMANDS.items():
             _write_command(bin_directory / name, _stand_in(module))
         _write_command(bin_directory / "python3", f'exec "{sys.executable}" "$@"')
+        _write_command(bin_directory / "curl", _curl(contract))
         if self._vllm is not None:
             _write_command(bin_directory / "vllm", _real_vllm(self._vllm, contract.address))
 
@@ -282,6 +283,15 @@ def _stand_in(module: str) -> str:
         f'PYTHONPATH="{REPOSITORY}${{PYTHONPATH:+:$PYTHONPATH}}" '
         f'exec "{sys.executable}" -P -m {module} "$@"'
     )
+
+
+def _curl(contract: Contract) -> str:
+    """The real curl, for which 127.0.0.1 is the container itself at the ports that it publishes."""
+    inside = {name.partition("/")[0] for name in contract.ports}
+    own = " ".join(
+        f"--connect-to 127.0.0.1:{port}:{contract.address}:{port}" for port in sorted(inside)
+    )
+    return f'PATH="{_SYSTEM_PATH}" exec curl {own} "$@"'
 
 
 def _real_vllm(path: str, address: str) -> str:

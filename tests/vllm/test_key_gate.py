@@ -155,6 +155,35 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+class TestTheHostsOwnKey:
+    LOCAL = "the host's own"
+
+    @pytest.fixture
+    def gate(self, inner: Inner, keys: Path, monkeypatch: pytest.MonkeyPatch) -> KeyGate:
+        monkeypatch.setattr(key_gate, "__file__", str(keys.with_name("key_gate.py")))
+        keys.with_name("local_keys").write_text(f"{digest(self.LOCAL)}\n")
+        return KeyGate(inner)
+
+    @pytest.mark.parametrize("client", [("127.0.0.1", 5), ("127.9.9.9", 5), ("::1", 5)])
+    def test_opens_the_counters_from_the_host(self, gate: KeyGate, client: tuple[str, int]) -> None:
+        assert ask(gate, "/metrics", bearer(self.LOCAL), client=client) == (200, "inside")
+
+    @pytest.mark.parametrize("client", [("203.0.113.9", 5), ("::2", 5), ("", 0), None])
+    def test_opens_nothing_from_elsewhere(
+        self, gate: KeyGate, inner: Inner, client: tuple[str, int] | None
+    ) -> None:
+        assert ask(gate, "/metrics", bearer(self.LOCAL), client=client)[0] == 401
+        assert inner.scopes == []
+
+    @pytest.mark.parametrize(("method", "path"), [one for one in GUARDED if one[1] != "/metrics"])
+    def test_opens_nothing_else(self, gate: KeyGate, inner: Inner, method: str, path: str) -> None:
+        client = ("127.0.0.1", 5)
+        assert ask(gate, path, bearer(self.LOCAL), method=method, client=client)[0] == 401
+        assert ask(gate, "/metrics", bearer(self.LOCAL), method="POST", client=client)[0] == 405
+        assert ask(gate, "/metrics", bearer(OTHER), client=client)[0] == 401
+        assert inner.scopes == []
+
+
 def test_health_needs_no_key(gate: KeyGate) -> None:
     assert ask(gate, "/health") == (200, "inside")
 

@@ -797,3 +797,67 @@ def test_the_scripts_are_clean() -> None:
     )
     assert len(scripts) >= 2
     assert (checked.returncode, checked.stdout) == (0, "")
+
+
+# --------------------------------------------------------------------------- requests
+
+CURL = """
+while [ "$#" -gt 1 ]; do
+    [ "$1" != --config ] || cp "$2" "$HOME/curl.config"
+    shift
+done
+echo "$1" >"$HOME/curl.url"
+cat <<'END'
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 3.0
+vllm:num_requests_running{engine="1",model_name="m"} 1.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 2.0
+vllm:num_requests_waiting_by_reason{engine="0"} 9.0
+vllm:request_success_total{engine="0",finished_reason="stop"} 1.2e+01
+vllm:request_success_total{engine="0",finished_reason="abort"} 1.0
+END
+"""
+
+
+@pytest.mark.parametrize(
+    ("yaml", "url"),
+    [
+        ("port: 8000\nssl-keyfile: tls/key.pem\n", "https://127.0.0.1:8000/metrics"),
+        ("port: 8123\n", "http://127.0.0.1:8123/metrics"),
+    ],
+)
+def test_requests_are_vllms_counters_read_with_the_hosts_own_key(
+    container: Container, yaml: str, url: str
+) -> None:
+    (container.serving / "serve.yaml").write_text(yaml)
+    container.command("curl", CURL)
+    container.supervise("start")
+    container.until(phase="serving")
+
+    said = container.supervise("requests")
+
+    assert said.stdout.splitlines() == ["running=4", "waiting=2", "finished=13"]
+    assert (container.home / "curl.url").read_text().strip() == url
+    config = (container.home / "curl.config").read_text()
+    key = config.removeprefix('header = "Authorization: Bearer ').removesuffix('"\n')
+    assert len(key) == 64
+    assert key not in " ".join(container.calls("curl"))
+    known = (container.serving / "local_keys").read_text().strip()
+    assert known == hashlib.sha256(key.encode()).hexdigest()
+    for name in ("local_keys", "state/local_key"):
+        assert stat.S_IMODE((container.serving / name).stat().st_mode) == 0o600
+
+
+def test_requests_fail_when_vllm_does_not_answer(container: Container) -> None:
+    container.command("curl", "exit 7")
+    said = container.supervise("requests")
+    assert (said.returncode, said.stdout) == (1, "")
+
+
+def test_the_hosts_own_key_stays_over_a_restart(container: Container) -> None:
+    container.supervise("start")
+    container.until(phase="serving")
+    before = (container.serving / "state" / "local_key").read_bytes()
+    container.supervise("restart")
+    container.until(phase="serving")
+    assert (container.serving / "state" / "local_key").read_bytes() == before

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import math
 import os
 import re
@@ -43,6 +44,9 @@ GUARDED = {
 }
 """Answered with a key. Whatever stands in neither table does not exist."""
 
+LOCAL = "/metrics"
+"""Answered to the host's own key too, which works from the host itself alone."""
+
 KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 UNAUTHORIZED = (401, b'{"error":"Unauthorized"}')
@@ -61,12 +65,16 @@ class KeyGate:
     The digests stand in the file named by `KEY_GATE_FILE`, or in `allowed_keys` beside this
     module: one lower-case SHA-256 hex digest of a key a line, with ` until <seconds since 1970>`
     behind a key that was replaced. A missing, unreadable or empty file lets nobody in.
+
+    `local_keys` beside this module has the digest of the key by which the host reads vLLM's
+    counters; the supervisor makes it.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
         beside = Path(__file__).with_name("allowed_keys")
         self._keys = AllowedKeys(Path(os.environ.get("KEY_GATE_FILE") or beside))
+        self._local_keys = AllowedKeys(Path(__file__).with_name("local_keys"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it in vLLM's own words (401, 404, 405)."""
@@ -89,12 +97,21 @@ class KeyGate:
         method = scope["method"]
         if OPEN.get(path) == method:
             return None
-        if not self._keys.any_of(_presented(scope)):
+        if not (self._keys.any_of(_presented(scope)) or self._from_the_host(scope, path)):
             return UNAUTHORIZED
         wanted = GUARDED.get(path) or OPEN.get(path)
         if wanted is None:
             return NOT_FOUND
         return None if wanted == method else METHOD_NOT_ALLOWED
+
+    def _from_the_host(self, scope: Scope, path: str) -> bool:
+        client = scope.get("client")
+        return (
+            path == LOCAL
+            and client is not None
+            and _is_loopback(client[0])
+            and self._local_keys.any_of(_presented(scope))
+        )
 
 
 class AllowedKeys:
@@ -134,6 +151,13 @@ class AllowedKeys:
         self._digests = tuple(
             (match[1].encode(), float(match[2]) if match[2] else math.inf) for match in found
         )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _signature(stat: os.stat_result) -> tuple[int, int, int, int]:

@@ -8,6 +8,7 @@
 #   supervise.sh stop             drain, end, and stay ended over a reboot until `restart`
 #   supervise.sh restart          stop and start with the files as they are now; weights stay
 #   supervise.sh status           key=value lines
+#   supervise.sh requests         how many requests vLLM has running, waiting and finished
 #   supervise.sh files            what was fetched: bytes, digest and name, a line each
 #   supervise.sh certificate IP   the server's certificate for this address, made if missing
 #
@@ -53,10 +54,11 @@ main() {
         stop) stop ;;
         restart) stop && rm -f "$STATE/stopped" && start ;;
         status) status ;;
+        requests) requests ;;
         files) files ;;
         certificate) certificate "${2:-}" ;;
         *)
-            echo "usage: supervise.sh start|run|stop|restart|status|certificate IP" >&2
+            echo "usage: supervise.sh start|run|stop|restart|status|requests|files|certificate IP" >&2
             return 64
             ;;
     esac
@@ -104,6 +106,7 @@ run() {
     set_phase prefetch
     record supervisor $$
     load_environment
+    make_local_key
     fetch_weights
     serve
 }
@@ -144,6 +147,22 @@ END
     echo "companion_revisions=$(get companion_revisions | tr '\n' ' ')"
     echo "config_digest=$(get config_digest)"
     echo "log_bytes=$(bytes vllm.log)"
+}
+
+# vLLM's own counters. They are behind the key gate like all else, and the host has no key of the
+# stack's: it has one of its own, which opens the counters alone, and from this host alone.
+requests() {
+    scheme=http
+    [ -z "$(option ssl-keyfile)" ] || scheme=https
+    port=$(option port)
+    # The certificate is for the public address; on loopback there is nobody in between.
+    counters=$(curl --silent --show-error --fail --insecure --noproxy '*' --max-time 10 \
+        --config "$STATE/local_key" "$scheme://127.0.0.1:${port:-8000}/metrics") || return 1
+    printf '%s\n' "$counters" | awk '
+        /^vllm:num_requests_running[{ ]/ { running += $NF }
+        /^vllm:num_requests_waiting[{ ]/ { waiting += $NF }
+        /^vllm:request_success_total[{ ]/ { finished += $NF }
+        END { printf "running=%d\nwaiting=%d\nfinished=%d\n", running, waiting, finished }'
 }
 
 # The Hub's cache names each file by its digest: SHA-256, or git's own for small ones.
@@ -275,6 +294,14 @@ load_environment() {
     HF_HOME="$HOME/huggingface"
 }
 
+# As curl's configuration, so that the key stands in no list of processes.
+make_local_key() {
+    [ -s "$STATE/local_key" ] && [ -s local_keys ] && return
+    key=$(od -A n -N 32 -t x1 /dev/urandom | tr -d ' \n')
+    put local_key "header = \"Authorization: Bearer $key\""
+    printf '%s' "$key" | sha256sum | cut -d ' ' -f 1 >local_keys.new && mv -f local_keys.new local_keys
+}
+
 # Interruptible, unlike a plain sleep: a stop is seen at once.
 pause() {
     sleep "$1" 9>&- &
@@ -385,6 +412,11 @@ rotate() {
         [ ! -f "$HERE/$1.$age" ] || mv -f "$HERE/$1.$age" "$HERE/$1.$((age + 1))"
     done
     cp "$HERE/$1" "$HERE/$1.1" && : >"$HERE/$1"
+}
+
+# An option of the server, as serve.yaml has it.
+option() {
+    sed -n "s/^$1: *//p" serve.yaml 2>/dev/null
 }
 
 downloaded_kb() {
