@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 
+from components.announcement import announce
 from components.errors import ConfigurationError
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
@@ -122,6 +123,14 @@ class ModelEndpoint(pulumi.ComponentResource):
             serve_yaml=plan.serve_yaml,
             opts=inside,
         )
+        if settings.announce_command:
+            announce(
+                f"{name}-announcement",
+                settings.announce_command,
+                server=self.server,
+                smoke_report=self.smoke_report,
+                opts=inside,
+            )
         self.release = pulumi.Output.all(
             self.server.model_revision,
             self.server.companion_revisions,

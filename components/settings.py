@@ -110,6 +110,9 @@ class Settings(BaseModel):
     drain_minutes: float = Field(ge=0, le=1440)
     """With `create-first`: how long the old endpoint waits at most for its clients to leave."""
 
+    announce_command: OneLine = ""
+    """Shell command for an endpoint that is proven, before the one that it replaces goes."""
+
     hugging_face_token: str = Field(default="", repr=False)
     """Secret; only for gated repositories."""
 

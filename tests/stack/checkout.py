@@ -63,6 +63,10 @@ class Checkout:
         content = yaml.safe_load((self.folder / f"Pulumi.{stack}.yaml").read_text())
         return content["config"].get(f"vast-vllm:{key}")
 
+    def announced(self, stack: str) -> Path:
+        """Where a stack says which endpoint is proven: its URL, and its certificate below."""
+        return self.home / f"{stack}.endpoint"
+
     def outputs(self, stack: str) -> dict[str, Any]:
         """A stack's outputs with its secrets."""
         told = run(
@@ -86,68 +90,52 @@ class Asked:
 
 
 class Client:
-    """Asks a stack's endpoint ten times a second, and goes where its outputs say."""
+    """Asks a stack's endpoint ten times a second, and goes where the last announcement says."""
 
     EVERY = 0.1
-    LOOK_EVERY = 2.0
 
     def __init__(self, checkout: Checkout, stack: str) -> None:
-        self._checkout = checkout
-        self._stack = stack
-        self._known = checkout.outputs(stack)
+        known = checkout.outputs(stack)
+        self._model, self._key = str(known["model"]), str(known["api_key"])
+        self._announced = checkout.announced(stack)
         self._stopped = threading.Event()
-        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
         self.asked: dict[str, Asked] = {}
-        self._threads = [
-            threading.Thread(target=work, daemon=True) for work in (self._ask, self._look)
-        ]
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
     def answered(self, url: str) -> int:
         """How many questions an endpoint has answered so far."""
         return self.asked.get(url, Asked()).answered
 
-    def _look(self) -> None:
-        while not self._stopped.wait(self.LOOK_EVERY):
-            known = self._checkout.outputs(self._stack)
-            if "endpoint_url" in known:
-                with self._lock:
-                    self._known = known
-
     def _ask(self) -> None:
-        url, http = "", None
+        url, http = "", httpx.Client()
         while not self._stopped.is_set():
             began = time.monotonic()
-            with self._lock:
-                known = self._known
-            if http is None or known["endpoint_url"] != url:
-                if http is not None:
-                    http.close()
-                url = str(known["endpoint_url"])
-                trust = ssl.create_default_context(cadata=known["ca_certificate"])
+            told, _, certificate = self._announced.read_text().partition("\n")
+            if told != url:
+                http.close()
+                url = told
+                trust = ssl.create_default_context(cadata=certificate)
                 http = httpx.Client(verify=trust, trust_env=False, timeout=10)
-            self._one(http, url, known)
+            self._one(http, url)
             self._stopped.wait(max(0.0, self.EVERY - (time.monotonic() - began)))
-        if http is not None:
-            http.close()
+        http.close()
 
-    def _one(self, http: httpx.Client, url: str, known: dict[str, Any]) -> None:
+    def _one(self, http: httpx.Client, url: str) -> None:
         asked = self.asked.setdefault(url, Asked())
         question = {
-            "model": known["model"],
+            "model": self._model,
             "messages": [{"role": "user", "content": "Still there?"}],
             "max_tokens": 1,
         }
-        headers = {"Authorization": f"Bearer {known['api_key']}"}
+        headers = {"Authorization": f"Bearer {self._key}"}
         try:
             answer = http.post(f"{url}/chat/completions", json=question, headers=headers)
         except httpx.TransportError as error:

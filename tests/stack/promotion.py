@@ -50,6 +50,7 @@ class Story:
 
     def play(self) -> None:
         """All of it."""
+        self.prod_tells_its_gateway()
         self.dev_comes_up()
         self.a_release_is_written("r1")
         self.prod_refuses_what_staging_has_not_proven("r1")
@@ -64,6 +65,14 @@ class Story:
         self.it_replaces_without_an_outage("r2")
         self.prod_rolls_back("r1")
         self.everything_is_destroyed()
+
+    def prod_tells_its_gateway(self) -> None:
+        """The file stands for whatever routes the clients."""
+        place = self.checkout.announced("prod")
+        tell = 'printf \'%s\\n%s\' "$ENDPOINT_URL" "$ENDPOINT_CERTIFICATE"'
+        self.checkout.configure(
+            "prod", announceCommand=f"{tell} > {place}.new && mv {place}.new {place}"
+        )
 
     def dev_comes_up(self) -> None:
         """The first stack takes what its settings say."""
@@ -180,7 +189,7 @@ class Story:
         assert new.failures == []
         assert "its clients have left" in done.output, done.outcome()
         assert after["api_key"] == before["api_key"]
-        assert after["machine_id"] != before["machine_id"]
+        assert after["instance_id"] != before["instance_id"]
         return (
             f"the new machine answered {new.answered} of {_all(new)}, the old one, until its "
             f"clients had left, {old.answered} of {_all(old)}"
@@ -236,7 +245,7 @@ TEXT = """# From dev to prod
 
 Written by `make promotion`; do not edit. Every step ran the real `pulumi` against the emulator, \
 whose clock ran {speed} times as fast as the seconds here: that is what the dollars are for. A \
-client asked prod's endpoint ten times a second, and went where the stack's outputs said.
+client asked prod's endpoint ten times a second, and went where prod's `announceCommand` said.
 
 {table}
 

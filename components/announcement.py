@@ -1,0 +1,45 @@
+"""Telling whoever routes the traffic: a command of the user's own, run when an endpoint is proven.
+
+Pulumi writes a stack's outputs at the very end of an update, after it has deleted what is no longer
+declared: too late for clients to leave an endpoint before it goes. What must know earlier, such as
+a gateway's configuration or a DNS record, is told here, between the smoke test and the drain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+from pulumi_command import local
+
+from components.vllm.server import VllmServer
+
+
+def announce(
+    name: str,
+    command: str,
+    *,
+    server: VllmServer,
+    smoke_report: pulumi.Output[Mapping[str, Any]],
+    opts: pulumi.ResourceOptions | None = None,
+) -> local.Command:
+    """Run `command` with the environment `ENDPOINT_URL`, `ENDPOINT_MODEL`, `ENDPOINT_CERTIFICATE`.
+
+    It runs whenever one of them changes, after the smoke test; if it fails, so does the update,
+    and what served before goes on.
+    """
+    proven = pulumi.Output.all(server.endpoint_url, smoke_report).apply(lambda known: known[0])
+    return local.Command(
+        name,
+        create=command,
+        update=command,
+        environment={
+            "ENDPOINT_URL": proven,
+            "ENDPOINT_MODEL": server.model,
+            "ENDPOINT_CERTIFICATE": server.ca_certificate,
+        },
+        add_previous_output_in_env=False,
+        logging=local.Logging.STDERR,
+        opts=opts,
+    )
