@@ -87,7 +87,7 @@ FAULTS: dict[str, Kind] = {
     "port_unreachable": Kind(
         "contract at create",
         "mapped, but not reachable from outside",
-        {"how": "timeout or refused (timeout)", "port": "internal port (all but 22)"},
+        {"how": "timeout or refused (timeout)", "port": "internal port, 22 too (all but 22)"},
     ),
     "outbid": Kind(
         "contract",

@@ -107,16 +107,24 @@ class Network:
             inside = await link.ssh.listen()
             await self._forward(link, contract.ssh_port, (contract.address, inside))
             if SSH_PORT in contract.ports:
-                await self._forward(link, contract.ports[SSH_PORT], (contract.address, inside))
+                target = (contract.address, inside)
+                await self._publish(link, contract, "22", contract.ports[SSH_PORT], target)
         for name, port in contract.ports.items():
             number, _, protocol = name.partition("/")
             if name == SSH_PORT or protocol != "tcp":
                 continue
-            fault = contract.faults.get("port_unreachable")
-            if fault is not None and str(fault.get("port", number)) == number:
-                await self._swallow(link, port, fault)
-            else:
-                await self._forward(link, port, (contract.address, int(number)))
+            await self._publish(link, contract, number, port, (contract.address, int(number)))
+
+    async def _publish(
+        self, link: _Link, contract: Contract, number: str, port: int, target: tuple[str, int]
+    ) -> None:
+        """Let `port` lead to `target`, unless a fault shuts it: the named one, or all but SSH's."""
+        fault = contract.faults.get("port_unreachable")
+        others = "" if number == "22" else number
+        if fault is not None and str(fault.get("port", others)) == number:
+            await self._swallow(link, port, fault)
+        else:
+            await self._forward(link, port, target)
 
     async def _forward(self, link: _Link, port: int, target: tuple[str, int]) -> None:
         forwarder = Forwarder(target, link.traffic)

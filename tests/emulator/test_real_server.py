@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -480,3 +481,13 @@ def test_an_unreachable_port_times_out(emulator: Emulator) -> None:
     port = emulator.instance(other)["ports"]["8000/tcp"][0]["HostPort"]
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/", timeout=0.5, trust_env=False)
+
+
+def test_ssh_alone_is_unreachable_when_it_is_named(emulator: Emulator) -> None:
+    shut = ("--param", "port=22", "--param", "how=refused")
+    emulator.command("fault", "port_unreachable", *shut)
+    ports = emulator.instance(emulator.rent())["ports"]
+    ssh, server = (int(ports[name][0]["HostPort"]) for name in ("22/tcp", "8000/tcp"))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", ssh), timeout=5)
+    socket.create_connection(("127.0.0.1", server), timeout=5).close()

@@ -93,6 +93,9 @@ for _how, _said in (("timeout", "time"), ("refused", "refused")):
     cell("F06", f"port_unreachable, SSH, {_how}", "up", leaves="running", long=True)(
         unfit("port_unreachable", _said, how=_how, port=22)
     )
+cell("F06", "port_unreachable, the server's", "up", leaves="running", long=True)(
+    unfit("port_unreachable", "port 8000/tcp", "timed out", "it is filtered")
+)
 
 
 # ----------------------------------------------------------------- F07, F08: it is not what it says
