@@ -188,7 +188,9 @@ class VastApi:
                 response = self._transport.put(f"/asks/{offer_id}/", json_data=_rent_body(order))
             except requests.RequestException as error:
                 raise ReplyLost(self._lost(endpoint, type(error).__name__)) from None
-            return self._contract(endpoint, offer_id, order, response)
+            contract = self._contract(endpoint, offer_id, order, response)
+            self._contracts.forget()
+            return contract
 
         return self._until_let_in(once)
 

@@ -22,6 +22,9 @@ DEADLINE = 180.0
 POLL = 3.0
 """Seconds between two looks at a contract that is going."""
 
+SETTLING = 1.0
+"""Seconds that a contract is given to go before the first look: one at once sees it going."""
+
 AGAIN = 15.0
 """Seconds after which a DELETE that had no effect is sent again."""
 
@@ -65,6 +68,7 @@ class Ending:
                 if self._clock.monotonic() - asked_at >= AGAIN:
                     self._contracts.destroy(instance_id)
                     asked_at = self._clock.monotonic()
+                    self._clock.sleep(SETTLING)
                 found = self._contracts.instance(instance_id)
             except PlatformError as error:
                 last = str(error)

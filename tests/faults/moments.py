@@ -8,6 +8,7 @@ could die; `uncovered` finds a call that none of them strikes at.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,27 +24,31 @@ WITHIN = 120.0
 
 @dataclasses.dataclass(frozen=True)
 class Sight:
-    """What is to be seen of a command that began after call number `since`."""
+    """What is to be seen, at one look, of a command that began after call number `since`."""
 
     world: World
     since: int
 
+    @functools.cached_property
     def calls(self) -> list[dict[str, Any]]:
         """Its calls so far, those that reached the account."""
         return self.world.account.requests(self.since)
 
+    @functools.cached_property
+    def alive(self) -> list[dict[str, Any]]:
+        """The stack's contracts, the newest one last."""
+        return self.world.account.alive()
+
     def new(self) -> dict[str, Any] | None:
         """The contract that it has rented, if it lives."""
-        rented = [int(row["n"]) for row in self.calls() if _is_rent(row)]
-        found = self.world.account.alive()
-        return found[-1] if rented and found else None
+        rented = any(_is_rent(row) for row in self.calls)
+        return self.alive[-1] if rented and self.alive else None
 
     def file(self, name: str) -> Path | None:
         """A file below the HOME of the newest container."""
-        found = self.world.account.alive()
-        if not found:
+        if not self.alive:
             return None
-        place = self.world.account.home / "containers" / str(found[-1]["id"]) / "root" / name
+        place = self.world.account.home / "containers" / str(self.alive[-1]["id"]) / "root" / name
         return place if place.exists() else None
 
 
@@ -51,12 +56,12 @@ Seen = Callable[[Sight], bool]
 
 
 def _called(method: str, part: str) -> Seen:
-    return lambda sight: any(_is(call, method, part) for call in sight.calls())
+    return lambda sight: any(_is(call, method, part) for call in sight.calls)
 
 
 def _looked_after(method: str, part: str) -> Seen:
     def seen(sight: Sight) -> bool:
-        calls = sight.calls()
+        calls = sight.calls
         first = next((i for i, one in enumerate(calls) if _is(one, method, part)), None)
         return first is not None and any(_is_look(one) for one in calls[first + 1 :])
 
@@ -83,12 +88,12 @@ def _stopped_before_its_end(sight: Sight) -> bool:
 
 
 def _gone(sight: Sight) -> bool:
-    return _called("DELETE", ONE)(sight) and not sight.world.account.alive()
+    return _called("DELETE", ONE)(sight) and not sight.alive
 
 
 def _swept(sight: Sight) -> bool:
     """The list is asked for once more after the state has forgotten the instance."""
-    return not sight.world.stack.instance_ids() and _is_look(sight.calls()[-1])
+    return not sight.world.stack.instance_ids() and _is_look(sight.calls[-1])
 
 
 LIST = "/api/v1/instances"
@@ -154,10 +159,10 @@ def when(world: World, running: Running, moment: str, since: int) -> None:
     Raises:
         AssertionError: if the command ended before.
     """
-    sight, seen = Sight(world, since), MOMENTS[moment]
+    seen = MOMENTS[moment]
 
     def look() -> bool:
-        here = _is_at(sight, seen)
+        here = _is_at(Sight(world, since), seen)
         assert here or not running.ended(), f"it ended before {moment!r}:\n{running.output()}"
         return here
 

@@ -286,6 +286,16 @@ def test_a_list_serves_all_who_wait_and_nobody_who_must_know_now(door_to):
     assert len(transport.calls) == 3
 
 
+def test_a_list_of_before_a_rent_is_no_list_of_what_was_rented(door_to):
+    page = {"success": True, "instances": []}
+    rented = {"success": True, "new_contract": 9001}
+    new = {"success": True, "instances": [instance()]}
+    api, _, _ = door_to((200, page), (200, rented), (200, new))
+    assert api.instances() == []
+    api.rent(111, ORDER)
+    assert [one.id for one in api.instances(max_age=60.0)] == [9001]
+
+
 def test_a_label_is_put_on_a_contract(door_to):
     api, transport, _ = door_to((200, {"success": True}))
     api.set_label(9001, "p/s/r/n")

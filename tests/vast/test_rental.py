@@ -99,7 +99,7 @@ def test_each_try_is_one_line_with_host_place_price_stage_verdict_time_and_cents
     first, second = (line for line in world.lines if "instance: try " in line)
     assert first == (
         "instance: try 1: machine 1 in Iceland, IS, $6.00/h, stage check, host fault: "
-        "1 GPU is there; given back; 30 s, 5.0 cents"
+        "1 GPU is there; given back; 31 s, 5.2 cents"
     )
     assert second.startswith("instance: try 2: machine 2 in Iceland, IS, $6.00/h, stage check, wor")
 
@@ -185,7 +185,7 @@ def test_an_image_that_cannot_be_pulled_is_nobodys_host_fault(world):
     world.market.boots[1] = Boot(dies_with=("created", "pull access denied for img"))
     with pytest.raises(ImageRefused, match="correct `image`") as refused:
         world.obtain()
-    assert "given back in stage image after 15 s, at most 2.5 cents" in str(refused.value)
+    assert "given back in stage image after 16 s, at most 2.7 cents" in str(refused.value)
     assert world.market.rented == [1]
     assert world.market.alive == {}
 
