@@ -9,6 +9,7 @@ import dataclasses
 
 from components.provider import Properties
 from components.vast.boot import LOST
+from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
 
 REPLACES = "the next `pulumi up` ends it and rents another machine"
@@ -129,6 +130,12 @@ def _price(recorded: Recorded, live: Instance) -> str:
 
 
 def _label(recorded: Recorded, live: Instance) -> str:
+    why = why_unfit(live.label)
+    if why:
+        return (
+            f"was marked unfit ({why}) when its server did not come up and costs "
+            f"${live.dollars_per_hour:.2f}/h; {REPLACES}"
+        )
     if not recorded.label or live.label == recorded.label:
         return ""
     return (

@@ -31,6 +31,7 @@ from components.vast.onstart import onstart
 from components.vast.reach import Reach, reach
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Limits, Rental
+from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
 from components.vllm.host import (
     CommandFailed,
@@ -71,10 +72,15 @@ class InstanceProvider(Provider):
             replaces.append("search")
         if drift.is_lost(str(olds.get("status")), str(olds.get("intended_status"))):
             replaces.append("status")
+        unfit = why_unfit(str(olds.get("carried_label") or ""))
+        if unfit:
+            replaces.append("carried_label")
         return dynamic.DiffResult(
             changes=bool(replaces or others or _to_mend(olds)),
             replaces=replaces,
-            delete_before_replace=True,
+            # The rental itself ends one that is marked, before it rents: as long as the mark
+            # stands on the account, no death on the way lets it take the same machine again.
+            delete_before_replace=not unfit,
         )
 
     def create(self, props: Properties) -> dynamic.CreateResult:

@@ -29,6 +29,7 @@ from components.vast.errors import (
 )
 from components.vast.market import Candidate, describe
 from components.vast.rent_note import LISTED_WITHIN, Page, RentNote
+from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
 
 MOST_TRIES = 12
@@ -131,9 +132,7 @@ class Rental:
             if found.label == order.label and mine is None and found.actual_status not in LOST:
                 mine = found
                 continue
-            self._progress.say(
-                f"instance {found.id} is left over from an earlier try: destroying it"
-            )
+            self._progress.say(f"instance {found.id} {self._why_left_over(found)}: destroying it")
             self._ending.end(found.id, found.dollars_per_hour)
         if mine is None:
             return None
@@ -143,6 +142,14 @@ class Rental:
         )
         attempt = self._attempt(mine.machine_id, mine.location, mine.dollars_per_hour)
         return self._bring_up(attempt, mine.id, machine, ports, adopted=True)
+
+    def _why_left_over(self, found: Instance) -> str:
+        """Name what makes a contract a leftover; its machine is excluded if that was unfit."""
+        why = why_unfit(found.label)
+        if not why:
+            return "is left over from an earlier try"
+        self._unfit.add(found.machine_id)
+        return f"was marked unfit ({why}), so that machine {found.machine_id} is not rented again"
 
     def _end_others(self, label: str, keep: int) -> None:
         """End what became known late, such as the contract of a rent call that was given up.
@@ -307,6 +314,13 @@ class Rental:
         return min(time, money / price * 3600) if price else time
 
     def _used_up(self) -> NoCandidateLeft:
+        if not self._attempts and self._left() > 0:
+            return NoCandidateLeft(
+                "the market has nothing but machines that were found unfit "
+                f"({', '.join(map(str, sorted(self._unfit)))}); nothing is rented and nothing is "
+                "billed any more; relax offerQuery so that other hosts come into question, or run "
+                "`pulumi up` again to try them all the same"
+            )
         for line in attempt_lines(self._attempts):
             self._progress.say(line)
         took = self._clock.monotonic() - self._began

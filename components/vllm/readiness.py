@@ -162,11 +162,17 @@ class ReadinessReport:
 
 
 class NotReady(ServerFailed):
-    """The wait ended badly. `stage` is where, `log_tail` the last lines of log, without secrets."""
+    """The wait ended badly.
 
-    def __init__(self, message: str, *, stage: str = "", log_tail: tuple[str, ...] = ()) -> None:
+    `stage` is where, `cause` a word for what it was, `log_tail` the log's last lines, redacted.
+    """
+
+    def __init__(
+        self, message: str, *, stage: str = "", cause: str = "", log_tail: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.stage = stage
+        self.cause = cause
         self.log_tail = log_tail
 
 
@@ -331,8 +337,8 @@ class _Wait:
                 Diagnosis(
                     pattern="supervisor_gone",
                     sentence=f"the host's supervisor is not running ({supervisor or 'no status'})",
-                    fault="host",
-                    remedy="run `pulumi up` again, which starts it; if it stays, take another host",
+                    fault="platform",
+                    remedy="run `pulumi up` again, which starts it",
                 )
             )
         self._progress.waiting("the host's supervisor is not running, as after a reboot")
@@ -597,7 +603,7 @@ class _Wait:
             self._progress.say("the log's last lines:")
         for line in tail:
             self._progress.say(f"| {line}")
-        return _ERRORS[diagnosis.fault](text, stage=stage, log_tail=tail)
+        return _ERRORS[diagnosis.fault](text, stage=stage, cause=diagnosis.pattern, log_tail=tail)
 
     def _tail(self) -> list[str]:
         if self._stages.current in {None, "download"}:

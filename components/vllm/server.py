@@ -19,6 +19,8 @@ from components.clock import SystemClock
 from components.errors import HostError, StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed
+from components.vast import unfit
+from components.vast.api import connect
 from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change
 from components.vllm.api_key import ApiKey
@@ -28,7 +30,7 @@ from components.vllm.endpoint import Endpoint, ModelInfo
 from components.vllm.errors import ChangeFailed, ServerFailed, ServerHostFailed
 from components.vllm.host import Host, HostAddress
 from components.vllm.profile import Profile
-from components.vllm.readiness import ReadinessPlan, ReadinessReport, wait_until_ready
+from components.vllm.readiness import NotReady, ReadinessPlan, ReadinessReport, wait_until_ready
 
 ON_HOST = Path(__file__).parent / "on_host"
 """What runs on the host: shell and one Python file of the standard library."""
@@ -90,6 +92,7 @@ class ServerProvider(Provider):
         try:
             outs = _serve(props, {})
         except ServerFailed as error:
+            _mark_if_unfit(props, error)
             if props.get("drain_minutes") is not None:
                 error.args = (f"{error}; {UNTOUCHED}",)
             raise
@@ -263,17 +266,26 @@ def _serve(props: Properties, replaced: allowed_keys.Replaced) -> Properties:
 def _undone(olds: Properties, error: ServerFailed) -> ServerFailed:
     """Serve again what was served before a change that did not come up; return what to tell."""
     if olds.get("status") != READY:
+        _mark_if_unfit(olds, error)
         return error
     progress = _progress()
     progress.say(f"the change did not come up ({error}); going back to what served before")
     try:
         _serve(olds, {})
     except StackError as again:
+        _mark_if_unfit(olds, again)
         return ChangeFailed(
             f"{error}; going back to the configuration of before failed too ({again}), so nothing "
             "serves: correct the settings and run `pulumi up`, or `pulumi destroy` to end the bill"
         )
     return ChangeFailed(f"{error}; the configuration of before serves again, nothing else changed")
+
+
+def _mark_if_unfit(props: Properties, error: StackError) -> None:
+    """If it is the machine's fault, mark it on the account and say so in `error`."""
+    if isinstance(error, ServerHostFailed):
+        cause = error.cause if isinstance(error, NotReady) else "commands_fail"
+        error.args = (f"{error}; {unfit.mark(connect(), int(props['instance_id']), cause)}",)
 
 
 def _push(host: Host, props: Properties, progress: Progress) -> str:
@@ -334,7 +346,7 @@ def _run(host: Host, command: str, *, timeout: float) -> str:
         last = (result.stderr or result.stdout).strip()[-300:]
         raise ServerHostFailed(
             f"the host cannot run `{command}` (status {result.exit_status}: {last}); "
-            "run `pulumi up --replace <urn of the instance>` for another host"
+            "another host may do"
         )
     return result.stdout
 

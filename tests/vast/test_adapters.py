@@ -381,6 +381,14 @@ def test_drift_replaces_mends_or_is_left_alone(drifted, changes, replaces):
     assert result.replaces == replaces
 
 
+def test_a_machine_that_is_marked_unfit_is_replaced_and_ended_by_the_rental():
+    olds = rented(carried_label=f"{PREFIX}unfit-download_slow-abc")
+    result = InstanceProvider().diff("9001", olds, ordered())
+    assert result.changes is True
+    assert result.replaces == ["carried_label"]
+    assert result.delete_before_replace is False
+
+
 def test_the_state_of_an_older_release_is_no_drift():
     old = {
         key: value

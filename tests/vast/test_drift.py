@@ -84,6 +84,11 @@ def test_a_machine_that_is_as_it_was_says_nothing():
             "carries the label 'mine' instead of 'p/s/r/n'",
             "puts the label back",
         ),
+        (
+            {"label": "p/s/r/unfit-download_slow-n"},
+            "was marked unfit (download slow) when its server did not come up and costs $6.00/h",
+            "ends it and rents another",
+        ),
     ],
 )
 def test_what_drifted_is_said_with_what_the_next_up_does(live, said, does):

@@ -26,6 +26,7 @@ from components.vast.errors import (
 from components.vast.rent_note import RentNote
 from components.vast.rental import MOST_TRIES, Limits, Rental
 from components.vast.shared_file import SharedFile
+from components.vast.unfit import marked
 from emulator.contracts import FATAL_STATUS_MSG
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import Boot, FakeMarket
@@ -395,6 +396,25 @@ def test_leftovers_of_the_same_resource_are_destroyed_and_strangers_are_not(worl
     world.market.rent(7, dataclasses.replace(ORDER, label=""))
     world.obtain()
     assert world.market.labels() == ["", "p/s/endpoint-2/abc", LABEL]
+
+
+def test_a_machine_that_is_marked_unfit_is_ended_first_and_not_rented_again(world):
+    world.market.rent(1, dataclasses.replace(ORDER, label=marked(LABEL, "download_slow")))
+    rented = world.obtain()
+    assert rented.instance.machine_id == 2
+    assert world.market.labels() == [LABEL]
+    assert world.market.most_alive == 1
+    assert "instance 9000 was marked unfit (download slow), so that machine 1 is not" in (
+        world.told("marked unfit")
+    )
+
+
+def test_a_market_of_unfit_machines_alone_is_said_as_it_is(world):
+    world.market.rent(1, dataclasses.replace(ORDER, label=marked(LABEL, "download_slow")))
+    world.offers = world.offers[:1]
+    with pytest.raises(NoCandidateLeft, match=r"nothing but machines that were found unfit \(1\)"):
+        world.obtain()
+    assert world.market.alive == {}
 
 
 def test_of_two_contracts_with_the_order_s_own_label_one_is_kept(world):

@@ -689,7 +689,7 @@ def test_a_reboot_is_borne(scene: Scene) -> None:
 def test_a_supervisor_that_stays_away_is_an_error(scene: Scene) -> None:
     scene.host.statuses.append((250, {"supervisor": "stopped", "phase": "stopped"}))
     error = scene.fails()
-    assert isinstance(error, HostError)
+    assert isinstance(error, PlatformError)
     assert "supervisor is not running (stopped)" in str(error)
     assert 385 <= scene.clock.passed <= 392
 

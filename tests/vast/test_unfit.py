@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import dataclasses
+
+from components.vast.errors import ApiUnreachable
+from components.vast.unfit import mark, marked, why_unfit
+from components.vast.wire import Instance
+from tests.vast.offers import instance
+
+LABEL = "p/s/endpoint-instance/0a1b2c"
+
+
+@dataclasses.dataclass
+class Account:
+    """One contract, and what is done to its label."""
+
+    contract: Instance | None = dataclasses.field(
+        default_factory=lambda: Instance.from_json(instance(label=LABEL))
+    )
+    labels: list[str] = dataclasses.field(default_factory=list)
+    error: Exception | None = None
+
+    def instance(self, instance_id: int) -> Instance | None:
+        assert instance_id == 9001
+        return self.contract
+
+    def set_label(self, instance_id: int, label: str) -> None:
+        assert instance_id == 9001
+        if self.error:
+            raise self.error
+        self.labels.append(label)
+
+
+def test_a_mark_stays_under_the_label_of_stack_and_resource_and_says_why():
+    label = marked(LABEL, "download_slow")
+    assert label == "p/s/endpoint-instance/unfit-download_slow-0a1b2c"
+    assert why_unfit(label) == "download slow"
+
+
+def test_other_labels_are_no_marks():
+    assert [why_unfit(label) for label in ("", "mine", LABEL, "unfit-x-1/p/s/r/n")] == [""] * 4
+
+
+def test_a_marked_contract_is_named_with_its_price_and_its_end():
+    account = Account()
+    told = mark(account, 9001, "download_slow")
+    assert account.labels == [marked(LABEL, "download_slow")]
+    assert "instance 9001 is marked unfit and costs $6.00/h until the next `pulumi up`" in told
+
+
+def test_a_mark_is_set_once():
+    account = Account(Instance.from_json(instance(label=marked(LABEL, "download_slow"))))
+    mark(account, 9001, "load_late")
+    assert account.labels == []
+
+
+def test_a_contract_that_is_gone_is_said_to_be():
+    assert mark(Account(None), 9001, "download_slow") == "instance 9001 is gone already"
+
+
+def test_a_mark_that_cannot_be_set_hides_no_cause_and_names_the_ways_out():
+    told = mark(Account(error=ApiUnreachable("Vast does not answer")), 9001, "download_slow")
+    assert "could not be marked unfit (Vast does not answer)" in told
+    assert "`pulumi destroy` ends it" in told
