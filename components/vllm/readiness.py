@@ -74,6 +74,9 @@ ASK_ANYWAY = 30.0
 be rotated, or another version's. The first look asks as well, since the server may be up already.
 """
 
+A_MOMENT = 3.0
+"""Seconds within which a failing server has logged the cause as well."""
+
 TAIL = 40
 """Lines of log that a failure shows."""
 
@@ -124,6 +127,9 @@ class ReadinessPlan:
     limits: Mapping[StageName, float] = dataclasses.field(default_factory=dict)
     """Of single stages; a stage that is not named gets its share of the deadline."""
     poll_seconds: float = 3.0
+    """Between two looks at a download, whose files are counted at each."""
+    boot_poll_seconds: float = 1.0
+    """Between two looks at a server that starts, which may take no longer than some of them."""
     secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     """What must not show in log lines, beside the key."""
 
@@ -286,7 +292,7 @@ class _Wait:
         self._prefetch_text = ""
         self._moved_at = self._started
         self._away_since: float | None = None
-        self._suspected = False
+        self._suspected_at: float | None = None
         self._asked: StageName = "model"
         self._asked_at = -math.inf
         self._asked_life = 0
@@ -297,7 +303,9 @@ class _Wait:
             if self._reached_host() and self._serves() and self._answers():
                 return self._report()
             self._check_limits()
-            self._clock.sleep(self._plan.poll_seconds)
+            downloads = self._stages.current in {None, "download"}
+            plan = self._plan
+            self._clock.sleep(plan.poll_seconds if downloads else plan.boot_poll_seconds)
 
     # ----------------------------------------------------------------- the host
 
@@ -433,14 +441,19 @@ class _Wait:
             )
 
     def _end_if_fatal(self) -> None:
-        """End at a fatal line; at one that follows from another, when the next look is no better.
+        """End at a fatal line; at one that follows from another, when a later look is no better.
 
         The lines of a failure come within a moment, and a look can fall between them.
         """
         fatal = self._log.fatal
-        if fatal is not None and (fatal.rank is Rank.ROOT or self._suspected):
+        if fatal is None:
+            self._suspected_at = None
+            return
+        now = self._clock.monotonic()
+        if self._suspected_at is None:
+            self._suspected_at = now
+        if fatal.rank is Rank.ROOT or now - self._suspected_at >= A_MOMENT:
             raise self._fail(fatal)
-        self._suspected = fatal is not None
 
     def _watch_boot(self) -> bool:
         """Follow the log; whether the server can be asked."""

@@ -171,7 +171,7 @@ def test_start_fetches_then_serves(container: Container) -> None:
     assert seen["restarts"] == "0"
     assert seen["last_exit"] == ""
     assert int(seen["downloaded_kb"]) >= 293
-    assert alive(int(eventually(lambda: container.status()["server_pid"])))
+    assert alive(int(container.until(phase="serving")["server_pid"]))
     assert int(container.status()["log_bytes"]) == (container.serving / "vllm.log").stat().st_size
     born = (container.serving / "state" / "phase").stat().st_mtime
     assert abs(int(seen["phase_since"]) - born) <= 2

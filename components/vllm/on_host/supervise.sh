@@ -237,11 +237,11 @@ serve() {
 # One life of the server; its exit status in $code. Does not return when there is no next one.
 serve_once() {
     put config_digest "$(sha256sum serve.yaml | cut -d ' ' -f 1)"
-    set_phase serving
     echo "== supervise.sh: server start $(date -u +%FT%TZ)" >>"$HERE/vllm.log"
     setsid vllm serve --config serve.yaml </dev/null >>"$HERE/vllm.log" 2>&1 9>&- &
     child=$!
     record server "$child"
+    set_phase serving
     attend "$child" vllm.log
     if stop_asked; then
         end_group "$child" "$DRAIN_SECONDS"
@@ -258,13 +258,20 @@ serve_once() {
     esac
 }
 
-# Until process $1 ends or a stop is asked for; log file $2 stays within its size.
+# Until process $1 ends or a stop is asked for; log file $2 stays within its size. A download that
+# was done before ends at once: the first second's looks are short, so that it is seen to.
 attend() {
+    looks=0
     while breathing "$1" && ! stop_asked; do
         if [ "$(bytes "$2")" -ge $((LOG_MAX_KB * 1024)) ]; then
             rotate "$2"
         fi
-        pause "$POLL_SECONDS"
+        looks=$((looks + 1))
+        if [ "$looks" -le 10 ]; then
+            pause 0.1
+        else
+            pause "$POLL_SECONDS"
+        fi
     done
 }
 
