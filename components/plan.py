@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from components.errors import ConfigurationError
 from components.release import RELEASES, Release, Runs, load_release, what_runs
+from components.rules import Served, broken
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
@@ -37,6 +38,10 @@ FIXED_BY_RELEASE = ("image", "max_model_len", "vllm_overrides")
 
 class ReleaseOverridden(ConfigurationError):
     """A stack that runs a release and changes it at the same time."""
+
+
+class NotForProduction(ConfigurationError):
+    """A production stack that breaks a rule of production."""
 
 
 class DiskTooSmall(ConfigurationError):
@@ -94,6 +99,9 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     num_gpus = int(float(query.get("num_gpus", {}).get("eq", profile.num_gpus)))
     facts, warnings = _fit(profile, query, num_gpus)
     _check_disk(profile)
+    need = _need(settings, profile, num_gpus)
+    if settings.production:
+        _check_production(settings, profile, need)
     unseen = profile.fetched_by_the_server(_plain_options(settings.vllm_overrides))
     if unseen:
         warnings.append(
@@ -105,7 +113,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     return Plan(
         profile=profile,
         query=query_text,
-        need=_need(settings, profile, num_gpus),
+        need=need,
         serve_yaml=_serve_yaml(settings, profile, release),
         release=release,
         facts=tuple(facts),
@@ -196,6 +204,31 @@ def _check_disk(profile: Profile) -> None:
             f"diskGb is {profile.disk_gb:g} and {profile.name} needs {needed:.0f} GB: "
             f"{profile.weights_gb:g} for the weights, {profile.image_gb:g} for the image and room "
             "to work; a machine's disk cannot grow later, so raise diskGb now; nothing was rented"
+        )
+
+
+def _check_production(settings: Settings, profile: Profile, need: Need) -> None:
+    """Hold a production stack to the rules, all of them in one sentence.
+
+    Raises:
+        NotForProduction: with each rule that is broken and what mends it.
+    """
+    said = broken(
+        Served(
+            tls=settings.tls,
+            datacenter_only=need.datacenter_only,
+            min_reliability=need.min_reliability,
+            max_dollars_per_hour=market.hourly_cap(need),
+            image=profile.image,
+            revisions={
+                profile.repository: profile.revision,
+                **{one.repository: one.revision for one in profile.companions},
+            },
+        )
+    )
+    if said:
+        raise NotForProduction(
+            f"this stack is for production, and {'; '.join(said)}: nothing was rented or changed"
         )
 
 

@@ -98,6 +98,9 @@ class Settings(BaseModel):
     tls: bool = True
     """Off: keys and prompts cross the network in clear."""
 
+    production: bool = False
+    """On: the program keeps to `rules.py` and refuses what breaks one."""
+
     release: OneLine = ""
     """Name of a file in `releases/`: runs that, instead of what `model` and the others say."""
 

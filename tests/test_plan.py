@@ -120,3 +120,29 @@ def test_the_need_knows_what_to_measure_the_link_with():
 @pytest.mark.parametrize("name", profile_names(MODELS))
 def test_each_profiles_own_disk_is_large_enough(name):
     assert plan(model=name).need.disk_gb > 0
+
+
+PRODUCTION = {
+    "production": "true",
+    "datacenterOnly": "true",
+    "minReliability": "0.99",
+    "image": "vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64,
+}
+
+
+def test_production_says_every_rule_that_is_broken_in_one_sentence():
+    with pytest.raises(ConfigurationError) as raised:
+        plan(production="true", tls="false")
+    told = str(raised.value)
+    for said in ("tls is off", "no certified datacenters", "by a tag", "which is no commit"):
+        assert said in told
+    assert "\n" not in told
+
+
+def test_production_takes_a_model_at_a_commit_alone(tmp_path):
+    with pytest.raises(ConfigurationError, match="'main', which is no commit"):
+        plan(**PRODUCTION)
+    profile = (MODELS / "mistral-small-4-fp8-2xh200.yaml").read_text()
+    (tmp_path / "pinned.yaml").write_text(f"{profile}revision: {'a' * 40}\n")
+    made = make_plan(parse(values(model="pinned", **PRODUCTION)), models=tmp_path)
+    assert made.profile.revision == "a" * 40

@@ -1,0 +1,99 @@
+"""What production has to keep to: plain rules, for the program and for the policy pack alike.
+
+The program applies them to what it is about to rent and serve, in preview; `policy/` applies them
+to the resources that the engine sees, whatever program made them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+MOST_DOLLARS_PER_HOUR = 40.0
+"""Highest cap of a machine that production may set: 8x H200 cost some $25 to $35."""
+
+LEAST_RELIABILITY = 0.99
+"""What the marketplace's own guide says for production (vast-api reference, 15)."""
+
+_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """What the rules look at. What is not known is None, and no rule speaks of it."""
+
+    tls: bool | None = None
+    datacenter_only: bool | None = None
+    min_reliability: float | None = None
+    """0 to 1."""
+    max_dollars_per_hour: float | None = None
+    """The cap, with the disk, without traffic."""
+    image: str | None = None
+    revisions: Mapping[str, str] | None = None
+    """By repository: the model's and its companions'."""
+
+
+def tls(served: Served) -> str | None:
+    """Keys, prompts and answers do not cross the network in clear."""
+    if served.tls is False:
+        return "tls is off, so keys and prompts would cross the network in clear (tls: true)"
+    return None
+
+
+def datacenter_floor(served: Served) -> str | None:
+    """Only certified datacenters, and of those the reliable ones."""
+    if served.datacenter_only is False:
+        return "hosts that are no certified datacenters come into question (datacenterOnly: true)"
+    floor = served.min_reliability
+    if floor is not None and floor < LEAST_RELIABILITY:
+        return (
+            f"hosts of reliability {floor:g} come into question (minReliability: "
+            f"{LEAST_RELIABILITY:g} or more)"
+        )
+    return None
+
+
+def cap(served: Served) -> str | None:
+    """The price has a limit that means something."""
+    dollars = served.max_dollars_per_hour
+    if dollars is not None and dollars > MOST_DOLLARS_PER_HOUR:
+        return (
+            f"a machine may cost ${dollars:.2f}/h (maxDollarsPerHour and maxDollarsPerMonth: "
+            f"${MOST_DOLLARS_PER_HOUR:.2f}/h at most)"
+        )
+    return None
+
+
+def pinned_image(served: Served) -> str | None:
+    """A tag can mean another image tomorrow; a digest cannot."""
+    if served.image is not None and not _DIGEST.fullmatch(served.image):
+        return f"the image {served.image} is named by a tag, not by its digest (`make pin`)"
+    return None
+
+
+def pinned_revision(served: Served) -> str | None:
+    """A branch can mean other weights tomorrow; a commit cannot."""
+    for repository, revision in (served.revisions or {}).items():
+        if not _COMMIT.fullmatch(revision):
+            return (
+                f"{repository} is taken at {revision!r}, which is no commit (a release names "
+                "one: `make promote`)"
+            )
+    return None
+
+
+RULES: Mapping[str, Callable[[Served], str | None]] = {
+    "tls": tls,
+    "datacenter-floor": datacenter_floor,
+    "price-cap": cap,
+    "pinned-image": pinned_image,
+    "pinned-revision": pinned_revision,
+}
+"""By the names that the policy pack shows."""
+
+
+def broken(served: Served) -> list[str]:
+    """What each broken rule says, in the order of the rules."""
+    return [said for rule in RULES.values() if (said := rule(served))]

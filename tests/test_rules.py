@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from components.rules import RULES, Served, broken
+
+GOOD = Served(
+    tls=True,
+    datacenter_only=True,
+    min_reliability=0.99,
+    max_dollars_per_hour=9.0,
+    image="vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64,
+    revisions={"a/b": "0" * 40},
+)
+
+
+def test_what_keeps_to_the_rules_breaks_none():
+    assert broken(GOOD) == []
+
+
+def test_no_rule_speaks_of_what_is_not_known():
+    assert broken(Served()) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "said"),
+    [
+        ("tls", {"tls": False}, "in clear"),
+        ("datacenter-floor", {"datacenter_only": False}, "no certified datacenters"),
+        ("datacenter-floor", {"min_reliability": 0.9}, r"reliability 0\.9 come"),
+        ("price-cap", {"max_dollars_per_hour": 41.0}, r"\$41\.00/h"),
+        ("pinned-image", {"image": "vllm/vllm-openai:v0.33.0"}, "by a tag"),
+        ("pinned-image", {"image": "vllm/vllm-openai@sha256:0"}, "by a tag"),
+        ("pinned-revision", {"revisions": {"a/b": "0" * 40, "c/d": "main"}}, "c/d is taken at"),
+    ],
+)
+def test_each_rule_says_what_breaks_it_and_no_other_does(rule, change, said):
+    served = dataclasses.replace(GOOD, **change)
+    assert [name for name, one in RULES.items() if one(served)] == [rule]
+    with pytest.raises(AssertionError, match=said):
+        assert not broken(served), broken(served)
