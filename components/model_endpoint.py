@@ -17,6 +17,7 @@ from components.smoke_test_command import smoke_report
 from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
 from components.vast.offer import VastOffer, search_for
+from components.vast.outbid import Policy
 from components.vast.ssh_key import SshKey
 from components.vllm.api_key import ApiKey
 from components.vllm.server import VllmServer
@@ -66,7 +67,12 @@ class ModelEndpoint(pulumi.ComponentResource):
         label = f"{pulumi.get_project()}/{pulumi.get_stack()}/"
         inside = pulumi.ResourceOptions(parent=self)
 
-        lease = StackLease(f"{name}-lease", label_prefix=label, opts=inside)
+        lease = StackLease(
+            f"{name}-lease",
+            label_prefix=label,
+            interruptible=settings.contract == "interruptible",
+            opts=inside,
+        )
         first: list[pulumi.Resource] = [lease]
         if plan.release is not None:
             promotion = Promotion(
@@ -98,6 +104,10 @@ class ModelEndpoint(pulumi.ComponentResource):
             private_key=ssh_key.private_key,
             min_driver=plan.profile.min_driver,
             boot_minutes=settings.boot_minutes,
+            outbid_policy=Policy(
+                settings.when_outbid, settings.rerent_tries, settings.rerent_dollars
+            ),
+            losses=lease.losses,
             opts=after,
         )
         self.server = VllmServer(

@@ -81,6 +81,8 @@ class Plan:
             self.profile.env,
             self.serve_yaml,
         ]
+        if self.need.contract != "on-demand":
+            facts.append(self.need.contract)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
@@ -254,4 +256,5 @@ def _need(settings: Settings, profile: Profile, num_gpus: int) -> Need:
         ready_minutes=settings.ready_minutes,
         rent_budget_minutes=settings.rent_budget_minutes,
         rent_budget_dollars=settings.rent_budget_dollars,
+        contract=settings.contract,
     )

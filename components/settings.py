@@ -116,6 +116,30 @@ class Settings(BaseModel):
     announce_command: OneLine = ""
     """Shell command for an endpoint that is proven, before the one that it replaces goes."""
 
+    contract: Literal["on-demand", "interruptible"] = "on-demand"
+    """Interruptible: a bid, cheaper, and taken away when somebody pays more."""
+
+    when_outbid: Literal["wait", "rebid", "rerent"] = "rerent"
+    """What `up` does about a machine that was taken away."""
+
+    rerent_tries: int = Field(ge=0, le=100)
+    """Machines lost to others within a day after which `up` rents no other one by itself."""
+
+    rerent_dollars: float = Field(ge=0)
+    """The same, for what those machines cost."""
+
+    time_to_live_hours: float = Field(ge=0, le=8760)
+    """From the container's first start until the machine ends itself; 0 is never."""
+
+    idle_minutes: float = Field(ge=0, le=10_080)
+    """Without a request, until the machine ends itself; 0 is never."""
+
+    warn_days_before: float = Field(ge=0, le=365)
+    """Days before the host's contract ends from which on every preview says so."""
+
+    when_contract_ends: Literal["warn", "replace"] = "warn"
+    """What `up` does from that day on, and about a price that its host raises above the cap."""
+
     hugging_face_token: str = Field(default="", repr=False)
     """Secret; only for gated repositories."""
 

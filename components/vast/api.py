@@ -81,6 +81,8 @@ class Order:
     onstart: str
     ports: tuple[int, ...]
     """Container ports to map; 22 comes with the SSH run type."""
+    price: float | None = None
+    """$/h for the GPUs, of an interruptible contract; None rents on demand."""
 
 
 def connect(environ: Mapping[str, str] | None = None, *, patient: bool = True) -> VastApi:
@@ -245,6 +247,16 @@ class VastApi:
             f"PUT {path}",
             lambda: self._transport.put(path, json_data={"label": label}),
         )
+
+    def set_bid(self, instance_id: int, dollars_per_hour: float) -> None:
+        """Bid for an interruptible contract's GPUs; the same bid twice is one.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        path = f"/instances/bid_price/{instance_id}/"
+        body = {"client_id": "me", "price": dollars_per_hour}
+        self._repeatedly("bid", f"PUT {path}", lambda: self._transport.put(path, json_data=body))
 
     def destroy(self, instance_id: int) -> None:
         """Ask for a contract's end; returns also when it is gone. Whether it went is read back.
@@ -502,7 +514,7 @@ def _rent_body(order: Order) -> dict[str, Any]:
         "client_id": "me",
         "image": order.image,
         "env": {f"-p {port}:{port}": "1" for port in order.ports},
-        "price": None,
+        "price": order.price,
         "disk": order.disk_gb,
         "label": order.label,
         "extra": None,

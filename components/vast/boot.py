@@ -108,6 +108,7 @@ class Boot:
         *,
         attempt: Attempt,
         max_dollars_per_hour: float,
+        interruptible: bool,
         until: float,
     ) -> None:
         """Look at `contracts`, wait by `clock`, speak through `progress`.
@@ -119,6 +120,7 @@ class Boot:
             deadlines: of the stages.
             attempt: is told the stage as it changes.
             max_dollars_per_hour: what the contract may cost, read back.
+            interruptible: the kind of contract that was ordered, read back.
             until: when time or money for all tries together is used up.
         """
         self._contracts = contracts
@@ -127,6 +129,7 @@ class Boot:
         self._deadlines = deadlines
         self._attempt = attempt
         self._cap = max_dollars_per_hour
+        self._interruptible = interruptible
         self._until = until
         self._filtered_since: float | None = None
         self._doing = ""
@@ -253,10 +256,15 @@ class Boot:
             raise TermsDiffer(
                 f"the contract costs ${price:.2f}/h and the cap is ${self._cap:.2f}/h"
             )
-        if instance.interruptible:
-            raise TermsDiffer("the contract is interruptible and was ordered on-demand")
+        if instance.interruptible != self._interruptible:
+            got, ordered = _kind(instance.interruptible), _kind(self._interruptible)
+            raise TermsDiffer(f"the contract is {got} and was ordered {ordered}")
         _refuse_dead(instance)
         return instance
+
+
+def _kind(interruptible: bool) -> str:
+    return "interruptible" if interruptible else "on-demand"
 
 
 def _refuse_dead(instance: Instance) -> None:

@@ -6,8 +6,11 @@ Pure. Prices, ports and labels drift under a machine that goes on; one that is l
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from components.provider import Properties
+from components.vast import market, outbid
 from components.vast.boot import LOST
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
@@ -30,6 +33,9 @@ class Recorded:
     """The one that it was rented with; empty in the state of an older release."""
     max_dollars_per_hour: float | None
     """The cap in $/h, if the state knows one."""
+    policy: outbid.Policy = dataclasses.field(default_factory=outbid.Policy)
+    losses: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """Machines that were taken away within a day, this one among them."""
 
 
 def is_lost(status: str, intended_status: str) -> bool:
@@ -69,10 +75,14 @@ def _state(recorded: Recorded, live: Instance) -> str:
             f"${live.dollars_per_hour:.2f}/h stands and bills its disk whenever the host is back; "
             f"{REPLACES}"
         )
-    if _outbid(live):
+    if outbid.is_outbid(live.actual_status, live.intended_status, interruptible=live.interruptible):
+        cap = recorded.max_dollars_per_hour
+        storage = live.storage_dollars_per_hour
+        bid = None if cap is None else market.bid(live.min_bid, storage, cap)
+        then = outbid.in_words(recorded.policy, recorded.losses, bid, live.min_bid)
         return (
             f"was outbid ({status}): an interruptible contract waits for its GPUs and {disk}; "
-            f"{REPLACES}"
+            f"{then}"
         )
     if is_lost(live.actual_status, live.intended_status):
         return (
@@ -82,15 +92,6 @@ def _state(recorded: Recorded, live: Instance) -> str:
     return (
         f"is {status} and comes back by itself; the next `pulumi up` keeps it and waits until its "
         "server answers"
-    )
-
-
-def _outbid(live: Instance) -> bool:
-    """An eviction, as the reference has it: wanted to run, and stopped (vast-api, 4.4)."""
-    return (
-        live.interruptible
-        and live.intended_status == "running"
-        and live.actual_status in {"stopped", "exited"}
     )
 
 

@@ -23,6 +23,7 @@ PlatformError
 ├── LeftRunning         a contract that is kept, though this process can no longer see it
 ├── RentedElsewhere     another process of this computer still rents for the same resource
 ├── NoCandidateLeft     every try failed on its host, or the budget for tries is used up
+├── StillOutbid         an interruptible machine that waits for its GPUs, taken by others
 └── StillBilled         a contract that would not go away; it costs money now
 """
 
@@ -109,6 +110,10 @@ class RentedElsewhere(PlatformError):
 
 class NoCandidateLeft(PlatformError):
     """All tries, or their time or money, were spent on hosts that failed."""
+
+
+class StillOutbid(PlatformError):
+    """Others have the GPUs of an interruptible machine, and it is kept: only its disk is billed."""
 
 
 class StillBilled(PlatformError):

@@ -20,13 +20,14 @@ from components.clock import SystemClock
 from components.errors import StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed, refused
-from components.vast import drift, market
+from components.vast import drift, market, outbid
 from components.vast.api import Order, VastApi, connect
 from components.vast.boot import Deadlines, Rented
 from components.vast.ending import Ending
-from components.vast.errors import BootFailed
+from components.vast.errors import BootFailed, StillOutbid
 from components.vast.host_check import Expected, Inspection, inspect
-from components.vast.offer import candidates, need_of, show_market
+from components.vast.market import HOURS_A_MONTH
+from components.vast.offer import candidates, contract_of, need_of, show_market
 from components.vast.onstart import onstart
 from components.vast.reach import Reach, reach
 from components.vast.rent_note import SUFFIX, RentNote
@@ -56,7 +57,8 @@ class InstanceProvider(Provider):
 
         The inputs of before are empty for a machine that is new or is to be replaced.
         """
-        if olds or pulumi.contains_unknowns(news):
+        known = {key: value for key, value in news.items() if key != "losses"}
+        if olds or pulumi.contains_unknowns(known):
             return dynamic.CheckResult(news, [])
         try:
             _tell_before_renting(news)
@@ -66,17 +68,23 @@ class InstanceProvider(Provider):
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Replace what a contract cannot change, what the query excludes, and what is lost."""
+        if olds.get("search"):
+            olds = {**olds, "search": {"contract": "on-demand", **olds["search"]}}
         replaces = changed(olds, news, ORDERED)
-        others = changed(olds, news, OTHERS)
+        others = [*changed(olds, news, OTHERS), *_changed_policies(olds, news)]
+        if contract_of(olds.get("search")) != _contract_wanted(news):
+            replaces.append("contract")
         if "search" in others and not _search_allows(olds, news):
             replaces.append("search")
-        if drift.is_lost(str(olds.get("status")), str(olds.get("intended_status"))):
+        taken = _is_outbid(olds)
+        lost = drift.is_lost(str(olds.get("status")), str(olds.get("intended_status")))
+        if lost and not (taken and _step(news) != "rerent"):
             replaces.append("status")
         unfit = why_unfit(str(olds.get("carried_label") or ""))
         if unfit:
             replaces.append("carried_label")
         return dynamic.DiffResult(
-            changes=bool(replaces or others or _to_mend(olds)),
+            changes=bool(replaces or others or taken or _to_mend(olds)),
             replaces=replaces,
             # The rental itself ends one that is marked, before it rents: as long as the mark
             # stands on the account, no death on the way lets it take the same machine again.
@@ -109,16 +117,22 @@ class InstanceProvider(Provider):
             to_terminal(drift.gone(int(id_), props))
             return dynamic.ReadResult("", {})
         strays = _others(contracts, props, live.id)
-        for sentence in drift.drift(_recorded(props), live, strays):
+        losses = outbid.noted(props.get("losses") or {}, [live], SystemClock().epoch())
+        for sentence in drift.drift(_recorded(props, losses), live, strays):
             to_terminal(sentence)
-        found = {**_live(live, props), "strays": [stray.id for stray in strays]}
+        found = {**_live(live, props), "strays": [stray.id for stray in strays], "losses": losses}
         return dynamic.ReadResult(id_, {**props, **found})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
-        """Take over inputs that change nothing about the machine; mend its label and its kin."""
+        """Take over inputs that change nothing about the machine; mend its label and its kin.
+
+        One that was taken away and is to be kept is waited for.
+        """
         mended: Properties = {}
         if _to_mend(olds):
             mended = _mend(int(id_), olds)
+        if _is_outbid(olds):
+            mended |= _won_back(int(id_), olds, news)
         return dynamic.UpdateResult({**olds, **news, **mended})
 
     def delete(self, id_: str, props: Properties) -> None:
@@ -165,6 +179,8 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         private_key: pulumi.Input[str],
         min_driver: str,
         boot_minutes: float,
+        outbid_policy: outbid.Policy,
+        losses: pulumi.Input[Mapping[str, Any]],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Rent for `label_prefix` (`<project>/<stack>/<resource>/`) what `search` finds."""
@@ -178,6 +194,8 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             "private_key": private_key,
             "min_driver": min_driver,
             "boot_minutes": boot_minutes,
+            "outbid_policy": dataclasses.asdict(outbid_policy),
+            "losses": losses,
         }
         outputs = dict.fromkeys(
             [
@@ -319,6 +337,59 @@ def _search_allows(olds: Properties, news: Properties) -> bool:
     return market.still_fits(olds, query)
 
 
+def _changed_policies(olds: Properties, news: Properties) -> list[str]:
+    """Rules that a running machine takes over; a state that lacks one had what it defaults to."""
+    return ["outbid_policy"] if outbid.Policy.read(olds) != outbid.Policy.read(news) else []
+
+
+def _contract_wanted(news: Properties) -> str:
+    search = news["search"]
+    return "on-demand" if pulumi.contains_unknowns(search) else contract_of(search)
+
+
+def _is_outbid(olds: Properties) -> bool:
+    return outbid.is_outbid(
+        str(olds.get("status")),
+        str(olds.get("intended_status")),
+        interruptible=bool(olds.get("interruptible")),
+    )
+
+
+def _step(news: Properties) -> outbid.Step:
+    """What is done about a machine that was taken away, by the lease's count of such losses."""
+    losses = news.get("losses") or {}
+    return outbid.next_step(
+        outbid.Policy.read(news), {} if pulumi.contains_unknowns(losses) else losses
+    )
+
+
+def _won_back(instance_id: int, olds: Properties, news: Properties) -> Properties:
+    """Wait for a machine's GPUs, with a higher bid if that is the rule.
+
+    Raises:
+        StillOutbid: if they do not come back, or may not be bid for.
+    """
+    api = connect()
+    progress = _progress()
+    policy = outbid.Policy.read(news)
+    floor = float(olds.get("min_bid") or 0)
+    cap = market.hourly_cap(need_of(news["search"]))
+    price = market.bid(floor, float(olds.get("storage_per_hour") or 0), cap)
+    step = _step(news)
+    if step == "stuck" or (step == "rebid" and price is None):
+        words = outbid.in_words(policy, news.get("losses") or {}, price, floor)
+        raise StillOutbid(f"instance {instance_id} was outbid and is kept: {words}")
+    if step == "rebid" and price is not None:
+        progress.say(f"bidding ${price:.3f}/h for the GPUs of instance {instance_id}")
+        api.set_bid(instance_id, price)
+    ports = ("22/tcp", f"{int(news['port'])}/tcp")
+    seconds = float(news["boot_minutes"]) * 60
+    back = outbid.wait_until_back(
+        api, SystemClock(), progress, instance_id, ports=ports, seconds=seconds
+    )
+    return _live(back, news)
+
+
 def _to_mend(olds: Properties) -> bool:
     """Whether a refresh found a foreign label, or another contract of the same resource."""
     label = olds.get("label")
@@ -346,6 +417,8 @@ def _others(contracts: list[Instance], props: Properties, keep: int) -> list[Ins
 def _order(props: Properties) -> Order:
     script = onstart(str(props["public_key"]))
     facts = [props[key] for key in ORDERED] + [props["search"]["query"], script]
+    if contract_of(props["search"]) != "on-demand":
+        facts.append(contract_of(props["search"]))
     nonce = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:10]
     return Order(
         image=str(props["image"]),
@@ -362,6 +435,7 @@ def _rental(api: VastApi, props: Properties, progress: Progress) -> Rental:
     limits = Limits(
         deadlines=Deadlines(image=float(props["boot_minutes"]) * 60),
         max_dollars_per_hour=market.hourly_cap(need),
+        interruptible=need.contract == "interruptible",
         budget_seconds=need.rent_budget_minutes * 60,
         budget_dollars=need.rent_budget_dollars,
     )
@@ -386,9 +460,14 @@ def _expected(instance: Instance, props: Properties) -> Expected:
     )
 
 
-def _recorded(props: Properties) -> drift.Recorded:
+def _recorded(props: Properties, losses: outbid.Losses) -> drift.Recorded:
     """Read the state, which an older release may have written."""
-    cap = dict(props.get("search") or {}).get("max_dollars_per_hour")
+    search = dict(props.get("search") or {})
+    caps = [
+        float(search[key]) / hours
+        for key, hours in (("max_dollars_per_hour", 1), ("max_dollars_per_month", HOURS_A_MONTH))
+        if key in search
+    ]
     return drift.Recorded(
         status=str(props.get("status")),
         public_ip=str(props.get("public_ip")),
@@ -397,7 +476,9 @@ def _recorded(props: Properties) -> drift.Recorded:
         served=f"{int(props['port'])}/tcp",
         dollars_per_hour=float(props.get("hourly_cost") or 0),
         label=str(props.get("label") or ""),
-        max_dollars_per_hour=None if cap is None else float(cap),
+        max_dollars_per_hour=min(caps, default=None),
+        policy=outbid.Policy.read(props),
+        losses=losses,
     )
 
 
@@ -429,6 +510,8 @@ def _live(instance: Instance, props: Properties) -> Properties:
         "intended_status": instance.intended_status,
         "carried_label": instance.label,
         "interruptible": instance.interruptible,
+        "min_bid": instance.min_bid,
+        "storage_per_hour": round(instance.storage_dollars_per_hour, 4),
         "public_ip": instance.public_ip,
         "ssh_port": instance.ports.get("22/tcp", props.get("ssh_port")),
         "host_port": instance.ports.get(f"{int(props['port'])}/tcp", props.get("host_port")),

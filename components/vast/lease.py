@@ -8,6 +8,7 @@ and its `check` says in every preview and `up` what is billed under it.
 from __future__ import annotations
 
 import collections
+from typing import Any
 
 import pulumi
 from pulumi import dynamic
@@ -16,10 +17,14 @@ from components.clock import SystemClock
 from components.errors import StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed, refused
+from components.vast import outbid
 from components.vast.api import connect
 from components.vast.ending import Ending
 from components.vast.rent_note import SUFFIX, still_to_come
 from components.vast.wire import Instance
+
+FRESH = 3.0
+"""Seconds for which a list of contracts is used again."""
 
 
 class LeaseProvider(Provider):
@@ -46,15 +51,31 @@ class LeaseProvider(Provider):
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """The prefix is the lease: another one is another lease."""
         keys = changed(olds, news, ["label_prefix"])
-        return dynamic.DiffResult(changes=bool(keys), replaces=keys)
+        others = bool(olds.get("interruptible")) != news.get("interruptible", False)
+        return dynamic.DiffResult(changes=bool(keys) or others, replaces=keys)
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Take the lease; costs nothing and calls nobody."""
-        return dynamic.CreateResult(str(props["label_prefix"]), dict(props))
+        return dynamic.CreateResult(str(props["label_prefix"]), {**props, "losses": {}})
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
-        """The lease stands as long as the stack does."""
-        return dynamic.ReadResult(id_, props)
+        """The lease stands as long as the stack does; note which machines others took away."""
+        losses = dict(props.get("losses") or {})
+        if not props.get("interruptible"):
+            return dynamic.ReadResult(id_, {**props, "losses": losses})
+        prefix = str(props["label_prefix"])
+        try:
+            contracts = connect().instances(FRESH)
+        except StackError as error:
+            to_terminal(f"lease: whether a machine was taken away is not known ({error})")
+            return dynamic.ReadResult(id_, props)
+        mine = [one for one in contracts if one.label.startswith(prefix)]
+        losses = outbid.noted(losses, mine, SystemClock().epoch())
+        return dynamic.ReadResult(id_, {**props, "losses": losses})
+
+    def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
+        """Another kind of contract; what was lost under the other stays noted."""
+        return dynamic.UpdateResult({**olds, **news, "losses": olds.get("losses") or {}})
 
     def delete(self, _id: str, props: Properties) -> None:
         """Destroy every contract that still carries the stack's label; fail if one stays."""
@@ -70,11 +91,23 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
 
     label_prefix: pulumi.Output[str]
 
+    losses: pulumi.Output[dict[str, Any]]
+    """Interruptible machines that others took away within a day; see `outbid.Losses`."""
+
     def __init__(
-        self, name: str, *, label_prefix: str, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        *,
+        label_prefix: str,
+        interruptible: bool = False,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Sweep what begins with `label_prefix` (`<project>/<stack>/`) when destroyed."""
-        super().__init__(LeaseProvider(), name, {"label_prefix": label_prefix}, opts)
+        """Sweep what begins with `label_prefix` (`<project>/<stack>/`) when destroyed.
+
+        With `interruptible`, each refresh notes which machines were taken away.
+        """
+        inputs = {"label_prefix": label_prefix, "interruptible": interruptible, "losses": None}
+        super().__init__(LeaseProvider(), name, inputs, opts)
 
 
 def inventory(prefix: str, contracts: list[Instance]) -> list[str]:

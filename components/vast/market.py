@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from vastai.api.query import offers_alias, offers_fields, offers_mult, parse_query
 
@@ -23,6 +23,15 @@ from components.vast.wire import Instance, Json, Offer
 
 Query = dict[str, dict[str, Any]]
 """Conditions by field: `{"num_gpus": {"eq": "2"}}`. Values may be strings, as Vast takes them."""
+
+Contract = Literal["on-demand", "interruptible"]
+"""How a machine is rented: at a fixed price, or by a bid that a higher one takes it away from."""
+
+BID_MARGIN = 1.2
+"""A bid over the least one that wins: what others must better before they take the machine."""
+
+LEAST_BID_STEP = 0.001
+"""$/h, the least price that Vast takes (vast-api reference, 3.1)."""
 
 DEFAULTS: Query = {
     "verified": {"eq": True},
@@ -88,6 +97,8 @@ class Need:
     rent_budget_minutes: float
     """For all tries to rent together, and so with the dollars."""
     rent_budget_dollars: float
+    contract: Contract = "on-demand"
+    """The last field, and with a default, since states were written that lack it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +114,8 @@ class Candidate:
     """Traffic, and the machine's time until the download is through."""
     landed_dollars_per_hour: float
     """Everything, spread over the hours that the stack is expected to live."""
+    bid: float | None = None
+    """$/h for the GPUs alone, of an interruptible contract; the offer's price is with this bid."""
 
 
 def parse(text: str) -> Query:
@@ -158,7 +171,7 @@ def search_body(query: Query, need: Need) -> dict[str, Any]:
     return {
         **query,
         "order": [["dph_total", "asc"]],
-        "type": "on-demand",
+        "type": "bid" if need.contract == "interruptible" else "on-demand",
         "limit": SEARCH_LIMIT,
         "allocated_storage": need.disk_gb,
     }
@@ -176,7 +189,7 @@ def shortlist(offers: Iterable[Offer], query: Query, need: Need) -> list[Candida
     if not matching:
         raise NoOffer(_nothing_matches(query, need))
     cap = hourly_cap(need)
-    affordable = [landed(offer, need) for offer in matching if offer.dollars_per_hour <= cap]
+    affordable = [landed(offer, need) for offer in matching if _least_price(offer, need) <= cap]
     if not affordable:
         raise NoOffer(_all_too_dear(matching, need))
     affordable.sort(key=lambda candidate: (candidate.landed_dollars_per_hour, candidate.offer.id))
@@ -189,7 +202,16 @@ def hourly_cap(need: Need) -> float:
 
 
 def landed(offer: Offer, need: Need) -> Candidate:
-    """Count what an offer costs until it serves, and for each hour of its expected life."""
+    """Count what an offer costs until it serves, and for each hour of its expected life.
+
+    One that is bid for costs what is bid.
+    """
+    price = None
+    if need.contract == "interruptible":
+        storage = offer.storage_dollars_per_hour
+        price = bid(offer.min_bid, storage, hourly_cap(need))
+        if price is not None:
+            offer = dataclasses.replace(offer, dollars_per_hour=price + storage)
     traffic = offer.inet_down_dollars_per_gb * need.download_gb
     seconds = need.download_gb * 8e9 / (offer.inet_down_mbps * 1e6)
     to_ready = traffic + offer.dollars_per_hour * seconds / 3600
@@ -199,7 +221,21 @@ def landed(offer: Offer, need: Need) -> Candidate:
         download_seconds=seconds,
         dollars_to_ready=to_ready,
         landed_dollars_per_hour=offer.dollars_per_hour + to_ready / need.expected_hours,
+        bid=price,
     )
+
+
+def bid(floor: float, storage_dollars_per_hour: float, cap: float) -> float | None:
+    """Choose a bid: `BID_MARGIN` over the least one that wins, within the cap; None if none can.
+
+    All in $/h. A bid is for the GPUs alone; the disk is billed beside it and counts to the cap.
+    """
+    most = round(cap - storage_dollars_per_hour, 9)
+    least = max(floor, LEAST_BID_STEP)
+    if least > most:
+        return None
+    wanted = -(-round(least * BID_MARGIN * 1000, 6) // 1) / 1000
+    return wanted if wanted <= most else max(least, most * 1000 // 1 / 1000)
 
 
 def matches(row: Json, query: Query) -> bool:
@@ -264,6 +300,19 @@ def shortlist_lines(candidates: list[Candidate]) -> list[str]:
     return lines(table(headings, map(_cells, candidates[:SHOWN]), numbers=numbers))
 
 
+def bid_words(candidates: list[Candidate]) -> str:
+    """What a bid means, for a person who is about to make one; empty without one."""
+    best = candidates[0]
+    if best.bid is None:
+        return ""
+    return (
+        f"interruptible: the bid on the best of them is ${best.bid:.3f}/h for its GPUs, "
+        f"{best.bid / max(best.offer.min_bid, LEAST_BID_STEP) - 1:.0%} over the least one that "
+        "wins; whoever bids more, or rents on demand, takes the machine away, and its disk is "
+        "billed on"
+    )
+
+
 def runway(credit: float, candidates: list[Candidate]) -> str:
     """How long the account's credit ($) lasts on the best candidate, in a person's words."""
     best = candidates[0]
@@ -315,7 +364,7 @@ def _nothing_matches(query: Query, need: Need) -> str:
 
 
 def _all_too_dear(offers: list[Offer], need: Need) -> str:
-    cheapest = min(offer.dollars_per_hour for offer in offers)
+    cheapest = min(_least_price(offer, need) for offer in offers)
     by_month = need.max_dollars_per_month / HOURS_A_MONTH
     if by_month < need.max_dollars_per_hour:
         cost = f"${cheapest * HOURS_A_MONTH:.2f} a month (${cheapest:.2f}/h)"
@@ -330,6 +379,13 @@ def _all_too_dear(offers: list[Offer], need: Need) -> str:
         f"of {need.disk_gb:g} GB and {cap}; raise it to at least {least} or ask for less in "
         "offerQuery; nothing was rented"
     )
+
+
+def _least_price(offer: Offer, need: Need) -> float:
+    """$/h, with the disk, that the offer costs at least under the contract that is wanted."""
+    if need.contract == "on-demand":
+        return offer.dollars_per_hour
+    return offer.min_bid + offer.storage_dollars_per_hour
 
 
 def _above_floors(offer: Offer, need: Need) -> bool:

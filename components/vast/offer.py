@@ -26,7 +26,7 @@ from components.vast.market import Candidate, Need
 NEEDS = tuple(field.name for field in dataclasses.fields(Need))
 INPUTS = ("query", *NEEDS)
 
-OTHER_MACHINE = ("query", "num_gpus", "disk_gb")
+OTHER_MACHINE = ("query", "num_gpus", "disk_gb", "contract")
 """Inputs whose change can lead to another machine."""
 
 FRESH = 60.0
@@ -75,7 +75,12 @@ def search_for(query_text: str, need: Need) -> Properties:
 
 def need_of(props: Properties) -> Need:
     """Read the needs out of a property bag, in which every number is a float."""
-    return _NEED.validate_python({name: props[name] for name in NEEDS})
+    return _NEED.validate_python({name: props[name] for name in NEEDS if name in props})
+
+
+def contract_of(search: Properties | None) -> str:
+    """Read the kind of contract out of a search; states of before always meant on demand."""
+    return str((search or {}).get("contract") or "on-demand")
 
 
 class OfferProvider(Provider):
@@ -87,13 +92,13 @@ class OfferProvider(Provider):
         Finding nothing is a refusal only if it may lead to a machine: one that runs goes on
         running, whatever the market has just now.
         """
-        if pulumi.contains_unknowns(news) or not changed(olds, news, INPUTS):
+        if pulumi.contains_unknowns(news) or not _changed(olds, news, INPUTS):
             return dynamic.CheckResult(news, [])
         try:
             api = connect(patient=False)
             show_market(api, str(news["query"]), need_of(news), renting=not olds)
         except NoOffer as error:
-            if not olds or changed(olds, news, OTHER_MACHINE):
+            if not olds or _changed(olds, news, OTHER_MACHINE):
                 return refused(news, error)
             to_terminal(f"market: {error}")
         except StackError as error:
@@ -102,7 +107,7 @@ class OfferProvider(Provider):
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """A new search is an update; the market's own moves are no change."""
-        return dynamic.DiffResult(changes=bool(changed(olds, news, INPUTS)))
+        return dynamic.DiffResult(changes=bool(_changed(olds, news, INPUTS)))
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Keep the shortlist."""
@@ -163,6 +168,8 @@ def _is_news(search: str) -> bool:
 
 def _show(found: list[Candidate], credit: float | None) -> None:
     to_terminal(f"market: {market.summary(found)}")
+    if words := market.bid_words(found):
+        to_terminal(f"market: {words}")
     for line in market.shortlist_lines(found):
         to_terminal(f"market: {line}")
     if credit is None:
@@ -191,3 +198,8 @@ def _row(candidate: Candidate) -> Properties:
         "download_seconds": round(candidate.download_seconds),
         "reliability": round(offer.reliability, 4),
     }
+
+
+def _changed(olds: Properties, news: Properties, keys: tuple[str, ...]) -> list[str]:
+    """As `provider.changed`, for inputs of before that may lack the kind of contract."""
+    return changed({**olds, "contract": contract_of(olds)} if olds else olds, news, keys)

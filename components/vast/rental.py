@@ -61,6 +61,8 @@ class Limits:
     deadlines: Deadlines
     max_dollars_per_hour: float
     """Of one machine; read back from its contract."""
+    interruptible: bool
+    """The kind of contract; read back too."""
     budget_seconds: float
     """For all tries together, and so with the dollars."""
     budget_dollars: float
@@ -210,7 +212,8 @@ class Rental:
         self._progress.say(f"renting {describe(candidate)}")
         attempt = self._attempt(offer.machine_id, offer.location, offer.dollars_per_hour)
         try:
-            instance_id = self._rent(offer.id, order, page)
+            priced = dataclasses.replace(order, price=candidate.bid)
+            instance_id = self._rent(offer.id, priced, page)
         except OfferTaken as error:
             page.settle()
             self._close(attempt, "host fault", str(error))
@@ -273,6 +276,7 @@ class Rental:
             self._limits.deadlines,
             attempt=attempt,
             max_dollars_per_hour=self._limits.max_dollars_per_hour,
+            interruptible=self._limits.interruptible,
             until=started + self._left(),
         )
         try:

@@ -18,6 +18,7 @@ INTERVALS: Final[dict[str, float]] = {
     "instances": 1.0,
     "change": 1.0,
     "destroy": 3.0,
+    "bid": 5.5,
     "logs": 1.0,
     "user": 1.0,
 }

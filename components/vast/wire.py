@@ -21,6 +21,10 @@ class Offer:
     gpu_ram_mib: float
     dollars_per_hour: float
     """GPU and the disk that was asked for, `dph_total`."""
+    storage_dollars_per_hour: float
+    """Of that disk alone."""
+    min_bid: float
+    """The least $/h for the GPUs alone that an interruptible contract wins with; 0 for none."""
     inet_down_mbps: float
     inet_down_dollars_per_gb: float
     reliability: float
@@ -42,6 +46,8 @@ class Offer:
             num_gpus=int(raw.get("num_gpus") or 0),
             gpu_ram_mib=_number(raw, "gpu_ram"),
             dollars_per_hour=_number(raw, "dph_total"),
+            storage_dollars_per_hour=_number(raw, "storage_total_cost"),
+            min_bid=_number(raw, "min_bid"),
             inet_down_mbps=_number(raw, "inet_down"),
             inet_down_dollars_per_gb=_number(raw, "inet_down_cost"),
             reliability=_number(raw, "reliability2") or _number(raw, "reliability"),
@@ -76,6 +82,8 @@ class Instance:
     dollars_per_hour: float
     storage_dollars_per_hour: float
     interruptible: bool
+    min_bid: float
+    """The $/h for the GPUs alone that a bid has to reach now."""
     location: str
     datacenter: bool
     image: str
@@ -104,6 +112,7 @@ class Instance:
             dollars_per_hour=_number(raw, "dph_total"),
             storage_dollars_per_hour=_number(raw, "storage_total_cost"),
             interruptible=bool(raw.get("is_bid")),
+            min_bid=_number(raw, "min_bid"),
             location=_text(raw, "geolocation"),
             datacenter=raw.get("hosting_type") == 1,
             image=_text(raw, "image_uuid"),

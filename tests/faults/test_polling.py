@@ -81,6 +81,7 @@ def test_sixteen_waits_share_one_list_a_poll(emulator: Emulator) -> None:
             Deadlines(image=WAITED),
             attempt=Attempt(1, 0, "", 0.0),
             max_dollars_per_hour=100.0,
+            interruptible=False,
             until=clock.monotonic() + 600,
         )
         with pytest.raises(BootFailed) as failed:

@@ -17,7 +17,7 @@ from components.progress import Progress
 from components.provider import Properties
 from components.vast import offer as offer_module
 from components.vast.api import connect
-from components.vast.errors import ApiFailed, KeyRefused, NoCredential
+from components.vast.errors import ApiFailed, KeyRefused, NoCredential, StillOutbid
 from components.vast.instance import ORDERED, OTHERS, InstanceProvider
 from components.vast.lease import LeaseProvider, inventory
 from components.vast.offer import INPUTS, NEEDS, OfferProvider, need_of
@@ -569,8 +569,8 @@ def test_a_lease_waits_for_what_a_cut_off_rent_call_may_have_made(vast, capsys):
 def test_a_lease_calls_nobody_to_begin_and_is_replaced_by_another_prefix(vast):
     provider, props = LeaseProvider(), {"label_prefix": "p/s/"}
     made = provider.create(props)
-    assert (made.id, made.outs) == ("p/s/", props)
-    assert provider.read(made.id, outputs(made)).outs == props
+    assert (made.id, made.outs) == ("p/s/", {**props, "losses": {}})
+    assert provider.read(made.id, outputs(made)).outs == made.outs
     assert provider.diff(made.id, props, props).changes is False
     assert provider.diff(made.id, props, {"label_prefix": "p/t/"}).replaces == ["label_prefix"]
     assert vast.calls == []
@@ -599,3 +599,113 @@ def test_without_a_key_nothing_is_asked(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(NoCredential):
         InstanceProvider().delete("9001", rented())
+
+
+TAKEN = {
+    "search": search(contract="interruptible"),
+    "interruptible": True,
+    "status": "stopped",
+    "min_bid": 2.0,
+    "storage_per_hour": 0.1,
+}
+"""An interruptible machine that others have now."""
+
+
+def policy(when: str, tries: float = 3.0) -> Properties:
+    return {"when": when, "tries": tries, "dollars": 10.0}
+
+
+def lost(count: int) -> Properties:
+    return {str(number): {"at": 1.0, "dollars": 0.0} for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("when", "losses", "replaced"),
+    [
+        ("rerent", lost(1), True),
+        ("rerent", lost(3), True),
+        ("rerent", lost(4), False),
+        ("rebid", lost(1), False),
+        ("wait", lost(1), False),
+    ],
+)
+def test_a_machine_that_was_taken_away_is_replaced_or_updated_by_the_rule(when, losses, replaced):
+    olds = rented(**TAKEN, outbid_policy=policy(when), losses={})
+    news = ordered(search=TAKEN["search"], outbid_policy=policy(when), losses=losses)
+    found = InstanceProvider().diff("9001", olds, news)
+    assert (found.changes, found.replaces) == (True, ["status"] if replaced else [])
+
+
+def test_the_count_of_losses_is_no_change_of_its_own():
+    olds = rented(outbid_policy=policy("rerent"), losses={})
+    news = ordered(outbid_policy=policy("rerent"), losses=lost(2))
+    assert not InstanceProvider().diff("9001", olds, news).changes
+
+
+def test_a_state_without_rules_and_contract_is_no_change_and_another_contract_another_machine():
+    old = rented()
+    old["search"] = {key: value for key, value in old["search"].items() if key != "contract"}
+    assert not InstanceProvider().diff("9001", old, ordered()).changes
+    bids = ordered(search=search(contract="interruptible"))
+    assert "contract" in (InstanceProvider().diff("9001", old, bids).replaces or [])
+    offered = {key: value for key, value in search().items() if key != "contract"}
+    assert not OfferProvider().diff("offer", offered, search()).changes
+    assert OfferProvider().diff("offer", offered, search(contract="interruptible")).changes
+
+
+def test_a_refresh_says_who_has_the_machine_and_what_is_done(vast, capsys):
+    vast.has(is_bid=True, actual_status="stopped", label=f"{PREFIX}abc", ports={})
+    props = rented(**TAKEN, outbid_policy=policy("rebid"))
+    found = InstanceProvider().read("9001", props)
+    said = capsys.readouterr().out
+    assert "was outbid (stopped)" in said
+    assert "raises the bid to $2.400/h for its GPUs" in said
+    assert list(outputs(found)["losses"]) == ["9001"]
+
+
+def test_a_higher_bid_wins_the_machine_back(vast):
+    vast.has(is_bid=True, label=f"{PREFIX}abc")
+    olds = rented(**TAKEN, outbid_policy=policy("rebid"))
+    news = ordered(search=TAKEN["search"], outbid_policy=policy("rebid"), losses=lost(1))
+    found = outputs(InstanceProvider().update("9001", olds, news))
+    assert vast.writes() == ["PUT /instances/bid_price/9001/"]
+    assert vast.contracts[9001]["price"] == pytest.approx(2.4)
+    assert (found["status"], found["interruptible"]) == ("running", True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "when", "losses", "said"),
+    [
+        ({"min_bid": 9.0}, "rebid", lost(1), "it takes $9.000/h for its GPUs to win it back"),
+        ({}, "rerent", lost(4), "4 machines were lost within a day and rerentTries is 3"),
+    ],
+)
+def test_what_the_rule_does_not_allow_fails_with_what_to_do(vast, changes, when, losses, said):
+    olds = rented(**{**TAKEN, **changes}, outbid_policy=policy(when))
+    news = ordered(search=TAKEN["search"], outbid_policy=policy(when), losses=losses)
+    with pytest.raises(StillOutbid) as failed:
+        InstanceProvider().update("9001", olds, news)
+    assert said in str(failed.value)
+    assert vast.writes() == []
+
+
+def test_the_lease_counts_what_was_taken_away_only_where_that_can_happen(vast):
+    vast.has(is_bid=True, actual_status="stopped", label=f"{PREFIX}abc", ports={})
+    vast.has(9002, is_bid=True, actual_status="stopped", label="q/s/x/abc", ports={})
+    provider = LeaseProvider()
+    calm = provider.read("p/s/", {"label_prefix": "p/s/"})
+    assert (outputs(calm)["losses"], vast.calls) == ({}, [])
+    props = {"label_prefix": "p/s/", "interruptible": True}
+    once = outputs(provider.read("p/s/", props))
+    assert list(once["losses"]) == ["9001"]
+    assert outputs(provider.read("p/s/", once))["losses"] == once["losses"]
+    changed = provider.diff("p/s/", {"label_prefix": "p/s/"}, props)
+    assert (changed.changes, changed.replaces) == (True, [])
+    assert outputs(provider.update("p/s/", once, props))["losses"] == once["losses"]
+
+
+def test_the_lease_stands_when_nobody_says_what_was_taken_away(vast, capsys):
+    vast.withdrawn = True
+    props = {"label_prefix": "p/s/", "interruptible": True, "losses": lost(1)}
+    assert outputs(LeaseProvider().read("p/s/", props)) == props
+    assert "whether a machine was taken away is not known" in capsys.readouterr().out

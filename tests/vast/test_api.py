@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -358,3 +359,17 @@ def test_the_key_is_found_where_the_official_client_keeps_it(tmp_path):
     assert find_key(environ) == "file"
     assert find_key(environ | {"VAST_API_KEY": "env"}) == "env"
     assert find_key(environ | {"VAST_API_KEY": ""}) == "file"
+
+
+def test_a_bid_is_put_again_until_it_is_taken(door_to):
+    api, transport, _ = door_to((503, ""), (200, {"success": True, "price": 2.4}))
+    api.set_bid(9001, 2.4)
+    body = {"client_id": "me", "price": 2.4}
+    assert transport.calls == 2 * [("PUT", "/instances/bid_price/9001/", body)]
+
+
+def test_the_price_of_an_order_is_the_bid(door_to):
+    for price in (None, 2.4):
+        api, transport, _ = door_to((200, {"success": True, "new_contract": 9001}))
+        api.rent(7, dataclasses.replace(ORDER, price=price))
+        assert transport.calls[0][2]["price"] == price

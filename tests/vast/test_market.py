@@ -218,3 +218,47 @@ def test_credit_must_cover_getting_ready_and_an_hour_of_use():
         market.check_credit(6.0, candidates)
     assert "has $6.00 of credit and the least of these offers needs $6.70" in str(refused.value)
     assert "nothing was rented" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("floor", "storage", "cap", "wanted"),
+    [
+        (2.0, 0.1, 8.0, 2.4),
+        (2.0, 0.1, 2.3, 2.2),
+        (2.0, 0.1, 2.1, 2.0),
+        (2.0, 0.1, 2.09, None),
+        (2.0001, 0.0, 2.0002, 2.0001),
+        (0.0, 0.1, 8.0, 0.002),
+        (1.0003, 0.0, 8.0, 1.201),
+    ],
+)
+def test_a_bid_is_a_margin_over_the_least_and_within_the_cap_with_the_disk(
+    floor, storage, cap, wanted
+):
+    assert market.bid(floor, storage, cap) == (None if wanted is None else pytest.approx(wanted))
+
+
+def test_an_interruptible_search_asks_for_bids_and_prices_each_offer_with_its_bid():
+    wanted = need(contract="interruptible", max_dollars_per_hour=2.5)
+    assert market.search_body({}, wanted)["type"] == "bid"
+    assert market.search_body({}, need())["type"] == "on-demand"
+    dear = offer(id=2, min_bid=2.45)
+    found = market.shortlist([offer(id=1), dear], {}, wanted)
+    assert [one.offer.id for one in found] == [1]
+    assert found[0].bid == pytest.approx(2.4)
+    assert found[0].offer.dollars_per_hour == pytest.approx(2.5)
+    words = market.bid_words(found)
+    assert "the bid on the best of them is $2.400/h for its GPUs, 20% over the least" in words
+    assert "takes the machine away" in words
+
+
+def test_bids_that_are_all_above_the_cap_are_refused_with_the_least_of_them():
+    wanted = need(contract="interruptible", max_dollars_per_hour=2.0)
+    with pytest.raises(NoOffer, match=r"cheapest costs \$2.10/h"):
+        market.shortlist([offer()], {}, wanted)
+
+
+def test_on_demand_has_no_bid():
+    found = market.shortlist([offer()], {}, need())
+    assert found[0].bid is None
+    assert market.bid_words(found) == ""

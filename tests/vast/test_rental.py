@@ -38,6 +38,7 @@ PORTS = ("22/tcp", "8000/tcp")
 LIMITS = Limits(
     deadlines=Deadlines(),
     max_dollars_per_hour=8.0,
+    interruptible=False,
     budget_seconds=36000.0,
     budget_dollars=1000.0,
 )
@@ -488,3 +489,31 @@ def test_a_label_is_noted_before_it_is_sent(world):
         world.obtain()
     with world.rental()._note.alone() as page:
         assert page.unsettled() == (LABEL, pytest.approx(0, abs=1))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_contract_of_the_other_kind_is_given_back(world, ordered):
+    world.market.boots = {1: Boot(interruptible=not ordered), 2: Boot(interruptible=ordered)}
+    rented = world.obtain(interruptible=ordered)
+    assert world.market.rented == [1, 2]
+    assert rented.instance.machine_id == 2
+    kinds = ("on-demand", "interruptible") if ordered else ("interruptible", "on-demand")
+    assert world.told(f"the contract is {kinds[0]} and was ordered {kinds[1]}")
+
+
+def test_each_offer_is_rented_with_its_own_bid(world, monkeypatch):
+    prices = []
+    rent = world.market.rent
+
+    def noting(offer_id: int, order: Order) -> int:
+        prices.append(order.price)
+        contract: int = rent(offer_id, order)
+        return contract
+
+    monkeypatch.setattr(world.market, "rent", noting)
+    wanted = need(contract="interruptible")
+    world.offers = [offer(id=1, min_bid=2.0), offer(id=2, machine_id=8, min_bid=3.0)]
+    world.market.boots = {1: DEAD, 2: Boot(interruptible=True)}
+    monkeypatch.setattr(world, "candidates", lambda: market.shortlist(world.offers, {}, wanted))
+    world.obtain(interruptible=True)
+    assert prices == [pytest.approx(2.4), pytest.approx(3.6)]

@@ -1,0 +1,163 @@
+"""What becomes of an interruptible machine that was taken away: wait, bid more, or rent another.
+
+Renting another one is limited in tries and money within a day. What was lost is noted in the
+state of the stack's lease, which outlives machines and processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Protocol
+
+from components.clock import Clock
+from components.progress import Progress, duration
+from components.vast.errors import StillOutbid
+from components.vast.wire import Instance
+
+DAY = 86_400.0
+
+POLL = 3.0
+"""Seconds between two looks at a machine that waits for its GPUs."""
+
+Losses = dict[str, dict[str, float]]
+"""By contract: when it was found outbid (`at`, seconds since 1970), and what it had cost ($)."""
+
+When = Literal["wait", "rebid", "rerent"]
+
+Step = Literal["wait", "rebid", "rerent", "stuck"]
+"""What the next `up` does; `stuck` waits too, because the limits of renting anew are reached."""
+
+
+class Contracts(Protocol):
+    """The call of `VastApi` that waiting makes."""
+
+    def instances(self, max_age: float = 0.0) -> list[Instance]:
+        """See `VastApi.instances`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What a stack wants done about a machine that was taken away."""
+
+    when: When = "rerent"
+    tries: int = 3
+    """Machines lost within a day that are replaced."""
+    dollars: float = 10.0
+    """What they may have cost together."""
+
+    @classmethod
+    def read(cls, props: Mapping[str, Any]) -> Policy:
+        """Read it out of a property bag; a state that an older release wrote has none."""
+        given = props.get("outbid_policy")
+        if not given:
+            return cls()
+        return cls(given["when"], int(given["tries"]), float(given["dollars"]))
+
+
+def is_outbid(status: str, intended_status: str, *, interruptible: bool) -> bool:
+    """Whether it is an eviction: wanted to run, and stopped (vast-api reference, 4.4)."""
+    return interruptible and intended_status == "running" and status in {"stopped", "exited"}
+
+
+def noted(losses: Mapping[str, Mapping[str, Any]], mine: Iterable[Instance], now: float) -> Losses:
+    """Add which of `mine` are outbid to what was lost, each once; forget what is a day old."""
+    known = {
+        contract: {"at": float(loss["at"]), "dollars": float(loss["dollars"])}
+        for contract, loss in losses.items()
+        if now - float(loss["at"]) < DAY
+    }
+    for one in mine:
+        lost = is_outbid(one.actual_status, one.intended_status, interruptible=one.interruptible)
+        if lost and str(one.id) not in known:
+            hours = max(0.0, now - one.started_at) / 3600
+            known[str(one.id)] = {"at": now, "dollars": round(hours * one.dollars_per_hour, 2)}
+    return known
+
+
+def next_step(policy: Policy, losses: Mapping[str, Mapping[str, Any]]) -> Step:
+    """Decide what is done about a machine that is among `losses`."""
+    if policy.when == "rerent" and used_up(policy, losses):
+        return "stuck"
+    return policy.when
+
+
+def used_up(policy: Policy, losses: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say which limit of renting anew is reached, or nothing."""
+    dollars = sum(float(loss["dollars"]) for loss in losses.values())
+    if len(losses) > policy.tries:
+        return f"{len(losses)} machines were lost within a day and rerentTries is {policy.tries}"
+    if dollars > policy.dollars:
+        return (
+            f"machines lost within a day cost up to ${dollars:.2f} and rerentDollars is "
+            f"{policy.dollars:.2f}"
+        )
+    return ""
+
+
+def in_words(
+    policy: Policy, losses: Mapping[str, Mapping[str, Any]], bid: float | None, floor: float
+) -> str:
+    """Say what the next `up` does; `bid` ($/h) is what `rebid` would bid, None above the cap."""
+    match next_step(policy, losses):
+        case "rerent":
+            left = policy.tries - len(losses)
+            return (
+                "the next `pulumi up` ends it and rents another machine (whenOutbid is rerent; "
+                f"after that {max(0, left)} more within a day)"
+            )
+        case "rebid" if bid is not None:
+            return (
+                f"the next `pulumi up` raises the bid to ${bid:.3f}/h for its GPUs (whenOutbid is "
+                "rebid) and waits until it runs"
+            )
+        case "rebid":
+            return (
+                f"it takes ${floor:.3f}/h for its GPUs to win it back, which maxDollarsPerHour "
+                "does not allow: raise that, or set whenOutbid to rerent or wait"
+            )
+        case "wait":
+            return "the next `pulumi up` keeps it and waits for its GPUs (whenOutbid is wait)"
+        case _:
+            return (
+                f"no other machine is rented by itself ({used_up(policy, losses)}): raise that, or "
+                "maxDollarsPerHour, set contract to on-demand, or `pulumi destroy`"
+            )
+
+
+def wait_until_back(
+    contracts: Contracts,
+    clock: Clock,
+    progress: Progress,
+    instance_id: int,
+    *,
+    ports: Iterable[str],
+    seconds: float,
+) -> Instance:
+    """Return the machine when it runs again with its `ports` mapped.
+
+    Raises:
+        StillOutbid: if it does not within `seconds`, with what it costs meanwhile.
+    """
+    wanted = set(ports)
+    deadline = clock.monotonic() + seconds
+    while True:
+        found = [one for one in contracts.instances(POLL) if one.id == instance_id]
+        for one in found:
+            if one.actual_status == "running" and wanted <= set(one.ports):
+                progress.say(f"instance {instance_id} has its GPUs back")
+                return one
+        if not found or clock.monotonic() >= deadline:
+            raise StillOutbid(
+                f"instance {instance_id} did not get its GPUs back within {duration(seconds)}; "
+                f"{_meanwhile(found)}; run `pulumi up` again later, set whenOutbid to rebid or "
+                "rerent, or `pulumi destroy`"
+            )
+        progress.waiting(f"instance {instance_id} waits for its GPUs; {_meanwhile(found)}")
+        clock.sleep(POLL)
+
+
+def _meanwhile(found: list[Instance]) -> str:
+    if not found:
+        return "it is not listed any more"
+    return f"its disk is billed on at ${found[0].storage_dollars_per_hour:.3f}/h"

@@ -1,0 +1,138 @@
+"""What becomes of a machine that others took away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.progress import Progress
+from components.vast import outbid
+from components.vast.errors import StillOutbid
+from components.vast.outbid import DAY, Policy, in_words, next_step, noted, wait_until_back
+from components.vast.wire import Instance
+from tests.fakes import VirtualClock
+from tests.vast.offers import instance
+
+NOW = 1_800_000_000.0 + 2 * 3600
+TAKEN = {"actual_status": "stopped", "is_bid": True, "ports": {}}
+
+
+def one(**changes: Any) -> Instance:
+    return Instance.from_json(instance(**changes))
+
+
+def losses(count: int, dollars: float = 1.0) -> outbid.Losses:
+    return {str(number): {"at": NOW, "dollars": dollars} for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [
+        (TAKEN, True),
+        ({**TAKEN, "actual_status": "exited"}, True),
+        ({**TAKEN, "intended_status": "stopped"}, False),
+        ({**TAKEN, "is_bid": False}, False),
+        ({**TAKEN, "actual_status": "running"}, False),
+        ({**TAKEN, "actual_status": "offline"}, False),
+    ],
+)
+def test_an_eviction_is_noted_and_nothing_else(changes, lost):
+    found = noted({}, [one(**changes)], NOW)
+    assert found == ({"9001": {"at": NOW, "dollars": 12.0}} if lost else {})
+
+
+def test_a_loss_is_noted_once_and_forgotten_after_a_day():
+    first = noted({}, [one(**TAKEN)], NOW)
+    again = noted(first, [one(**TAKEN), one(**TAKEN, id=9002)], NOW + 60)
+    assert again["9001"] == first["9001"]
+    assert set(again) == {"9001", "9002"}
+    assert noted(first, [], NOW + DAY - 1) == first
+    assert noted(first, [], NOW + DAY) == {}
+
+
+def test_a_clock_behind_the_markets_costs_nothing():
+    assert noted({}, [one(**TAKEN, start_date=NOW + 99)], NOW)["9001"]["dollars"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "lost", "step"),
+    [
+        (Policy("rerent", 3, 10.0), losses(1), "rerent"),
+        (Policy("rerent", 3, 10.0), losses(3), "rerent"),
+        (Policy("rerent", 3, 10.0), losses(4), "stuck"),
+        (Policy("rerent", 3, 10.0), losses(2, 5.01), "stuck"),
+        (Policy("rerent", 3, 10.0), losses(2, 5.0), "rerent"),
+        (Policy("rerent", 0, 10.0), losses(1), "stuck"),
+        (Policy("wait", 0, 0.0), losses(9), "wait"),
+        (Policy("rebid", 0, 0.0), losses(9), "rebid"),
+    ],
+)
+def test_renting_anew_is_limited_in_tries_and_money(policy, lost, step):
+    assert next_step(policy, lost) == step
+
+
+@pytest.mark.parametrize(
+    ("policy", "lost", "bid", "said"),
+    [
+        (Policy("rerent", 3), losses(1), 2.4, "rents another machine (whenOutbid is rerent; after"),
+        (Policy("rerent", 3), losses(1), 2.4, "2 more within a day"),
+        (Policy("rerent", 1), losses(2), 2.4, "2 machines were lost within a day and rerentTries"),
+        (Policy("rerent", 9, 1.0), losses(2), 2.4, "cost up to $2.00 and rerentDollars is 1.00"),
+        (Policy("rebid"), losses(1), 2.4, "raises the bid to $2.400/h for its GPUs"),
+        (Policy("rebid"), losses(1), None, "takes $2.000/h for its GPUs to win it back, which max"),
+        (Policy("wait"), losses(1), 2.4, "keeps it and waits for its GPUs (whenOutbid is wait)"),
+    ],
+)
+def test_the_next_up_is_told_in_words(policy, lost, bid, said):
+    assert said in in_words(policy, lost, bid, 2.0)
+
+
+def test_a_state_without_a_policy_has_the_default():
+    assert Policy.read({}) == Policy("rerent", 3, 10.0)
+    written = {"when": "wait", "tries": 2.0, "dollars": 1.5}
+    assert Policy.read({"outbid_policy": written}) == Policy("wait", 2, 1.5)
+
+
+class Waiting:
+    """A machine that gets its GPUs back after some virtual seconds."""
+
+    def __init__(self, clock: VirtualClock, back_after: float, gone_after: float = 1e9) -> None:
+        self._clock, self._back, self._gone = clock, back_after, gone_after
+
+    def instances(self, max_age: float = 0.0) -> list[Instance]:
+        assert max_age == outbid.POLL
+        if self._clock.passed >= self._gone:
+            return []
+        back = {"is_bid": True, "actual_status": "running"}
+        return [one(**(back if self._clock.passed >= self._back else TAKEN))]
+
+
+def wait(waiting: Waiting, clock: VirtualClock, said: list[str]) -> Instance:
+    progress = Progress("instance", clock, said.append)
+    ports = ("22/tcp", "8000/tcp")
+    return wait_until_back(waiting, clock, progress, 9001, ports=ports, seconds=600.0)
+
+
+def test_a_machine_is_waited_for_until_it_runs_with_its_ports():
+    clock, said = VirtualClock(), list[str]()
+    back = wait(Waiting(clock, 90.0), clock, said)
+    assert back.actual_status == "running"
+    assert 90.0 <= clock.passed < 90.0 + 2 * outbid.POLL
+    assert any("waits for its GPUs; its disk is billed on at $0.100/h" in line for line in said)
+    assert "has its GPUs back" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said", "least"),
+    [
+        ({"back_after": 1e9}, "within 10 min; its disk is billed on at $0.100/h; run", 600.0),
+        ({"back_after": 1e9, "gone_after": 30.0}, "it is not listed any more", 30.0),
+    ],
+)
+def test_a_wait_ends_with_what_it_costs(waiting, said, least):
+    clock = VirtualClock()
+    with pytest.raises(StillOutbid) as failed:
+        wait(Waiting(clock, **waiting), clock, [])
+    assert said in str(failed.value)
+    assert least <= clock.passed <= least + 2 * outbid.POLL
