@@ -51,6 +51,8 @@ class Story:
     def play(self) -> None:
         """All of it."""
         self.prod_tells_its_gateway()
+        self.prod_refuses_what_was_never_released()
+        self.dev_pins_its_image()
         self.dev_comes_up()
         self.a_release_is_written("r1")
         self.prod_refuses_what_staging_has_not_proven("r1")
@@ -73,6 +75,24 @@ class Story:
         self.checkout.configure(
             "prod", announceCommand=f"{tell} > {place}.new && mv {place}.new {place}"
         )
+
+    def prod_refuses_what_was_never_released(self) -> None:
+        """Its own rules: settings with a tag and a branch are nothing for production."""
+        with self._step("prod refuses its mere settings", "make up STACK=prod") as step:
+            before = self.emulator.last_request()
+            done = self.checkout.on_stack("prod", "up")
+            assert done.status != 0, done.outcome()
+            assert "@sha256:" in done.output, done.outcome()
+            assert self.emulator.writes(after=before) == []
+            step.outcome = "refused: image and model are not pinned"
+
+    def dev_pins_its_image(self) -> None:
+        """What a release is made of names its image by digest."""
+        with self._step("dev pins its image", "make pin STACK=dev") as step:
+            done = self.checkout.python("toolchain.pin_image", "--stack", "dev")
+            assert done.status == 0, done.outcome()
+            assert "@sha256:" in self.checkout.configured("dev", "image")
+            step.outcome = "the tag's digest, from the registry"
 
     def dev_comes_up(self) -> None:
         """The first stack takes what its settings say."""
