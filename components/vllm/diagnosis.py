@@ -356,10 +356,12 @@ MEMORY = (
         name="warm_up_out_of_memory",
         expressions=(
             r"CUDA out of memory occurred when warming up sampler with (?P<requests>\d+)",
+            r"CUDA out of memory occurred when warming up sampler",
         ),
         fault="configuration",
         sentence="the GPU's memory does not suffice for {requests} requests at once",
-        remedy="set max-num-seqs below {requests}, or lower gpu_memory_utilization",
+        bare="the GPU's memory does not suffice for max-num-seqs requests at once",
+        remedy="lower max-num-seqs or gpu_memory_utilization",
     ),
     Pattern(
         name="gpu_out_of_memory",
@@ -647,6 +649,7 @@ ENDS = (
         name="engine_failed",
         expressions=(
             r"Engine core initialization failed",
+            r"EngineCore failed to start",
             r"WorkerProc initialization failed due to an exception in a background process",
         ),
         fault="platform",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -107,6 +108,13 @@ def test_who_has_no_key_is_refused_on_every_route_but_health(stack, emulator, ke
     assert answers.pop(("GET", "/health")).status_code == 200
     assert {answer.status_code for answer in answers.values()} == {401}
     assert {answer.text for answer in answers.values()} == {'{"error":"Unauthorized"}'}
+
+
+def test_the_key_lies_nowhere_on_the_host(stack, emulator):
+    text = emulator.on_host()
+    known = stack.outputs()
+    assert hashlib.sha256(known["api_key"].encode()).hexdigest() in text
+    assert known["api_key"] not in text
 
 
 def test_the_key_opens_what_is_listed_and_nothing_else(stack, emulator):

@@ -41,6 +41,13 @@ class RealEmulator(Emulator):
         home = self.folder / "emulator/containers" / str(contract["id"]) / "root"
         return (home / "serving/vllm.log").read_text(errors="replace")
 
+    def on_host(self) -> str:
+        """Every file of the containers, and every process's variables, as one text."""
+        folder = self.folder / "emulator/containers"
+        files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
+        environments = [str(process.environ()) for process in self.processes()]
+        return "\n".join([*(file.read_text(errors="replace") for file in files), *environments])
+
     def processes(self) -> list[psutil.Process]:
         """What runs in any of its containers."""
         return container_processes(self.folder / "emulator/containers", None)

@@ -13,6 +13,7 @@ import openai
 import psutil
 import pytest
 
+from emulator.containers import container_processes
 from tests.stack.world import ROOT, Emulator, Stack, run
 
 RECIPE = (
@@ -230,6 +231,10 @@ def test_no_secret_lies_anywhere_in_clear(stack, emulator):
     )
     assert "supervise.sh" in processes
     assert "allowed_keys" in containers
+    on_host = container_processes(emulator.folder / "emulator/containers", None)
+    environments = "\n".join(str(process.environ()) for process in on_host)
+    assert "EMULATED_HOST" in environments
+    containers += environments
     places = {
         "backend": stack.written(),
         "output": "\n".join(stack.said),

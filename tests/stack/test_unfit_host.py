@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import httpx
+from collections.abc import Iterator
+from typing import Any
 
+import httpx
+import pytest
+
+from components.vast.api import connect
+from components.vast.unfit import mark
 from tests.stack.world import PROJECT, Emulator, Stack
 
 SMALL = {"model": "qwen2.5-0.5b-1x4090", "minReliability": "0.9", "readyMinutes": "3"}
@@ -11,14 +17,41 @@ CRAWLS = "0.0005"
 """Mbit/s: so little that the host check sees not a byte in its time, and gives no verdict."""
 
 
+@pytest.fixture(scope="module")
+def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="unfit")
+    one.configure(**SMALL)
+    yield one
+    done = one.destroy()
+    assert done.status == 0, done.outcome()
+    assert emulator.status()["contracts"] == []
+
+
 def arm(emulator: Emulator, fault: str, **params: str) -> None:
     wanted = {"name": fault, "next": 1, "params": params}
     httpx.post(f"{emulator.url}/emulator/faults", json=wanted, trust_env=False).raise_for_status()
 
 
-def test_a_host_too_slow_for_its_deadline_is_marked_and_replaced(emulator, tmp_path):
-    stack = Stack(tmp_path / "stack", emulator, name="unfit")
-    stack.configure(**SMALL)
+def replaced(stack: Stack, emulator: Emulator) -> str:
+    """Bring the stack up, which ends its marked machine and rents another; return what it said."""
+    unfit = contract(emulator)
+    before = emulator.last_request()
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert contract(emulator)["machine_id"] != unfit["machine_id"]
+    assert stack.outputs()["machine_id"] == contract(emulator)["machine_id"]
+    writes = [call.split()[0] for call in emulator.writes(after=before)]
+    assert writes.index("DELETE") < writes.index("PUT"), "two machines were paid at once"
+    assert stack.preview("--expect-no-changes").status == 0
+    return " ".join(done.output.split())
+
+
+def contract(emulator: Emulator) -> dict[str, Any]:
+    (one,) = emulator.status()["contracts"]
+    return dict(one)
+
+
+def test_a_host_too_slow_for_its_deadline_is_marked_and_replaced(stack, emulator):
     arm(emulator, "download_slow", mbps=CRAWLS)
 
     failed = stack.up()
@@ -27,23 +60,17 @@ def test_a_host_too_slow_for_its_deadline_is_marked_and_replaced(emulator, tmp_p
     assert failed.status != 0, failed.outcome()
     assert "the download is too slow" in said
     assert "is marked unfit and costs $" in said
-    (unfit,) = emulator.status()["contracts"]
-    assert unfit["label"].startswith(f"{PROJECT}/unfit/endpoint-instance/unfit-download_slow-")
+    label = contract(emulator)["label"]
+    assert label.startswith(f"{PROJECT}/unfit/endpoint-instance/unfit-download_slow-")
 
-    before = emulator.last_request()
-    done = stack.up()
-
-    said = " ".join(done.output.split())
-    assert done.status == 0, done.outcome()
+    said = replaced(stack, emulator)
     assert "was marked unfit (download slow) when its server did not come up" in said
     assert "the next `pulumi up` ends it and rents another machine" in said
-    (works,) = emulator.status()["contracts"]
-    assert works["machine_id"] != unfit["machine_id"]
-    assert stack.outputs()["machine_id"] == works["machine_id"]
-    writes = [call.split()[0] for call in emulator.writes(after=before)]
-    assert writes.index("DELETE") < writes.index("PUT"), "two machines were paid at once"
-    assert stack.preview("--expect-no-changes").status == 0
 
-    done = stack.destroy()
-    assert done.status == 0, done.outcome()
-    assert emulator.status()["contracts"] == []
+
+def test_a_marked_host_that_a_server_stands_on_is_replaced_with_it(stack, emulator):
+    before = stack.outputs()
+    mark(connect(stack.environment), int(before["instance_id"]), "load_late")
+
+    assert "was marked unfit (load late)" in replaced(stack, emulator)
+    assert stack.outputs()["started_at"] > before["started_at"]

@@ -216,8 +216,15 @@ FATAL: list[tuple[str, str, str, list[str]]] = [
         ),
         "warm_up_out_of_memory",
         CONFIGURATION,
-        ["max-num-seqs below 1024"],
+        ["1024 requests", "lower max-num-seqs"],
     ),
+    (
+        "RuntimeError: CUDA out of memory occurred when warming up sampler.",
+        "warm_up_out_of_memory",
+        CONFIGURATION,
+        ["lower max-num-seqs"],
+    ),
+    ("ERROR EngineCore failed to start.", "engine_failed", PLATFORM, ["did not start"]),
     (
         (
             "RuntimeError: Engine core initialization failed. See root cause above. Failed core "
