@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 import requests
 import tenacity
-from vastai.api.client import VastClient
 
 from components.clock import Clock, SystemClock
 from components.progress import to_terminal
@@ -35,6 +34,7 @@ from components.vast.errors import (
     ReplyLost,
 )
 from components.vast.market_answers import MarketAnswers
+from components.vast.official import VastClient
 from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import Throttle
 from components.vast.wire import Instance, Json, Offer

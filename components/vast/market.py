@@ -14,10 +14,9 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from vastai.api.query import offers_alias, offers_fields, offers_mult, parse_query
-
 from components.progress import duration
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
+from components.vast.official import offers_alias, offers_fields, offers_mult, parse_query
 from components.vast.table import lines, table
 from components.vast.wire import Instance, Json, Offer
 
