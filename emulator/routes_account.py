@@ -144,13 +144,13 @@ async def drop_api_key(call: Call) -> Any:
 
 
 async def charges(call: Call) -> Any:
-    """GET /charges/: what each contract cost, with a mandatory range of days."""
+    """GET /charges/: what each contract cost on each day, with a mandatory range of days."""
     since, until = _range(call, "day")
-    sources: dict[int, list[Entry]] = {}
+    days: dict[tuple[int, float], list[Entry]] = {}
     for entry in call.market.store.entries():
         if entry.until >= since and entry.since <= until:
-            sources.setdefault(entry.contract_id, []).append(entry)
-    rows = [_charge_row(call, number, entries) for number, entries in sources.items()]
+            days.setdefault((entry.contract_id, entry.day), []).append(entry)
+    rows = [_charge_row(call, number, entries) for (number, _), entries in days.items()]
     return _page(call, rows)
 
 

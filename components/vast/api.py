@@ -37,7 +37,7 @@ from components.vast.market_answers import MarketAnswers
 from components.vast.official import VastClient
 from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import Throttle
-from components.vast.wire import Instance, Json, Offer
+from components.vast.wire import Charge, Instance, Json, Offer
 
 DEFAULT_URL = "https://console.vast.ai"
 TIMEOUT = (10.0, 30.0)
@@ -51,6 +51,9 @@ BRIEF_TRIES = 3
 
 PAGE = 25
 """Most instances that the list gives at once (vast-api reference, 4.2)."""
+
+MOST_CHARGES = 500
+"""Most rows of the ledger that come at once (vast-api reference, 12)."""
 
 LIST = "GET /api/v1/instances/"
 
@@ -281,6 +284,34 @@ class VastApi:
         path = "/users/current/"
         answer = self._repeatedly("user", f"GET {path}", lambda: self._transport.get(path))
         return float(answer.get("credit") or 0)
+
+    def charges(self, since: float, until: float) -> list[Charge]:
+        """What the account was charged for between two moments, seconds since 1970.
+
+        Also for contracts that are gone. The key needs the scope `billing_read`.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
+        """
+        path = "/charges/"
+        query: dict[str, Any] = {
+            "select_filters": {"day": {"gte": int(since), "lte": int(until)}},
+            "latest_first": False,
+            "limit": MOST_CHARGES,
+            "format": "table",
+        }
+        found: list[Charge] = []
+        while True:
+            answer = self._charges(path, dict(query))
+            for raw in _list_in(answer, "results", f"GET {path}"):
+                found += Charge.from_json(raw)
+            token = str(answer.get("next_token") or "")
+            if not token:
+                return found
+            query["after_token"] = token
+
+    def _charges(self, path: str, query: dict[str, Any]) -> Mapping[str, Any]:
+        return self._repeatedly("charges", f"GET {path}", lambda: self._transport.get(path, query))
 
     def _search(self, body: dict[str, Any]) -> list[Json]:
         answer = self._repeatedly(

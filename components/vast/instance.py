@@ -25,6 +25,7 @@ from components.vast.api import Order, VastApi, connect
 from components.vast.boot import Deadlines, Rented
 from components.vast.ending import Ending
 from components.vast.errors import BootFailed, StillOutbid
+from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.host_check import Expected, Inspection, inspect
 from components.vast.market import HOURS_A_MONTH
 from components.vast.offer import candidates, contract_of, need_of, show_market
@@ -108,6 +109,7 @@ class InstanceProvider(Provider):
         ports = ("22/tcp", f"{int(props['port'])}/tcp")
         with _Machine(props, progress) as machine:
             rented = _rental(api, props, progress).obtain(order, ask, machine, ports)
+        _note_estimate(api, rented.instance, need)
         return dynamic.CreateResult(str(rented.instance.id), _outputs(props, order, rented))
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
@@ -458,6 +460,12 @@ def _expected(instance: Instance, props: Properties) -> Expected:
         files=need.files,
         ready_seconds=need.ready_minutes * 60,
     )
+
+
+def _note_estimate(api: VastApi, instance: Instance, need: market.Need) -> None:
+    """Note what the machine is expected to cost: a destroyed stack's state no longer says it."""
+    traffic = instance.inet_down_dollars_per_gb * need.download_gb
+    Estimates(api.shared(ESTIMATES)).note(instance.id, Estimate(instance.dollars_per_hour, traffic))
 
 
 def _recorded(props: Properties, losses: outbid.Losses) -> drift.Recorded:

@@ -1,4 +1,4 @@
-"""What Vast's JSON says, as types: one offer, one instance. Nulls and newlines end here."""
+"""What Vast's JSON says, as types: an offer, an instance, a charge. Nulls and newlines end here."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ class Instance:
     cuda: float
     dollars_per_hour: float
     storage_dollars_per_hour: float
+    inet_down_dollars_per_gb: float
     interruptible: bool
     min_bid: float
     """The $/h for the GPUs alone that a bid has to reach now."""
@@ -111,6 +112,7 @@ class Instance:
             cuda=_number(raw, "cuda_max_good"),
             dollars_per_hour=_number(raw, "dph_total"),
             storage_dollars_per_hour=_number(raw, "storage_total_cost"),
+            inet_down_dollars_per_gb=_number(raw, "inet_down_cost"),
             interruptible=bool(raw.get("is_bid")),
             min_bid=_number(raw, "min_bid"),
             location=_text(raw, "geolocation"),
@@ -119,6 +121,39 @@ class Instance:
             started_at=_number(raw, "start_date"),
             ends_at=_number(raw, "end_date"),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Charge:
+    """One item of the ledger: what a contract cost, of one kind, in a span of time."""
+
+    source: str
+    """Such as `instance-123`; the contract may be long gone."""
+    label: str
+    """That the contract carried; empty if it carried none."""
+    kind: str
+    """`gpu`, `disk`, `bwd` or `bwu`."""
+    since: float
+    """Seconds since 1970."""
+    until: float
+    dollars: float
+
+    @classmethod
+    def from_json(cls, raw: Json) -> list[Charge]:
+        """Read an element of `results` (vast-api reference, 12); one without items is one item."""
+        source = _text(raw, "source")
+        label = _text(raw.get("metadata") or {}, "label")
+        return [
+            cls(
+                source=source,
+                label=label,
+                kind=_text(item, "type"),
+                since=_number(item, "start") or _number(raw, "start"),
+                until=_number(item, "end") or _number(raw, "end") or _number(raw, "start"),
+                dollars=_number(item, "amount"),
+            )
+            for item in raw.get("items") or [raw]
+        ]
 
 
 def _text(raw: Json, key: str) -> str:

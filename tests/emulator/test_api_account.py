@@ -154,6 +154,21 @@ def test_charges_of_a_contract(world: World) -> None:
     assert (past["total"], past["next_token"]) == (0, None)
 
 
+def test_charges_come_by_the_day_and_outlive_their_contract(world: World) -> None:
+    number = world.rent_running(label="p/s/r/n")
+    world.ask("POST", "/emulator/clock/advance", {"seconds": 86_400})
+    world.ask("DELETE", f"/api/v0/instances/{number}/", {})
+    world.pass_time(5)
+    query = days(BIRTH - 1, BIRTH + 200_000)
+    rows = world.ask("GET", "/api/v0/charges/", params=query)["results"]
+    assert [row["metadata"]["label"] for row in rows] == ["p/s/r/n"] * 2
+    assert [int(row["start"] // 86_400) for row in rows] == [
+        int(BIRTH // 86_400),
+        int(BIRTH // 86_400) + 1,
+    ]
+    assert all(int(row["end"] - 1) // 86_400 == int(row["start"] // 86_400) for row in rows)
+
+
 def test_a_range_to_the_clients_present_reaches_to_the_emulated_one(world: World) -> None:
     world.ask("POST", "/emulator/clock/advance", {"seconds": 10 * 86_400})
     world.rent_running()

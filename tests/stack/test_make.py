@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import httpx
 import pytest
@@ -50,6 +51,12 @@ def test_up_chat_outputs_and_down(environment, emulator):
     down = run(["python", "-m", "toolchain.on_emulator", "destroy"], environment)
     assert down.status == 0, down.outcome()
     assert emulator.status()["contracts"] == []
+    cost = run(["python", "-m", "toolchain.cost", "--stack", "local"], environment)
+    assert cost.status == 0, cost.outcome()
+    charged, expected = re.findall(r"\$(\d+\.\d+) (?:charged|expected)", cost.output)
+    assert float(charged) == pytest.approx(emulator.ledger()["total"], abs=2e-4)
+    assert float(expected) > 0
+    assert (Path(environment["STACK_HOME"]) / "cost/local.png").stat().st_size > 10_000
     nobody = run(["python", "-m", "toolchain.chat", "local"], environment)
     assert nobody.status == 1
     assert "run `make up` first" in nobody.output
@@ -114,6 +121,7 @@ def test_make_alone_lists_the_commands():
         "preview",
         "outputs",
         "orphans",
+        "cost",
         "test",
         "faults",
         "setup",

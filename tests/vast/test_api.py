@@ -373,3 +373,31 @@ def test_the_price_of_an_order_is_the_bid(door_to):
         api, transport, _ = door_to((200, {"success": True, "new_contract": 9001}))
         api.rent(7, dataclasses.replace(ORDER, price=price))
         assert transport.calls[0][2]["price"] == price
+
+
+def test_charges_come_by_the_page_with_the_label_of_their_contract(door_to):
+    item = {"type": "gpu", "start": 10.0, "end": 20.0, "amount": 1.5}
+    result = {
+        "start": 10.0,
+        "end": 30.0,
+        "source": "instance-7",
+        "amount": 1.75,
+        "metadata": {"label": "p/s/r/n"},
+        "items": [item, {**item, "type": "disk", "amount": 0.25}],
+    }
+    bare = {"start": 40.0, "end": None, "type": "volume", "source": "volume-3", "amount": 0.1}
+    api, transport, clock = door_to(
+        (200, {"success": True, "next_token": "1", "results": [result]}),
+        (200, {"success": True, "next_token": None, "results": [bare]}),
+    )
+    charges = api.charges(5.5, 99.0)
+    assert [(one.source, one.label, one.kind, one.dollars) for one in charges] == [
+        ("instance-7", "p/s/r/n", "gpu", 1.5),
+        ("instance-7", "p/s/r/n", "disk", 0.25),
+        ("volume-3", "", "volume", 0.1),
+    ]
+    assert (charges[2].since, charges[2].until) == (40.0, 40.0)
+    first, second = (query for _, _, query in transport.calls)
+    assert first["select_filters"] == {"day": {"gte": 5, "lte": 99}}
+    assert (first["limit"], second["after_token"]) == (500, "1")
+    assert clock.passed >= INTERVALS["charges"]
