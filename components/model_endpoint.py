@@ -16,6 +16,7 @@ from components.settings import Settings
 from components.smoke_test_command import smoke_report
 from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
+from components.vast.leash import Leash
 from components.vast.offer import VastOffer, search_for
 from components.vast.outbid import Policy
 from components.vast.ssh_key import SshKey
@@ -108,6 +109,7 @@ class ModelEndpoint(pulumi.ComponentResource):
                 settings.when_outbid, settings.rerent_tries, settings.rerent_dollars
             ),
             losses=lease.losses,
+            time_to_live=Leash(settings.time_to_live_hours, settings.idle_minutes),
             opts=after,
         )
         self.server = VllmServer(

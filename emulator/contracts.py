@@ -111,6 +111,7 @@ class Contract:
     pulled_bytes: float = 0.0
     running_since: float | None = None
     offline_until: float | None = None
+    later_floor: float | None = None
     ended: bool = False
     ports: dict[str, int] = field(default_factory=dict)
     ssh_port: int = 0
@@ -221,16 +222,17 @@ def recycle(contract: Contract, now: float) -> Step:
     return Step(moved, (Effect.KILL, Effect.WIPE))
 
 
-def outbid(contract: Contract, now: float, *, floor: float) -> Step:
+def outbid(contract: Contract, now: float, *, floor: float, seconds: float | None = None) -> Step:
     """Take the GPUs from an interruptible contract: intended stays running, the disk stays billed.
 
-    `floor` is the $/h that the next bid has to reach.
+    `floor` is the $/h that the next bid has to reach; after `seconds` it is the old one again.
     """
     return Step(
         replace(
             contract,
             phase=Phase.STOPPED,
-            due=None,
+            due=None if seconds is None else now + seconds,
+            later_floor=contract.min_bid,
             running_since=None,
             ports={},
             min_bid=floor,
@@ -366,6 +368,12 @@ def _down(contract: Contract, now: float) -> Step:
     return Step(moved, (Effect.KILL,))
 
 
+def _cheap_again(contract: Contract, now: float) -> Step:
+    del now
+    floor = contract.min_bid if contract.later_floor is None else contract.later_floor
+    return Step(replace(contract, due=None, min_bid=floor))
+
+
 def _recycled(contract: Contract, now: float) -> Step:
     return Step(_load(replace(contract, ports={}), now))
 
@@ -392,6 +400,7 @@ _PHASE_ENDS = {
     Phase.LOADING: _loaded,
     Phase.STARTING: _up,
     Phase.STOPPING: _down,
+    Phase.STOPPED: _cheap_again,
     Phase.REBOOTING: _up,
     Phase.RECYCLING: _recycled,
     Phase.DESTROYING: _destroyed,

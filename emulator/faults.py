@@ -92,7 +92,11 @@ FAULTS: dict[str, Kind] = {
     "outbid": Kind(
         "contract",
         "a running interruptible contract loses its GPUs",
-        {"id": "contract", "floor": "$/h to win again (1.25 x the bid)"},
+        {
+            "id": "contract",
+            "floor": "$/h to win again (1.25 x the bid)",
+            "seconds": "emulated, until the floor is the old one again (never)",
+        },
     ),
     "host_offline": Kind(
         "contract",

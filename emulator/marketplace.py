@@ -377,7 +377,8 @@ class Marketplace:
         occasion = Occasion(machine=contract.machine_id, contract=contract.id)
         if contract.is_bid and (hit := self.faults.strike("outbid", occasion)) is not None:
             floor = float(hit.get("floor", contract.gpu_per_hour * 1.25))
-            return contracts.outbid(contract, now, floor=floor)
+            seconds = float(hit["seconds"]) if "seconds" in hit else None
+            return contracts.outbid(contract, now, floor=floor, seconds=seconds)
         if (hit := self.faults.strike("host_offline", occasion)) is not None:
             return contracts.host_lost(contract, now, seconds=float(hit.get("seconds", 3 * DAY)))
         if (hit := self.faults.strike("contract_ends", occasion)) is not None:

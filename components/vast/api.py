@@ -167,6 +167,11 @@ class VastApi:
         """Name the place, never the credential."""
         return f"VastApi({self._url})"
 
+    @property
+    def url(self) -> str:
+        """Where Vast's API is, without a slash at the end."""
+        return self._url
+
     def search(self, body: dict[str, Any], max_age: float = 0.0) -> list[Offer]:
         """Offers for a search body, as they were at most `max_age` seconds ago.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.provider import Properties
-from components.vast import market, outbid
+from components.vast import leash, market, outbid
 from components.vast.boot import LOST
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
@@ -43,12 +43,18 @@ def is_lost(status: str, intended_status: str) -> bool:
     return status in LOST or intended_status == "stopped"
 
 
-def gone(instance_id: int, props: Properties) -> str:
-    """Say that a contract is not there any more."""
+def gone(instance_id: int, props: Properties, now: float) -> str:
+    """Say that a contract is not there any more, and why if that can be known."""
+    why = leash.why_gone(
+        leash.Leash.read(props),
+        float(props.get("ends_itself_at") or 0),
+        float(props.get("contract_ends_at") or 0),
+        now,
+    )
     price = float(props.get("hourly_cost") or 0)
     return (
         f"instance {instance_id} is gone: neither its own page nor the list knows it, and its "
-        f"${price:.2f}/h are not billed any more; the next `pulumi up` rents another machine"
+        f"${price:.2f}/h are not billed any more: {why}; the next `pulumi up` rents another machine"
     )
 
 

@@ -20,13 +20,14 @@ from components.clock import SystemClock
 from components.errors import StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed, refused
-from components.vast import drift, market, outbid
+from components.vast import drift, leash, market, outbid
 from components.vast.api import Order, VastApi, connect
 from components.vast.boot import Deadlines, Rented
 from components.vast.ending import Ending
 from components.vast.errors import BootFailed, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.host_check import Expected, Inspection, inspect
+from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
 from components.vast.offer import candidates, contract_of, need_of, show_market
 from components.vast.onstart import onstart
@@ -36,6 +37,7 @@ from components.vast.rental import Limits, Rental
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
 from components.vllm.host import (
+    FOLDER,
     CommandFailed,
     Host,
     HostAddress,
@@ -105,18 +107,23 @@ class InstanceProvider(Provider):
             return candidates(api, str(search["query"]), need, anew=anew)
 
         progress = _progress()
-        order = _order(props)
+        order = _order(props, api.url)
         ports = ("22/tcp", f"{int(props['port'])}/tcp")
         with _Machine(props, progress) as machine:
             rented = _rental(api, props, progress).obtain(order, ask, machine, ports)
+            # One that was adopted may have been told something else when it was rented.
+            ends_at = _put_on_leash(
+                machine.door(rented.instance), Leash.read(props), api.url, progress
+            )
         _note_estimate(api, rented.instance, need)
-        return dynamic.CreateResult(str(rented.instance.id), _outputs(props, order, rented))
+        outs = {**_outputs(props, order, rented), "ends_itself_at": ends_at}
+        return dynamic.CreateResult(str(rented.instance.id), outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Look at the contract and say what drifted; gone only if GET and list agree."""
         contracts, live = _seen(int(id_))
         if live is None:
-            to_terminal(drift.gone(int(id_), props))
+            to_terminal(drift.gone(int(id_), props, SystemClock().epoch()))
             return dynamic.ReadResult("", {})
         strays = _others(contracts, props, live.id)
         losses = outbid.noted(props.get("losses") or {}, [live], SystemClock().epoch())
@@ -135,6 +142,12 @@ class InstanceProvider(Provider):
             mended = _mend(int(id_), olds)
         if _is_outbid(olds):
             mended |= _won_back(int(id_), olds, news)
+        if Leash.read(olds) != Leash.read(news):
+            with _host({**olds, **news, **mended}) as host:
+                ends_at = _put_on_leash(
+                    host, Leash.read(news), connect().url, _progress(), always=True
+                )
+            mended["ends_itself_at"] = ends_at
         return dynamic.UpdateResult({**olds, **news, **mended})
 
     def delete(self, id_: str, props: Properties) -> None:
@@ -168,6 +181,9 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
     """What the host check found: GPUs and the link between them, driver, disk, memory, and the
     rate from the Hub in Mbit/s (None with a note if it was not measured)."""
 
+    ends_itself_at: pulumi.Output[float]
+    """When its time to live is over, in seconds since 1970; 0 for never."""
+
     def __init__(
         self,
         name: str,
@@ -183,6 +199,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         boot_minutes: float,
         outbid_policy: outbid.Policy,
         losses: pulumi.Input[Mapping[str, Any]],
+        time_to_live: Leash,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Rent for `label_prefix` (`<project>/<stack>/<resource>/`) what `search` finds."""
@@ -198,6 +215,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             "boot_minutes": boot_minutes,
             "outbid_policy": dataclasses.asdict(outbid_policy),
             "losses": losses,
+            "leash": dataclasses.asdict(time_to_live),
         }
         outputs = dict.fromkeys(
             [
@@ -213,6 +231,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
                 "status",
                 "boot_seconds",
                 "host_facts",
+                "ends_itself_at",
             ]
         )
         secret = pulumi.ResourceOptions(additional_secret_outputs=["private_key"])
@@ -244,17 +263,19 @@ class _Machine:
 
     def log_in(self, instance: Instance) -> str:
         try:
-            return self._at(instance).connect()
+            return self.door(instance).connect()
         except (HostUnreachable, LoginRefused) as error:
             raise BootFailed(str(error)) from None
 
     def inspect(self, instance: Instance) -> Inspection:
         try:
-            return inspect(self._at(instance), _expected(instance, self._props), self._progress.say)
+            return inspect(
+                self.door(instance), _expected(instance, self._props), self._progress.say
+            )
         except (HostUnreachable, LoginRefused, CommandFailed) as error:
             raise BootFailed(str(error)) from None
 
-    def _at(self, instance: Instance) -> Host:
+    def door(self, instance: Instance) -> Host:
         """The door to this machine: one connection, as long as it stays where it is."""
         address = HostAddress(instance.public_ip, instance.ports["22/tcp"])
         if self._host is None or address != self._address:
@@ -290,7 +311,7 @@ def _seen(instance_id: int) -> tuple[list[Instance], Instance | None]:
 def _tell_before_renting(props: Properties) -> None:
     """Show what a rental would be, unless a contract of before is there to go on with."""
     api = connect(patient=False)
-    label = _order(props).label
+    label = _order(props, api.url).label
     contracts = api.instances()
     for one in contracts:
         if one.label == label and not drift.is_lost(one.actual_status, one.intended_status):
@@ -341,7 +362,8 @@ def _search_allows(olds: Properties, news: Properties) -> bool:
 
 def _changed_policies(olds: Properties, news: Properties) -> list[str]:
     """Rules that a running machine takes over; a state that lacks one had what it defaults to."""
-    return ["outbid_policy"] if outbid.Policy.read(olds) != outbid.Policy.read(news) else []
+    rules = {"outbid_policy": outbid.Policy.read, "leash": Leash.read}
+    return [name for name, read in rules.items() if read(olds) != read(news)]
 
 
 def _contract_wanted(news: Properties) -> str:
@@ -392,6 +414,33 @@ def _won_back(instance_id: int, olds: Properties, news: Properties) -> Propertie
     return _live(back, news)
 
 
+def _put_on_leash(
+    host: Host, wanted: Leash, api_url: str, progress: Progress, *, always: bool = False
+) -> float:
+    """Tell a machine's own watch how long it may live; return when its time is over, 0 for never.
+
+    Nothing restarts. A machine that never had a leash and gets none is left alone, unless `always`.
+    """
+    if not (wanted or always):
+        return 0.0
+    host.put(leash.pushed(wanted, api_url))
+    script = f'sh "$HOME/{FOLDER}/{leash.SCRIPT_NAME}"'
+    said = host.run(f"{script} start && {script} status").stdout
+    status = dict(line.partition("=")[::2] for line in said.splitlines())
+    progress.say(f"the machine {leash.in_words(wanted)}")
+    if wanted and "key" not in status:
+        progress.say("but it has no key of its own (CONTAINER_API_KEY): it cannot end itself")
+    return wanted.ends_at(float(status.get("first_start") or SystemClock().epoch()))
+
+
+def _host(props: Properties) -> Host:
+    """The door to a machine of the state, held to its recorded host key."""
+    address = HostAddress(str(props["public_ip"]), int(props["ssh_port"]))
+    return Host(
+        address, str(props["private_key"]), known_host_key=str(props.get("host_key") or "") or None
+    )
+
+
 def _to_mend(olds: Properties) -> bool:
     """Whether a refresh found a foreign label, or another contract of the same resource."""
     label = olds.get("label")
@@ -416,7 +465,8 @@ def _others(contracts: list[Instance], props: Properties, keep: int) -> list[Ins
     return [one for one in contracts if one.label.startswith(prefix) and one.id != keep]
 
 
-def _order(props: Properties) -> Order:
+def _order(props: Properties, api_url: str) -> Order:
+    # Not how long it may live: that changes in place, and an order of before is still this one.
     script = onstart(str(props["public_key"]))
     facts = [props[key] for key in ORDERED] + [props["search"]["query"], script]
     if contract_of(props["search"]) != "on-demand":
@@ -426,7 +476,7 @@ def _order(props: Properties) -> Order:
         image=str(props["image"]),
         disk_gb=float(props["disk_gb"]),
         label=f"{props['label_prefix']}{nonce}",
-        onstart=script,
+        onstart=onstart(str(props["public_key"]), leash.carried(Leash.read(props), api_url)),
         ports=(int(props["port"]),),
     )
 
@@ -529,6 +579,7 @@ def _live(instance: Instance, props: Properties) -> Properties:
         "hourly_cost": round(instance.dollars_per_hour, 4),
         "location": instance.location,
         "datacenter": instance.datacenter,
+        "contract_ends_at": instance.ends_at,
     }
 
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 
-def onstart(public_key: str) -> str:
+END_OF_FILE = "END_OF_FILE"
+
+
+def onstart(public_key: str, files: Mapping[str, str] | None = None) -> str:
     """Let the stack in, and start the model server's supervisor if this host has one.
 
     The container's own variables are kept for the supervisor, since a login over SSH has none of
     them: images say in `PATH` and `LD_LIBRARY_PATH` where vLLM and CUDA are.
 
+    `files` (name to content) are written to the serving folder unless they are there, since later
+    ones are pushed over SSH; with them the watch over the machine's time begins at the first
+    start, before anybody has logged in.
+
     Relative to `$HOME`, since an emulated container's home is a directory of its own. Well under
     the 4000 characters that Vast takes for certain (vast-api reference, 3.2).
     """
+    carried = "".join(
+        f'[ -f "$HOME/serving/{name}" ] || cat >"$HOME/serving/{name}" <<\'{END_OF_FILE}\'\n'
+        f"{content}{END_OF_FILE}\n"
+        for name, content in (files or {}).items()
+    )
+    if carried:
+        carried = f'mkdir -p "$HOME/serving"\n{carried}sh "$HOME/serving/time_to_live.sh" start\n'
     return f"""\
 umask 077
 mkdir -p "$HOME/.ssh"
@@ -19,5 +34,5 @@ key='{public_key}'
 known="$HOME/.ssh/authorized_keys"
 grep -qxF "$key" "$known" 2>/dev/null || echo "$key" >> "$known"
 sh -c 'export -p' > "$HOME/.container-environment"
-if [ -f "$HOME/serving/supervise.sh" ]; then sh "$HOME/serving/supervise.sh" start; fi
+{carried}if [ -f "$HOME/serving/supervise.sh" ]; then sh "$HOME/serving/supervise.sh" start; fi
 """

@@ -326,7 +326,7 @@ def test_a_machine_alone_says_nothing_of_a_second_bill(vast, capsys):
 def vast_label() -> str:
     from components.vast.instance import _order  # noqa: PLC0415  (the label that create looks for)
 
-    return _order(ordered()).label
+    return _order(ordered(), "http://vast.test").label
 
 
 @pytest.mark.parametrize("key", ORDERED)

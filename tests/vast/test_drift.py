@@ -27,6 +27,9 @@ def ports(ssh: str, served: str) -> dict[str, list[dict[str, str]]]:
     }
 
 
+NOW = 1_800_000_000.0
+
+
 def told(recorded: Recorded = RECORDED, **live) -> list[str]:
     return drift(recorded, Instance.from_json(instance(**live)), [])
 
@@ -121,8 +124,8 @@ def test_several_differences_are_several_sentences():
 
 
 def test_what_is_gone_says_that_its_bill_ended():
-    assert "its $6.00/h are not billed any more" in gone(9001, {"hourly_cost": 6.0})
-    assert "rents another machine" in gone(9001, {})
+    assert "its $6.00/h are not billed any more" in gone(9001, {"hourly_cost": 6.0}, NOW)
+    assert "rents another machine" in gone(9001, {}, NOW)
 
 
 @pytest.mark.parametrize(

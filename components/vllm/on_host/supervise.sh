@@ -65,6 +65,8 @@ main() {
 }
 
 start() {
+    # On a machine that was rented before it had a time to live, nobody else starts this.
+    [ ! -f time_to_live.sh ] || sh time_to_live.sh start
     if [ -e "$STATE/stopped" ]; then
         echo "stopped on purpose: 'supervise.sh restart' serves again"
         return 3

@@ -1,0 +1,113 @@
+"""How long a machine may live: what its own watch is told, and why it may be gone. Pure.
+
+The watch is `on_host/time_to_live.sh`: it ends the machine from inside with the container's own
+key. Vast keeps no word of who ended a contract, so what is said of one that is gone is reasoned
+from what was recorded while it was there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.progress import duration
+
+SCRIPT = Path(__file__).parent.parent / "vllm" / "on_host" / "time_to_live.sh"
+
+SCRIPT_NAME = "time_to_live.sh"
+SETTINGS_NAME = "time_to_live.env"
+
+SLACK = 120.0
+"""Seconds by which the clocks of a host and of this computer may differ."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leash:
+    """When a machine ends itself; 0 is never."""
+
+    time_to_live_hours: float = 0.0
+    """From the container's first start, which is when its GPUs begin to be billed."""
+    idle_minutes: float = 0.0
+    """Without a request, by vLLM's own counters."""
+
+    @classmethod
+    def read(cls, props: Mapping[str, Any]) -> Leash:
+        """Read it out of a property bag; a state that an older release wrote has none."""
+        given = props.get("leash")
+        if not given:
+            return cls()
+        return cls(float(given["time_to_live_hours"]), float(given["idle_minutes"]))
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to watch."""
+        return bool(self.time_to_live_hours or self.idle_minutes)
+
+    def settings(self, api_url: str) -> str:
+        """What the watch reads, as shell assignments; `api_url` is of Vast's API."""
+        return (
+            f"API={shlex.quote(api_url)}\n"
+            f"TTL_SECONDS={_whole(self.time_to_live_hours * 3600)}\n"
+            f"IDLE_SECONDS={_whole(self.idle_minutes * 60)}\n"
+        )
+
+    def ends_at(self, first_start: float) -> float:
+        """When the time to live is over, in seconds since 1970; 0 for never."""
+        return first_start + self.time_to_live_hours * 3600 if self.time_to_live_hours else 0.0
+
+
+def carried(leash: Leash, api_url: str) -> dict[str, str]:
+    """The files that the start script brings: none for a machine without a leash."""
+    if not leash:
+        return {}
+    lines = SCRIPT.read_text().splitlines(keepends=True)
+    short = "".join(line for line in lines if not line.lstrip().startswith("#"))
+    return {SETTINGS_NAME: leash.settings(api_url), SCRIPT_NAME: short}
+
+
+def pushed(leash: Leash, api_url: str) -> dict[str, tuple[bytes, int]]:
+    """The same files for a machine that runs, with their modes."""
+    return {
+        SCRIPT_NAME: (SCRIPT.read_bytes(), 0o755),
+        SETTINGS_NAME: (leash.settings(api_url).encode(), 0o644),
+    }
+
+
+def why_gone(leash: Leash, ends_at: float, contract_ends_at: float, now: float) -> str:
+    """Say why a contract may be gone, as far as it can be known; moments in s since 1970."""
+    if ends_at and now >= ends_at - SLACK:
+        return (
+            f"its time to live of {leash.time_to_live_hours:g} h was over at {moment(ends_at)}, "
+            "when it was to destroy itself (timeToLiveHours)"
+        )
+    if contract_ends_at and now >= contract_ends_at:
+        return f"its host's contract ended at {moment(contract_ends_at)}"
+    if leash.idle_minutes:
+        return (
+            f"idleMinutes is {leash.idle_minutes:g}, so it has destroyed itself if nobody asked "
+            "it for so long; otherwise somebody else ended it (Vast does not say who)"
+        )
+    return "somebody else ended it, or its host did (Vast does not say who)"
+
+
+def moment(epoch: float) -> str:
+    """A moment (seconds since 1970) for a person."""
+    return f"{dt.datetime.fromtimestamp(epoch, dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def in_words(leash: Leash) -> str:
+    """What is watched, for a person."""
+    parts = []
+    if leash.time_to_live_hours:
+        parts.append(f"{duration(leash.time_to_live_hours * 3600)} after its first start")
+    if leash.idle_minutes:
+        parts.append(f"after {duration(leash.idle_minutes * 60)} without a request")
+    return f"ends itself {' or '.join(parts)}" if parts else "does not end itself"
+
+
+def _whole(seconds: float) -> int:
+    """Up to a whole second: a watch that is told 0 watches nothing."""
+    return int(-(-seconds // 1))

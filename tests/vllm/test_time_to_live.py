@@ -1,0 +1,241 @@
+"""The watch that ends a machine from inside, in a real shell; `curl` notes what it is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components.vast.leash import Leash, carried
+from components.vast.onstart import onstart
+from tests.vllm.polling import eventually
+
+KEY = "a-container's-own-key"
+API = "http://vast.test"
+
+CURL = """
+for last; do :; done
+case "$last" in
+    */metrics) cat "$HOME/metrics" ;;
+    *) cat >"$HOME/given"; echo "$*" >>"$HOME/calls"; [ ! -f "$HOME/down" ] || exit 7 ;;
+esac
+"""
+SUPERVISE = """
+case "$1" in
+    requests) cat "$HOME/counts" ;;
+    start) echo started >>"$HOME/supervised" ;;
+esac
+"""
+
+
+class Container:
+    """A home in which the start script is run as Vast runs it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.serving = home / "serving"
+        (home / "bin").mkdir()
+        self.command("curl", CURL)
+
+    def command(self, name: str, body: str) -> None:
+        path = self.home / "bin" / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def supervised(self, counts: str | None) -> None:
+        self.serving.mkdir(exist_ok=True)
+        (self.serving / "supervise.sh").write_text(SUPERVISE)
+        if counts is not None:
+            (self.home / "counts").write_text(counts)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.home),
+            "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
+            "CONTAINER_ID": "9001",
+            "CONTAINER_API_KEY": KEY,
+        }
+
+    def boot(self, leash: Leash, look: str = "0.1") -> None:
+        script = onstart("ssh-ed25519 AAAA p/s", carried(leash, API))
+        assert len(script) < 4000
+        assert KEY not in script
+        self.serving.mkdir(exist_ok=True)
+        if not (self.serving / "time_to_live.env").exists():
+            settings = leash.settings(API) + f"LOOK_SECONDS={look}\n"
+            (self.serving / "time_to_live.env").write_text(settings)
+        subprocess.run(["bash", "-c", script], env=self.environment(), check=True, timeout=20)
+
+    def tell(self, **settings: int) -> None:
+        lines = [f"{name}={value}\n" for name, value in settings.items()]
+        path = self.serving / "time_to_live.env"
+        path.with_suffix(".new").write_text(f"API={API}\nLOOK_SECONDS=0.1\n{''.join(lines)}")
+        path.with_suffix(".new").rename(path)
+
+    def calls(self) -> list[str]:
+        path = self.home / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def processes(self) -> list[psutil.Process]:
+        mine = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HOME") == str(self.home):
+                    mine.append(process)
+        return mine
+
+    def watches(self) -> int:
+        """How many loops there are: each has its `sleep` or its `curl` besides."""
+        found = 0
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                found += process.cmdline()[-2:] == [str(self.serving / "time_to_live.sh"), "run"]
+        return found
+
+    def stop(self) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
+    one = Container(tmp_path)
+    yield one
+    one.stop()
+
+
+def test_a_machine_that_nobody_ever_logged_in_to_ends_itself(container: Container) -> None:
+    container.boot(Leash(time_to_live_hours=1 / 3600))
+    first, *_ = eventually(container.calls)
+    assert first.endswith(f"-d {{}} {API}/api/v0/instances/9001/")
+    assert "-X DELETE" in first
+    assert KEY not in first
+    assert (container.home / "given").read_text() == f'header = "Authorization: Bearer {KEY}"\n'
+    assert (
+        "time_to_live: this machine ends itself"
+        in (container.serving / "time_to_live.log").read_text()
+    )
+
+
+def test_the_end_is_asked_for_until_the_machine_is_gone(container: Container) -> None:
+    (container.home / "down").touch()
+    container.boot(Leash(time_to_live_hours=1 / 3600))
+    eventually(lambda: len(container.calls()) >= 3)
+    (container.home / "down").unlink()
+    eventually(lambda: len(container.calls()) >= 5)
+
+
+def test_time_is_counted_from_the_first_start_over_restarts(container: Container) -> None:
+    container.boot(Leash(time_to_live_hours=100))
+    first = container.serving / "state" / "first_start"
+    began = int(eventually(lambda: first.exists() and first.read_text()))
+    assert stat.S_IMODE(first.stat().st_mode) == 0o600
+    container.stop()
+    first.write_text(f"{began - 360_001}\n")
+    container.boot(Leash(time_to_live_hours=100))
+    assert eventually(container.calls)
+
+
+def test_what_was_told_later_holds_and_one_watch_is_enough(container: Container) -> None:
+    container.boot(Leash(time_to_live_hours=100))
+    eventually(lambda: container.watches() == 1)
+    container.boot(Leash(time_to_live_hours=1 / 3600))
+    assert container.calls() == []
+    container.tell(TTL_SECONDS=1, IDLE_SECONDS=0)
+    assert eventually(container.calls)
+    assert container.watches() == 1
+
+
+def test_a_machine_without_a_leash_lives(container: Container) -> None:
+    assert carried(Leash(), API) == {}
+    assert "time_to_live" not in onstart("ssh-ed25519 AAAA p/s", {})
+    container.boot(Leash(time_to_live_hours=100))
+    container.tell(TTL_SECONDS=0, IDLE_SECONDS=0)
+    eventually(lambda: container.watches() == 1)
+    assert container.calls() == []
+
+
+def test_a_model_that_nobody_asks_ends_its_machine(container: Container) -> None:
+    container.supervised("running=0\nwaiting=0\nfinished=7\n")
+    container.boot(Leash(idle_minutes=1 / 60))
+    assert eventually(container.calls)
+    assert "idle: this machine" in (container.serving / "time_to_live.log").read_text()
+    assert (container.home / "supervised").read_text() == "started\n"
+
+
+@pytest.mark.parametrize(
+    ("counts", "phase"),
+    [
+        ("running=1\nwaiting=0\nfinished=7\n", "serving 1"),
+        ("running=0\nwaiting=2\nfinished=7\n", "serving 1"),
+        (None, "prefetch 1"),
+        (None, "serving 1"),
+    ],
+)
+def test_a_model_that_is_asked_or_starts_is_not_idle(
+    container: Container, counts: str | None, phase: str
+) -> None:
+    container.supervised(counts)
+    (container.serving / "state").mkdir()
+    (container.serving / "state" / "phase").write_text(f"{phase}\n")
+    container.boot(Leash(idle_minutes=1 / 60))
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() - began > 2.5)
+    assert container.calls() == []
+    assert container.watches() == 1
+
+
+def test_a_model_that_was_given_up_is_idle(container: Container) -> None:
+    container.supervised(None)
+    (container.serving / "state").mkdir()
+    (container.serving / "state" / "phase").write_text("gave_up 1\n")
+    container.boot(Leash(idle_minutes=1 / 60))
+    assert eventually(container.calls)
+
+
+def test_each_finished_request_counts(container: Container) -> None:
+    container.supervised("running=0\nwaiting=0\nfinished=0\n")
+    container.boot(Leash(idle_minutes=2 / 60))
+    began = time.monotonic()
+
+    def asked_for_five_seconds() -> bool:
+        passed = time.monotonic() - began
+        counts = container.home / "counts.new"
+        counts.write_text(f"running=0\nwaiting=0\nfinished={int(passed * 3)}\n")
+        counts.rename(container.home / "counts")
+        return passed > 5
+
+    eventually(asked_for_five_seconds)
+    assert container.calls() == []
+    assert eventually(container.calls)
+
+
+def test_a_machine_that_was_never_given_anything_to_serve_has_half_an_hour(
+    container: Container,
+) -> None:
+    container.boot(Leash(idle_minutes=1 / 60))
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() - began > 2.5)
+    assert container.calls() == []
+
+
+def test_the_watch_says_when_it_began_and_whether_it_can_end_the_machine(
+    container: Container,
+) -> None:
+    container.boot(Leash(time_to_live_hours=1))
+    command = ["sh", str(container.serving / "time_to_live.sh"), "status"]
+    bare = {name: container.environment()[name] for name in ("HOME", "PATH")}
+    said = subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout
+    began = (container.serving / "state" / "first_start").read_text().strip()
+    assert said.splitlines() == [f"first_start={began}", "key=yes"]
+    (container.home / ".container-environment").unlink()
+    said = subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [f"first_start={began}"]
