@@ -1,0 +1,96 @@
+"""The rules of production as policies of CrossGuard; `policy/` hands them to the engine.
+
+They read the inputs of this project's resources. The program may be another one, or an older one:
+what a resource does not say, no rule speaks of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pulumi_policy import (
+    Policy,
+    PolicyConfigSchema,
+    ReportViolation,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
+)
+
+from components.rules import RULES, Served
+
+INSTANCE = "pulumi-python:dynamic/vast:Instance"
+SERVER = "pulumi-python:dynamic/vllm:Server"
+
+PRODUCTION = ("prod", "production")
+"""Stacks that are held to the rules, unless the pack's configuration names others."""
+
+SCHEMA = PolicyConfigSchema(
+    properties={
+        "stacks": {
+            "type": "array",
+            "items": {"type": "string"},
+            "default": list(PRODUCTION),
+        }
+    }
+)
+
+
+def policies() -> list[Policy]:
+    """One policy for each rule, by the rule's name."""
+    return [
+        ResourceValidationPolicy(
+            name=name,
+            description=_sentence(rule),
+            validate=_validation(rule),
+            config_schema=SCHEMA,
+        )
+        for name, rule in RULES.items()
+    ]
+
+
+def served_by(resource_type: str, props: Mapping[str, Any]) -> Served:
+    """What a resource's inputs say about what is rented and served."""
+    if resource_type == INSTANCE:
+        search = props.get("search") or {}
+        revision = {str(search["repository"]): str(search["revision"])} if search else None
+        return Served(
+            datacenter_only=_bool(search.get("datacenter_only")),
+            min_reliability=_number(search.get("min_reliability")),
+            max_dollars_per_hour=_number(search.get("max_dollars_per_hour")),
+            image=props.get("image"),
+            revisions=revision,
+        )
+    if resource_type == SERVER:
+        return Served(tls=_bool(props.get("tls")))
+    return Served()
+
+
+def stack_in(urn: str) -> str:
+    """The stack that a URN is of: `urn:pulumi:<stack>::<project>::...`."""
+    return urn.removeprefix("urn:pulumi:").partition("::")[0]
+
+
+def _validation(
+    rule: Callable[[Served], str | None],
+) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
+    def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
+        if stack_in(args.urn) not in (args.get_config().get("stacks") or PRODUCTION):
+            return
+        said = rule(served_by(args.resource_type, args.props))
+        if said:
+            report(said, None)
+
+    return validate
+
+
+def _sentence(rule: Callable[[Served], str | None]) -> str:
+    return str(rule.__doc__).strip().partition("\n")[0]
+
+
+def _bool(value: Any) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

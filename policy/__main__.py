@@ -1,0 +1,12 @@
+"""The policy pack: `pulumi preview --policy-pack policy` holds a stack to `components/rules.py`."""
+
+import sys
+from pathlib import Path
+
+from pulumi_policy import EnforcementLevel, PolicyPack
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from components.policies import policies
+
+PolicyPack("vast-vllm", policies(), enforcement_level=EnforcementLevel.MANDATORY)

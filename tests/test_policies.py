@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+import yaml
+from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
+from pulumi.runtime.proto.analyzer_pb2 import MANDATORY, AnalyzeRequest
+from pulumi.runtime.proto.analyzer_pb2_grpc import AnalyzerStub
+from pulumi_policy import (
+    PolicyCustomTimeouts,
+    PolicyResourceOptions,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
+)
+
+from components.plan import make_plan
+from components.policies import INSTANCE, SERVER, policies, served_by, stack_in
+from components.rules import RULES, Served
+from components.settings import parse
+from components.vast.offer import search_for
+from tests.stack.world import ROOT
+from tests.test_plan import PRODUCTION
+from tests.test_settings import values
+
+
+def resource(kind: str, props: dict[str, Any], stack: str = "prod") -> ResourceValidationArgs:
+    options = PolicyResourceOptions(
+        protect=False,
+        ignore_changes=[],
+        delete_before_replace=None,
+        aliases=[],
+        custom_timeouts=PolicyCustomTimeouts(create_seconds=0, update_seconds=0, delete_seconds=0),
+        additional_secret_outputs=[],
+    )
+    urn = f"urn:pulumi:{stack}::vast-vllm::{kind}::endpoint"
+    return ResourceValidationArgs(kind, props, urn, "endpoint", options, None)
+
+
+def violations(args: ResourceValidationArgs) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for policy in policies():
+        assert isinstance(policy, ResourceValidationPolicy)
+        validate = policy.validate
+        assert callable(validate)
+        said: list[str] = []
+        validate(args, partial(_note, said))
+        if said:
+            (found[policy.name],) = said
+    return found
+
+
+def _note(said: list[str], text: str, _urn: str | None) -> None:
+    said.append(text)
+
+
+def instance_inputs(**changes: Any) -> dict[str, Any]:
+    plan = make_plan(parse(values(**changes)))
+    return {"image": plan.profile.image, "search": search_for(plan.query, plan.need)}
+
+
+def test_the_packs_policies_are_the_rules():
+    assert [policy.name for policy in policies()] == list(RULES)
+    pack = yaml.safe_load((ROOT / "policy/PulumiPolicy.yaml").read_text())
+    assert (ROOT / "policy" / pack["runtime"]["options"]["virtualenv"]).resolve() == ROOT / ".venv"
+
+
+def test_a_careless_stack_breaks_all_but_the_cap():
+    instance = violations(resource(INSTANCE, instance_inputs()))
+    assert set(instance) == {"datacenter-floor", "pinned-image", "pinned-revision"}
+    assert set(violations(resource(SERVER, {"tls": False}))) == {"tls"}
+    dear = instance_inputs(maxDollarsPerHour="50", maxDollarsPerMonth="90000")
+    assert "price-cap" in violations(resource(INSTANCE, dear))
+
+
+def test_only_stacks_for_production_are_held_to_the_rules():
+    assert violations(resource(INSTANCE, instance_inputs(), stack="dev")) == {}
+    assert stack_in("urn:pulumi:prod::vast-vllm::a$b::c") == "prod"
+
+
+def test_what_keeps_to_the_rules_passes():
+    settings = {key: value for key, value in PRODUCTION.items() if key != "production"}
+    inputs = instance_inputs(**settings)
+    inputs["search"]["revision"] = "a" * 40
+    assert violations(resource(INSTANCE, inputs)) == {}
+    assert violations(resource(SERVER, {"tls": True})) == {}
+
+
+@pytest.mark.parametrize("kind", [INSTANCE, SERVER, "aws:s3/bucket:Bucket"])
+def test_a_resource_that_says_nothing_breaks_nothing(kind):
+    assert violations(resource(kind, {})) == {}
+    assert served_by(kind, {}) == Served()
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Iterator[AnalyzerStub]:
+    """The pack as Pulumi's language host starts it, and the engine's side of its protocol."""
+    program = ROOT / "policy/__main__.py"
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "pulumi.policy", "127.0.0.1:1", str(program)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().strip()
+            assert port.isdigit(), (tmp_path / "errors").read_text()
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield AnalyzerStub(channel)
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def test_the_pack_answers_the_engine(pack):
+    told = pack.GetAnalyzerInfo(Empty())
+    assert told.name == "vast-vllm"
+    assert {policy.name for policy in told.policies} >= set(RULES)
+    request = AnalyzeRequest(
+        type=SERVER, urn=f"urn:pulumi:prod::vast-vllm::{SERVER}::endpoint", name="endpoint"
+    )
+    request.properties.update({"tls": False})
+    (violation,) = pack.Analyze(request).diagnostics
+    assert violation.policyName == "tls"
+    assert "in clear" in violation.message
+    assert violation.enforcementLevel == MANDATORY
+    request.properties.update({"tls": True})
+    assert list(pack.Analyze(request).diagnostics) == []
