@@ -20,6 +20,7 @@ from components.vast.leash import Leash
 from components.vast.offer import VastOffer, search_for
 from components.vast.outbid import Policy
 from components.vast.ssh_key import SshKey
+from components.vast.term import Rule
 from components.vllm.api_key import ApiKey
 from components.vllm.server import VllmServer
 
@@ -109,6 +110,7 @@ class ModelEndpoint(pulumi.ComponentResource):
                 settings.when_outbid, settings.rerent_tries, settings.rerent_dollars
             ),
             losses=lease.losses,
+            term=Rule(settings.warn_days_before, settings.when_contract_ends),
             time_to_live=Leash(settings.time_to_live_hours, settings.idle_minutes),
             opts=after,
         )

@@ -251,10 +251,17 @@ def _need(settings: Settings, profile: Profile, num_gpus: int) -> Need:
         datacenter_only=settings.datacenter_only,
         min_reliability=settings.min_reliability,
         min_inet_down_mbps=settings.min_inet_down_mbps,
-        min_days_left=settings.min_days_left,
+        min_days_left=_days_left(settings),
         expected_hours=settings.expected_hours,
         ready_minutes=settings.ready_minutes,
         rent_budget_minutes=settings.rent_budget_minutes,
         rent_budget_dollars=settings.rent_budget_dollars,
         contract=settings.contract,
     )
+
+
+def _days_left(settings: Settings) -> float:
+    """Where a machine is replaced days before its contract ends, the next one must last longer."""
+    if settings.when_contract_ends != "replace":
+        return settings.min_days_left
+    return max(settings.min_days_left, settings.warn_days_before + 1)

@@ -137,8 +137,8 @@ class Settings(BaseModel):
     warn_days_before: float = Field(ge=0, le=365)
     """Days before the host's contract ends from which on every preview says so."""
 
-    when_contract_ends: Literal["warn", "replace"] = "warn"
-    """What `up` does from that day on, and about a price that its host raises above the cap."""
+    when_contract_ends: Literal["warn", "replace", "accept"] = "warn"
+    """What `up` does from that day on, and about a higher price that the host asks for."""
 
     hugging_face_token: str = Field(default="", repr=False)
     """Secret; only for gated repositories."""

@@ -37,7 +37,7 @@ from components.vast.market_answers import MarketAnswers
 from components.vast.official import VastClient
 from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import Throttle
-from components.vast.wire import Charge, Instance, Json, Offer
+from components.vast.wire import Charge, Instance, Json, Offer, PriceAsked
 
 DEFAULT_URL = "https://console.vast.ai"
 TIMEOUT = (10.0, 30.0)
@@ -265,6 +265,28 @@ class VastApi:
         path = f"/instances/bid_price/{instance_id}/"
         body = {"client_id": "me", "price": dollars_per_hour}
         self._repeatedly("bid", f"PUT {path}", lambda: self._transport.put(path, json_data=body))
+
+    def price_asked(self, instance_id: int) -> PriceAsked | None:
+        """The higher price that a contract's host asks for, if it does.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
+        """
+        path = "/instances/pending-price-increases/"
+        answer = self._repeatedly("prices", f"GET {path}", lambda: self._transport.get(path))
+        asked = answer.get("pending_price_increases") or []
+        mine = [raw for raw in asked if int(raw.get("contract_id") or 0) == instance_id]
+        return PriceAsked.from_json(mine[-1]) if mine else None
+
+    def accept_price(self, asked: PriceAsked) -> None:
+        """Take a higher price; one that is not pending any more is refused.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        path = "/instances/accept-price-increase/"
+        body = {"pending_price_increase_id": asked.id}
+        self._repeatedly("prices", f"PUT {path}", lambda: self._transport.put(path, json_data=body))
 
     def destroy(self, instance_id: int) -> None:
         """Ask for a contract's end; returns also when it is gone. Whether it went is read back.

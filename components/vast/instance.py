@@ -34,8 +34,11 @@ from components.vast.onstart import onstart
 from components.vast.reach import Reach, reach
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Limits, Rental
+from components.vast.term import Rule, Term, accepts
+from components.vast.term import in_words as term_in_words
+from components.vast.term import replaces as replaced_for
 from components.vast.unfit import why_unfit
-from components.vast.wire import Instance
+from components.vast.wire import Instance, PriceAsked
 from components.vllm.host import (
     FOLDER,
     CommandFailed,
@@ -83,11 +86,14 @@ class InstanceProvider(Provider):
         lost = drift.is_lost(str(olds.get("status")), str(olds.get("intended_status")))
         if lost and not (taken and _step(news) != "rerent"):
             replaces.append("status")
+        term, rule = _term(olds, news), Rule.read(news)
+        if olds.get("contract_ends_at") and replaced_for(term, rule, SystemClock().epoch()):
+            replaces.append("contract_ends_at")
         unfit = why_unfit(str(olds.get("carried_label") or ""))
         if unfit:
             replaces.append("carried_label")
         return dynamic.DiffResult(
-            changes=bool(replaces or others or taken or _to_mend(olds)),
+            changes=bool(replaces or others or taken or _to_mend(olds) or accepts(term, rule)),
             replaces=replaces,
             # The rental itself ends one that is marked, before it rents: as long as the mark
             # stands on the account, no death on the way lets it take the same machine again.
@@ -129,7 +135,12 @@ class InstanceProvider(Provider):
         losses = outbid.noted(props.get("losses") or {}, [live], SystemClock().epoch())
         for sentence in drift.drift(_recorded(props, losses), live, strays):
             to_terminal(sentence)
-        found = {**_live(live, props), "strays": [stray.id for stray in strays], "losses": losses}
+        price = _price_asked(live.id)
+        found = {**_live(live, props), "price_asked": price}
+        term = _term({**props, **found}, props)
+        for sentence in term_in_words(term, Rule.read(props), SystemClock().epoch()):
+            to_terminal(f"instance {live.id} {sentence}")
+        found |= {"strays": [stray.id for stray in strays], "losses": losses}
         return dynamic.ReadResult(id_, {**props, **found})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
@@ -142,6 +153,9 @@ class InstanceProvider(Provider):
             mended = _mend(int(id_), olds)
         if _is_outbid(olds):
             mended |= _won_back(int(id_), olds, news)
+        asked = _term(olds, news).asked
+        if asked is not None and accepts(_term(olds, news), Rule.read(news)):
+            mended |= _accept(int(id_), asked, news)
         if Leash.read(olds) != Leash.read(news):
             with _host({**olds, **news, **mended}) as host:
                 ends_at = _put_on_leash(
@@ -200,6 +214,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         outbid_policy: outbid.Policy,
         losses: pulumi.Input[Mapping[str, Any]],
         time_to_live: Leash,
+        term: Rule,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Rent for `label_prefix` (`<project>/<stack>/<resource>/`) what `search` finds."""
@@ -216,6 +231,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             "outbid_policy": dataclasses.asdict(outbid_policy),
             "losses": losses,
             "leash": dataclasses.asdict(time_to_live),
+            "term": dataclasses.asdict(term),
         }
         outputs = dict.fromkeys(
             [
@@ -362,7 +378,7 @@ def _search_allows(olds: Properties, news: Properties) -> bool:
 
 def _changed_policies(olds: Properties, news: Properties) -> list[str]:
     """Rules that a running machine takes over; a state that lacks one had what it defaults to."""
-    rules = {"outbid_policy": outbid.Policy.read, "leash": Leash.read}
+    rules = {"outbid_policy": outbid.Policy.read, "leash": Leash.read, "term": Rule.read}
     return [name for name, read in rules.items() if read(olds) != read(news)]
 
 
@@ -385,6 +401,44 @@ def _step(news: Properties) -> outbid.Step:
     return outbid.next_step(
         outbid.Policy.read(news), {} if pulumi.contains_unknowns(losses) else losses
     )
+
+
+def _term(olds: Properties, news: Properties) -> Term:
+    return Term.read(olds, _cap(news))
+
+
+def _cap(props: Properties) -> float | None:
+    """The highest $/h, with the disk, if it is known."""
+    search = props.get("search") or {}
+    if pulumi.contains_unknowns(search):
+        return None
+    caps = [
+        float(search[key]) / hours
+        for key, hours in (("max_dollars_per_hour", 1), ("max_dollars_per_month", HOURS_A_MONTH))
+        if key in search
+    ]
+    return min(caps, default=None)
+
+
+def _price_asked(instance_id: int) -> Properties | None:
+    """What the host asks for; a list that cannot be had is told, and stops nothing."""
+    try:
+        asked = connect(patient=False).price_asked(instance_id)
+    except StackError as error:
+        to_terminal(f"whether a higher price is asked for is not known ({error})")
+        return None
+    return dataclasses.asdict(asked) if asked else None
+
+
+def _accept(instance_id: int, asked: PriceAsked, news: Properties) -> Properties:
+    """Take the price that the host asks for, and read the contract again."""
+    api = connect()
+    _progress().say(
+        f"accepting ${asked.dollars_per_hour:.2f}/h for the GPUs of instance {instance_id}"
+    )
+    api.accept_price(asked)
+    live = api.instance(instance_id)
+    return {"price_asked": None, **(_live(live, news) if live else {})}
 
 
 def _won_back(instance_id: int, olds: Properties, news: Properties) -> Properties:
@@ -520,12 +574,6 @@ def _note_estimate(api: VastApi, instance: Instance, need: market.Need) -> None:
 
 def _recorded(props: Properties, losses: outbid.Losses) -> drift.Recorded:
     """Read the state, which an older release may have written."""
-    search = dict(props.get("search") or {})
-    caps = [
-        float(search[key]) / hours
-        for key, hours in (("max_dollars_per_hour", 1), ("max_dollars_per_month", HOURS_A_MONTH))
-        if key in search
-    ]
     return drift.Recorded(
         status=str(props.get("status")),
         public_ip=str(props.get("public_ip")),
@@ -534,7 +582,7 @@ def _recorded(props: Properties, losses: outbid.Losses) -> drift.Recorded:
         served=f"{int(props['port'])}/tcp",
         dollars_per_hour=float(props.get("hourly_cost") or 0),
         label=str(props.get("label") or ""),
-        max_dollars_per_hour=min(caps, default=None),
+        max_dollars_per_hour=_cap(props),
         policy=outbid.Policy.read(props),
         losses=losses,
     )

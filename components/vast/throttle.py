@@ -19,6 +19,7 @@ INTERVALS: Final[dict[str, float]] = {
     "change": 1.0,
     "destroy": 3.0,
     "bid": 5.5,
+    "prices": 1.0,
     "logs": 1.0,
     "user": 1.0,
     "charges": 1.0,

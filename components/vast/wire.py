@@ -156,6 +156,26 @@ class Charge:
         ]
 
 
+@dataclasses.dataclass(frozen=True)
+class PriceAsked:
+    """A higher price that a host asks for, to go on for longer."""
+
+    id: int
+    dollars_per_hour: float
+    """For the GPUs alone."""
+    until: float
+    """When the contract ends if it is accepted; seconds since 1970."""
+
+    @classmethod
+    def from_json(cls, raw: Json) -> PriceAsked:
+        """Read an element of `pending_price_increases` (vast-api reference, 5)."""
+        return cls(
+            id=int(raw["pending_price_increase_id"]),
+            dollars_per_hour=round(_number(raw, "new_gpu_costpersec") * 3600, 6),
+            until=_number(raw, "ask_end_date"),
+        )
+
+
 def _text(raw: Json, key: str) -> str:
     return str(raw.get(key) or "").strip()
 

@@ -53,6 +53,7 @@ def take_away(emulator: Emulator, stack: Stack, *params: str) -> str:
     return done.output
 
 
+@pytest.mark.timeout(900)
 def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_be(
     emulator: Emulator, stack: Stack
 ) -> None:

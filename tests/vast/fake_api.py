@@ -20,6 +20,7 @@ class FakeVast:
         self.contracts: dict[int, dict[str, Any]] = {}
         self.offers: list[dict[str, Any]] = [row()]
         self.credit = 100.0
+        self.prices_asked: list[dict[str, Any]] = []
         self.calls: list[str] = []
         self.broken: set[str] = set()
         """Methods and paths, as in `calls`, that answer that the key is unknown."""
@@ -91,9 +92,17 @@ class FakeVast:
             return 200, {"credit": self.credit}
         if path == "/api/v1/instances/":
             return self._list()
+        if path.endswith(("-price-increases/", "-price-increase/")):
+            return self._prices(method)
         if path.startswith("/asks/"):
             return self._rent(body)
         return self._on_contract(method, int(path.strip("/").split("/")[-1]), body)
+
+    def _prices(self, method: str) -> tuple[int, dict[str, Any]]:
+        if method == "GET":
+            return 200, {"success": True, "pending_price_increases": self.prices_asked}
+        self.prices_asked.clear()
+        return 200, {"success": True}
 
     def _list(self) -> tuple[int, dict[str, Any]]:
         if self.withdrawn:

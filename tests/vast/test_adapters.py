@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+import psutil
 import pytest
 from pulumi.output import Unknown
 
@@ -437,7 +439,7 @@ def test_read_finds_a_machine_as_it_was(vast, capsys):
     assert {**rented(), **outputs(found)} == outputs(found)
     assert InstanceProvider().diff("9001", outputs(found), ordered()).changes is False
     assert capsys.readouterr().out == ""
-    assert vast.calls == ["GET /api/v1/instances/"]
+    assert vast.calls == ["GET /api/v1/instances/", "GET /instances/pending-price-increases/"]
 
 
 def test_read_says_what_drifted_and_changes_nothing(vast, capsys):
@@ -709,3 +711,95 @@ def test_the_lease_stands_when_nobody_says_what_was_taken_away(vast, capsys):
     props = {"label_prefix": "p/s/", "interruptible": True, "losses": lost(1)}
     assert outputs(LeaseProvider().read("p/s/", props)) == props
     assert "whether a machine was taken away is not known" in capsys.readouterr().out
+
+
+ASKED = {
+    "pending_price_increase_id": 501,
+    "contract_id": 9001,
+    "new_gpu_costpersec": 7.0 / 3600,
+    "ask_end_date": 1_820_000_000.0,
+}
+"""A host's wish for more, as Vast lists it."""
+
+
+def test_a_higher_price_is_told_by_refresh_and_accepted_by_rule(vast, capsys):
+    vast.prices_asked = [{**ASKED, "contract_id": 9002}, ASKED]
+    vast.has(9001, label=f"{PREFIX}abc")
+    rule = {"warn_days": 3.0, "when": "accept"}
+    olds = outputs(InstanceProvider().read("9001", rented(term=rule)))
+    assert "is to cost $7.10/h with its disk" in capsys.readouterr().out
+    news = ordered(term=rule)
+    found = InstanceProvider().diff("9001", olds, news)
+    assert (found.changes, found.replaces) == (True, [])
+    outs = outputs(InstanceProvider().update("9001", olds, news))
+    assert vast.writes() == ["PUT /instances/accept-price-increase/"]
+    assert outs["price_asked"] is None
+    assert InstanceProvider().diff("9001", outs, news).changes is False
+
+
+def test_nothing_is_accepted_where_the_rule_only_warns(vast):
+    vast.prices_asked = [ASKED]
+    vast.has(9001, label=f"{PREFIX}abc")
+    olds = outputs(InstanceProvider().read("9001", rented()))
+    assert InstanceProvider().diff("9001", olds, ordered()).changes is False
+    InstanceProvider().update("9001", olds, ordered(boot_minutes=30.0))
+    assert vast.writes() == []
+
+
+@pytest.mark.parametrize(("when", "replaced"), [("warn", []), ("replace", ["contract_ends_at"])])
+def test_a_contract_that_ends_soon_is_told_and_replaced_by_rule(vast, capsys, when, replaced):
+    ends = SystemClock().epoch() + 2 * 86400
+    vast.has(9001, label=f"{PREFIX}abc", end_date=ends)
+    rule = {"warn_days": 3.0, "when": when}
+    olds = outputs(InstanceProvider().read("9001", rented(term=rule)))
+    assert "then its host stops it, bills its disk on at $0.100/h" in capsys.readouterr().out
+    assert InstanceProvider().diff("9001", olds, ordered(term=rule)).replaces == replaced
+
+
+def test_a_refresh_goes_on_without_the_list_of_higher_prices(vast, capsys):
+    vast.broken.add("GET /instances/pending-price-increases/")
+    vast.has(9001, label=f"{PREFIX}abc")
+    found = InstanceProvider().read("9001", rented())
+    assert found.id == "9001"
+    assert "whether a higher price is asked for is not known" in capsys.readouterr().out
+
+
+def end_watch(home: Path) -> None:
+    """End what was started to outlive its login."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[-2:] == [str(home / "serving/time_to_live.sh"), "run"]:
+                process.kill()
+
+
+def test_a_leash_is_put_on_a_running_machine_and_told_when_it_ends(
+    vast, machine, client_key, tmp_path
+):
+    made = outputs(InstanceProvider().create(ordered(client_key)))
+    assert made["ends_itself_at"] == 0.0
+    assert not (tmp_path / "home/serving/time_to_live.sh").exists()
+    before = list(vast.writes())
+    leash = {"time_to_live_hours": 2.0, "idle_minutes": 0.0}
+    news = ordered(client_key, leash=leash)
+    found = InstanceProvider().diff("9001", made, news)
+    assert (found.changes, found.replaces) == (True, [])
+    outs = outputs(InstanceProvider().update("9001", made, news))
+    end_watch(tmp_path / "home")
+    told = (tmp_path / "home/serving/time_to_live.env").read_text()
+    assert told == f"API={vast.url}\nTTL_SECONDS=7200\nIDLE_SECONDS=0\n"
+    first = int((tmp_path / "home/serving/state/first_start").read_text())
+    assert outs["ends_itself_at"] == first + 7200
+    assert vast.writes() == before
+    assert InstanceProvider().diff("9001", outs, news).changes is False
+    assert machine.logins >= 2
+
+
+def test_an_order_with_a_leash_is_the_same_order_and_brings_the_watch(vast):
+    from components.vast.instance import _order  # noqa: PLC0415  (what create rents with)
+
+    plain = _order(ordered(), vast.url)
+    short = _order(ordered(leash={"time_to_live_hours": 2.0, "idle_minutes": 0.0}), vast.url)
+    assert plain.label == short.label
+    assert "time_to_live" not in plain.onstart
+    assert "TTL_SECONDS=7200" in short.onstart
+    assert len(short.onstart) < 4000

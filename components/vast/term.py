@@ -1,0 +1,120 @@
+"""How long a host's contract lasts and what its host asks for it, in words and as a rule. Pure.
+
+A contract's end is fixed when it is rented: then the machine is stopped, its disk is billed on and
+it may be deleted two days later. A host may ask for a higher price, for which it goes on for longer
+(vast-api reference, 15).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from components.progress import duration
+from components.vast.leash import moment
+from components.vast.wire import PriceAsked
+
+DAY = 86_400.0
+
+When = Literal["warn", "replace", "accept"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a stack wants done about a contract that ends soon, or is to cost more."""
+
+    warn_days: float = 3.0
+    when: When = "warn"
+
+    @classmethod
+    def read(cls, props: Mapping[str, Any]) -> Rule:
+        """Read it out of a property bag; a state that an older release wrote has none."""
+        given = props.get("term")
+        return cls(float(given["warn_days"]), given["when"]) if given else cls()
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """What is known of a contract's term."""
+
+    ends_at: float
+    """Seconds since 1970; 0 if it is not known."""
+    storage: float
+    """$/h of its disk."""
+    cap: float | None
+    """The highest $/h with the disk, if it is known."""
+    asked: PriceAsked | None
+
+    @classmethod
+    def read(cls, props: Mapping[str, Any], cap: float | None) -> Term:
+        """Read it out of the state's outputs."""
+        asked = props.get("price_asked")
+        return cls(
+            ends_at=float(props.get("contract_ends_at") or 0),
+            storage=float(props.get("storage_per_hour") or 0),
+            cap=cap,
+            asked=PriceAsked(**asked) if asked else None,
+        )
+
+    def too_dear(self) -> bool:
+        """Whether the host asks for more than the cap."""
+        if self.asked is None or self.cap is None:
+            return False
+        return self.asked.dollars_per_hour + self.storage > self.cap
+
+
+def replaces(term: Term, rule: Rule, now: float) -> bool:
+    """Whether the rule wants another machine now (seconds since 1970)."""
+    return rule.when == "replace" and (_ends_soon(term, rule, now) or term.too_dear())
+
+
+def accepts(term: Term, rule: Rule) -> bool:
+    """Whether the rule takes the price that the host asks for."""
+    return rule.when == "accept" and term.asked is not None and not term.too_dear()
+
+
+def in_words(term: Term, rule: Rule, now: float) -> list[str]:
+    """What a person should know days before; empty while there is nothing."""
+    told = []
+    if term.asked is not None:
+        above = ", which is above the cap" if term.too_dear() else ""
+        told.append(
+            f"is to cost ${term.asked.dollars_per_hour + term.storage:.2f}/h with its disk{above}: "
+            f"its host asks for that until {moment(term.asked.until)}; "
+            f"{_about_the_price(term, rule)}"
+        )
+    if _ends_soon(term, rule, now):
+        left = term.ends_at - now
+        when = f"in {duration(left)}" if left > 0 else "over"
+        told.append(
+            f"is rented until {moment(term.ends_at)} ({when}): then its host stops it, bills its "
+            f"disk on at ${term.storage:.3f}/h and may delete it two days later; "
+            f"{_about_the_end(rule)}"
+        )
+    return told
+
+
+def _ends_soon(term: Term, rule: Rule, now: float) -> bool:
+    return bool(term.ends_at) and term.ends_at - now <= rule.warn_days * DAY
+
+
+def _about_the_price(term: Term, rule: Rule) -> str:
+    if accepts(term, rule):
+        return "the next `pulumi up` accepts it (whenContractEnds is accept)"
+    if rule.when == "replace" and term.too_dear():
+        return "the next `pulumi up` rents another machine (whenContractEnds is replace)"
+    return (
+        f"nothing is accepted (whenContractEnds is {rule.when}) and the contract ends as agreed, "
+        f"at {moment(term.ends_at)}: accept it on Vast's page, set whenContractEnds to accept or "
+        "replace, or raise maxDollarsPerHour"
+    )
+
+
+def _about_the_end(rule: Rule) -> str:
+    if rule.when == "replace":
+        return "the next `pulumi up` rents another machine (whenContractEnds is replace)"
+    return (
+        "the next `pulumi up` keeps it: set whenContractEnds to replace, or run `pulumi up "
+        "--replace` with its URN, before that"
+    )

@@ -1,0 +1,73 @@
+"""How long a contract lasts and what its host asks for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.vast.term import Rule, Term, accepts, in_words, replaces
+from components.vast.wire import PriceAsked
+
+NOW = 1_800_000_000.0
+DAY = 86_400.0
+
+CHEAP = PriceAsked(id=501, dollars_per_hour=7.0, until=NOW + 60 * DAY)
+DEAR = PriceAsked(id=501, dollars_per_hour=7.95, until=NOW + 60 * DAY)
+
+
+def term(days: float = 30.0, asked: PriceAsked | None = None) -> Term:
+    return Term(ends_at=NOW + days * DAY, storage=0.1, cap=8.0, asked=asked)
+
+
+def test_a_state_without_a_rule_and_a_contract_without_an_end_say_nothing():
+    assert Rule.read({}) == Rule(3.0, "warn")
+    unknown = Term.read({}, None)
+    assert in_words(unknown, Rule(), NOW) == []
+    assert not replaces(unknown, Rule(when="replace"), NOW)
+
+
+def test_a_rule_and_a_term_are_read_from_the_state():
+    assert Rule.read({"term": {"warn_days": 5.0, "when": "accept"}}) == Rule(5.0, "accept")
+    props = {
+        "contract_ends_at": NOW,
+        "storage_per_hour": 0.1,
+        "price_asked": {"id": 501.0, "dollars_per_hour": 7.0, "until": NOW + 60 * DAY},
+    }
+    assert Term.read(props, 8.0) == term(0.0, CHEAP)
+
+
+@pytest.mark.parametrize(
+    ("days", "when", "said", "replaced"),
+    [
+        (30.0, "replace", "", False),
+        (3.1, "replace", "", False),
+        (2.5, "warn", "(in 60 h): then its host stops it, bills its disk on at $0.100/h", False),
+        (2.5, "warn", "keeps it: set whenContractEnds to replace, or run `pulumi up", False),
+        (2.5, "replace", "the next `pulumi up` rents another machine", True),
+        (2.5, "accept", "keeps it", False),
+        (-1.0, "warn", "is rented until 2027-01-14 08:00 UTC (over)", False),
+    ],
+)
+def test_an_end_is_told_days_before_and_acted_on_by_rule(days, when, said, replaced):
+    told = in_words(term(days), Rule(3.0, when), NOW)
+    assert len(told) == bool(said)
+    assert said in " ".join(told)
+    assert replaces(term(days), Rule(3.0, when), NOW) is replaced
+
+
+@pytest.mark.parametrize(
+    ("asked", "when", "said", "accepted", "replaced"),
+    [
+        (CHEAP, "warn", "is to cost $7.10/h with its disk: its host asks for that", False, False),
+        (CHEAP, "warn", "nothing is accepted (whenContractEnds is warn)", False, False),
+        (CHEAP, "accept", "the next `pulumi up` accepts it", True, False),
+        (CHEAP, "replace", "nothing is accepted (whenContractEnds is replace)", False, False),
+        (DEAR, "warn", "$8.05/h with its disk, which is above the cap", False, False),
+        (DEAR, "accept", "nothing is accepted (whenContractEnds is accept)", False, False),
+        (DEAR, "replace", "the next `pulumi up` rents another machine", False, True),
+    ],
+)
+def test_a_higher_price_is_told_and_accepted_or_left_by_rule(asked, when, said, accepted, replaced):
+    (told,) = in_words(term(asked=asked), Rule(when=when), NOW)
+    assert said in told
+    assert accepts(term(asked=asked), Rule(when=when)) is accepted
+    assert replaces(term(asked=asked), Rule(when=when), NOW) is replaced
