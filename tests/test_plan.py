@@ -146,3 +146,17 @@ def test_production_takes_a_model_at_a_commit_alone(tmp_path):
     (tmp_path / "pinned.yaml").write_text(f"{profile}revision: {'a' * 40}\n")
     made = make_plan(parse(values(model="pinned", **PRODUCTION)), models=tmp_path)
     assert made.profile.revision == "a" * 40
+
+
+def test_the_kind_of_contract_is_part_of_the_search_and_of_what_a_host_is() -> None:
+    plain = plan()
+    bids = plan(contract="interruptible")
+    assert (plain.need.contract, bids.need.contract) == ("on-demand", "interruptible")
+    assert plain.generation() != bids.generation()
+
+
+def test_a_machine_that_replaces_one_whose_contract_ends_lasts_longer() -> None:
+    rule = {"whenContractEnds": "replace", "warnDaysBefore": "5"}
+    assert plan(**rule).need.min_days_left == 6
+    assert plan(**rule, minDaysLeft="9").need.min_days_left == 9
+    assert plan(warnDaysBefore="5").need.min_days_left == 3

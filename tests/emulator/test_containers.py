@@ -112,6 +112,26 @@ def test_the_start_script_runs_with_the_containers_environment_alone(
     assert (place / "root" / "onstart.sh").read_text() == contract.onstart
 
 
+def test_curl_takes_loopback_to_the_container_itself(running: Running) -> None:
+    containers = running.containers()
+    serve = (
+        "from http.server import HTTPServer, BaseHTTPRequestHandler as Base\n"
+        "class One(Base):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200); self.end_headers(); self.wfile.write(b'its own')\n"
+        "HTTPServer(('127.42.9.9', 8000), One).handle_request()\n"
+    )
+    contract = rented(
+        address="127.42.9.9",
+        env={"-p 8000:8000": "1"},
+        ports={"8000/tcp": 21001},
+        onstart=f'python3 -c "{serve}" & \n'
+        "until curl -s --noproxy '*' http://127.0.0.1:8000/; do sleep 0.05; done",
+    )
+    running.start(containers, contract)
+    until(lambda: "its own" in containers.log(contract.id))
+
+
 def test_every_command_is_on_the_path(tmp_path: Path) -> None:
     containers = Containers(tmp_path, speed=60.0)
     containers.prepare(rented(), MACHINE)

@@ -222,6 +222,16 @@ def test_outbid_keeps_the_intention_and_gives_the_gpus_up() -> None:
     assert not lost.contract.holds_gpus
 
 
+def test_a_bid_that_was_beaten_for_a_time_reaches_the_floor_again() -> None:
+    begun = running(is_bid=True, gpu_per_hour=2.0, min_bid=1.5)
+    lost = contracts.outbid(begun, T0 + 200, floor=2.5, seconds=600.0).contract
+    waiting = advance(lost, T0 + 799).contract
+    assert (waiting.min_bid, waiting.start_queued) == (2.5, True)
+    again = advance(waiting, T0 + 801).contract
+    assert (again.min_bid, again.phase, again.start_queued) == (1.5, Phase.STOPPED, True)
+    assert "gpu" not in spent(advance(lost, T0 + HOUR))
+
+
 def test_rented_to_be_stopped_never_runs() -> None:
     step = advance(rented(intended="stopped"), T0 + HOUR)
     assert step.contract.phase is Phase.STOPPED
