@@ -9,7 +9,9 @@ from tests.stack.world import Emulator
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    one = Emulator(tmp_path_factory.mktemp("market"), speed=300)
+    # Two H200 cost $100 of emulated time in three and a half real minutes: not enough for a slow
+    # machine.
+    one = Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--credit", "1000"))
     try:
         yield one
     finally:
