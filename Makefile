@@ -94,7 +94,7 @@ lock: setup ## write the pinned, hashed requirements anew
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	    requirements$$kind.in -o requirements$$kind.txt; done
-	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --custom-compile-command "make lock" \
 	  toolchain/real_vllm/requirements.in --override toolchain/real_vllm/overrides.txt \
 	  -o toolchain/real_vllm/requirements.txt
