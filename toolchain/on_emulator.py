@@ -87,7 +87,7 @@ def emulator_environment() -> dict[str, str]:
             [str(ROOT / ".venv/bin"), str(ROOT / ".tools/bin"), os.environ["PATH"]]
         ),
         PULUMI_HOME=str(BELONGINGS / "home"),
-        PULUMI_BACKEND_URL=f"file://{BELONGINGS / 'state'}",
+        PULUMI_BACKEND_URL=local_backend(BELONGINGS / "state"),
         PULUMI_CONFIG_PASSPHRASE_FILE=str(BELONGINGS / "passphrase"),
         PULUMI_SKIP_UPDATE_CHECK="1",
         VAST_URL=server["url"],
@@ -96,6 +96,15 @@ def emulator_environment() -> dict[str, str]:
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
     return environment
+
+
+def local_backend(folder: Path) -> str:
+    """Give the address of a backend in a folder, for `PULUMI_BACKEND_URL`.
+
+    Without `metadata=skip` Pulumi writes a file of attributes beside each state, and not at once:
+    a `pulumi` that is killed meanwhile leaves an empty one, with which no command reads the state.
+    """
+    return f"file://{folder}?metadata=skip"
 
 
 def make_stack(stack: str, environment: dict[str, str]) -> None:

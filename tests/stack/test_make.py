@@ -100,6 +100,8 @@ def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environm
     assert all_ended.status == 0, all_ended.outcome()
     assert emulator.status()["contracts"] == []
     assert "a-real-key-that-must-not-be-used" not in none.output + shown.output + ended.output
+    cut_off_by_a_kill = list((Path(environment["STACK_HOME"]) / "state").rglob("*.attrs"))
+    assert cut_off_by_a_kill == []
 
 
 def test_without_an_emulator_it_says_so(environment, tmp_path):

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import yaml
 
+from toolchain.on_emulator import local_backend
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROJECT = "vast-vllm"
 PATH = os.pathsep.join([str(ROOT / ".venv/bin"), str(ROOT / ".tools/bin"), os.environ["PATH"]])
@@ -104,7 +106,7 @@ class Stack:
             "PATH": PATH,
             "HOME": str(folder),
             "PULUMI_HOME": str(folder / "home"),
-            "PULUMI_BACKEND_URL": f"file://{self.backend}",
+            "PULUMI_BACKEND_URL": local_backend(self.backend),
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(folder / "passphrase"),
             "PULUMI_SKIP_UPDATE_CHECK": "1",
             "NO_COLOR": "1",
