@@ -82,7 +82,7 @@ class Story:
             before = self.emulator.last_request()
             done = self.checkout.on_stack("prod", "up")
             assert done.status != 0, done.outcome()
-            assert "@sha256:" in done.output, done.outcome()
+            assert "is named by a tag, not by its digest" in done.output, done.outcome()
             assert self.emulator.writes(after=before) == []
             step.outcome = "refused: image and model are not pinned"
 
