@@ -10,7 +10,7 @@ ON_EMULATOR := python -m toolchain.on_emulator --stack $(STACK)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock \
-	pin release promote rollback promotion cost orphans faults test-vllm benchmark
+	pin release promote rollback promotion adopt cost orphans faults test-vllm benchmark
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ promote: $(PLACE) ## set a release in a stack and preview it: make promote RELEA
 
 rollback: $(PLACE) ## set the release that ran before, and preview it: make rollback STACK=prod
 	@python -m toolchain.promote rollback --stack $(STACK) $(ACCOUNT)
+
+adopt: $(PLACE) ## take a machine rented by hand into a stack: make adopt INSTANCE=... STACK=dev
+	@python -m toolchain.adopt "$(INSTANCE)" --stack $(STACK) $(ACCOUNT)
 
 cost: $(PLACE) ## compare charges with the estimate, also of a destroyed stack: make cost STACK=dev
 	@python -m toolchain.cost $(if $(filter file,$(origin STACK)),,--stack $(STACK)) $(if $(DAYS),--days $(DAYS)) $(ACCOUNT)

@@ -105,6 +105,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             public_key=ssh_key.public_key,
             private_key=ssh_key.private_key,
             min_driver=plan.profile.min_driver,
+            adopt=settings.adopt,
             boot_minutes=settings.boot_minutes,
             outbid_policy=Policy(
                 settings.when_outbid, settings.rerent_tries, settings.rerent_dollars

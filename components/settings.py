@@ -67,6 +67,9 @@ class Settings(BaseModel):
     image: OneLine = ""
     """Docker image that vLLM runs in."""
 
+    adopt: int = Field(default=0, ge=0)
+    """Id of a contract that was rented by hand and is to be taken over; 0: rent one."""
+
     max_model_len: int = Field(ge=0)
     """Context length in tokens."""
 

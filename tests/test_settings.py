@@ -50,7 +50,7 @@ def test_objects_come_as_json_text():
     ("changes", "said"),
     [
         ({"offerQery": "x"}, "'offerQery' does not exist: did you mean 'offerQuery'?"),
-        ({"zzz": "x"}, "'zzz' does not exist: the keys are announceCommand"),
+        ({"zzz": "x"}, "'zzz' does not exist: the keys are adopt"),
         ({"maxDollarsPerHour": "abc"}, "'maxDollarsPerHour' is 'abc': input should be a valid"),
         ({"maxDollarsPerHour": "0"}, "'maxDollarsPerHour' is '0': input should be greater than 0"),
         ({"diskGb": "-1"}, "'diskGb' is '-1'"),

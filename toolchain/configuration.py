@@ -37,11 +37,26 @@ def settings_of(text: str) -> dict[str, Any]:
 
 def with_setting(text: str, key: str, value: Any) -> str:
     """The file with another value of one of the project's settings; comments stay."""
+    content = _editor().load(text) or {}
+    content.setdefault("config", {})[f"{PREFIX}{key}"] = value
+    return _written(content)
+
+
+def without_setting(text: str, key: str) -> str:
+    """The file without one of the project's settings; comments stay."""
+    content = _editor().load(text) or {}
+    content.get("config", {}).pop(f"{PREFIX}{key}", None)
+    return _written(content)
+
+
+def _editor() -> YAML:
     yaml = YAML()
     yaml.width = 1000
     yaml.preserve_quotes = True
-    content = yaml.load(text) or {}
-    content.setdefault("config", {})[f"{PREFIX}{key}"] = value
+    return yaml
+
+
+def _written(content: Any) -> str:
     written = io.StringIO()
-    yaml.dump(content, written)
+    _editor().dump(content, written)
     return written.getvalue()

@@ -243,6 +243,26 @@ class VastApi:
         """All such files whose names end in `suffix`."""
         return [SharedFile(path) for path in sorted(self._folder.glob(f"*{suffix}"))]
 
+    def add_ssh_key(self, instance_id: int, public_key: str) -> None:
+        """Let a key in on a contract that was rented without it.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        path = f"/instances/{instance_id}/ssh/"
+        body = {"ssh_key": public_key}
+        self._repeatedly("ssh", f"POST {path}", lambda: self._transport.post(path, json_data=body))
+
+    def set_onstart(self, instance_id: int, script: str) -> None:
+        """Store another start script in a contract, for the next start of its container.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        path = f"/instances/update_template/{instance_id}/"
+        body = {"id": instance_id, "onstart": script}
+        self._repeatedly("change", f"PUT {path}", lambda: self._transport.put(path, json_data=body))
+
     def set_label(self, instance_id: int, label: str) -> None:
         """Put a label on a contract.
 

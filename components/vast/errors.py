@@ -8,6 +8,7 @@ ConfigurationError
 ├── NoOffer             nothing on the market matches, or nothing under the cap
 ├── NoCredit            the account cannot pay for it
 ├── RentRefused         Vast refuses the order itself (arguments, price)
+├── CannotAdopt         a machine rented by hand is not what the stack would rent
 └── ImageRefused        the image does not exist or may not be pulled
 HostError
 ├── OfferTaken          somebody else was faster
@@ -66,6 +67,10 @@ class ImageRefused(ConfigurationError):
 
 class OfferTaken(HostError):
     """The offer is gone: `no_such_ask`, in any of its shapes."""
+
+
+class CannotAdopt(ConfigurationError):
+    """A machine rented by hand is not what the stack would rent, or does not work."""
 
 
 class TermsDiffer(HostError):

@@ -20,9 +20,11 @@ from components.clock import SystemClock
 from components.errors import StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed, refused
-from components.vast import drift, leash, market, outbid
+from components.vast import adoption, drift, leash, market, outbid
+from components.vast.adoption import SECONDS_TO_END, Wanted
 from components.vast.api import Order, VastApi, connect
-from components.vast.boot import Deadlines, Rented
+from components.vast.attempts import Attempt
+from components.vast.boot import Boot, Deadlines, Rented
 from components.vast.ending import Ending
 from components.vast.errors import BootFailed, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
@@ -64,10 +66,12 @@ class InstanceProvider(Provider):
         The inputs of before are empty for a machine that is new or is to be replaced.
         """
         known = {key: value for key, value in news.items() if key != "losses"}
-        if olds or pulumi.contains_unknowns(known):
-            return dynamic.CheckResult(news, [])
         try:
-            _tell_before_renting(news)
+            if not olds and _to_adopt(news):
+                # Also before the stack's key exists, without which no order can be named.
+                _tell_before_adopting(news)
+            elif not olds and not pulumi.contains_unknowns(known):
+                _tell_before_renting(news)
         except StackError as error:
             return refused(news, error)
         return dynamic.CheckResult(news, [])
@@ -116,6 +120,8 @@ class InstanceProvider(Provider):
         order = _order(props, api.url)
         ports = ("22/tcp", f"{int(props['port'])}/tcp")
         with _Machine(props, progress) as machine:
+            if _to_adopt(props):
+                _adopt(api, props, order, machine, ports)
             rented = _rental(api, props, progress).obtain(order, ask, machine, ports)
             # One that was adopted may have been told something else when it was rented.
             ends_at = _put_on_leash(
@@ -210,6 +216,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         public_key: pulumi.Input[str],
         private_key: pulumi.Input[str],
         min_driver: str,
+        adopt: int,
         boot_minutes: float,
         outbid_policy: outbid.Policy,
         losses: pulumi.Input[Mapping[str, Any]],
@@ -227,6 +234,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             "public_key": public_key,
             "private_key": private_key,
             "min_driver": min_driver,
+            "adopt": adopt,
             "boot_minutes": boot_minutes,
             "outbid_policy": dataclasses.asdict(outbid_policy),
             "losses": losses,
@@ -291,6 +299,18 @@ class _Machine:
         except (HostUnreachable, LoginRefused, CommandFailed) as error:
             raise BootFailed(str(error)) from None
 
+    def run(self, instance: Instance, script: str) -> str:
+        """Run a script in `sh` and give what it said; `BootFailed` if it fails."""
+        try:
+            done = self.door(instance).run("sh -s", stdin=script, timeout=SECONDS_TO_END + 60.0)
+        except (HostUnreachable, LoginRefused, CommandFailed) as error:
+            raise BootFailed(str(error)) from None
+        if done.exit_status != 0:
+            raise BootFailed(
+                f"taking over ended with {done.exit_status}: {done.stderr.strip()[-300:]}"
+            )
+        return done.stdout.strip()
+
     def door(self, instance: Instance) -> Host:
         """The door to this machine: one connection, as long as it stays where it is."""
         address = HostAddress(instance.public_ip, instance.ports["22/tcp"])
@@ -344,6 +364,57 @@ def _tell_before_renting(props: Properties) -> None:
     if beside:
         best = candidates(api, query, need, anew=False)[0].offer.dollars_per_hour
         to_terminal(_both_bills(beside, best))
+
+
+def _to_adopt(props: Properties) -> int:
+    """Id of the contract that is to be taken over, or 0."""
+    return int(props.get("adopt") or 0)
+
+
+def _wanted(props: Properties) -> Wanted:
+    search = props["search"]
+    return Wanted(
+        label_prefix=str(props["label_prefix"]),
+        query=str(search["query"]),
+        need=need_of(search),
+        image=str(props["image"]),
+        disk_gb=float(props["disk_gb"]),
+        port=int(props["port"]),
+    )
+
+
+def _tell_before_adopting(props: Properties) -> None:
+    found = adoption.find(connect(patient=False), _to_adopt(props), _wanted(props))
+    to_terminal(
+        f"instance {found.id} (${found.dollars_per_hour:.2f}/h, {found.num_gpus}x "
+        f"{found.gpu_name}) fits and becomes this stack's: nothing is rented; the server that "
+        "runs on it ends, its weights stay"
+    )
+
+
+def _adopt(
+    api: VastApi, props: Properties, order: Order, machine: _Machine, ports: tuple[str, ...]
+) -> None:
+    """Give the contract that is to be taken over this stack's label, if it fits and works."""
+    wanted = _wanted(props)
+    found = adoption.find(api, _to_adopt(props), wanted)
+    clock, progress = SystemClock(), _progress()
+
+    def check() -> Rented:
+        boot = Boot(
+            api,
+            clock,
+            progress,
+            Deadlines(image=float(props["boot_minutes"]) * 60),
+            attempt=Attempt(1, found.machine_id, found.location, found.dollars_per_hour),
+            max_dollars_per_hour=market.hourly_cap(wanted.need),
+            interruptible=wanted.need.contract == "interruptible",
+            until=clock.monotonic() + wanted.need.rent_budget_minutes * 60,
+        )
+        return boot.bring_up(found.id, machine, ports, adopted=True)
+
+    key = str(props["public_key"])
+    adoption.adopt(api, progress, found, order=order, public_key=key, check=check, run=machine.run)
 
 
 def _beside(contracts: list[Instance], label_prefix: str) -> list[Instance]:
@@ -556,7 +627,8 @@ def _expected(instance: Instance, props: Properties) -> Expected:
         gpu_name=instance.gpu_name,
         num_gpus=need.num_gpus,
         gpu_ram_mib=instance.gpu_ram_mib,
-        disk_gb=float(props["disk_gb"]),
+        # One that was rented by hand has weights on its disk already.
+        disk_gb=float(props["disk_gb"]) - (need.weights_gb if _to_adopt(props) else 0),
         min_driver=str(props["min_driver"]),
         weights_gb=need.weights_gb,
         repository=need.repository,

@@ -23,6 +23,7 @@ INTERVALS: Final[dict[str, float]] = {
     "logs": 1.0,
     "user": 1.0,
     "charges": 1.0,
+    "ssh": 1.0,
 }
 """Least seconds between two calls (vast-api reference, 1.6; search is 10 a minute)."""
 

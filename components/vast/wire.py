@@ -88,6 +88,8 @@ class Instance:
     location: str
     datacenter: bool
     image: str
+    disk_gb: float
+    """As it was ordered."""
     started_at: float
     """Seconds since 1970."""
     ends_at: float
@@ -118,6 +120,7 @@ class Instance:
             location=_text(raw, "geolocation"),
             datacenter=raw.get("hosting_type") == 1,
             image=_text(raw, "image_uuid"),
+            disk_gb=_number(raw, "disk_space"),
             started_at=_number(raw, "start_date"),
             ends_at=_number(raw, "end_date"),
         )

@@ -1,0 +1,251 @@
+"""A machine that was rented by hand becomes a stack's own, without a restart.
+
+Nothing of the machine changes before it is known to fit. Then its own server ends, the machine
+is checked, the stack's start script takes the place of its own, and last of all it gets the
+stack's label: from there on it is what `rental.py` adopts, `destroy` ends and nobody loses. Each
+step can be taken twice, so whoever dies on the way is followed by the next `pulumi up`.
+
+`update_template`, which stores the start script, is documented nowhere but in the official client
+(vast-api reference, 5): whether Vast takes it over before the next reboot nobody has tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+from components.errors import HostError
+from components.progress import Progress
+from components.vast import market
+from components.vast.api import Order
+from components.vast.boot import Rented
+from components.vast.errors import CannotAdopt
+from components.vast.market import Need
+from components.vast.wire import Instance
+
+SECONDS_TO_END = 60
+"""That the server of before has to end, before it is killed."""
+
+
+class Contracts(Protocol):
+    """The calls of `VastApi` that adopting makes."""
+
+    def instance(self, instance_id: int) -> Instance | None:
+        """See `VastApi.instance`."""
+
+    def add_ssh_key(self, instance_id: int, public_key: str) -> None:
+        """See `VastApi.add_ssh_key`."""
+
+    def set_onstart(self, instance_id: int, script: str) -> None:
+        """See `VastApi.set_onstart`."""
+
+    def set_label(self, instance_id: int, label: str) -> None:
+        """See `VastApi.set_label`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What the stack would rent."""
+
+    label_prefix: str
+    """`<project>/<stack>/<resource>/`."""
+    query: str
+    need: Need
+    image: str
+    disk_gb: float
+    port: int
+
+
+def find(contracts: Contracts, instance_id: int, wanted: Wanted) -> Instance:
+    """Look at the machine and hold it to what the stack would rent.
+
+    Raises:
+        CannotAdopt: with everything that does not fit; nothing was changed.
+    """
+    found = contracts.instance(instance_id)
+    if found is None:
+        raise CannotAdopt(
+            f"there is no instance {instance_id} on this account, which `adopt` names: correct "
+            "the number, or `pulumi config rm adopt` to rent a machine"
+        )
+    said = misfits(found, wanted)
+    if said:
+        raise CannotAdopt(
+            f"instance {instance_id} (${found.dollars_per_hour:.2f}/h) cannot be adopted: "
+            f"{'; '.join(said)}; it was left as it is, and is billed as before"
+        )
+    return found
+
+
+def misfits(found: Instance, wanted: Wanted) -> list[str]:
+    """Everything about a contract that is not as the stack would have rented it. Pure."""
+    need = wanted.need
+    return [
+        said
+        for said in (
+            _of_somebody_else(found.label, wanted.label_prefix),
+            _differs("its image is", found.image, wanted.image, "image"),
+            _too_small("disk", found.disk_gb, wanted.disk_gb, "diskGb"),
+            _differs("it is", _kind(interruptible=found.interruptible), need.contract, "contract"),
+            _too_dear(found.dollars_per_hour, market.hourly_cap(need)),
+            _gpus(found, wanted),
+            _no_datacenter(found, need),
+            _not_mapped(found, wanted.port),
+            _not_running(found),
+        )
+        if said
+    ]
+
+
+def adopt(
+    contracts: Contracts,
+    progress: Progress,
+    found: Instance,
+    *,
+    order: Order,
+    public_key: str,
+    check: Callable[[], Rented],
+    run: Callable[[Instance, str], str],
+) -> None:
+    """Make a machine that fits the stack's own: from then on it carries the order's label.
+
+    Args:
+        contracts: the door.
+        progress: is told each step.
+        found: the machine, as `find` gave it.
+        order: whose label and start script it gets.
+        public_key: lets the stack in.
+        check: waits until the machine works, logged in with that key and with its GPUs free.
+        run: runs a script on the machine and gives what it said; raises a `HostError`.
+
+    Raises:
+        CannotAdopt: if it does not work; its server may have ended, its label is as it was.
+        StackError: of the door's kinds.
+    """
+    if found.label == order.label:
+        return
+    progress.say(f"letting the stack's key in on instance {found.id}")
+    contracts.add_ssh_key(found.id, public_key)
+    try:
+        progress.say("ending the server that runs there; its weights stay on the disk")
+        progress.say(run(found, takeover(found.id, order.onstart)))
+        # Only now are the GPUs free, as the check of a machine wants them.
+        check()
+    except HostError as error:
+        raise CannotAdopt(
+            f"instance {found.id} was not adopted and is billed as before "
+            f"(${found.dollars_per_hour:.2f}/h): {error}; its label is as it was, its "
+            "server may have ended, and the stack's SSH key may be on it"
+        ) from None
+    contracts.set_onstart(found.id, order.onstart)
+    contracts.set_label(found.id, order.label)
+    progress.say(f"instance {found.id} is this stack's from now on")
+
+
+def takeover(instance_id: int, onstart: str) -> str:
+    """A script that ends the server of before and does what the stack's start script would have.
+
+    A login over SSH has none of the container's variables, so they are taken from a process that
+    has. Only processes of this container come into question: they carry its id. A cache of the
+    Hub at its usual place becomes the stack's, so that nothing is downloaded again.
+    """
+    return f"""\
+set -u
+mine() {{
+    for place in /proc/[0-9]*; do
+        tr '\\0' '\\n' <"$place/environ" 2>/dev/null | grep -qx 'CONTAINER_ID={instance_id}' &&
+            echo "${{place#/proc/}}"
+    done
+}}
+serving() {{
+    for process in $(mine); do
+        tr '\\0' ' ' <"/proc/$process/cmdline" 2>/dev/null |
+            grep -Eq '(^|[ /.])vllm serve |vllm\\.entrypoints|^VLLM::' && echo "$process"
+    done
+}}
+variables=$(mktemp)
+trap 'rm -f "$variables" "$variables.sh"' EXIT
+for process in $(mine | sort -n); do
+    cat "/proc/$process/environ" >"$variables" 2>/dev/null && [ -s "$variables" ] && break
+done
+[ -s "$variables" ] || {{ echo "no process of the container shows its variables" >&2; exit 1; }}
+for process in $(serving); do kill "$process" 2>/dev/null; done
+left={SECONDS_TO_END}
+while [ -n "$(serving)" ] && [ "$left" -gt 0 ]; do sleep 1; left=$((left - 1)); done
+for process in $(serving); do kill -KILL "$process" 2>/dev/null; done
+cache="$HOME/.cache/huggingface"
+kept="no weights were there"
+if [ -d "$cache/hub" ] && [ ! -e "$HOME/huggingface" ]; then
+    ln -s "$cache" "$HOME/huggingface"
+    kept="its $(du -shL "$cache" | cut -f 1) of weights are the stack's"
+fi
+cat >"$variables.sh" <<'ONSTART'
+{onstart}
+ONSTART
+# shellcheck disable=SC2016
+xargs -0 sh -c 'script=$1; shift; exec env -i "$@" sh "$script"' sh "$variables.sh" \
+    <"$variables" >>"$HOME/adopted.log" 2>&1 || exit
+echo "the server of before has ended; $kept"
+"""
+
+
+def _of_somebody_else(label: str, prefix: str) -> str:
+    project = prefix.split("/", maxsplit=1)[0]
+    if not label.startswith(f"{project}/") or label.startswith(prefix):
+        return ""
+    return f"it is the stack's whose label it carries ({label})"
+
+
+def _differs(what: str, found: str, wanted: str, setting: str) -> str:
+    if found == wanted:
+        return ""
+    return f"{what} {found} and the stack's {wanted} ({setting})"
+
+
+def _too_small(what: str, found: float, wanted: float, setting: str) -> str:
+    if found >= wanted:
+        return ""
+    return f"its {what} has {found:g} GB and the stack needs {wanted:g} ({setting})"
+
+
+def _too_dear(price: float, cap: float) -> str:
+    if price <= cap:
+        return ""
+    return f"it costs ${price:.2f}/h and the cap is ${cap:.2f} (maxDollarsPerHour)"
+
+
+def _gpus(found: Instance, wanted: Wanted) -> str:
+    query = market.parse(wanted.query)
+    query.setdefault("num_gpus", {"eq": wanted.need.num_gpus})
+    of_gpus = {name: wish for name, wish in query.items() if name in {"gpu_name", "num_gpus"}}
+    row = {"gpu_name": found.gpu_name, "num_gpus": found.num_gpus}
+    if market.still_fits(row, of_gpus):
+        return ""
+    return f"it has {found.num_gpus}x {found.gpu_name}, which offerQuery excludes"
+
+
+def _no_datacenter(found: Instance, need: Need) -> str:
+    if found.datacenter or not need.datacenter_only:
+        return ""
+    return "its host is no certified datacenter (datacenterOnly)"
+
+
+def _not_mapped(found: Instance, port: int) -> str:
+    missing = [one for one in ("22/tcp", f"{port}/tcp") if one not in found.ports]
+    if found.actual_status != "running" or not missing:
+        return ""
+    return (
+        f"it maps no port {' and '.join(missing)}, which only a rental can (`--ssh --direct --env "
+        f"'-p {port}:{port}'`)"
+    )
+
+
+def _not_running(found: Instance) -> str:
+    if found.actual_status == "running":
+        return ""
+    return f"it is {found.actual_status or 'queued'}, not running"
+
+
+def _kind(*, interruptible: bool) -> str:
+    return "interruptible" if interruptible else "on-demand"

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.progress import Progress
+from components.vast.adoption import Wanted, adopt, find, misfits, takeover
+from components.vast.api import Order
+from components.vast.boot import Rented
+from components.vast.errors import BootFailed, CannotAdopt
+from components.vast.wire import Instance
+from tests.fakes import VirtualClock
+from tests.vast.fake_market import INSPECTION
+from tests.vast.offers import instance, need
+from tests.vllm.polling import eventually
+
+IMAGE = "vllm/vllm-openai:v0.33.0"
+WANTED = Wanted(
+    label_prefix="p/s/r/",
+    query="gpu_name=H200 num_gpus=2",
+    need=need(),
+    image=IMAGE,
+    disk_gb=500.0,
+    port=8000,
+)
+ORDER = Order(image=IMAGE, disk_gb=500.0, label="p/s/r/n", onstart="true", ports=(8000,))
+
+
+def contract(**changes: Any) -> Instance:
+    return Instance.from_json(instance(**{"label": "", "disk_space": 500.0} | changes))
+
+
+class Contracts:
+    """One contract, and what was done to it in order."""
+
+    def __init__(self, found: Instance | None) -> None:
+        self.found = found
+        self.did: list[tuple[str, str]] = []
+
+    def instance(self, _instance_id: int) -> Instance | None:
+        return self.found
+
+    def add_ssh_key(self, _instance_id: int, public_key: str) -> None:
+        self.did.append(("key", public_key))
+
+    def set_onstart(self, _instance_id: int, script: str) -> None:
+        self.did.append(("onstart", script))
+
+    def set_label(self, _instance_id: int, label: str) -> None:
+        self.did.append(("label", label))
+
+
+def adopted(contracts: Contracts, found: Instance, failing: str = "") -> None:
+    def step(name: str, outcome: Any) -> Any:
+        contracts.did.append((name, ""))
+        if name == failing:
+            raise BootFailed("no way in")
+        return outcome
+
+    adopt(
+        contracts,
+        Progress("test", VirtualClock(), lambda _line: None),
+        found,
+        order=ORDER,
+        public_key="ssh-ed25519 A",
+        check=lambda: step("check", Rented(found, INSPECTION, "key", {}, adopted=True)),
+        run=lambda _instance, _script: step("run", "done"),
+    )
+
+
+def test_what_the_stack_would_have_rented_fits():
+    assert misfits(contract(), WANTED) == []
+    assert misfits(contract(label="by hand"), WANTED) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label": "p/other/r/n"}, "is the stack's whose label it carries (p/other/r/n)"),
+        ({"image_uuid": "other:1"}, "its image is other:1 and the stack's vllm/"),
+        ({"disk_space": 100.0}, "its disk has 100 GB and the stack needs 500"),
+        ({"is_bid": True}, "it is interruptible and the stack's on-demand"),
+        ({"dph_total": 8.5}, "it costs $8.50/h and the cap is $8.00"),
+        ({"num_gpus": 1}, "it has 1x H200, which offerQuery excludes"),
+        ({"gpu_name": "H100 SXM"}, "it has 2x H100 SXM, which offerQuery excludes"),
+        ({"ports": {}}, "it maps no port 22/tcp and 8000/tcp"),
+        ({"actual_status": "exited"}, "it is exited, not running"),
+    ],
+)
+def test_each_thing_that_does_not_fit_is_said(changes, said):
+    (told,) = misfits(contract(**changes), WANTED)
+    assert said in told
+
+
+def test_production_takes_no_host_that_is_no_datacenter():
+    strict = dataclasses.replace(WANTED, need=need(datacenter_only=True))
+    (told,) = misfits(contract(hosting_type=0), strict)
+    assert "no certified datacenter" in told
+
+
+def test_all_misfits_are_one_sentence_and_nothing_is_changed():
+    with pytest.raises(CannotAdopt, match=r"its image is.*; its disk has.*left as it is"):
+        find(Contracts(contract(image_uuid="a", disk_space=1.0)), 9001, WANTED)
+    with pytest.raises(CannotAdopt, match="no instance 9001"):
+        find(Contracts(None), 9001, WANTED)
+
+
+def test_the_label_comes_last():
+    contracts = Contracts(contract())
+    adopted(contracts, contract())
+    assert [name for name, _ in contracts.did] == ["key", "run", "check", "onstart", "label"]
+    assert contracts.did[-1] == ("label", "p/s/r/n")
+
+
+def test_one_that_was_adopted_before_is_left_alone():
+    contracts = Contracts(None)
+    adopted(contracts, contract(label="p/s/r/n"))
+    assert contracts.did == []
+
+
+@pytest.mark.parametrize("failing", ["check", "run"])
+def test_one_that_does_not_work_keeps_its_label(failing):
+    contracts = Contracts(contract())
+    with pytest.raises(CannotAdopt, match=r"was not adopted and is billed as before \(\$6\.00/h"):
+        adopted(contracts, contract(), failing)
+    assert "label" not in dict(contracts.did)
+
+
+def _shows_vllm(process: int) -> bool:
+    return b"vllm" in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+def test_the_takeover_ends_the_server_of_this_container_alone(tmp_path: Path):
+    weights = tmp_path / ".cache/huggingface/hub/models--a--b"
+    weights.mkdir(parents=True)
+    (weights / "weights").write_bytes(b"0" * 5000)
+    server = [sys.executable, "-c", "import time; time.sleep(60)", "vllm serve a/b"]
+    variables = {**os.environ, "HOME": str(tmp_path), "A": "b 'c'"}
+    mine = subprocess.Popen(server, env={**variables, "CONTAINER_ID": "7001"})
+    other = subprocess.Popen(server, env={**variables, "CONTAINER_ID": "70011"})
+    try:
+        for one in (mine, other):
+            eventually(partial(_shows_vllm, one.pid))
+        onstart = "sh -c 'export -p' > \"$HOME/.container-environment\""
+        done = subprocess.run(
+            ["sh", "-s"],
+            input=takeover(7001, onstart),
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert mine.wait(10) == -15
+        assert other.poll() is None
+    finally:
+        for one in (mine, other):
+            one.kill()
+            one.wait()
+    assert "of weights are the stack's" in done.stdout
+    assert (tmp_path / "huggingface/hub/models--a--b/weights").is_file()
+    kept = (tmp_path / ".container-environment").read_text()
+    assert "CONTAINER_ID" in kept
+    assert "b 'c'" in kept or "b '\"'\"'c" in kept or "'b '\\''c'" in kept

@@ -1,0 +1,58 @@
+"""Take a machine that was rented by hand into a stack: `python -m toolchain.adopt 123 --stack dev`.
+
+Sets `adopt` in the stack's committed configuration, previews, updates, and takes the setting out
+again when the machine is the stack's. After a failure it stays in, so that `pulumi up` goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from components.errors import StackError
+from toolchain.configuration import path_of, with_setting, without_setting
+from toolchain.on_emulator import ROOT
+from toolchain.stacks import Stacks, stacks_of, takes_account
+
+KEY = "adopt"
+
+
+def main() -> int:
+    """Adopt; return the exit status of the command that failed, or 0."""
+    parser = argparse.ArgumentParser(prog="adopt", description=__doc__)
+    parser.add_argument("instance", type=int)
+    parser.add_argument("--stack", default="dev")
+    takes_account(parser)
+    given = parser.parse_args()
+    try:
+        return adopt(stacks_of(given), path_of(given.stack, ROOT), given.stack, given.instance)
+    except StackError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        return 1
+
+
+def adopt(stacks: Stacks, path: Path, stack: str, instance: int) -> int:
+    """Preview and update with `adopt` set in the file at `path`."""
+    path.write_text(with_setting(path.read_text(encoding="utf-8"), KEY, instance), encoding="utf-8")
+    refused = stacks.pulumi("preview", stack).returncode
+    if refused:
+        _take_out(path)
+        return refused
+    failed = stacks.pulumi("up", stack, "--yes", "--skip-preview").returncode
+    if failed:
+        print(  # noqa: T201  (a command's own output)
+            f"{path.name} keeps `adopt: {instance}`, so that the next update goes on with it; "
+            "take it out to leave the machine alone"
+        )
+        return failed
+    _take_out(path)
+    return 0
+
+
+def _take_out(path: Path) -> None:
+    path.write_text(without_setting(path.read_text(encoding="utf-8"), KEY), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
