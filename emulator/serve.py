@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def serve(settings: Settings) -> None:
     prepare_directory(settings.state)
     with (settings.state / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        listener = _listen(settings.port)
+        listener = _listen(settings)
         asyncio.run(_serve(settings, listener))
 
 
@@ -92,11 +92,26 @@ def read_running(state: Path) -> Running | None:
         return None
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
+    """Take the port that was asked for; any free one is the last one, if that is free."""
+    last = settings.state / "last_port"
+    if settings.port == 0:
+        with suppress(OSError, ValueError):
+            return _bound(int(last.read_text()))
+    listener = _bound(settings.port)
+    last.write_text(str(listener.getsockname()[1]))
+    return listener
+
+
+def _bound(port: int) -> socket.socket:
     # asyncio turns Nagle's algorithm off only where the protocol is named; 40 ms a call otherwise.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((HOST, port))
+    try:
+        listener.bind((HOST, port))
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 

@@ -127,7 +127,9 @@ def plot(lines: Sequence[Line], whose: str, path: Path) -> None:
     axes.set_ylabel("$ a day")
     axes.set_title(f"What was charged: {whose}")
     axes.tick_params(axis="x", rotation=45 if len(days) > 4 else 0)  # noqa: PLR2004  (that fit)
-    axes.legend()
+    axes.margins(y=0.1)
+    axes.set_xlim(-1, len(days))
+    figure.legend(loc="outside right upper")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 

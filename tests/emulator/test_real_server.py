@@ -355,6 +355,13 @@ def test_down_unless_used_leaves_it_to_whoever_uses_it(emulator: Emulator) -> No
     emulator.up()
 
 
+def test_it_comes_back_where_it_was_since_others_know_it_by_its_address(emulator: Emulator) -> None:
+    before = emulator.server["url"]
+    emulator.command("down")
+    emulator.up()
+    assert emulator.server["url"] == before
+
+
 def test_ssh_by_both_addresses_with_one_host_key(emulator: Emulator) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519")
     public = key.export_public_key().decode().strip()
