@@ -52,7 +52,9 @@ class Emulator:
         )
 
     def up(self, *options: str) -> None:
-        done = self.command("up", "--port", "0", "--speed", "600", "--no-throttle", *options)
+        # Calm: nobody else rents what a test has just found.
+        steady = ("--port", "0", "--speed", "600", "--no-throttle", "--calm")
+        done = self.command("up", *steady, *options)
         assert done.returncode == 0, done.stdout + done.stderr
 
     @property
