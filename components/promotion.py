@@ -33,7 +33,7 @@ class PromotionProvider(Provider):
         before = news.get("before")
         if pulumi.contains_unknowns(before):
             return dynamic.CheckResult(news, [])
-        let_in = [str(digest) for digest in olds.get("let_in") or []]
+        let_in = _strings(olds.get("let_in"))
         digest = str(news["digest"])
         if digest not in let_in:
             reason = why_not(

@@ -14,6 +14,11 @@ PREFIX = "vast-vllm:"
 """Of the project's own settings."""
 
 
+def project_name(folder: Path) -> str:
+    """What labels on the account and Pulumi's backend know the project by."""
+    return str(YAML(typ="safe").load((folder / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
+
+
 class NoConfiguration(ConfigurationError):
     """A stack without a configuration file."""
 

@@ -13,15 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from components.errors import StackError
 from components.vast.api import connect
 from components.vast.charges import KINDS, OTHER, Line, compare, total
 from components.vast.estimates import ESTIMATES, Estimates
-from components.vast.table import WIDTH, table
+from components.vast.table import table, terminal
+from toolchain.configuration import project_name
 from toolchain.on_emulator import BELONGINGS, ROOT, emulator_environment
 
 DAYS = 30
@@ -43,7 +42,7 @@ def main() -> int:
     )
     given = parser.parse_args()
     environment = dict(os.environ) if given.account else emulator_environment()
-    project = str(yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
+    project = project_name(ROOT)
     now = dt.datetime.now(dt.UTC).timestamp()
     try:
         api = connect(environment)
@@ -53,7 +52,7 @@ def main() -> int:
         return 1
     lines = compare(charges, Estimates(api.shared(ESTIMATES)).known(), project, given.stack)
     whose = given.stack or "all stacks"
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = terminal()
     if not lines:
         console.print(
             f"{whose}: nothing was charged under a label of {project} in {given.days} days"

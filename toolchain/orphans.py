@@ -15,10 +15,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from components.clock import SystemClock
@@ -26,11 +24,10 @@ from components.errors import StackError
 from components.progress import Progress, to_terminal
 from components.vast.api import connect
 from components.vast.ending import Ending
-from components.vast.table import WIDTH, table
+from components.vast.table import table, terminal
 from components.vast.wire import Instance
-from toolchain.on_emulator import emulator_environment
-
-ROOT = Path(__file__).resolve().parent.parent
+from toolchain.configuration import project_name
+from toolchain.on_emulator import ROOT, emulator_environment
 
 RENTED = "dynamic/vast:Instance"
 """End of the type of every resource that stands for a contract."""
@@ -72,7 +69,7 @@ def main() -> int:
     parser.add_argument("--emulator", action="store_true", help="look at the emulator's account")
     given = parser.parse_args()
     environment = emulator_environment() if given.emulator else dict(os.environ)
-    project = str(yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"])
+    project = project_name(ROOT)
     try:
         return _run(project, environment, delete=given.delete, unknown_stacks=given.unknown_stacks)
     except (StackError, PulumiFailed) as error:
@@ -120,7 +117,7 @@ def ask_pulumi(environment: Mapping[str, str]) -> Known:
 def _run(
     project: str, environment: Mapping[str, str], *, delete: bool, unknown_stacks: bool
 ) -> int:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = terminal()
     # The contracts first: one that is rented in between is then not taken for an orphan.
     api = connect(environment)
     contracts = api.instances()

@@ -159,9 +159,9 @@ class InstanceProvider(Provider):
             mended = _mend(int(id_), olds)
         if _is_outbid(olds):
             mended |= _won_back(int(id_), olds, news)
-        asked = _term(olds, news).asked
-        if asked is not None and accepts(_term(olds, news), Rule.read(news)):
-            mended |= _accept(int(id_), asked, news)
+        term = _term(olds, news)
+        if term.asked is not None and accepts(term, Rule.read(news)):
+            mended |= _accept(int(id_), term.asked, news)
         if Leash.read(olds) != Leash.read(news):
             with _host({**olds, **news, **mended}) as host:
                 ends_at = _put_on_leash(

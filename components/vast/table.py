@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -23,6 +24,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: se
         # as Text, since a host's own message may hold brackets that mean something to rich
         made.add_row(*(Text(cell) for cell in row))
     return made
+
+
+def terminal() -> Console:
+    """Give the console of a command: as wide as its terminal, or as `WIDTH` where there is none."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def lines(made: Table) -> list[str]:

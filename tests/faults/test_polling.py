@@ -42,11 +42,8 @@ class NeverReached:
 
 @pytest.fixture
 def emulator(tmp_path: Path) -> Iterator[Emulator]:
-    one = Emulator(tmp_path, speed=60, options=("--no-throttle", "--calm"))
-    try:
+    with Emulator(tmp_path, speed=60, options=("--no-throttle", "--calm")) as one:
         yield one
-    finally:
-        one.down()
 
 
 def rent(emulator: Emulator, count: int) -> list[int]:

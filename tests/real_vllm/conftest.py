@@ -32,11 +32,8 @@ RECIPE = (
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEmulator]:
     # A real server takes real minutes to start; at this speed they cost some ten dollars.
-    one = RealEmulator(tmp_path_factory.mktemp("market"), speed=30)
-    try:
+    with RealEmulator(tmp_path_factory.mktemp("market"), speed=30) as one:
         yield one
-    finally:
-        one.down()
 
 
 @pytest.fixture(scope="session")

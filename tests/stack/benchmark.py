@@ -34,17 +34,16 @@ class Measured:
 def main() -> int:
     """Measure, print a table, and fail if a flag costs a quarter of a replacement or more."""
     console = Console()
-    with tempfile.TemporaryDirectory() as folder:
-        emulator = Emulator(Path(folder), speed=SPEED)
-        try:
-            stack = Stack(Path(folder) / "stack", emulator, name="benchmark")
-            console.print(f"emulator at {SPEED}x; three updates, some minutes")
-            first = measured(stack, emulator, "first up")
-            flag = measured(stack, emulator, "changed flag", vllmOverrides={"max-num-seqs": 64})
-            moved = measured(stack, emulator, "replaced machine", diskGb=300)
-            stack.destroy()
-        finally:
-            emulator.down()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Emulator(Path(folder), speed=SPEED) as emulator,
+    ):
+        stack = Stack(Path(folder) / "stack", emulator, name="benchmark")
+        console.print(f"emulator at {SPEED}x; three updates, some minutes")
+        first = measured(stack, emulator, "first up")
+        flag = measured(stack, emulator, "changed flag", vllmOverrides={"max-num-seqs": 64})
+        moved = measured(stack, emulator, "replaced machine", diskGb=300)
+        stack.destroy()
     console.print(table([first, flag, moved]))
     ratio = flag.seconds / moved.seconds
     console.print(f"a changed flag takes {ratio:.2f} of a replacement's time")

@@ -11,8 +11,7 @@ from tests.stack.world import Emulator
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     # Two H200 cost $100 of emulated time in three and a half real minutes: not enough for a slow
     # machine.
-    one = Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--credit", "1000"))
-    try:
+    with Emulator(
+        tmp_path_factory.mktemp("market"), speed=300, options=("--credit", "1000")
+    ) as one:
         yield one
-    finally:
-        one.down()

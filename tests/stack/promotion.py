@@ -251,12 +251,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "market").mkdir()
-        emulator = Emulator(folder / "market", speed=SPEED)
-        try:
+        with Emulator(folder / "market", speed=SPEED) as emulator:
             story = Story(Checkout(folder, emulator), emulator)
             story.play()
-        finally:
-            emulator.down()
     DOCUMENT.write_text(document(story.steps))
     return 0
 

@@ -25,11 +25,8 @@ CRAWLS = "0.0005"
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     # Few machines come into question: no other tenant may take the next one meanwhile.
-    one = Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--calm",))
-    try:
+    with Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--calm",)) as one:
         yield one
-    finally:
-        one.down()
 
 
 @pytest.fixture(scope="module")

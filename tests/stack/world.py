@@ -9,7 +9,7 @@ import secrets
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import yaml
@@ -34,7 +34,7 @@ class Done:
 
 
 class Emulator:
-    """An emulator in a folder of its own, on a free port."""
+    """An emulator in a folder of its own, on a free port; a context manager that ends it."""
 
     def __init__(self, folder: Path, *, speed: float, options: tuple[str, ...] = ()) -> None:
         self.folder = folder
@@ -48,6 +48,12 @@ class Emulator:
         self.url = str(server["url"])
         self.key = (folder / "emulator/api_key").read_text().strip()
         self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
 
     def command(self, *arguments: str) -> Done:
         """Run one of the emulator's commands."""

@@ -21,11 +21,8 @@ IMAGE = "vllm/vllm-openai:v0.33.0"
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    one = Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--calm",))
-    try:
+    with Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--calm",)) as one:
         yield one
-    finally:
-        one.down()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from cryptography import x509
 
 from components.vast.onstart import onstart
 from tests.vllm.polling import eventually
+from tests.vllm.processes import processes_of
 
 ON_HOST = Path(__file__).parents[2] / "components" / "vllm" / "on_host"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -126,13 +127,8 @@ class Container:
         return eventually(look)
 
     def processes(self) -> list[psutil.Process]:
-        """Whatever lives with this home: nobody else's."""
-        mine = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("HOME") == str(self.home):
-                    mine.append(process)
-        return mine
+        """See `processes_of`."""
+        return processes_of(self.home)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from components.vast.leash import Leash, carried
 from components.vast.onstart import onstart
 from tests.vllm.polling import eventually
+from tests.vllm.processes import processes_of
 
 KEY = "a-container's-own-key"
 API = "http://vast.test"
@@ -83,24 +84,16 @@ class Container:
         path = self.home / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
-    def processes(self) -> list[psutil.Process]:
-        mine = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("HOME") == str(self.home):
-                    mine.append(process)
-        return mine
-
     def watches(self) -> int:
         """How many loops there are: each has its `sleep` or its `curl` besides."""
         found = 0
-        for process in self.processes():
+        for process in processes_of(self.home):
             with contextlib.suppress(psutil.Error):
                 found += process.cmdline()[-2:] == [str(self.serving / "time_to_live.sh"), "run"]
         return found
 
     def stop(self) -> None:
-        for process in self.processes():
+        for process in processes_of(self.home):
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
