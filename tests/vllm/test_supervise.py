@@ -465,6 +465,23 @@ def test_stop_ends_a_server_whose_supervisor_is_dead(container: Container) -> No
     assert not alive(orphan)
 
 
+def test_workers_whose_server_and_supervisor_are_dead_are_ended(container: Container) -> None:
+    container.command("vllm", f'tail -f /dev/null & echo $! >>"$HOME/workers"\n{SERVES}')
+    container.supervise("start")
+    container.until_log("listening")
+    server = int(container.status()["server_pid"])
+    psutil.Process(supervisor_pid(container)).kill()
+    psutil.Process(server).kill()
+    container.until(supervisor="stopped")
+    (worker,) = map(int, (container.home / "workers").read_text().split())
+    assert alive(worker)
+
+    container.supervise("start")
+
+    eventually(lambda: len((container.home / "workers").read_text().split()) == 2)
+    assert not alive(worker)
+
+
 @pytest.fixture
 def stranger() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["tail", "-f", "/dev/null"]) as process:

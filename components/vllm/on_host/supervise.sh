@@ -367,21 +367,42 @@ END
 }
 
 # End process $1 and its group: it is asked first and gets $2 seconds. Only the leader is asked:
-# vLLM's workers end at once on SIGTERM, and with them the requests that the drain is for.
+# vLLM's workers end at once on SIGTERM, and with them the requests that the drain is for. Returns
+# when the last of the group is gone, since the next server needs the GPU memory of them all.
 end_group() {
     kill -s TERM "$1" 2>/dev/null
     wait_gone "$1" "$2"
     kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null
-    wait_gone "$1" 10
+    until_when=$(($(date +%s) + 30))
+    while group_breathing "$1" && [ "$(date +%s)" -le "$until_when" ]; do
+        sleep 0.1
+    done
 }
 
+# A leader that is dead may have left its group behind: as long as that lives, the kernel gives the
+# number to nobody else.
 end_leftovers() {
     for name in prefetch server; do
-        if leftover=$(recorded "$name"); then
-            end_group "$leftover" "$DRAIN_SECONDS"
+        read -r pid born <<END
+$(get "$name")
+END
+        if [ -n "$pid" ] && same_boot "$born"; then
+            if recorded "$name" >/dev/null || { ! breathing "$pid" && group_breathing "$pid"; }; then
+                end_group "$pid" "$DRAIN_SECONDS"
+            fi
         fi
         rm -f "${STATE:?}/$name"
     done
+}
+
+same_boot() {
+    [ "${1#* }" = "$(cat /proc/sys/kernel/random/boot_id)" ]
+}
+
+# Whether anything of process group $1 runs. A dead one with threads is one that is still ending.
+group_breathing() {
+    cat /proc/[0-9]*/stat 2>/dev/null | sed 's/^.*) //' |
+        awk -v group="$1" '$3 == group && ($1 !~ /[ZX]/ || $18 > 1) { found = 1 } END { exit !found }'
 }
 
 wait_gone() {
