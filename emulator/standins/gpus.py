@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+
+import psutil
 
 from emulator.gpus import GPUS, Gpu
 from emulator.standins.host import Host
@@ -140,6 +141,7 @@ class Claim:
         """Prepare a claim of process `pid`, shown as `name`."""
         self._path = host.directory / "gpu" / f"{pid}.json"
         self._pid = pid
+        self._born = psutil.Process(pid).create_time()
         self._name = name
         self._gpus: list[int] = []
         self._used_mib = 0
@@ -164,7 +166,7 @@ class Claim:
         ]
         self._path.parent.mkdir(exist_ok=True)
         fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(uses))
+        fresh.write_text(json.dumps({"pid": self._pid, "born": self._born, "uses": uses}))
         fresh.replace(self._path)
 
     def release(self) -> None:
@@ -184,19 +186,19 @@ def _uses(host: Host) -> list[Use]:
 def _claimed(directory: Path) -> Iterator[Use]:
     for path in sorted(directory.glob("*.json")):
         with suppress(OSError, ValueError):
-            for use in json.loads(path.read_text()):
-                if _alive(use["pid"]):
+            claim = json.loads(path.read_text())
+            if _holds(claim["pid"], claim["born"]):
+                for use in claim["uses"]:
                     yield Use(**use)
 
 
-def _alive(pid: int) -> bool:
+def _holds(pid: int, born: float) -> bool:
+    """Say whether it still runs: a driver frees what a killed process had, collected or not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        return process.create_time() == born and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _model_name(host: Host) -> str:

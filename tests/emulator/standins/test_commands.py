@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from emulator.standins import COMMANDS
+from emulator.standins.gpus import Claim
+from emulator.standins.host import read_host
 from tests.emulator.standins.support import MISTRAL, QWEN, Container, until
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  (asked about, not written to)
@@ -191,6 +195,22 @@ def test_nvidia_smi_shows_a_foreign_process(tmp_path: Path) -> None:
     )
 
     assert result.stdout == "3177, 40960 MiB, /usr/bin/python3\n"
+
+
+def test_memory_belongs_to_a_process_until_it_ends_though_nobody_collects_it(
+    tmp_path: Path,
+) -> None:
+    container = Container(tmp_path)
+    used = ("nvidia-smi", "--query-compute-apps=used_memory", "--format=csv,noheader")
+    with subprocess.Popen(["tail", "-f", "/dev/null"]) as process:
+        Claim(read_host(container.environment()), process.pid, "VLLM::Worker").hold([0, 1], 1024)
+        while_alive = container.run(*used).stdout
+        process.kill()
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, what="its end")
+        once_dead = container.run(*used).stdout
+
+    assert while_alive == "1024 MiB\n" * 2
+    assert once_dead == ""
 
 
 @pytest.mark.parametrize(
