@@ -20,8 +20,9 @@ def machines(world: World) -> list[int]:
 def next_machine(world: World, *said: str) -> str:
     """Bring the stack up on the second machine, after the first one was found unfit."""
     done = world.succeeds("up", *said)
-    first, second = machines(world)
-    assert first != second, "the machine was not excluded"
+    rented = machines(world)
+    assert len(rented) == 2, f"{len(rented)} machines instead of two: {done.outcome()}"
+    assert rented[0] != rented[1], "the machine was not excluded"
     assert done.output.index("given back") < done.output.index(DOWNLOAD), "weights came first"
     return "given back, the next machine serves"
 

@@ -7,12 +7,24 @@ runs `up` or `destroy` again. What that leads to is checked by every cell's own 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 
 import psutil
 
+from components.vast.api import connect
+from components.vast.unfit import mark
 from tests.faults.cell import Act, Book, Standing
-from tests.faults.moments import OF_DESTROY, OF_REPLACING, OF_UP, uncovered, when
+from tests.faults.moments import (
+    OF_CREATE_FIRST,
+    OF_DESTROY,
+    OF_MARKING,
+    OF_REPLACING,
+    OF_RERENTING,
+    OF_UP,
+    uncovered,
+    when,
+)
 from tests.faults.world import Running, World, assert_plain, orphans_of
 from tests.stack.world import Done
 from tests.vllm.polling import eventually
@@ -76,35 +88,76 @@ SHORT = {
 """Of the matrix, what the short suite plays."""
 
 
-def strike_up(strike: Strike, moment: str, then: str) -> Act:
-    """Somebody dies while an endpoint comes up for the first time."""
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """A command in a situation, and the moments at which somebody dies in it."""
 
-    def act(world: World) -> str:
-        ended = struck(world, "up", strike, moment)
-        return aftermath(world, ended, then)
+    name: str
+    command: str
+    moments: tuple[str, ...]
+    needs: Standing
+    leaves: Standing
+    prepare: Callable[[World], None]
 
-    return act
+    def struck_by(self, strike: Strike, moment: str, then: str) -> Act:
+        """Let somebody die at a moment of it, and go on with the command `then`."""
+
+        def act(world: World) -> str:
+            self.prepare(world)
+            old = world.stack.resource("vllm:Server") if self.needs == "create-first" else None
+            ended = struck(world, self.command, strike, moment)
+            if old is not None and moment in BESIDE:
+                assert world.answers(old), "the old endpoint does not answer any more"
+            return aftermath(world, ended, then)
+
+        return act
 
 
-def strike_replacing(strike: Strike, moment: str, then: str) -> Act:
-    """Somebody dies while one machine is replaced by another."""
-
-    def act(world: World) -> str:
-        world.another_disk()
-        ended = struck(world, "up", strike, moment)
-        return aftermath(world, ended, then)
-
-    return act
+BESIDE = ("the rent call", "its container runs", "its supervisor runs", "vLLM is up")
+"""Moments at which a machine that is replaced create-first must still serve."""
 
 
-def strike_destroy(strike: Strike, moment: str, then: str) -> Act:
-    """Somebody dies while the bill is ended."""
+def as_it_is(world: World) -> None:
+    """Nothing happens before the command."""
+    del world
 
-    def act(world: World) -> str:
-        ended = struck(world, "destroy", strike, moment)
-        return aftermath(world, ended, then)
 
-    return act
+def another_disk(world: World) -> None:
+    """The next `up` needs another machine."""
+    world.another_disk()
+
+
+def outbid(world: World) -> None:
+    """Somebody else has the GPUs."""
+    (one,) = world.account.alive()
+    world.account.arm("outbid", id=one["id"])
+    eventually(lambda: world.account.alive()[0]["actual_status"] == "stopped")
+
+
+def found_unfit(world: World) -> None:
+    """The machine is marked; the next `up` needs another one."""
+    (one,) = world.account.alive()
+    mark(connect(world.stack.environment), int(one["id"]), "load_late")
+
+
+def crawling(world: World) -> None:
+    """The next machine's link is too slow for the deadline: it is about to be marked."""
+    world.configure(readyMinutes=2)
+    world.account.arm("download_slow", mbps="0.0005")
+
+
+UP = Course("up", "up", OF_UP, "nothing", "running", as_it_is)
+REPLACING = Course("up, again", "up", OF_REPLACING, "running", "running", another_disk)
+DESTROY = Course("destroy", "destroy", OF_DESTROY, "running", "nothing", as_it_is)
+WHOLE = (UP, REPLACING, DESTROY)
+"""Every moment of these is struck at."""
+
+OTHERS = (
+    Course("up, create-first", "up", OF_CREATE_FIRST, "create-first", "create-first", another_disk),
+    Course("up, outbid", "up", OF_RERENTING, "interruptible", "interruptible", outbid),
+    Course("up, unfit", "up", OF_RERENTING, "running", "running", found_unfit),
+    Course("up, crawling", "up", OF_MARKING, "nothing", "running", crawling),
+)
 
 
 def struck(world: World, command: str, strike: Strike, moment: str) -> Done:
@@ -116,14 +169,13 @@ def struck(world: World, command: str, strike: Strike, moment: str) -> Done:
     return running.wait()
 
 
-def nobody_dies(command: str) -> Act:
+def nobody_dies(course: Course) -> Act:
     """An undisturbed run, to see that the moments leave none of its calls out."""
 
     def act(world: World) -> str:
-        if command == "up, again":
-            world.another_disk()
+        course.prepare(world)
         since = world.account.last_request()
-        world.succeeds("destroy" if command == "destroy" else "up")
+        world.succeeds(course.command)
         calls = world.account.requests(since)
         assert uncovered(calls) == []
         return f"{len(calls)} calls, each of them at a moment"
@@ -152,17 +204,16 @@ def aftermath(world: World, ended: Done, then: str) -> str:
     return f"{_how(ended)}; {_what_up_did(world, before, known)}"
 
 
-def the_market_dies_in_the_call(method: str, route: str, command: str, then: str) -> Act:
+def the_market_dies_in_the_call(method: str, route: str, course: Course) -> Act:
     """The call is carried out, and its reply dies with the marketplace."""
 
     def act(world: World) -> str:
-        if command == "up, again":
-            world.another_disk()
+        course.prepare(world)
         world.account.arm("killed", method=method, route=route)
-        running = world.stack.start("destroy" if command == "destroy" else "up")
+        running = world.stack.start(course.command)
         eventually(lambda: world.account.is_dead() or running.ended(), within=60)
         world.account.come_back()
-        return aftermath(world, running.wait(), then)
+        return aftermath(world, running.wait(), course.command)
 
     return act
 
@@ -188,56 +239,43 @@ def _kill(process: psutil.Process) -> None:
 
 
 def _add(
-    command: str,
+    course: Course,
     victim: str,
     moment: str,
     act: Act,
     *,
-    needs: Standing,
-    leaves: Standing,
+    leaves: Standing | None = None,
     then: str = "",
 ) -> None:
     name = f"{victim} dies: {moment}{then}"
-    long = bool(then) or (command, victim, moment) not in SHORT
-    BOOK.cell("F18", name, command, needs=needs, leaves=leaves, long=long)(act)
+    long = bool(then) or (course.name, victim, moment) not in SHORT
+    BOOK.cell(
+        "F18", name, course.name, needs=course.needs, leaves=leaves or course.leaves, long=long
+    )(act)
 
 
 def _undisturbed() -> None:
-    standings: tuple[tuple[str, Standing, Standing], ...] = (
-        ("up", "nothing", "running"),
-        ("up, again", "running", "running"),
-        ("destroy", "running", "nothing"),
-    )
-    for command, needs, leaves in standings:
-        BOOK.cell("F18", "nobody dies", command, needs=needs, leaves=leaves)(nobody_dies(command))
+    for course in WHOLE:
+        BOOK.cell("F18", "nobody dies", course.name, needs=course.needs, leaves=course.leaves)(
+            nobody_dies(course)
+        )
 
 
 def _matrix() -> None:
     for victim, strike in VICTIMS.items():
-        for moment in OF_UP:
-            act = strike_up(strike, moment, "up")
-            _add("up", victim, moment, act, needs="nothing", leaves="running")
-        for moment in OF_REPLACING:
-            act = strike_replacing(strike, moment, "up")
-            _add("up, again", victim, moment, act, needs="running", leaves="running")
-        for moment in OF_DESTROY:
-            act = strike_destroy(strike, moment, "destroy")
-            _add("destroy", victim, moment, act, needs="running", leaves="nothing")
+        for course in (*WHOLE, *OTHERS):
+            for moment in course.moments:
+                _add(course, victim, moment, course.struck_by(strike, moment, course.command))
 
 
 def _given_up_instead() -> None:
     """A person who has had enough, and one who has changed their mind."""
     for victim, strike in VICTIMS.items():
         for moment in ("the rent call", "its supervisor runs"):
-            act = strike_up(strike, moment, "destroy")
-            _add("up", victim, moment, act, needs="nothing", leaves="nothing", then=", destroyed")
-        act = strike_destroy(strike, "the destroy call", "up")
-        _add(
-            *("destroy", victim, "the destroy call", act),
-            needs="running",
-            leaves="running",
-            then=", up after all",
-        )
+            act = UP.struck_by(strike, moment, "destroy")
+            _add(UP, victim, moment, act, leaves="nothing", then=", destroyed")
+        act = DESTROY.struck_by(strike, "the destroy call", "up")
+        _add(DESTROY, victim, "the destroy call", act, leaves="running", then=", up after all")
 
 
 def _other_ends() -> None:
@@ -246,18 +284,17 @@ def _other_ends() -> None:
             ("the terminal", the_terminal_closes),
             ("Ctrl-C twice, pulumi", ctrl_c_twice),
         ):
-            act = strike_up(strike, moment, "up")
-            _add("up", victim, moment, act, needs="nothing", leaves="running")
-    for command, method, route, then, needs, leaves in _IN_THE_CALL:
-        act = the_market_dies_in_the_call(method, route, command, then)
-        _add(command, "the emulator", f"in the {method} call", act, needs=needs, leaves=leaves)
+            _add(UP, victim, moment, UP.struck_by(strike, moment, "up"))
+    for course, method, route in _IN_THE_CALL:
+        act = the_market_dies_in_the_call(method, route, course)
+        _add(course, "the emulator", f"in the {method} call", act)
 
 
-_IN_THE_CALL: tuple[tuple[str, str, str, str, Standing, Standing], ...] = (
-    ("up", "PUT", "/asks/", "up", "nothing", "running"),
-    ("up, again", "DELETE", "/instances/", "up", "running", "running"),
-    ("up, again", "PUT", "/asks/", "up", "running", "running"),
-    ("destroy", "DELETE", "/instances/", "destroy", "running", "nothing"),
+_IN_THE_CALL = (
+    (UP, "PUT", "/asks/"),
+    (REPLACING, "DELETE", "/instances/"),
+    (REPLACING, "PUT", "/asks/"),
+    (DESTROY, "DELETE", "/instances/"),
 )
 
 _undisturbed()

@@ -1,8 +1,9 @@
 """Where a command is, told by what it has asked of the account and left on the rented host.
 
 A moment is named, not timed: the account's request log and the files in the container say when it
-has come. `of_up`, `of_replacing` and `of_destroy` name every moment of a command at which somebody
-could die; `uncovered` finds a call that none of them strikes at.
+has come. `OF_UP`, `OF_REPLACING` and `OF_DESTROY` name every moment of a command at which somebody
+could die, and `uncovered` finds a call that none of them strikes at; the others name what is
+different where a machine is replaced for another reason, or beside the old one.
 """
 
 from __future__ import annotations
@@ -44,11 +45,12 @@ class Sight:
         rented = any(_is_rent(row) for row in self.calls)
         return self.alive[-1] if rented and self.alive else None
 
-    def file(self, name: str) -> Path | None:
-        """A file below the HOME of the newest container."""
+    def file(self, name: str, *, oldest: bool = False) -> Path | None:
+        """A file below the HOME of the newest container, or of the oldest."""
         if not self.alive:
             return None
-        place = self.world.account.home / "containers" / str(self.alive[-1]["id"]) / "root" / name
+        id_ = self.alive[0 if oldest else -1]["id"]
+        place = self.world.account.home / "containers" / str(id_) / "root" / name
         return place if place.exists() else None
 
 
@@ -84,7 +86,7 @@ def _runs(sight: Sight) -> bool:
 
 
 def _stopped_before_its_end(sight: Sight) -> bool:
-    return sight.file("serving/state/stopped") is not None
+    return sight.file("serving/state/stopped", oldest=True) is not None
 
 
 def _gone(sight: Sight) -> bool:
@@ -101,6 +103,7 @@ ONE = "/api/v0/instances/"
 
 MOMENTS: dict[str, Seen] = {
     "the look at what is there": _called("GET", LIST),
+    "the mark": _called("PUT", ONE),
     "the search": _called("POST", "/bundles"),
     "the look at the credit": _called("GET", "/users/current"),
     "the rent call": _called("PUT", "/asks/"),
@@ -142,6 +145,17 @@ _BEFORE = ("the look at what is there", "the search", "the look at the credit")
 OF_UP = (*_BEFORE, *_FROM_RENT_ON)
 OF_REPLACING = (*_BEFORE, *_UP_TO_GONE, *_FROM_RENT_ON)
 OF_DESTROY = ("the look at what is there", *_UP_TO_GONE, "the sweep")
+OF_CREATE_FIRST = (
+    "the rent call",
+    "its container runs",
+    "its supervisor runs",
+    "vLLM is up",
+    "the old server stops",
+    "the destroy call",
+    "the look behind it",
+)
+OF_RERENTING = ("the destroy call", "the look behind it", "the rent call", "its supervisor runs")
+OF_MARKING = ("the mark",)
 
 CALLS = {
     ("POST", "bundles"),

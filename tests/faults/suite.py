@@ -13,7 +13,7 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
-from tests.faults.cell import Cell, Row, Standing, play
+from tests.faults.cell import SETTINGS, Cell, Row, Standing, play
 from tests.faults.world import World
 
 WORLDS = int(os.environ.get("FAULTS_WORLDS", "5"))
@@ -106,13 +106,13 @@ class Suite:
 
 def _order(cell: Cell, standing: Standing) -> tuple[bool, bool, bool]:
     """Cells that begin with what stands; of those, what keeps a stack up; then the long ones."""
-    return (cell.needs != standing, cell.leaves != "running", not cell.long)
+    return (cell.needs != standing, cell.leaves == "nothing", not cell.long)
 
 
 def _prepare(world: World, cell: Cell, standing: Standing) -> None:
     """Bring a world to what the cell needs."""
-    if cell.needs == standing == "running":
+    if cell.needs == standing != "nothing":
         return
-    world.fresh()
-    if cell.needs == "running":
+    world.fresh(SETTINGS[cell.needs])
+    if cell.needs != "nothing":
         world.succeeds("up")

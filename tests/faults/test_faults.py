@@ -8,7 +8,6 @@ import pytest
 
 from tests.faults import faults_of_hosts, faults_of_the_api, kills
 from tests.faults.cell import Cell
-from tests.faults.moments import OF_DESTROY, OF_REPLACING, OF_UP
 from tests.faults.suite import Suite
 
 CELLS = [*faults_of_the_api.BOOK.cells, *faults_of_hosts.BOOK.cells, *kills.BOOK.cells]
@@ -48,12 +47,8 @@ def test_no_two_cells_have_the_same_name() -> None:
 
 
 def test_every_moment_is_struck_at_by_every_victim() -> None:
-    matrix = [cell for cell in kills.BOOK.cells if "," not in cell.name.partition(": ")[2]]
+    struck = {(cell.command, cell.name) for cell in kills.BOOK.cells}
     for victim in kills.VICTIMS:
-        names = {(cell.command, cell.name) for cell in matrix}
-        for command, moments in (
-            ("up", OF_UP),
-            ("up, again", OF_REPLACING),
-            ("destroy", OF_DESTROY),
-        ):
-            assert {(command, f"{victim} dies: {moment}") for moment in moments} <= names
+        for course in (*kills.WHOLE, *kills.OTHERS):
+            names = {(course.name, f"{victim} dies: {moment}") for moment in course.moments}
+            assert names <= struck

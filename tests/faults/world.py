@@ -12,7 +12,7 @@ import json
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +242,7 @@ class World:
     stack: Cli
     disk: int = DISK
     stopped_by_us: int = 0
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> World:
@@ -260,20 +261,21 @@ class World:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def fresh(self) -> None:
-        """Nothing was ever rented here."""
+    def fresh(self, settings: Mapping[str, Any]) -> None:
+        """Nothing was ever rented here; the stack is configured with these settings from now on."""
         self.end_commands()
         self.account.reset()
         self.stack.forget_everything()
         shutil.rmtree(self.stack.folder / ".cache", ignore_errors=True)
         self.stopped_by_us = 0
+        self.settings = settings
         self.configure(disk=DISK)
 
     def configure(self, *, disk: int | None = None, **others: Any) -> None:
         """Set the stack's configuration: the small model, and what the fault needs."""
         self.disk = self.disk if disk is None else disk
         values = {"model": PROFILE, "offerQuery": QUERY, "diskGb": self.disk, "expectedHours": 1}
-        self.stack.configure(**{**values, **others})
+        self.stack.configure(**{**values, **self.settings, **others})
 
     def another_disk(self) -> None:
         """Change the configuration so that the next `up` is a replacing one.
@@ -311,9 +313,12 @@ class World:
         self.stopped_by_us += 1
         eventually(lambda: self.account.alive()[0]["actual_status"] == "stopped")
 
-    def answers(self) -> bool:
-        """I3: whether the right model answers who has the key, and nobody else."""
-        server, key = self.stack.resource("vllm:Server"), self._api_keys()
+    def answers(self, server: Mapping[str, Any] | None = None) -> bool:
+        """I3: whether the right model answers who has the key, and nobody else.
+
+        Of the state's one server, or of that of an earlier state.
+        """
+        server, key = server or self.stack.resource("vllm:Server"), self._api_keys()
         if server is None:
             return False
         outs = server["outputs"]
