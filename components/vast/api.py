@@ -328,9 +328,15 @@ class VastApi:
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
         """
-        path = "/users/current/"
-        answer = self._repeatedly("user", f"GET {path}", lambda: self._transport.get(path))
-        return float(answer.get("credit") or 0)
+        return float(self._user().get("credit") or 0)
+
+    def account_id(self) -> int:
+        """The number of the account that the key belongs to.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
+        """
+        return int(self._user().get("id") or 0)
 
     def charges(self, since: float, until: float) -> list[Charge]:
         """What the account was charged for between two moments, seconds since 1970.
@@ -356,6 +362,10 @@ class VastApi:
             if not token:
                 return found
             query["after_token"] = token
+
+    def _user(self) -> Mapping[str, Any]:
+        path = "/users/current/"
+        return self._repeatedly("user", f"GET {path}", lambda: self._transport.get(path))
 
     def _charges(self, path: str, query: dict[str, Any]) -> Mapping[str, Any]:
         return self._repeatedly("charges", f"GET {path}", lambda: self._transport.get(path, query))

@@ -36,6 +36,8 @@ class Recorded:
     policy: outbid.Policy = dataclasses.field(default_factory=outbid.Policy)
     losses: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Machines that were taken away within a day, this one among them."""
+    overdue_since: float = 0.0
+    """When it ought to have ended itself, in seconds since 1970; 0 if it ought not."""
 
 
 def is_lost(status: str, intended_status: str) -> bool:
@@ -65,6 +67,7 @@ def drift(recorded: Recorded, live: Instance, strays: list[Instance]) -> list[st
         _address(recorded, live),
         _price(recorded, live),
         _label(recorded, live),
+        _overdue(recorded, live),
         *(_stray(stray, live) for stray in strays),
     ]
     return [f"instance {live.id} {sentence}" for sentence in told if sentence]
@@ -148,6 +151,23 @@ def _label(recorded: Recorded, live: Instance) -> str:
     return (
         f"carries the label {live.label!r} instead of {recorded.label!r}, by which it would be "
         "found if the state were lost; the next `pulumi up` puts the label back"
+    )
+
+
+def _overdue(recorded: Recorded, live: Instance) -> str:
+    if not recorded.overdue_since:
+        return ""
+    ought = (
+        f"ought to have ended itself at {leash.moment(recorded.overdue_since)} (timeToLiveHours)"
+    )
+    if live.actual_status == "running":
+        return (
+            f"{ought} and costs ${live.dollars_per_hour:.2f}/h: its own watch failed or its clock "
+            "is wrong; `pulumi destroy` ends it, and a longer timeToLiveHours keeps it"
+        )
+    return (
+        f"{ought}, which a machine that does not run cannot do: its disk is billed on at "
+        f"${live.storage_dollars_per_hour:.3f}/h until `pulumi destroy` or an `up` ends it"
     )
 
 

@@ -4,6 +4,8 @@ ConfigurationError
 ├── NoCredential        no API key to be found
 ├── NoSharedFolder      no place for what processes of one computer share
 ├── KeyRefused          Vast does not know the key, or it may not do this
+├── WrongAccount        the key is good, and of another account than the one that rented
+├── LabelTaken          a new stack's label is on contracts that no state here knows
 ├── QueryRefused        the offer query cannot be read
 ├── NoOffer             nothing on the market matches, or nothing under the cap
 ├── NoCredit            the account cannot pay for it
@@ -43,6 +45,14 @@ class NoSharedFolder(ConfigurationError):
 
 class KeyRefused(ConfigurationError):
     """Vast answers that it does not know the key (404 or 401) or that it may not do this (403)."""
+
+
+class WrongAccount(ConfigurationError):
+    """The key opens another account: what is not there may be alive on the one that rented it."""
+
+
+class LabelTaken(ConfigurationError):
+    """Contracts carry the label of a stack that is only being made: another state's, or lost."""
 
 
 class QueryRefused(ConfigurationError):

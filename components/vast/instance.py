@@ -21,12 +21,13 @@ from components.errors import StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed, refused
 from components.vast import adoption, drift, leash, market, outbid
+from components.vast.account import account_of, hold_to
 from components.vast.adoption import SECONDS_TO_END, Wanted
 from components.vast.api import Order, VastApi, connect
 from components.vast.attempts import Attempt
 from components.vast.boot import Boot, Deadlines, Rented
 from components.vast.ending import Ending
-from components.vast.errors import BootFailed, StillOutbid
+from components.vast.errors import BootFailed, CannotAdopt, LeftRunning, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.host_check import Expected, Inspection, inspect
 from components.vast.leash import Leash
@@ -36,6 +37,7 @@ from components.vast.onstart import onstart
 from components.vast.reach import Reach, reach
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Limits, Rental
+from components.vast.second_look import second_look
 from components.vast.term import Rule, Term, accepts
 from components.vast.term import in_words as term_in_words
 from components.vast.term import replaces as replaced_for
@@ -76,8 +78,9 @@ class InstanceProvider(Provider):
             return refused(news, error)
         return dynamic.CheckResult(news, [])
 
-    def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
+    def diff(self, id_: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Replace what a contract cannot change, what the query excludes, and what is lost."""
+        _refuse_a_second(id_, news)
         if olds.get("search"):
             olds = {**olds, "search": {"contract": "on-demand", **olds["search"]}}
         replaces = changed(olds, news, ORDERED)
@@ -93,15 +96,12 @@ class InstanceProvider(Provider):
         term, rule = _term(olds, news), Rule.read(news)
         if olds.get("contract_ends_at") and replaced_for(term, rule, SystemClock().epoch()):
             replaces.append("contract_ends_at")
-        unfit = why_unfit(str(olds.get("carried_label") or ""))
-        if unfit:
+        if why_unfit(str(olds.get("carried_label") or "")):
             replaces.append("carried_label")
         return dynamic.DiffResult(
             changes=bool(replaces or others or taken or _to_mend(olds) or accepts(term, rule)),
             replaces=replaces,
-            # The rental itself ends one that is marked, before it rents: as long as the mark
-            # stands on the account, no death on the way lets it take the same machine again.
-            delete_before_replace=not unfit,
+            delete_before_replace=True,
         )
 
     def create(self, props: Properties) -> dynamic.CreateResult:
@@ -123,28 +123,30 @@ class InstanceProvider(Provider):
             if _to_adopt(props):
                 _adopt(api, props, order, machine, ports)
             rented = _rental(api, props, progress).obtain(order, ask, machine, ports)
-            # One that was adopted may have been told something else when it was rented.
-            ends_at = _put_on_leash(
-                machine.door(rented.instance), Leash.read(props), api.url, progress
-            )
+            ends_at = _leashed(machine, rented.instance, props, api.url, progress)
         _note_estimate(api, rented.instance, need)
-        outs = {**_outputs(props, order, rented), "ends_itself_at": ends_at}
+        outs = {
+            **_outputs(props, order, rented),
+            "ends_itself_at": ends_at,
+            "account_id": account_of(api),
+        }
         return dynamic.CreateResult(str(rented.instance.id), outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Look at the contract and say what drifted; gone only if GET and list agree."""
-        contracts, live = _seen(int(id_))
+        contracts, live = _seen(int(id_), props)
         if live is None:
             to_terminal(drift.gone(int(id_), props, SystemClock().epoch()))
             return dynamic.ReadResult("", {})
         strays = _others(contracts, props, live.id)
-        losses = outbid.noted(props.get("losses") or {}, [live], SystemClock().epoch())
-        for sentence in drift.drift(_recorded(props, losses), live, strays):
+        now = SystemClock().epoch()
+        losses = outbid.noted(props.get("losses") or {}, [live], now)
+        for sentence in drift.drift(_recorded(props, losses, now), live, strays):
             to_terminal(sentence)
         price = _price_asked(live.id)
         found = {**_live(live, props), "price_asked": price}
         term = _term({**props, **found}, props)
-        for sentence in term_in_words(term, Rule.read(props), SystemClock().epoch()):
+        for sentence in term_in_words(term, Rule.read(props), now):
             to_terminal(f"instance {live.id} {sentence}")
         found |= {"strays": [stray.id for stray in strays], "losses": losses}
         return dynamic.ReadResult(id_, {**props, **found})
@@ -157,6 +159,8 @@ class InstanceProvider(Provider):
         mended: Properties = {}
         if _to_mend(olds):
             mended = _mend(int(id_), olds)
+        if changed(olds, news, ["label_prefix"]):
+            mended |= _rename(int(id_), olds, news)
         if _is_outbid(olds):
             mended |= _won_back(int(id_), olds, news)
         term = _term(olds, news)
@@ -172,10 +176,15 @@ class InstanceProvider(Provider):
 
     def delete(self, id_: str, props: Properties) -> None:
         """End the contract and read back that it is gone."""
-        progress = _progress()
+        api, progress = connect(), _progress()
+        hold_to(api, int(props.get("account_id") or 0), f"instance {id_}")
+        why = why_unfit(str(props.get("carried_label") or ""))
+        if why:
+            with _note(api, props, progress).alone() as page:
+                page.exclude(int(props["machine_id"]), why)
         progress.say(f"destroying instance {id_}")
         price = float(props.get("hourly_cost") or 0)
-        Ending(connect(), SystemClock(), progress).end(int(id_), price)
+        Ending(api, SystemClock(), progress).end(int(id_), price)
         progress.say(f"instance {id_} is gone and costs nothing any more")
 
 
@@ -258,12 +267,16 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
                 "ends_itself_at",
             ]
         )
-        secret = pulumi.ResourceOptions(additional_secret_outputs=["private_key"])
+        # `diff` says so as well, but is not asked where a person wants it replaced: its successor
+        # would find the contract by the label, adopt it, and see it destroyed.
+        own = pulumi.ResourceOptions(
+            additional_secret_outputs=["private_key"], delete_before_replace=True
+        )
         super().__init__(
             InstanceProvider(),
             name,
             {**inputs, **outputs},
-            pulumi.ResourceOptions.merge(opts, secret),
+            pulumi.ResourceOptions.merge(opts, own),
         )
 
 
@@ -326,22 +339,33 @@ class _Machine:
         self._host = None
 
 
-def _seen(instance_id: int) -> tuple[list[Instance], Instance | None]:
+def _seen(instance_id: int, props: Properties) -> tuple[list[Instance], Instance | None]:
     """All contracts and this one, which is None only if list, single GET and list agree.
 
     Raises:
         StackError: of the door's kinds, naming the instance too.
     """
     try:
-        api = connect(patient=False)
-        contracts = api.instances()
-        listed = [one for one in contracts if one.id == instance_id]
-        return contracts, listed[0] if listed else api.instance(instance_id)
+        return _looked_up(connect(patient=False), instance_id, props)
     except StackError as error:
         error.args = (
             f"nothing can be said of instance {instance_id}, which stays in the state: {error}",
         )
         raise
+
+
+def _looked_up(
+    api: VastApi, instance_id: int, props: Properties
+) -> tuple[list[Instance], Instance | None]:
+    contracts = api.instances()
+    listed = [one for one in contracts if one.id == instance_id]
+    live = listed[0] if listed else api.instance(instance_id)
+    if live is not None and props.get("status") == "running":
+        served = (str(props["public_ip"]), int(props["host_port"]))
+        live = second_look(api, SystemClock(), _progress(), live, lambda: reach(*served))
+    if live is None:
+        hold_to(api, int(props.get("account_id") or 0), f"instance {instance_id}")
+    return contracts, live
 
 
 def _tell_before_renting(props: Properties) -> None:
@@ -369,6 +393,17 @@ def _tell_before_renting(props: Properties) -> None:
 def _to_adopt(props: Properties) -> int:
     """Id of the contract that is to be taken over, or 0."""
     return int(props.get("adopt") or 0)
+
+
+def _refuse_a_second(id_: str, news: Properties) -> None:
+    """Refuse to adopt beside a machine that is there: the other one would stay nobody's."""
+    other = _to_adopt(news)
+    if other and str(other) != id_:
+        raise CannotAdopt(
+            f"instance {other} cannot become this stack's, which has instance {id_} already: run "
+            "`pulumi destroy` first, or adopt it into another stack; without an adoption, take the "
+            "setting `adopt` out (`pulumi config rm adopt`)"
+        )
 
 
 def _wanted(props: Properties) -> Wanted:
@@ -539,6 +574,26 @@ def _won_back(instance_id: int, olds: Properties, news: Properties) -> Propertie
     return _live(back, news)
 
 
+def _leashed(
+    machine: _Machine, instance: Instance, props: Properties, api_url: str, progress: Progress
+) -> float:
+    """Tell a machine that was just rented or adopted how long it may live.
+
+    One that was adopted may have been told something else when it was rented.
+
+    Raises:
+        LeftRunning: if it cannot be told; it is in no state yet, and is adopted by the next `up`.
+    """
+    try:
+        return _put_on_leash(machine.door(instance), Leash.read(props), api_url, progress)
+    except StackError as error:
+        raise LeftRunning(
+            f"instance {instance.id} works and costs ${instance.dollars_per_hour:.2f}/h, and could "
+            f"not be told how long it may live ({error}): run `pulumi up` to go on with it or "
+            f"`pulumi destroy` to end it, or `vastai destroy instance {instance.id} -y`"
+        ) from None
+
+
 def _put_on_leash(
     host: Host, wanted: Leash, api_url: str, progress: Progress, *, always: bool = False
 ) -> float:
@@ -584,6 +639,14 @@ def _mend(instance_id: int, olds: Properties) -> Properties:
     return {"carried_label": label, "strays": []}
 
 
+def _rename(instance_id: int, olds: Properties, news: Properties) -> Properties:
+    """Carry a machine over to the label of a stack or project that was renamed."""
+    label = f"{news['label_prefix']}{str(olds['label']).rpartition('/')[2]}"
+    _progress().say(f"instance {instance_id} gets the label {label}")
+    connect().set_label(instance_id, label)
+    return {"label": label, "carried_label": label}
+
+
 def _others(contracts: list[Instance], props: Properties, keep: int) -> list[Instance]:
     """Other contracts under the same resource's label."""
     prefix = str(props["label_prefix"])
@@ -616,9 +679,12 @@ def _rental(api: VastApi, props: Properties, progress: Progress) -> Rental:
         budget_seconds=need.rent_budget_minutes * 60,
         budget_dollars=need.rent_budget_dollars,
     )
+    return Rental(api, clock, progress, limits, _note(api, props, progress))
+
+
+def _note(api: VastApi, props: Properties, progress: Progress) -> RentNote:
     name = hashlib.sha256(str(props["label_prefix"]).encode()).hexdigest()[:16]
-    note = RentNote(api.shared(f"{name}{SUFFIX}"), clock, progress)
-    return Rental(api, clock, progress, limits, note)
+    return RentNote(api.shared(f"{name}{SUFFIX}"), SystemClock(), progress)
 
 
 def _expected(instance: Instance, props: Properties) -> Expected:
@@ -644,7 +710,7 @@ def _note_estimate(api: VastApi, instance: Instance, need: market.Need) -> None:
     Estimates(api.shared(ESTIMATES)).note(instance.id, Estimate(instance.dollars_per_hour, traffic))
 
 
-def _recorded(props: Properties, losses: outbid.Losses) -> drift.Recorded:
+def _recorded(props: Properties, losses: outbid.Losses, now: float) -> drift.Recorded:
     """Read the state, which an older release may have written."""
     return drift.Recorded(
         status=str(props.get("status")),
@@ -657,6 +723,7 @@ def _recorded(props: Properties, losses: outbid.Losses) -> drift.Recorded:
         max_dollars_per_hour=_cap(props),
         policy=outbid.Policy.read(props),
         losses=losses,
+        overdue_since=leash.overdue_since(float(props.get("ends_itself_at") or 0), now),
     )
 
 

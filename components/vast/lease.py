@@ -18,8 +18,10 @@ from components.errors import StackError
 from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed, refused
 from components.vast import outbid
+from components.vast.account import account_of, hold_to
 from components.vast.api import connect
 from components.vast.ending import Ending
+from components.vast.errors import LabelTaken
 from components.vast.rent_note import SUFFIX, still_to_come
 from components.vast.wire import Instance
 
@@ -33,8 +35,10 @@ class LeaseProvider(Provider):
     def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
         """Say what carries the stack's label now.
 
-        The first of all calls in a new stack: without an answer there is nothing to go on with.
-        Later the line is for people, and nothing depends on it.
+        The first of all calls in a new stack: without an answer there is nothing to go on with,
+        and what carries its label already is another state's, which it must not end. The inputs
+        of before are empty for a lease that is to be replaced, too: the end of the old one would
+        sweep what serves. Later the line is for people, and nothing depends on it.
         """
         prefix = str(news["label_prefix"])
         try:
@@ -44,19 +48,23 @@ class LeaseProvider(Provider):
                 return refused(news, error)
             to_terminal(f"lease: what carries the label {prefix} is not known ({error})")
             return dynamic.CheckResult(news, [])
-        for line in inventory(prefix, contracts):
+        lines = inventory(prefix, contracts)
+        if lines and not olds:
+            return refused(news, _taken(lines[0]))
+        for line in lines:
             to_terminal(f"lease: {line}")
         return dynamic.CheckResult(news, [])
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
-        """The prefix is the lease: another one is another lease."""
-        keys = changed(olds, news, ["label_prefix"])
+        """Never another lease: the end of the old one would sweep what the new one stands for."""
+        renamed = bool(changed(olds, news, ["label_prefix"]))
         others = bool(olds.get("interruptible")) != news.get("interruptible", False)
-        return dynamic.DiffResult(changes=bool(keys) or others, replaces=keys)
+        return dynamic.DiffResult(changes=renamed or others, replaces=[])
 
     def create(self, props: Properties) -> dynamic.CreateResult:
-        """Take the lease; costs nothing and calls nobody."""
-        return dynamic.CreateResult(str(props["label_prefix"]), {**props, "losses": {}})
+        """Take the lease, which costs nothing, and note whose account it is on."""
+        outs = {**props, "losses": {}, "account_id": account_of(connect())}
+        return dynamic.CreateResult(str(props["label_prefix"]), outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """The lease stands as long as the stack does; note which machines others took away."""
@@ -74,7 +82,7 @@ class LeaseProvider(Provider):
         return dynamic.ReadResult(id_, {**props, "losses": losses})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
-        """Another kind of contract; what was lost under the other stays noted."""
+        """Another kind of contract, or another label; what was lost before stays noted."""
         return dynamic.UpdateResult({**olds, **news, "losses": olds.get("losses") or {}})
 
     def delete(self, _id: str, props: Properties) -> None:
@@ -82,6 +90,7 @@ class LeaseProvider(Provider):
         clock = SystemClock()
         api = connect()
         prefix = str(props["label_prefix"])
+        hold_to(api, int(props.get("account_id") or 0), f"what carries the label {prefix}")
         awaited = still_to_come(api.shared_files(SUFFIX), prefix, clock)
         Ending(api, clock, Progress("lease", clock, to_terminal)).sweep(prefix, awaited=awaited)
 
@@ -108,6 +117,15 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
         """
         inputs = {"label_prefix": label_prefix, "interruptible": interruptible, "losses": None}
         super().__init__(LeaseProvider(), name, inputs, opts)
+
+
+def _taken(billed: str) -> LabelTaken:
+    return LabelTaken(
+        f"this lease would be new, and there is something {billed}: it is of this stack, whose "
+        "lease must not be replaced, or of a stack of the same name in another backend, whose "
+        "machines this one would end, or of a state that was lost; leave the lease, take another "
+        "stack name, or end it first (`make orphans ON=account` lists it)"
+    )
 
 
 def inventory(prefix: str, contracts: list[Instance]) -> list[str]:

@@ -24,6 +24,9 @@ SETTINGS_NAME = "time_to_live.env"
 SLACK = 120.0
 """Seconds by which the clocks of a host and of this computer may differ."""
 
+OVERDUE = 600.0
+"""Seconds after which a machine that was to end itself has had its tries at it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Leash:
@@ -91,6 +94,11 @@ def why_gone(leash: Leash, ends_at: float, contract_ends_at: float, now: float) 
             "it for so long; otherwise somebody else ended it (Vast does not say who)"
         )
     return "somebody else ended it, or its host did (Vast does not say who)"
+
+
+def overdue_since(ends_at: float, now: float) -> float:
+    """Since when a machine that is there ought to be gone; 0 if it ought not. In s since 1970."""
+    return ends_at if ends_at and now > ends_at + OVERDUE else 0.0
 
 
 def moment(epoch: float) -> str:

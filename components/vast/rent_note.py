@@ -1,13 +1,16 @@
-"""Who rents for one resource on this computer, and what was sent for it that nobody settled.
+"""Who rents for one resource on this computer, what was sent for it and which machines failed it.
 
 Between a rent call and the moment at which Vast lists its contract there are seconds in which
-only this note knows of it. A process that is killed in them leaves the note to the next one.
+only this note knows of it. A process that is killed in them leaves the note to the next one. And
+between the end of a machine that was found unfit and the rental of another one, it alone knows
+which one not to take again.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from components.clock import Clock
 from components.progress import Progress
@@ -48,13 +51,11 @@ class Page:
 
     def sent(self, label: str) -> None:
         """Note that a rent call with this label is about to be sent."""
-        self._sheet.values = {"label": label, "sent_at": self._clock.epoch()}
-        self._sheet.save()
+        self._change(label=label, sent_at=self._clock.epoch())
 
     def settle(self) -> None:
         """Note that what was sent has come to something, or to nothing."""
-        self._sheet.values = {}
-        self._sheet.save()
+        self._change(label=None, sent_at=None)
 
     def unsettled(self) -> tuple[str, float] | None:
         """The label of a call that was sent and not settled, and the seconds since."""
@@ -63,6 +64,24 @@ class Page:
             return None
         passed = self._clock.epoch() - float(self._sheet.values["sent_at"])
         return str(label), max(0.0, passed)
+
+    def exclude(self, machine_id: int, why: str) -> None:
+        """Note that a machine was unfit, in words, until another one works or none is left."""
+        self._change(unfit={**self._sheet.values.get("unfit", {}), str(machine_id): why})
+
+    def excluded(self) -> dict[int, str]:
+        """Machines not to be rented, and why."""
+        unfit = self._sheet.values.get("unfit") or {}
+        return {int(machine_id): str(why) for machine_id, why in unfit.items()}
+
+    def forgive(self) -> None:
+        """Forget which machines were unfit."""
+        self._change(unfit=None)
+
+    def _change(self, **values: Any) -> None:
+        changed = {**self._sheet.values, **values}
+        self._sheet.values = {key: value for key, value in changed.items() if value is not None}
+        self._sheet.save()
 
 
 class RentNote:

@@ -109,13 +109,25 @@ class Rental:
         """
         with self._note.alone() as page:
             self._began = self._clock.monotonic()
+            self._exclude(page)
             self._await_unsettled(page)
-            rented = self._adopted(order, machine, ports) or self._new(
-                order, candidates, machine, ports, page
-            )
+            try:
+                rented = self._adopted(order, machine, ports) or self._new(
+                    order, candidates, machine, ports, page
+                )
+            except NoCandidateLeft:
+                # The next `pulumi up` may try them all the same.
+                page.forgive()
+                raise
             self._end_others(order.label, rented.instance.id)
             page.settle()
+            page.forgive()
             return rented
+
+    def _exclude(self, page: Page) -> None:
+        for machine_id, why in page.excluded().items():
+            self._unfit.add(machine_id)
+            self._progress.say(f"machine {machine_id} was unfit ({why}) and is not rented again")
 
     def _await_unsettled(self, page: Page) -> None:
         """Give a rent call of an ended process the time until Vast must list its contract."""

@@ -205,14 +205,17 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
                 "boot_seconds",
             ]
         )
-        secret = pulumi.ResourceOptions(
-            additional_secret_outputs=["private_key", "api_key", "environment"]
+        own = pulumi.ResourceOptions(
+            additional_secret_outputs=["private_key", "api_key", "environment"],
+            # Also where a person wants it replaced: the end of the old one stops what the new one
+            # would have found running.
+            delete_before_replace=True,
         )
         super().__init__(
             ServerProvider(),
             name,
             {**inputs, **outputs},
-            pulumi.ResourceOptions.merge(opts, secret),
+            pulumi.ResourceOptions.merge(opts, own),
         )
 
 

@@ -145,6 +145,12 @@ class Stack:
         """`pulumi destroy`."""
         return self._on_stack("destroy", "--yes", "--skip-preview", *arguments)
 
+    def rename(self, name: str) -> Done:
+        """`pulumi stack rename`."""
+        done = self._pulumi("stack", "rename", name, "--stack", self.name)
+        self.name = name
+        return done
+
     def outputs(self) -> dict[str, Any]:
         """Outputs with secrets. The one command whose output is kept out of `said`."""
         arguments = ["stack", "output", "--json", "--show-secrets", "--stack", self.name]

@@ -20,6 +20,7 @@ class FakeVast:
         self.contracts: dict[int, dict[str, Any]] = {}
         self.offers: list[dict[str, Any]] = [row()]
         self.credit = 100.0
+        self.account_id = 4711
         self.prices_asked: list[dict[str, Any]] = []
         self.calls: list[str] = []
         self.broken: set[str] = set()
@@ -89,7 +90,7 @@ class FakeVast:
         if path == "/bundles/":
             return 200, {"offers": self.offers}
         if path == "/users/current/":
-            return 200, {"credit": self.credit}
+            return 200, {"id": self.account_id, "credit": self.credit}
         if path == "/api/v1/instances/":
             return self._list()
         if path.endswith(("-price-increases/", "-price-increase/")):

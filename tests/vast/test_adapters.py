@@ -19,7 +19,16 @@ from components.progress import Progress
 from components.provider import Properties
 from components.vast import offer as offer_module
 from components.vast.api import connect
-from components.vast.errors import ApiFailed, KeyRefused, NoCredential, StillOutbid
+from components.vast.errors import (
+    ApiFailed,
+    CannotAdopt,
+    KeyRefused,
+    LeftRunning,
+    NoCandidateLeft,
+    NoCredential,
+    StillOutbid,
+    WrongAccount,
+)
 from components.vast.instance import ORDERED, OTHERS, InstanceProvider
 from components.vast.lease import LeaseProvider, inventory
 from components.vast.offer import INPUTS, NEEDS, OfferProvider, need_of
@@ -383,12 +392,44 @@ def test_drift_replaces_mends_or_is_left_alone(drifted, changes, replaces):
     assert result.replaces == replaces
 
 
-def test_a_machine_that_is_marked_unfit_is_replaced_and_ended_by_the_rental():
+def test_a_machine_that_is_marked_unfit_is_replaced():
     olds = rented(carried_label=f"{PREFIX}unfit-download_slow-abc")
     result = InstanceProvider().diff("9001", olds, ordered())
     assert result.changes is True
     assert result.replaces == ["carried_label"]
-    assert result.delete_before_replace is False
+    assert result.delete_before_replace is True
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_machine_that_was_ended_as_unfit_is_not_rented_next(vast, client_key, capsys):
+    vast.has(9001, machine_id=row()["machine_id"])
+    unfit = rented(
+        carried_label=f"{PREFIX}unfit-load_late-abc", machine_id=float(row()["machine_id"])
+    )
+    InstanceProvider().delete("9001", unfit)
+    with pytest.raises(NoCandidateLeft, match="nothing but machines that were found unfit"):
+        InstanceProvider().create(ordered(client_key))
+    assert "was unfit (load late) and is not rented again" in capsys.readouterr().out
+    # The next `up` tries it all the same, as the refusal says.
+    assert InstanceProvider().create(ordered(client_key)).id == "9001"
+
+
+def test_a_second_machine_is_not_adopted_beside_the_first():
+    with pytest.raises(CannotAdopt, match=r"instance 777 cannot .* has instance 9001 already"):
+        InstanceProvider().diff("9001", rented(), ordered(adopt=777.0))
+    assert InstanceProvider().diff("9001", rented(), ordered(adopt=9001.0)).changes is False
+
+
+def test_a_renamed_stack_keeps_its_machine_under_its_new_label(vast):
+    vast.has(9001, label=f"{PREFIX}abc")
+    news = ordered(label_prefix="p/t/endpoint-instance/")
+    olds = rented(label=f"{PREFIX}abc", carried_label=f"{PREFIX}abc")
+    found = InstanceProvider().diff("9001", olds, news)
+    assert (found.changes, found.replaces) == (True, [])
+    outs = outputs(InstanceProvider().update("9001", olds, news))
+    assert vast.contracts[9001]["label"] == "p/t/endpoint-instance/abc"
+    assert outs["label"] == outs["carried_label"] == "p/t/endpoint-instance/abc"
+    assert InstanceProvider().diff("9001", outs, news).changes is False
 
 
 def test_the_state_of_an_older_release_is_no_drift():
@@ -430,6 +471,14 @@ def test_create_adopts_what_an_interrupted_one_left(vast, machine, client_key):
     assert outputs(again)["adopted"] is True
     assert machine.logins == 2
     assert vast.writes() == ["PUT /asks/111/"]
+
+
+@pytest.mark.usefixtures("vast", "machine")
+def test_a_machine_that_cannot_be_told_its_time_is_said_to_be_billed(client_key, tmp_path):
+    (tmp_path / "home/serving").write_text("no folder")
+    leash = {"time_to_live_hours": 2.0, "idle_minutes": 0.0}
+    with pytest.raises(LeftRunning, match=r"instance 9001 works and costs \$\d.*`pulumi destroy`"):
+        InstanceProvider().create(ordered(client_key, leash=leash))
 
 
 def test_read_finds_a_machine_as_it_was(vast, capsys):
@@ -519,7 +568,8 @@ def test_delete_of_what_is_gone_succeeds_also_with_an_old_state(vast):
 def test_a_lease_says_what_is_billed_under_the_stacks_label(vast, capsys):
     vast.has(9001, label=f"{PREFIX}abc")
     vast.has(9002, label="p/s2/endpoint-instance/abc")
-    assert LeaseProvider().check({}, {"label_prefix": "p/s/"}).failures == []
+    lease = {"label_prefix": "p/s/"}
+    assert LeaseProvider().check(lease, lease).failures == []
     said = capsys.readouterr().out
     assert "billed under the label p/s/: $6.00/h (9001 for endpoint-instance at $6.00/h)" in said
     assert "9002" not in said
@@ -568,14 +618,47 @@ def test_a_lease_waits_for_what_a_cut_off_rent_call_may_have_made(vast, capsys):
     assert "may not be listed yet" in capsys.readouterr().out
 
 
-def test_a_lease_calls_nobody_to_begin_and_is_replaced_by_another_prefix(vast):
+@pytest.mark.usefixtures("vast")
+def test_a_lease_notes_its_account_and_is_never_replaced():
     provider, props = LeaseProvider(), {"label_prefix": "p/s/"}
     made = provider.create(props)
-    assert (made.id, made.outs) == ("p/s/", {**props, "losses": {}})
+    assert (made.id, made.outs) == ("p/s/", {**props, "losses": {}, "account_id": 4711})
     assert provider.read(made.id, outputs(made)).outs == made.outs
     assert provider.diff(made.id, props, props).changes is False
-    assert provider.diff(made.id, props, {"label_prefix": "p/t/"}).replaces == ["label_prefix"]
-    assert vast.calls == []
+    renamed = provider.diff(made.id, props, {"label_prefix": "p/t/"})
+    assert (renamed.changes, renamed.replaces) == (True, [])
+    moved = outputs(provider.update(made.id, outputs(made), {"label_prefix": "p/t/"}))
+    assert moved == {"label_prefix": "p/t/", "losses": {}, "account_id": 4711}
+
+
+def test_a_new_lease_is_refused_where_its_label_is_billed_already(vast):
+    vast.has(9001, label="p/s/endpoint-instance/abc")
+    vast.has(9002, label="p/s2/endpoint-instance/abc")
+    (failure,) = LeaseProvider().check({}, {"label_prefix": "p/s/"}).failures
+    assert failure.property == ""
+    assert "something billed under the label p/s/: $6.00/h (9001" in failure.reason
+    assert "whose machines this one would end" in failure.reason
+    assert LeaseProvider().check({}, {"label_prefix": "p/other/"}).failures == []
+    assert vast.writes() == []
+
+
+def test_a_key_of_another_account_ends_nothing_and_forgets_nothing(vast):
+    vast.account_id = 1
+    lease = {"label_prefix": "p/s/", "account_id": 4711.0}
+    with pytest.raises(WrongAccount, match="account 1, and what carries the label p/s/"):
+        LeaseProvider().delete("p/s/", lease)
+    with pytest.raises(WrongAccount, match="instance 9001 was rented on account 4711"):
+        InstanceProvider().read("9001", rented(account_id=4711.0))
+    with pytest.raises(WrongAccount, match="set VAST_API_KEY to a key of account 4711"):
+        InstanceProvider().delete("9001", rented(account_id=4711.0))
+    assert vast.writes() == []
+
+
+def test_a_key_that_may_not_see_its_account_is_no_difference(vast):
+    vast.broken = {"GET /users/current/"}
+    vast.has(9001)
+    InstanceProvider().delete("9001", rented(account_id=4711.0))
+    assert vast.contracts == {}
 
 
 # -------------------------------------------------------------------------------------- SshKey

@@ -146,3 +146,12 @@ def test_what_is_gone_says_that_its_bill_ended():
 )
 def test_what_comes_back_by_itself_is_not_replaced(status, intended, lost):
     assert is_lost(status, intended) is lost
+
+
+def test_a_machine_that_outlived_its_time_is_told_with_what_it_costs():
+    recorded = dataclasses.replace(RECORDED, overdue_since=NOW)
+    (sentence,) = told(recorded)
+    assert "ought to have ended itself at 2027-01-15 08:00 UTC (timeToLiveHours)" in sentence
+    assert "costs $6.00/h" in sentence
+    stopped = told(recorded, actual_status="stopped", is_bid=True, ports={})
+    assert "which a machine that does not run cannot do: its disk is billed on" in stopped[-1]

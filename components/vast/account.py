@@ -1,0 +1,49 @@
+"""Which Vast account a stack rents on: another one's answer says nothing about its contracts.
+
+An unknown key is refused by Vast itself. A good key of another account is not, and on that account
+every contract of this stack looks gone.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from components.errors import StackError
+from components.vast.errors import WrongAccount
+
+UNKNOWN = 0
+
+
+class Accounts(Protocol):
+    """The call of `VastApi` that is needed here."""
+
+    def account_id(self) -> int:
+        """See `VastApi.account_id`."""
+
+
+def account_of(api: Accounts) -> int:
+    """Return the account's id, or `UNKNOWN` to a key that may not see it."""
+    try:
+        return api.account_id()
+    except StackError:
+        return UNKNOWN
+
+
+def hold_to(api: Accounts, recorded: int, what: str) -> None:
+    """Let nothing be concluded from another account's books about `what`.
+
+    An id that was not recorded, or that this key may not see, is no difference.
+
+    Raises:
+        WrongAccount: if the key is of another account than the `recorded` one.
+    """
+    if recorded == UNKNOWN:
+        return
+    now = account_of(api)
+    if now in {UNKNOWN, recorded}:
+        return
+    raise WrongAccount(
+        f"the Vast key in use is of account {now}, and {what} was rented on account {recorded}, "
+        "where it may still be billed: nothing was changed; set VAST_API_KEY to a key of account "
+        f"{recorded}"
+    )

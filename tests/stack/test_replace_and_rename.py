@@ -1,0 +1,97 @@
+"""What a person does to a stack by name: `--replace` and `stack rename`, with the real CLI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.stack.world import PROJECT, Emulator, Stack
+
+SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliability": "0.5"}
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--calm",)) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="before")
+    one.configure(**SMALL)
+    done = one.up()
+    assert done.status == 0, done.outcome()
+    yield one
+    done = one.destroy()
+    assert done.status == 0, done.outcome()
+    assert emulator.status()["contracts"] == []
+
+
+def contract(emulator: Emulator) -> dict[str, Any]:
+    (one,) = emulator.status()["contracts"]
+    return dict(one)
+
+
+def urn(stack: Stack, kind: str) -> str:
+    (found,) = [one["urn"] for one in stack.state()["resources"] if one["type"].endswith(kind)]
+    return str(found)
+
+
+def test_a_machine_that_is_asked_to_be_replaced_goes_before_the_next_one(stack, emulator):
+    before, since = contract(emulator), emulator.last_request()
+    done = stack.up("--replace", urn(stack, "vast:Instance"))
+    assert done.status == 0, done.outcome()
+    after = contract(emulator)
+    assert after["id"] != before["id"]
+    assert stack.outputs()["instance_id"] == after["id"]
+    writes = [call.split()[0] for call in emulator.writes(after=since)]
+    assert writes == ["DELETE", "PUT"]
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def test_a_server_that_is_asked_to_be_replaced_serves_again(stack, emulator):
+    before, since = stack.outputs(), emulator.last_request()
+    done = stack.up("--replace", urn(stack, "vllm:Server"))
+    assert done.status == 0, done.outcome()
+    after = stack.outputs()
+    assert after["started_at"] > before["started_at"]
+    assert after["instance_id"] == before["instance_id"]
+    assert emulator.writes(after=since) == []
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def test_a_lease_with_a_machine_is_not_replaced(stack, emulator):
+    before = contract(emulator)
+    done = stack.up("--replace", urn(stack, "vast:Lease"))
+    assert done.status != 0, done.outcome()
+    assert "whose lease must not be replaced" in " ".join(done.output.split())
+    assert contract(emulator)["id"] == before["id"]
+
+
+def test_a_renamed_stack_keeps_its_machine(stack, emulator):
+    before, since = contract(emulator), emulator.last_request()
+    assert stack.rename("after").status == 0
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    after = contract(emulator)
+    assert after["id"] == before["id"]
+    assert before["label"].startswith(f"{PROJECT}/before/")
+    assert after["label"] == before["label"].replace("/before/", "/after/")
+    assert emulator.writes(after=since) == [f"PUT /api/v0/instances/{before['id']}/"]
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def test_a_stack_of_the_same_name_in_another_backend_is_refused_in_preview(
+    stack, emulator, tmp_path
+):
+    colleagues = Stack(tmp_path / "colleague", emulator, name=stack.name)
+    colleagues.configure(**SMALL)
+    done = colleagues.preview()
+    assert done.status != 0, done.outcome()
+    assert "a stack of the same name in another backend" in " ".join(done.output.split())
+    assert colleagues.up().status != 0
+    assert colleagues.destroy().status == 0
+    assert len(emulator.status()["contracts"]) == 1
