@@ -18,7 +18,7 @@ SETTINGS: dict[Standing, dict[str, Any]] = {
     "create-first": {"replacement": "create-first", "drainMinutes": 0},
     "interruptible": {
         "contract": "interruptible",
-        "rerentTries": 1000,
+        "rerentTries": 100,
         "rerentDollars": "1000",
     },
 }

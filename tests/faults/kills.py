@@ -106,8 +106,8 @@ class Course:
             self.prepare(world)
             old = world.stack.resource("vllm:Server") if self.needs == "create-first" else None
             ended = struck(world, self.command, strike, moment)
-            if old is not None and moment in BESIDE:
-                assert world.answers(old), "the old endpoint does not answer any more"
+            if old is not None and moment in BESIDE and ended.status:
+                assert eventually(lambda: world.answers(old)), "the old endpoint is gone"
             return aftermath(world, ended, then)
 
         return act

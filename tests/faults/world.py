@@ -324,15 +324,18 @@ class World:
         outs = server["outputs"]
         trust = ssl.create_default_context(cadata=outs["ca_certificate"])
         body = {"model": outs["model"], "messages": [{"role": "user", "content": "up?"}]}
-        with httpx.Client(
-            base_url=outs["endpoint_url"], verify=trust, trust_env=False, timeout=20
-        ) as http:
-            answers = [
-                http.post(
-                    "/chat/completions", json=body, headers={"Authorization": f"Bearer {one}"}
-                )
-                for one in [*key, "wrong"]
-            ]
+        try:
+            with httpx.Client(
+                base_url=outs["endpoint_url"], verify=trust, trust_env=False, timeout=20
+            ) as http:
+                answers = [
+                    http.post(
+                        "/chat/completions", json=body, headers={"Authorization": f"Bearer {one}"}
+                    )
+                    for one in [*key, "wrong"]
+                ]
+        except httpx.TransportError:
+            return False
         good = [answer for answer in answers if answer.status_code == 200]
         return (
             len(good) == 1
@@ -427,7 +430,19 @@ def _is_provider(process: psutil.Process) -> bool:
 
 def orphans_of(world: World) -> list[psutil.Process]:
     """Provider processes that work for this stack, also those whose `pulumi` is dead."""
-    return [one for one in _processes_of(world.stack.folder) if _is_provider(one)]
+    mine = _processes_of(world.stack.folder)
+    return [one for one in mine if _is_provider(one) and _has_been_called(one)]
+
+
+def _has_been_called(process: psutil.Process) -> bool:
+    """Whether a provider process has loaded the project's code, with a first call.
+
+    One that was not called before its `pulumi` died knows nothing of its death, and does nothing.
+    """
+    try:
+        return any("/cryptography/" in part.path for part in process.memory_maps())
+    except psutil.Error:
+        return False
 
 
 def _processes_of(home: Path) -> list[psutil.Process]:
