@@ -21,6 +21,7 @@ import openai
 from components.clock import SystemClock
 from components.errors import StackError
 from components.progress import Progress
+from components.redaction import redacted
 from components.smoke_checks import (
     CHECKS,
     NEEDS,
@@ -31,7 +32,6 @@ from components.smoke_checks import (
     NoConnection,
     Target,
 )
-from components.vllm.redaction import redacted
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the connection, TLS included."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from components.vllm.redaction import redacted
+from components.redaction import redacted
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the connection, TLS included."""

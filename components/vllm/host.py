@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar
 import asyncssh
 
 from components.errors import HostError
-from components.vllm.redaction import redacted
+from components.redaction import redacted
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection, and as many again for the login."""

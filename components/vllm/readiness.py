@@ -16,6 +16,7 @@ from typing import Literal
 
 from components.clock import Clock
 from components.progress import Progress, duration, size
+from components.redaction import redacted
 from components.vllm.boot_log import BootLog, Stage, diagnose_prefetch
 from components.vllm.diagnosis import SERVER, Diagnosis, Fault, Rank, diagnose
 from components.vllm.download import DownloadMeter
@@ -33,7 +34,6 @@ from components.vllm.host import (
     HostUnreachable,
     LoginRefused,
 )
-from components.vllm.redaction import redacted
 
 StageName = Literal[
     "download", "load", "compile", "graphs", "server", "model", "completion", "refusals"
