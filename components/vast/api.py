@@ -3,8 +3,9 @@
 What is safe to repeat is repeated (reads, label, destroy); a rent never is, since Vast may have
 accepted what it failed to answer (`ReplyLost`). A 404 is looked at twice, because Vast answers it
 for an unknown key as well as for a thing that is gone, and a wrong key must never look like an
-empty account. Pace, list and market are shared by all processes of this computer
-(`shared_file.py`).
+empty account. The key is taken out of every answer before anybody reads it: an error may quote
+what was sent, and a host's status message may say anything. Pace, list and market are shared by
+all processes of this computer (`shared_file.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tenacity
 
 from components.clock import Clock, SystemClock
 from components.progress import to_terminal
+from components.redaction import redacted
 from components.vast.contract_list import ContractList
 from components.vast.errors import (
     ApiFailed,
@@ -103,7 +105,7 @@ def connect(environ: Mapping[str, str] | None = None, *, patient: bool = True) -
     key = find_key(environ)
     client = VastClient(api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk")
     folder = shared_folder(environ, url, key)
-    return VastApi(client, url, SystemClock(), folder, to_terminal, patient=patient)
+    return VastApi(client, url, SystemClock(), folder, to_terminal, key=key, patient=patient)
 
 
 def find_key(environ: Mapping[str, str]) -> str:
@@ -141,6 +143,7 @@ class VastApi:
         folder: Path,
         say: Callable[[str], None],
         *,
+        key: str,
         patient: bool = True,
     ) -> None:
         """Speak to `url` (named in errors) through `transport`.
@@ -151,6 +154,7 @@ class VastApi:
             clock: to wait by.
             folder: what all processes of this computer share about the account.
             say: is told of each pause between two tries of a call.
+            key: what `transport` sends, to be taken out of what comes back.
             patient: whether a call that nobody answers is made `TRIES` times, or `BRIEF_TRIES`.
         """
         self._transport = transport
@@ -158,6 +162,7 @@ class VastApi:
         self._clock = clock
         self._folder = folder
         self._say = say
+        self._key = key
         self._unanswered_tries = TRIES if patient else BRIEF_TRIES
         self._throttle = Throttle(clock, SharedFile(folder / "pace.json"))
         self._contracts = ContractList(self._list, clock, SharedFile(folder / "contracts.json"))
@@ -402,7 +407,7 @@ class VastApi:
         self, endpoint: str, offer_id: int, order: Order, response: requests.Response
     ) -> int:
         """Read the contract's id out of the answer to a rent call; raise what a bad one means."""
-        answer = _json(response)
+        answer = self._read(response)
         if response.status_code >= 500:  # noqa: PLR2004  (HTTP's server errors)
             raise ReplyLost(self._lost(endpoint, f"status {response.status_code}"))
         if response.status_code == 429:  # noqa: PLR2004  (HTTP: too many requests)
@@ -412,6 +417,10 @@ class VastApi:
         if response.ok and answer.get("success") is not False:
             raise ReplyLost(self._lost(endpoint, "an answer without a contract"))
         raise self._rent_error(offer_id, order, response, answer)
+
+    def _read(self, response: requests.Response) -> Mapping[str, Any]:
+        """Read the body as an object that holds the key nowhere."""
+        return {name: _cleaned(value, self._key) for name, value in _json(response).items()}
 
     def _repeatedly(
         self,
@@ -462,7 +471,7 @@ class VastApi:
         self, endpoint: str, response: requests.Response, *, gone_is_empty: bool
     ) -> Mapping[str, Any]:
         """Return the body of a good answer; raise what a bad one means."""
-        answer = _json(response)
+        answer = self._read(response)
         self._refuse_bad_key(endpoint, response, answer)
         status = response.status_code
         if status == 404 and gone_is_empty and _says_gone(answer):  # noqa: PLR2004  (HTTP)
@@ -627,6 +636,17 @@ def _json(response: requests.Response) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
+
+
+def _cleaned(value: Any, key: str) -> Any:
+    """Take the key out of every text in a piece of JSON, however deep."""
+    if isinstance(value, str):
+        return redacted(value, [key])
+    if isinstance(value, list):
+        return [_cleaned(one, key) for one in value]
+    if isinstance(value, dict):
+        return {name: _cleaned(one, key) for name, one in value.items()}
+    return value
 
 
 def _code(answer: Mapping[str, Any]) -> str:

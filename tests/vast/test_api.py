@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import requests
 
+from components.errors import StackError
 from components.vast import api as door
 from components.vast.api import Order, VastApi, find_key
 from components.vast.errors import (
@@ -21,6 +22,7 @@ from components.vast.errors import (
     ReplyLost,
 )
 from components.vast.throttle import INTERVALS, MARGIN
+from components.vast.wire import PriceAsked
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, row
 
@@ -80,7 +82,15 @@ def door_to(tmp_path_factory, said):
         clock = VirtualClock()
         transport = ScriptedTransport(*answers)
         folder = tmp_path_factory.mktemp("shared")
-        api = VastApi(transport, "http://vast.test", clock, folder, said.append, patient=patient)
+        api = VastApi(
+            transport,
+            "http://vast.test",
+            clock,
+            folder,
+            said.append,
+            key=SECRET,
+            patient=patient,
+        )
         return api, transport, clock
 
     return made
@@ -345,6 +355,56 @@ def test_no_error_and_no_repr_holds_the_key(door_to, failure):
     with pytest.raises(Exception) as raised:  # noqa: PT011  (any of them)
         api.credit()
     assert SECRET not in f"{raised.value!r} {raised.value} {api!r}"
+
+
+CALLS = {
+    "search": lambda api: api.search({}),
+    "rent": lambda api: api.rent(111, ORDER),
+    "instance": lambda api: api.instance(9001),
+    "instances": lambda api: api.instances(),
+    "add_ssh_key": lambda api: api.add_ssh_key(9001, "ssh-ed25519 A"),
+    "set_onstart": lambda api: api.set_onstart(9001, "true"),
+    "set_label": lambda api: api.set_label(9001, "p/s/r/n"),
+    "set_bid": lambda api: api.set_bid(9001, 2.4),
+    "price_asked": lambda api: api.price_asked(9001),
+    "accept_price": lambda api: api.accept_price(PriceAsked(5, 6.0, 0.0)),
+    "destroy": lambda api: api.destroy(9001),
+    "credit": lambda api: api.credit(),
+    "charges": lambda api: api.charges(0.0, 1.0),
+}
+QUOTED = f"bad request for api_key={SECRET}"
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (400, {"msg": QUOTED}),
+        (400, {"error": QUOTED}),
+        (400, {"error": QUOTED, "msg": "no"}),
+        (400, {"detail": [{"input": {"api_key": SECRET}}]}),
+        (400, {"msg": "x" * 190 + SECRET}),
+        (403, {"msg": QUOTED}),
+        (404, {"error": "auth_error", "msg": f"Invalid user key {SECRET}"}),
+        (200, {"success": False, "error": "insufficient_credit", "msg": QUOTED}),
+        (429, {"error": "search_quota_exceeded", "msg": QUOTED}),
+    ],
+)
+def test_what_an_endpoint_quotes_of_the_key_is_in_no_message(door_to, said, call, answer):
+    api, _, _ = door_to(*[answer] * 10)
+    with pytest.raises(StackError) as raised:
+        call(api)
+    told = f"{raised.value!r} {raised.value} {said}"
+    assert SECRET not in told
+    assert SECRET[:8] not in told
+
+
+def test_what_a_host_says_of_the_key_is_known_to_nobody(door_to):
+    raw = instance(actual_status="exited", status_msg=f"OCI runtime create failed: -e K={SECRET}")
+    api, _, _ = door_to((200, {"success": True, "instances": [raw]}), (200, {"instances": raw}))
+    for found in (*api.instances(), api.instance(9001)):
+        assert found is not None
+        assert found.status_message == "OCI runtime create failed: -e K=***"
 
 
 def test_the_key_is_found_where_the_official_client_keeps_it(tmp_path):
