@@ -27,6 +27,15 @@ from components.vast.wire import Instance
 SECONDS_TO_END = 60
 """That the server of before has to end, before it is killed."""
 
+_IN_ITS_ENVIRONMENT = """\
+import os, sys
+pairs = open(sys.argv[1], "rb").read().split(b"\\0")
+variables = dict(pair.split(b"=", 1) for pair in pairs if b"=" in pair)
+os.execve("/bin/sh", ["sh", sys.argv[2]], variables)
+"""
+"""Runs a script with the variables that a file holds as `/proc/<pid>/environ` does; no quote in it
+is a single one."""
+
 
 class Contracts(Protocol):
     """The calls of `VastApi` that adopting makes."""
@@ -147,11 +156,14 @@ def takeover(instance_id: int, onstart: str) -> str:
     """A script that ends the server of before and does what the stack's start script would have.
 
     A login over SSH has none of the container's variables, so they are taken from a process that
-    has. Only processes of this container come into question: they carry its id. A cache of the
-    Hub at its usual place becomes the stack's, so that nothing is downloaded again.
+    has, and handed on in the environment alone: there are keys among them, and everybody on the
+    host can read a command line. Only processes of this container come into question: they carry
+    its id. A cache of the Hub at its usual place becomes the stack's, so that nothing is downloaded
+    again.
     """
     return f"""\
 set -u
+command -v python3 >/dev/null || {{ echo "there is no python3 on the machine" >&2; exit 1; }}
 mine() {{
     for place in /proc/[0-9]*; do
         tr '\\0' '\\n' <"$place/environ" 2>/dev/null | grep -qx 'CONTAINER_ID={instance_id}' &&
@@ -183,9 +195,7 @@ fi
 cat >"$variables.sh" <<'ONSTART'
 {onstart}
 ONSTART
-# shellcheck disable=SC2016
-xargs -0 sh -c 'script=$1; shift; exec env -i "$@" sh "$script"' sh "$variables.sh" \
-    <"$variables" >>"$HOME/adopted.log" 2>&1 || exit
+python3 -c '{_IN_ITS_ENVIRONMENT}' "$variables" "$variables.sh" >>"$HOME/adopted.log" 2>&1 || exit
 echo "the server of before has ended; $kept"
 """
 

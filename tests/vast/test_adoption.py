@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,35 +140,87 @@ def _shows_vllm(process: int) -> bool:
     return b"vllm" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
+TOOLS = (
+    *("cat", "cut", "du", "env", "grep", "mktemp", "python3"),
+    *("rm", "sh", "sleep", "sort", "tr", "xargs"),
+)
+"""All that a takeover may run."""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder with each tool, which writes its arguments to `said` beside it before it runs."""
+    place = tmp_path / "tools"
+    place.mkdir()
+    for tool in TOOLS:
+        real = shutil.which(tool)
+        assert real is not None
+        script = f"#!/bin/sh\nprintf '%s\\n' \"$@\" >>'{tmp_path}/said'\nexec {real} \"$@\"\n"
+        (place / tool).write_text(script)
+        (place / tool).chmod(0o700)
+    return place
+
+
+def taken_over(home: Path, onstart: str, path: str) -> subprocess.CompletedProcess[str]:
+    """Take over the container 7001 of this computer."""
+    return subprocess.run(
+        ["/bin/sh", "-s"],
+        input=takeover(7001, onstart),
+        env={"PATH": path, "HOME": str(home)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def serving(container: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of a container's."""
+    server = [sys.executable, "-c", "import time; time.sleep(60)", "vllm serve a/b"]
+    process = subprocess.Popen(server, env={**os.environ, **variables, "CONTAINER_ID": container})
+    try:
+        eventually(partial(_shows_vllm, process.pid))
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_the_takeover_ends_the_server_of_this_container_alone(tmp_path: Path):
     weights = tmp_path / ".cache/huggingface/hub/models--a--b"
     weights.mkdir(parents=True)
     (weights / "weights").write_bytes(b"0" * 5000)
-    server = [sys.executable, "-c", "import time; time.sleep(60)", "vllm serve a/b"]
-    variables = {**os.environ, "HOME": str(tmp_path), "A": "b 'c'"}
-    mine = subprocess.Popen(server, env={**variables, "CONTAINER_ID": "7001"})
-    other = subprocess.Popen(server, env={**variables, "CONTAINER_ID": "70011"})
-    try:
-        for one in (mine, other):
-            eventually(partial(_shows_vllm, one.pid))
-        onstart = "sh -c 'export -p' > \"$HOME/.container-environment\""
-        done = subprocess.run(
-            ["sh", "-s"],
-            input=takeover(7001, onstart),
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-            text=True,
-            capture_output=True,
-            check=False,
-        )
+    variables = {"HOME": str(tmp_path), "A": "b 'c'"}
+    onstart = "sh -c 'export -p' > \"$HOME/.container-environment\""
+    with serving("7001", **variables) as mine, serving("70011", **variables) as other:
+        done = taken_over(tmp_path, onstart, os.environ["PATH"])
         assert done.returncode == 0, done.stderr
         assert mine.wait(10) == -15
         assert other.poll() is None
-    finally:
-        for one in (mine, other):
-            one.kill()
-            one.wait()
     assert "of weights are the stack's" in done.stdout
     assert (tmp_path / "huggingface/hub/models--a--b/weights").is_file()
     kept = (tmp_path / ".container-environment").read_text()
     assert "CONTAINER_ID" in kept
     assert "b 'c'" in kept or "b '\"'\"'c" in kept or "'b '\\''c'" in kept
+
+
+def test_no_variable_of_the_container_stands_in_a_command_line(tmp_path: Path, tools: Path):
+    secrets = {"CONTAINER_API_KEY": "sentinel-key-41c0", "HF_TOKEN": "hf_sentinel\nof two lines"}
+    onstart = 'printf "%s" "$CONTAINER_API_KEY $HF_TOKEN" >"$HOME/known"'
+    with serving("7001", HOME=str(tmp_path), **secrets):
+        done = taken_over(tmp_path, onstart, str(tools))
+    assert done.returncode == 0, done.stderr
+    assert "not found" not in done.stderr
+    assert (tmp_path / "known").read_text() == " ".join(secrets.values())
+    arguments = (tmp_path / "said").read_text()
+    assert "CONTAINER_ID=7001" in arguments
+    assert "sentinel" not in arguments
+
+
+def test_without_python_nothing_is_ended(tmp_path: Path, tools: Path):
+    (tools / "python3").unlink()
+    with serving("7001", HOME=str(tmp_path)) as mine:
+        done = taken_over(tmp_path, "true", str(tools))
+        assert mine.poll() is None
+    assert done.returncode == 1
+    assert done.stderr == "there is no python3 on the machine\n"
