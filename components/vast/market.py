@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -53,6 +54,27 @@ HOURS_A_MONTH = 720
 
 HOURS_OF_USE = 1.0
 """Hours of running that the credit must cover beyond getting ready: less is no use."""
+
+_WORDS = {
+    "cpu_arch",
+    "datacenter",
+    "driver_version",
+    "external",
+    "geolocation",
+    "gpu_arch",
+    "gpu_display_active",
+    "gpu_name",
+    "has_avx",
+    "mobo_name",
+    "rentable",
+    "rented",
+    "static_ip",
+    "ubuntu_version",
+    "verification",
+    "verified",
+    "vms_enabled",
+}
+"""Fields that hold a name, a version, true or false; all others hold numbers."""
 
 _VIRTUAL = {
     "verified",
@@ -121,23 +143,27 @@ def parse(text: str) -> Query:
     """Read a query as `vastai search offers` reads it, with its default conditions.
 
     Raises:
-        QueryRefused: if it does not parse or names a field that offers do not have.
+        QueryRefused: if it does not parse, names a field that offers do not have, or compares a
+            number with something else.
     """
     query: Query = {field: dict(conditions) for field, conditions in DEFAULTS.items()}
     complaints = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaints):
-            parse_query(text, query, offers_fields, offers_alias, offers_mult)
+            # Units come below: the client would multiply what it has not seen to be a number.
+            parse_query(text, query, offers_fields, offers_alias)
     except ValueError as error:
         reason = str(error).split(" Did you forget")[0].strip()
         raise QueryRefused(
             f"the offer query {text!r} cannot be read ({reason}); "
             "write conditions such as `gpu_name=H200 num_gpus=2 inet_down>=1000`"
         ) from None
-    for field in query:
+    for field, conditions in query.items():
         if field not in offers_fields:
             raise QueryRefused(_unknown_field(field))
-    return query
+        if field not in _WORDS:
+            _check_numbers(field, conditions)
+    return {field: _in_units_of_a_row(field, asked) for field, asked in query.items()}
 
 
 def with_floors(query: Query, need: Need) -> Query:
@@ -345,6 +371,38 @@ def _unknown_field(field: str) -> str:
     close = difflib.get_close_matches(field, sorted(offers_fields), n=1)
     hint = f"; did you mean {close[0]}?" if close else "; see `vastai search offers --help`"
     return f"the offer query names {field!r}, which offers do not have{hint}"
+
+
+def _check_numbers(field: str, conditions: Mapping[str, Any]) -> None:
+    for asked in conditions.values():
+        for value in asked if isinstance(asked, list) else [asked]:
+            if not _is_number(value):
+                raise QueryRefused(
+                    f"the offer query compares {field} with {str(value)!r}, which is no number; "
+                    f"write one in digits and without a unit, such as `{field}>=2`"
+                )
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _in_units_of_a_row(field: str, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Count what a query gives in GB or days as an offer's row does."""
+    factor = offers_mult.get(field)
+    if factor is None:
+        return dict(conditions)
+    return {
+        operator: (
+            [float(one) * factor for one in asked]
+            if isinstance(asked, list)
+            else float(asked) * factor
+        )
+        for operator, asked in conditions.items()
+    }
 
 
 def _nothing_matches(query: Query, need: Need) -> str:

@@ -45,6 +45,47 @@ def test_a_query_that_is_none_is_refused_in_one_sentence(text, named, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("disk_space>=500GB", "compares disk_space with '500GB'"),
+        ("inet_down>=1Gbps", "compares inet_down with '1Gbps'"),
+        ("num_gpus=two", "compares num_gpus with 'two'"),
+        ("num_gpus in [2,four]", "compares num_gpus with 'four'"),
+        ("reliability>=null", "compares reliability with 'None'"),
+        ("direct_port_count=true", "compares direct_port_count with 'True'"),
+        ("dph<nan", "compares dph_total with 'nan'"),
+        ("disk_space>=inf", "compares disk_space with 'inf'"),
+        ("gpu_ram>=64GB", "compares gpu_ram with '64GB'"),
+        ("duration>=1_week", "compares duration with '1 week'"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_with_its_field(text, named):
+    with pytest.raises(QueryRefused, match="without a unit") as refused:
+        market.parse(text)
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_number_anyway_may_be_a_word():
+    query = market.parse("gpu_name=H200 geolocation=IS static_ip=true verification=null")
+    assert query["geolocation"] == {"eq": "IS"}
+    assert query["static_ip"] == {"eq": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "condition"),
+    [
+        ("gpu_ram>=80", "gpu_ram", {"gte": 80000.0}),
+        ("duration>=2.5", "duration", {"gte": 216000.0}),
+        ("cpu_ram in [64,128]", "cpu_ram", {"in": [64000.0, 128000.0]}),
+        ("inet_down>=800", "inet_down", {"gte": "800"}),
+    ],
+)
+def test_gb_and_days_become_the_units_of_a_row(text, field, condition):
+    assert market.parse(text)[field] == condition
+
+
 def test_floors_are_added_and_the_stricter_condition_stays():
     query = market.with_floors(
         market.parse("gpu_name=H200 cuda_vers>=13.1 disk_space>=100"), need()
