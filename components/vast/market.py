@@ -80,7 +80,6 @@ _VIRTUAL = {
     "verified",
     "datacenter",
     "geolocation",
-    "duration",
     "driver_version",
     "allocated_storage",
 }

@@ -212,6 +212,25 @@ def test_what_a_row_says_in_another_form_is_checked_as_well(changes, fits):
         market.shortlist([offer(**changes)], {}, needs)
 
 
+@pytest.mark.parametrize(
+    ("duration", "fits"),
+    [(86400.0, False), (29.9 * 86400, False), (30.0 * 86400, True), (None, True)],
+)
+def test_an_offer_whose_host_leaves_too_early_is_none(duration, fits):
+    needs = need(min_days_left=30.0)
+    query = market.with_floors(market.parse("gpu_name=H200"), needs)
+    offers = [offer(duration=duration), offer(id=2, duration=31 * 86400.0)]
+    found = market.shortlist(offers, query, needs)
+    assert {candidate.offer.id for candidate in found} == ({111, 2} if fits else {2})
+
+
+def test_a_query_that_asks_for_more_days_is_held_to_them():
+    query = market.with_floors(market.parse("duration>=40"), need())
+    assert query["duration"] == {"gte": 40 * 86400.0}
+    assert not market.matches(row(), query)
+    assert market.matches(row(duration=41 * 86400.0), query)
+
+
 def test_datacenters_are_asked_for_where_only_they_will_do():
     assert market.with_floors({}, need(datacenter_only=True))["datacenter"] == {"eq": True}
     assert "datacenter" not in market.with_floors({}, need())
