@@ -98,7 +98,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     profile = _profile(settings, models, release)
     query_text = settings.offer_query or _own_query(profile)
     query = market.parse(query_text)
-    num_gpus = int(float(query.get("num_gpus", {}).get("eq", profile.num_gpus)))
+    num_gpus = market.gpus_asked(query, profile.num_gpus)
     facts, warnings = _fit(profile, query, num_gpus)
     _check_disk(profile)
     need = _need(settings, profile, num_gpus)

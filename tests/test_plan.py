@@ -82,6 +82,8 @@ def test_tls_off_is_possible_and_warned_about():
         ({"model": "mistral-small-4"}, "there is no profile 'mistral-small-4'"),
         ({"offerQuery": "gpu_name=RTX_4090 num_gpus=2"}, "does not fit"),
         ({"offerQuery": "gpu_name=H200 num_gpus=1"}, "spreads over 2 GPUs and there are 1"),
+        ({"offerQuery": "gpu_name=H200 num_gpus>=2"}, "asks for num_gpus gte 2"),
+        ({"offerQuery": "gpu_name=H200 num_gpus=two"}, "compares num_gpus with 'two'"),
         ({"maxModelLen": "2000000"}, "max_model_len is 2000000"),
         ({"vllmOverrides": '{"max-num-seq": 64}'}, "did you mean `max-num-seqs`?"),
         ({"vllmOverrides": '{"api-key": "x"}'}, "the key gate decides"),

@@ -56,7 +56,7 @@ class LabelTaken(ConfigurationError):
 
 
 class QueryRefused(ConfigurationError):
-    """The offer query does not parse, or names a field that offers do not have."""
+    """The offer query does not parse, or asks for what offers do not have or nobody could check."""
 
 
 class NoOffer(ConfigurationError):

@@ -165,6 +165,30 @@ def parse(text: str) -> Query:
     return {field: _in_units_of_a_row(field, asked) for field, asked in query.items()}
 
 
+def gpus_asked(query: Query, of_profile: int) -> int:
+    """How many GPUs a query asks for; one that does not say so leaves it to the profile.
+
+    What fits, what a host must have and what is checked after renting are counted for one number.
+
+    Raises:
+        QueryRefused: if the query leaves the number open.
+    """
+    conditions = query.get("num_gpus")
+    if not conditions:
+        return of_profile
+    asked = float(conditions.get("eq", math.nan))
+    if asked.is_integer():
+        return int(asked)
+    said = " ".join(
+        f"num_gpus {operator} {_plain(value)}" for operator, value in conditions.items()
+    )
+    raise QueryRefused(
+        f"the offer query asks for {said}, and the profile is made for {of_profile} GPUs: what "
+        f"fits and what is checked on a host needs one whole number, so write "
+        f"`num_gpus={of_profile}` or leave it out"
+    )
+
+
 def with_floors(query: Query, need: Need) -> Query:
     """Add what the deployment needs to what the user asks; the stricter condition stays."""
     floors: dict[str, float] = {
@@ -477,6 +501,8 @@ def _parts(version: str) -> tuple[int, ...]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_plain, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

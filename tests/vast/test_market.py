@@ -86,6 +86,29 @@ def test_gb_and_days_become_the_units_of_a_row(text, field, condition):
     assert market.parse(text)[field] == condition
 
 
+@pytest.mark.parametrize(
+    ("text", "gpus"),
+    [("gpu_name=H200", 2), ("num_gpus=any", 2), ("num_gpus=4", 4), ("num_gpus=4 num_gpus>=2", 4)],
+)
+def test_the_number_of_gpus_is_the_querys_or_the_profiles(text, gpus):
+    assert market.gpus_asked(market.parse(text), 2) == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("num_gpus>=2", "asks for num_gpus gte 2,"),
+        ("num_gpus in [2,4]", "asks for num_gpus in [2,4],"),
+        ("num_gpus>1 num_gpus<8", "asks for num_gpus gt 1 num_gpus lt 8,"),
+        ("num_gpus=2.5", "asks for num_gpus eq 2.5,"),
+    ],
+)
+def test_a_query_that_leaves_the_number_of_gpus_open_is_refused(text, said):
+    with pytest.raises(QueryRefused, match=r"made for 2 GPUs.*write `num_gpus=2`") as refused:
+        market.gpus_asked(market.parse(text), 2)
+    assert said in str(refused.value)
+
+
 def test_floors_are_added_and_the_stricter_condition_stays():
     query = market.with_floors(
         market.parse("gpu_name=H200 cuda_vers>=13.1 disk_space>=100"), need()
