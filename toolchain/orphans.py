@@ -3,7 +3,8 @@
 Every contract carries `<project>/<stack>/<resource>/<nonce>`. One whose id is in the state of no
 stack that Pulumi shows here is an orphan: a crash left it, or its stack is in another backend.
 Those of unknown stacks are only ended when that is said in so many words, since somebody else's
-`pulumi` may know them.
+`pulumi` may know them; so are those of a stack with operations pending, since an `up` that runs
+just now has rented them and not yet written them down.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -55,6 +56,8 @@ class Orphan:
     contract: Instance
     stack: str
     stack_known: bool
+    stack_pending: bool
+    """An `up` may be renting it just now."""
 
 
 def main() -> int:
@@ -66,12 +69,23 @@ def main() -> int:
     parser.add_argument(
         "--unknown-stacks", action="store_true", help="with --delete, also those of other stacks"
     )
+    parser.add_argument(
+        "--pending-stacks",
+        action="store_true",
+        help="with --delete, also those of stacks with operations pending",
+    )
     parser.add_argument("--emulator", action="store_true", help="look at the emulator's account")
     given = parser.parse_args()
     environment = emulator_environment() if given.emulator else dict(os.environ)
     project = project_name(ROOT)
     try:
-        return _run(project, environment, delete=given.delete, unknown_stacks=given.unknown_stacks)
+        return _run(
+            project,
+            environment,
+            delete=given.delete,
+            unknown_stacks=given.unknown_stacks,
+            pending_stacks=given.pending_stacks,
+        )
     except (StackError, PulumiFailed) as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's own words)
         return 2
@@ -84,8 +98,20 @@ def find_orphans(project: str, contracts: list[Instance], known: Known) -> list[
         parts = contract.label.split("/")
         if len(parts) < 3 or parts[0] != project or contract.id in known.contracts:  # noqa: PLR2004  (project, stack, resource)
             continue
-        orphans.append(Orphan(contract, parts[1], parts[1] in known.stacks))
+        stack = parts[1]
+        orphans.append(Orphan(contract, stack, stack in known.stacks, stack in known.pending))
     return sorted(orphans, key=lambda one: (-one.contract.dollars_per_hour, one.contract.id))
+
+
+def to_end(
+    orphans: list[Orphan], *, unknown_stacks: bool = False, pending_stacks: bool = False
+) -> list[Orphan]:
+    """Those that nobody else can still need, and those of other kinds that are asked for."""
+    return [
+        one
+        for one in orphans
+        if (one.stack_known or unknown_stacks) and (not one.stack_pending or pending_stacks)
+    ]
 
 
 def ids_in(deployment: Mapping[str, Any]) -> set[int]:
@@ -110,12 +136,21 @@ def ask_pulumi(environment: Mapping[str, str]) -> Known:
         contracts |= ids_in(deployment)
         if deployment.get("pending_operations"):
             pending.add(stack)
-    names = frozenset(stack.rsplit("/", 1)[-1] for stack in stacks)
-    return Known(names, frozenset(contracts), frozenset(pending))
+    return Known(_names(stacks), frozenset(contracts), _names(pending))
+
+
+def _names(stacks: Iterable[str]) -> frozenset[str]:
+    """Names as labels have them: a backend may put an organisation in front."""
+    return frozenset(stack.rsplit("/", 1)[-1] for stack in stacks)
 
 
 def _run(
-    project: str, environment: Mapping[str, str], *, delete: bool, unknown_stacks: bool
+    project: str,
+    environment: Mapping[str, str],
+    *,
+    delete: bool,
+    unknown_stacks: bool,
+    pending_stacks: bool,
 ) -> int:
     console = terminal()
     # The contracts first: one that is rented in between is then not taken for an orphan.
@@ -129,8 +164,10 @@ def _run(
             f"of {len(contracts)} on the account is beyond them"
         )
         return 0
-    _show(console, orphans, known)
-    doomed = [one for one in orphans if one.stack_known or unknown_stacks] if delete else []
+    _show(console, orphans)
+    if not delete:
+        return 1
+    doomed = to_end(orphans, unknown_stacks=unknown_stacks, pending_stacks=pending_stacks)
     ending = Ending(api, SystemClock(), Progress("orphans", SystemClock(), to_terminal))
     for one in doomed:
         ending.end(one.contract.id, one.contract.dollars_per_hour)
@@ -138,7 +175,7 @@ def _run(
     return 0 if len(doomed) == len(orphans) else 1
 
 
-def _show(console: Console, orphans: list[Orphan], known: Known) -> None:
+def _show(console: Console, orphans: list[Orphan]) -> None:
     headings = ("contract", "label", "stack", "status", "machine", "place", "$/h")
     rows = [
         (
@@ -155,10 +192,11 @@ def _show(console: Console, orphans: list[Orphan], known: Known) -> None:
     console.print(table(headings, rows, numbers={"$/h"}))
     total = sum(one.contract.dollars_per_hour for one in orphans)
     console.print(f"{len(orphans)} contracts in no state, ${total:.2f}/h together")
-    for stack in sorted(known.pending & {one.stack for one in orphans}):
+    for stack in sorted({one.stack for one in orphans if one.stack_pending}):
         console.print(
             f"stack {stack} has operations pending: either a `pulumi up` runs just now and will "
-            "record its machine, or one was cut off and the next `pulumi up` adopts it"
+            "record its machine, or one was cut off and the next `pulumi up` adopts it; its "
+            "machines are ended with --delete --pending-stacks alone"
         )
     if any(not one.stack_known for one in orphans):
         console.print(

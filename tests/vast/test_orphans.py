@@ -4,9 +4,18 @@ import pytest
 
 from components.vast.wire import Instance
 from tests.vast.offers import instance
-from toolchain.orphans import Known, find_orphans, ids_in
+from toolchain.orphans import Known, ask_pulumi, find_orphans, ids_in, to_end
 
-KNOWN = Known(stacks=frozenset({"dev", "prod"}), contracts=frozenset({1}), pending=frozenset())
+KNOWN = Known(
+    stacks=frozenset({"dev", "prod"}), contracts=frozenset({1}), pending=frozenset({"prod"})
+)
+PULUMI = """#!/bin/sh
+case "$*" in
+*"stack ls"*) echo '[{"name": "org/vast-vllm/dev"}, {"name": "org/vast-vllm/prod"}]' ;;
+*prod*) echo '{"deployment": {"pending_operations": [{"type": "creating"}]}}' ;;
+*) echo '{"deployment": {}}' ;;
+esac
+"""
 
 
 def contract(id_: int, label: str, price: float = 6.0) -> Instance:
@@ -44,6 +53,31 @@ def test_the_dearest_is_shown_first():
     cheap = contract(2, "vast-vllm/dev/r/n", price=1.0)
     dear = contract(3, "vast-vllm/dev/r/n", price=2.0)
     assert [one.contract.id for one in find_orphans("vast-vllm", [cheap, dear], KNOWN)] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "ended"),
+    [
+        ({}, [2]),
+        ({"unknown_stacks": True}, [2, 3]),
+        ({"pending_stacks": True}, [2, 4]),
+        ({"unknown_stacks": True, "pending_stacks": True}, [2, 3, 4]),
+    ],
+)
+def test_what_somebody_may_still_need_is_ended_only_if_that_is_asked_for(asked, ended):
+    labels = {2: "vast-vllm/dev/r/n", 3: "vast-vllm/gone/r/n", 4: "vast-vllm/prod/r/n"}
+    contracts = [contract(id_, label) for id_, label in labels.items()]
+    orphans = find_orphans("vast-vllm", contracts, KNOWN)
+    assert [one.contract.id for one in to_end(orphans, **asked)] == ended
+
+
+def test_stacks_are_named_as_labels_name_them(tmp_path):
+    pulumi = tmp_path / "pulumi"
+    pulumi.write_text(PULUMI)
+    pulumi.chmod(0o700)
+    known = ask_pulumi({"PATH": str(tmp_path)})
+    assert known.stacks == {"dev", "prod"}
+    assert known.pending == {"prod"}
 
 
 def test_ids_are_those_of_the_contracts_alone():
