@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +25,7 @@ from components.errors import StackError
 from components.progress import Progress, to_terminal
 from components.vast.api import connect
 from components.vast.ending import Ending
+from components.vast.errors import KeyRefused, StillBilled
 from components.vast.table import table, terminal
 from components.vast.wire import Instance
 from toolchain.configuration import project_name
@@ -114,6 +115,24 @@ def to_end(
     ]
 
 
+def end_all(ending: Ending, doomed: list[Orphan], say: Callable[[str], None]) -> None:
+    """End each contract, whatever becomes of the others, and `say` which are gone.
+
+    Raises:
+        StillBilled: naming each that would not go.
+    """
+    stuck: list[str] = []
+    for one in doomed:
+        try:
+            ending.end(one.contract.id, one.contract.dollars_per_hour)
+        except (StillBilled, KeyRefused) as error:
+            stuck.append(str(error))
+        else:
+            say(f"instance {one.contract.id} is gone and costs nothing any more")
+    if stuck:
+        raise StillBilled("; ".join(stuck))
+
+
 def ids_in(deployment: Mapping[str, Any]) -> set[int]:
     """Ids of the contracts in one exported state."""
     resources = deployment.get("resources") or []
@@ -169,9 +188,7 @@ def _run(
         return 1
     doomed = to_end(orphans, unknown_stacks=unknown_stacks, pending_stacks=pending_stacks)
     ending = Ending(api, SystemClock(), Progress("orphans", SystemClock(), to_terminal))
-    for one in doomed:
-        ending.end(one.contract.id, one.contract.dollars_per_hour)
-        console.print(f"instance {one.contract.id} is gone and costs nothing any more")
+    end_all(ending, doomed, console.print)
     return 0 if len(doomed) == len(orphans) else 1
 
 

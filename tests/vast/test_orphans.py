@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from components.progress import Progress
+from components.vast.ending import Ending
+from components.vast.errors import KeyRefused, StillBilled
 from components.vast.wire import Instance
+from tests.fakes import VirtualClock
 from tests.vast.offers import instance
-from toolchain.orphans import Known, ask_pulumi, find_orphans, ids_in, to_end
+from toolchain.orphans import Known, ask_pulumi, end_all, find_orphans, ids_in, to_end
 
 KNOWN = Known(
     stacks=frozenset({"dev", "prod"}), contracts=frozenset({1}), pending=frozenset({"prod"})
@@ -16,6 +20,26 @@ case "$*" in
 *) echo '{"deployment": {}}' ;;
 esac
 """
+
+
+class Account:
+    """Contracts that go when they are told to, except 2, which stays, and 3, which is not ours."""
+
+    def __init__(self, *contracts: Instance) -> None:
+        self.alive = {one.id: one for one in contracts}
+
+    def instance(self, instance_id: int) -> Instance | None:
+        return self.alive.get(instance_id)
+
+    def instances(self, max_age: float = 0.0) -> list[Instance]:
+        del max_age
+        return list(self.alive.values())
+
+    def destroy(self, instance_id: int) -> None:
+        if instance_id == 3:
+            raise KeyRefused("the key may not do this")
+        if instance_id != 2:
+            self.alive.pop(instance_id, None)
 
 
 def contract(id_: int, label: str, price: float = 6.0) -> Instance:
@@ -69,6 +93,18 @@ def test_what_somebody_may_still_need_is_ended_only_if_that_is_asked_for(asked, 
     contracts = [contract(id_, label) for id_, label in labels.items()]
     orphans = find_orphans("vast-vllm", contracts, KNOWN)
     assert [one.contract.id for one in to_end(orphans, **asked)] == ended
+
+
+def test_one_that_does_not_go_keeps_nobody_from_ending_the_others():
+    contracts = [contract(id_, "vast-vllm/dev/r/n") for id_ in (2, 3, 4)]
+    account, clock = Account(*contracts), VirtualClock()
+    said: list[str] = []
+    ending = Ending(account, clock, Progress("orphans", clock, lambda _line: None))
+    with pytest.raises(StillBilled, match=r"instance 2 is not proven gone.*; instance 3 ") as left:
+        end_all(ending, find_orphans("vast-vllm", contracts, KNOWN), said.append)
+    assert "\n" not in str(left.value)
+    assert sorted(account.alive) == [2, 3]
+    assert said == ["instance 4 is gone and costs nothing any more"]
 
 
 def test_stacks_are_named_as_labels_name_them(tmp_path):
