@@ -44,13 +44,15 @@ def main() -> int:
     environment = dict(os.environ) if given.account else emulator_environment()
     project = project_name(ROOT)
     now = dt.datetime.now(dt.UTC).timestamp()
+    since = now - given.days * 86400
     try:
         api = connect(environment)
-        charges = api.charges(now - given.days * 86400, now)
+        charges = api.charges(since, now)
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
-    lines = compare(charges, Estimates(api.shared(ESTIMATES)).known(), project, given.stack)
+    expected = Estimates(api.shared(ESTIMATES)).known()
+    lines = compare(charges, expected, project, given.stack, since)
     whose = given.stack or "all stacks"
     console = terminal()
     if not lines:
@@ -96,8 +98,8 @@ def summary(lines: Sequence[Line]) -> str:
     share = f" ({(charged - expected) / expected:+.0%})" if expected else ""
     return (
         f"${charged:.4f} charged, ${expected:.4f} expected{share}: $/h with the disk, for each "
-        "hour that the contract existed, and once the traffic of image and weights; Vast bills "
-        "the GPU only while the container runs"
+        "hour that the contract existed, and the traffic of image and weights of what was rented "
+        "in that time; Vast bills the GPU only while the container runs"
     )
 
 

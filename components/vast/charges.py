@@ -64,10 +64,13 @@ def compare(
     estimates: Mapping[str, Estimate],
     project: str,
     stack: str | None = None,
+    since: float = 0.0,
 ) -> list[Line]:
     """Sort what was charged under a project's labels by stack, resource and day.
 
-    Charges under other labels, or under none, are somebody else's and left out.
+    Charges under other labels, or under none, are somebody else's and left out. `since` is where
+    they begin, in seconds since 1970: a machine that was rented before was charged for its
+    download before.
     """
     groups: dict[tuple[str, str, dt.date], dict[tuple[str, str], _Contract]] = {}
     for charge in charges:
@@ -79,9 +82,13 @@ def compare(
             contracts = groups.setdefault((*owner, day), {})
             contract = contracts.setdefault((part.source, part.label), _Contract())
             _add(contract, part)
-    first_days = _first_days(groups)
+    download_days = {
+        name: day
+        for name, day in _first_days(groups).items()
+        if _began_within(estimates.get(name[0]), since)
+    }
     return [
-        _line(key, contracts, estimates, first_days) for key, contracts in sorted(groups.items())
+        _line(key, contracts, estimates, download_days) for key, contracts in sorted(groups.items())
     ]
 
 
@@ -124,7 +131,7 @@ def _add(contract: _Contract, part: Charge) -> None:
 def _first_days(
     groups: Mapping[tuple[str, str, dt.date], Mapping[tuple[str, str], _Contract]],
 ) -> dict[tuple[str, str], dt.date]:
-    """On which day each contract began: its download is expected then."""
+    """On which day each contract is seen first."""
     days: dict[tuple[str, str], dt.date] = {}
     for (_, _, day), contracts in groups.items():
         for name in contracts:
@@ -132,11 +139,16 @@ def _first_days(
     return days
 
 
+def _began_within(estimate: Estimate | None, since: float) -> bool:
+    """Whether a contract is no older than the charges; taken for granted where nobody noted it."""
+    return estimate is None or estimate.rented_at is None or estimate.rented_at >= since
+
+
 def _line(
     key: tuple[str, str, dt.date],
     contracts: Mapping[tuple[str, str], _Contract],
     estimates: Mapping[str, Estimate],
-    first_days: Mapping[tuple[str, str], dt.date],
+    download_days: Mapping[tuple[str, str], dt.date],
 ) -> Line:
     stack, resource, day = key
     charged: dict[str, float] = {}
@@ -145,7 +157,8 @@ def _line(
         for kind, dollars in contract.charged.items():
             charged[kind] = charged.get(kind, 0.0) + dollars
         estimate = estimates.get(name[0])
-        expected.append(_expected(estimate, contract.hours, begins=first_days[name] == day))
+        downloads = download_days.get(name) == day
+        expected.append(_expected(estimate, contract.hours, downloads=downloads))
     known = [one for one in expected if one is not None]
     return Line(
         stack=stack,
@@ -158,8 +171,8 @@ def _line(
     )
 
 
-def _expected(estimate: Estimate | None, hours: float, *, begins: bool) -> float | None:
+def _expected(estimate: Estimate | None, hours: float, *, downloads: bool) -> float | None:
     if estimate is None:
         return None
-    traffic = estimate.traffic_dollars if begins else 0.0
+    traffic = estimate.traffic_dollars if downloads else 0.0
     return estimate.dollars_per_hour * hours + traffic

@@ -24,7 +24,9 @@ class Estimate:
     dollars_per_hour: float
     """GPU and disk."""
     traffic_dollars: float
-    """For image and weights, once."""
+    """For image and weights, once; 0 for a machine that had them when it was adopted."""
+    rented_at: float | None = None
+    """When that traffic began, seconds since 1970; notes of before did not say it."""
 
 
 class Estimates:

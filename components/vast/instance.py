@@ -124,7 +124,8 @@ class InstanceProvider(Provider):
                 _adopt(api, props, order, machine, ports)
             rented = _rental(api, props, progress).obtain(order, ask, machine, ports)
             ends_at = _leashed(machine, rented.instance, props, api.url, progress)
-        _note_estimate(api, rented.instance, need)
+        by_hand = rented.instance.id == _to_adopt(props)
+        _note_estimate(api, rented.instance, need, had_its_weights=by_hand)
         outs = {
             **_outputs(props, order, rented),
             "ends_itself_at": ends_at,
@@ -704,10 +705,13 @@ def _expected(instance: Instance, props: Properties) -> Expected:
     )
 
 
-def _note_estimate(api: VastApi, instance: Instance, need: market.Need) -> None:
+def _note_estimate(
+    api: VastApi, instance: Instance, need: market.Need, *, had_its_weights: bool
+) -> None:
     """Note what the machine is expected to cost: a destroyed stack's state no longer says it."""
-    traffic = instance.inet_down_dollars_per_gb * need.download_gb
-    Estimates(api.shared(ESTIMATES)).note(instance.id, Estimate(instance.dollars_per_hour, traffic))
+    traffic = 0.0 if had_its_weights else instance.inet_down_dollars_per_gb * need.download_gb
+    expected = Estimate(instance.dollars_per_hour, traffic, instance.started_at or None)
+    Estimates(api.shared(ESTIMATES)).note(instance.id, expected)
 
 
 def _recorded(props: Properties, losses: outbid.Losses, now: float) -> drift.Recorded:

@@ -29,6 +29,7 @@ from components.vast.errors import (
     StillOutbid,
     WrongAccount,
 )
+from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.instance import ORDERED, OTHERS, InstanceProvider
 from components.vast.lease import LeaseProvider, inventory
 from components.vast.offer import INPUTS, NEEDS, OfferProvider, need_of
@@ -479,6 +480,19 @@ def test_a_machine_that_cannot_be_told_its_time_is_said_to_be_billed(client_key,
     leash = {"time_to_live_hours": 2.0, "idle_minutes": 0.0}
     with pytest.raises(LeftRunning, match=r"instance 9001 works and costs \$\d.*`pulumi destroy`"):
         InstanceProvider().create(ordered(client_key, leash=leash))
+
+
+def test_traffic_is_expected_of_what_was_rented_and_not_of_what_had_its_weights(
+    vast, machine, client_key
+):
+    vast.contract |= {"inet_down_cost": 0.002, "disk_space": 500.0}
+    props = ordered(client_key)
+    InstanceProvider().create(props)
+    notes = Estimates(connect().shared(ESTIMATES))
+    assert notes.known() == {"instance-9001": Estimate(6.0, 0.3, 1_800_000_000.0)}
+    InstanceProvider().create({**props, "adopt": 9001.0})
+    assert notes.known() == {"instance-9001": Estimate(6.0, 0.0, 1_800_000_000.0)}
+    assert machine.logins == 2
 
 
 def test_read_finds_a_machine_as_it_was(vast, capsys):

@@ -36,6 +36,20 @@ def test_what_spans_midnight_is_split_by_time_and_the_download_is_expected_once(
     assert (second.day, second.total, second.estimated) == (SECOND, 6.0, 6.0)
 
 
+@pytest.mark.parametrize(
+    ("rented_at", "traffic"),
+    [(MIDNIGHT - 7200, 0.5), (MIDNIGHT - 3600, 0.5), (MIDNIGHT - 90_000, 0.0), (None, 0.5)],
+)
+def test_a_download_is_expected_only_where_it_lies_in_the_time_that_is_asked_for(
+    rented_at, traffic
+):
+    charges = [charge(), charge(since=MIDNIGHT, until=MIDNIGHT + 3600)]
+    estimates = {"instance-1": Estimate(6.0, 0.5, rented_at)}
+    first, second = compare(charges, estimates, "p", since=MIDNIGHT - 7200)
+    assert first.estimated == 6.0 + traffic
+    assert second.estimated == 6.0
+
+
 def test_an_estimate_that_nobody_noted_makes_the_line_and_the_sum_unknown():
     charges = [charge(), charge(source="instance-2", since=MIDNIGHT, until=MIDNIGHT + 60)]
     lines = compare(charges, {"instance-1": Estimate(6.0, 0.0)}, "p")
@@ -69,9 +83,9 @@ def test_notes_are_read_back_and_the_newest_are_kept(tmp_path):
     with file.held() as sheet:
         sheet.values = {f"instance-{number}": note for number in range(MOST)}
         sheet.save()
-    notes.note(5000, Estimate(7.0, 0.1))
+    notes.note(5000, Estimate(7.0, 0.1, MIDNIGHT))
     known = notes.known()
     assert len(known) == MOST
     assert "instance-0" not in known
     assert known["instance-1"] == Estimate(6.0, 0.3)
-    assert known["instance-5000"] == Estimate(7.0, 0.1)
+    assert known["instance-5000"] == Estimate(7.0, 0.1, MIDNIGHT)
