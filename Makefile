@@ -7,6 +7,35 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 ACCOUNT := $(if $(filter account,$(ON)),--account)
 PLACE := $(if $(filter account,$(ON)),setup,emulator)
 ON_EMULATOR := python -m toolchain.on_emulator --stack $(STACK)
+# The stack that was asked for; empty if none was.
+ASKED := $(if $(filter file,$(origin STACK)),,$(STACK))
+
+# Said before anything runs: whoever believes that `make down` has ended a machine that it has never
+# looked at pays for it, and so does whoever means the account and reaches the emulator by a typo.
+ifneq ($(filter-out account,$(ON)),)
+  $(error ON=$(ON) is no place: leave it out for the emulator, or say ON=account; nothing was done)
+endif
+ifneq ($(filter-out 1,$(DELETE)),)
+  $(error DELETE=$(DELETE) is neither yes nor no: DELETE=1 ends them, without it they are listed; nothing was done)
+endif
+OF_STACK := $(if $(ASKED), --stack $(ASKED))
+INSTEAD_up := `pulumi up$(OF_STACK)`
+INSTEAD_preview := `pulumi preview$(OF_STACK)`
+INSTEAD_refresh := `pulumi refresh$(OF_STACK)`
+INSTEAD_outputs := `pulumi stack output$(OF_STACK)`
+INSTEAD_down := `pulumi destroy$(OF_STACK)`
+INSTEAD_chat := what README.md shows under `Use it`
+ifneq ($(ACCOUNT),)
+  $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
+    `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
+  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt,$(MAKECMDGOALS))),$(error \
+    `make $(goal) ON=account` has to know which stack: add STACK=...; nothing was done))
+endif
+NEEDED_release := NAME
+NEEDED_promote := RELEASE TO
+NEEDED_adopt := INSTANCE
+$(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),,$(error \
+  `make $(goal)` needs $(name)=...: see `make`; nothing was done))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock \
@@ -58,7 +87,7 @@ adopt: $(PLACE) ## take a machine rented by hand into a stack: make adopt INSTAN
 	@python -m toolchain.adopt "$(INSTANCE)" --stack $(STACK) $(ACCOUNT)
 
 cost: $(PLACE) ## compare charges with the estimate, also of a destroyed stack: make cost STACK=dev
-	@python -m toolchain.cost $(if $(filter file,$(origin STACK)),,--stack $(STACK)) $(if $(DAYS),--days $(DAYS)) $(ACCOUNT)
+	@python -m toolchain.cost $(if $(ASKED),--stack $(ASKED)) $(if $(DAYS),--days $(DAYS)) $(ACCOUNT)
 
 orphans: $(PLACE) ## list contracts that no stack knows and what they cost; DELETE=1 ends them
 	@python -m toolchain.orphans $(if $(ACCOUNT),,--emulator) $(if $(DELETE),--delete)
