@@ -54,7 +54,7 @@ def main() -> int:
     forward.add_argument("--to", required=True)
     forward.add_argument("--from", dest="source", default="", help="must be the stack's own")
     takes_account(forward)
-    back = commands.add_parser("rollback", help="set the release that ran before, and preview it")
+    back = commands.add_parser("rollback", help="set the release that led to this one")
     back.add_argument("--stack", required=True)
     takes_account(back)
     given = parser.parse_args()
@@ -98,29 +98,44 @@ def rollback(stacks: Stacks, project: Project, stack: str) -> int:
     path = project.config(stack)
     text = path.read_text(encoding="utf-8")
     current = str(settings_of(text).get(KEY, ""))
-    name = previous(history(stacks, stack), current)
+    name = previous(way_here(history(stacks, stack)), current)
     if not name:
         raise CannotPromote(
-            f"the stack {stack} has never run another release than {current or 'none'}: there is "
-            "nothing to go back to"
+            f"there is nothing to go back to in the stack {stack}: it has come up with no release "
+            f"that led to {current or 'its own settings'}; `make promote RELEASE=... TO={stack}` "
+            "sets one by name"
         )
     release = project.release(name)
     _say(f"back to {name} ({short(release.digest)}) in {stack}: {path.name}")
     return _try(stacks, stack, path, text, name)
 
 
-def previous(updates: Sequence[Mapping[str, Any]], current: str) -> str:
-    """The newest release that a stack came up with, other than `current`; empty without one.
+def way_here(updates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The releases that led to what a stack runs, oldest first, each once.
 
-    `updates` is `pulumi stack history --json`, newest first.
+    One that comes back takes what was tried after it out of the line, as in an editor's undo: what
+    was once gone back from is never gone back to. `updates` is `pulumi stack history --json`,
+    newest first; an update that failed brought nothing up.
     """
-    for update in updates:
+    line: list[str] = []
+    for update in reversed(updates):
         if update.get("kind") != "update" or update.get("result") != "succeeded":
             continue
-        name = str(update.get("config", {}).get(KEY, {}).get("value", ""))
-        if name and name != current:
-            return name
-    return ""
+        name = str((update.get("config") or {}).get(KEY, {}).get("value", ""))
+        if name in line:
+            del line[line.index(name) + 1 :]
+        elif name:
+            line.append(name)
+    return line
+
+
+def previous(line: Sequence[str], current: str) -> str:
+    """The release before `current` in the line, or its last one if that never came up; or empty.
+
+    `current` is what the configuration names, so a second rollback before the `up` goes further.
+    """
+    before = line[: line.index(current)] if current in line else line
+    return before[-1] if before else ""
 
 
 def _try(stacks: Stacks, stack: str, path: Path, before: str, name: str) -> int:

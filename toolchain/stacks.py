@@ -7,12 +7,16 @@ logged in to the user's own backend, with the user's own Vast.ai key.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 from typing import Any, Protocol
 
 from toolchain import on_emulator
 from toolchain.on_emulator import ROOT
+
+PAGE = 100
+"""Updates that are asked for at once."""
 
 
 class Stacks(Protocol):
@@ -76,6 +80,14 @@ def outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
 
 
 def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
-    """A stack's updates, newest first."""
-    told = stacks.pulumi("stack history", stack, "--json", quiet=True)
-    return list(json.loads(told.stdout or "[]"))
+    """All of a stack's updates, newest first; without a page's size pulumi tells ten of them."""
+    told: list[dict[str, Any]] = []
+    for page in itertools.count(1):
+        paging = ("--page-size", str(PAGE), "--page", str(page))
+        answer = stacks.pulumi("stack history", stack, "--json", *paging, quiet=True)
+        updates = json.loads(answer.stdout or "[]")
+        # Not a short one: a backend may give less than it is asked for.
+        if not updates:
+            break
+        told += updates
+    return told

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +15,7 @@ from components.release import ReleaseRefused, load_release
 from tests.test_release import release, runs
 from toolchain import promote as command
 from toolchain.configuration import NoConfiguration, path_of, settings_of, with_setting
-from toolchain.promote import previous
+from toolchain.promote import previous, way_here
 from toolchain.release import release_of, write
 
 NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
@@ -29,19 +33,34 @@ def update(name: str, result: str = "succeeded", kind: str = "update"):
     return {"kind": kind, "result": result, "config": config}
 
 
+def ran(*names: str):
+    """The history of updates to these releases, which pulumi tells newest first."""
+    return [update(name) for name in reversed(names)]
+
+
 @pytest.mark.parametrize(
     ("updates", "current", "found"),
     [
         ([], "r1", ""),
-        ([update("r1")], "r1", ""),
-        ([update("r2"), update("r1")], "r2", "r1"),
-        ([update("r2", "failed"), update("r1")], "r2", "r1"),
+        (ran("r1"), "r1", ""),
+        (ran("r1", "r2"), "r2", "r1"),
+        ([update("r2", "failed"), *ran("r1")], "r2", "r1"),
         ([update("r1"), update("r2", kind="refresh"), update("r0")], "r1", "r0"),
-        ([update("r2"), update("r2"), update(""), update("r1")], "r2", "r1"),
+        (ran("r1", "", "r2", "r2"), "r2", "r1"),
+        # Typed again before the `up`, and again after it.
+        (ran("r1", "r2", "r3"), "r2", "r1"),
+        (ran("r1", "r2", "r3", "r2"), "r2", "r1"),
+        (ran("r1", "r2", "r3", "r2", "r1"), "r1", ""),
+        # Two bad ones in a row, a third that is bad as well: not back to one of them.
+        (ran("r1", "r2", "r3", "r2", "r1", "r4"), "r4", "r1"),
+        # One that was gone back from, let in once more.
+        (ran("r1", "r2", "r1", "r2"), "r2", "r1"),
+        ([update("r2", "failed"), *ran("r1", "r2", "r1")], "r2", "r1"),
+        ([{"kind": "update", "result": "succeeded", "config": None}], "r1", ""),
     ],
 )
-def test_back_is_the_last_one_that_came_up_and_is_another(updates, current, found):
-    assert previous(updates, current) == found
+def test_back_is_what_led_here_and_never_what_was_gone_back_from(updates, current, found):
+    assert previous(way_here(updates), current) == found
 
 
 def test_one_line_changes_and_the_comments_stay():
@@ -103,16 +122,24 @@ def test_nothing_is_written_of_what_was_not_proven(name, outputs, said):
 class Stacks:
     """Stacks whose preview ends as a test wants, and that note what they were asked."""
 
-    def __init__(self, status: int = 0) -> None:
+    def __init__(self, status: int = 0, updates: Sequence[Mapping[str, Any]] = ()) -> None:
         self.status = status
+        self.updates = updates
         self.asked: list[tuple[str, str]] = []
 
     def pulumi(
         self, command: str, stack: str, *arguments: str, quiet: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        del arguments, quiet
+        del quiet
         self.asked.append((command, stack))
-        return subprocess.CompletedProcess([], self.status, stdout="[]", stderr="")
+        told = json.dumps(self._page(arguments)) if command == "stack history" else "[]"
+        return subprocess.CompletedProcess([], self.status, stdout=told, stderr="")
+
+    def _page(self, arguments: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Page through the updates as pulumi does."""
+        given = dict(itertools.pairwise(arguments))
+        size, page = int(given.get("--page-size", 10)), int(given.get("--page", 1))
+        return list(self.updates[(page - 1) * size : page * size])
 
 
 @pytest.fixture
@@ -152,3 +179,13 @@ def test_what_cannot_be_promoted_is_not_even_previewed(project, name, source, sa
 def test_there_may_be_nothing_to_go_back_to(project):
     with pytest.raises(command.CannotPromote, match="nothing to go back to"):
         command.rollback(Stacks(), project, "staging")
+
+
+def test_a_rollback_looks_behind_hundreds_of_updates(project):
+    updates = ran("r1", *["r2"] * 250)
+    path = project.config("staging")
+    path.write_text(with_setting(STAGING, "release", "r2"))
+    assert command.rollback(Stacks(updates=updates), project, "staging") == 0
+    assert settings_of(path.read_text())[command.KEY] == "r1"
+    with pytest.raises(command.CannotPromote, match="no release that led to r1"):
+        command.rollback(Stacks(updates=updates), project, "staging")
