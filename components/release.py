@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.errors import ConfigurationError
 from components.vllm.profile import Profile
 
-RELEASES = Path(__file__).resolve().parent.parent / "releases"
+RELEASES = Path(
+    os.environ.get("RELEASES_HOME") or Path(__file__).resolve().parent.parent / "releases"
+)
+"""On the emulator a folder of its own: what it made up is no release of the checkout."""
 
 FOR_PEOPLE = {"name", "description", "warnings", "disk_gb", "image_gb"}
 """Of a profile: what changes nothing about what is served. The disk is the environment's."""

@@ -1,6 +1,6 @@
 """Take a machine that was rented by hand into a stack: `python -m toolchain.adopt 123 --stack dev`.
 
-Sets `adopt` in the stack's committed configuration, previews, updates, and takes the setting out
+Sets `adopt` in the stack's configuration, previews, updates, and takes the setting out
 again when the machine is the stack's. After a failure it stays in, so that `pulumi up` goes on.
 """
 
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from components.errors import StackError
-from toolchain.configuration import path_of, with_setting, without_setting
-from toolchain.on_emulator import ROOT
-from toolchain.stacks import Stacks, stacks_of, takes_account
+from toolchain.configuration import with_setting, without_setting
+from toolchain.project import Project
+from toolchain.stacks import Stacks, project_of, stacks_of, takes_account
 
 KEY = "adopt"
 
@@ -26,32 +25,33 @@ def main() -> int:
     takes_account(parser)
     given = parser.parse_args()
     try:
-        return adopt(stacks_of(given), path_of(given.stack, ROOT), given.stack, given.instance)
+        return adopt(stacks_of(given), project_of(given), given.stack, given.instance)
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
 
 
-def adopt(stacks: Stacks, path: Path, stack: str, instance: int) -> int:
-    """Preview and update with `adopt` set in the file at `path`."""
-    path.write_text(with_setting(path.read_text(encoding="utf-8"), KEY, instance), encoding="utf-8")
+def adopt(stacks: Stacks, project: Project, stack: str, instance: int) -> int:
+    """Preview and update with `adopt` set in the stack's configuration."""
+    project.settings(stack)
+    project.write(stack, with_setting(project.text(stack), KEY, instance))
     refused = stacks.pulumi("preview", stack).returncode
     if refused:
-        _take_out(path)
+        _take_out(project, stack)
         return refused
     failed = stacks.pulumi("up", stack, "--yes", "--skip-preview").returncode
     if failed:
         print(  # noqa: T201  (a command's own output)
-            f"{path.name} keeps `adopt: {instance}`, so that the next update goes on with it; "
-            "take it out to leave the machine alone"
+            f"{project.shown(project.path(stack))} keeps `adopt: {instance}`, so that the next "
+            "update goes on with it; take it out to leave the machine alone"
         )
         return failed
-    _take_out(path)
+    _take_out(project, stack)
     return 0
 
 
-def _take_out(path: Path) -> None:
-    path.write_text(without_setting(path.read_text(encoding="utf-8"), KEY), encoding="utf-8")
+def _take_out(project: Project, stack: str) -> None:
+    project.write(stack, without_setting(project.text(stack), KEY))
 
 
 if __name__ == "__main__":

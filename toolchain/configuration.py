@@ -1,17 +1,28 @@
-"""The committed configuration of a stack, `Pulumi.<stack>.yaml`: read, and changed by one line."""
+"""The configuration of a stack, `Pulumi.<stack>.yaml`: read, and changed by one line."""
 
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from components.errors import ConfigurationError
 
 PREFIX = "vast-vllm:"
 """Of the project's own settings."""
+
+OF_THE_ACCOUNT = {f"{PREFIX}release", f"{PREFIX}adopt"}
+"""Settings that name what the account alone has."""
+
+KEYS = ("environment", "secretsprovider", "encryptedkey")
+"""Beside `config`: where secrets come from."""
+
+_PINNED = re.compile(r"(?P<tagged>.+:[^/:@]+)@sha256:[0-9a-f]{64}")
 
 
 def project_name(folder: Path) -> str:
@@ -20,7 +31,7 @@ def project_name(folder: Path) -> str:
 
 
 class NoConfiguration(ConfigurationError):
-    """A stack without a configuration file."""
+    """A stack without a configuration file, or with one that nobody can read."""
 
 
 def path_of(stack: str, folder: Path) -> Path:
@@ -31,8 +42,29 @@ def path_of(stack: str, folder: Path) -> Path:
     """
     path = folder / f"Pulumi.{stack}.yaml"
     if not path.is_file():
-        raise NoConfiguration(f"there is no {path.name}, which says what the stack {stack} runs")
+        known = sorted(one.name.split(".")[1] for one in folder.glob("Pulumi.*.yaml"))
+        raise NoConfiguration(
+            f"there is no {path.name}, which would say what the stack {stack} runs: there are "
+            f"{', '.join(known) or 'none'}"
+        )
     return path
+
+
+def read(path: Path) -> str:
+    """The text of a configuration file that is one.
+
+    Raises:
+        NoConfiguration: if it is no YAML, or has another form.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = YAML(typ="safe").load(text) or {}
+    except YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise NoConfiguration(f"{path.name} is no YAML ({reason}): correct it") from None
+    if not isinstance(content, dict) or not isinstance(content.get("config") or {}, dict):
+        raise NoConfiguration(f"{path.name} has no settings by name under `config`: correct it")
+    return text
 
 
 def settings_of(text: str) -> dict[str, Any]:
@@ -40,18 +72,50 @@ def settings_of(text: str) -> dict[str, Any]:
     return dict((YAML(typ="safe").load(text) or {}).get("config") or {})
 
 
+def for_emulator(committed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The committed settings as the emulator can use them, and the keys that it cannot.
+
+    A secret needs the passphrase or the service that it was encrypted with; a release, a contract
+    and the digest of an image are the account's, and the emulator has others.
+    """
+    values: dict[str, Any] = {}
+    left_out = []
+    for key, value in committed.items():
+        if not _is_plain(value) or (key in OF_THE_ACCOUNT and value):
+            left_out.append(key)
+            continue
+        pinned = _PINNED.fullmatch(str(value)) if key == f"{PREFIX}image" else None
+        values[key] = pinned["tagged"] if pinned else value
+    return values, left_out
+
+
+def secrets_from(text: str) -> list[str]:
+    """What a configuration file says beside `config` on where its secrets come from."""
+    content = YAML(typ="safe").load(text) or {}
+    return [key for key in KEYS if content.get(key)]
+
+
 def with_setting(text: str, key: str, value: Any) -> str:
     """The file with another value of one of the project's settings; comments stay."""
     content = _editor().load(text) or {}
-    content.setdefault("config", {})[f"{PREFIX}{key}"] = value
+    # A bare `config:` is None, not absent.
+    content["config"] = content.get("config") or {}
+    content["config"][f"{PREFIX}{key}"] = value
     return _written(content)
 
 
 def without_setting(text: str, key: str) -> str:
     """The file without one of the project's settings; comments stay."""
     content = _editor().load(text) or {}
-    content.get("config", {}).pop(f"{PREFIX}{key}", None)
+    (content.get("config") or {}).pop(f"{PREFIX}{key}", None)
     return _written(content)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether nothing in a value is encrypted; Pulumi writes that as `secure: <ciphertext>`."""
+    if isinstance(value, Mapping):
+        return set(value) != {"secure"} and all(map(_is_plain, value.values()))
+    return not isinstance(value, list) or all(map(_is_plain, value))
 
 
 def _editor() -> YAML:

@@ -12,14 +12,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from components.errors import StackError
+from toolchain.configuration import for_emulator, path_of, read, secrets_from, settings_of
+from toolchain.project import Project
+
 ROOT = Path(__file__).resolve().parent.parent
 BELONGINGS = Path(os.environ.get("STACK_HOME") or ROOT / ".tools")
 """Holds Pulumi's home, the backend, the passphrase and the stacks' configuration."""
+PROJECT = Project(ROOT, own=BELONGINGS / "emulated")
+"""The checkout as the emulator's stacks see it."""
 
 
 def main() -> int:
@@ -39,12 +46,18 @@ def main() -> int:
     pulumi.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args()
     environment = emulator_environment()
-    return run(given.command, given.stack, environment, getattr(given, "arguments", []))
+    try:
+        return run(given.command, given.stack, environment, getattr(given, "arguments", []))
+    except StackError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        return 1
 
 
 def run(command: str, stack: str, environment: dict[str, str], arguments: list[str]) -> int:
     """Run one command on a stack that exists afterwards, unless it is to be destroyed."""
     make_stack(stack, environment)
+    if command in {"up", "preview"}:
+        say_differences(stack)
     config = ["--config-file", str(config_file(stack))]
     lines = {
         "up": ["up", "--yes", "--skip-preview", *config],
@@ -92,6 +105,7 @@ def emulator_environment() -> dict[str, str]:
         PULUMI_SKIP_UPDATE_CHECK="1",
         VAST_URL=server["url"],
         VAST_API_KEY=key,
+        RELEASES_HOME=str(PROJECT.releases),
     )
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
@@ -111,30 +125,56 @@ def make_stack(stack: str, environment: dict[str, str]) -> None:
     """Create the stack if it is not there, and lay its configuration beside the backend.
 
     Pulumi writes the passphrase's salt into the configuration file that it is given. It is given
-    a copy, so that the committed file stays as it is.
+    a copy, so that the committed file stays as it is. What the committed one says of secrets is
+    that of another backend: with its salt, this one's passphrase would be a wrong one for good.
+
+    Raises:
+        NoConfiguration: if there is nothing to lay there.
     """
     copy = config_file(stack)
+    content = {"config": PROJECT.settings(stack)}
     known = yaml.safe_load(copy.read_text()) if copy.exists() else {}
-    committed = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text()) or {}
-    if "encryptionsalt" in known:
-        committed.setdefault("encryptionsalt", known["encryptionsalt"])
-    copy.parent.mkdir(parents=True, exist_ok=True)
     if pulumi(["stack", "--stack", stack], environment, quiet=True).returncode == 0:
-        copy.write_text(yaml.safe_dump(committed))
+        salt = known.get("encryptionsalt")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(yaml.safe_dump(content | ({"encryptionsalt": salt} if salt else {})))
         return
     # `stack init` has no --config-file, so it runs in a folder of its own.
+    copy.parent.mkdir(parents=True, exist_ok=True)
     (copy.parent / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
     copy.unlink(missing_ok=True)
     made = pulumi(["-C", str(copy.parent), "stack", "init", stack], environment, quiet=True)
     if made.returncode != 0:
         sys.exit(f"the stack {stack} could not be created: {made.stderr.strip()}")
     salt = yaml.safe_load(copy.read_text())["encryptionsalt"]
-    copy.write_text(yaml.safe_dump({**committed, "encryptionsalt": salt}))
+    copy.write_text(yaml.safe_dump({**content, "encryptionsalt": salt}))
+
+
+def say_differences(stack: str) -> None:
+    """Tell the person who brings a stack up, or previews it."""
+    for line in differences(stack):
+        print(line, file=sys.stderr, flush=True)  # noqa: T201  (a command's own output)
+
+
+def differences(stack: str) -> list[str]:
+    """Say in what a stack here differs from its committed configuration."""
+    committed = read(path_of(stack, ROOT))
+    left_out = [*for_emulator(settings_of(committed))[1], *secrets_from(committed)]
+    own = settings_of(PROJECT.text(stack))
+    where = PROJECT.shown(PROJECT.path(stack))
+    return [
+        *([f"the emulator leaves out what is the account's: {_names(left_out)}"] * bool(left_out)),
+        *([f"the emulator adds what was set in {where}: {_names(own)}"] * bool(own)),
+    ]
 
 
 def config_file(stack: str) -> Path:
     """Where the copy of a stack's configuration stands."""
     return BELONGINGS / "stacks" / f"Pulumi.{stack}.yaml"
+
+
+def _names(keys: Iterable[str]) -> str:
+    return ", ".join(key.partition(":")[2] or key for key in keys)
 
 
 def pulumi(

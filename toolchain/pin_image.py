@@ -1,7 +1,8 @@
 """Pin the image of a stack to what its tag is now: `python -m toolchain.pin_image --stack dev`.
 
 Asks the image's registry for the tag's digest, as the OCI distribution specification says, and
-writes `image: name:tag@sha256:...` into the stack's committed configuration.
+writes `image: name:tag@sha256:...` into the stack's configuration. The emulator is a registry of
+its own, whose digests no real host knows: what it says goes into a file of the emulator's alone.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import httpx
 from components.errors import ConfigurationError, PlatformError, StackError
 from components.plan import MODELS
 from components.vllm.profile import load_profile
-from toolchain.configuration import PREFIX, path_of, settings_of, with_setting
+from toolchain.configuration import PREFIX, settings_of, with_setting
 from toolchain.on_emulator import ROOT, emulator_environment
-from toolchain.stacks import takes_account
+from toolchain.stacks import project_of, takes_account
 
 DOCKER_HUB = "https://registry-1.docker.io"
 
@@ -62,21 +63,21 @@ def main() -> int:
     parser.add_argument("--stack", default="dev")
     takes_account(parser)
     given = parser.parse_args()
+    project = project_of(given)
     try:
-        path = path_of(given.stack, ROOT)
-        text = path.read_text(encoding="utf-8")
-        reference = parse(_image(settings_of(text)))
+        reference = parse(_image(project.committed(given.stack)))
         if not given.account:
             url = emulator_environment()["VAST_URL"]
             reference = dataclasses.replace(reference, registry=url)
         with httpx.Client(timeout=30, follow_redirects=True) as http:
             digest = resolve(reference, http)
+        text = project.text(given.stack)
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
     pinned = f"{reference.text}@{digest}"
-    path.write_text(with_setting(text, "image", pinned), encoding="utf-8")
-    print(f"{path.name}: image is {pinned}")  # noqa: T201  (a command's own output)
+    project.write(given.stack, with_setting(text, "image", pinned))
+    print(f"{project.shown(project.path(given.stack))}: image is {pinned}")  # noqa: T201  (a command's own output)
     return 0
 
 

@@ -3,42 +3,26 @@
     python -m toolchain.promote release NAME --to staging
     python -m toolchain.promote rollback --stack prod
 
-Both set `release` in the stack's committed configuration and run `pulumi preview`; a release that
-the preview refuses is taken out again. What is to happen happens with the next `pulumi up`.
+Both set `release` in the stack's configuration and run `pulumi preview`; a release that the preview
+refuses is taken out again. What is to happen happens with the next `pulumi up`.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from components.errors import ConfigurationError, StackError
-from components.release import Release, load_release, short
-from toolchain.configuration import PREFIX, path_of, settings_of, with_setting
-from toolchain.on_emulator import ROOT
-from toolchain.stacks import Stacks, history, stacks_of, takes_account
+from components.release import Release, short
+from toolchain.configuration import PREFIX, with_setting
+from toolchain.project import Project
+from toolchain.release import EMULATOR
+from toolchain.stacks import Stacks, history, project_of, stacks_of, takes_account
 
 KEY = f"{PREFIX}release"
 SOURCE = f"{PREFIX}promoteFrom"
-
-
-@dataclasses.dataclass(frozen=True)
-class Project:
-    """A checkout: its releases and its stacks' configuration."""
-
-    folder: Path = ROOT
-
-    def release(self, name: str) -> Release:
-        """See `load_release`."""
-        return load_release(name, self.folder / "releases")
-
-    def config(self, stack: str) -> Path:
-        """See `path_of`."""
-        return path_of(stack, self.folder)
 
 
 class CannotPromote(ConfigurationError):
@@ -59,10 +43,10 @@ def main() -> int:
     takes_account(back)
     given = parser.parse_args()
     try:
-        stacks = stacks_of(given)
+        stacks, project = stacks_of(given), project_of(given)
         if given.command == "release":
-            return promote(stacks, Project(), given.name, given.to, given.source)
-        return rollback(stacks, Project(), given.stack)
+            return promote(stacks, project, given.name, given.to, given.source)
+        return rollback(stacks, project, given.stack)
     except StackError as error:
         _say(str(error))
         return 1
@@ -76,17 +60,15 @@ def promote(stacks: Stacks, project: Project, name: str, stack: str, source: str
         CannotPromote: if the stack takes its releases from elsewhere.
         NoConfiguration: if it has none.
     """
-    release = project.release(name)
-    path = project.config(stack)
-    text = path.read_text(encoding="utf-8")
-    takes_from = settings_of(text).get(SOURCE, "")
+    release = _release(project, name)
+    takes_from = project.settings(stack).get(SOURCE, "")
     if source and source != takes_from:
         raise CannotPromote(
             f"the stack {stack} takes its releases from {takes_from or 'nobody'}, not from "
-            f"{source}: that is promoteFrom in {path.name}"
+            f"{source}: that is promoteFrom in Pulumi.{stack}.yaml"
         )
-    _say(f"{name} ({short(release.digest)}) to {stack}: {path.name}")
-    return _try(stacks, stack, path, text, name)
+    _say(f"{name} ({short(release.digest)}) to {stack}: {_file(project, stack)}")
+    return _try(stacks, project, stack, name)
 
 
 def rollback(stacks: Stacks, project: Project, stack: str) -> int:
@@ -95,9 +77,7 @@ def rollback(stacks: Stacks, project: Project, stack: str) -> int:
     Raises:
         CannotPromote: if there is none.
     """
-    path = project.config(stack)
-    text = path.read_text(encoding="utf-8")
-    current = str(settings_of(text).get(KEY, ""))
+    current = str(project.settings(stack).get(KEY, ""))
     name = previous(way_here(history(stacks, stack)), current)
     if not name:
         raise CannotPromote(
@@ -105,9 +85,9 @@ def rollback(stacks: Stacks, project: Project, stack: str) -> int:
             f"that led to {current or 'its own settings'}; `make promote RELEASE=... TO={stack}` "
             "sets one by name"
         )
-    release = project.release(name)
-    _say(f"back to {name} ({short(release.digest)}) in {stack}: {path.name}")
-    return _try(stacks, stack, path, text, name)
+    release = _release(project, name)
+    _say(f"back to {name} ({short(release.digest)}) in {stack}: {_file(project, stack)}")
+    return _try(stacks, project, stack, name)
 
 
 def way_here(updates: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -138,20 +118,37 @@ def previous(line: Sequence[str], current: str) -> str:
     return before[-1] if before else ""
 
 
-def _try(stacks: Stacks, stack: str, path: Path, before: str, name: str) -> int:
+def _release(project: Project, name: str) -> Release:
+    """Read a release that hosts of this marketplace can run."""
+    release = project.release(name)
+    if project.own is None and release.proven.get("marketplace") == EMULATOR:
+        raise CannotPromote(
+            f"release {name} was made on the emulator, whose images and commits no real host has: "
+            f"remove releases/{name}.yaml, and write a release of a stack on the account"
+        )
+    return release
+
+
+def _try(stacks: Stacks, project: Project, stack: str, name: str) -> int:
     """Preview with the release set; leave the file as it was if that is refused."""
-    path.write_text(with_setting(before, "release", name), encoding="utf-8")
+    before = project.text(stack)
+    project.write(stack, with_setting(before, "release", name))
     status = 1
     try:
         status = stacks.pulumi("preview", stack).returncode
     finally:
         if status != 0:
-            path.write_text(before, encoding="utf-8")
+            project.write(stack, before)
+    file = _file(project, stack)
     if status != 0:
-        _say(f"refused: {path.name} is as it was")
+        _say(f"refused: {file} is as it was")
         return status
-    _say(f"{path.name} says `release: {name}` now; `up` on the stack {stack} makes it so")
+    _say(f"{file} says `release: {name}` now; `up` on the stack {stack} makes it so")
     return 0
+
+
+def _file(project: Project, stack: str) -> str:
+    return project.shown(project.path(stack))
 
 
 def _say(text: str) -> None:

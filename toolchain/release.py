@@ -15,8 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from components.errors import StackError
-from components.release import RELEASES, Release, ReleaseRefused, Runs, short, to_text
-from toolchain.stacks import outputs, stacks_of, takes_account
+from components.release import Release, ReleaseRefused, Runs, short, to_text
+from toolchain.stacks import outputs, project_of, stacks_of, takes_account
+
+EMULATOR = "the emulator"
+"""Marketplace of a release that is worth nothing on the account."""
 
 MEASURED = ("gpu", "machine_id", "hourly_cost", "boot_seconds", "smoke_report")
 """Outputs that a release keeps as they are: $/h, seconds by stage, what was asked and answered."""
@@ -30,16 +33,17 @@ def main() -> int:
     takes_account(parser)
     given = parser.parse_args()
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    marketplace = "Vast.ai" if given.account else "the emulator"
+    marketplace = "Vast.ai" if given.account else EMULATOR
+    project = project_of(given)
     try:
         known = outputs(stacks_of(given), given.stack)
         release = release_of(given.name, given.stack, known, now, marketplace)
-        path = write(release, RELEASES)
+        path = write(release, project.releases)
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
     print(  # noqa: T201  (a command's own output)
-        f"{path.relative_to(RELEASES.parent)}: {short(release.digest)}, {release.proven['summary']}"
+        f"{project.shown(path)}: {short(release.digest)}, {release.proven['summary']}"
     )
     return 0
 
@@ -82,7 +86,7 @@ def write(release: Release, folder: Path) -> Path:
     Raises:
         ReleaseRefused: if there is one of that name.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{release.name}.yaml"
     try:
         with path.open("x", encoding="utf-8") as file:

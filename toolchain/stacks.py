@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from toolchain import on_emulator
 from toolchain.on_emulator import ROOT
+from toolchain.project import Project
 
 PAGE = 100
 """Updates that are asked for at once."""
@@ -37,6 +38,8 @@ class OnEmulator:
         """See `Stacks`."""
         environment = on_emulator.emulator_environment()
         on_emulator.make_stack(stack, environment)
+        if not quiet:
+            on_emulator.say_differences(stack)
         config = ["--config-file", str(on_emulator.config_file(stack))]
         takes_config = command in {"preview", "up", "refresh", "destroy"}
         line = [*command.split(), *(config if takes_config else []), *arguments, "--stack", stack]
@@ -71,6 +74,11 @@ def takes_account(parser: argparse.ArgumentParser) -> None:
 def stacks_of(given: argparse.Namespace) -> Stacks:
     """Give the one that the command line says."""
     return OnAccount() if given.account else OnEmulator()
+
+
+def project_of(given: argparse.Namespace) -> Project:
+    """Give the checkout as that one sees it."""
+    return Project(ROOT) if given.account else on_emulator.PROJECT
 
 
 def outputs(stacks: Stacks, stack: str) -> dict[str, Any]:

@@ -59,9 +59,15 @@ class Checkout:
         path.write_text(yaml.safe_dump(content))
 
     def configured(self, stack: str, key: str) -> Any:
-        """A setting as the stack's configuration file has it now."""
-        content = yaml.safe_load((self.folder / f"Pulumi.{stack}.yaml").read_text())
-        return content["config"].get(f"vast-vllm:{key}")
+        """A setting as a command has set it for the emulator's stack."""
+        path = self.home / f"emulated/Pulumi.{stack}.yaml"
+        content = yaml.safe_load(path.read_text()) if path.exists() else {}
+        return (content or {}).get("config", {}).get(f"vast-vllm:{key}")
+
+    def committed(self) -> dict[str, str]:
+        """What is to stay as it is: the stacks' files and the releases, by name."""
+        files = [*self.folder.glob("Pulumi.*.yaml"), *self.folder.glob("releases/*")]
+        return {file.name: file.read_text() for file in files}
 
     def announced(self, stack: str) -> Path:
         """Where a stack says which endpoint is proven: its URL, and its certificate below."""

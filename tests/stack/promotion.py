@@ -52,12 +52,14 @@ class Story:
         """All of it."""
         self.prod_tells_its_gateway()
         self.prod_refuses_what_was_never_released()
+        committed = self.checkout.committed()
         self.dev_pins_its_image()
         self.dev_comes_up()
         self.a_release_is_written("r1")
         self.prod_refuses_what_staging_has_not_proven("r1")
         self.it_is_promoted("r1", "staging")
         self.it_is_promoted("r1", "prod")
+        assert self.checkout.committed() == committed
         self.dev_moves_on()
         self.a_release_is_written("r2")
         self.prod_refuses_what_staging_has_not_proven("r2")

@@ -15,6 +15,7 @@ from components.release import ReleaseRefused, load_release
 from tests.test_release import release, runs
 from toolchain import promote as command
 from toolchain.configuration import NoConfiguration, path_of, settings_of, with_setting
+from toolchain.project import Project
 from toolchain.promote import previous, way_here
 from toolchain.release import release_of, write
 
@@ -143,23 +144,23 @@ class Stacks:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> command.Project:
+def project(tmp_path: Path) -> Project:
     (tmp_path / "releases").mkdir()
     write(release("r1"), tmp_path / "releases")
     (tmp_path / "Pulumi.staging.yaml").write_text(STAGING)
-    return command.Project(tmp_path)
+    return Project(tmp_path)
 
 
 def test_a_promotion_that_the_preview_takes_is_in_the_file(project):
     stacks = Stacks()
     assert command.promote(stacks, project, "r1", "staging", "dev") == 0
     assert stacks.asked == [("preview", "staging")]
-    assert settings_of(project.config("staging").read_text())[command.KEY] == "r1"
+    assert settings_of(project.path("staging").read_text())[command.KEY] == "r1"
 
 
 def test_a_promotion_that_the_preview_refuses_leaves_the_file(project):
     assert command.promote(Stacks(255), project, "r1", "staging", "") == 255
-    assert project.config("staging").read_text() == STAGING
+    assert project.path("staging").read_text() == STAGING
 
 
 @pytest.mark.parametrize(
@@ -176,6 +177,32 @@ def test_what_cannot_be_promoted_is_not_even_previewed(project, name, source, sa
     assert stacks.asked == []
 
 
+def test_on_the_emulator_what_is_committed_stays_as_it_is(project, tmp_path):
+    own = Project(tmp_path, own=tmp_path / ".tools/emulated")
+    write(release("made-up"), own.releases)
+    assert command.promote(Stacks(), own, "made-up", "staging", "dev") == 0
+    assert (tmp_path / "Pulumi.staging.yaml").read_text() == STAGING
+    assert [one.name for one in (tmp_path / "releases").iterdir()] == ["r1.yaml"]
+    assert own.settings("staging")[command.KEY] == "made-up"
+    assert command.KEY not in project.settings("staging")
+    # What the account runs is nothing that the emulator has.
+    project.write("staging", with_setting(STAGING, "release", "r1"))
+    assert own.settings("staging")[command.KEY] == "made-up"
+    with pytest.raises(ReleaseRefused, match="there is no release 'r1'"):
+        command.promote(Stacks(), own, "r1", "staging", "")
+
+
+def test_the_account_takes_no_release_of_the_emulator(project, tmp_path):
+    made_up = release_of("r9", "dev", known(), NOW, "the emulator")
+    write(made_up, tmp_path / "releases")
+    stacks = Stacks(updates=ran("r9", "r1"))
+    with pytest.raises(command.CannotPromote, match="r9 was made on the emulator"):
+        command.promote(stacks, project, "r9", "staging", "dev")
+    project.write("staging", with_setting(STAGING, "release", "r1"))
+    with pytest.raises(command.CannotPromote, match="r9 was made on the emulator"):
+        command.rollback(stacks, project, "staging")
+
+
 def test_there_may_be_nothing_to_go_back_to(project):
     with pytest.raises(command.CannotPromote, match="nothing to go back to"):
         command.rollback(Stacks(), project, "staging")
@@ -183,7 +210,7 @@ def test_there_may_be_nothing_to_go_back_to(project):
 
 def test_a_rollback_looks_behind_hundreds_of_updates(project):
     updates = ran("r1", *["r2"] * 250)
-    path = project.config("staging")
+    path = project.path("staging")
     path.write_text(with_setting(STAGING, "release", "r2"))
     assert command.rollback(Stacks(updates=updates), project, "staging") == 0
     assert settings_of(path.read_text())[command.KEY] == "r1"

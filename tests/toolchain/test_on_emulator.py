@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.errors import StackError
+from toolchain import on_emulator
+from toolchain.project import Project
+
+COMMITTED = """\
+environment: [vast]
+secretsprovider: awskms://alias/theirs
+encryptedkey: theirs
+encryptionsalt: the salt of another backend
+config:
+  vast-vllm:maxDollarsPerHour: "7.50"
+  vast-vllm:release: r1
+  vast-vllm:hfToken:
+    secure: v1:abc:def
+"""
+
+OWN = "the salt of the emulator's stack"
+
+
+class Pulumi:
+    """The CLI as far as a stack is made with it: `stack init` writes its salt."""
+
+    def __init__(self) -> None:
+        self.made = False
+
+    def __call__(
+        self, arguments: list[str], environment: dict[str, str], *, quiet: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        del environment, quiet
+        if "init" in arguments:
+            self.made = True
+            folder, stack = Path(arguments[1]), arguments[-1]
+            (folder / f"Pulumi.{stack}.yaml").write_text(f"encryptionsalt: {OWN}\n")
+        return subprocess.CompletedProcess([], 0 if self.made else 255, stdout="", stderr="")
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Make or find the stack `dev` of a checkout in `tmp_path`; what its copy says."""
+    (tmp_path / "Pulumi.yaml").write_text("name: vast-vllm\n")
+    (tmp_path / "Pulumi.dev.yaml").write_text('config:\n  vast-vllm:maxDollarsPerHour: "7.50"\n')
+    monkeypatch.setattr(on_emulator, "ROOT", tmp_path)
+    monkeypatch.setattr(on_emulator, "BELONGINGS", tmp_path / ".tools")
+    project = Project(tmp_path, own=tmp_path / ".tools/emulated")
+    monkeypatch.setattr(on_emulator, "PROJECT", project)
+    monkeypatch.setattr(on_emulator, "pulumi", Pulumi())
+
+    def copied() -> Any:
+        on_emulator.make_stack("dev", {})
+        return yaml.safe_load(on_emulator.config_file("dev").read_text())
+
+    return copied
+
+
+def test_the_salt_of_another_backend_never_takes_the_place_of_its_own(copied, tmp_path):
+    plain = {"vast-vllm:maxDollarsPerHour": "7.50"}
+    for _ in range(2):
+        assert copied() == {"config": plain, "encryptionsalt": OWN}
+    (tmp_path / "Pulumi.dev.yaml").write_text(COMMITTED)
+    for _ in range(2):
+        assert copied() == {"config": plain, "encryptionsalt": OWN}
+    assert (tmp_path / "Pulumi.dev.yaml").read_text() == COMMITTED
+
+
+def test_what_is_left_out_and_what_is_added_is_said_in_a_line_each(copied, tmp_path):
+    assert on_emulator.differences("dev") == []
+    (tmp_path / "Pulumi.dev.yaml").write_text(COMMITTED)
+    on_emulator.PROJECT.write("dev", "config:\n  vast-vllm:release: made-up\n")
+    assert copied()["config"]["vast-vllm:release"] == "made-up"
+    left_out, added = on_emulator.differences("dev")
+    assert left_out.endswith(": release, hfToken, environment, secretsprovider, encryptedkey")
+    assert added.endswith(" what was set in .tools/emulated/Pulumi.dev.yaml: release")
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_stack_that_does_not_exist_is_refused_in_one_sentence():
+    with pytest.raises(StackError, match=r"no Pulumi\.nosuch\.yaml.* there are dev"):
+        on_emulator.make_stack("nosuch", {})
