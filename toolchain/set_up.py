@@ -228,7 +228,8 @@ def install_plugin() -> None:
     """Get the official plugin, else pack the emulator's stand-in."""
     wanted = plugin_version()
     say("  trying to download the official one")
-    if plugin_installed([wanted], DOWNLOAD_SECONDS):
+    # A stand-in of a checkout that was moved is there as well, and pulumi would leave it at that.
+    if plugin_installed([wanted, "--reinstall"], DOWNLOAD_SECONDS):
         return
     say("  it could not be downloaded; the emulator's stand-in takes its place: it runs local")
     say("  commands, so the smoke test, as the official one does, and has nothing besides")
