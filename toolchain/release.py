@@ -59,12 +59,12 @@ def release_of(
     told = known.get("release")
     if not told:
         raise ReleaseRefused(
-            f"the stack {stack} runs nothing that a release could be of: `make up STACK={stack}`"
+            f"the stack {stack} runs nothing that a release could be of: bring it up first"
         )
     if not told["proven"]:
         raise ReleaseRefused(
             f"the smoke test has not passed in the stack {stack}: a release is of what works; "
-            f"`make up STACK={stack}` until it does"
+            "bring it up until it does"
         )
     try:
         return Release(

@@ -12,12 +12,17 @@ import json
 import subprocess
 from typing import Any, Protocol
 
+from components.errors import PlatformError
 from toolchain import on_emulator
 from toolchain.on_emulator import ROOT
 from toolchain.project import Project
 
 PAGE = 100
 """Updates that are asked for at once."""
+
+
+class PulumiFailed(PlatformError):
+    """`pulumi` does not say what a stack runs, or ran."""
 
 
 class Stacks(Protocol):
@@ -82,20 +87,38 @@ def project_of(given: argparse.Namespace) -> Project:
 
 
 def outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
-    """A stack's outputs without its secrets; empty for one that runs nothing."""
-    told = stacks.pulumi("stack output", stack, "--json", quiet=True)
-    return dict(json.loads(told.stdout or "{}"))
+    """A stack's outputs without its secrets; empty for one that runs nothing.
+
+    Raises:
+        PulumiFailed: if nobody can say.
+    """
+    return dict(_told(stacks, "stack output", stack) or {})
 
 
 def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
-    """All of a stack's updates, newest first; without a page's size pulumi tells ten of them."""
+    """All of a stack's updates, newest first; without a page's size pulumi tells ten of them.
+
+    Raises:
+        PulumiFailed: if nobody can say.
+    """
     told: list[dict[str, Any]] = []
     for page in itertools.count(1):
         paging = ("--page-size", str(PAGE), "--page", str(page))
-        answer = stacks.pulumi("stack history", stack, "--json", *paging, quiet=True)
-        updates = json.loads(answer.stdout or "[]")
+        updates = _told(stacks, "stack history", stack, *paging)
         # Not a short one: a backend may give less than it is asked for.
         if not updates:
             break
         told += updates
     return told
+
+
+def _told(stacks: Stacks, command: str, stack: str, *arguments: str) -> Any:
+    """What a command says as JSON; silence is no answer if it failed."""
+    done = stacks.pulumi(command, stack, "--json", *arguments, quiet=True)
+    if done.returncode != 0:
+        reason = " ".join(done.stderr.split()).removeprefix("error: ")
+        raise PulumiFailed(
+            f"`pulumi {command} --stack {stack}` ended with {done.returncode}: "
+            f"{reason[-500:] or 'it does not say why'}"
+        )
+    return json.loads(done.stdout or "null")
