@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,60 @@ def test_each_stack_has_its_configuration_and_takes_releases_from_the_one_before
     assert [one.get("vast-vllm:promoteFrom") for one in settings] == [None, "dev", "staging"]
     assert settings[2]["vast-vllm:replacement"] == "create-first"
     assert settings[2]["vast-vllm:datacenterOnly"] is True
+
+
+def steps(job: str) -> list[dict[str, Any]]:
+    return list(WORKFLOW["jobs"][job]["steps"])
+
+
+@pytest.mark.parametrize("job", ["preview", *STACKS])
+@pytest.mark.parametrize(
+    ("settings", "something"),
+    [
+        ("  vast-vllm:maxDollarsPerHour: 8\n", True),
+        ("  vast-vllm:promoteFrom: dev\n", False),
+        ("  vast-vllm:promoteFrom: dev\n  vast-vllm:release:\n", False),
+        ('  vast-vllm:promoteFrom: dev\n  vast-vllm:release: ""\n', False),
+        ("  vast-vllm:promoteFrom: dev\n  # vast-vllm:release: r1\n", False),
+        ("  vast-vllm:promoteFrom: dev\n  vast-vllm:release: 2026-11\n", True),
+        ('  vast-vllm:promoteFrom: "dev"\n  vast-vllm:release: "r1"\n', True),
+        ('  vast-vllm:promoteFrom: ""\n', True),
+    ],
+)
+def test_a_stack_that_takes_releases_runs_nothing_until_one_is_named(
+    tmp_path, job, settings, something
+):
+    (tmp_path / "Pulumi.staging.yaml").write_text(f"config:\n{settings}")
+    output = tmp_path / "output"
+    output.touch()
+    *_, asks, pulumi = steps(job)
+    environment = {"PATH": "/usr/bin:/bin", "STACK": "staging", "GITHUB_OUTPUT": str(output)}
+    said = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", asks["run"]],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert output.read_text() == ("something=true\n" if something else "")
+    assert ("names no release" in said) is not something
+    assert asks["id"] == "release"
+    assert pulumi["if"] == "steps.release.outputs.something == 'true'"
+
+
+def test_a_fork_previews_nothing():
+    ours = "github.event.pull_request.head.repo.full_name == github.repository"
+    assert ours in WORKFLOW["jobs"]["preview"]["if"]
+
+
+def test_only_the_steps_that_run_pulumi_see_secrets():
+    assert "env" not in WORKFLOW
+    for job, content in WORKFLOW["jobs"].items():
+        assert "env" not in content
+        for step in steps(job):
+            sees = "secrets." in str(step)
+            assert sees == str(step.get("uses")).startswith("pulumi/actions"), (job, step)
 
 
 def test_no_step_prints_the_outputs_of_a_stack():
