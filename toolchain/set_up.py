@@ -7,6 +7,7 @@ Each step says what it does and is skipped when it is done. What it makes stands
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -40,6 +41,9 @@ PLUGIN = "pulumi-resource-command"
 STAND_IN_MARK = b"emulator.command_plugin"
 DOWNLOAD_SECONDS = 90.0
 
+COMMANDS = ("openssl", "setsid", "flock")
+"""What an emulated host needs of this machine, since its containers are processes."""
+
 
 def main() -> None:
     """Take every step in order.
@@ -49,6 +53,8 @@ def main() -> None:
     """
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
+    if missing := [name for name in COMMANDS if which(name) is None]:
+        sys.exit(f"setup: {', '.join(missing)} cannot be found on the PATH; install it and retry")
     step("virtual environment .venv", venv_is_there, make_venv)
     step("Python packages, pinned and hash-checked", packages_are_there, install_packages)
     step("Pulumi CLI", pulumi_is_there, install_pulumi)
@@ -84,6 +90,11 @@ def venv_is_there() -> str:
 
 def make_venv() -> None:
     """Make the environment."""
+    if importlib.util.find_spec("ensurepip") is None:
+        sys.exit(
+            "setup: this Python makes no virtual environments; install its package for them "
+            "(python3-venv on Debian and Ubuntu) and retry"
+        )
     venv.create(VENV, with_pip=True, clear=True)
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from toolchain import set_up
 
 WANTED = "1.2.1"
@@ -33,3 +35,18 @@ def test_a_checkout_that_was_moved_packs_its_stand_in_anew(monkeypatch, tmp_path
     assert not set_up.plugin_is_there()
     set_up.install_plugin()
     assert set_up.plugin_is_there()
+
+
+@pytest.mark.parametrize("missing", set_up.COMMANDS)
+def test_what_the_emulated_hosts_need_is_asked_for_by_name(monkeypatch, missing):
+    there = set_up.which
+    monkeypatch.setattr(set_up, "which", lambda name: None if name == missing else there(name))
+    monkeypatch.setattr(set_up, "step", lambda *_: None)
+    with pytest.raises(SystemExit, match=f"setup: {missing} cannot be found on the PATH"):
+        set_up.main()
+
+
+def test_a_python_without_venv_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SystemExit, match="python3-venv on Debian and Ubuntu"):
+        set_up.make_venv()
