@@ -80,7 +80,7 @@ release: $(PLACE) ## write a release of what a stack runs: make release NAME=...
 promote: $(PLACE) ## set a release in a stack and preview it: make promote RELEASE=... FROM=dev TO=staging
 	@python -m toolchain.promote release "$(RELEASE)" --to "$(TO)" --from "$(FROM)" $(ACCOUNT)
 
-rollback: $(PLACE) ## set the release that ran before, and preview it: make rollback STACK=prod
+rollback: $(PLACE) ## set the release that led to this one, and preview it: make rollback STACK=prod
 	@python -m toolchain.promote rollback --stack $(STACK) $(ACCOUNT)
 
 adopt: $(PLACE) ## take a machine rented by hand into a stack: make adopt INSTANCE=... STACK=dev

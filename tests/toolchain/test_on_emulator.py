@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,3 +88,20 @@ def test_what_is_left_out_and_what_is_added_is_said_in_a_line_each(copied, tmp_p
 def test_a_stack_that_does_not_exist_is_refused_in_one_sentence():
     with pytest.raises(StackError, match=r"no Pulumi\.nosuch\.yaml.* there are dev"):
         on_emulator.make_stack("nosuch", {})
+
+
+def test_the_program_finds_the_emulators_releases(copied, tmp_path, monkeypatch):
+    del copied
+    (tmp_path / "server.json").write_text('{"url": "http://127.0.0.1:1"}')
+    (tmp_path / "api_key").write_text("emulator-key")
+    monkeypatch.setenv("EMULATOR_HOME", str(tmp_path))
+    releases = on_emulator.emulator_environment()["RELEASES_HOME"]
+    assert Path(releases) == tmp_path / ".tools/emulated/releases"
+    done = subprocess.run(
+        [sys.executable, "-c", "from components import release; print(release.RELEASES)"],
+        env={**os.environ, "RELEASES_HOME": releases},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == releases
