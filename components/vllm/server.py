@@ -57,6 +57,12 @@ OTHERS = (
 
 READY = "ready"
 
+RECONFIGURED = "the server was started with another configuration than the stack's"
+
+PUSHED_MARK = "pushed"
+"""File on the host with the digest of what it was brought to run; empty while it is brought there.
+"""
+
 UNTOUCHED = (
     "what served before, if anything did, is on another machine, untouched, and serves on; this "
     "new machine stays and is billed until an `up` that works, or that goes back (`make rollback`)"
@@ -99,7 +105,7 @@ class ServerProvider(Provider):
         return dynamic.CreateResult(f"server-on-{int(props['instance_id'])}", outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
-        """Ask the endpoint who it is."""
+        """Ask the endpoint who it is, and the host what it was started with."""
         return dynamic.ReadResult(id_, {**props, "status": _status(props)})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
@@ -107,7 +113,7 @@ class ServerProvider(Provider):
         replaced = allowed_keys.replaced(olds, news, SystemClock().epoch())
         try:
             outs = _serve(news, replaced)
-        except ServerFailed as error:
+        except StackError as error:
             raise _undone(olds, error) from None
         if outs["started_at"] == olds.get("started_at"):
             outs["boot_seconds"] = olds["boot_seconds"]
@@ -266,7 +272,7 @@ def _serve(props: Properties, replaced: allowed_keys.Replaced) -> Properties:
     return {**outs, "files": files, "replaced_keys": replaced}
 
 
-def _undone(olds: Properties, error: ServerFailed) -> ServerFailed:
+def _undone(olds: Properties, error: StackError) -> StackError:
     """Serve again what was served before a change that did not come up; return what to tell."""
     if olds.get("status") != READY:
         _mark_if_unfit(olds, error)
@@ -275,11 +281,17 @@ def _undone(olds: Properties, error: ServerFailed) -> ServerFailed:
     progress.say(f"the change did not come up ({error}); going back to what served before")
     try:
         _serve(olds, {})
-    except StackError as again:
+    except ServerFailed as again:
         _mark_if_unfit(olds, again)
         return ChangeFailed(
             f"{error}; going back to the configuration of before failed too ({again}), so nothing "
             "serves: correct the settings and run `pulumi up`, or `pulumi destroy` to end the bill"
+        )
+    except StackError as again:
+        return ChangeFailed(
+            f"{error}; going back to the configuration of before failed too ({again}), so the host "
+            "may serve either of them: run `pulumi up` again, which finds out and pushes what is "
+            "asked for, or `pulumi destroy` to end the bill"
         )
     return ChangeFailed(f"{error}; the configuration of before serves again, nothing else changed")
 
@@ -298,6 +310,8 @@ def _push(host: Host, props: Properties, progress: Progress) -> str:
     if _runs_already(host, props):
         progress.say("the server runs with this configuration already")
         return certificate
+    # Whoever comes after a broken connection must not take what is half pushed for what runs.
+    host.put({PUSHED_MARK: (b"", 0o644)})
     host.put(
         {
             "serve.yaml": (str(props["serve_yaml"]).encode(), 0o644),
@@ -306,7 +320,7 @@ def _push(host: Host, props: Properties, progress: Progress) -> str:
         }
     )
     _run_long(host, _supervise("restart"), progress, "the running server drains and starts anew")
-    host.put({"pushed": (_pushed_digest(props).encode(), 0o644)})
+    host.put({PUSHED_MARK: (_pushed_digest(props).encode(), 0o644)})
     progress.say("the supervisor has started")
     return certificate
 
@@ -332,8 +346,22 @@ def _certificate(host: Host, props: Properties) -> str:
 
 def _runs_already(host: Host, props: Properties) -> bool:
     """Whether the supervisor runs what would be pushed: then nothing is restarted."""
-    known, _ = host.read_log("pushed", 0)
-    return known == _pushed_digest(props) and host.status().get("supervisor") == "running"
+    known, _ = host.read_log(PUSHED_MARK, 0)
+    if known != _pushed_digest(props):
+        return False
+    status = host.status()
+    return status.get("supervisor") == "running" and not _reconfigured(status, props)
+
+
+def _reconfigured(status: dict[str, str], props: Properties) -> bool:
+    """Whether the server was started with another serve.yaml than the one of `props`.
+
+    While the weights come, none was started yet, and what the status says is of the one before.
+    """
+    started_with = status.get("config_digest", "")
+    if not started_with or status.get("phase") == "prefetch":
+        return False
+    return started_with != hashlib.sha256(str(props["serve_yaml"]).encode()).hexdigest()
 
 
 def _pushed_digest(props: Properties) -> str:
@@ -374,7 +402,16 @@ def _status(props: Properties) -> str:
         return str(found)
     if props["model"] not in found.ids or found.max_model_len != int(props["max_model_len"]):
         return f"serves {found.id} with {found.max_model_len} tokens"
-    return READY
+    return RECONFIGURED if _found_reconfigured(props) else READY
+
+
+def _found_reconfigured(props: Properties) -> bool:
+    """Ask the host as well; one that is not reached just now is no news of what it serves."""
+    try:
+        with _host(props) as host:
+            return _reconfigured(host.status(), props)
+    except HostError:
+        return False
 
 
 def _agent() -> dict[str, tuple[bytes, int]]:

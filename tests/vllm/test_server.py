@@ -1,10 +1,205 @@
 from __future__ import annotations
 
+import hashlib
 import shlex
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
+import pytest
+
+from components.errors import StackError
 from components.plan import MODELS
+from components.provider import Properties
+from components.vast import unfit
+from components.vllm import server
+from components.vllm.endpoint import ModelInfo, Refused, Traffic, Unreachable
+from components.vllm.errors import ChangeFailed
+from components.vllm.host import HostAddress, HostUnreachable, Result
 from components.vllm.profile import load_profile
-from components.vllm.server import model_env
+from components.vllm.server import READY, ServerProvider, model_env
+from tests.fakes import VirtualClock
+
+MODEL = "org/model"
+LENGTH = 4096
+OLD_KEY, NEW_KEY, OLDER_KEY = "a" * 64, "b" * 64, "c" * 64
+BROKEN = HostUnreachable(HostAddress("203.0.113.1", 22), "closed")
+STARTS = "== supervise.sh: server start\n"
+LISTENS = "INFO:     Application startup complete.\n"
+
+
+class Killed(BaseException):
+    """The end of the process: nothing is caught, nothing undone."""
+
+
+class FakeHost:
+    """A host with files, a supervisor and a server that has read serve.yaml at its last start."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.files: dict[str, str] = {}
+        self.runs: str | None = None
+        self.restarts: list[str] = []
+        self.phase = "serving"
+        self.log = ""
+        self.started_at = 0
+        self.breaks_at: Callable[[str], bool] = lambda _: False
+        self.unreachable = False
+        self.error: BaseException = BROKEN
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        written = {name: content.decode() for name, (content, _) in files.items()}
+        self._reach(f"put {' '.join(f'{name}={text}' for name, text in written.items())}")
+        self.files |= written
+
+    def read_log(self, name: str, offset: int) -> tuple[str, int]:
+        self._reach(f"read {name}")
+        text = self.log if name == "vllm.log" else self.files.get(name, "")
+        return text[offset:], len(text)
+
+    def status(self) -> dict[str, str]:
+        self._reach("status")
+        if self.runs is None:
+            return {"supervisor": "stopped", "phase": "stopped"}
+        return {
+            "supervisor": "running",
+            "phase": self.phase,
+            "phase_since": str(self.started_at),
+            "restarts": "0",
+            "config_digest": hashlib.sha256(self.runs.encode()).hexdigest(),
+            "resolved_revision": "c" * 40,
+        }
+
+    def run(self, command: str, *, stdin: bytes | str | None = None, timeout: float = 0) -> Result:
+        del stdin, timeout
+        self._reach(command)
+        if command.endswith("restart"):
+            self.serve(self.files["serve.yaml"])
+            self.restarts.append(self.runs or "")
+        return Result(0, "", "")
+
+    def serve(self, serve_yaml: str) -> None:
+        """Start a server, as the supervisor does."""
+        self.runs = serve_yaml
+        self.log += STARTS + LISTENS
+        self.started_at = int(self._clock.epoch())
+
+    def keys(self) -> list[str]:
+        """Digests that the gate takes now."""
+        return [line.split()[0] for line in self.files["allowed_keys"].splitlines()]
+
+    def _reach(self, doing: str) -> None:
+        if self.unreachable or self.breaks_at(doing):
+            raise self.error
+
+
+class FakeEndpoint:
+    """An endpoint that answers what a test says; what does not answer takes its time."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.found: ModelInfo | Refused | Unreachable = ModelInfo((MODEL,), LENGTH, MODEL)
+        self.completion: Callable[[], str | Refused | Unreachable] = lambda: "Yes"
+        self.counters: Callable[[], Traffic | Refused | Unreachable] = lambda: Traffic(0, 0)
+        self.asked: list[str] = []
+
+    def models(self, key: str) -> ModelInfo | Refused | Unreachable:
+        del key
+        self.asked.append("models")
+        self._spend(self.found)
+        return self.found
+
+    def complete(self, key: str, model: str) -> str | Refused | Unreachable:
+        del key, model
+        self.asked.append("complete")
+        answer = self.completion()
+        self._spend(answer)
+        return answer
+
+    def traffic(self, key: str) -> Traffic | Refused | Unreachable:
+        del key
+        self.asked.append("traffic")
+        return self.counters()
+
+    def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
+        del method
+        return 404 if path == "/invocations" and key == "the-key" else 401
+
+    def _spend(self, answer: object) -> None:
+        if answer == Unreachable("timed_out"):
+            self._clock.sleep(12)
+
+
+class Scene:
+    """A served model in a state, and the world that it is served in."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = VirtualClock()
+        self.host = FakeHost(self.clock)
+        self.endpoint = FakeEndpoint(self.clock)
+        self.marks: list[str] = []
+        monkeypatch.setattr(server, "_host", lambda _: self.host)
+        monkeypatch.setattr(server, "_endpoint", lambda *_: self.endpoint)
+        monkeypatch.setattr(server, "SystemClock", lambda: self.clock)
+        monkeypatch.setattr(server, "connect", lambda: None)
+        monkeypatch.setattr(unfit, "mark", self._mark)
+        self.olds: Properties = ServerProvider().create(inputs()).outs or {}
+        self.host.restarts.clear()
+        self.endpoint.asked.clear()
+
+    def _mark(self, _api: object, instance_id: int, why: str) -> str:
+        self.marks.append(why)
+        return f"instance {instance_id} is marked unfit"
+
+    def update(self, **news: Any) -> Properties:
+        return ServerProvider().update("x", self.olds, inputs(**news)).outs or {}
+
+    def fails(self, **news: Any) -> StackError:
+        with pytest.raises(StackError) as caught:
+            self.update(**news)
+        return caught.value
+
+    def refresh(self) -> str:
+        self.olds = ServerProvider().read("x", self.olds).outs or {}
+        return str(self.olds["status"])
+
+
+def inputs(**changed: Any) -> Properties:
+    return {
+        "instance_id": 7,
+        "public_ip": "203.0.113.1",
+        "host_port": 40000,
+        "ssh_port": 40022,
+        "host_key": "",
+        "private_key": "",
+        "api_key": "the-key",
+        "key_digest": OLD_KEY,
+        "model": MODEL,
+        "max_model_len": LENGTH,
+        "download_gb": 1.0,
+        "serve_yaml": "max-num-seqs: 64\n",
+        "model_env": "",
+        "key_grace_minutes": 10.0,
+        "environment": "",
+        "agent": "1",
+        "tls": False,
+        "ready_minutes": 45.0,
+        "drain_minutes": None,
+        **changed,
+    }
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+# --------------------------------------------------------------------------- what the host is told
 
 
 def test_the_host_is_told_of_every_repository_and_its_files() -> None:
@@ -22,3 +217,91 @@ def test_the_host_is_told_of_every_repository_and_its_files() -> None:
 def test_a_model_alone_has_no_companions() -> None:
     told = model_env(load_profile("qwen2.5-0.5b-1x4090", MODELS))
     assert "COMPANIONS=''\n" in told
+
+
+# --------------------------------------------------------------------------- changes
+
+
+NEW = {"serve_yaml": "max-num-seqs: 8\n"}
+
+
+def test_a_changed_option_restarts_the_server_with_it(scene: Scene) -> None:
+    outs = scene.update(**NEW)
+    assert scene.host.restarts == [NEW["serve_yaml"]]
+    assert outs["status"] == READY
+
+
+def test_what_a_running_server_need_not_read_restarts_nothing(scene: Scene) -> None:
+    scene.update(ready_minutes=60.0)
+    assert scene.host.restarts == []
+
+
+def test_a_connection_that_breaks_behind_the_restart_certifies_nothing(scene: Scene) -> None:
+    """The host runs the new configuration then, while the state still says the old one."""
+    broken: list[str] = []
+
+    def after_the_restart(doing: str) -> bool:
+        if scene.host.restarts and not broken:
+            broken.append(doing)
+        return bool(broken)
+
+    scene.host.breaks_at = after_the_restart
+    error = scene.fails(**NEW)
+    assert "the host may serve either of them" in str(error)
+    assert scene.marks == []
+    assert scene.host.runs == NEW["serve_yaml"]
+
+    scene.host.breaks_at = lambda _: False
+    assert "another configuration" in scene.refresh()
+    scene.update()
+    assert scene.host.runs == scene.olds["serve_yaml"]
+
+
+def test_a_connection_that_breaks_once_is_gone_back_from(scene: Scene) -> None:
+    broken: list[str] = []
+
+    def once_after_the_restart(doing: str) -> bool:
+        if not scene.host.restarts or broken:
+            return False
+        broken.append(doing)
+        return True
+
+    scene.host.breaks_at = once_after_the_restart
+    error = scene.fails(**NEW)
+    assert isinstance(error, ChangeFailed)
+    assert "the configuration of before serves again" in str(error)
+    assert scene.host.runs == scene.olds["serve_yaml"]
+    assert scene.refresh() == READY
+
+
+@pytest.mark.parametrize("broken_at", ["put serve.yaml", "put pushed=", "restart"])
+def test_a_death_at_any_moment_of_a_push_is_mended_by_the_next_one(
+    scene: Scene, broken_at: str
+) -> None:
+    scene.host.breaks_at = lambda doing: broken_at in doing
+    scene.host.error = Killed()
+    with pytest.raises(Killed):
+        scene.update(**NEW)
+
+    scene.host.breaks_at = lambda _: False
+    scene.update()
+    assert scene.host.runs == scene.olds["serve_yaml"]
+
+
+def test_a_server_that_was_started_with_another_configuration_is_found(scene: Scene) -> None:
+    assert scene.refresh() == READY
+    scene.host.serve("max-num-seqs: 9\n")
+    assert "started with another configuration" in scene.refresh()
+    scene.update()
+    assert scene.host.restarts == [scene.olds["serve_yaml"]]
+
+
+def test_a_host_that_cannot_be_asked_is_no_news_of_its_server(scene: Scene) -> None:
+    scene.host.unreachable = True
+    assert scene.refresh() == READY
+
+
+def test_while_the_weights_come_the_digest_is_of_the_server_before(scene: Scene) -> None:
+    scene.host.runs = "max-num-seqs: 9\n"
+    scene.host.phase = "prefetch"
+    assert scene.refresh() == READY
