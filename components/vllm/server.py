@@ -280,7 +280,7 @@ def _undone(olds: Properties, error: StackError) -> StackError:
     progress = _progress()
     progress.say(f"the change did not come up ({error}); going back to what served before")
     try:
-        _serve(olds, {})
+        _serve(olds, allowed_keys.replaced(olds, olds, SystemClock().epoch()))
     except ServerFailed as again:
         _mark_if_unfit(olds, again)
         return ChangeFailed(

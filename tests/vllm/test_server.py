@@ -305,3 +305,17 @@ def test_while_the_weights_come_the_digest_is_of_the_server_before(scene: Scene)
     scene.host.runs = "max-num-seqs: 9\n"
     scene.host.phase = "prefetch"
     assert scene.refresh() == READY
+
+
+# --------------------------------------------------------------------------- keys
+
+
+def test_going_back_leaves_replaced_keys_their_grace(scene: Scene) -> None:
+    grace_ends = scene.clock.epoch() + 86_400
+    scene.olds["replaced_keys"] = {OLDER_KEY: grace_ends}
+    scene.endpoint.completion = lambda: (
+        Refused(400, "no") if scene.host.runs == NEW["serve_yaml"] else "Yes"
+    )
+    error = scene.fails(**NEW, key_digest=NEW_KEY)
+    assert "the configuration of before serves again" in str(error)
+    assert scene.host.files["allowed_keys"] == f"{OLD_KEY}\n{OLDER_KEY} until {grace_ends:.0f}\n"
