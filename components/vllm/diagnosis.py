@@ -33,6 +33,10 @@ _ERRORS: dict[Fault, type[ServerFailed]] = {
 }
 
 
+_ACCESS = re.compile(r'(?:\([^)]*pid=\d+\) )?INFO: +\S+ - "[A-Z]+ \S+ HTTP/')
+"""A line of the HTTP server about one request."""
+
+
 class Rank(enum.IntEnum):
     """How near to the cause a line stands; the lowest one found is reported."""
 
@@ -104,7 +108,12 @@ class Pattern:
 
 
 def diagnose(line: str, patterns: Iterable[Pattern], *, serving: bool = False) -> Diagnosis | None:
-    """Return what the first matching pattern says of `line`; `serving`: the server is up."""
+    """Return what the first matching pattern says of `line`; `serving`: the server is up.
+
+    What a client was answered, such as `429 Too Many Requests`, says nothing of the server.
+    """
+    if _ACCESS.match(line):
+        return None
     for pattern in patterns:
         if serving and not pattern.after_start:
             continue

@@ -23,6 +23,10 @@ ANSWER_TIMEOUT = 12.0
 """Seconds for an answer. A server that has warmed up needs less for one token, and a client that
 waits no longer than this can say every few seconds that it waits."""
 
+PATIENT_TIMEOUT = 45.0
+"""Seconds for an answer of a server that has clients: who gives up earlier and asks again loses
+the place in its queue."""
+
 LONGEST_QUOTE = 300
 """Characters of a refusal that are kept."""
 

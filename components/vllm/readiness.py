@@ -12,7 +12,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from components.clock import Clock
 from components.progress import Progress, duration, size
@@ -82,9 +82,19 @@ TAIL = 40
 
 LONGEST_LINE = 500
 
+BUSY = frozenset({408, 429})
+"""HTTP statuses that say "later": the server is there and has too much to do."""
+
 WRONG_KEY = "this-is-not-a-key-of-the-endpoint"
 
 STOP = 'sh "$HOME/serving/supervise.sh" stop'
+
+_BUSY_OR_HANGS = (
+    "it served before and was not restarted, so it is busy or hangs: run `pulumi up` again when "
+    "less is asked of it; one that hangs is found by the refresh before, and restarted"
+)
+
+_ASKED_TOO_MUCH = "it is asked more than it can answer: run `pulumi up` again when that is over"
 
 _DOING: Mapping[StageName, str] = {
     "download": "fetching the weights",
@@ -130,6 +140,9 @@ class ReadinessPlan:
     """Between two looks at a download, whose files are counted at each."""
     boot_poll_seconds: float = 1.0
     """Between two looks at a server that starts, which may take no longer than some of them."""
+    served_before: bool = False
+    """Whether this very server, not restarted since, was found ready before. If it keeps us waiting
+    then, it is busy or hangs, which is no word about its machine."""
     secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     """What must not show in log lines, beside the key."""
 
@@ -297,6 +310,7 @@ class _Wait:
         self._asked_at = -math.inf
         self._asked_life = 0
         self._last_answer = "has not been asked yet"
+        self._busy = False
 
     def run(self) -> ReadinessReport:
         while True:
@@ -471,7 +485,7 @@ class _Wait:
         took = duration(self._stages.elapsed())
         self._progress.measuring(f"{self._log.progress}, {took} in this stage")
         if now - self._moved_at > self._plan.stall:
-            raise self._fail(self._log.stalled())
+            raise self._fail(self._charged(self._log.stalled()))
         return now - self._asked_at >= ASK_ANYWAY
 
     # ----------------------------------------------------------------- the endpoint
@@ -518,7 +532,8 @@ class _Wait:
         if isinstance(answer, str):
             return True
         self._last_answer = str(answer)
-        if isinstance(answer, Refused) and 400 <= answer.status < 500:  # noqa: PLR2004  (HTTP)
+        self._busy = isinstance(answer, Refused) and answer.status in BUSY
+        if _is_final(answer):
             raise self._fail(
                 diagnose(answer.text, SERVER, serving=True)
                 or Diagnosis(
@@ -542,9 +557,10 @@ class _Wait:
             ("/invocations", "POST", self._plan.api_key, {404}),
         ):
             status = ask(path, key, method=method)
-            if isinstance(status, Unreachable):
-                self._last_answer = str(status)
-                self._progress.waiting(f"no refusal yet: {status}")
+            if isinstance(status, Unreachable) or status in BUSY:
+                self._busy = status in BUSY
+                self._last_answer = _said(status)
+                self._progress.waiting(f"no refusal yet: {self._last_answer}")
                 return False
             if status not in wanted:
                 raise self._open_door(path, status, key)
@@ -579,9 +595,17 @@ class _Wait:
     def _check_limits(self) -> None:
         stage = self._stages.current
         if stage is not None and self._stages.elapsed() > self._plan.limit(stage):
-            raise self._fail(self._late(stage, self._plan.limit(stage)))
+            raise self._fail(self._charged(self._late(stage, self._plan.limit(stage))))
         if self._left() <= 0:
-            raise self._fail(self._late(stage, self._plan.deadline))
+            raise self._fail(self._charged(self._late(stage, self._plan.deadline)))
+
+    def _charged(self, late: Diagnosis) -> Diagnosis:
+        """Take the blame off the machine of a server that served before, or says it is busy."""
+        if self._plan.served_before:
+            return dataclasses.replace(late, fault="platform", remedy=_BUSY_OR_HANGS)
+        if self._busy:
+            return dataclasses.replace(late, fault="platform", remedy=_ASKED_TOO_MUCH)
+        return late
 
     def _late(self, stage: StageName | None, limit: float) -> Diagnosis:
         within = f"within {duration(limit)}"
@@ -635,6 +659,17 @@ class _Wait:
             companion_revisions=_revisions(self._status.get("companion_revisions", "")),
             started_at=dt.datetime.fromtimestamp(moment, dt.UTC).isoformat(timespec="seconds"),
         )
+
+
+def _is_final(answer: Refused | Unreachable) -> TypeGuard[Refused]:
+    """Whether the same question would be answered the same way later."""
+    if isinstance(answer, Unreachable) or answer.status in BUSY:
+        return False
+    return 400 <= answer.status < 500  # noqa: PLR2004  (HTTP)
+
+
+def _said(status: int | Unreachable) -> str:
+    return f"the endpoint answers {status}" if isinstance(status, int) else str(status)
 
 
 def _revisions(told: str) -> dict[str, str]:

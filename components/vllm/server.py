@@ -6,11 +6,13 @@ server on the same host and downloads nothing. The host gets digests, never a ke
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shlex
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import pulumi
 from pulumi import dynamic
@@ -26,7 +28,15 @@ from components.vllm import allowed_keys, change
 from components.vllm.api_key import ApiKey
 from components.vllm.command import DRAIN_SECONDS
 from components.vllm.drain import until_quiet
-from components.vllm.endpoint import Endpoint, ModelInfo
+from components.vllm.endpoint import (
+    ANSWER_TIMEOUT,
+    PATIENT_TIMEOUT,
+    Endpoint,
+    EndpointDoor,
+    ModelInfo,
+    Refused,
+    Unreachable,
+)
 from components.vllm.errors import ChangeFailed, ServerFailed, ServerHostFailed
 from components.vllm.host import Host, HostAddress
 from components.vllm.profile import Profile
@@ -73,7 +83,9 @@ SHA256_DIGITS = 64
 """Of a large file's digest in the Hub's cache; small ones have git's, with forty."""
 
 LOOK_EVERY = 3.0
-"""Seconds between two looks at a command that takes its time."""
+"""Seconds between two looks at what takes its time."""
+
+T = TypeVar("T")
 
 
 class ServerProvider(Provider):
@@ -96,7 +108,7 @@ class ServerProvider(Provider):
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Push, start, wait until the model has answered."""
         try:
-            outs = _serve(props, {})
+            outs = _serve(props, {}, {})
         except ServerFailed as error:
             _mark_if_unfit(props, error)
             if props.get("drain_minutes") is not None:
@@ -112,7 +124,7 @@ class ServerProvider(Provider):
         """Serve what is asked for now, or go back; a replaced key works on for its grace."""
         replaced = allowed_keys.replaced(olds, news, SystemClock().epoch())
         try:
-            outs = _serve(news, replaced)
+            outs = _serve(news, replaced, olds)
         except StackError as error:
             raise _undone(olds, error) from None
         if outs["started_at"] == olds.get("started_at"):
@@ -254,21 +266,27 @@ def agent_digest() -> str:
     return whole.hexdigest()
 
 
-def _serve(props: Properties, replaced: allowed_keys.Replaced) -> Properties:
-    """Bring the host to serve what `props` say; `replaced` are other keys that work for a time."""
+def _serve(props: Properties, replaced: allowed_keys.Replaced, known: Properties) -> Properties:
+    """Bring the host to serve what `props` say; `replaced` are other keys that work for a time.
+
+    `known` are the outputs of the server that the host runs as far as the state knows.
+    """
     progress = _progress()
     plan = _readiness(props)
     with _host(props) as host:
         progress.say("pushing its configuration to the host")
         # Until the new key is proven, the ones before must not run out.
         _push_keys(host, props, allowed_keys.prolonged(replaced, plan.deadline))
-        certificate = _push(host, props, progress)
-        endpoint = _endpoint(props, certificate)
+        pushed = _push(host, props, progress)
+        endpoint: EndpointDoor = _endpoint(props, pushed.certificate)
+        if known.get("status") == READY and not pushed.restarted:
+            plan = dataclasses.replace(plan, served_before=True)
+            endpoint = _Patient(_endpoint(props, pushed.certificate, PATIENT_TIMEOUT), progress)
         report = wait_until_ready(host, endpoint, plan, SystemClock(), progress)
         _push_keys(host, props, replaced)
         files = _files(host)
     progress.say(f"{props['model']} answers at {_url(props)}")
-    outs = _outputs(props, certificate, report)
+    outs = _outputs(props, pushed.certificate, report)
     return {**outs, "files": files, "replaced_keys": replaced}
 
 
@@ -279,8 +297,13 @@ def _undone(olds: Properties, error: StackError) -> StackError:
         return error
     progress = _progress()
     progress.say(f"the change did not come up ({error}); going back to what served before")
+    keys = allowed_keys.replaced(olds, olds, SystemClock().epoch())
     try:
-        _serve(olds, allowed_keys.replaced(olds, olds, SystemClock().epoch()))
+        if _keys_are_all(olds, keys):
+            return ChangeFailed(
+                f"{error}; the keys of before hold again, and the server runs on as it was"
+            )
+        _serve(olds, keys, {})
     except ServerFailed as again:
         _mark_if_unfit(olds, again)
         return ChangeFailed(
@@ -296,6 +319,18 @@ def _undone(olds: Properties, error: StackError) -> StackError:
     return ChangeFailed(f"{error}; the configuration of before serves again, nothing else changed")
 
 
+def _keys_are_all(olds: Properties, keys: allowed_keys.Replaced) -> bool:
+    """Where the host runs what it ran before, put the keys back, which is all there is to undo.
+
+    To ask such a server again would take as long as the first time, and say the same.
+    """
+    with _host(olds) as host:
+        if not _runs_already(host, olds):
+            return False
+        _push_keys(host, olds, keys)
+    return True
+
+
 def _mark_if_unfit(props: Properties, error: StackError) -> None:
     """If it is the machine's fault, mark it on the account and say so in `error`."""
     if isinstance(error, ServerHostFailed):
@@ -303,13 +338,20 @@ def _mark_if_unfit(props: Properties, error: StackError) -> None:
         error.args = (f"{error}; {unfit.mark(connect(), int(props['instance_id']), cause)}",)
 
 
-def _push(host: Host, props: Properties, progress: Progress) -> str:
-    """Bring the host's files up to date and the server to run with them; return its certificate."""
+class _Pushed(NamedTuple):
+    """What became of a push."""
+
+    certificate: str
+    restarted: bool
+
+
+def _push(host: Host, props: Properties, progress: Progress) -> _Pushed:
+    """Bring the host's files up to date and the server to run with them."""
     host.put(_agent())
     certificate = _certificate(host, props) if props["tls"] else ""
     if _runs_already(host, props):
         progress.say("the server runs with this configuration already")
-        return certificate
+        return _Pushed(certificate, restarted=False)
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
     host.put({PUSHED_MARK: (b"", 0o644)})
     host.put(
@@ -322,7 +364,7 @@ def _push(host: Host, props: Properties, progress: Progress) -> str:
     _run_long(host, _supervise("restart"), progress, "the running server drains and starts anew")
     host.put({PUSHED_MARK: (_pushed_digest(props).encode(), 0o644)})
     progress.say("the supervisor has started")
-    return certificate
+    return _Pushed(certificate, restarted=True)
 
 
 def _push_keys(host: Host, props: Properties, replaced: allowed_keys.Replaced) -> None:
@@ -384,11 +426,34 @@ def _run(host: Host, command: str, *, timeout: float) -> str:
 
 def _run_long(host: Host, command: str, progress: Progress, doing: str) -> None:
     """Run a command that waits for requests to end, saying so meanwhile."""
+    _meanwhile(progress, doing, lambda: _run(host, command, timeout=DRAIN_SECONDS + 60.0))
+
+
+def _meanwhile(progress: Progress, doing: str, call: Callable[[], T]) -> T:
+    """Make a call that takes its time, saying what it is waited for."""
     with ThreadPoolExecutor(max_workers=1) as apart:
-        running = apart.submit(_run, host, command, timeout=DRAIN_SECONDS + 60.0)
+        running = apart.submit(call)
         while not wait([running], timeout=LOOK_EVERY).done:
             progress.waiting(doing)
-        running.result()
+        return running.result()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Patient:
+    """An `EndpointDoor` whose completion may take long; it says so meanwhile."""
+
+    endpoint: EndpointDoor
+    progress: Progress
+
+    def models(self, key: str) -> ModelInfo | Refused | Unreachable:
+        return self.endpoint.models(key)
+
+    def complete(self, key: str, model: str) -> str | Refused | Unreachable:
+        doing = "asking for a completion, which may take its turn behind other requests"
+        return _meanwhile(self.progress, doing, lambda: self.endpoint.complete(key, model))
+
+    def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
+        return self.endpoint.status_of(path, key, method=method)
 
 
 def _supervise(what: str) -> str:
@@ -428,8 +493,10 @@ def _host(props: Properties) -> Host:
     )
 
 
-def _endpoint(props: Properties, certificate: str) -> Endpoint:
-    return Endpoint(_url(props), certificate or None)
+def _endpoint(
+    props: Properties, certificate: str, answer_timeout: float = ANSWER_TIMEOUT
+) -> Endpoint:
+    return Endpoint(_url(props), certificate or None, answer_timeout=answer_timeout)
 
 
 def _readiness(props: Properties) -> ReadinessPlan:

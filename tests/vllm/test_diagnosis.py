@@ -588,3 +588,22 @@ def test_what_only_a_download_may_say_is_no_cause_in_a_server_s_log() -> None:
     line = "ConnectionRefusedError: [Errno 111] Connection refused"
     assert diagnose(line, SERVER) is None
     assert diagnose(line, PREFETCH) is not None
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        "401 Unauthorized",
+        "403 Forbidden",
+        "429 Too Many Requests",
+        "500 Internal Server Error",
+        "503 Service Unavailable",
+    ],
+)
+@pytest.mark.parametrize("process", ["", "(APIServer pid=42) "])
+@pytest.mark.parametrize("serving", [True, False])
+def test_what_a_client_was_answered_says_nothing_of_the_server(
+    answered: str, process: str, *, serving: bool
+) -> None:
+    line = f'{process}INFO:     203.0.113.9:4711 - "POST /v1/completions HTTP/1.1" {answered}'
+    assert diagnose(line, SERVER, serving=serving) is None

@@ -34,6 +34,7 @@ COMMIT = "c" * 40
 GB = 1e9
 LENGTH = 131_072
 REFUSED = Unreachable("refused")
+TIMED_OUT = Unreachable("timed_out")
 
 BOOT = [
     (200, "== supervise.sh: server start\n"),
@@ -579,6 +580,69 @@ def test_health_without_completions_is_not_ready(scene: Scene) -> None:
     assert isinstance(error, HostError)
     assert error.stage == "completion"
     assert "no completion within 6 min 45 s" in str(error)
+
+
+@pytest.mark.parametrize("status", [408, 429])
+def test_a_server_that_is_busy_is_waited_for(scene: Scene, status: int) -> None:
+    scene.endpoint.completion = lambda now: "Yes" if now > 500 else Refused(status, "queue full")
+    assert scene.wait().resolved_revision == COMMIT
+
+
+@pytest.mark.parametrize("status", [408, 429])
+def test_a_server_that_stays_busy_is_no_fault_of_its_machine(scene: Scene, status: int) -> None:
+    scene.endpoint.completion = lambda _: Refused(status, "queue full")
+    error = scene.fails()
+    assert isinstance(error, PlatformError)
+    assert error.stage == "completion"
+    assert f"answers {status}: queue full; it is asked more than it can answer" in str(error)
+
+
+def test_a_busy_endpoint_has_no_open_route(scene: Scene) -> None:
+    scene.endpoint.statuses["/v1/chat/completions", None] = 429
+    error = scene.fails()
+    assert isinstance(error, PlatformError)
+    assert "no refusal within 2 min 15 s: the endpoint answers 429" in str(error)
+    assert scene.host.commands == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "spoil"),
+    [
+        ("server", lambda endpoint: setattr(endpoint, "up_at", 1e9)),
+        ("completion", lambda endpoint: setattr(endpoint, "completion", lambda _: TIMED_OUT)),
+        (
+            "refusals",
+            lambda endpoint: endpoint.statuses.update({("/invocations", None): TIMED_OUT}),
+        ),
+    ],
+)
+def test_one_that_served_before_and_keeps_us_waiting_is_no_fault_of_its_machine(
+    scene: Scene, stage: str, spoil: Callable[[FakeEndpoint], None]
+) -> None:
+    scene.clock.sleep(1000)
+    scene.change(served_before=True)
+    spoil(scene.endpoint)
+    error = scene.fails()
+    assert isinstance(error, PlatformError)
+    assert error.stage == stage
+    assert "was not restarted, so it is busy or hangs" in str(error)
+
+
+def test_a_rotated_log_that_stands_still_is_none_either(scene: Scene) -> None:
+    scene.clock.sleep(1000)
+    scene.change(served_before=True, limits={"load": 2000})
+    scene.host.logs["vllm.log"] = [(999, "INFO:     1.2.3.4:5 - a line of a client\n")]
+    scene.endpoint.up_at = 1e9
+    error = scene.fails()
+    assert isinstance(error, PlatformError)
+    assert error.cause == "no_progress"
+
+
+def test_what_clients_were_answered_is_no_cause(scene: Scene) -> None:
+    scene.clock.sleep(1000)
+    answered = '"POST /v1/chat/completions HTTP/1.1" 429 Too Many Requests'
+    scene.host.logs["vllm.log"] = [(999, f"INFO:     203.0.113.9:4711 - {answered}\n")]
+    assert scene.wait().resolved_revision == COMMIT
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ from components.plan import MODELS
 from components.provider import Properties
 from components.vast import unfit
 from components.vllm import server
-from components.vllm.endpoint import ModelInfo, Refused, Traffic, Unreachable
+from components.vllm.endpoint import (
+    ANSWER_TIMEOUT,
+    PATIENT_TIMEOUT,
+    ModelInfo,
+    Refused,
+    Traffic,
+    Unreachable,
+)
 from components.vllm.errors import ChangeFailed
 from components.vllm.host import HostAddress, HostUnreachable, Result
 from components.vllm.profile import load_profile
@@ -319,3 +326,45 @@ def test_going_back_leaves_replaced_keys_their_grace(scene: Scene) -> None:
     error = scene.fails(**NEW, key_digest=NEW_KEY)
     assert "the configuration of before serves again" in str(error)
     assert scene.host.files["allowed_keys"] == f"{OLD_KEY}\n{OLDER_KEY} until {grace_ends:.0f}\n"
+
+
+TIMED_OUT = Unreachable("timed_out")
+
+
+@pytest.mark.parametrize("answer", [TIMED_OUT, Refused(429, "queue full")])
+def test_a_key_that_changes_on_a_busy_server_marks_no_machine(
+    scene: Scene, answer: Refused | Unreachable
+) -> None:
+    scene.endpoint.completion = lambda: answer
+    error = scene.fails(key_digest=NEW_KEY)
+    assert isinstance(error, ChangeFailed)
+    assert "the keys of before hold again, and the server runs on as it was" in str(error)
+    assert "nothing serves" not in str(error)
+    assert scene.host.restarts == []
+    assert scene.host.keys() == [OLD_KEY]
+    assert scene.marks == []
+
+
+def test_a_change_that_nothing_answers_to_and_its_undoing_mark_the_machine(scene: Scene) -> None:
+    scene.endpoint.completion = lambda: TIMED_OUT
+    error = scene.fails(**NEW)
+    assert scene.host.restarts == [NEW["serve_yaml"], scene.olds["serve_yaml"]]
+    assert "nothing serves" in str(error)
+    assert scene.marks == ["completion_late"]
+
+
+def test_a_server_with_clients_is_given_longer_to_answer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def endpoint(*arguments: Any) -> FakeEndpoint:
+        given.append(arguments[2] if len(arguments) > 2 else ANSWER_TIMEOUT)
+        return scene.endpoint
+
+    monkeypatch.setattr(server, "_endpoint", endpoint)
+    scene.update(**NEW)
+    assert given == [ANSWER_TIMEOUT]
+    scene.olds["serve_yaml"] = NEW["serve_yaml"]
+    scene.update(**NEW, key_digest=NEW_KEY)
+    assert given[-1] == PATIENT_TIMEOUT
