@@ -33,6 +33,8 @@ LONGEST_QUOTE = 300
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
 ENDED = "vllm:request_success_total"
+READ = "vllm:prompt_tokens_total"
+WRITTEN = "vllm:generation_tokens_total"
 """Names of vLLM's counters, one sample for each engine and reason."""
 
 T = TypeVar("T")
@@ -72,6 +74,12 @@ class Traffic:
     """Running and waiting."""
     ended: int
     """Since the server started."""
+    tokens: int = 0
+    """Read and written since then."""
+
+    def stands_as(self, later: Traffic) -> bool:
+        """Whether nothing was done between this look and a later one."""
+        return (self.ended, self.tokens) == (later.ended, later.tokens)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,12 +214,16 @@ def _text(body: Any) -> str:
 
 
 def _traffic(text: str) -> Traffic:
-    sums = dict.fromkeys([RUNNING, WAITING, ENDED], 0)
+    sums = dict.fromkeys([RUNNING, WAITING, ENDED, READ, WRITTEN], 0)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in sums:
                 sums[sample.name] += int(sample.value)
-    return Traffic(under_way=sums[RUNNING] + sums[WAITING], ended=sums[ENDED])
+    return Traffic(
+        under_way=sums[RUNNING] + sums[WAITING],
+        ended=sums[ENDED],
+        tokens=sums[READ] + sums[WRITTEN],
+    )
 
 
 def _reason(error: httpx.TransportError) -> Reason:

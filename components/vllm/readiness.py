@@ -260,7 +260,7 @@ class _Stages:
         self._entered = self._clock.monotonic()
 
 
-class _Log:
+class LogFollower:
     """A log on the host, followed."""
 
     def __init__(self, host: HostDoor, name: str) -> None:
@@ -300,8 +300,8 @@ class _Wait:
         self._meter = DownloadMeter(plan.download_bytes)
         self._status: dict[str, str] = {}
         self._log = BootLog()
-        self._server_log = _Log(host, "vllm.log")
-        self._prefetch_log = _Log(host, "prefetch.log")
+        self._server_log = LogFollower(host, "vllm.log")
+        self._prefetch_log = LogFollower(host, "prefetch.log")
         self._prefetch_text = ""
         self._moved_at = self._started
         self._away_since: float | None = None
@@ -657,8 +657,13 @@ class _Wait:
             seconds=self._stages.finish(),
             resolved_revision=self._status.get("resolved_revision", ""),
             companion_revisions=_revisions(self._status.get("companion_revisions", "")),
-            started_at=dt.datetime.fromtimestamp(moment, dt.UTC).isoformat(timespec="seconds"),
+            started_at=in_utc(moment),
         )
+
+
+def in_utc(epoch: float) -> str:
+    """Write seconds since 1970 as outputs have them: UTC, ISO 8601."""
+    return dt.datetime.fromtimestamp(epoch, dt.UTC).isoformat(timespec="seconds")
 
 
 def _is_final(answer: Refused | Unreachable) -> TypeGuard[Refused]:

@@ -26,6 +26,7 @@ from components.vast.api import connect
 from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change
 from components.vllm.api_key import ApiKey
+from components.vllm.boot_log import BootLog, Stage
 from components.vllm.command import DRAIN_SECONDS
 from components.vllm.drain import until_quiet
 from components.vllm.endpoint import (
@@ -35,12 +36,21 @@ from components.vllm.endpoint import (
     EndpointDoor,
     ModelInfo,
     Refused,
+    Traffic,
     Unreachable,
 )
 from components.vllm.errors import ChangeFailed, ServerFailed, ServerHostFailed
 from components.vllm.host import Host, HostAddress
 from components.vllm.profile import Profile
-from components.vllm.readiness import NotReady, ReadinessPlan, ReadinessReport, wait_until_ready
+from components.vllm.readiness import (
+    BUSY,
+    LogFollower,
+    NotReady,
+    ReadinessPlan,
+    ReadinessReport,
+    in_utc,
+    wait_until_ready,
+)
 
 ON_HOST = Path(__file__).parent / "on_host"
 """What runs on the host: shell and one Python file of the standard library."""
@@ -277,7 +287,7 @@ def _serve(props: Properties, replaced: allowed_keys.Replaced, known: Properties
         progress.say("pushing its configuration to the host")
         # Until the new key is proven, the ones before must not run out.
         _push_keys(host, props, allowed_keys.prolonged(replaced, plan.deadline))
-        pushed = _push(host, props, progress)
+        pushed = _push(host, props, known, progress)
         endpoint: EndpointDoor = _endpoint(props, pushed.certificate)
         if known.get("status") == READY and not pushed.restarted:
             plan = dataclasses.replace(plan, served_before=True)
@@ -345,13 +355,15 @@ class _Pushed(NamedTuple):
     restarted: bool
 
 
-def _push(host: Host, props: Properties, progress: Progress) -> _Pushed:
+def _push(host: Host, props: Properties, known: Properties, progress: Progress) -> _Pushed:
     """Bring the host's files up to date and the server to run with them."""
     host.put(_agent())
     certificate = _certificate(host, props) if props["tls"] else ""
     if _runs_already(host, props):
-        progress.say("the server runs with this configuration already")
-        return _Pushed(certificate, restarted=False)
+        if not _is_stuck(host, known):
+            progress.say("the server runs with this configuration already")
+            return _Pushed(certificate, restarted=False)
+        progress.say(f"the server runs and is not well ({known['status']}): it is restarted")
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
     host.put({PUSHED_MARK: (b"", 0o644)})
     host.put(
@@ -393,6 +405,24 @@ def _runs_already(host: Host, props: Properties) -> bool:
         return False
     status = host.status()
     return status.get("supervisor") == "running" and not _reconfigured(status, props)
+
+
+def _is_stuck(host: Host, known: Properties) -> bool:
+    """Whether a server that runs was up once and is not ready now, so that a restart may mend it.
+
+    One that is still on its way up, as after an `up` that was interrupted, is left to go on.
+    """
+    if known.get("status") in {None, READY}:
+        return False
+    status = host.status()
+    if status.get("phase") != "serving":
+        return False
+    since = status.get("phase_since", "")
+    if since.isdigit() and in_utc(float(since)) == known.get("started_at"):
+        return True
+    log = BootLog()
+    log.feed(LogFollower(host, "vllm.log").news())
+    return log.stage is Stage.SERVING
 
 
 def _reconfigured(status: dict[str, str], props: Properties) -> bool:
@@ -462,12 +492,35 @@ def _supervise(what: str) -> str:
 
 def _status(props: Properties) -> str:
     """`ready`, or what is wrong, in words."""
-    found = _endpoint(props, str(props.get("ca_certificate") or "")).models(str(props["api_key"]))
+    key = str(props["api_key"])
+    endpoint = _endpoint(props, str(props.get("ca_certificate") or ""), PATIENT_TIMEOUT)
+    found = _meanwhile(_progress(), "asking which model it serves", lambda: endpoint.models(key))
     if not isinstance(found, ModelInfo):
         return str(found)
     if props["model"] not in found.ids or found.max_model_len != int(props["max_model_len"]):
         return f"serves {found.id} with {found.max_model_len} tokens"
+    unanswered = _unanswered(endpoint, key, str(props["model"]))
+    if unanswered:
+        return unanswered
     return RECONFIGURED if _found_reconfigured(props) else READY
+
+
+def _unanswered(endpoint: Endpoint, key: str, model: str) -> str:
+    """Say how the server completes nothing; empty if it does, or is busy with other requests.
+
+    One that hangs lists its models all the same. A busy one may be too late as well; but its
+    counters move on meanwhile.
+    """
+    before = endpoint.traffic(key)
+    answer = _Patient(endpoint, _progress()).complete(key, model)
+    if isinstance(answer, str) or (isinstance(answer, Refused) and answer.status in BUSY):
+        return ""
+    if answer != Unreachable("timed_out"):
+        return f"lists its model and completes nothing: {answer}"
+    after = endpoint.traffic(key)
+    if isinstance(before, Traffic) and isinstance(after, Traffic) and before.stands_as(after):
+        return f"hangs: no completion and not one token within {PATIENT_TIMEOUT:.0f} s"
+    return str(after) if isinstance(after, Unreachable) else ""
 
 
 def _found_reconfigured(props: Properties) -> bool:

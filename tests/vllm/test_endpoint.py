@@ -166,7 +166,7 @@ def test_asks_for_a_status_with_and_without_key(server: Server, endpoint: Endpoi
 
 
 def test_counts_the_requests_of_all_engines(server: Server, endpoint: Endpoint) -> None:
-    metrics = Metrics(running=2, waiting=1)
+    metrics = Metrics(running=2, waiting=1, prompt_tokens=30, generation_tokens=5)
     metrics.finished.update(stop=5, length=2)
     other = exposition(metrics, "a/b", {}).replace('engine="0"', 'engine="1"')
     samples = [line for line in other.splitlines() if line.startswith("vllm:num_requests")]
@@ -176,7 +176,7 @@ def test_counts_the_requests_of_all_engines(server: Server, endpoint: Endpoint) 
         whole = whole.replace(f"# TYPE {name} gauge\n", f"# TYPE {name} gauge\n{line}\n")
     server.body = whole.encode()
 
-    assert endpoint.traffic(KEY) == Traffic(under_way=6, ended=7)
+    assert endpoint.traffic(KEY) == Traffic(under_way=6, ended=7, tokens=35)
     assert server.asked == [("GET", "/metrics", f"Bearer {KEY}", None)]
 
 

@@ -368,3 +368,104 @@ def test_a_server_with_clients_is_given_longer_to_answer(
     scene.olds["serve_yaml"] = NEW["serve_yaml"]
     scene.update(**NEW, key_digest=NEW_KEY)
     assert given[-1] == PATIENT_TIMEOUT
+
+
+# --------------------------------------------------------------------------- green but dead
+
+
+def standing() -> Traffic:
+    return Traffic(under_way=3, ended=7, tokens=900)
+
+
+def hangs(scene: Scene) -> None:
+    """Lists its models and completes nothing, until it is started anew."""
+    restarts = len(scene.host.restarts)
+    scene.endpoint.counters = standing
+    scene.endpoint.completion = lambda: "Yes" if len(scene.host.restarts) > restarts else TIMED_OUT
+
+
+def test_a_server_that_hangs_is_found_and_restarted(scene: Scene) -> None:
+    hangs(scene)
+    assert scene.refresh() == "hangs: no completion and not one token within 45 s"
+
+    outs = scene.update()
+    assert scene.host.restarts == [scene.olds["serve_yaml"]]
+    assert outs["status"] == READY
+    assert scene.marks == []
+
+
+def test_one_that_hangs_after_its_restart_too_marks_its_machine(scene: Scene) -> None:
+    hangs(scene)
+    scene.refresh()
+    scene.endpoint.completion = lambda: TIMED_OUT
+    scene.fails()
+    assert len(scene.host.restarts) == 1
+    assert scene.marks == ["completion_late"]
+
+
+@pytest.mark.parametrize("later", [Traffic(3, 8, 900), Traffic(3, 7, 901)])
+def test_a_busy_server_that_is_late_is_ready(scene: Scene, later: Traffic) -> None:
+    scene.endpoint.completion = lambda: TIMED_OUT
+    looks = iter([standing(), later])
+    scene.endpoint.counters = lambda: next(looks)
+    assert scene.refresh() == READY
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Refused(429, "queue full"), READY),
+        (Refused(408, "later"), READY),
+        (
+            Refused(500, "EngineDeadError"),
+            "lists its model and completes nothing: the endpoint answers 500: EngineDeadError",
+        ),
+        (
+            Unreachable("closed"),
+            "lists its model and completes nothing: the endpoint breaks the connection off",
+        ),
+    ],
+)
+def test_a_refresh_asks_for_a_completion(
+    scene: Scene, answer: Refused | Unreachable, said: str
+) -> None:
+    scene.endpoint.completion = lambda: answer
+    assert scene.refresh() == said
+
+
+@pytest.mark.parametrize(
+    ("counters", "said"),
+    [(Refused(404, "no"), READY), (TIMED_OUT, "the endpoint does not answer in time")],
+)
+def test_without_counters_lateness_proves_nothing(
+    scene: Scene, counters: Refused | Unreachable, said: str
+) -> None:
+    scene.endpoint.completion = lambda: TIMED_OUT
+    scene.endpoint.counters = lambda: counters
+    assert scene.refresh() == said
+
+
+def test_a_server_that_is_still_starting_is_left_to_go_on(scene: Scene) -> None:
+    """As after an `up` that was interrupted, or a crash that the supervisor sees to."""
+    scene.clock.sleep(3600)
+    scene.host.serve(str(scene.olds["serve_yaml"]))
+    scene.host.log = scene.host.log.removesuffix(LISTENS)
+    scene.olds["status"] = "the endpoint refuses the connection"
+    scene.update()
+    assert scene.host.restarts == []
+
+
+@pytest.mark.parametrize("log", ["INFO:     a line of long after its start\n", STARTS + LISTENS])
+def test_one_that_was_up_and_is_not_ready_is_restarted(scene: Scene, log: str) -> None:
+    scene.host.log = log
+    scene.olds["status"] = "the endpoint does not answer in time"
+    scene.update()
+    assert len(scene.host.restarts) == 1
+
+
+def test_one_that_came_up_again_and_is_not_ready_is_restarted(scene: Scene) -> None:
+    scene.clock.sleep(3600)
+    scene.host.serve(str(scene.olds["serve_yaml"]))
+    scene.olds["status"] = "the endpoint does not answer in time"
+    scene.update()
+    assert len(scene.host.restarts) == 1
