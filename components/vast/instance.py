@@ -51,6 +51,7 @@ from components.vllm.host import (
     HostUnreachable,
     LoginRefused,
 )
+from components.vllm.readiness import DOWNLOAD_SHARE
 
 ORDERED = ("image", "disk_gb", "port", "public_key")
 """Inputs that are fixed for the life of a contract: a change needs another machine."""
@@ -701,7 +702,7 @@ def _expected(instance: Instance, props: Properties) -> Expected:
         repository=need.repository,
         revision=need.revision,
         files=need.files,
-        ready_seconds=need.ready_minutes * 60,
+        ready_seconds=need.ready_minutes * 60 * DOWNLOAD_SHARE,
     )
 
 

@@ -54,6 +54,9 @@ SHARES: Mapping[StageName, float] = MappingProxyType(
 """What each stage may take of the whole deadline, unless the plan says otherwise. Of the 45 minutes
 that the reference counts with: 38 for the download, 18 to compile, 7 for a first token."""
 
+DOWNLOAD_SHARE = SHARES["download"]
+"""Of the deadline: a host whose link needs longer is turned away before anything is downloaded."""
+
 STALL_SHARE = 0.2
 """Of the deadline, without a new byte or a step ahead in the log: 9 of 45 minutes. Not a new line:
 a hanging worker lets the others warn every minute."""

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from components.vast.errors import HostUnfit
+from components.vast.host_check import Rate, judge_rate
+from components.vast.instance import _expected
+from components.vast.wire import Instance
 from components.vllm.download import DownloadMeter
+from components.vllm.readiness import ReadinessPlan
+from tests.vast.offers import instance, need
 
 Looks = list[tuple[float, float]]
 
@@ -48,3 +54,18 @@ def test_quiet_and_measured_begin_with_the_bytes() -> None:
     assert meter([(5, 0), (10, 0)]).quiet == 5
     assert meter([(5, 0), (10, 0)]).measured == 0
     assert meter([]).quiet == 0
+
+
+@pytest.mark.parametrize("mbps", [300.0, 360.0, 400.0, 420.0, 422.0, 440.0, 1000.0])
+def test_a_link_that_the_host_check_passes_is_fast_enough_for_the_wait(mbps):
+    """Else a machine is rented, downloads for a while, and is given up for what was known."""
+    search = {"query": "", **vars(need(ready_minutes=45.0, weights_gb=120.92))}
+    machine = Instance.from_json(instance())
+    expected = _expected(machine, {"search": search, "disk_gb": 200.0, "min_driver": "580"})
+    plan = ReadinessPlan("m", 4096, "the-key", 120.92e9, deadline=45 * 60)
+    fast_enough = 120.92e9 * 8 / (mbps * 1e6) <= plan.limit("download")
+    if fast_enough:
+        judge_rate(Rate(mbps, ""), expected)
+    else:
+        with pytest.raises(HostUnfit):
+            judge_rate(Rate(mbps, ""), expected)
