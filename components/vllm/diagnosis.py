@@ -576,6 +576,28 @@ HARDWARE = (
         remedy="another host is needed",
     ),
     Pattern(
+        name="image_not_for_gpu",
+        expressions=(
+            r"CUDA error: (?P<what>no kernel image is available|invalid device function)",
+        ),
+        fault="configuration",
+        sentence="the image was not built for this kind of GPU ({what})",
+        remedy="take another image, or another gpu_name",
+        after_start=True,
+    ),
+    Pattern(
+        name="kernel_failed",
+        expressions=(r"CUDA error: (?P<what>(?:an )?illegal memory access|device-side assert)",),
+        fault="platform",
+        sentence="a program on the GPU failed, as software does ({what})",
+        remedy=(
+            "run `pulumi up` again, which restarts it; if it stays, take another image or "
+            "attention-backend"
+        ),
+        rank=Rank.CONSEQUENCE,
+        after_start=True,
+    ),
+    Pattern(
         name="gpu_failed",
         expressions=(
             r"CUDA error: (?P<what>.+)",

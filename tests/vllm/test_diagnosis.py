@@ -325,6 +325,30 @@ FATAL: list[tuple[str, str, str, list[str]]] = [
         ["uncorrectable ECC error"],
     ),
     (
+        "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+        "image_not_for_gpu",
+        CONFIGURATION,
+        ["not built for this kind of GPU", "take another image"],
+    ),
+    (
+        "torch.AcceleratorError: CUDA error: invalid device function",
+        "image_not_for_gpu",
+        CONFIGURATION,
+        ["invalid device function"],
+    ),
+    (
+        "torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
+        "kernel_failed",
+        PLATFORM,
+        ["illegal memory access", "restarts it"],
+    ),
+    (
+        "RuntimeError: CUDA error: device-side assert triggered",
+        "kernel_failed",
+        PLATFORM,
+        ["device-side assert"],
+    ),
+    (
         "Repository Not Found for url: https://huggingface.co/api/models/mistralai/Nope/revision/x",
         "model_not_found",
         CONFIGURATION,
