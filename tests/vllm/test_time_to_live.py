@@ -186,10 +186,11 @@ def test_a_model_that_is_asked_or_starts_is_not_idle(
     assert container.watches() == 1
 
 
-def test_a_model_that_was_given_up_is_idle(container: Container) -> None:
+@pytest.mark.parametrize("phase", ["gave_up", "stopped"])
+def test_a_model_that_was_given_up_or_stopped_is_idle(container: Container, phase: str) -> None:
     container.supervised(None)
     (container.serving / "state").mkdir()
-    (container.serving / "state" / "phase").write_text("gave_up 1\n")
+    (container.serving / "state" / "phase").write_text(f"{phase} 1\n")
     container.boot(Leash(idle_minutes=1 / 60))
     assert eventually(container.calls)
 

@@ -50,8 +50,8 @@ watch() {
     done
 }
 
-# A server that is still starting is not idle; one that was given up is, and so is a machine that
-# was rented and never given anything to serve.
+# A server that is still starting is not idle; one that was given up or stopped is, and so is a
+# machine that was rented and never given anything to serve.
 asked() {
     if counts=$(sh supervise.sh requests 2>/dev/null 8>&-); then
         case "$counts" in
@@ -61,7 +61,7 @@ waiting=0
             *) quiet=$now ;;
         esac
         seen=$counts
-    elif [ -f supervise.sh ] && ! grep -q '^gave_up' "$STATE/phase" 2>/dev/null; then
+    elif [ -f supervise.sh ] && ! grep -Eq '^(gave_up|stopped)' "$STATE/phase" 2>/dev/null; then
         quiet=$now
     fi
 }
