@@ -37,7 +37,8 @@ _GATE = "the key gate decides who may call what, by digests that never leave its
 _TLS = "the stack makes the certificate and clients pin it; switch TLS in the stack's settings"
 _ADDRESS = "the port mapping and the readiness checks count on the stack's own"
 _MODEL = "the profile names the model, and the stack checks that this is the one that answers"
-_SHAPE = "sizing counts with it; set it beside the vLLM options, under its own name"
+_SHAPE = "sizing counts with it; set it in the profile (models/*.yaml), under its own name"
+_LENGTH = "sizing counts with it; set maxModelLen, or max_model_len in the profile (models/*.yaml)"
 _RANKS = "the stack places one engine with tensor_parallel_size ranks on one host"
 _HUB = "serve.yaml must hold no secret; give the token to the stack's own setting"
 
@@ -64,9 +65,12 @@ RESERVED: dict[str, str] = {
     "revision": _MODEL,
     "served-model-name": _MODEL,
     "config": "the stack's serve.yaml is the one file that vLLM reads",
-    "max-model-len": _SHAPE,
+    "max-model-len": _LENGTH,
     "gpu-memory-utilization": _SHAPE,
-    "device-memory-utilization": _SHAPE,
+    "device-memory-utilization": (
+        "it is another name of gpu_memory_utilization, which sizing counts with; set that in the "
+        "profile (models/*.yaml)"
+    ),
     "tensor-parallel-size": _SHAPE,
     "pipeline-parallel-size": _RANKS,
     "data-parallel-size": _RANKS,

@@ -156,6 +156,21 @@ def test_combinations_that_end_the_server_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("gpu-memory-utilization", "the profile (models/*.yaml)"),
+        ("device-memory-utilization", "gpu_memory_utilization, which sizing"),
+        ("tensor-parallel-size", "the profile (models/*.yaml)"),
+        ("max-model-len", "set maxModelLen"),
+    ],
+)
+def test_what_sizing_counts_with_is_set_where_it_can_be(name: str, where: str) -> None:
+    with pytest.raises(OptionRefused) as raised:
+        rendered(overrides={name: 1})
+    assert where in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("max-num-seqs", 64),
