@@ -22,6 +22,9 @@ FORBIDDEN_ENV: dict[str, str] = {
     "HF_TOKEN": "a profile is no place for a secret; the stack passes the token by itself",
     "HUGGING_FACE_HUB_TOKEN": "a profile is no place for a secret; the stack passes the token",
     "VLLM_SERVER_DEV_MODE": "it opens routes that change the server without a key",
+    "VLLM_USE_RUST_FRONTEND": "another HTTP server would answer, without the key gate in front",
+    "KEY_GATE_FILE": "the stack writes the gate's digests, and into one file alone",
+    "PYTHONPATH": "the key gate is found by it, and the supervisor sets it",
     "VLLM_MLA_DISABLE": "the KV cache would be some 25 times larger than what sizing counts with",
 }
 """Environment variables that a profile may not set, and why (reference: vLLM 2.4 and 2.7)."""
