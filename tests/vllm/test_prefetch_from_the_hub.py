@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from components.plan import MODELS
 from components.vllm.profile import load_profile
 from components.vllm.server import model_env
@@ -18,12 +20,16 @@ ON_HOST = Path(__file__).parents[2] / "components" / "vllm" / "on_host"
 PROFILE = "mistral-small-4-fp8-2xh200-eagle"
 
 
+@pytest.mark.parametrize("pinned", [False, True])
 def test_the_server_downloads_no_weight_after_weights_and_draft_head_were_fetched(
-    tmp_path: Path,
+    tmp_path: Path, *, pinned: bool
 ) -> None:
     container = Container(tmp_path / "1001")
     profile = load_profile(PROFILE, MODELS)
     (head,) = profile.companions
+    draft = {"method": "eagle", "model": head.repository, "num_speculative_tokens": 3}
+    if pinned:
+        draft["revision"] = commit_of(head.repository)
     there = container.home / "serving"
     there.mkdir()
     shutil.copy(ON_HOST / "prefetch.sh", there)
@@ -46,8 +52,12 @@ def test_the_server_downloads_no_weight_after_weights_and_draft_head_were_fetche
     assert revisions == f"{head.repository}@{commit_of(head.repository)}\n"
     fetched = container.traffic
     assert abs(fetched - profile.weights_gb * 1e9) < 1e7
-    draft = json.dumps(profile.flags["speculative-config"])
-    options = ("--tensor-parallel-size", "2", "--speculative-config", draft)
+    commit = (there / "state/resolved_revision").read_text().strip()
+    assert commit == commit_of(profile.repository)
+    options = (
+        *("--tensor-parallel-size", "2", "--revision", commit),
+        *("--speculative-config", json.dumps(draft)),
+    )
     with serving(container, *options, HF_HOME=str(container.home / "huggingface")):
         # The emulated vLLM looks at a README as well, which no profile asks for.
         assert container.traffic - fetched < 1000

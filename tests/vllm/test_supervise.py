@@ -160,7 +160,7 @@ def test_start_fetches_then_serves(container: Container) -> None:
     assert (started.returncode, started.stdout) == (0, "started\n")
     seen = container.until(phase="serving")
     container.until_log("listening")
-    assert container.calls("vllm") == ["serve --config serve.yaml"]
+    assert container.calls("vllm") == [f"serve --config serve.yaml --revision {COMMIT}"]
     assert seen["supervisor"] == "running"
     assert seen["resolved_revision"] == COMMIT
     assert seen["config_digest"] == hashlib.sha256(b"model: org/model\n").hexdigest()
@@ -231,6 +231,28 @@ def test_the_token_shows_in_no_command_line_log_or_open_file(container: Containe
     made = [path for path in written if path.suffix == ".log" or path.parent.name == "state"]
     assert len(made) > 5
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in made} == {0}
+
+
+def test_a_restart_serves_what_was_fetched_though_the_branch_moved_on(
+    container: Container,
+) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+    container.command("hf", DOWNLOADS.replace(COMMIT, COMMIT[::-1]))
+
+    container.supervise("restart")
+
+    container.until_log("listening")
+    assert container.calls("vllm") == [f"serve --config serve.yaml --revision {COMMIT}"] * 2
+
+
+def test_a_folder_of_the_host_has_no_revision(container: Container) -> None:
+    folder = container.home / "weights"
+    folder.mkdir()
+    container.settings(MODEL=str(folder))
+    container.supervise("start")
+    container.until_log("listening")
+    assert container.calls("vllm") == ["serve --config serve.yaml"]
 
 
 def test_a_second_start_changes_nothing(container: Container) -> None:

@@ -240,7 +240,14 @@ serve() {
 serve_once() {
     put config_digest "$(sha256sum serve.yaml | cut -d ' ' -f 1)"
     echo "== supervise.sh: server start $(date -u +%FT%TZ)" >>"$HERE/vllm.log"
-    setsid vllm serve --config serve.yaml </dev/null >>"$HERE/vllm.log" 2>&1 9>&- &
+    # The command line wins over the file, which may name a branch: what is served is what was
+    # fetched, also at a restart long after the branch has moved on.
+    set --
+    case "$(get resolved_revision)" in
+        "" | local) ;;
+        *) set -- --revision "$(get resolved_revision)" ;;
+    esac
+    setsid vllm serve --config serve.yaml "$@" </dev/null >>"$HERE/vllm.log" 2>&1 9>&- &
     child=$!
     record server "$child"
     set_phase serving

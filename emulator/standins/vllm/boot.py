@@ -79,7 +79,7 @@ class Boot:
         Raises:
             StartError: vLLM would not start; the log holds nothing of the failure yet.
         """
-        source = self._open(self._settings.model)
+        source = self._open(self._settings.model, self._settings.revision)
         shape = self._read(source)
         length = checks.check_config(
             self._settings,
@@ -105,12 +105,12 @@ class Boot:
 
     # ------------------------------------------------------------------ configuration
 
-    def _open(self, name: str) -> Source:
+    def _open(self, name: str, revision: str) -> Source:
         return Source(
             self._host,
             name,
             token=self._settings.hf_token,
-            revision=self._settings.revision,
+            revision=revision,
             environ=self._environ,
         )
 
@@ -125,7 +125,7 @@ class Boot:
         config = self._settings.speculative_config
         if not config or "model" not in config or config.get("method") not in _EAGLE_METHODS:
             return None
-        source = self._open(str(config["model"]))
+        source = self._open(str(config["model"]), str(config.get("revision") or "main"))
         return source, self._read(source)
 
     def _configured(self, shape: ModelShape, length: int) -> None:
