@@ -82,6 +82,7 @@ RESERVED: dict[str, str] = {
 
 _HOPPER = ("H100", "H200", "H800", "H20", "GH200")
 _EAGLE_WORKS_FROM = (0, 24, 0)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _INTEGER = re.compile(r"[+-]?\d+")
 _READABLE_INTEGER = re.compile(r"-?\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]")
 _JSON_ALWAYS = ("loads", "parse_dataclass")
@@ -175,6 +176,7 @@ def render(
     if tls_paths:
         options["ssl-keyfile"], options["ssl-certfile"] = tls_paths
         options["enable-ssl-refresh"] = True
+    flags = _with_pinned_draft(profile, flags)
     return options | {name: _sorted(flags[name]) for name in sorted(flags)}
 
 
@@ -263,6 +265,22 @@ def _refuse_known_crashes(profile: Profile, flags: Mapping[str, Any]) -> None:
             f"profile {profile.name}: the eagle head ends vLLM {profile.vllm_version} at the "
             "start; take an image with vLLM 0.24.0 or newer, or remove speculative-config"
         )
+
+
+def _with_pinned_draft(profile: Profile, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the draft model the commit that its companion names: vLLM would take its main branch."""
+    speculative = flags.get("speculative-config")
+    if not isinstance(speculative, Mapping):
+        return dict(flags)
+    commits = {
+        one.repository: one.revision
+        for one in profile.companions
+        if _COMMIT.fullmatch(one.revision)
+    }
+    commit = commits.get(str(speculative.get("model")))
+    if commit is None or "revision" in speculative:
+        return dict(flags)
+    return {**flags, "speculative-config": {**speculative, "revision": commit}}
 
 
 def _from_json(value: object) -> object:

@@ -86,6 +86,28 @@ def test_every_shipped_profile_renders_what_its_table_accepts(name: str) -> None
     assert profile.flags.items() <= options.items()
 
 
+@pytest.mark.parametrize(
+    ("revision", "draft", "wanted"),
+    [
+        ("main", {}, None),
+        ("c" * 40, {}, "c" * 40),
+        ("c" * 40, {"revision": "d" * 40}, "d" * 40),
+        ("c" * 40, {"model": "/root/head"}, None),
+    ],
+)
+def test_a_draft_head_is_taken_at_the_commit_of_its_companion(
+    revision: str, draft: dict[str, str], wanted: str | None
+) -> None:
+    profile = load_profile(f"{DEFAULT}-eagle", MODELS)
+    (head,) = profile.companions
+    pinned = profile.with_overrides(
+        companions=[{"repository": head.repository, "revision": revision}],
+        flags={"speculative-config": {"method": "eagle", "model": head.repository, **draft}},
+    )
+    options = render(pinned, port=8000, tls_paths=None, key_gate=True)
+    assert options["speculative-config"].get("revision") == wanted
+
+
 def test_the_text_reads_back_as_the_options() -> None:
     options = rendered(f"{DEFAULT}-eagle")
     assert yaml.safe_load(to_yaml(options)) == options
