@@ -666,6 +666,57 @@ def test_something_else_is_fetched(container: Container, changed: dict[str, str]
     assert len(container.calls("hf")) > before
 
 
+FILLS_THE_DISK = """
+blobs="$HF_HOME/hub/models--org--model/blobs"
+mkdir -p "$blobs"
+head -c 300000 /dev/zero >"$blobs/one.1a2b.incomplete"
+echo 'whole' >"$blobs/two"
+echo 'OSError: [Errno 28] No space left on device' >&2
+exit 1
+"""
+
+
+def test_a_full_disk_leaves_room_and_what_was_served_before(container: Container) -> None:
+    container.prefetch()
+    container.command("hf", FILLS_THE_DISK)
+    container.settings(REVISION="v2")
+
+    assert container.prefetch().returncode == 3
+    blobs = container.home / "huggingface/hub/models--org--model/blobs"
+    assert [path.name for path in blobs.iterdir()] == ["two"]
+    calls = len(container.calls("hf"))
+
+    container.settings()
+    again = container.prefetch()
+    assert again.returncode == 0
+    assert f"complete since before: org/model at {COMMIT}" in again.stdout
+    assert len(container.calls("hf")) == calls
+
+
+def test_a_download_that_failed_is_not_taken_for_what_was_served_before(
+    container: Container,
+) -> None:
+    container.prefetch()
+    container.command("hf", "echo 'Connection reset by peer' >&2; exit 1")
+    container.settings(REVISION="v2")
+    container.prefetch()
+    assert container.prefetch().returncode == 1
+
+
+def test_what_is_fetched_anew_takes_the_place_of_what_was(container: Container) -> None:
+    container.settings(COMPANIONS="org/head main *")
+    container.command("hf", FETCHES_ANY)
+    container.prefetch()
+    container.settings(MODEL="org/other")
+    assert container.prefetch().returncode == 0
+    seen = container.status()
+    assert seen["resolved_revision"] == "org-other-commit"
+    assert seen["companion_revisions"] == ""
+    state = container.serving / "state"
+    assert (state / "snapshots").read_text().count("\n") == 1
+    assert not (state / "fetching").exists()
+
+
 def test_weights_that_were_deleted_are_fetched_again(container: Container) -> None:
     container.prefetch()
     shutil.rmtree(container.home / "huggingface")

@@ -3,13 +3,16 @@
 #
 # Exactly the files that model.env names, at its revisions: some repositories hold their weights
 # twice. Asks the network for nothing if the same was fetched before, so that a reboot serves
-# without the Hub. Ends with 0, with 3 where another try cannot help, with 1 after the last try.
+# without the Hub. What was fetched last stays known until something else is complete, so that going
+# back to it downloads nothing. Ends with 0, with 3 where another try cannot help, with 1 after the
+# last try.
 set -u
 umask 077
 
 HERE="$HOME/serving"
 STATE="$HERE/state"
 DONE="$STATE/prefetched"
+NEW="$STATE/fetching"       # what is found out on the way, until all is there
 ATTEMPT="$STATE/prefetch.attempt"
 export HF_HOME="${HF_HOME:-$HOME/huggingface}"
 export HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
@@ -22,13 +25,14 @@ COMPANIONS=""               # such as a draft head: lines of `repository revisio
 PREFETCH_TRIES=5            # for each line of FILES
 PREFETCH_BACKOFF_SECONDS=5  # before the second try; doubled up to a minute
 
+DISK_FULL='no space left on device|not enough free disk space|disk quota exceeded'
+
 # What no other try cures, as the Hub, the disk and the command itself say it.
 HOPELESS='401 client error|403 client error|403 forbidden|repository not found|revision not found'
 HOPELESS="$HOPELESS|error: (model|repository)( '[^']*')? not found|gated repo|is restricted"
 HOPELESS="$HOPELESS|entry not found for url|file not found in (model|repository)"
 HOPELESS="$HOPELESS|not in the authorized list|access denied|requires approval"
-HOPELESS="$HOPELESS|invalid user token|invalid credentials|no space left on device"
-HOPELESS="$HOPELESS|not enough free disk space|disk quota exceeded"
+HOPELESS="$HOPELESS|invalid user token|invalid credentials"
 HOPELESS="$HOPELESS|unrecognized arguments|no such option|no such command"
 
 main() {
@@ -43,23 +47,32 @@ main() {
         echo "prefetch: complete since before: $MODEL at $(cat "$STATE/resolved_revision")"
         exit 0
     fi
-    for name in resolved_revision companion_revisions snapshot snapshots prefetched; do
-        rm -f "${STATE:?}/$name"
-    done
+    rm -rf "${NEW:?}"
+    mkdir "$NEW" || exit 1
     case "$MODEL" in
         /*) local_folder ;;
         *) model ;;
     esac
     companions
-    what_is_wanted >"$DONE.new" && mv -f "$DONE.new" "$DONE"
+    take_over
     rm -f "$ATTEMPT"
     echo "prefetch: complete: $MODEL at $(cat "$STATE/resolved_revision")"
 }
 
+# The mark is off while the rest changes: whoever dies in between has fetched nothing.
+take_over() {
+    rm -f "$DONE"
+    for name in resolved_revision companion_revisions snapshot snapshots; do
+        mv -f "$NEW/$name" "$STATE/$name" 2>/dev/null || rm -f "${STATE:?}/$name"
+    done
+    rmdir "$NEW"
+    what_is_wanted >"$DONE.new" && mv -f "$DONE.new" "$DONE"
+}
+
 model() {
     repository "$MODEL" "$REVISION" "$FILES"
-    printf '%s\n' "$snapshot" >"$STATE/snapshot"
-    printf '%s\n' "$at" >"$STATE/resolved_revision"
+    printf '%s\n' "$snapshot" >"$NEW/snapshot"
+    printf '%s\n' "$at" >"$NEW/resolved_revision"
 }
 
 local_folder() {
@@ -67,8 +80,8 @@ local_folder() {
         echo "prefetch: No such directory: '$MODEL'"
         exit 3
     fi
-    printf '%s\n' "$MODEL" >>"$STATE/snapshots"
-    printf 'local\n' >"$STATE/resolved_revision"
+    printf '%s\n' "$MODEL" >>"$NEW/snapshots"
+    printf 'local\n' >"$NEW/resolved_revision"
     echo "prefetch: $MODEL is a folder of this host"
 }
 
@@ -77,7 +90,7 @@ companions() {
     while read -r name revision patterns; do
         [ -n "$name" ] || continue
         repository "$name" "$revision" "$(printf '%s' "$patterns" | tr ' ' '\n')"
-        echo "$name@$at" >>"$STATE/companion_revisions"
+        echo "$name@$at" >>"$NEW/companion_revisions"
     done <<END
 $COMPANIONS
 END
@@ -97,7 +110,7 @@ repository() {
 $3
 END
     check_fetched "$3"
-    printf '%s\n' "$snapshot" >>"$STATE/snapshots"
+    printf '%s\n' "$snapshot" >>"$NEW/snapshots"
 }
 
 fetched_before() {
@@ -142,10 +155,21 @@ give_up_if_hopeless() {
         echo "prefetch: the image has no 'hf' command"
         exit 3
     fi
+    if grep -qiE "$DISK_FULL" "$ATTEMPT"; then
+        make_room
+        echo "prefetch: the disk is full, another try cannot help (exit $1)"
+        exit 3
+    fi
     if grep -qiE "$HOPELESS" "$ATTEMPT"; then
         echo "prefetch: another try cannot help (exit $1)"
         exit 3
     fi
+}
+
+# Halves of files are of no use to what was served before, which needs room for logs and caches.
+make_room() {
+    cache="$HF_HOME/hub/models--$(printf '%s' "$from" | sed 's,/,--,g')"
+    find "$cache" -name '*.incomplete' -exec rm -f {} + 2>/dev/null
 }
 
 check_fetched() {
