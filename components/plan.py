@@ -18,7 +18,7 @@ from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
 from components.vllm import command, sizing
-from components.vllm.profile import Profile, load_profile, option_name
+from components.vllm.profile import Profile, load_profile, option_name, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -110,6 +110,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
             f"vllmOverrides name {unseen}, which is no companion of the profile: vLLM fetches it "
             "unseen while it starts, and no figure here counts it; add it to companions"
         )
+    warnings += _of_its_version(settings.image, profile.vllm_version)
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")
     return Plan(
@@ -149,8 +150,22 @@ def _profile(settings: Settings, models: Path, release: Release | None) -> Profi
     return load_profile(settings.model, models).with_overrides(
         max_model_len=settings.max_model_len or None,
         image=settings.image or None,
+        vllm_version=vllm_in(settings.image),
         disk_gb=float(settings.disk_gb) or None,
     )
+
+
+def _of_its_version(image: str, version: str) -> list[str]:
+    """Say by which vLLM the options are checked, where that may be another one than is run."""
+    said = []
+    if image and vllm_in(image) is None:
+        said.append(
+            f"the name of the image {image} does not say which vLLM it holds, so the options are "
+            f"checked as those of vLLM {version}, the profile's: if it holds another one, what "
+            "that does not know shows only when it starts"
+        )
+    table = command.load_table(version)
+    return [*said, table.stands_in] if table.stands_in else said
 
 
 def _serve_yaml(settings: Settings, profile: Profile, release: Release | None) -> str:

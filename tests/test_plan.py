@@ -14,6 +14,9 @@ RECIPE = (
 )
 
 
+MS4 = "mistral-small-4-ms4-2xh200"
+
+
 def plan(**changes):
     return make_plan(parse(values(**changes)))
 
@@ -61,6 +64,38 @@ def test_a_companion_counts_in_traffic_and_disk():
 def test_a_draft_that_only_an_override_names_is_warned_of():
     draft = '{"speculative_config": {"method": "eagle", "model": "org/head"}}'
     assert any("org/head" in warning for warning in plan(vllmOverrides=draft).warnings)
+
+
+EAGLE = "mistral-small-4-fp8-2xh200-eagle"
+
+
+def test_another_image_is_checked_as_the_vllm_that_its_tag_names():
+    assert plan(image="vllm/vllm-openai:v0.32.0").profile.vllm_version == "0.32.0"
+    with pytest.raises(ConfigurationError, match=r"the eagle head ends vLLM 0\.22\.1 at the start"):
+        plan(model=EAGLE, image="vllm/vllm-openai:v0.22.1")
+
+
+def test_an_image_that_does_not_say_its_vllm_is_warned_of():
+    made = plan(image="mistralllm/vllm-ms4:latest")
+    (said,) = [warning for warning in made.warnings if "does not say which vLLM" in warning]
+    assert f"as those of vLLM {plan().profile.vllm_version}, the profile's" in said
+    assert not [warning for warning in plan().warnings if "does not say" in warning]
+
+
+@pytest.mark.parametrize(
+    ("changes", "version"),
+    [({"image": "vllm/vllm-openai:v0.20.0"}, "0.20.0"), ({"model": MS4}, "0.18.0")],
+)
+def test_a_table_of_another_version_is_warned_of(changes, version):
+    assert any(
+        f"there is no table of vLLM {version}'s options, so they are checked as" in warning
+        for warning in plan(**changes).warnings
+    )
+
+
+@pytest.mark.parametrize("name", sorted({*profile_names(MODELS)} - {MS4}))
+def test_a_profile_is_checked_by_the_table_of_its_own_version(name):
+    assert not [warning for warning in plan(model=name).warnings if "no table" in warning]
 
 
 def test_an_override_is_in_the_file():

@@ -134,6 +134,17 @@ class OptionTable:
             "toolchain/vllm_options.py makes the exact one)"
         )
 
+    @property
+    def stands_in(self) -> str:
+        """What a person should know of a table that is another version's; empty if it is not."""
+        if self.version == self.asked:
+            return ""
+        return (
+            f"there is no table of vLLM {self.asked}'s options, so they are checked as those of "
+            f"vLLM {self.version}: what {self.asked} does not know shows only when it starts; "
+            "toolchain/vllm_options.py makes the table"
+        )
+
 
 def render(
     profile: Profile,

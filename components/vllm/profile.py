@@ -41,6 +41,9 @@ REPOSITORY = r"^[\w.-]+/[\w.-]+$"
 """How the Hub names a repository: owner/model."""
 
 
+_VERSION_TAG = re.compile(r"vllm[^/:]*:v?(?P<version>\d+\.\d+\.\d+)(?![\d.])", re.IGNORECASE)
+
+
 class Companion(BaseModel):
     """A further repository that the flags name, such as a draft head's."""
 
@@ -227,6 +230,15 @@ def load_profile(name: str, folder: Path) -> Profile:
     if "name" in content:
         raise ProfileError(f"{path.name}: name is the file's own name; remove the key")
     return _checked({"name": name, **content}, path.name)
+
+
+def vllm_in(image: str) -> str | None:
+    """Read which vLLM an image holds from its tag (`vllm/vllm-openai:v0.33.0-cu129`), or None.
+
+    A tag of an image whose name does not speak of vLLM counts something else.
+    """
+    found = _VERSION_TAG.search(image.partition("@")[0])
+    return found["version"] if found else None
 
 
 def profile_names(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from components.vllm.errors import ProfileError
-from components.vllm.profile import Profile, load_profile, profile_names
+from components.vllm.profile import Profile, load_profile, profile_names, vllm_in
 
 MODELS = Path(__file__).parents[2] / "models"
 DEFAULT = "mistral-small-4-fp8-2xh200"
@@ -220,3 +220,22 @@ def test_a_profile_says_what_the_model_can_besides_text(tmp_path: Path) -> None:
     write(tmp_path, abilities=["vision", "telepathy"])
     with pytest.raises(ProfileError, match=r"abilities .* of \[vision, reasoning, tools\]"):
         load_profile("mine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("vllm/vllm-openai:v0.33.0", "0.33.0"),
+        ("vllm/vllm-openai:0.20.0-cu129", "0.20.0"),
+        (f"registry.example:5000/mine/vllm-openai:v0.33.0@sha256:{'0' * 64}", "0.33.0"),
+        (f"vllm/vllm-openai@sha256:{'0' * 64}", None),
+        ("mistralllm/vllm-ms4:latest", None),
+        ("vllm/vllm-openai:nightly", None),
+        ("vllm/vllm-openai:v0.33.0.1", None),
+        ("mine/server:v2.1.0", None),
+        ("vllm/server:v2.1.0", None),
+        ("", None),
+    ],
+)
+def test_the_vllm_of_an_image_is_read_from_its_tag(image: str, version: str | None) -> None:
+    assert vllm_in(image) == version
