@@ -146,7 +146,7 @@ async def test_create_first_names_what_is_rented_and_served_after_what_it_is(moc
     ("change", "another"),
     [
         ({"vllmOverrides": '{"max-num-seqs": 64}'}, True),
-        ({"image": "vllm/vllm-openai:v0.32.0"}, True),
+        ({"image": "vllm/vllm-openai:v0.33.0"}, True),
         ({"offerQuery": "gpu_name=H200 num_gpus=2 geolocation=NL"}, True),
         ({"maxDollarsPerHour": "5"}, False),
         ({"keyGeneration": "2"}, False),

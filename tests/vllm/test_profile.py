@@ -239,3 +239,19 @@ def test_a_profile_says_what_the_model_can_besides_text(tmp_path: Path) -> None:
 )
 def test_the_vllm_of_an_image_is_read_from_its_tag(image: str, version: str | None) -> None:
     assert vllm_in(image) == version
+
+
+def test_no_mistral_model_is_served_by_an_image_that_may_refuse_every_chat() -> None:
+    """By their dates, images of vLLM 0.33.0 hold a mistral_common that it cannot use."""
+    images = {
+        load_profile(name, MODELS).image
+        for name in profile_names(MODELS)
+        if load_profile(name, MODELS).flags.get("tokenizer-mode") == "mistral"
+    }
+    assert images == {"vllm/vllm-openai:v0.32.0", "mistralllm/vllm-ms4:latest"}
+
+
+@pytest.mark.parametrize("name", profile_names(MODELS))
+def test_a_profiles_version_is_that_of_its_image(name: str) -> None:
+    profile = load_profile(name, MODELS)
+    assert vllm_in(profile.image) in {profile.vllm_version, None}
