@@ -37,6 +37,8 @@ READ = "vllm:prompt_tokens_total"
 WRITTEN = "vllm:generation_tokens_total"
 """Names of vLLM's counters, one sample for each engine and reason."""
 
+_COUNTERS = frozenset({RUNNING, WAITING, ENDED, READ, WRITTEN})
+
 T = TypeVar("T")
 
 Reason = Literal["refused", "timed_out", "certificate", "closed"]
@@ -74,12 +76,15 @@ class Traffic:
     """Running and waiting."""
     ended: int
     """Since the server started."""
-    tokens: int = 0
-    """Read and written since then."""
+    tokens: int | None = None
+    """Read and written since then; None where the server keeps no count of them."""
 
     def stands_as(self, later: Traffic) -> bool:
-        """Whether nothing was done between this look and a later one."""
-        return (self.ended, self.tokens) == (later.ended, later.tokens)
+        """Whether nothing was done between this look and a later one.
+
+        Requests that end are no work: those of clients that gave up are among them.
+        """
+        return self.tokens is not None and self.tokens == later.tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,15 +219,15 @@ def _text(body: Any) -> str:
 
 
 def _traffic(text: str) -> Traffic:
-    sums = dict.fromkeys([RUNNING, WAITING, ENDED, READ, WRITTEN], 0)
+    sums: dict[str, int] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in sums:
-                sums[sample.name] += int(sample.value)
+            if sample.name in _COUNTERS:
+                sums[sample.name] = sums.get(sample.name, 0) + int(sample.value)
     return Traffic(
-        under_way=sums[RUNNING] + sums[WAITING],
-        ended=sums[ENDED],
-        tokens=sums[READ] + sums[WRITTEN],
+        under_way=sums.get(RUNNING, 0) + sums.get(WAITING, 0),
+        ended=sums.get(ENDED, 0),
+        tokens=sums[READ] + sums[WRITTEN] if {READ, WRITTEN} <= sums.keys() else None,
     )
 
 

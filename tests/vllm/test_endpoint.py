@@ -180,6 +180,13 @@ def test_counts_the_requests_of_all_engines(server: Server, endpoint: Endpoint) 
     assert server.asked == [("GET", "/metrics", f"Bearer {KEY}", None)]
 
 
+def test_a_server_that_keeps_no_count_of_tokens_has_none(
+    server: Server, endpoint: Endpoint
+) -> None:
+    server.body = b"# TYPE python_info gauge\npython_info 1.0\n"
+    assert endpoint.traffic(KEY) == Traffic(under_way=0, ended=0, tokens=None)
+
+
 @pytest.mark.parametrize(
     ("status", "body"), [(401, b""), (200, b"vllm:num_requests_running{ what is that")]
 )

@@ -403,12 +403,19 @@ def test_one_that_hangs_after_its_restart_too_marks_its_machine(scene: Scene) ->
     assert scene.marks == ["completion_late"]
 
 
-@pytest.mark.parametrize("later", [Traffic(3, 8, 900), Traffic(3, 7, 901)])
-def test_a_busy_server_that_is_late_is_ready(scene: Scene, later: Traffic) -> None:
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        (Traffic(3, 7, 901), READY),
+        # Clients that give up are counted as ended.
+        (Traffic(2, 8, 900), "hangs: no completion and not one token within 45 s"),
+    ],
+)
+def test_a_busy_server_that_is_late_is_ready(scene: Scene, later: Traffic, said: str) -> None:
     scene.endpoint.completion = lambda: TIMED_OUT
     looks = iter([standing(), later])
     scene.endpoint.counters = lambda: next(looks)
-    assert scene.refresh() == READY
+    assert scene.refresh() == said
 
 
 @pytest.mark.parametrize(
@@ -435,10 +442,15 @@ def test_a_refresh_asks_for_a_completion(
 
 @pytest.mark.parametrize(
     ("counters", "said"),
-    [(Refused(404, "no"), READY), (TIMED_OUT, "the endpoint does not answer in time")],
+    [
+        (Refused(404, "no"), READY),
+        # As with vLLM's disable-log-stats.
+        (Traffic(0, 0, None), READY),
+        (TIMED_OUT, "the endpoint does not answer in time"),
+    ],
 )
 def test_without_counters_lateness_proves_nothing(
-    scene: Scene, counters: Refused | Unreachable, said: str
+    scene: Scene, counters: Traffic | Refused | Unreachable, said: str
 ) -> None:
     scene.endpoint.completion = lambda: TIMED_OUT
     scene.endpoint.counters = lambda: counters

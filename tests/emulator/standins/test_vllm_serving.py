@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from components.vllm import server as vllm_server
+from components.vllm.server import ServerProvider
 from tests.emulator.standins.support import QWEN, REPOSITORY, Container, Server, serving, until
 
 LONG = {"messages": [{"role": "user", "content": "Go on"}], "ignore_eos": True}
@@ -269,6 +271,29 @@ def test_a_host_that_is_green_but_dead(tmp_path: Path) -> None:
         until(lambda: gauge(server, "vllm:num_requests_running") == 0, what="its end")
 
     assert (health, models) == (200, 200)
+
+
+def test_a_refresh_finds_what_is_green_but_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the boundary: what the stack's refresh asks, of a server that hangs."""
+    monkeypatch.setattr(vllm_server, "PATIENT_TIMEOUT", 2.0)
+    container = small(tmp_path, faults={"green_but_dead": {}})
+    with quick(container) as server, server.client() as http:
+        length = http.get("/v1/models").json()["data"][0]["max_model_len"]
+        url = httpx.URL(server.url)
+        state = {
+            "public_ip": url.host,
+            "host_port": url.port,
+            "tls": False,
+            "api_key": "no-gate-asks-for-it",
+            "model": QWEN,
+            "max_model_len": length,
+        }
+        found = ServerProvider().read("x", state).outs
+
+    assert found is not None
+    assert found["status"] == "hangs: no completion and not one token within 2 s"
 
 
 @pytest.mark.parametrize(
