@@ -726,6 +726,18 @@ PREFETCH: tuple[Pattern, ...] = (
         remedy="correct repository",
     ),
     Pattern(
+        name="mistral_common_too_new",
+        expressions=(
+            r"prefetch: the image has vLLM (?P<vllm>\S+) and mistral_common (?P<found>\S+)",
+        ),
+        fault="configuration",
+        sentence=(
+            "the image's mistral_common {found} is newer than its vLLM {vllm} can use, so every "
+            "chat would fail; nothing was downloaded"
+        ),
+        remedy="take an image with mistral_common below 1.13",
+    ),
+    Pattern(
         name="no_hf",
         expressions=(r"the image has no 'hf' command", r"hf: (?:command )?not found"),
         fault="configuration",

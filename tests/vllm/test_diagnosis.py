@@ -581,6 +581,12 @@ prefetch: complete: mistralai/Model at 0123
         ),
         ("prefetch: No such directory: '/m'", "model_not_found", CONFIGURATION, "/m"),
         ("prefetch: the image has no 'hf' command", "no_hf", CONFIGURATION, "hf"),
+        (
+            "prefetch: the image has vLLM 0.33.0 and mistral_common 1.13.1",
+            "mistral_common_too_new",
+            CONFIGURATION,
+            "1.13.1 is newer than its vLLM 0.33.0 can use",
+        ),
         ("hf: error: unrecognized arguments: --include", "hf_refused", CONFIGURATION, "--include"),
         ("Error: No such option: --include", "hf_refused", CONFIGURATION, "option"),
     ],

@@ -666,6 +666,61 @@ def test_something_else_is_fetched(container: Container, changed: dict[str, str]
     assert len(container.calls("hf")) > before
 
 
+def image_with(container: Container, versions: dict[str, str]) -> None:
+    """Let the image's Python find these packages, and say that the model wants Mistral's own."""
+    site = container.home / "site"
+    for name, version in versions.items():
+        described = site / f"{name}-{version}.dist-info"
+        described.mkdir(parents=True)
+        (described / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    container.command("python3", f'exec {sys.executable} -S -c "import sys; {SEES}" "$2" "$HOME"')
+    (container.serving / "serve.yaml").write_text("model: org/model\ntokenizer-mode: mistral\n")
+
+
+SEES = "sys.path.append(sys.argv[2] + '/site'); exec(sys.argv[1])"
+
+
+@pytest.mark.parametrize("vllm", ["0.20.0", "0.32.0", "0.32.1.dev3+gabc", "0.33.0"])
+def test_an_image_that_would_refuse_every_chat_fetches_nothing(
+    container: Container, vllm: str
+) -> None:
+    image_with(container, {"vllm": vllm, "mistral_common": "1.13.1"})
+    done = container.prefetch()
+    assert done.returncode == 3
+    assert done.stdout == f"prefetch: the image has vLLM {vllm} and mistral_common 1.13.1\n"
+    assert container.calls("hf") == []
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        {"vllm": "0.32.0", "mistral_common": "1.12.0"},
+        {"vllm": "0.18.0", "mistral_common": "1.13.1"},
+        {"vllm": "0.33.1", "mistral_common": "1.13.1"},
+        {"vllm": "0.34.0", "mistral_common": "1.13.1"},
+        {"vllm": "0.32.0"},
+        {"mistral_common": "1.13.1"},
+        {},
+    ],
+)
+def test_any_other_image_is_no_verdict(container: Container, versions: dict[str, str]) -> None:
+    image_with(container, versions)
+    assert container.prefetch().returncode == 0
+
+
+def test_an_image_without_python_is_no_verdict(container: Container) -> None:
+    image_with(container, {})
+    container.command("python3", "exit 127")
+    assert container.prefetch().returncode == 0
+
+
+def test_other_tokenizers_are_no_matter(container: Container) -> None:
+    image_with(container, {"vllm": "0.33.0", "mistral_common": "1.13.1"})
+    (container.serving / "serve.yaml").write_text("model: org/model\n")
+    assert container.prefetch().returncode == 0
+    assert container.calls("python3") == []
+
+
 FILLS_THE_DISK = """
 blobs="$HF_HOME/hub/models--org--model/blobs"
 mkdir -p "$blobs"

@@ -35,6 +35,16 @@ HOPELESS="$HOPELESS|not in the authorized list|access denied|requires approval"
 HOPELESS="$HOPELESS|invalid user token|invalid credentials"
 HOPELESS="$HOPELESS|unrecognized arguments|no such option|no such command"
 
+# Prints both versions if vLLM cannot use this mistral_common: then each chat is answered with 400.
+# vLLM calls its grammar since 0.20.0, in a way that 1.13 no longer knows; 0.33.0 still does.
+TOO_NEW='
+import re
+from importlib.metadata import version
+def numbers(name): return [int(part) for part in re.findall("[0-9]+", version(name))[:3]]
+if [0, 20] <= numbers("vllm") <= [0, 33, 0] and numbers("mistral_common") >= [1, 13]:
+    print(version("vllm"), "and mistral_common", version("mistral_common"))
+'
+
 main() {
     mkdir -p "$STATE" && cd "$HERE" || exit 1
     # shellcheck source=/dev/null  # (pushed beside this file)
@@ -47,6 +57,7 @@ main() {
         echo "prefetch: complete since before: $MODEL at $(cat "$STATE/resolved_revision")"
         exit 0
     fi
+    check_mistral_common
     rm -rf "${NEW:?}"
     mkdir "$NEW" || exit 1
     case "$MODEL" in
@@ -111,6 +122,16 @@ $3
 END
     check_fetched "$3"
     printf '%s\n' "$snapshot" >>"$NEW/snapshots"
+}
+
+# Before the first byte is paid for. An image that cannot be asked is no verdict.
+check_mistral_common() {
+    grep -q '^tokenizer-mode: *mistral' serve.yaml 2>/dev/null || return 0
+    versions=$(python3 -c "$TOO_NEW" 2>/dev/null) || return 0
+    if [ -n "$versions" ]; then
+        echo "prefetch: the image has vLLM $versions"
+        exit 3
+    fi
 }
 
 fetched_before() {
