@@ -73,6 +73,8 @@ def test_another_image_is_checked_as_the_vllm_that_its_tag_names():
     assert plan(image="vllm/vllm-openai:v0.32.0").profile.vllm_version == "0.32.0"
     with pytest.raises(ConfigurationError, match=r"the eagle head ends vLLM 0\.22\.1 at the start"):
         plan(model=EAGLE, image="vllm/vllm-openai:v0.22.1")
+    with pytest.raises(ConfigurationError, match="the eagle head ends the server of mistralllm/"):
+        plan(model=EAGLE, image="mistralllm/vllm-ms4:latest")
 
 
 def test_an_image_that_does_not_say_its_vllm_is_warned_of():

@@ -269,13 +269,21 @@ def _refuse_known_crashes(profile: Profile, flags: Mapping[str, Any]) -> None:
             "set one, such as `mistral`, or remove enable-auto-tool-choice"
         )
     speculative = flags.get("speculative-config")
-    if '"eagle"' in json.dumps(_from_json(speculative)) and (
-        _version(profile.vllm_version) < _EAGLE_WORKS_FROM
-    ):
+    ended = _ended_by_eagle(profile)
+    if ended and '"eagle"' in json.dumps(_from_json(speculative)):
         raise OptionRefused(
-            f"profile {profile.name}: the eagle head ends vLLM {profile.vllm_version} at the "
-            "start; take an image with vLLM 0.24.0 or newer, or remove speculative-config"
+            f"profile {profile.name}: the eagle head ends {ended} at the start; take an image "
+            "with vLLM 0.24.0 or newer, or remove speculative-config"
         )
+
+
+def _ended_by_eagle(profile: Profile) -> str:
+    """Name the server that an eagle head ends; empty where it runs."""
+    if "vllm-ms4" in profile.image:
+        return f"the server of {profile.image}"
+    if _version(profile.vllm_version) < _EAGLE_WORKS_FROM:
+        return f"vLLM {profile.vllm_version}"
+    return ""
 
 
 def _with_pinned_draft(profile: Profile, flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,9 @@ class ServerProvider(Provider):
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Ask the endpoint who it is, and the host what it was started with."""
-        return dynamic.ReadResult(id_, {**props, "status": _status(props)})
+        doing = "asking whether it still serves"
+        status = _meanwhile(_progress(), doing, lambda: _status(props))
+        return dynamic.ReadResult(id_, {**props, "status": status})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Serve what is asked for now, or go back; a replaced key works on for its grace."""
@@ -494,7 +496,7 @@ def _status(props: Properties) -> str:
     """`ready`, or what is wrong, in words."""
     key = str(props["api_key"])
     endpoint = _endpoint(props, str(props.get("ca_certificate") or ""), PATIENT_TIMEOUT)
-    found = _meanwhile(_progress(), "asking which model it serves", lambda: endpoint.models(key))
+    found = endpoint.models(key)
     if not isinstance(found, ModelInfo):
         return str(found)
     if props["model"] not in found.ids or found.max_model_len != int(props["max_model_len"]):
@@ -512,7 +514,7 @@ def _unanswered(endpoint: Endpoint, key: str, model: str) -> str:
     counters move on meanwhile.
     """
     before = endpoint.traffic(key)
-    answer = _Patient(endpoint, _progress()).complete(key, model)
+    answer = endpoint.complete(key, model)
     if isinstance(answer, str) or (isinstance(answer, Refused) and answer.status in BUSY):
         return ""
     if answer != Unreachable("timed_out"):
