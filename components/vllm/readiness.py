@@ -85,8 +85,9 @@ TAIL = 40
 
 LONGEST_LINE = 500
 
-BUSY = frozenset({408, 429})
-"""HTTP statuses that say "later": the server is there and has too much to do."""
+BUSY = frozenset({408, 429, 503})
+"""HTTP statuses that say "later": the server is there and has too much to do. vLLM's own one, with
+`max-num-queued-reqs`, is 503 (vllm-project/vllm#58192)."""
 
 WRONG_KEY = "this-is-not-a-key-of-the-endpoint"
 

@@ -95,6 +95,8 @@ SHA256_DIGITS = 64
 LOOK_EVERY = 3.0
 """Seconds between two looks at what takes its time."""
 
+_Look = Traffic | Refused | Unreachable
+
 T = TypeVar("T")
 
 
@@ -510,19 +512,30 @@ def _status(props: Properties) -> str:
 def _unanswered(endpoint: Endpoint, key: str, model: str) -> str:
     """Say how the server completes nothing; empty if it does, or is busy with other requests.
 
-    One that hangs lists its models all the same. A busy one may be too late as well; but its
-    counters move on meanwhile.
+    One that hangs lists its models all the same, and turns new requests away when enough of them
+    hang. A busy one may do so as well, or be late; but its counters move on.
     """
+    clock = SystemClock()
+    deadline = clock.monotonic() + PATIENT_TIMEOUT
     before = endpoint.traffic(key)
     answer = endpoint.complete(key, model)
-    if isinstance(answer, str) or (isinstance(answer, Refused) and answer.status in BUSY):
+    if isinstance(answer, str):
         return ""
-    if answer != Unreachable("timed_out"):
+    is_busy = isinstance(answer, Refused) and answer.status in BUSY
+    if not is_busy and answer != Unreachable("timed_out"):
         return f"lists its model and completes nothing: {answer}"
     after = endpoint.traffic(key)
-    if isinstance(before, Traffic) and isinstance(after, Traffic) and before.stands_as(after):
+    while _stands_still(before, after) and clock.monotonic() < deadline:
+        clock.sleep(LOOK_EVERY)
+        after = endpoint.traffic(key)
+    if _stands_still(before, after):
         return f"hangs: no completion and not one token within {PATIENT_TIMEOUT:.0f} s"
     return str(after) if isinstance(after, Unreachable) else ""
+
+
+def _stands_still(before: _Look, after: _Look) -> bool:
+    """Whether the counters say that nothing was done in between; without them nothing is said."""
+    return isinstance(before, Traffic) and isinstance(after, Traffic) and before.stands_as(after)
 
 
 def _found_reconfigured(props: Properties) -> bool:

@@ -582,13 +582,13 @@ def test_health_without_completions_is_not_ready(scene: Scene) -> None:
     assert "no completion within 6 min 45 s" in str(error)
 
 
-@pytest.mark.parametrize("status", [408, 429])
+@pytest.mark.parametrize("status", [408, 429, 503])
 def test_a_server_that_is_busy_is_waited_for(scene: Scene, status: int) -> None:
     scene.endpoint.completion = lambda now: "Yes" if now > 500 else Refused(status, "queue full")
     assert scene.wait().resolved_revision == COMMIT
 
 
-@pytest.mark.parametrize("status", [408, 429])
+@pytest.mark.parametrize("status", [408, 429, 503])
 def test_a_server_that_stays_busy_is_no_fault_of_its_machine(scene: Scene, status: int) -> None:
     scene.endpoint.completion = lambda _: Refused(status, "queue full")
     error = scene.fails()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -413,7 +414,7 @@ def test_one_that_hangs_after_its_restart_too_marks_its_machine(scene: Scene) ->
 )
 def test_a_busy_server_that_is_late_is_ready(scene: Scene, later: Traffic, said: str) -> None:
     scene.endpoint.completion = lambda: TIMED_OUT
-    looks = iter([standing(), later])
+    looks = itertools.chain([standing()], itertools.repeat(later))
     scene.endpoint.counters = lambda: next(looks)
     assert scene.refresh() == said
 
@@ -421,8 +422,6 @@ def test_a_busy_server_that_is_late_is_ready(scene: Scene, later: Traffic, said:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (Refused(429, "queue full"), READY),
-        (Refused(408, "later"), READY),
         (
             Refused(500, "EngineDeadError"),
             "lists its model and completes nothing: the endpoint answers 500: EngineDeadError",
@@ -438,6 +437,21 @@ def test_a_refresh_asks_for_a_completion(
 ) -> None:
     scene.endpoint.completion = lambda: answer
     assert scene.refresh() == said
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+@pytest.mark.parametrize(
+    ("moves", "said"),
+    [(True, READY), (False, "hangs: no completion and not one token within 45 s")],
+)
+def test_a_server_that_turns_requests_away_is_busy_while_its_counters_move(
+    scene: Scene, status: int, said: str, *, moves: bool
+) -> None:
+    scene.endpoint.completion = lambda: Refused(status, "queue full")
+    looks = itertools.count(900)
+    scene.endpoint.counters = lambda: Traffic(3, 7, next(looks) if moves else 900)
+    assert scene.refresh() == said
+    assert scene.clock.passed <= 48
 
 
 @pytest.mark.parametrize(
