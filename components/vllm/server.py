@@ -414,12 +414,13 @@ def _runs_already(host: Host, props: Properties) -> bool:
 def _is_stuck(host: Host, known: Properties) -> bool:
     """Whether a server that runs was up once and is not ready now, so that a restart may mend it.
 
-    One that is still on its way up, as after an `up` that was interrupted, is left to go on.
+    One that is still on its way up, as after an `up` that was interrupted, is left to go on; so is
+    one that answers by now, as when it was our own network that failed.
     """
     if known.get("status") in {None, READY}:
         return False
     status = host.status()
-    if status.get("phase") != "serving":
+    if status.get("phase") != "serving" or _completes(known):
         return False
     since = status.get("phase_since", "")
     if since.isdigit() and in_utc(float(since)) == known.get("started_at"):
@@ -427,6 +428,11 @@ def _is_stuck(host: Host, known: Properties) -> bool:
     log = BootLog()
     log.feed(LogFollower(host, "vllm.log").news())
     return log.stage is Stage.SERVING
+
+
+def _completes(props: Properties) -> bool:
+    endpoint = _endpoint(props, str(props.get("ca_certificate") or ""))
+    return isinstance(endpoint.complete(str(props["api_key"]), str(props["model"])), str)
 
 
 def _reconfigured(status: dict[str, str], props: Properties) -> bool:

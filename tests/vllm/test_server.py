@@ -476,6 +476,8 @@ def test_a_server_that_is_still_starting_is_left_to_go_on(scene: Scene) -> None:
     scene.clock.sleep(3600)
     scene.host.serve(str(scene.olds["serve_yaml"]))
     scene.host.log = scene.host.log.removesuffix(LISTENS)
+    answers: list[str | Unreachable] = [Unreachable("refused")]
+    scene.endpoint.completion = lambda: answers.pop() if answers else "Yes"
     scene.olds["status"] = "the endpoint refuses the connection"
     scene.update()
     assert scene.host.restarts == []
@@ -484,6 +486,7 @@ def test_a_server_that_is_still_starting_is_left_to_go_on(scene: Scene) -> None:
 @pytest.mark.parametrize("log", ["INFO:     a line of long after its start\n", STARTS + LISTENS])
 def test_one_that_was_up_and_is_not_ready_is_restarted(scene: Scene, log: str) -> None:
     scene.host.log = log
+    hangs(scene)
     scene.olds["status"] = "the endpoint does not answer in time"
     scene.update()
     assert len(scene.host.restarts) == 1
@@ -492,6 +495,13 @@ def test_one_that_was_up_and_is_not_ready_is_restarted(scene: Scene, log: str) -
 def test_one_that_came_up_again_and_is_not_ready_is_restarted(scene: Scene) -> None:
     scene.clock.sleep(3600)
     scene.host.serve(str(scene.olds["serve_yaml"]))
+    hangs(scene)
     scene.olds["status"] = "the endpoint does not answer in time"
     scene.update()
     assert len(scene.host.restarts) == 1
+
+
+def test_one_that_answers_again_by_now_is_not_restarted(scene: Scene) -> None:
+    scene.olds["status"] = "the endpoint does not answer in time"
+    assert scene.update()["status"] == READY
+    assert scene.host.restarts == []
