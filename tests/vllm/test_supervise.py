@@ -748,6 +748,16 @@ def test_a_full_disk_leaves_room_and_what_was_served_before(container: Container
     assert len(container.calls("hf")) == calls
 
 
+def test_a_disk_so_full_that_nobody_could_say_so(container: Container) -> None:
+    container.command("hf", FILLS_THE_DISK.replace("echo 'OSError", ": 'OSError"))
+    container.command("df", 'printf "Filesystem\\noverlay 100 100 12 100%% /\\n"')
+    done = container.prefetch()
+    assert done.returncode == 3
+    assert "No space left on device" in done.stdout
+    blobs = container.home / "huggingface/hub/models--org--model/blobs"
+    assert [path.name for path in blobs.iterdir()] == ["two"]
+
+
 def test_a_download_that_failed_is_not_taken_for_what_was_served_before(
     container: Container,
 ) -> None:

@@ -176,15 +176,21 @@ give_up_if_hopeless() {
         echo "prefetch: the image has no 'hf' command"
         exit 3
     fi
-    if grep -qiE "$DISK_FULL" "$ATTEMPT"; then
+    if grep -qiE "$DISK_FULL" "$ATTEMPT" || nothing_free; then
         make_room
-        echo "prefetch: the disk is full, another try cannot help (exit $1)"
+        echo "prefetch: No space left on device, another try cannot help (exit $1)"
         exit 3
     fi
     if grep -qiE "$HOPELESS" "$ATTEMPT"; then
         echo "prefetch: another try cannot help (exit $1)"
         exit 3
     fi
+}
+
+# On a disk without a free MB, hf's own complaint may not have found room either.
+nothing_free() {
+    free=$(df -Pk "$HERE" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    [ "${free:-1024}" -lt 1024 ]
 }
 
 # Halves of files are of no use to what was served before, which needs room for logs and caches.
