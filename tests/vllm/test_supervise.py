@@ -151,6 +151,11 @@ def supervisor_pid(container: Container) -> int:
     return int((container.serving / "state" / "supervisor").read_text().split()[0])
 
 
+def server_pid(container: Container) -> int:
+    """Of the running server, which may say its first word before its number is written down."""
+    return int(eventually(lambda: container.status()["server_pid"]))
+
+
 # --------------------------------------------------------------------------- start
 
 
@@ -375,7 +380,7 @@ while :; do sleep 0.05; done
     container.command("vllm", drains)
     container.supervise("start")
     container.until_log("listening")
-    server = int(container.status()["server_pid"])
+    server = server_pid(container)
 
     stopped = container.supervise("stop")
 
@@ -394,7 +399,7 @@ def test_a_server_that_does_not_end_is_killed(container: Container) -> None:
     container.command("vllm", "trap '' TERM; echo listening; while :; do sleep 0.05; done")
     container.supervise("start")
     container.until_log("listening")
-    server = int(container.status()["server_pid"])
+    server = server_pid(container)
 
     container.supervise("stop")
 
@@ -461,7 +466,7 @@ def test_restart_serves_again_after_a_stop(container: Container) -> None:
 def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Container) -> None:
     container.supervise("start")
     container.until_log("listening")
-    orphan = int(container.status()["server_pid"])
+    orphan = server_pid(container)
     psutil.Process(supervisor_pid(container)).kill()
 
     seen = container.until(supervisor="stopped")
@@ -471,14 +476,14 @@ def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Conta
     after = container.until(phase="serving")
     container.until_log("listening")
     assert not alive(orphan)
-    assert alive(int(container.status()["server_pid"]))
+    assert alive(server_pid(container))
     assert after["supervisor"] == "running"
 
 
 def test_stop_ends_a_server_whose_supervisor_is_dead(container: Container) -> None:
     container.supervise("start")
     container.until_log("listening")
-    orphan = int(container.status()["server_pid"])
+    orphan = server_pid(container)
     psutil.Process(supervisor_pid(container)).kill()
     container.until(supervisor="stopped")
 
@@ -491,7 +496,7 @@ def test_workers_whose_server_and_supervisor_are_dead_are_ended(container: Conta
     container.command("vllm", f'tail -f /dev/null & echo $! >>"$HOME/workers"\n{SERVES}')
     container.supervise("start")
     container.until_log("listening")
-    server = int(container.status()["server_pid"])
+    server = server_pid(container)
     psutil.Process(supervisor_pid(container)).kill()
     psutil.Process(server).kill()
     container.until(supervisor="stopped")
