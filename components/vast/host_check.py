@@ -91,8 +91,8 @@ class Expected:
     repository: str
     revision: str
     files: tuple[str, ...]
-    ready_seconds: float
-    """From now to the first answer: what the download must fit into."""
+    download_seconds: float
+    """What of the time to the first answer the download may take."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,11 +252,11 @@ def judge_rate(rate: Rate, expected: Expected) -> None:
     if rate.mbps is None:
         return
     needed = expected.weights_gb * 8e3 / max(rate.mbps, 0.001)
-    if needed > expected.ready_seconds:
+    if needed > expected.download_seconds:
         raise HostUnfit(
             f"the Hub gives it {rate.mbps:.0f} Mbit/s, at which {expected.weights_gb:g} GB of "
-            f"weights take {duration(needed)} and readyMinutes is "
-            f"{expected.ready_seconds / 60:g}"
+            f"weights take {duration(needed)}; readyMinutes leaves "
+            f"{duration(expected.download_seconds)} for that"
         )
 
 

@@ -702,7 +702,7 @@ def _expected(instance: Instance, props: Properties) -> Expected:
         repository=need.repository,
         revision=need.revision,
         files=need.files,
-        ready_seconds=need.ready_minutes * 60 * DOWNLOAD_SHARE,
+        download_seconds=need.ready_minutes * 60 * DOWNLOAD_SHARE,
     )
 
 

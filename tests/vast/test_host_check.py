@@ -32,7 +32,7 @@ EXPECTED = Expected(
     repository=MISTRAL,
     revision="main",
     files=("consolidated*",),
-    ready_seconds=2700.0,
+    download_seconds=2700.0,
 )
 GPU = "NVIDIA H200, 143771, 4, 580.95.05"
 DISK = "overlay 524288000 1048576 523239424 1% /"
@@ -174,8 +174,8 @@ def test_a_link_that_would_miss_the_deadline_is_a_verdict_with_its_numbers():
     with pytest.raises(HostUnfit) as unfit:
         judge_rate(Rate(100.0, ""), EXPECTED)
     assert str(unfit.value) == (
-        "the Hub gives it 100 Mbit/s, at which 120 GB of weights take 2 h 40 min and "
-        "readyMinutes is 45"
+        "the Hub gives it 100 Mbit/s, at which 120 GB of weights take 2 h 40 min; "
+        "readyMinutes leaves 45 min for that"
     )
 
 
@@ -226,7 +226,7 @@ def test_a_crawling_link_is_found_before_the_weights_are_fetched(tmp_path):
     slow = {"faults": {"download_slow": {"mbps": 5.0}}}
     shell = EmulatedShell(Container(tmp_path, slow))
     huge = dataclasses.replace(EXPECTED, weights_gb=1e6)
-    with pytest.raises(HostUnfit, match="readyMinutes is 45"):
+    with pytest.raises(HostUnfit, match="readyMinutes leaves 45 min for that"):
         inspect(shell, huge, lambda _: None)
     assert shell.commands == [FACTS, sample_command(huge)]
     assert shell.container.traffic < 2 * SAMPLE_GB * 1e9
