@@ -11,7 +11,7 @@ from components.announcement import announce
 from components.errors import ConfigurationError
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
-from components.release import digest_of
+from components.release import Runs, digest_of
 from components.settings import Settings
 from components.smoke_test_command import smoke_report
 from components.vast.instance import VastInstance
@@ -50,8 +50,8 @@ class ModelEndpoint(pulumi.ComponentResource):
     """What was asked after the last change, and how it was answered."""
 
     release: pulumi.Output[dict[str, Any]]
-    """What runs: `name` of the release or empty, `digest`, whether it is `proven` by the smoke
-    test, `runs`, all of it as JSON, and the model's `files` on the host."""
+    """What runs: `name` of the release or empty, `digest`, whether it is `proven`, by a smoke test
+    of that very digest, `runs`, all of it as JSON, and the model's `files` on the host."""
 
     instance: VastInstance
     server: VllmServer
@@ -129,6 +129,9 @@ class ModelEndpoint(pulumi.ComponentResource):
             drain_minutes=settings.drain_minutes if create_first else None,
             opts=after,
         )
+        runs = pulumi.Output.all(self.server.model_revision, self.server.companion_revisions).apply(
+            lambda resolved: plan.runs(*resolved)
+        )
         self.smoke_report = smoke_report(
             f"{host}-smoke-test",
             server=self.server,
@@ -136,6 +139,8 @@ class ModelEndpoint(pulumi.ComponentResource):
             api_key=api_key,
             profile=plan.profile,
             serve_yaml=plan.serve_yaml,
+            asked_for=digest_of(plan.as_asked()),
+            runs=runs.apply(digest_of),
             opts=inside,
         )
         if settings.announce_command:
@@ -146,12 +151,9 @@ class ModelEndpoint(pulumi.ComponentResource):
                 smoke_report=self.smoke_report,
                 opts=inside,
             )
-        self.release = pulumi.Output.all(
-            self.server.model_revision,
-            self.server.companion_revisions,
-            self.server.files,
-            self.smoke_report,
-        ).apply(lambda known: _release(plan, *known))
+        self.release = pulumi.Output.all(runs, self.server.files, self.smoke_report).apply(
+            lambda known: _release(plan, *known)
+        )
         self.endpoint_url = self.server.endpoint_url
         self.api_key = api_key.api_key
         self.ca_certificate = self.server.ca_certificate
@@ -187,16 +189,17 @@ def _plan(settings: Settings) -> Plan:
 
 def _release(
     plan: Plan,
-    commit: str,
-    companions: Mapping[str, str],
+    runs: Runs,
     files: Sequence[Mapping[str, Any]],
     smoke_report: Mapping[str, Any],
 ) -> dict[str, Any]:
-    runs = plan.runs(commit, companions)
+    digest = digest_of(runs)
+    # A report of before says nothing of what runs now, nor does an older one without a digest.
+    tested = smoke_report.get("digest") == digest
     return {
         "name": plan.release.name if plan.release else "",
-        "digest": digest_of(runs),
-        "proven": bool(smoke_report.get("ok")),
+        "digest": digest,
+        "proven": bool(smoke_report.get("ok")) and tested,
         "runs": runs.model_dump_json(),
         "files": files,
     }

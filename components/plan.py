@@ -67,6 +67,10 @@ class Plan:
         """What is served, with the commits that the host resolved the revisions to."""
         return what_runs(self.profile, self.serve_yaml, commit, companions)
 
+    def as_asked(self) -> Runs:
+        """The same before a host has resolved anything, so that a preview knows it."""
+        return self.runs(self.profile.revision, {})
+
     def generation(self) -> str:
         """Eight hex digits over all that a new host or a restart would be needed for."""
         facts = [

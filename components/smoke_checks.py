@@ -101,13 +101,16 @@ class Target:
     """Of `vision`, `reasoning` and `tools`; what is not in it is not asked for."""
     mistral_call_ids: bool
     """Whether ids of tool calls are to be nine letters and digits."""
+    digest: str = ""
+    """Of what is served, for the report; empty if nobody said."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Target:
         """Read `ENDPOINT_URL`, `_KEY`, `_CERTIFICATE`, `_MODEL`, `_MAX_MODEL_LEN`, `_ABILITIES`.
 
         `ENDPOINT_ABILITIES` has commas between its words; `ENDPOINT_TOOL_CALL_PARSER` is vLLM's
-        option of that name. These two and the certificate may be missing.
+        option of that name and `ENDPOINT_DIGEST` the digest of what is served. These three and the
+        certificate may be missing.
 
         Raises:
             StackError: naming what is missing or no number.
@@ -127,6 +130,7 @@ class Target:
             max_model_len=int(length),
             abilities=frozenset(word for word in abilities.split(",") if word),
             mistral_call_ids=environment.get("ENDPOINT_TOOL_CALL_PARSER") == "mistral",
+            digest=environment.get("ENDPOINT_DIGEST", ""),
         )
 
 

@@ -65,8 +65,8 @@ def connect(target: Target, transport: httpx2.BaseTransport | None = None) -> Cl
 def run_checks(client: Client, progress: Progress) -> dict[str, Any]:
     """Run what the target's abilities ask for and return the report, JSON-like.
 
-    `ok`, `model`, `checks` (by name: `ok`, `seconds`, `detail`), `skipped`, and what was measured:
-    `seconds_to_first_token`, `tokens_per_second`.
+    `ok`, `model`, `digest` of what was tested, `checks` (by name: `ok`, `seconds`, `detail`),
+    `skipped`, and what was measured: `seconds_to_first_token`, `tokens_per_second`.
     """
     target = client.target
     skipped = [name for name, ability in NEEDS.items() if ability not in target.abilities]
@@ -89,7 +89,8 @@ def run_checks(client: Client, progress: Progress) -> dict[str, Any]:
         measures.update({key: round(value, 3) for key, value in found.measures.items()})
         progress.say(f"{name}: ok in {checks[name]['seconds']} s, {checks[name]['detail']}")
     ok = all(entry["ok"] for entry in checks.values())
-    return {"ok": ok, "model": target.model, "checks": checks, "skipped": skipped, **measures}
+    asked = {"model": target.model, "digest": target.digest}
+    return {"ok": ok, **asked, "checks": checks, "skipped": skipped, **measures}
 
 
 def verdict(report: Mapping[str, Any]) -> str:

@@ -1,12 +1,12 @@
 """The smoke test as a resource: pulumi-command runs `smoke_test.py` after the server is up.
 
-It runs at the first `up` and whenever another machine, model, configuration or key is served. A
-failed check fails the update and leaves no new state, so the next `up` asks again.
+It runs at the first `up` and whenever another machine or key, or anything else that a release's
+digest covers, is served. A failed check fails the update and leaves no new state, so the next `up`
+asks again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -30,11 +30,14 @@ def smoke_report(
     api_key: ApiKey,
     profile: Profile,
     serve_yaml: str,
+    asked_for: str,
+    runs: pulumi.Input[str],
     opts: pulumi.ResourceOptions | None = None,
 ) -> pulumi.Output[dict[str, Any]]:
     """Ask the endpoint what it must answer; the output is the report of `smoke_test.run_checks`.
 
-    `profile` and `serve_yaml` are what `server` serves, from the same plan.
+    `profile` and `serve_yaml` are what `server` serves, from the same plan. `asked_for` is the
+    digest of that plan, and `runs` the one of what the host made of it: the report carries it.
     """
     command = local.Command(
         name,
@@ -48,13 +51,11 @@ def smoke_report(
             "ENDPOINT_MAX_MODEL_LEN": str(profile.max_model_len),
             "ENDPOINT_ABILITIES": ",".join(served_abilities(profile, serve_yaml)),
             "ENDPOINT_TOOL_CALL_PARSER": tool_call_parser(serve_yaml),
+            # A branch that has moved on changes this alone, which is an update: it asks as well.
+            "ENDPOINT_DIGEST": runs,
         },
-        triggers=[
-            instance_id,
-            profile.served_model_name,
-            hashlib.sha256(serve_yaml.encode()).hexdigest(),
-            api_key.digest,
-        ],
+        # What was asked for is known in every preview; what runs is not while its server changes.
+        triggers=[instance_id, asked_for, api_key.digest],
         # The last report is no business of the next run.
         add_previous_output_in_env=False,
         logging=local.Logging.STDERR,

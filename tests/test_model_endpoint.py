@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime.rpc import unwrap_rpc_secret
 
-from components.plan import make_plan
+from components.plan import MODELS, make_plan
 from components.release import Runs, digest_of
 from components.settings import parse
 from tests.test_settings import values
 
+COMMAND = "command:local:Command"
+
 ANSWERS: dict[str, dict[str, Any]] = {
-    "command:local:Command": {"stdout": '{"ok": true}'},
     "pulumi-python:dynamic/vast:SshKey": {"private_key": "PRIVATE", "public_key": "ssh-ed25519 A"},
     "pulumi-python:dynamic/vllm:ApiKey": {"api_key": "KEY", "digest": "d" * 64},
     "pulumi-python:dynamic/vast:Instance": {
@@ -37,12 +40,19 @@ ANSWERS: dict[str, dict[str, Any]] = {
 class Mocks(pulumi.runtime.Mocks):
     def __init__(self) -> None:
         self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
+        self.report: dict[str, Any] = {}
+        """Of a smoke test that does not run now; empty: it runs and passes."""
 
     def new_resource(
         self, args: pulumi.runtime.MockResourceArgs
     ) -> tuple[str | None, dict[str, Any]]:
         self.made[args.typ] = args
-        return f"{args.name}-id", {**args.inputs, **ANSWERS.get(args.typ, {})}
+        answer = ANSWERS.get(args.typ, {})
+        if args.typ == COMMAND:
+            environment = unwrap_rpc_secret(args.inputs["environment"])
+            report = self.report or {"ok": True, "digest": environment["ENDPOINT_DIGEST"]}
+            answer = {"stdout": json.dumps(report)}
+        return f"{args.name}-id", {**args.inputs, **answer}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
         raise AssertionError(f"nothing is to be called: {args.token}")
@@ -167,3 +177,35 @@ async def test_what_runs_is_an_output_with_its_digest(mocks):
     assert told["name"] == ""
     assert told["proven"] is True
     assert told["digest"] == digest_of(Runs.model_validate_json(told["runs"]))
+
+
+@pytest.mark.parametrize("report", [{"ok": True}, {"ok": True, "digest": "sha256:" + "1" * 64}])
+def test_a_report_of_something_else_or_of_before_proves_nothing(mocks, report):
+    mocks.report = report
+
+    async def not_proven(_mocks: Mocks) -> None:
+        assert (await made_endpoint().release.future())["proven"] is False
+
+    pulumi_test(not_proven)(mocks)
+
+
+EAGLE = (MODELS / "mistral-small-4-fp8-2xh200-eagle.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("profile", "asks_again"),
+    [
+        (EAGLE, False),
+        (EAGLE.replace("beyond that", "and beyond"), False),
+        (EAGLE + "env: {VLLM_LOGGING_LEVEL: INFO}\n", True),
+        (EAGLE + "revision: next\n", True),
+        (EAGLE.replace("-eagle\n", "-eagle\n    revision: next\n", 1), True),
+    ],
+)
+def test_whatever_a_release_holds_is_asked_for_anew(tmp_path, profile, asks_again):
+    for name, text in (("before", EAGLE), ("after", profile)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    before, after = (
+        make_plan(parse(values(model=name)), models=tmp_path) for name in ("before", "after")
+    )
+    assert (digest_of(after.as_asked()) != digest_of(before.as_asked())) is asks_again

@@ -73,6 +73,7 @@ def target(server: Server) -> Target:
         max_model_len=4096,
         abilities=frozenset({"vision", "reasoning", "tools"}),
         mistral_call_ids=True,
+        digest="sha256:" + "1" * 64,
     )
 
 
@@ -158,6 +159,7 @@ def test_a_right_server_passes_every_check(target: Target) -> None:
     assert all(entry["ok"] and entry["detail"] for entry in report["checks"].values())
     assert all(entry["seconds"] >= 0 for entry in report["checks"].values())
     assert report["skipped"] == []
+    assert report["digest"] == target.digest
     assert report["seconds_to_first_token"] > 0
     assert report["tokens_per_second"] > 0
     assert verdict(report) == ""

@@ -10,6 +10,7 @@ import pytest
 from pulumi.runtime.rpc import is_rpc_secret, unwrap_rpc_secret
 
 from components.plan import MODELS, make_plan
+from components.release import digest_of
 from components.settings import parse
 from components.smoke_test_command import (
     COMMAND,
@@ -21,6 +22,7 @@ from components.vllm.profile import load_profile
 from tests.test_settings import values
 
 REPORT = {"ok": True, "checks": {}, "tokens_per_second": 90.5}
+RUNS = "sha256:" + "2" * 64
 FP8 = load_profile("mistral-small-4-fp8-2xh200", MODELS)
 FLAGS = "reasoning-parser: mistral\nenable-auto-tool-choice: true\ntool-call-parser: mistral\n"
 
@@ -74,6 +76,8 @@ async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
         api_key=api_key,
         profile=plan.profile,
         serve_yaml=plan.serve_yaml,
+        asked_for=digest_of(plan.as_asked()),
+        runs=pulumi.Output.from_input(RUNS),
     )
     await report.future()
     return report
@@ -114,22 +118,18 @@ async def test_the_environment_says_what_is_served_and_is_secret_for_the_key(moc
         "ENDPOINT_MAX_MODEL_LEN": "131072",
         "ENDPOINT_ABILITIES": "vision,reasoning,tools",
         "ENDPOINT_TOOL_CALL_PARSER": "mistral",
+        "ENDPOINT_DIGEST": RUNS,
     }
 
 
 @pulumi.runtime.test
-async def test_machine_model_flags_and_key_trigger_it(mocks):
+async def test_machine_what_is_asked_for_and_key_trigger_it(mocks):
     before = (await made_inputs(mocks))["triggers"]
     after = (await made_inputs(mocks, maxModelLen=65536))["triggers"]
     assert before[0] == "9001"
-    assert before[1] == "mistralai/Mistral-Small-4-119B-2603"
-    assert before[3] == "d" * 64
-    assert [one == other for one, other in zip(before, after, strict=True)] == [
-        True,
-        True,
-        False,
-        True,
-    ]
+    assert before[1] == digest_of(make_plan(parse(values())).as_asked())
+    assert before[2] == "d" * 64
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True]
 
 
 @pytest.mark.parametrize(
