@@ -129,9 +129,9 @@ class ModelEndpoint(pulumi.ComponentResource):
             drain_minutes=settings.drain_minutes if create_first else None,
             opts=after,
         )
-        runs = pulumi.Output.all(self.server.model_revision, self.server.companion_revisions).apply(
-            lambda resolved: plan.runs(*resolved)
-        )
+        runs = pulumi.Output.all(
+            self.server.model_revision, self.server.companion_revisions, self.instance.gpu
+        ).apply(lambda resolved: plan.runs(*resolved))
         self.smoke_report = smoke_report(
             f"{host}-smoke-test",
             server=self.server,

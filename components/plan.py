@@ -56,6 +56,9 @@ class Plan:
     """With the stack's overrides in it."""
     query: str
     need: Need
+    gpus: str
+    """Number and name of the GPUs that the query asks for, such as `2x H200`; where it leaves
+    that to the market, the profile's."""
     serve_yaml: str
     release: Release | None
     """The one that the stack runs, if it runs one."""
@@ -63,9 +66,12 @@ class Plan:
     """What a person should know before saying yes."""
     warnings: tuple[str, ...]
 
-    def runs(self, commit: str, companions: Mapping[str, str]) -> Runs:
-        """What is served, with the commits that the host resolved the revisions to."""
-        return what_runs(self.profile, self.serve_yaml, commit, companions)
+    def runs(self, commit: str, companions: Mapping[str, str], gpus: str = "") -> Runs:
+        """What is served, with the commits that the host resolved the revisions to.
+
+        `gpus` are those that were rented, as `VastInstance.gpu` names them.
+        """
+        return what_runs(self.profile, self.serve_yaml, commit, companions, gpus or self.gpus)
 
     def as_asked(self) -> Runs:
         """The same before a host has resolved anything, so that a preview knows it."""
@@ -100,7 +106,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     """
     release = _release(settings, releases)
     profile = _profile(settings, models, release)
-    query_text = settings.offer_query or _own_query(profile)
+    query_text = _query_text(settings, profile, release)
     query = market.parse(query_text)
     num_gpus = market.gpus_asked(query, profile.num_gpus)
     facts, warnings = _fit(profile, query, num_gpus)
@@ -121,6 +127,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         profile=profile,
         query=query_text,
         need=need,
+        gpus=f"{num_gpus}x {_gpu_name(query) or profile.gpu_name}",
         serve_yaml=_serve_yaml(settings, profile, release),
         release=release,
         facts=tuple(facts),
@@ -146,6 +153,34 @@ def _release(settings: Settings, releases: Path) -> Release | None:
             "other way: set tls as it is there, or write a release of a stack that is like this one"
         )
     return release
+
+
+def _query_text(settings: Settings, profile: Profile, release: Release | None) -> str:
+    """What is searched for; with a release, its GPUs, whatever else the stack asks for."""
+    text = settings.offer_query or _own_query(profile)
+    if release is None:
+        return text
+    query = market.parse(text)
+    _check_hardware(release, query)
+    return text if "gpu_name" in query else f"gpu_name={_in_a_query(profile.gpu_name)} {text}"
+
+
+def _check_hardware(release: Release, query: market.Query) -> None:
+    """What was proven on some GPUs says nothing about others; the rest of a query is free.
+
+    Raises:
+        ReleaseOverridden: with what the query may ask for.
+    """
+    proven = release.runs.profile
+    same_name = "gpu_name" not in query or _gpu_name(query) == proven.gpu_name
+    if same_name and market.gpus_asked(query, proven.num_gpus) == proven.num_gpus:
+        return
+    raise ReleaseOverridden(
+        f"the stack runs the release {release.name}, which was proven on {proven.num_gpus}x "
+        f"{proven.gpu_name}, and its offerQuery asks for other GPUs: write "
+        f"`{_own_query(proven)}` there, or neither of the two, or change the first stack and "
+        "write a release of that"
+    )
 
 
 def _profile(settings: Settings, models: Path, release: Release | None) -> Profile:
@@ -194,12 +229,21 @@ def _plain_options(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_query(profile: Profile) -> str:
-    return f"gpu_name={profile.gpu_name.replace(' ', '_')} num_gpus={profile.num_gpus}"
+    return f"gpu_name={_in_a_query(profile.gpu_name)} num_gpus={profile.num_gpus}"
+
+
+def _in_a_query(gpu_name: str) -> str:
+    return gpu_name.replace(" ", "_")
+
+
+def _gpu_name(query: market.Query) -> str:
+    """The one GPU that a query asks for; empty if it leaves a choice."""
+    return str(query.get("gpu_name", {}).get("eq", ""))
 
 
 def _fit(profile: Profile, query: market.Query, num_gpus: int) -> tuple[list[str], list[str]]:
     """Compute what fits on the GPUs that the query names; without a name the market decides."""
-    gpu_name = str(query.get("gpu_name", {}).get("eq", ""))
+    gpu_name = _gpu_name(query)
     memory = sizing.memory_per_gpu_gib(gpu_name)
     if memory is None:
         return [], []

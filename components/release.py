@@ -62,12 +62,14 @@ class Release(BaseModel):
 
 
 def what_runs(
-    profile: Profile, serve_yaml: str, commit: str, companions: Mapping[str, str]
+    profile: Profile, serve_yaml: str, commit: str, companions: Mapping[str, str], gpus: str
 ) -> Runs:
     """Name what a stack runs, with the commits that its host resolved the revisions to.
 
-    `companions` are those of the profile's companions, by repository.
+    `companions` are those of the profile's companions, by repository. `gpus` are those of the
+    host, such as `2x H200`: the stack's own query may ask for others than the profile.
     """
+    count, _, gpu_name = gpus.partition("x ")
     serve: dict[str, Any] = yaml.safe_load(serve_yaml)
     if "revision" in serve:
         serve["revision"] = commit
@@ -77,6 +79,8 @@ def what_runs(
             one.model_copy(update={"revision": companions.get(one.repository, one.revision)})
             for one in profile.companions
         ),
+        "gpu_name": gpu_name or profile.gpu_name,
+        "num_gpus": int(count),
     }
     return Runs(profile=profile.model_copy(update=resolved), serve=serve)
 

@@ -25,6 +25,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "instance_id": 9001,
         "public_ip": "203.0.113.9",
         "ssh_port": 40022,
+        "gpu": "4x H100 NVL",
         "boot_seconds": {"image": 30.0},
     },
     "pulumi-python:dynamic/vllm:Server": {
@@ -177,6 +178,14 @@ async def test_what_runs_is_an_output_with_its_digest(mocks):
     assert told["name"] == ""
     assert told["proven"] is True
     assert told["digest"] == digest_of(Runs.model_validate_json(told["runs"]))
+
+
+@pulumi_test
+async def test_what_runs_has_the_gpus_that_were_rented(mocks):
+    told = await made_endpoint(offerQuery="gpu_ram>=130").release.future()
+    assert mocks.made
+    runs = make_plan(parse(values())).runs("0" * 40, {}, "4x H100 NVL")
+    assert told["digest"] == digest_of(runs)
 
 
 @pytest.mark.parametrize("report", [{"ok": True}, {"ok": True, "digest": "sha256:" + "1" * 64}])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.plan import make_plan
+from components.plan import ReleaseOverridden, make_plan
 from components.release import (
     Release,
     ReleaseRefused,
@@ -49,6 +49,8 @@ def test_what_runs_has_the_commit_that_the_host_resolved():
         {"image": "vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64},
         {"model": "mistral-small-4-fp8-4xh100"},
         {"tls": "false"},
+        {"offerQuery": "gpu_name=H100_SXM num_gpus=4"},
+        {"offerQuery": "gpu_name=H200 num_gpus=8"},
     ],
 )
 def test_what_matters_changes_the_digest(change):
@@ -56,10 +58,52 @@ def test_what_matters_changes_the_digest(change):
 
 
 @pytest.mark.parametrize(
-    "change", [{"diskGb": "500"}, {"maxDollarsPerHour": "3"}, {"minReliability": "0.9"}]
+    "change",
+    [
+        {"diskGb": "500"},
+        {"maxDollarsPerHour": "3"},
+        {"minReliability": "0.9"},
+        {"offerQuery": "gpu_name=H200 num_gpus=2 geolocation=NL"},
+    ],
 )
 def test_what_is_the_environments_does_not(change):
     assert digest_of(runs(**change)) == digest_of(runs())
+
+
+def test_what_was_rented_is_what_counts_where_the_query_leaves_a_choice():
+    made = make_plan(parse(values(offerQuery="num_gpus=8 gpu_ram>=90")))
+    what = made.runs(COMMIT, {}, "8x H100 NVL").profile
+    assert (what.num_gpus, what.gpu_name) == (8, "H100 NVL")
+
+
+@pytest.mark.parametrize(
+    ("asked", "searched"),
+    [
+        ("", "gpu_name=H200 num_gpus=2"),
+        ("gpu_name=H200 num_gpus=2 geolocation=NL", "gpu_name=H200 num_gpus=2 geolocation=NL"),
+        ("dph_total<=6", "gpu_name=H200 dph_total<=6"),
+    ],
+)
+def test_a_stack_searches_for_the_gpus_of_its_release(tmp_path, asked, searched):
+    written(tmp_path, release())
+    made = make_plan(parse(values(release="r1", offerQuery=asked)), releases=tmp_path)
+    assert made.query == searched
+    assert (made.gpus, made.need.num_gpus) == ("2x H200", 2)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "gpu_name=H200 num_gpus=8",
+        "gpu_name=H100_NVL num_gpus=2",
+        "gpu_name in [H200,H100_NVL]",
+        "num_gpus=4",
+    ],
+)
+def test_other_gpus_than_a_release_was_proven_on_are_refused(tmp_path, asked):
+    written(tmp_path, release())
+    with pytest.raises(ReleaseOverridden, match=r"proven on 2x H200.*`gpu_name=H200 num_gpus=2`"):
+        make_plan(parse(values(release="r1", offerQuery=asked)), releases=tmp_path)
 
 
 def test_another_commit_is_another_release():
