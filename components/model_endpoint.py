@@ -51,7 +51,8 @@ class ModelEndpoint(pulumi.ComponentResource):
 
     release: pulumi.Output[dict[str, Any]]
     """What runs: `name` of the release or empty, `digest`, whether it is `proven`, by a smoke test
-    of that very digest, `runs`, all of it as JSON, and the model's `files` on the host."""
+    of that very digest, whether this stack's gate has `let_in` it (one that takes its releases
+    from nobody lets in all), `runs`, all of it as JSON, and the model's `files` on the host."""
 
     instance: VastInstance
     server: VllmServer
@@ -151,8 +152,9 @@ class ModelEndpoint(pulumi.ComponentResource):
                 smoke_report=self.smoke_report,
                 opts=inside,
             )
+        let_in = plan.release is not None or not settings.promote_from
         self.release = pulumi.Output.all(runs, self.server.files, self.smoke_report).apply(
-            lambda known: _release(plan, *known)
+            lambda known: _release(plan, *known, let_in=let_in)
         )
         self.endpoint_url = self.server.endpoint_url
         self.api_key = api_key.api_key
@@ -192,6 +194,8 @@ def _release(
     runs: Runs,
     files: Sequence[Mapping[str, Any]],
     smoke_report: Mapping[str, Any],
+    *,
+    let_in: bool,
 ) -> dict[str, Any]:
     digest = digest_of(runs)
     # A report of before says nothing of what runs now, nor does an older one without a digest.
@@ -200,6 +204,7 @@ def _release(
         "name": plan.release.name if plan.release else "",
         "digest": digest,
         "proven": bool(smoke_report.get("ok")) and tested,
+        "let_in": let_in,
         "runs": runs.model_dump_json(),
         "files": files,
     }

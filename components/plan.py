@@ -280,6 +280,8 @@ def _check_production(settings: Settings, profile: Profile, need: Need) -> None:
     """
     said = broken(
         Served(
+            release=settings.release,
+            promote_from=settings.promote_from,
             tls=settings.tls,
             datacenter_only=need.datacenter_only,
             min_reliability=need.min_reliability,

@@ -21,6 +21,7 @@ from components.rules import RULES, Served
 
 INSTANCE = "pulumi-python:dynamic/vast:Instance"
 SERVER = "pulumi-python:dynamic/vllm:Server"
+PROMOTION = "pulumi-python:dynamic/release:Promotion"
 
 PRODUCTION = ("prod", "production")
 """Stacks that are held to the rules, unless the pack's configuration names others."""
@@ -61,6 +62,8 @@ def served_by(resource_type: str, props: Mapping[str, Any]) -> Served:
             image=props.get("image"),
             revisions=revision,
         )
+    if resource_type == PROMOTION:
+        return Served(release=props.get("release"), promote_from=props.get("promote_from"))
     if resource_type == SERVER:
         return Served(tls=_bool(props.get("tls")))
     return Served()

@@ -1,8 +1,9 @@
 """`Promotion`: the gate in front of a stack that takes its releases from another one.
 
-A stack runs a release only if the stack before it runs that very release and its smoke test has
-passed there, or if it has let it in before: that is what a rollback goes back to. The refusal comes
-in `check`, and so in `pulumi preview`, before anything is rented or restarted.
+A stack runs a release only if the stack before it runs that very release, past a gate of its own
+unless it is the first, and its smoke test has passed there, or if it has let it in before: that is
+what a rollback goes back to. The refusal comes in `check`, and so in `pulumi preview`, before
+anything is rented or restarted.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def why_not(
 ) -> str | None:
     """Say why a release is not let in, or None if it is.
 
-    `before` is the output `release` of the stack before: its `digest`, and whether it is `proven`.
+    `before` is the output `release` of the stack before: its `digest`, whether it is `proven`, and
+    whether it was itself `let_in` there.
     """
     if not promote_from:
         return None
@@ -117,6 +119,12 @@ def why_not(
         return (
             f"{refusal}: its smoke test has not passed in the stack {promote_from}; run "
             f"`pulumi up` there until it does, or write a release that works"
+        )
+    if not before.get("let_in"):
+        return (
+            f"{refusal}: the stack {promote_from} runs the same by its own settings, past its own "
+            f"gate; promote it there first (`make promote RELEASE={release} TO={promote_from}`, "
+            f"`make up STACK={promote_from}`)"
         )
     return None
 

@@ -24,6 +24,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class Served:
     """What the rules look at. What is not known is None, and no rule speaks of it."""
 
+    release: str | None = None
+    """Name of the release that runs; empty for a stack that runs its own settings."""
+    promote_from: str | None = None
+    """The stack that has to have proven it; empty for none."""
     tls: bool | None = None
     datacenter_only: bool | None = None
     min_reliability: float | None = None
@@ -33,6 +37,20 @@ class Served:
     image: str | None = None
     revisions: Mapping[str, str] | None = None
     """By repository: the model's and its companions'."""
+
+
+def released(served: Served) -> str | None:
+    """What runs has a name, and was written down when it ran elsewhere."""
+    if served.release == "":
+        return "it names no release and would run its own settings (`make promote` sets one)"
+    return None
+
+
+def promoted(served: Served) -> str | None:
+    """Another stack has proven it first."""
+    if served.promote_from == "":
+        return "no stack has to prove its releases before (promoteFrom: staging)"
+    return None
 
 
 def tls(served: Served) -> str | None:
@@ -85,6 +103,8 @@ def pinned_revision(served: Served) -> str | None:
 
 
 RULES: Mapping[str, Callable[[Served], str | None]] = {
+    "released": released,
+    "promoted": promoted,
     "tls": tls,
     "datacenter-floor": datacenter_floor,
     "price-cap": cap,

@@ -188,6 +188,15 @@ async def test_what_runs_has_the_gpus_that_were_rented(mocks):
     assert told["digest"] == digest_of(runs)
 
 
+@pytest.mark.parametrize(("takes_from", "let_in"), [("", True), ("dev", False)])
+def test_what_runs_past_the_gate_of_its_stack_says_so(mocks, takes_from, let_in):
+    async def said(_mocks: Mocks) -> None:
+        endpoint = made_endpoint(promoteFrom=takes_from)
+        assert (await endpoint.release.future())["let_in"] is let_in
+
+    pulumi_test(said)(mocks)
+
+
 @pytest.mark.parametrize("report", [{"ok": True}, {"ok": True, "digest": "sha256:" + "1" * 64}])
 def test_a_report_of_something_else_or_of_before_proves_nothing(mocks, report):
     mocks.report = report

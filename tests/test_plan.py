@@ -5,6 +5,7 @@ import yaml
 
 from components.errors import ConfigurationError
 from components.plan import MODELS, make_plan
+from components.release import Release, digest_of, to_text
 from components.settings import parse
 from components.vllm.profile import profile_names
 from tests.test_settings import values
@@ -161,30 +162,55 @@ def test_each_profiles_own_disk_is_large_enough(name):
     assert plan(model=name).need.disk_gb > 0
 
 
+PINNED = "vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64
+
 PRODUCTION = {
     "production": "true",
+    "promoteFrom": "staging",
     "datacenterOnly": "true",
     "minReliability": "0.99",
-    "image": "vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64,
 }
+
+
+def in_production(folder, commit: str = "a" * 40, settings=PRODUCTION, **changes):
+    """Plan production with a release of a stack whose settings are `changes`."""
+    runs = plan(**({"image": PINNED} | changes)).runs(commit, {})
+    release = Release(name="r1", digest=digest_of(runs), runs=runs, proven={})
+    (folder / "r1.yaml").write_text(to_text(release))
+    return make_plan(parse(values(release="r1", **settings)), releases=folder)
 
 
 def test_production_says_every_rule_that_is_broken_in_one_sentence():
     with pytest.raises(ConfigurationError) as raised:
         plan(production="true", tls="false")
     told = str(raised.value)
-    for said in ("tls is off", "no certified datacenters", "by a tag", "which is no commit"):
+    for said in (
+        "names no release",
+        "no stack has to prove its releases",
+        "tls is off",
+        "no certified datacenters",
+        "by a tag",
+        "which is no commit",
+    ):
         assert said in told
     assert "\n" not in told
 
 
 def test_production_takes_a_model_at_a_commit_alone(tmp_path):
     with pytest.raises(ConfigurationError, match="'main', which is no commit"):
-        plan(**PRODUCTION)
+        in_production(tmp_path, commit="main")
+    assert in_production(tmp_path).profile.revision == "a" * 40
+
+
+def test_production_takes_a_release_alone_and_from_a_stack_before(tmp_path):
     profile = (MODELS / "mistral-small-4-fp8-2xh200.yaml").read_text()
     (tmp_path / "pinned.yaml").write_text(f"{profile}revision: {'a' * 40}\n")
-    made = make_plan(parse(values(model="pinned", **PRODUCTION)), models=tmp_path)
-    assert made.profile.revision == "a" * 40
+    settings = values(model="pinned", image=PINNED, **PRODUCTION)
+    with pytest.raises(ConfigurationError, match=r"production, and it names no release.*: nothing"):
+        make_plan(parse(settings), models=tmp_path)
+    first = PRODUCTION | {"promoteFrom": ""}
+    with pytest.raises(ConfigurationError, match="and no stack has to prove its releases before"):
+        in_production(tmp_path, settings=first)
 
 
 def test_the_kind_of_contract_is_part_of_the_search_and_of_what_a_host_is() -> None:

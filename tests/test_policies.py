@@ -21,12 +21,12 @@ from pulumi_policy import (
 )
 
 from components.plan import make_plan
-from components.policies import INSTANCE, SERVER, policies, served_by, stack_in
+from components.policies import INSTANCE, PROMOTION, SERVER, policies, served_by, stack_in
 from components.rules import RULES, Served
 from components.settings import parse
 from components.vast.offer import search_for
 from tests.stack.world import ROOT
-from tests.test_plan import PRODUCTION
+from tests.test_plan import PINNED, PRODUCTION
 from tests.test_settings import values
 
 
@@ -86,13 +86,16 @@ def test_only_stacks_for_production_are_held_to_the_rules():
 
 def test_what_keeps_to_the_rules_passes():
     settings = {key: value for key, value in PRODUCTION.items() if key != "production"}
-    inputs = instance_inputs(**settings)
+    inputs = instance_inputs(image=PINNED, **settings)
     inputs["search"]["revision"] = "a" * 40
     assert violations(resource(INSTANCE, inputs)) == {}
     assert violations(resource(SERVER, {"tls": True})) == {}
+    promotion = {"release": "r1", "promote_from": "staging"}
+    assert violations(resource(PROMOTION, promotion)) == {}
+    assert set(violations(resource(PROMOTION, {**promotion, "promote_from": ""}))) == {"promoted"}
 
 
-@pytest.mark.parametrize("kind", [INSTANCE, SERVER, "aws:s3/bucket:Bucket"])
+@pytest.mark.parametrize("kind", [INSTANCE, SERVER, PROMOTION, "aws:s3/bucket:Bucket"])
 def test_a_resource_that_says_nothing_breaks_nothing(kind):
     assert violations(resource(kind, {})) == {}
     assert served_by(kind, {}) == Served()

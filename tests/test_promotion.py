@@ -11,8 +11,8 @@ D2 = "sha256:" + "2" * 64
 NEWS = {"release": "r2", "digest": D2, "promote_from": "staging"}
 
 
-def before(digest: str = D2, *, proven: bool = True, name: str = "r2"):
-    return {"digest": digest, "proven": proven, "name": name, "runs": "{}"}
+def before(digest: str = D2, *, proven: bool = True, name: str = "r2", let_in: bool = True):
+    return {"digest": digest, "proven": proven, "name": name, "runs": "{}", "let_in": let_in}
 
 
 def test_the_first_stack_asks_nobody():
@@ -31,6 +31,8 @@ def test_what_the_stack_before_runs_and_has_proven_is_let_in():
         (before(D1, name="r1"), "the stack staging runs r1 (111111111111)"),
         (before(D1, name=""), "the stack staging runs something else (111111111111)"),
         (before(proven=False), "its smoke test has not passed in the stack staging"),
+        (before(name="", let_in=False), "past its own gate; promote it there first"),
+        ({"digest": D2, "proven": True, "name": "r2"}, "past its own gate"),
     ],
 )
 def test_anything_else_is_refused_with_what_to_do(found, said):

@@ -7,6 +7,8 @@ import pytest
 from components.rules import RULES, Served, broken
 
 GOOD = Served(
+    release="r1",
+    promote_from="staging",
     tls=True,
     datacenter_only=True,
     min_reliability=0.99,
@@ -27,6 +29,8 @@ def test_no_rule_speaks_of_what_is_not_known():
 @pytest.mark.parametrize(
     ("rule", "change", "said"),
     [
+        ("released", {"release": ""}, "names no release"),
+        ("promoted", {"promote_from": ""}, "no stack has to prove"),
         ("tls", {"tls": False}, "in clear"),
         ("datacenter-floor", {"datacenter_only": False}, "no certified datacenters"),
         ("datacenter-floor", {"min_reliability": 0.9}, r"reliability 0\.9 come"),
