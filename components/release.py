@@ -86,10 +86,15 @@ def what_runs(
 
 
 def digest_of(runs: Runs) -> str:
-    """SHA-256 over what matters, as `sha256:<hex>`; the order of keys does not."""
-    profile = runs.profile.model_dump(mode="json", exclude=FOR_PEOPLE)
+    """SHA-256 over what matters, as `sha256:<hex>`; the order of keys does not.
+
+    What is as it is by default does not count: a field that profiles get one day, with a default
+    that leaves things as they were, must not make another thing of every release there is. So the
+    default of a field that exists must never change.
+    """
+    profile = runs.profile.model_dump(mode="json", exclude=FOR_PEOPLE, exclude_defaults=True)
     # Laid over the profile's flags, a stack's overrides are in the options alone.
-    profile.pop("flags")
+    profile.pop("flags", None)
     whole = json.dumps(_plain({"profile": profile, "serve": runs.serve}), sort_keys=True)
     return f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
 

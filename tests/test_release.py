@@ -15,8 +15,10 @@ from components.release import (
     to_text,
 )
 from components.settings import parse
+from components.vllm.profile import Companion, Profile
 from tests.test_settings import values
 
+NOVEMBER = Path(__file__).parent / "releases"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -145,6 +147,31 @@ def test_numbers_that_passed_through_json_are_the_same():
     what = runs()
     again = Runs.model_validate_json(what.model_dump_json())
     assert digest_of(again) == digest_of(what)
+
+
+def test_a_release_of_november_goes_on_loading():
+    """A file as `make release` wrote it then: not to be written anew, but to be read for ever."""
+    one = load_release("2026-11", NOVEMBER)
+    assert one.runs.profile.companions[0].revision == COMMIT[::-1]
+    made = make_plan(parse(values(release="2026-11")), releases=NOVEMBER)
+    head = one.runs.profile.companions[0]
+    assert digest_of(made.runs(COMMIT, {head.repository: head.revision})) == one.digest
+
+
+def test_a_field_that_profiles_get_one_day_makes_no_other_release_of_those_there_are():
+    class LaterCompanion(Companion):
+        priority: int = 0
+
+    class Later(Profile):
+        trust_remote_code: bool = False
+        companions: tuple[LaterCompanion, ...] = ()
+
+    one = load_release("2026-11", NOVEMBER)
+    content = one.runs.profile.model_dump(mode="json")
+    later = one.runs.model_copy(update={"profile": Later.model_validate(content)})
+    assert digest_of(later) == one.digest
+    trusting = Later.model_validate({**content, "trust_remote_code": True})
+    assert digest_of(one.runs.model_copy(update={"profile": trusting})) != one.digest
 
 
 def test_an_edited_release_is_refused(tmp_path):
