@@ -13,12 +13,12 @@ from pydantic.alias_generators import to_camel
 
 from components.errors import ConfigurationError
 from components.release import RELEASES, Release, Runs, load_release, what_runs
-from components.rules import Served, broken
+from components.rules import Served, broken, unseen_draft
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
 from components.vllm import command, sizing
-from components.vllm.profile import Profile, load_profile, option_name, vllm_in
+from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -112,14 +112,17 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     facts, warnings = _fit(profile, query, num_gpus)
     _check_disk(profile)
     need = _need(settings, profile, num_gpus)
+    options = _options(settings, profile, release)
+    fetched = {profile.repository: profile.revision}
+    fetched |= {one.repository: one.revision for one in profile.companions}
+    unseen = unseen_draft(options, fetched)
     if settings.production:
-        _check_production(settings, profile, need)
-    unseen = profile.fetched_by_the_server(_plain_options(settings.vllm_overrides))
-    if unseen:
-        warnings.append(
-            f"vllmOverrides name {unseen}, which is no companion of the profile: vLLM fetches it "
-            "unseen while it starts, and no figure here counts it; add it to companions"
-        )
+        _check_production(settings, profile, need, fetched | unseen)
+    warnings += [
+        f"speculative-config names {draft}, which is no companion of the profile: vLLM fetches it "
+        "unseen while it starts, and no figure here counts it; add it to companions"
+        for draft in unseen
+    ]
     warnings += _of_its_version(settings.image, profile.vllm_version)
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")
@@ -128,7 +131,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         query=query_text,
         need=need,
         gpus=f"{num_gpus}x {_gpu_name(query) or profile.gpu_name}",
-        serve_yaml=_serve_yaml(settings, profile, release),
+        serve_yaml=command.to_yaml(options),
         release=release,
         facts=tuple(facts),
         warnings=(*profile.warnings, *warnings),
@@ -207,14 +210,14 @@ def _of_its_version(image: str, version: str) -> list[str]:
     return [*said, table.stands_in] if table.stands_in else said
 
 
-def _serve_yaml(settings: Settings, profile: Profile, release: Release | None) -> str:
+def _options(settings: Settings, profile: Profile, release: Release | None) -> dict[str, Any]:
     """Render the server's options; those of a release are taken as they were proven."""
-    options = release.runs.serve if release else _options(settings, profile)
+    options = release.runs.serve if release else _rendered(settings, profile)
     command.check_options(options, command.load_table(profile.vllm_version))
-    return command.to_yaml(options)
+    return options
 
 
-def _options(settings: Settings, profile: Profile) -> dict[str, Any]:
+def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
     return command.render(
         profile,
         port=PORT,
@@ -222,10 +225,6 @@ def _options(settings: Settings, profile: Profile) -> dict[str, Any]:
         key_gate=True,
         overrides=settings.vllm_overrides,
     )
-
-
-def _plain_options(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    return {option_name(name): value for name, value in overrides.items()}
 
 
 def _own_query(profile: Profile) -> str:
@@ -272,8 +271,12 @@ def _check_disk(profile: Profile) -> None:
         )
 
 
-def _check_production(settings: Settings, profile: Profile, need: Need) -> None:
+def _check_production(
+    settings: Settings, profile: Profile, need: Need, revisions: Mapping[str, str]
+) -> None:
     """Hold a production stack to the rules, all of them in one sentence.
+
+    `revisions` are those of all that is fetched, by repository.
 
     Raises:
         NotForProduction: with each rule that is broken and what mends it.
@@ -287,10 +290,7 @@ def _check_production(settings: Settings, profile: Profile, need: Need) -> None:
             min_reliability=need.min_reliability,
             max_dollars_per_hour=market.hourly_cap(need),
             image=profile.image,
-            revisions={
-                profile.repository: profile.revision,
-                **{one.repository: one.revision for one in profile.companions},
-            },
+            revisions=revisions,
         )
     )
     if said:

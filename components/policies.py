@@ -6,9 +6,11 @@ what a resource does not say, no rule speaks of.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import yaml
 from pulumi_policy import (
     Policy,
     PolicyConfigSchema,
@@ -16,8 +18,11 @@ from pulumi_policy import (
     ResourceValidationArgs,
     ResourceValidationPolicy,
 )
+from pydantic import ValidationError
 
-from components.rules import RULES, Served
+from components.rules import RULES, Served, unseen_draft
+from components.vast.market import hourly_cap
+from components.vast.offer import need_of
 
 INSTANCE = "pulumi-python:dynamic/vast:Instance"
 SERVER = "pulumi-python:dynamic/vllm:Server"
@@ -58,14 +63,14 @@ def served_by(resource_type: str, props: Mapping[str, Any]) -> Served:
         return Served(
             datacenter_only=_bool(search.get("datacenter_only")),
             min_reliability=_number(search.get("min_reliability")),
-            max_dollars_per_hour=_number(search.get("max_dollars_per_hour")),
+            max_dollars_per_hour=_cap(search),
             image=props.get("image"),
             revisions=revision,
         )
     if resource_type == PROMOTION:
         return Served(release=props.get("release"), promote_from=props.get("promote_from"))
     if resource_type == SERVER:
-        return Served(tls=_bool(props.get("tls")))
+        return Served(tls=_bool(props.get("tls")), revisions=_revisions(props))
     return Served()
 
 
@@ -89,6 +94,28 @@ def _validation(
 
 def _sentence(rule: Callable[[Served], str | None]) -> str:
     return str(rule.__doc__).strip().partition("\n")[0]
+
+
+def _cap(search: Mapping[str, Any]) -> float | None:
+    """The cap that holds, in $/h; a search that an older program wrote may lack the monthly one."""
+    try:
+        return hourly_cap(need_of(dict(search)))
+    except ValidationError:
+        return _number(search.get("max_dollars_per_hour"))
+
+
+def _revisions(server: Mapping[str, Any]) -> dict[str, str] | None:
+    """What a server's host fetches, and what vLLM fetches besides, by repository."""
+    if not server.get("model_env"):
+        return None
+    told = dict(word.split("=", 1) for word in shlex.split(str(server["model_env"])))
+    companions = [line.split(" ") for line in told.get("COMPANIONS", "").splitlines()]
+    fetched = {
+        told["MODEL"]: told["REVISION"],
+        **{repository: revision for repository, revision, *_ in companions},
+    }
+    options = yaml.safe_load(str(server.get("serve_yaml") or "")) or {}
+    return fetched | unseen_draft(options, fetched)
 
 
 def _bool(value: Any) -> bool | None:

@@ -7,8 +7,12 @@ to the resources that the engine sees, whatever program made them.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.vllm.profile import REPOSITORY
 
 MOST_DOLLARS_PER_HOUR = 40.0
 """Highest cap of a machine that production may set: 8x H200 cost some $25 to $35."""
@@ -36,7 +40,7 @@ class Served:
     """The cap, with the disk, without traffic."""
     image: str | None = None
     revisions: Mapping[str, str] | None = None
-    """By repository: the model's and its companions'."""
+    """By repository: the model's, its companions' and that of a draft which is none of them."""
 
 
 def released(served: Served) -> str | None:
@@ -97,9 +101,21 @@ def pinned_revision(served: Served) -> str | None:
         if not _COMMIT.fullmatch(revision):
             return (
                 f"{repository} is taken at {revision!r}, which is no commit (a release names "
-                "one: `make promote`)"
+                "those of the model and its companions: `make promote`)"
             )
     return None
+
+
+def unseen_draft(options: Mapping[str, Any], fetched: Mapping[str, str]) -> dict[str, str]:
+    """The draft model that vLLM's `options` name and that is not `fetched` before it starts.
+
+    By its repository the revision that vLLM fetches it at, as in `fetched`; empty if there is none.
+    """
+    speculative = _from_json(options.get("speculative-config"))
+    draft = speculative.get("model") if isinstance(speculative, Mapping) else None
+    if not isinstance(draft, str) or not re.match(REPOSITORY, draft) or draft in fetched:
+        return {}
+    return {draft: str(speculative.get("revision") or "main")}
 
 
 RULES: Mapping[str, Callable[[Served], str | None]] = {
@@ -117,3 +133,13 @@ RULES: Mapping[str, Callable[[Served], str | None]] = {
 def broken(served: Served) -> list[str]:
     """What each broken rule says, in the order of the rules."""
     return [said for rule in RULES.values() if (said := rule(served))]
+
+
+def _from_json(value: Any) -> Any:
+    """Read what may be JSON text: vLLM takes a mapping so, too."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

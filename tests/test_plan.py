@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 
@@ -64,7 +66,10 @@ def test_a_companion_counts_in_traffic_and_disk():
 
 def test_a_draft_that_only_an_override_names_is_warned_of():
     draft = '{"speculative_config": {"method": "eagle", "model": "org/head"}}'
-    assert any("org/head" in warning for warning in plan(vllmOverrides=draft).warnings)
+    as_text = json.dumps({"speculative-config": '{"model": "org/head"}'})
+    for overrides in (draft, as_text):
+        made = plan(vllmOverrides=overrides)
+        assert [one for one in made.warnings if "org/head, which is no companion" in one]
 
 
 EAGLE = "mistral-small-4-fp8-2xh200-eagle"
@@ -211,6 +216,16 @@ def test_production_takes_a_release_alone_and_from_a_stack_before(tmp_path):
     first = PRODUCTION | {"promoteFrom": ""}
     with pytest.raises(ConfigurationError, match="and no stack has to prove its releases before"):
         in_production(tmp_path, settings=first)
+
+
+def test_production_takes_no_draft_at_a_branch(tmp_path):
+    draft = {"method": "draft_model", "model": "someone/draft", "num_speculative_tokens": 3}
+    overrides = json.dumps({"speculative-config": draft})
+    with pytest.raises(ConfigurationError, match="someone/draft is taken at 'main', which is no"):
+        in_production(tmp_path, vllmOverrides=overrides)
+    overrides = json.dumps({"speculative-config": {**draft, "revision": "b" * 40}})
+    made = in_production(tmp_path, vllmOverrides=overrides)
+    assert any("vLLM fetches it unseen" in warning for warning in made.warnings)
 
 
 def test_the_kind_of_contract_is_part_of_the_search_and_of_what_a_host_is() -> None:

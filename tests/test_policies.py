@@ -25,6 +25,7 @@ from components.policies import INSTANCE, PROMOTION, SERVER, policies, served_by
 from components.rules import RULES, Served
 from components.settings import parse
 from components.vast.offer import search_for
+from components.vllm.server import model_env
 from tests.stack.world import ROOT
 from tests.test_plan import PINNED, PRODUCTION
 from tests.test_settings import values
@@ -93,6 +94,30 @@ def test_what_keeps_to_the_rules_passes():
     promotion = {"release": "r1", "promote_from": "staging"}
     assert violations(resource(PROMOTION, promotion)) == {}
     assert set(violations(resource(PROMOTION, {**promotion, "promote_from": ""}))) == {"promoted"}
+
+
+def test_the_cap_is_the_stricter_one_as_in_the_program():
+    caps = {"maxDollarsPerHour": "128", "maxDollarsPerMonth": "6500"}
+    inputs = instance_inputs(image=PINNED, **caps)
+    assert "price-cap" not in violations(resource(INSTANCE, inputs))
+    without = {"search": {**inputs["search"], "max_dollars_per_hour": 128.0}}
+    del without["search"]["max_dollars_per_month"]
+    assert "price-cap" in violations(resource(INSTANCE, without))
+
+
+def server_inputs(**changes: Any) -> dict[str, Any]:
+    plan = make_plan(parse(values(**changes)))
+    profile = plan.profile.model_copy(update={"revision": "a" * 40})
+    return {"tls": True, "model_env": model_env(profile), "serve_yaml": plan.serve_yaml}
+
+
+def test_a_companion_and_a_draft_have_to_be_at_a_commit():
+    assert violations(resource(SERVER, server_inputs())) == {}
+    eagle = violations(resource(SERVER, server_inputs(model="mistral-small-4-fp8-2xh200-eagle")))
+    assert "2603-eagle is taken at 'main'" in eagle["pinned-revision"]
+    draft = '{"speculative-config": {"model": "someone/draft", "method": "draft_model"}}'
+    own = violations(resource(SERVER, server_inputs(vllmOverrides=draft)))
+    assert "someone/draft is taken at 'main'" in own["pinned-revision"]
 
 
 @pytest.mark.parametrize("kind", [INSTANCE, SERVER, PROMOTION, "aws:s3/bucket:Bucket"])
