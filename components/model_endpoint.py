@@ -112,7 +112,7 @@ class ModelEndpoint(pulumi.ComponentResource):
                 settings.when_outbid, settings.rerent_tries, settings.rerent_dollars
             ),
             losses=lease.losses,
-            term=Rule(settings.warn_days_before, settings.when_contract_ends),
+            term=Rule(settings.warn_days_before, settings.when_contract_ends, create_first),
             time_to_live=Leash(settings.time_to_live_hours, settings.idle_minutes),
             opts=after,
         )

@@ -17,7 +17,7 @@ from components.rules import Served, broken, unseen_draft
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
-from components.vllm import command, sizing
+from components.vllm import command, server, sizing
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -60,6 +60,9 @@ class Plan:
     """Number and name of the GPUs that the query asks for, such as `2x H200`; where it leaves
     that to the market, the profile's."""
     serve_yaml: str
+    environment_digest: str
+    """SHA-256 over the server's variables, of which a token is one."""
+    machine_generation: int
     release: Release | None
     """The one that the stack runs, if it runs one."""
     facts: tuple[str, ...]
@@ -78,18 +81,20 @@ class Plan:
         return self.runs(self.profile.revision, {})
 
     def generation(self) -> str:
-        """Eight hex digits over all that a new host or a restart would be needed for."""
+        """Eight hex digits over all that a new host or a restart would be needed for.
+
+        Of the server that is whatever is pushed to its host (`server.PUSHED`).
+        """
         facts = [
             self.query,
             self.need.disk_gb,
             self.need.num_gpus,
             self.profile.image,
-            self.profile.repository,
-            self.profile.revision,
-            self.profile.files,
-            [companion.model_dump() for companion in self.profile.companions],
-            self.profile.env,
+            server.model_env(self.profile),
+            self.environment_digest,
             self.serve_yaml,
+            server.agent_digest(),
+            self.machine_generation,
         ]
         if self.need.contract != "on-demand":
             facts.append(self.need.contract)
@@ -124,6 +129,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         for draft in unseen
     ]
     warnings += _of_its_version(settings.image, profile.vllm_version)
+    variables = server.environment(profile, settings.hugging_face_token)
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")
     return Plan(
@@ -132,6 +138,8 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         need=need,
         gpus=f"{num_gpus}x {_gpu_name(query) or profile.gpu_name}",
         serve_yaml=command.to_yaml(options),
+        environment_digest=hashlib.sha256(variables.encode()).hexdigest(),
+        machine_generation=settings.machine_generation,
         release=release,
         facts=tuple(facts),
         warnings=(*profile.warnings, *warnings),

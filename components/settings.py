@@ -14,6 +14,12 @@ from pydantic.alias_generators import to_camel
 
 from components.errors import ConfigurationError
 
+REPLACED_FIRST = (
+    "whenContractEnds is replace, for which a machine goes before another one is rented, and "
+    "replacement is create-first: let whenContractEnds warn, and raise machineGeneration when it "
+    "does (`pulumi config set whenContractEnds warn`)"
+)
+
 
 class SettingRefused(ConfigurationError):
     """A key that does not exist, or a value that it cannot have."""
@@ -113,6 +119,9 @@ class Settings(BaseModel):
     replacement: Literal["destroy-first", "create-first"] = "destroy-first"
     """Whether another host, or another release, comes up before the old one goes."""
 
+    machine_generation: int = Field(default=1, ge=1)
+    """With `create-first`: another one is another machine, beside the old one; else nothing."""
+
     drain_minutes: float = Field(ge=0, le=1440)
     """With `create-first`: how long the old endpoint waits at most for its clients to leave."""
 
@@ -174,9 +183,12 @@ def parse(values: Mapping[str, Any]) -> Settings:
         if key not in known:
             raise SettingRefused(_unknown(key, known))
     try:
-        return Settings.model_validate(dict(values))
+        settings = Settings.model_validate(dict(values))
     except ValidationError as error:
         raise SettingRefused(_explain(error, values)) from None
+    if settings.replacement == "create-first" and settings.when_contract_ends == "replace":
+        raise SettingRefused(REPLACED_FIRST)
+    return settings
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:

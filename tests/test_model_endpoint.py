@@ -14,6 +14,7 @@ from pulumi.runtime.rpc import unwrap_rpc_secret
 from components.plan import MODELS, make_plan
 from components.release import Runs, digest_of
 from components.settings import parse
+from components.vllm import server
 from tests.test_settings import values
 
 COMMAND = "command:local:Command"
@@ -159,6 +160,8 @@ async def test_create_first_names_what_is_rented_and_served_after_what_it_is(moc
         ({"vllmOverrides": '{"max-num-seqs": 64}'}, True),
         ({"image": "vllm/vllm-openai:v0.33.0"}, True),
         ({"offerQuery": "gpu_name=H200 num_gpus=2 geolocation=NL"}, True),
+        ({"machineGeneration": "2"}, True),
+        ({"huggingFaceToken": "hf_other"}, True),
         ({"maxDollarsPerHour": "5"}, False),
         ({"keyGeneration": "2"}, False),
         ({"drainMinutes": "1"}, False),
@@ -168,6 +171,29 @@ def test_what_needs_a_host_of_its_own_under_create_first(change, another):
     before = make_plan(parse(values())).generation()
     after = make_plan(parse(values(**change))).generation()
     assert (after != before) is another
+
+
+def test_newer_scripts_for_the_host_need_a_host_of_their_own_too(monkeypatch):
+    made = make_plan(parse(values()))
+    before = made.generation()
+    monkeypatch.setattr(server, "agent_digest", lambda: "f" * 64)
+    assert made.generation() != before
+
+
+def test_each_input_that_restarts_a_server_is_in_the_name_of_its_host():
+    """One that is added there has to be added to `Plan.generation`, and then here."""
+    assert server.PUSHED == ("serve_yaml", "model_env", "environment", "agent", "tls")
+
+
+def test_the_token_is_in_no_repr_of_a_plan():
+    assert "hf_sentinel" not in repr(make_plan(parse(values(huggingFaceToken="hf_sentinel"))))
+
+
+@pulumi_test
+async def test_the_machine_knows_whether_another_one_comes_up_beside_it(mocks):
+    await settled(made_endpoint(replacement="create-first"))
+    instance = mocks.made["pulumi-python:dynamic/vast:Instance"].inputs
+    assert instance["term"]["create_first"] is True
 
 
 @pulumi_test

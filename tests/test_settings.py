@@ -62,6 +62,11 @@ def test_objects_come_as_json_text():
         ({"offerQuery": "a\nb"}, "must be one line"),
         ({"vllmOverrides": "[1]"}, "'vllmOverrides' is '[1]': input should be a valid dict"),
         ({"keyGeneration": "0"}, "'keyGeneration' is '0'"),
+        ({"machineGeneration": "0"}, "'machineGeneration' is '0'"),
+        (
+            {"replacement": "create-first", "whenContractEnds": "replace"},
+            "whenContractEnds is replace, for which a machine goes before another one is rented",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_sentence_with_key_value_and_remedy(changes, said):

@@ -26,12 +26,17 @@ class Rule:
 
     warn_days: float = 3.0
     when: When = "warn"
+    create_first: bool = False
+    """Whether the stack replaces its machine by another one beside it, as machineGeneration asks;
+    `when` is then not `replace`, for which the machine would go first."""
 
     @classmethod
     def read(cls, props: Mapping[str, Any]) -> Rule:
         """Read it out of a property bag; a state that an older release wrote has none."""
         given = props.get("term")
-        return cls(float(given["warn_days"]), given["when"]) if given else cls()
+        if not given:
+            return cls()
+        return cls(float(given["warn_days"]), given["when"], bool(given.get("create_first", False)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,16 +109,26 @@ def _about_the_price(term: Term, rule: Rule) -> str:
         return "the next `pulumi up` accepts it (whenContractEnds is accept)"
     if rule.when == "replace" and term.too_dear():
         return "the next `pulumi up` rents another machine (whenContractEnds is replace)"
+    otherwise = (
+        "set whenContractEnds to accept, raise maxDollarsPerHour, or raise machineGeneration for "
+        "another machine, which comes up beside this one"
+        if rule.create_first
+        else "set whenContractEnds to accept or replace, or raise maxDollarsPerHour"
+    )
     return (
         f"nothing is accepted (whenContractEnds is {rule.when}) and the contract ends as agreed, "
-        f"at {moment(term.ends_at)}: accept it on Vast's page, set whenContractEnds to accept or "
-        "replace, or raise maxDollarsPerHour"
+        f"at {moment(term.ends_at)}: accept it on Vast's page, {otherwise}"
     )
 
 
 def _about_the_end(rule: Rule) -> str:
     if rule.when == "replace":
         return "the next `pulumi up` rents another machine (whenContractEnds is replace)"
+    if rule.create_first:
+        return (
+            "the next `pulumi up` keeps it: raise machineGeneration before that, and another "
+            "machine comes up beside it and takes over"
+        )
     return (
         "the next `pulumi up` keeps it: set whenContractEnds to replace, or run `pulumi up "
         "--replace` with its URN, before that"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from components.vast.term import Rule, Term, accepts, in_words, replaces
@@ -27,6 +29,8 @@ def test_a_state_without_a_rule_and_a_contract_without_an_end_say_nothing():
 
 def test_a_rule_and_a_term_are_read_from_the_state():
     assert Rule.read({"term": {"warn_days": 5.0, "when": "accept"}}) == Rule(5.0, "accept")
+    beside = Rule(5.0, "warn", create_first=True)
+    assert Rule.read({"term": dataclasses.asdict(beside)}) == beside
     props = {
         "contract_ends_at": NOW,
         "storage_per_hour": 0.1,
@@ -71,3 +75,14 @@ def test_a_higher_price_is_told_and_accepted_or_left_by_rule(asked, when, said, 
     assert said in told
     assert accepts(term(asked=asked), Rule(when=when)) is accepted
     assert replaces(term(asked=asked), Rule(when=when), NOW) is replaced
+
+
+@pytest.mark.parametrize("when", ["warn", "accept"])
+def test_where_another_machine_comes_up_beside_it_the_way_to_one_is_said(when):
+    beside = Rule(3.0, when, create_first=True)
+    (ends,) = in_words(term(2.5), beside, NOW)
+    assert "raise machineGeneration before that" in ends
+    assert "--replace" not in ends
+    (dearer,) = in_words(term(asked=DEAR), beside, NOW)
+    assert "raise machineGeneration for another machine" in dearer
+    assert "or replace" not in dearer
