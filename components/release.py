@@ -73,6 +73,10 @@ def what_runs(
     serve: dict[str, Any] = yaml.safe_load(serve_yaml)
     if "revision" in serve:
         serve["revision"] = commit
+    draft = serve.get("speculative-config")
+    if isinstance(draft, Mapping) and draft.get("model") in companions:
+        # Else the next stack's server would take the draft's branch, whatever was proven.
+        serve["speculative-config"] = {**draft, "revision": companions[draft["model"]]}
     resolved = {
         "revision": commit,
         "companions": tuple(

@@ -118,6 +118,7 @@ def test_a_companion_is_at_its_commit_too():
     (head,) = made.profile.companions
     what = made.runs(COMMIT, {head.repository: COMMIT[::-1]})
     assert what.profile.companions[0].revision == COMMIT[::-1]
+    assert what.serve["speculative-config"]["revision"] == COMMIT[::-1]
     assert digest_of(what) != digest_of(made.runs(COMMIT, {head.repository: COMMIT}))
 
 
