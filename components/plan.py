@@ -12,7 +12,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from components.errors import ConfigurationError
-from components.release import RELEASES, Release, Runs, load_release, what_runs
+from components.release import RELEASES, Release, Runs, load_release, what_runs, with_pinned_draft
 from components.rules import Served, broken, unseen_draft
 from components.settings import Settings
 from components.vast import market
@@ -74,7 +74,9 @@ class Plan:
 
         `gpus` are those that were rented, as `VastInstance.gpu` names them.
         """
-        return what_runs(self.profile, self.serve_yaml, commit, companions, gpus or self.gpus)
+        runs = what_runs(self.profile, self.serve_yaml, commit, companions, gpus or self.gpus)
+        # A release's options are served word for word, whatever an older one left open.
+        return runs if self.release else with_pinned_draft(runs, companions)
 
     def as_asked(self) -> Runs:
         """The same before a host has resolved anything, so that a preview knows it."""

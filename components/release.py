@@ -73,10 +73,6 @@ def what_runs(
     serve: dict[str, Any] = yaml.safe_load(serve_yaml)
     if "revision" in serve:
         serve["revision"] = commit
-    draft = serve.get("speculative-config")
-    if isinstance(draft, Mapping) and draft.get("model") in companions:
-        # Else the next stack's server would take the draft's branch, whatever was proven.
-        serve["speculative-config"] = {**draft, "revision": companions[draft["model"]]}
     resolved = {
         "revision": commit,
         "companions": tuple(
@@ -87,6 +83,15 @@ def what_runs(
         "num_gpus": int(count),
     }
     return Runs(profile=profile.model_copy(update=resolved), serve=serve)
+
+
+def with_pinned_draft(runs: Runs, companions: Mapping[str, str]) -> Runs:
+    """Name the draft model's commit in the options too: the server would take its branch else."""
+    draft = runs.serve.get("speculative-config")
+    if not isinstance(draft, Mapping) or draft.get("model") not in companions:
+        return runs
+    pinned = {**draft, "revision": companions[draft["model"]]}
+    return runs.model_copy(update={"serve": {**runs.serve, "speculative-config": pinned}})
 
 
 def digest_of(runs: Runs) -> str:
