@@ -124,7 +124,7 @@ def _taken(billed: str) -> LabelTaken:
         f"this lease would be new, and there is something {billed}: it is of this stack, whose "
         "lease must not be replaced, or of a stack of the same name in another backend, whose "
         "machines this one would end, or of a state that was lost; leave the lease, take another "
-        "stack name, or end it first (`make orphans ON=account` lists it)"
+        "stack name, or end it first (`make orphans` lists it, of an account with ON=account)"
     )
 
 
