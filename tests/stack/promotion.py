@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,13 @@ class Step:
 class Story:
     """The steps in their order; each raises AssertionError if something was not as promised."""
 
-    def __init__(self, checkout: Checkout, emulator: Emulator) -> None:
+    def __init__(
+        self, checkout: Checkout, emulator: Emulator, say: Callable[[str], None] = print
+    ) -> None:
         self.checkout = checkout
         self.emulator = emulator
         self.steps: list[Step] = []
+        self._say = say
 
     def play(self) -> None:
         """All of it."""
@@ -86,7 +89,7 @@ class Story:
             assert done.status != 0, done.outcome()
             assert "is named by a tag, not by its digest" in done.output, done.outcome()
             assert self.emulator.writes(after=before) == []
-            step.outcome = "refused: image and model are not pinned"
+            step.outcome = "refused: no release, and image and model are not pinned"
 
     def dev_pins_its_image(self) -> None:
         """What a release is made of names its image by digest."""
@@ -239,6 +242,7 @@ class Story:
     @contextmanager
     def _step(self, what: str, command: str) -> Iterator[Step]:
         step = Step(what, command)
+        self._say(f"{what}: {command}")
         self.emulator.refill()
         spent, began = float(self.emulator.ledger()["total"]), time.monotonic()
         yield step
@@ -246,6 +250,7 @@ class Story:
         step.dollars = float(self.emulator.ledger()["total"]) - spent
         step.hosts = len(self.emulator.status()["contracts"])
         self.steps.append(step)
+        self._say(f"  {step.outcome} ({step.seconds:.0f} s, ${step.dollars:.2f})")
 
 
 def main() -> int:
