@@ -129,7 +129,7 @@ class Container:
 
     def printed(self) -> str:
         logs = (self.directory / name for name in ("out.log", "err.log"))
-        return "".join(log.read_text() for log in logs if log.exists())
+        return "".join(log.read_text(errors="replace") for log in logs if log.exists())
 
 
 @dataclass
