@@ -110,7 +110,7 @@ test: check ## lint, type-check and run every test
 promotion: setup ## play dev, staging and prod on an emulator, write docs/promotion.md
 	@python -m tests.stack.promotion
 
-faults: setup ## play every fault and every death, and write docs/faults.md (some 20 minutes)
+faults: setup ## play every fault and every death, and write docs/faults.md (half an hour on 2 cores)
 	@python -m tests.faults.report
 
 test-vllm: setup ## run the whole path with a real vLLM on the CPU (6 GB, a quarter of an hour)

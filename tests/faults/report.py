@@ -62,7 +62,7 @@ def document(rows: Iterable[Row], seconds: float) -> str:
     """The whole page; `seconds` is what all rows together took."""
     rows = list(rows)
     return TEXT.format(
-        summary=summary(rows).capitalize(),
+        summary=summary(rows),
         minutes=seconds / 60,
         worlds=WORLDS,
         cores=os.cpu_count(),
