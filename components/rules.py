@@ -7,12 +7,11 @@ to the resources that the engine sees, whatever program made them.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.vllm.profile import REPOSITORY
+from components.vllm.profile import REPOSITORY, from_json
 
 MOST_DOLLARS_PER_HOUR = 40.0
 """Highest cap of a machine that production may set: 8x H200 cost some $25 to $35."""
@@ -111,7 +110,7 @@ def unseen_draft(options: Mapping[str, Any], fetched: Mapping[str, str]) -> dict
 
     By its repository the revision that vLLM fetches it at, as in `fetched`; empty if there is none.
     """
-    speculative = _from_json(options.get("speculative-config"))
+    speculative = from_json(options.get("speculative-config"))
     draft = speculative.get("model") if isinstance(speculative, Mapping) else None
     if not isinstance(draft, str) or not re.match(REPOSITORY, draft) or draft in fetched:
         return {}
@@ -133,13 +132,3 @@ RULES: Mapping[str, Callable[[Served], str | None]] = {
 def broken(served: Served) -> list[str]:
     """What each broken rule says, in the order of the rules."""
     return [said for rule in RULES.values() if (said := rule(served))]
-
-
-def _from_json(value: Any) -> Any:
-    """Read what may be JSON text: vLLM takes a mapping so, too."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value

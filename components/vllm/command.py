@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from components.vllm.errors import OptionRefused
-from components.vllm.profile import Profile, merged, option_name
+from components.vllm.profile import Profile, from_json, merged, option_name
 
 OPTIONS_FOLDER = Path(__file__).parent / "options"
 """One table for each vLLM version, made by toolchain/vllm_options.py."""
@@ -270,7 +270,7 @@ def _refuse_known_crashes(profile: Profile, flags: Mapping[str, Any]) -> None:
         )
     speculative = flags.get("speculative-config")
     ended = _ended_by_eagle(profile)
-    if ended and '"eagle"' in json.dumps(_from_json(speculative)):
+    if ended and '"eagle"' in json.dumps(from_json(speculative)):
         raise OptionRefused(
             f"profile {profile.name}: the eagle head ends {ended} at the start; take an image "
             "with vLLM 0.24.0 or newer, or remove speculative-config"
@@ -300,16 +300,6 @@ def _with_pinned_draft(profile: Profile, flags: Mapping[str, Any]) -> dict[str, 
     if commit is None or "revision" in speculative:
         return dict(flags)
     return {**flags, "speculative-config": {**speculative, "revision": commit}}
-
-
-def _from_json(value: object) -> object:
-    """Read JSON text; anything else stays what it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
 
 
 def _sorted(value: Any) -> Any:
@@ -377,7 +367,7 @@ def _complaint_about_one(option: Option, value: object) -> str | None:
     if option.choices:
         return _complaint_about_choice(option, text)
     if option.kind in _JSON_ALWAYS:
-        readable = not isinstance(_from_json(text), str) or text.startswith('"')
+        readable = not isinstance(from_json(text), str) or text.startswith('"')
         return None if readable else "reads JSON there and this is none; write a mapping"
     return _complaint_about_number(option, text)
 

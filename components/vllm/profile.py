@@ -7,6 +7,7 @@ goes through `Profile.with_overrides`, so that the changed profile is checked li
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -249,6 +250,16 @@ def profile_names(folder: Path) -> list[str]:
 def option_name(text: str) -> str:
     """Write an option's name as the files do: `--max_num_seqs` is `max-num-seqs`."""
     return text.strip().lstrip("-").replace("_", "-")
+
+
+def from_json(value: Any) -> Any:
+    """Read JSON text, which vLLM takes for a mapping; anything else stays what it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any], *, options: bool) -> dict[str, Any]:

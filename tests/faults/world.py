@@ -22,6 +22,7 @@ import psutil
 from tests.faults.state_secrets import encrypted, key_of, secret_texts
 from tests.stack.world import PROJECT, ROOT, Done, Emulator, Stack
 from tests.vllm.polling import eventually
+from tests.vllm.processes import processes_of
 
 SPEED = 600.0
 CREDIT = 1000.0
@@ -257,7 +258,7 @@ class World:
 
     def end_commands(self) -> None:
         """End whatever still works for the stack."""
-        for process in _processes_of(self.stack.folder):
+        for process in processes_of(self.stack.folder):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -430,7 +431,7 @@ def _is_provider(process: psutil.Process) -> bool:
 
 def orphans_of(world: World) -> list[psutil.Process]:
     """Provider processes that work for this stack, also those whose `pulumi` is dead."""
-    mine = _processes_of(world.stack.folder)
+    mine = processes_of(world.stack.folder)
     return [one for one in mine if _is_provider(one) and _has_been_called(one)]
 
 
@@ -443,16 +444,6 @@ def _has_been_called(process: psutil.Process) -> bool:
         return any("/cryptography/" in part.path for part in process.memory_maps())
     except psutil.Error:
         return False
-
-
-def _processes_of(home: Path) -> list[psutil.Process]:
-    """All that was started for one stack: `pulumi`, its language host, its providers."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("HOME") == str(home):
-                found.append(process)
-    return found
 
 
 def _stops(call: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The processes of one emulated container."""
+"""The processes of one emulated container, or of one stack's commands: each has a home."""
 
 from __future__ import annotations
 
