@@ -41,6 +41,10 @@ PLUGIN = "pulumi-resource-command"
 STAND_IN_MARK = b"emulator.command_plugin"
 DOWNLOAD_SECONDS = 90.0
 
+PIP_SETTINGS = "[global]\ndisable-pip-version-check = true\n"
+"""Of the environment's pip. Pulumi asks it for the list of packages before each command; otherwise
+it would ask the package index for a newer pip first, 5 s where there is no way to it."""
+
 COMMANDS = ("openssl", "setsid", "flock")
 """What an emulated host needs of this machine, since its containers are processes."""
 
@@ -99,17 +103,19 @@ def make_venv() -> None:
 
 
 def packages_are_there() -> str:
-    """Whether what is installed is what the lock files say."""
-    stamp = VENV / ".locked"
-    return "as locked" if stamp.is_file() and stamp.read_text() == locked() else ""
+    """Whether what is installed is what the lock files say, and pip is set as it is meant to be."""
+    wanted = {VENV / ".locked": locked(), VENV / "pip.conf": PIP_SETTINGS}
+    there = all(file.is_file() and file.read_text() == text for file, text in wanted.items())
+    return "as locked" if there else ""
 
 
 def install_packages() -> None:
     """Install the locked requirements; pip refuses whatever has another hash."""
+    (VENV / "pip.conf").write_text(PIP_SETTINGS)
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "-q", "--require-hashes"]
     for file in REQUIREMENTS:
         command += ["-r", str(file)]
-    subprocess.run([*command, "--disable-pip-version-check"], check=True)  # noqa: S603  (our own arguments)
+    subprocess.run(command, check=True)  # noqa: S603  (our own arguments)
     (VENV / ".locked").write_text(locked())
 
 

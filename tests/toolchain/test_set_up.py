@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,20 @@ def test_a_python_without_venv_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SystemExit, match="python3-venv on Debian and Ubuntu"):
         set_up.make_venv()
+
+
+def test_packages_are_there_when_they_are_locked_and_pip_asks_no_index(monkeypatch, tmp_path):
+    monkeypatch.setattr(set_up, "VENV", tmp_path)
+    monkeypatch.setattr("toolchain.set_up.subprocess.run", lambda *_, **__: None)
+    (tmp_path / ".locked").write_text(set_up.locked())
+    assert not set_up.packages_are_there()
+    set_up.install_packages()
+    assert set_up.packages_are_there()
+
+
+def test_the_environment_s_pip_asks_no_index_for_a_newer_one():
+    python = set_up.VENV / "bin" / "python"
+    asked = [str(python), "-m", "pip", "config", "get", "global.disable-pip-version-check"]
+    told = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere"}
+    done = subprocess.run(asked, env=told, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "true"
