@@ -21,8 +21,8 @@ STARTING = 2.0
 STOPPING = 2.0
 REBOOTING = 5.0
 DESTROYING = 2.0
-UNPACKING = 10.0
-"""Emulated seconds on top of the image's download."""
+PREPARING = 10.0
+"""Emulated seconds that a host takes beside the image's pull."""
 KEPT_AFTER_END = 2 * DAY
 """How long a host keeps the disk of a contract that ended, or of an account without credit."""
 

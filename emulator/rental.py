@@ -12,8 +12,6 @@ from emulator.errors import ApiError, no_such_ask
 from emulator.market import Machine, Offer, gpu_price
 from emulator.terms import Terms
 
-BITS = 8
-MEGA = 1e6
 PREINSTALLED = "vllm/vllm-openai"
 """The image that some hosts of the market have on their disk already."""
 
@@ -80,7 +78,7 @@ def draw_up(
         end_date=offer.end_date,
         address=place.address,
         image_bytes=size,
-        pull_seconds=contracts.UNPACKING + size * BITS / (machine.inet_down * MEGA),
+        pull_seconds=contracts.PREPARING + images.pull_seconds(size, machine.inet_down),
         intended=contracts.STOPPED if terms.stopped else contracts.RUNNING,
         ssh_port=place.ssh_port,
         ssh_keys=ssh_keys,
