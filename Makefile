@@ -39,10 +39,11 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock \
-	pin release promote rollback promotion adopt cost orphans faults test-vllm benchmark
+	pin release promote rollback promotion adopt cost orphans faults more-faults test-vllm \
+	benchmark
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## set up whatever is missing: environment, packages, Pulumi CLI
 	@python3 toolchain/set_up.py
@@ -110,8 +111,11 @@ test: check ## lint, type-check and run every test
 promotion: setup ## play dev, staging and prod on an emulator, write docs/promotion.md
 	@python -m tests.stack.promotion
 
-faults: setup ## play every fault and every death, and write docs/faults.md (half an hour on 2 cores)
-	@python -m tests.faults.report
+faults: setup ## play every fault and every death, and write docs/faults.md (20 minutes on 2 cores)
+	@python -m tests.faults.report whole
+
+more-faults: setup ## play the deaths of other replacements, write docs/more-faults.md (10 minutes)
+	@python -m tests.faults.report more
 
 test-vllm: setup ## run the whole path with a real vLLM on the CPU (6 GB, a quarter of an hour)
 	@python -m toolchain.real_vllm setup

@@ -24,6 +24,10 @@ SETTINGS: dict[Standing, dict[str, Any]] = {
 }
 """What the stack is configured with, beside what every stack is."""
 
+Part = Literal["short", "whole", "more"]
+"""Where a cell is played: in the short suite and the whole one, in the whole one alone, or apart
+from both, being another way to meet the same."""
+
 Act = Callable[[World], str]
 """Lets the fault happen, asserts what is promised, and says in a few words what came of it."""
 
@@ -40,8 +44,7 @@ class Cell:
     act: Act
     needs: Standing
     leaves: Standing
-    long: bool
-    """Left out of the short suite."""
+    part: Part
 
     @property
     def id(self) -> str:
@@ -85,12 +88,12 @@ class Book:
         *,
         needs: Standing = "nothing",
         leaves: Standing = "nothing",
-        long: bool = False,
+        part: Part = "short",
     ) -> Callable[[Act], Act]:
         """Make a function a cell."""
 
         def add(act: Act) -> Act:
-            self.cells.append(Cell(fault, name, command, act, needs, leaves, long))
+            self.cells.append(Cell(fault, name, command, act, needs, leaves, part))
             return act
 
         return add

@@ -1,4 +1,7 @@
-"""`pytest tests/faults` plays the short cells, `FAULTS=all` all of them; both print the table."""
+"""`pytest tests/faults` plays the short suite; it prints the table.
+
+`FAULTS=whole` plays the whole one, `FAULTS=more` what is in neither.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from tests.faults.cell import Cell
 from tests.faults.suite import Suite
 from tests.faults.table import as_table
 
-ALL = os.environ.get("FAULTS") == "all"
+PLAYED = {"whole": {"short", "whole"}, "more": {"more"}}.get(
+    os.environ.get("FAULTS", ""), {"short"}
+)
+"""Parts of the table."""
 ROWS = os.environ.get("FAULTS_ROWS", "")
 """A file that each row is also added to, as a line of JSON."""
 
@@ -27,8 +33,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long cells out, unless they are asked for."""
-    left_out = [item for item in items if _is_long(item) and not ALL]
+    """Leave the cells out that were not asked for."""
+    left_out = [item for item in items if not _is_played(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -62,6 +68,6 @@ def _cell_of(item: pytest.Item) -> Cell | None:
     return cell if isinstance(cell, Cell) else None
 
 
-def _is_long(item: pytest.Item) -> bool:
+def _is_played(item: pytest.Item) -> bool:
     cell = _cell_of(item)
-    return cell is not None and cell.long
+    return cell is None or cell.part in PLAYED

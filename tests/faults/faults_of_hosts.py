@@ -40,7 +40,7 @@ def unfit(fault: str, *said: str, **params: str | int) -> Act:
 # ----------------------------------------------------------------- F03, F04: it does not boot
 
 
-@cell("F03", "stuck_loading", "up", leaves="running", long=True)
+@cell("F03", "stuck_loading", "up", leaves="running", part="whole")
 def an_image_has_its_own_deadline(world: World) -> str:
     world.configure(bootMinutes=1)
     world.account.arm("stuck_loading")
@@ -54,9 +54,13 @@ for _name, _said, _params in (
     ("offline", "offline", {"status": "offline", "msg": " "}),
     ("unknown", "unknown", {"status": "unknown", "msg": " "}),
 ):
-    cell("F04", f"fatal_status, {_name}", "up", leaves="running", long=_name != "CDI error")(
-        unfit("fatal_status", _said, **_params)
-    )
+    cell(
+        "F04",
+        f"fatal_status, {_name}",
+        "up",
+        leaves="running",
+        part="short" if _name == "CDI error" else "whole",
+    )(unfit("fatal_status", _said, **_params))
 
 
 # ----------------------------------------------------------------- F05: no host can pull it
@@ -75,7 +79,7 @@ def denied(*said: str, **params: str | int) -> Act:
 
 
 cell("F05", "image_denied", "up")(denied("pull access denied"))
-cell("F05", "image_denied, manifest unknown", "up", long=True)(
+cell("F05", "image_denied, manifest unknown", "up", part="whole")(
     denied("manifest", msg="Error response from daemon: manifest for vllm not found: unknown")
 )
 
@@ -83,7 +87,7 @@ cell("F05", "image_denied, manifest unknown", "up", long=True)(
 # ----------------------------------------------------------------- F06: it cannot be reached
 
 
-@cell("F06", "ports_missing", "up", leaves="running", long=True)
+@cell("F06", "ports_missing", "up", leaves="running", part="whole")
 def a_mapping_has_its_own_deadline(world: World) -> str:
     world.configure(bootMinutes=1)
     world.account.arm("ports_missing")
@@ -91,10 +95,10 @@ def a_mapping_has_its_own_deadline(world: World) -> str:
 
 
 for _how, _said in (("timeout", "time"), ("refused", "refused")):
-    cell("F06", f"port_unreachable, SSH, {_how}", "up", leaves="running", long=True)(
+    cell("F06", f"port_unreachable, SSH, {_how}", "up", leaves="running", part="whole")(
         unfit("port_unreachable", _said, how=_how, port=22)
     )
-cell("F06", "port_unreachable, the server's", "up", leaves="running", long=True)(
+cell("F06", "port_unreachable, the server's", "up", leaves="running", part="whole")(
     unfit("port_unreachable", "port 8000/tcp", "timed out", "it is filtered")
 )
 
@@ -102,23 +106,23 @@ cell("F06", "port_unreachable, the server's", "up", leaves="running", long=True)
 # ----------------------------------------------------------------- F07, F08: it is not what it says
 
 cell("F07", "driver_old", "up", leaves="running")(unfit("driver_old", "driver", "550.54.15"))
-cell("F07", "gpu_missing", "up", leaves="running", long=True)(unfit("gpu_missing", count=0))
-cell("F07", "gpu_wrong, another model", "up", leaves="running", long=True)(
+cell("F07", "gpu_missing", "up", leaves="running", part="whole")(unfit("gpu_missing", count=0))
+cell("F07", "gpu_wrong, another model", "up", leaves="running", part="whole")(
     unfit("gpu_wrong", "GTX 1080", name="NVIDIA GeForce GTX 1080")
 )
-cell("F07", "gpu_wrong, in use", "up", leaves="running", long=True)(
+cell("F07", "gpu_wrong, in use", "up", leaves="running", part="whole")(
     unfit("gpu_wrong", used_mib=12000)
 )
 
 
-@cell("F07", "driver_old, destroy_lies", "up", leaves="running", long=True)
+@cell("F07", "driver_old, destroy_lies", "up", leaves="running", part="whole")
 def a_failed_machine_is_gone_before_the_next(world: World) -> str:
     world.account.arm("driver_old")
     world.account.arm("destroy_lies")
     return next_machine(world, "driver")
 
 
-cell("F08", "disk_short", "up", leaves="running", long=True)(unfit("disk_short", "disk"))
+cell("F08", "disk_short", "up", leaves="running", part="whole")(unfit("disk_short", "disk"))
 
 
 @cell("F08", "a disk that cannot be enough", "preview")

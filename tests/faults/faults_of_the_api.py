@@ -35,7 +35,7 @@ def the_next_candidate_is_rented(world: World) -> str:
     return "the next candidate is rented"
 
 
-@cell("F01", "offer_taken, as 410 and as 400", "up", leaves="running", long=True)
+@cell("F01", "offer_taken, as 410 and as 400", "up", leaves="running", part="whole")
 def its_other_shapes_are_known(world: World) -> str:
     world.account.arm("offer_taken", http=410)
     world.account.arm("offer_taken", http=400)
@@ -44,7 +44,7 @@ def its_other_shapes_are_known(world: World) -> str:
     return "the third candidate is rented"
 
 
-@cell("F01", "offer_taken, by everybody", "up", long=True)
+@cell("F01", "offer_taken, by everybody", "up", part="whole")
 def tries_are_bounded(world: World) -> str:
     world.account.arm("offer_taken", FOREVER)
     world.fails("up", "offerQuery")
@@ -64,7 +64,7 @@ def what_was_rented_is_found_by_its_label(world: World) -> str:
     return "found by its label, adopted"
 
 
-@cell("F02", "lost_reply, silent", "up", leaves="running", long=True)
+@cell("F02", "lost_reply, silent", "up", leaves="running", part="whole")
 def silence_is_no_refusal(world: World) -> str:
     world.account.arm("lost_reply", how="timeout", seconds=60)
     world.succeeds("up")
@@ -122,7 +122,7 @@ def reads_are_repeated(world: World) -> str:
     return "rents once"
 
 
-@cell("F14", "api_5xx, of the rent call", "up", leaves="running", long=True)
+@cell("F14", "api_5xx, of the rent call", "up", leaves="running", part="whole")
 def a_rent_is_never_repeated_blindly(world: World) -> str:
     world.account.arm("api_5xx", route="/asks")
     world.succeeds("up")
@@ -137,7 +137,7 @@ def a_destroy_outlives_an_ill_api(world: World) -> str:
     return "destroyed"
 
 
-@cell("F14", "api_timeout, of the list", "up", leaves="running", long=True)
+@cell("F14", "api_timeout, of the list", "up", leaves="running", part="whole")
 def silence_is_bounded(world: World) -> str:
     world.account.arm("api_timeout", route=LIST, seconds=60)
     world.succeeds("up")
@@ -152,7 +152,7 @@ def a_withdrawn_list_is_named_before_any_money(world: World) -> str:
     return "fails, names the endpoint"
 
 
-@cell("F14", "api_410, of the list", "destroy", needs="running", long=True)
+@cell("F14", "api_410, of the list", "destroy", needs="running", part="whole")
 def what_cannot_be_verified_is_not_forgotten(world: World) -> str:
     (before,) = world.account.alive()
     world.account.arm("api_410", FOREVER)
@@ -164,7 +164,7 @@ def what_cannot_be_verified_is_not_forgotten(world: World) -> str:
     return "fails, state kept; the next one succeeds"
 
 
-@cell("F14", "api_5xx, for good, while the host boots", "up, destroy", long=True)
+@cell("F14", "api_5xx, for good, while the host boots", "up, destroy", part="whole")
 def what_is_out_of_sight_is_found_again(world: World) -> str:
     running = world.stack.start("up")
     when(world, running, "the rent call", since=0)
@@ -228,7 +228,7 @@ def a_destroy_that_lied_is_repeated(world: World) -> str:
     return "destroyed by the second call"
 
 
-@cell("F17", "destroy_lies, for ever", "destroy", needs="running", long=True)
+@cell("F17", "destroy_lies, for ever", "destroy", needs="running", part="whole")
 def a_contract_that_does_not_go_is_said_loudly(world: World) -> str:
     (before,) = world.account.alive()
     world.account.arm("destroy_lies", FOREVER)
@@ -239,7 +239,9 @@ def a_contract_that_does_not_go_is_said_loudly(world: World) -> str:
     return "fails with id and $/h, state kept; the next one succeeds"
 
 
-@cell("F17", "destroy_lies, of a replacing up", "up", needs="running", leaves="running", long=True)
+@cell(
+    "F17", "destroy_lies, of a replacing up", "up", needs="running", leaves="running", part="whole"
+)
 def no_second_machine_while_the_first_is_paid_for(world: World) -> str:
     world.account.arm("destroy_lies")
     world.another_disk()

@@ -14,7 +14,7 @@ import psutil
 
 from components.vast.api import connect
 from components.vast.unfit import mark
-from tests.faults.cell import Act, Book, Standing
+from tests.faults.cell import Act, Book, Part, Standing
 from tests.faults.moments import (
     OF_CREATE_FIRST,
     OF_DESTROY,
@@ -150,7 +150,7 @@ UP = Course("up", "up", OF_UP, "nothing", "running", as_it_is)
 REPLACING = Course("up, again", "up", OF_REPLACING, "running", "running", another_disk)
 DESTROY = Course("destroy", "destroy", OF_DESTROY, "running", "nothing", as_it_is)
 WHOLE = (UP, REPLACING, DESTROY)
-"""Every moment of these is struck at."""
+"""Every moment of these is struck at, in the whole suite."""
 
 OTHERS = (
     Course("up, create-first", "up", OF_CREATE_FIRST, "create-first", "create-first", another_disk),
@@ -158,6 +158,7 @@ OTHERS = (
     Course("up, unfit", "up", OF_RERENTING, "running", "running", found_unfit),
     Course("up, crawling", "up", OF_MARKING, "nothing", "running", crawling),
 )
+"""Other ways to a replacement, struck at where they differ: more than the whole suite."""
 
 
 def struck(world: World, command: str, strike: Strike, moment: str) -> Done:
@@ -248,10 +249,11 @@ def _add(
     then: str = "",
 ) -> None:
     name = f"{victim} dies: {moment}{then}"
-    long = bool(then) or (course.name, victim, moment) not in SHORT
-    BOOK.cell(
-        "F18", name, course.name, needs=course.needs, leaves=leaves or course.leaves, long=long
-    )(act)
+    leaves = leaves or course.leaves
+    part: Part = "more" if course in OTHERS else "whole"
+    if not then and (course.name, victim, moment) in SHORT:
+        part = "short"
+    BOOK.cell("F18", name, course.name, needs=course.needs, leaves=leaves, part=part)(act)
 
 
 def _undisturbed() -> None:

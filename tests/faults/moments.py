@@ -22,6 +22,9 @@ from tests.vllm.polling import eventually
 WITHIN = 120.0
 """Seconds in which a moment comes, counted from the one before."""
 
+LOOK_EVERY = 0.05
+"""Seconds between two looks: each is a call or two to an emulator that has others to answer."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Sight:
@@ -180,7 +183,7 @@ def when(world: World, running: Running, moment: str, since: int) -> None:
         assert here or not running.ended(), f"it ended before {moment!r}:\n{running.output()}"
         return here
 
-    eventually(look, within=WITHIN)
+    eventually(look, within=WITHIN, every=LOOK_EVERY)
 
 
 def uncovered(calls: list[dict[str, Any]]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Play every cell and write `docs/faults.md`: `python -m tests.faults.report`."""
+"""Play a suite and write what came of it: `python -m tests.faults.report whole`, or `more`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,11 +18,38 @@ from tests.faults.table import as_markdown, summary
 from tests.faults.world import SPEED
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DOCUMENT = ROOT / "docs/faults.md"
 
-TEXT = """# Faults
 
-Written by `make faults`; do not edit. Every row ran the real `pulumi` against the emulator.
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What is written about one suite."""
+
+    file: Path
+    title: str
+    command: str
+    about: str
+
+
+PAGES = {
+    "whole": Page(
+        ROOT / "docs/faults.md",
+        "Faults",
+        "make faults",
+        "The deaths are at every moment of an `up`, of an `up` that replaces its machine, and of a "
+        "`destroy`; [more-faults.md](more-faults.md) has those of other replacements.",
+    ),
+    "more": Page(
+        ROOT / "docs/more-faults.md",
+        "More faults",
+        "make more-faults",
+        "It goes on where [faults.md](faults.md) ends: with the deaths where a machine is replaced "
+        "for another reason, or beside the old one, at the moments that differ.",
+    ),
+}
+
+TEXT = """# {title}
+
+Written by `{command}`; do not edit. Every row ran the real `pulumi` against the emulator. {about}
 
 {summary}. It took {minutes:.0f} minutes in {worlds} worlds at once, on {cores} cores.
 
@@ -41,12 +69,12 @@ who has the key and refused who has not.
 """
 
 
-def main() -> int:
-    """Return pytest's exit status."""
+def main(part: str) -> int:
+    """Play `whole` or `more`, write its page and return pytest's exit status."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        environment = {**os.environ, "FAULTS": "all", "FAULTS_ROWS": str(file)}
+        environment = {**os.environ, "FAULTS": part, "FAULTS_ROWS": str(file)}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "tests/faults"],
             cwd=ROOT,
@@ -54,14 +82,18 @@ def main() -> int:
             check=False,
         )
         rows = [Row(**json.loads(line)) for line in file.read_text().splitlines()]
-    DOCUMENT.write_text(document(rows, time.monotonic() - began))
+    page = PAGES[part]
+    page.file.write_text(document(page, rows, time.monotonic() - began))
     return done.returncode
 
 
-def document(rows: Iterable[Row], seconds: float) -> str:
+def document(page: Page, rows: Iterable[Row], seconds: float) -> str:
     """The whole page; `seconds` is what all rows together took."""
     rows = list(rows)
     return TEXT.format(
+        title=page.title,
+        command=page.command,
+        about=page.about,
         summary=summary(rows),
         minutes=seconds / 60,
         worlds=WORLDS,
@@ -72,4 +104,4 @@ def document(rows: Iterable[Row], seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -106,7 +106,7 @@ class Suite:
 
 def _order(cell: Cell, standing: Standing) -> tuple[bool, bool, bool]:
     """Cells that begin with what stands; of those, what keeps a stack up; then the long ones."""
-    return (cell.needs != standing, cell.leaves == "nothing", not cell.long)
+    return (cell.needs != standing, cell.leaves == "nothing", cell.part == "short")
 
 
 def _prepare(world: World, cell: Cell, standing: Standing) -> None:

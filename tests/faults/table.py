@@ -1,4 +1,4 @@
-"""What came of all cells, for a terminal and for `docs/faults.md`."""
+"""What came of all cells, for a terminal and for the pages in `docs/`."""
 
 from __future__ import annotations
 

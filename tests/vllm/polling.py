@@ -13,7 +13,9 @@ DEADLINE = 20.0
 LOOK_EVERY = 0.02
 
 
-def eventually(look: Callable[[], T | None], within: float = DEADLINE) -> T:
+def eventually(
+    look: Callable[[], T | None], within: float = DEADLINE, every: float = LOOK_EVERY
+) -> T:
     """Give the first true value that `look` returns; fail with the last one after `within` s."""
     ends = time.monotonic() + within
     while True:
@@ -21,4 +23,4 @@ def eventually(look: Callable[[], T | None], within: float = DEADLINE) -> T:
         if seen:
             return seen
         assert time.monotonic() < ends, f"still {seen!r} after {within:.0f} s"
-        threading.Event().wait(LOOK_EVERY)
+        threading.Event().wait(every)
