@@ -12,12 +12,12 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from components.errors import ConfigurationError
-from components.release import RELEASES, Release, Runs, load_release, what_runs, with_pinned_draft
-from components.rules import Served, broken, unseen_draft
+from components.release import RELEASES, Release, Runs, load_release, what_runs
+from components.rules import Served, broken
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
-from components.vllm import command, server, sizing
+from components.vllm import command, draft, server, sizing
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -75,8 +75,9 @@ class Plan:
         `gpus` are those that were rented, as `VastInstance.gpu` names them.
         """
         runs = what_runs(self.profile, self.serve_yaml, commit, companions, gpus or self.gpus)
-        # A release's options are served word for word, whatever an older one left open.
-        return runs if self.release else with_pinned_draft(runs, companions)
+        if self.release:
+            return runs  # word for word, whatever an older release left open
+        return runs.model_copy(update={"serve": draft.pinned(runs.serve, companions)})
 
     def as_asked(self) -> Runs:
         """The same before a host has resolved anything, so that a preview knows it."""
@@ -120,15 +121,13 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     _check_disk(profile)
     need = _need(settings, profile, num_gpus)
     options = _options(settings, profile, release)
-    fetched = {profile.repository: profile.revision}
-    fetched |= {one.repository: one.revision for one in profile.companions}
-    unseen = unseen_draft(options, fetched)
+    unseen = draft.unfetched(options, profile.fetched)
     if settings.production:
-        _check_production(settings, profile, need, fetched | unseen)
+        _check_production(settings, profile, need, profile.fetched | unseen)
     warnings += [
-        f"speculative-config names {draft}, which is no companion of the profile: vLLM fetches it "
+        f"speculative-config names {name}, which is no companion of the profile: vLLM fetches it "
         "unseen while it starts, and no figure here counts it; add it to companions"
-        for draft in unseen
+        for name in unseen
     ]
     warnings += _of_its_version(settings.image, profile.vllm_version)
     variables = server.environment(profile, settings.hugging_face_token)

@@ -20,9 +20,10 @@ from pulumi_policy import (
 )
 from pydantic import ValidationError
 
-from components.rules import RULES, Served, unseen_draft
+from components.rules import RULES, Served
 from components.vast.market import hourly_cap
 from components.vast.offer import need_of
+from components.vllm import draft
 
 INSTANCE = "pulumi-python:dynamic/vast:Instance"
 SERVER = "pulumi-python:dynamic/vllm:Server"
@@ -115,7 +116,7 @@ def _revisions(server: Mapping[str, Any]) -> dict[str, str] | None:
         **{repository: revision for repository, revision, *_ in companions},
     }
     options = yaml.safe_load(str(server.get("serve_yaml") or "")) or {}
-    return fetched | unseen_draft(options, fetched)
+    return fetched | draft.unfetched(options, fetched)
 
 
 def _bool(value: Any) -> bool | None:

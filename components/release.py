@@ -85,15 +85,6 @@ def what_runs(
     return Runs(profile=profile.model_copy(update=resolved), serve=serve)
 
 
-def with_pinned_draft(runs: Runs, companions: Mapping[str, str]) -> Runs:
-    """Name the draft model's commit in the options too: the server would take its branch else."""
-    draft = runs.serve.get("speculative-config")
-    if not isinstance(draft, Mapping) or draft.get("model") not in companions:
-        return runs
-    pinned = {**draft, "revision": companions[draft["model"]]}
-    return runs.model_copy(update={"serve": {**runs.serve, "speculative-config": pinned}})
-
-
 def digest_of(runs: Runs) -> str:
     """SHA-256 over what matters, as `sha256:<hex>`; the order of keys does not.
 

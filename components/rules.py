@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from components.vllm.profile import REPOSITORY, from_json
+from components.vllm.hub import COMMIT
 
 MOST_DOLLARS_PER_HOUR = 40.0
 """Highest cap of a machine that production may set: 8x H200 cost some $25 to $35."""
@@ -20,7 +19,6 @@ LEAST_RELIABILITY = 0.99
 """What the marketplace's own guide says for production (vast-api reference, 15)."""
 
 _DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,24 +95,12 @@ def pinned_image(served: Served) -> str | None:
 def pinned_revision(served: Served) -> str | None:
     """A branch can mean other weights tomorrow; a commit cannot."""
     for repository, revision in (served.revisions or {}).items():
-        if not _COMMIT.fullmatch(revision):
+        if not COMMIT.fullmatch(revision):
             return (
                 f"{repository} is taken at {revision!r}, which is no commit (a release names "
                 "those of the model and its companions: `make promote`)"
             )
     return None
-
-
-def unseen_draft(options: Mapping[str, Any], fetched: Mapping[str, str]) -> dict[str, str]:
-    """The draft model that vLLM's `options` name and that is not `fetched` before it starts.
-
-    By its repository the revision that vLLM fetches it at, as in `fetched`; empty if there is none.
-    """
-    speculative = from_json(options.get("speculative-config"))
-    draft = speculative.get("model") if isinstance(speculative, Mapping) else None
-    if not isinstance(draft, str) or not re.match(REPOSITORY, draft) or draft in fetched:
-        return {}
-    return {draft: str(speculative.get("revision") or "main")}
 
 
 RULES: Mapping[str, Callable[[Served], str | None]] = {

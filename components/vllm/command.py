@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from components.vllm import draft
 from components.vllm.errors import OptionRefused
-from components.vllm.profile import Profile, from_json, merged, option_name
+from components.vllm.hub import COMMIT
+from components.vllm.option_text import from_json, merged, option_name
+from components.vllm.profile import Profile
 
 OPTIONS_FOLDER = Path(__file__).parent / "options"
 """One table for each vLLM version, made by toolchain/vllm_options.py."""
@@ -82,7 +85,6 @@ RESERVED: dict[str, str] = {
 
 _HOPPER = ("H100", "H200", "H800", "H20", "GH200")
 _EAGLE_WORKS_FROM = (0, 24, 0)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _INTEGER = re.compile(r"[+-]?\d+")
 _READABLE_INTEGER = re.compile(r"-?\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]")
 _JSON_ALWAYS = ("loads", "parse_dataclass")
@@ -187,7 +189,9 @@ def render(
     if tls_paths:
         options["ssl-keyfile"], options["ssl-certfile"] = tls_paths
         options["enable-ssl-refresh"] = True
-    flags = _with_pinned_draft(profile, flags)
+    # vLLM would take the draft's main branch, whatever its companion names.
+    commits = {name: revision for name, revision in profile.fetched.items() if _is_pinned(revision)}
+    flags = draft.pinned(flags, commits)
     return options | {name: _sorted(flags[name]) for name in sorted(flags)}
 
 
@@ -286,20 +290,8 @@ def _ended_by_eagle(profile: Profile) -> str:
     return ""
 
 
-def _with_pinned_draft(profile: Profile, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the draft model the commit that its companion names: vLLM would take its main branch."""
-    speculative = flags.get("speculative-config")
-    if not isinstance(speculative, Mapping):
-        return dict(flags)
-    commits = {
-        one.repository: one.revision
-        for one in profile.companions
-        if _COMMIT.fullmatch(one.revision)
-    }
-    commit = commits.get(str(speculative.get("model")))
-    if commit is None or "revision" in speculative:
-        return dict(flags)
-    return {**flags, "speculative-config": {**speculative, "revision": commit}}
+def _is_pinned(revision: str) -> bool:
+    return COMMIT.fullmatch(revision) is not None
 
 
 def _sorted(value: Any) -> Any:

@@ -7,7 +7,6 @@ goes through `Profile.with_overrides`, so that the changed profile is checked li
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from components.vllm import draft
 from components.vllm.errors import ProfileError
+from components.vllm.hub import REPOSITORY
+from components.vllm.option_text import merged, option_name
 
 FORBIDDEN_ENV: dict[str, str] = {
     "VLLM_API_KEY": "the key gate holds the keys' digests, and the host never holds a key",
@@ -37,10 +39,6 @@ Text = Annotated[str, Field(min_length=1)]
 
 Ability = Literal["vision", "reasoning", "tools"]
 """What some models can and others cannot."""
-
-REPOSITORY = r"^[\w.-]+/[\w.-]+$"
-"""How the Hub names a repository: owner/model."""
-
 
 _VERSION_TAG = re.compile(r"vllm[^/:]*:v?(?P<version>\d+\.\d+\.\d+)(?![\d.])", re.IGNORECASE)
 
@@ -178,21 +176,18 @@ class Profile(BaseModel):
                 f"max_model_len is {self.max_model_len}, which is more than the "
                 f"{self.max_position_embeddings} positions of the model; lower it"
             )
-        unnamed = self.fetched_by_the_server(self.flags)
-        if unnamed:
+        if unnamed := draft.unfetched(self.flags, self.fetched):
             raise ValueError(
-                f"speculative-config names {unnamed}, which is none of the companions, so vLLM "
-                "would fetch it unseen; add it to companions"
+                f"speculative-config names {', '.join(unnamed)}, which is none of the companions, "
+                "so vLLM would fetch it unseen; add it to companions"
             )
         return self
 
-    def fetched_by_the_server(self, options: Mapping[str, Any]) -> str:
-        """Name the draft model of vLLM's `options` that is not fetched before; empty if none."""
-        speculative = options.get("speculative-config")
-        draft = speculative.get("model") if isinstance(speculative, Mapping) else None
-        known = {self.repository, *(companion.repository for companion in self.companions)}
-        is_a_repository = isinstance(draft, str) and re.match(REPOSITORY, draft)
-        return str(draft) if is_a_repository and draft not in known else ""
+    @property
+    def fetched(self) -> dict[str, str]:
+        """What a host fetches before the server starts: by repository its revision."""
+        companions = {one.repository: one.revision for one in self.companions}
+        return {**companions, self.repository: self.revision}
 
     def with_overrides(self, **changes: Any) -> Profile:
         """Return this profile with `changes`, checked as a whole.
@@ -245,32 +240,6 @@ def vllm_in(image: str) -> str | None:
 def profile_names(folder: Path) -> list[str]:
     """List the profiles in `folder`, sorted; a folder that is missing has none."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def option_name(text: str) -> str:
-    """Write an option's name as the files do: `--max_num_seqs` is `max-num-seqs`."""
-    return text.strip().lstrip("-").replace("_", "-")
-
-
-def from_json(value: Any) -> Any:
-    """Read JSON text, which vLLM takes for a mapping; anything else stays what it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any], *, options: bool) -> dict[str, Any]:
-    """Merge `changes` into `base`; None removes. `options`: names are vLLM options' names."""
-    result = dict(base)
-    for name, value in changes.items():
-        key = option_name(name) if options else name
-        result.pop(key, None)
-        if value is not None:
-            result[key] = value
-    return result
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def test_every_shipped_profile_renders_what_its_table_accepts(name: str) -> None
         ("main", {}, None),
         ("c" * 40, {}, "c" * 40),
         ("c" * 40, {"revision": "d" * 40}, "d" * 40),
+        ("c" * 40, {"revision": "main"}, "c" * 40),
         ("c" * 40, {"model": "/root/head"}, None),
     ],
 )
