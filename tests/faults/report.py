@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -104,4 +105,6 @@ def document(page: Page, rows: Iterable[Row], seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Play a suite and write its page.")
+    parser.add_argument("part", choices=sorted(PAGES))
+    sys.exit(main(parser.parse_args().part))
