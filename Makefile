@@ -49,7 +49,7 @@ setup: ## set up whatever is missing: environment, packages, Pulumi CLI
 	@python3 toolchain/set_up.py
 
 emulator: setup ## start Vast.ai on this machine, if it does not run yet
-	@python -m emulator up --port 0 --speed $(SPEED)
+	@python -m emulator up --port 0 --speed $(SPEED) --credit 10000
 
 up: emulator ## rent, serve and ask the model one question, on the emulator
 	@$(ON_EMULATOR) up

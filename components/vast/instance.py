@@ -422,10 +422,12 @@ def _wanted(props: Properties) -> Wanted:
 
 def _tell_before_adopting(props: Properties) -> None:
     found = adoption.find(connect(patient=False), _to_adopt(props), _wanted(props))
+    wanted = Leash.read(props)
+    end = f"; from then on it {leash.in_words(wanted)}" if wanted else ""
     to_terminal(
         f"instance {found.id} (${found.dollars_per_hour:.2f}/h, {found.num_gpus}x "
         f"{found.gpu_name}) fits and becomes this stack's: nothing is rented; the server that "
-        "runs on it ends, its weights stay"
+        f"runs on it ends, its weights stay{end}"
     )
 
 

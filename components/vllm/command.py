@@ -43,7 +43,7 @@ _MODEL = "the profile names the model, and the stack checks that this is the one
 _SHAPE = "sizing counts with it; set it in the profile (models/*.yaml), under its own name"
 _LENGTH = "sizing counts with it; set maxModelLen, or max_model_len in the profile (models/*.yaml)"
 _RANKS = "the stack places one engine with tensor_parallel_size ranks on one host"
-_HUB = "serve.yaml must hold no secret; give the token to the stack's own setting"
+_HUB = "serve.yaml must hold no secret; `pulumi config set --secret huggingFaceToken` takes it"
 
 RESERVED: dict[str, str] = {
     "api-key": _GATE,

@@ -439,7 +439,7 @@ HUB = (
         fault="configuration",
         sentence="the Hub gives {repository} only to accounts that accepted its conditions",
         bare="the Hub gives the model only to accounts that accepted its conditions",
-        remedy="accept them on the model's page, and set a Hub token of that account",
+        remedy="accept them on the model's page, and set that account's huggingFaceToken",
     ),
     Pattern(
         name="revision_not_found",
@@ -463,7 +463,7 @@ HUB = (
         fault="configuration",
         sentence="the Hub shows no model {repository}",
         bare="the Hub shows no such model",
-        remedy="correct repository, or set a Hub token if the model is private or gated",
+        remedy="correct repository, or set huggingFaceToken if the model is private or gated",
     ),
     Pattern(
         name="hub_token_refused",
@@ -476,7 +476,7 @@ HUB = (
         ),
         fault="configuration",
         sentence="the Hub does not accept the token, or the token may not read this model",
-        remedy="set a Hub token that may read it",
+        remedy="set huggingFaceToken to a token that may read it",
         rank=Rank.CONSEQUENCE,
     ),
     Pattern(
@@ -484,7 +484,7 @@ HUB = (
         expressions=(r"429 Client Error", r"429 Too Many Requests"),
         fault="platform",
         sentence="the Hub limits how much this address may fetch (429)",
-        remedy="set a Hub token, which has a higher limit, or run `pulumi up` again later",
+        remedy="set huggingFaceToken, for a higher limit, or run `pulumi up` again later",
     ),
     Pattern(
         name="hub_failed",

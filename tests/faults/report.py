@@ -54,11 +54,12 @@ Written by `{command}`; do not edit. Every row ran the real `pulumi` against the
 
 {summary}. It took {minutes:.0f} minutes in {worlds} worlds at once, on {cores} cores.
 
-A row is a fault of `emulator/README.md`, or somebody's death by SIGKILL at a named moment, met by \
-a command. After each, whatever its outcome: what the account pays for under the stack's label is \
-what the state knows; at no moment were two contracts paid for one resource; no secret stood in \
-clear in any file, output, log or command line; where an endpoint is up, the right model answered \
-who has the key and refused who has not.
+A row is something that goes wrong, most by the emulator's name for it (`emulator/README.md`), or \
+somebody's death by SIGKILL at a named moment (F18), met by a command. The numbers group them; \
+those that are missing are no matter of renting. After each, whatever its outcome: what the \
+account pays for under the stack's label is what the state knows; at no moment were two contracts \
+paid for one resource; no secret stood in clear in any file, output, log or command line; where an \
+endpoint is up, the right model answered who has the key and refused who has not.
 
 - **outcome** is what the command, and what a person does after it, came to. After a death that is \
 `python -m emulator up` or `pulumi cancel`, and then `up` again, or `destroy`.

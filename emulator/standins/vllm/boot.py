@@ -1,6 +1,7 @@
 """The start of a server: vLLM's phases in order, each with its lines and its time.
 
-Durations are emulated seconds (vllm reference, 2.8): measured and published ones of a 121 GB model.
+Durations are emulated seconds, assumed for a 121 GB model within what is published (vllm reference,
+2.8).
 """
 
 from __future__ import annotations
