@@ -124,7 +124,7 @@ class InstanceProvider(Provider):
             if _to_adopt(props):
                 _adopt(api, props, order, machine, ports)
             rented = _rental(api, props, progress).obtain(order, ask, machine, ports)
-            ends_at = _leashed(machine, rented.instance, props, api.url, progress)
+            ends_at = _leashed(machine, rented, props, api.url, progress)
         by_hand = rented.instance.id == _to_adopt(props)
         _note_estimate(api, rented.instance, need, had_its_weights=by_hand)
         outs = {
@@ -579,17 +579,21 @@ def _won_back(instance_id: int, olds: Properties, news: Properties) -> Propertie
 
 
 def _leashed(
-    machine: _Machine, instance: Instance, props: Properties, api_url: str, progress: Progress
+    machine: _Machine, rented: Rented, props: Properties, api_url: str, progress: Progress
 ) -> float:
     """Tell a machine that was just rented or adopted how long it may live.
 
-    One that was adopted may have been told something else when it was rented.
+    One that was adopted may have been told something else when it was rented: it is told as well
+    that it may live for ever, since its watch would go on by what its start script brought.
 
     Raises:
         LeftRunning: if it cannot be told; it is in no state yet, and is adopted by the next `up`.
     """
+    instance = rented.instance
     try:
-        return _put_on_leash(machine.door(instance), Leash.read(props), api_url, progress)
+        return _put_on_leash(
+            machine.door(instance), Leash.read(props), api_url, progress, always=rented.adopted
+        )
     except StackError as error:
         raise LeftRunning(
             f"instance {instance.id} works and costs ${instance.dollars_per_hour:.2f}/h, and could "

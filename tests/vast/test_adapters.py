@@ -93,6 +93,15 @@ def machine(
             },
         }
         yield host
+        end_watch(home)
+
+
+def end_watch(home: Path) -> None:
+    """End what was started to outlive its login."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[-2:] == [str(home / "serving/time_to_live.sh"), "run"]:
+                process.kill()
 
 
 def search(**changes: Any) -> Properties:
@@ -861,14 +870,6 @@ def test_a_refresh_goes_on_without_the_list_of_higher_prices(vast, capsys):
     assert "whether a higher price is asked for is not known" in capsys.readouterr().out
 
 
-def end_watch(home: Path) -> None:
-    """End what was started to outlive its login."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[-2:] == [str(home / "serving/time_to_live.sh"), "run"]:
-                process.kill()
-
-
 def test_a_leash_is_put_on_a_running_machine_and_told_when_it_ends(
     vast, machine, client_key, tmp_path
 ):
@@ -881,7 +882,6 @@ def test_a_leash_is_put_on_a_running_machine_and_told_when_it_ends(
     found = InstanceProvider().diff("9001", made, news)
     assert (found.changes, found.replaces) == (True, [])
     outs = outputs(InstanceProvider().update("9001", made, news))
-    end_watch(tmp_path / "home")
     told = (tmp_path / "home/serving/time_to_live.env").read_text()
     assert told == f"API={vast.url}\nTTL_SECONDS=7200\nIDLE_SECONDS=0\n"
     first = int((tmp_path / "home/serving/state/first_start").read_text())
@@ -889,6 +889,20 @@ def test_a_leash_is_put_on_a_running_machine_and_told_when_it_ends(
     assert vast.writes() == before
     assert InstanceProvider().diff("9001", outs, news).changes is False
     assert machine.logins >= 2
+
+
+def test_a_time_to_live_that_was_taken_out_is_disarmed_on_a_machine_that_is_adopted(
+    vast, machine, client_key, tmp_path
+):
+    leash = {"time_to_live_hours": 12.0, "idle_minutes": 0.0}
+    InstanceProvider().create(ordered(client_key, leash=leash))
+    told = tmp_path / "home/serving/time_to_live.env"
+    assert "TTL_SECONDS=43200\n" in told.read_text()
+    again = outputs(InstanceProvider().create(ordered(client_key)))
+    assert (again["instance_id"], again["adopted"]) == (9001, True)
+    assert again["ends_itself_at"] == 0.0
+    assert told.read_text() == f"API={vast.url}\nTTL_SECONDS=0\nIDLE_SECONDS=0\n"
+    assert machine.logins == 2
 
 
 def test_an_order_with_a_leash_is_the_same_order_and_brings_the_watch(vast):
