@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from components.errors import StackError
-from components.vast.errors import WrongAccount
+from components.vast.errors import KeyRefused, WrongAccount
 
 UNKNOWN = 0
 
@@ -22,7 +22,7 @@ class Accounts(Protocol):
 
 
 def account_of(api: Accounts) -> int:
-    """Return the account's id, or `UNKNOWN` to a key that may not see it."""
+    """Return the account's id, or `UNKNOWN` if it cannot be had now: no work is lost over it."""
     try:
         return api.account_id()
     except StackError:
@@ -32,14 +32,19 @@ def account_of(api: Accounts) -> int:
 def hold_to(api: Accounts, recorded: int, what: str) -> None:
     """Let nothing be concluded from another account's books about `what`.
 
-    An id that was not recorded, or that this key may not see, is no difference.
+    An id that was not recorded, or that this key may not see, is no difference. One that Vast does
+    not give just now may be: then nothing is known.
 
     Raises:
         WrongAccount: if the key is of another account than the `recorded` one.
+        RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
     """
     if recorded == UNKNOWN:
         return
-    now = account_of(api)
+    try:
+        now = api.account_id()
+    except KeyRefused:
+        return
     if now in {UNKNOWN, recorded}:
         return
     raise WrongAccount(

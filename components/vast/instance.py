@@ -151,6 +151,9 @@ class InstanceProvider(Provider):
         for sentence in term_in_words(term, Rule.read(props), now):
             to_terminal(f"instance {live.id} {sentence}")
         found |= {"strays": [stray.id for stray in strays], "losses": losses}
+        if not props.get("account_id"):
+            # It was not to be had when the machine was rented. That it is seen here settles it.
+            found["account_id"] = account_of(connect(patient=False))
         return dynamic.ReadResult(id_, {**props, **found})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:

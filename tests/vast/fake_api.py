@@ -25,6 +25,8 @@ class FakeVast:
         self.calls: list[str] = []
         self.broken: set[str] = set()
         """Methods and paths, as in `calls`, that answer that the key is unknown."""
+        self.failing: set[str] = set()
+        """Methods and paths that answer 400, which is not tried again."""
         self.unlisted_for = 0
         """Lists on which the contracts do not stand yet."""
         self.withdrawn = False
@@ -77,6 +79,8 @@ class FakeVast:
         self.calls.append(call)
         if handler.headers.get("Authorization") != f"Bearer {KEY}" or call in self.broken:
             status, answer = 404, {"success": False, "error": "auth_error", "msg": "Invalid key"}
+        elif call in self.failing:
+            status, answer = 400, {"success": False, "error": "ill", "msg": "not now"}
         else:
             status, answer = self._answer(method, path, body)
         content = json.dumps(answer).encode()

@@ -506,9 +506,9 @@ def test_traffic_is_expected_of_what_was_rented_and_not_of_what_had_its_weights(
 
 def test_read_finds_a_machine_as_it_was(vast, capsys):
     vast.has(9001, label=f"{PREFIX}abc")
-    found = InstanceProvider().read("9001", rented())
+    found = InstanceProvider().read("9001", rented(account_id=4711.0))
     assert found.id == "9001"
-    assert {**rented(), **outputs(found)} == outputs(found)
+    assert {**rented(account_id=4711.0), **outputs(found)} == outputs(found)
     assert InstanceProvider().diff("9001", outputs(found), ordered()).changes is False
     assert capsys.readouterr().out == ""
     assert vast.calls == ["GET /api/v1/instances/", "GET /instances/pending-price-increases/"]
@@ -682,6 +682,34 @@ def test_a_key_that_may_not_see_its_account_is_no_difference(vast):
     vast.has(9001)
     InstanceProvider().delete("9001", rented(account_id=4711.0))
     assert vast.contracts == {}
+
+
+def test_while_vast_does_not_name_the_account_nothing_is_concluded(vast):
+    vast.failing = {"GET /users/current/"}
+    with pytest.raises(ApiFailed, match=r"instance 9001, which stays in the state.*answered 400"):
+        InstanceProvider().read("9001", rented(account_id=4711.0))
+    vast.has(9001)
+    with pytest.raises(ApiFailed, match="/users/current/"):
+        InstanceProvider().delete("9001", rented(account_id=4711.0))
+    assert vast.writes() == []
+
+
+@pytest.mark.usefixtures("machine")
+def test_an_account_that_was_not_to_be_had_is_filled_in_by_a_refresh(vast, client_key):
+    vast.failing = {"GET /users/current/"}
+    made = outputs(InstanceProvider().create(ordered(client_key)))
+    assert made["account_id"] == 0
+    assert outputs(InstanceProvider().read("9001", made))["account_id"] == 0
+    vast.failing.clear()
+    known = outputs(InstanceProvider().read("9001", made))
+    assert known["account_id"] == 4711
+    asked = vast.calls.count("GET /users/current/")
+    InstanceProvider().read("9001", known)
+    assert vast.calls.count("GET /users/current/") == asked
+    vast.contracts.clear()
+    vast.account_id = 1
+    with pytest.raises(WrongAccount, match="rented on account 4711"):
+        InstanceProvider().read("9001", known)
 
 
 # -------------------------------------------------------------------------------------- SshKey
