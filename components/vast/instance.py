@@ -95,7 +95,7 @@ class InstanceProvider(Provider):
         if lost and not (taken and _step(news) != "rerent"):
             replaces.append("status")
         term, rule = _term(olds, news), Rule.read(news)
-        if olds.get("contract_ends_at") and replaced_for(term, rule, SystemClock().epoch()):
+        if _is_over(term, rule):
             replaces.append("contract_ends_at")
         if why_unfit(str(olds.get("carried_label") or "")):
             replaces.append("carried_label")
@@ -374,25 +374,57 @@ def _looked_up(
 
 
 def _tell_before_renting(props: Properties) -> None:
-    """Show what a rental would be, unless a contract of before is there to go on with."""
+    """Show what a rental would be; raise if there can be none.
+
+    Beside a contract of before that is only told: whether an interrupted `up` goes on with it or a
+    person replaces it by name is not known here, and the one must not fail for the other.
+    """
     api = connect(patient=False)
     label = _order(props, api.url).label
     contracts = api.instances()
-    for one in contracts:
-        if one.label == label and not drift.is_lost(one.actual_status, one.intended_status):
-            to_terminal(
-                f"instance {one.id} was rented for this resource before and costs "
-                f"${one.dollars_per_hour:.2f}/h: unless it is being replaced, `pulumi up` goes on "
-                "with it"
-            )
-            return
     search = props["search"]
     query, need = str(search["query"]), need_of(search)
-    show_market(api, query, need, renting=True)
+    there = _to_go_on_with(contracts, label, props)
+    try:
+        show_market(api, query, need, renting=True)
+    except StackError as error:
+        if there is None:
+            raise
+        to_terminal(
+            f"if instance {there.id} is being replaced, it ends and none comes in its place: "
+            f"{error}"
+        )
+    if there is not None:
+        return
     beside = _beside(contracts, str(props["label_prefix"]))
     if beside:
         best = candidates(api, query, need, anew=False)[0].offer.dollars_per_hour
         to_terminal(_both_bills(beside, best))
+
+
+def _to_go_on_with(contracts: list[Instance], label: str, props: Properties) -> Instance | None:
+    """The contract of before that `create` goes on with, which is told, unless it is replaced."""
+    for one in contracts:
+        if one.label != label or drift.is_lost(one.actual_status, one.intended_status):
+            continue
+        if _ends_by_rule(one, props):
+            continue
+        to_terminal(
+            f"instance {one.id} was rented for this resource before and costs "
+            f"${one.dollars_per_hour:.2f}/h: unless it is being replaced, `pulumi up` goes on "
+            "with it"
+        )
+        return one
+    return None
+
+
+def _ends_by_rule(instance: Instance, props: Properties) -> bool:
+    """Whether `diff` replaces it; whether it is to cost more is asked only where that matters."""
+    rule = Rule.read(props)
+    if rule.when != "replace":
+        return False
+    found = {**_live(instance, props), "price_asked": _price_asked(instance.id)}
+    return _is_over(_term(found, props), rule)
 
 
 def _to_adopt(props: Properties) -> int:
@@ -518,6 +550,11 @@ def _step(news: Properties) -> outbid.Step:
 
 def _term(olds: Properties, news: Properties) -> Term:
     return Term.read(olds, _cap(news))
+
+
+def _is_over(term: Term, rule: Rule) -> bool:
+    """Whether the rule ends a contract now; one whose end is not known is left alone."""
+    return bool(term.ends_at) and replaced_for(term, rule, SystemClock().epoch())
 
 
 def _cap(props: Properties) -> float | None:

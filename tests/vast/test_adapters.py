@@ -319,11 +319,32 @@ def test_a_contract_of_an_interrupted_up_is_gone_on_with_whatever_the_market_has
     label = vast_label()
     vast.has(9001, label=label)
     assert InstanceProvider().check({}, ordered()).failures == []
-    assert "instance 9001 was rented for this resource before and costs $6.00/h" in (
-        capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "instance 9001 was rented for this resource before and costs $6.00/h" in said
+    assert "if instance 9001 is being replaced, it ends and none comes in its place: no off" in said
+    assert vast.calls.count("POST /bundles/") == 1
     vast.has(9001, label=label, actual_status="offline")
     assert "no offer" in reasons(InstanceProvider().check({}, ordered()))
+
+
+@pytest.mark.parametrize("drifted", [{"end_date": 1.0}, {"end_date": 1e11, "asked": True}])
+@pytest.mark.parametrize(("when", "refused"), [("replace", True), ("warn", False)])
+def test_a_machine_that_the_rule_replaces_goes_only_if_another_can_be_rented(
+    vast, drifted, when, refused
+):
+    vast.offers = []
+    vast.prices_asked = [{**ASKED, "new_gpu_costpersec": 1.0}] if "asked" in drifted else []
+    vast.has(9001, label=vast_label(), end_date=drifted["end_date"])
+    result = InstanceProvider().check({}, ordered(term={"warn_days": 3.0, "when": when}))
+    assert ("no offer on the market" in reasons(result)) is refused
+    assert vast.writes() == []
+
+
+def test_a_machine_that_the_rule_keeps_for_now_is_gone_on_with(vast):
+    vast.offers = []
+    vast.has(9001, label=vast_label(), end_date=1e11)
+    rule = {"warn_days": 3.0, "when": "replace"}
+    assert InstanceProvider().check({}, ordered(term=rule)).failures == []
 
 
 def test_a_machine_beside_another_one_says_what_both_cost(vast, capsys):
