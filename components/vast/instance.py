@@ -81,7 +81,7 @@ class InstanceProvider(Provider):
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Replace what a contract cannot change, what the query excludes, and what is lost."""
-        _refuse_a_second(id_, news)
+        _refuse_a_second(id_, olds, news)
         if olds.get("search"):
             olds = {**olds, "search": {"contract": "on-demand", **olds["search"]}}
         replaces = changed(olds, news, ORDERED)
@@ -432,10 +432,14 @@ def _to_adopt(props: Properties) -> int:
     return int(props.get("adopt") or 0)
 
 
-def _refuse_a_second(id_: str, news: Properties) -> None:
-    """Refuse to adopt beside a machine that is there: the other one would stay nobody's."""
+def _refuse_a_second(id_: str, olds: Properties, news: Properties) -> None:
+    """Refuse to adopt beside a machine that is there: the other one would stay nobody's.
+
+    What the state says already is asked for by nobody now. A refresh comes by with the recorded
+    inputs, and one that failed here could neither be mended nor destroyed.
+    """
     other = _to_adopt(news)
-    if other and str(other) != id_:
+    if other and str(other) != id_ and other != _to_adopt(olds):
         raise CannotAdopt(
             f"instance {other} cannot become this stack's, which has instance {id_} already: run "
             "`pulumi destroy` first, or adopt it into another stack; without an adoption, take the "

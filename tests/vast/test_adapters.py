@@ -451,6 +451,13 @@ def test_a_second_machine_is_not_adopted_beside_the_first():
     assert InstanceProvider().diff("9001", rented(), ordered(adopt=9001.0)).changes is False
 
 
+def test_a_state_that_names_another_machine_to_adopt_can_still_be_refreshed():
+    recorded = rented(adopt=777.0)
+    assert InstanceProvider().diff("9001", recorded, recorded).changes is False
+    with pytest.raises(CannotAdopt, match="instance 778 cannot"):
+        InstanceProvider().diff("9001", recorded, ordered(adopt=778.0))
+
+
 def test_a_renamed_stack_keeps_its_machine_under_its_new_label(vast):
     vast.has(9001, label=f"{PREFIX}abc")
     news = ordered(label_prefix="p/t/endpoint-instance/")
