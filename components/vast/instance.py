@@ -110,6 +110,7 @@ class InstanceProvider(Provider):
         api = connect()
         search = props["search"]
         need = need_of(search)
+        by_hand = _to_adopt(props)
         asked = False
 
         def ask() -> list[market.Candidate]:
@@ -121,12 +122,14 @@ class InstanceProvider(Provider):
         order = _order(props, api.url)
         ports = ("22/tcp", f"{int(props['port'])}/tcp")
         with _Machine(props, progress) as machine:
-            if _to_adopt(props):
+            rental = _rental(api, props, progress)
+            if by_hand:
                 _adopt(api, props, order, machine, ports)
-            rented = _rental(api, props, progress).obtain(order, ask, machine, ports)
+                rented = rental.take_over(by_hand, order, machine, ports)
+            else:
+                rented = rental.obtain(order, ask, machine, ports)
             ends_at = _leashed(machine, rented, props, api.url, progress)
-        by_hand = rented.instance.id == _to_adopt(props)
-        _note_estimate(api, rented.instance, need, had_its_weights=by_hand)
+        _note_estimate(api, rented.instance, need, had_its_weights=bool(by_hand))
         outs = {
             **_outputs(props, order, rented),
             "ends_itself_at": ends_at,

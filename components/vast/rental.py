@@ -19,6 +19,7 @@ from components.vast.boot import LOST, Boot, Deadlines, Machine, Rented
 from components.vast.ending import Ending
 from components.vast.errors import (
     BudgetSpent,
+    CannotAdopt,
     KeyRefused,
     LeftRunning,
     NoCandidateLeft,
@@ -123,6 +124,45 @@ class Rental:
             page.settle()
             page.forgive()
             return rented
+
+    def take_over(
+        self, instance_id: int, order: Order, machine: Machine, ports: tuple[str, ...]
+    ) -> Rented:
+        """Bring up a contract that was rented by hand and was given the order's label.
+
+        Found by its id, since the list may still show its old label. None is rented in its place,
+        and it is not given back: a person chose it, and its weights are on it.
+
+        Raises:
+            CannotAdopt: it does not work or is gone; if it is there, it is billed on.
+            LeftRunning: the machine could not be seen any longer, and is kept.
+            RentedElsewhere: another process of this computer rents for this resource.
+        """
+        with self._note.alone() as page:
+            self._began = self._clock.monotonic()
+            self._await_unsettled(page)
+            rented = self._kept(instance_id, machine, ports)
+            self._end_others(order.label, instance_id)
+            page.settle()
+            page.forgive()
+            return rented
+
+    def _kept(self, instance_id: int, machine: Machine, ports: tuple[str, ...]) -> Rented:
+        """Bring a contract up that is kept whatever comes of it."""
+        found = self._market.instance(instance_id)
+        if found is None:
+            raise CannotAdopt(
+                f"instance {instance_id}, which `adopt` names, is gone and nothing was rented in "
+                "its place: `pulumi config rm adopt` to rent a machine"
+            )
+        attempt = self._attempt(found.machine_id, found.location, found.dollars_per_hour)
+        boot = self._boot(attempt, self._clock.monotonic())
+        try:
+            return boot.bring_up(instance_id, machine, ports, adopted=True)
+        except (PlatformError, KeyRefused) as error:
+            raise _left_running(instance_id, attempt, error) from None
+        except (HostError, ConfigurationError) as error:
+            raise _not_taken_over(instance_id, attempt, error) from None
 
     def _exclude(self, page: Page) -> None:
         for machine_id, why in page.excluded().items():
@@ -281,16 +321,7 @@ class Rental:
         """Bring a contract up; None if its machine failed and was given back."""
         attempt.billed = True
         started = self._clock.monotonic()
-        boot = Boot(
-            self._market,
-            self._clock,
-            self._progress,
-            self._limits.deadlines,
-            attempt=attempt,
-            max_dollars_per_hour=self._limits.max_dollars_per_hour,
-            interruptible=self._limits.interruptible,
-            until=started + self._left(),
-        )
+        boot = self._boot(attempt, started)
         try:
             rented = boot.bring_up(instance_id, machine, ports, adopted=adopted)
         except (PlatformError, KeyRefused) as error:
@@ -310,6 +341,19 @@ class Rental:
         attempt.seconds = self._clock.monotonic() - started
         self._close(attempt, "works", "")
         return rented
+
+    def _boot(self, attempt: Attempt, started: float) -> Boot:
+        """What brings a contract up within what is left, from the moment `started` on."""
+        return Boot(
+            self._market,
+            self._clock,
+            self._progress,
+            self._limits.deadlines,
+            attempt=attempt,
+            max_dollars_per_hour=self._limits.max_dollars_per_hour,
+            interruptible=self._limits.interruptible,
+            until=started + self._left(),
+        )
 
     def _attempt(self, machine_id: int, place: str, dollars_per_hour: float) -> Attempt:
         number = len(self._attempts) + 1
@@ -399,4 +443,13 @@ def _left_running(instance_id: int, attempt: Attempt, error: StackError) -> Left
         f"longer be seen in stage {attempt.stage} ({error}); it goes on starting and is billed: "
         "run `pulumi up` to go on with it or `pulumi destroy` to end it, or "
         f"`vastai destroy instance {instance_id} -y`"
+    )
+
+
+def _not_taken_over(instance_id: int, attempt: Attempt, error: StackError) -> CannotAdopt:
+    return CannotAdopt(
+        f"instance {instance_id} carries this stack's label and does not work (stage "
+        f"{attempt.stage}: {error}): it was kept and costs ${attempt.dollars_per_hour:.2f}/h, and "
+        "nothing was rented in its place; run `pulumi up` to try it again, or `pulumi destroy` to "
+        "end it, and `pulumi config rm adopt` before an `up` that is to rent another machine"
     )

@@ -532,6 +532,22 @@ def test_traffic_is_expected_of_what_was_rented_and_not_of_what_had_its_weights(
     assert machine.logins == 2
 
 
+@pytest.mark.usefixtures("machine")
+def test_a_machine_to_adopt_that_fails_is_kept_and_none_is_rented(vast, client_key, tmp_path):
+    vast.contract["disk_space"] = 500.0
+    props = ordered(client_key)
+    InstanceProvider().create(props)
+    before = vast.writes()
+    one_gpu = (
+        '#!/bin/sh\ncase "$1" in --query-gpu*) echo "NVIDIA H200, 143771, 4, 580.95.05";; esac'
+    )
+    (tmp_path / "bin/nvidia-smi").write_text(one_gpu)
+    with pytest.raises(CannotAdopt, match=r"instance 9001 .* kept and costs \$6\.00/h"):
+        InstanceProvider().create({**props, "adopt": 9001.0})
+    assert list(vast.contracts) == [9001]
+    assert vast.writes() == before
+
+
 def test_read_finds_a_machine_as_it_was(vast, capsys):
     vast.has(9001, label=f"{PREFIX}abc")
     found = InstanceProvider().read("9001", rented(account_id=4711.0))

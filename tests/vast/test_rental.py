@@ -12,6 +12,7 @@ from components.vast.boot import Deadlines
 from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
+    CannotAdopt,
     ImageRefused,
     KeyRefused,
     LeftRunning,
@@ -29,7 +30,7 @@ from components.vast.shared_file import SharedFile
 from components.vast.unfit import marked
 from emulator.contracts import FATAL_STATUS_MSG
 from tests.fakes import VirtualClock
-from tests.vast.fake_market import Boot, FakeMarket
+from tests.vast.fake_market import Boot, Contract, FakeMarket
 from tests.vast.offers import need, offer
 
 LABEL = "p/s/endpoint/abc"
@@ -517,3 +518,52 @@ def test_each_offer_is_rented_with_its_own_bid(world, monkeypatch):
     monkeypatch.setattr(world, "candidates", lambda: market.shortlist(world.offers, {}, wanted))
     world.obtain(interruptible=True)
     assert prices == [pytest.approx(2.4), pytest.approx(3.6)]
+
+
+@pytest.fixture
+def by_hand(world) -> Contract:
+    """A contract that somebody rented and that runs, on machine 20; its id is 7001."""
+    one = Contract(world.clock.passed - 600, 20, LABEL)
+    world.market.alive[7001] = one
+    return one
+
+
+def taken_over(world):
+    return world.rental().take_over(7001, ORDER, world.market, PORTS)
+
+
+@pytest.mark.parametrize("listed", [LABEL, "by hand", "p/s/endpoint/older"])
+def test_what_was_rented_by_hand_is_taken_over_whatever_label_the_list_still_shows(
+    world, by_hand, listed
+):
+    by_hand.label = listed
+    world.market.alive[7002] = Contract(world.clock.passed, 19, "p/s/endpoint/left")
+    assert taken_over(world).instance.id == 7001
+    assert list(world.market.alive) == [7001]
+    assert world.market.rented == []
+
+
+@pytest.mark.parametrize(
+    "boot", [Boot(unfit="1 GPU"), Boot(price=9.0), Boot(dies_with=("exited", FATAL_STATUS_MSG))]
+)
+@pytest.mark.usefixtures("by_hand")
+def test_what_was_rented_by_hand_and_fails_is_kept_and_nothing_is_rented(world, boot):
+    world.market.boots[20] = boot
+    with pytest.raises(CannotAdopt, match=r"7001 .* was kept and costs \$\d.*`pulumi destroy`"):
+        taken_over(world)
+    assert list(world.market.alive) == [7001]
+    assert world.market.rented == []
+
+
+def test_what_was_rented_by_hand_and_is_gone_is_followed_by_no_other(world):
+    with pytest.raises(CannotAdopt, match="7001, which `adopt` names, is gone"):
+        taken_over(world)
+    assert world.market.rented == []
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_what_was_rented_by_hand_and_cannot_be_seen_is_kept(world):
+    world.market.inspection = ApiUnreachable("no network")
+    with pytest.raises(LeftRunning, match="7001"):
+        taken_over(world)
+    assert list(world.market.alive) == [7001]
