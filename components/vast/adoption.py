@@ -22,10 +22,15 @@ from components.vast.api import Order
 from components.vast.boot import Rented
 from components.vast.errors import CannotAdopt
 from components.vast.market import Need
+from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
 
 SECONDS_TO_END = 60
 """That the server of before has to end, before it is killed."""
+
+TAKE_OUT = (
+    "take `adopt` out of the configuration (`pulumi config rm adopt`) to rent another machine"
+)
 
 _IN_ITS_ENVIRONMENT = """\
 import os, sys
@@ -94,6 +99,7 @@ def misfits(found: Instance, wanted: Wanted) -> list[str]:
         said
         for said in (
             _of_somebody_else(found.label, wanted.label_prefix),
+            _unfit(found.label),
             _differs("its image is", found.image, wanted.image, "image"),
             _too_small("disk", found.disk_gb, wanted.disk_gb, "diskGb"),
             _differs("it is", _kind(interruptible=found.interruptible), need.contract, "contract"),
@@ -207,6 +213,12 @@ def _of_somebody_else(label: str, prefix: str) -> str:
     return f"it is the stack's whose label it carries ({label})"
 
 
+def _unfit(label: str) -> str:
+    """One that is marked is to be ended; that cannot be what it is adopted for."""
+    why = why_unfit(label)
+    return f"it was marked unfit ({why}): {TAKE_OUT}" if why else ""
+
+
 def _differs(what: str, found: str, wanted: str, setting: str) -> str:
     if found == wanted:
         return ""
@@ -252,9 +264,11 @@ def _not_mapped(found: Instance, port: int) -> str:
 
 
 def _not_running(found: Instance) -> str:
-    if found.actual_status == "running":
-        return ""
-    return f"it is {found.actual_status or 'queued'}, not running"
+    if found.actual_status != "running":
+        return f"it is {found.actual_status or 'queued'}, not running"
+    if found.intended_status == "stopped":
+        return "it is being stopped"
+    return ""
 
 
 def _kind(*, interruptible: bool) -> str:

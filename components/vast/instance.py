@@ -22,7 +22,7 @@ from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed, refused
 from components.vast import adoption, drift, leash, market, outbid
 from components.vast.account import account_of, hold_to
-from components.vast.adoption import SECONDS_TO_END, Wanted
+from components.vast.adoption import SECONDS_TO_END, TAKE_OUT, Wanted
 from components.vast.api import Order, VastApi, connect
 from components.vast.attempts import Attempt
 from components.vast.boot import Boot, Deadlines, Rented
@@ -90,6 +90,7 @@ class InstanceProvider(Provider):
             replaces.append("contract")
         if "search" in others and not _search_allows(olds, news):
             replaces.append("search")
+        _refuse_the_replaced(id_, news, replaces)
         taken = _is_outbid(olds)
         lost = drift.is_lost(str(olds.get("status")), str(olds.get("intended_status")))
         if lost and not (taken and _step(news) != "rerent"):
@@ -450,6 +451,19 @@ def _refuse_a_second(id_: str, olds: Properties, news: Properties) -> None:
         )
 
 
+def _refuse_the_replaced(id_: str, news: Properties, replaces: list[str]) -> None:
+    """Refuse to replace a machine by itself: it would be gone when it is to be adopted.
+
+    Only for changed inputs, which a refresh never brings. What drifted is refused by the `check`
+    of its successor: an error here would fail the refresh that finds it, and so every `destroy`.
+    """
+    if replaces and str(_to_adopt(news)) == id_:
+        raise CannotAdopt(
+            f"instance {id_} is to be replaced ({', '.join(replaces)}) and `adopt` names it, which "
+            f"will be gone by then: {TAKE_OUT}; nothing was changed"
+        )
+
+
 def _wanted(props: Properties) -> Wanted:
     search = props["search"]
     return Wanted(
@@ -464,12 +478,33 @@ def _wanted(props: Properties) -> Wanted:
 
 def _tell_before_adopting(props: Properties) -> None:
     found = adoption.find(connect(patient=False), _to_adopt(props), _wanted(props))
+    if found.label.startswith(str(props["label_prefix"])):
+        _tell_before_adopting_again(found, props)
+        return
     wanted = Leash.read(props)
     end = f"; from then on it {leash.in_words(wanted)}" if wanted else ""
     to_terminal(
         f"instance {found.id} (${found.dollars_per_hour:.2f}/h, {found.num_gpus}x "
         f"{found.gpu_name}) fits and becomes this stack's: nothing is rented; the server that "
         f"runs on it ends, its weights stay{end}"
+    )
+
+
+def _tell_before_adopting_again(found: Instance, props: Properties) -> None:
+    """Say what becomes of one that carries this resource's label, as an interrupted `up` leaves it.
+
+    Raises:
+        CannotAdopt: if the rule replaces it, so that it would be gone when it is to be adopted.
+    """
+    if _ends_by_rule(found, props):
+        raise CannotAdopt(
+            f"instance {found.id} is to be replaced (whenContractEnds) and `adopt` names it, which "
+            f"will be gone by then: {TAKE_OUT}; nothing was changed"
+        )
+    to_terminal(
+        f"instance {found.id} (${found.dollars_per_hour:.2f}/h) fits and carries this resource's "
+        "label already: `pulumi up` takes it over and rents nothing; if it is being replaced, that "
+        f"ends it and then fails: then {TAKE_OUT}"
     )
 
 

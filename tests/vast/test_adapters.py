@@ -458,6 +458,50 @@ def test_a_state_that_names_another_machine_to_adopt_can_still_be_refreshed():
         InstanceProvider().diff("9001", recorded, ordered(adopt=778.0))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"public_key": "ssh-ed25519 BBBB p/s"},
+        {"search": search(contract="interruptible")},
+        {"search": search(query="gpu_name=B200")},
+    ],
+)
+def test_a_machine_is_not_replaced_by_its_own_adoption(changes):
+    news = ordered(adopt=9001.0, **changes)
+    with pytest.raises(CannotAdopt, match=r"9001 is to be replaced .*`pulumi config rm adopt`"):
+        InstanceProvider().diff("9001", rented(adopt=9001.0), news)
+
+
+@pytest.mark.parametrize(
+    ("drifted", "contract", "said"),
+    [
+        (
+            {"carried_label": f"{PREFIX}unfit-load_late-abc"},
+            {"label": f"{PREFIX}unfit-load_late-abc"},
+            "it was marked unfit (load late): take `adopt` out",
+        ),
+        ({"contract_ends_at": 1.0}, {"end_date": 1.0}, "(whenContractEnds) and `adopt` names it"),
+        ({"status": "offline"}, {"actual_status": "offline"}, "it is offline, not running"),
+    ],
+)
+def test_a_lost_machine_that_adopt_names_can_be_refreshed_and_is_kept_by_preview(
+    vast, drifted, contract, said
+):
+    props = ordered(adopt=9001.0, term={"warn_days": 3.0, "when": "replace"})
+    assert InstanceProvider().diff("9001", {**rented(), **props, **drifted}, props).replaces
+    vast.has(9001, **{"label": f"{PREFIX}abc", "disk_space": 500.0, **contract})
+    assert said in reasons(InstanceProvider().check({}, props))
+    assert vast.writes() == []
+
+
+def test_a_machine_that_is_replaced_by_name_is_not_promised_its_own_adoption(vast, capsys):
+    vast.has(9001, label=f"{PREFIX}abc", disk_space=500.0)
+    assert InstanceProvider().check({}, ordered(adopt=9001.0)).failures == []
+    said = capsys.readouterr().out
+    assert "fits and carries this resource's label already" in said
+    assert "ends it and then fails: then take `adopt` out" in said
+
+
 def test_a_renamed_stack_keeps_its_machine_under_its_new_label(vast):
     vast.has(9001, label=f"{PREFIX}abc")
     news = ordered(label_prefix="p/t/endpoint-instance/")

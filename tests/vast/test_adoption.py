@@ -95,6 +95,8 @@ def test_what_the_stack_would_have_rented_fits():
         ({"gpu_name": "H100 SXM"}, "it has 2x H100 SXM, which offerQuery excludes"),
         ({"ports": {}}, "it maps no port 22/tcp and 8000/tcp"),
         ({"actual_status": "exited"}, "it is exited, not running"),
+        ({"intended_status": "stopped"}, "it is being stopped"),
+        ({"label": "p/s/r/unfit-load_late-n"}, "marked unfit (load late): take `adopt` out"),
     ],
 )
 def test_each_thing_that_does_not_fit_is_said(changes, said):
