@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from components.clock import Clock
@@ -9,7 +10,8 @@ from components.progress import Progress, duration
 from components.vllm.endpoint import Refused, Traffic, Unreachable
 
 QUIET = 20.0
-"""Seconds without a request that are taken to mean that nobody is left."""
+"""Seconds without a request that are taken to mean that nobody is left; also seconds without any
+answer that tells of requests."""
 
 POLL = 2.0
 """Seconds between two looks."""
@@ -23,31 +25,66 @@ def until_quiet(
 ) -> bool:
     """Return when no request was seen for `QUIET` seconds; False if `longest` passed before.
 
-    An endpoint that does not answer has no clients that could be cut off.
+    Where nothing listens, there are no clients that could be cut off. Any other look without
+    counters may be at a server that is busy with them.
     """
     started = clock.monotonic()
-    quiet_since = started
-    ended: int | None = None
+    looks = _Looks(quiet_since=started)
     while True:
         seen = look()
-        if not isinstance(seen, Traffic):
-            progress.say(f"nobody to wait for: {seen}")
-            return True
         now = clock.monotonic()
-        if seen.under_way or (ended is not None and seen.ended != ended):
-            quiet_since = now
-        ended = seen.ended
-        if now - quiet_since >= min(QUIET, longest):
-            progress.say(f"no request for {duration(now - quiet_since)}: its clients have left")
+        looks.take(seen, now)
+        over = looks.over(now, min(QUIET, longest))
+        if over:
+            progress.say(over)
             return True
         if now - started >= longest:
             progress.say(
-                f"still asked after {duration(longest)} ({seen.under_way} requests under way): it "
-                "goes now, as drainMinutes says"
+                f"still asked after {duration(longest)} ({looks.state}): it goes now, as "
+                "drainMinutes says"
             )
             return False
         progress.waiting(
-            f"another endpoint has taken over; waiting for clients to leave this one "
-            f"({seen.under_way} requests under way)"
+            "another endpoint has taken over; waiting for clients to leave this one "
+            f"({looks.state})"
         )
         clock.sleep(POLL)
+
+
+@dataclasses.dataclass
+class _Looks:
+    """What the looks have shown so far; moments in seconds of one clock."""
+
+    quiet_since: float
+    unanswered_since: float | None = None
+    """The first of the looks without counters that nothing has come after."""
+    ended: int | None = None
+    state: str = ""
+    """The last look, for people."""
+    nobody: bool = False
+    """Whether nothing listens."""
+
+    def take(self, seen: Traffic | Refused | Unreachable, now: float) -> None:
+        if isinstance(seen, Traffic):
+            self.unanswered_since = None
+            self.state = f"{seen.under_way} requests under way"
+            if seen.under_way or (self.ended is not None and seen.ended != self.ended):
+                self.quiet_since = now
+            self.ended = seen.ended
+            return
+        self.nobody = seen == Unreachable("refused")
+        self.state = str(seen) if self.nobody else f"it may be busy: {seen}"
+        self.quiet_since = now
+        if self.unanswered_since is None:
+            self.unanswered_since = now
+
+    def over(self, now: float, enough: float) -> str:
+        """Say why nobody is waited for any more; empty while somebody may be there."""
+        if self.nobody:
+            return f"nobody to wait for: {self.state}"
+        if self.unanswered_since is not None and now - self.unanswered_since >= enough:
+            silent = duration(now - self.unanswered_since)
+            return f"no look at its requests for {silent} ({self.state}): nobody is waited for"
+        if now - self.quiet_since >= enough:
+            return f"no request for {duration(now - self.quiet_since)}: its clients have left"
+        return ""

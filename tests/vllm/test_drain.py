@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from components.progress import Progress
 from components.vllm.drain import QUIET, until_quiet
-from components.vllm.endpoint import Traffic, Unreachable
+from components.vllm.endpoint import Refused, Traffic, Unreachable
 from tests.fakes import VirtualClock
 
 
@@ -15,7 +16,13 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
-def drained(clock: VirtualClock, look: Callable[[], Traffic | Unreachable], longest: float):
+Look = Traffic | Refused | Unreachable
+
+TIMED_OUT = Unreachable("timed_out")
+BUSY = [TIMED_OUT, Unreachable("closed"), Refused(429, "queue full"), Refused(503, "queue full")]
+
+
+def drained(clock: VirtualClock, look: Callable[[], Look], longest: float):
     said: list[str] = []
     quiet = until_quiet(look, longest, clock, Progress("server", clock, said.append))
     return quiet, said
@@ -59,3 +66,43 @@ def test_a_dead_endpoint_is_not_waited_for(clock):
     assert quiet
     assert clock.monotonic() == 0
     assert "nobody to wait for" in said[-1]
+
+
+@pytest.mark.parametrize("unanswered", BUSY)
+def test_a_look_without_an_answer_is_no_end_while_clients_are_served(clock, unanswered):
+    def look() -> Look:
+        if clock.monotonic() >= 100:
+            return Traffic(0, 17)
+        return unanswered if clock.monotonic() % 20 else Traffic(5, 17)
+
+    quiet, said = drained(clock, look, 600)
+    assert quiet
+    assert clock.monotonic() >= 98 + QUIET
+    assert "its clients have left" in said[-1]
+
+
+def test_a_quiet_that_a_busy_look_falls_into_begins_anew(clock):
+    quiet, _ = drained(
+        clock,
+        lambda: Refused(503, "queue full") if clock.monotonic() == 16 else Traffic(0, 17),
+        600,
+    )
+    assert quiet
+    assert clock.monotonic() >= 16 + QUIET
+
+
+@pytest.mark.parametrize("unanswered", BUSY)
+def test_an_endpoint_that_never_answers_is_waited_for_as_long_as_a_quiet_one(clock, unanswered):
+    quiet, said = drained(clock, lambda: unanswered, 600)
+    assert quiet
+    assert clock.monotonic() == pytest.approx(QUIET, abs=2)
+    assert f"it may be busy: {unanswered}" in said[0]
+    assert "nobody is waited for" in said[-1]
+
+
+def test_busy_looks_do_not_outlast_the_limit(clock):
+    looks: Iterator[Look] = itertools.cycle([TIMED_OUT, Traffic(2, 17)])
+    quiet, said = drained(clock, lambda: next(looks), 120)
+    assert not quiet
+    assert clock.monotonic() == pytest.approx(120, abs=2)
+    assert "drainMinutes" in said[-1]
