@@ -14,7 +14,11 @@ Replaced = dict[str, float]
 
 
 def replaced(olds: Mapping[str, Any], news: Mapping[str, Any], now: float) -> Replaced:
-    """Find the keys that still work beside the new one, given the server's old outputs."""
+    """Find the keys that still work beside the new one, given the server's old outputs.
+
+    `now`, in seconds since 1970, is the moment that the grace of the key before the new one begins
+    at; those that were replaced earlier keep their end.
+    """
     current = str(news["key_digest"])
     known = {**(olds.get("replaced_keys") or {})}
     kept = {

@@ -136,9 +136,8 @@ class ServerProvider(Provider):
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Serve what is asked for now, or go back; a replaced key works on for its grace."""
-        replaced = allowed_keys.replaced(olds, news, SystemClock().epoch())
         try:
-            outs = _serve(news, replaced, olds)
+            outs = _serve(news, olds, olds)
         except StackError as error:
             raise _undone(olds, error) from None
         if outs["started_at"] == olds.get("started_at"):
@@ -280,8 +279,8 @@ def agent_digest() -> str:
     return whole.hexdigest()
 
 
-def _serve(props: Properties, replaced: allowed_keys.Replaced, known: Properties) -> Properties:
-    """Bring the host to serve what `props` say; `replaced` are other keys that work for a time.
+def _serve(props: Properties, before: Properties, known: Properties) -> Properties:
+    """Bring the host to serve what `props` say; the keys of `before` work on for their grace.
 
     `known` are the outputs of the server that the host runs as far as the state knows.
     """
@@ -290,13 +289,15 @@ def _serve(props: Properties, replaced: allowed_keys.Replaced, known: Properties
     with _host(props) as host:
         progress.say("pushing its configuration to the host")
         # Until the new key is proven, the ones before must not run out.
-        _push_keys(host, props, allowed_keys.prolonged(replaced, plan.deadline))
+        _push_keys(host, props, allowed_keys.prolonged(_replaced(before, props), plan.deadline))
         pushed = _push(host, props, known, progress)
         endpoint: EndpointDoor = _endpoint(props, pushed.certificate)
         if known.get("status") == READY and not pushed.restarted:
             plan = dataclasses.replace(plan, served_before=True)
             endpoint = _Patient(_endpoint(props, pushed.certificate, PATIENT_TIMEOUT), progress)
         report = wait_until_ready(host, endpoint, plan, SystemClock(), progress)
+        # Clients can change over from now on only, so the grace of the key before begins now.
+        replaced = _replaced(before, props)
         _push_keys(host, props, replaced)
         files = _files(host)
     progress.say(f"{props['model']} answers at {_url(props)}")
@@ -311,13 +312,12 @@ def _undone(olds: Properties, error: StackError) -> StackError:
         return error
     progress = _progress()
     progress.say(f"the change did not come up ({error}); going back to what served before")
-    keys = allowed_keys.replaced(olds, olds, SystemClock().epoch())
     try:
-        if _keys_are_all(olds, keys):
+        if _keys_are_all(olds):
             return ChangeFailed(
                 f"{error}; the keys of before hold again, and the server runs on as it was"
             )
-        _serve(olds, keys, {})
+        _serve(olds, olds, {})
     except ServerFailed as again:
         _mark_if_unfit(olds, again)
         return ChangeFailed(
@@ -333,7 +333,7 @@ def _undone(olds: Properties, error: StackError) -> StackError:
     return ChangeFailed(f"{error}; the configuration of before serves again, nothing else changed")
 
 
-def _keys_are_all(olds: Properties, keys: allowed_keys.Replaced) -> bool:
+def _keys_are_all(olds: Properties) -> bool:
     """Where the host runs what it ran before, put the keys back, which is all there is to undo.
 
     To ask such a server again would take as long as the first time, and say the same.
@@ -341,7 +341,7 @@ def _keys_are_all(olds: Properties, keys: allowed_keys.Replaced) -> bool:
     with _host(olds) as host:
         if not _runs_already(host, olds):
             return False
-        _push_keys(host, olds, keys)
+        _push_keys(host, olds, _replaced(olds, olds))
     return True
 
 
@@ -381,6 +381,11 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
     host.put({PUSHED_MARK: (_pushed_digest(props).encode(), 0o644)})
     progress.say("the supervisor has started")
     return _Pushed(certificate, restarted=True)
+
+
+def _replaced(before: Properties, props: Properties) -> allowed_keys.Replaced:
+    """Find the keys that work beside the one of `props` if that one begins to hold now."""
+    return allowed_keys.replaced(before, props, SystemClock().epoch())
 
 
 def _push_keys(host: Host, props: Properties, replaced: allowed_keys.Replaced) -> None:

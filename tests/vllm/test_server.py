@@ -29,7 +29,7 @@ from tests.fakes import VirtualClock
 
 MODEL = "org/model"
 LENGTH = 4096
-OLD_KEY, NEW_KEY, OLDER_KEY = "a" * 64, "b" * 64, "c" * 64
+OLD_KEY, NEW_KEY, OLDER_KEY, OLDEST_KEY = "a" * 64, "b" * 64, "c" * 64, "d" * 64
 BROKEN = HostUnreachable(HostAddress("203.0.113.1", 22), "closed")
 STARTS = "== supervise.sh: server start\n"
 LISTENS = "INFO:     Application startup complete.\n"
@@ -327,6 +327,29 @@ def test_going_back_leaves_replaced_keys_their_grace(scene: Scene) -> None:
     error = scene.fails(**NEW, key_digest=NEW_KEY)
     assert "the configuration of before serves again" in str(error)
     assert scene.host.files["allowed_keys"] == f"{OLD_KEY}\n{OLDER_KEY} until {grace_ends:.0f}\n"
+
+
+def test_the_grace_of_a_replaced_key_begins_when_the_new_one_is_proven(scene: Scene) -> None:
+    began = scene.clock.epoch()
+    scene.olds["replaced_keys"] = {OLDER_KEY: began + 86_400, OLDEST_KEY: began + 60}
+    meanwhile: list[str] = []
+
+    def slow() -> str | Refused:
+        if scene.clock.epoch() < began + 300:
+            return Refused(503, "queue full")
+        meanwhile.append(scene.host.files["allowed_keys"])
+        return "Yes"
+
+    scene.endpoint.completion = slow
+    outs = scene.update(**NEW, key_digest=NEW_KEY)
+
+    proven = scene.clock.epoch()
+    assert proven >= began + 300
+    assert f"{OLD_KEY} until {began + 600 + 45 * 60:.0f}\n" in meanwhile[0]
+    assert outs["replaced_keys"] == {OLD_KEY: proven + 600, OLDER_KEY: began + 86_400}
+    assert scene.host.files["allowed_keys"] == (
+        f"{NEW_KEY}\n{OLD_KEY} until {proven + 600:.0f}\n{OLDER_KEY} until {began + 86_400:.0f}\n"
+    )
 
 
 TIMED_OUT = Unreachable("timed_out")
