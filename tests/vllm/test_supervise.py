@@ -787,6 +787,90 @@ def test_what_is_fetched_anew_takes_the_place_of_what_was(container: Container) 
     assert not (state / "fetching").exists()
 
 
+OTHERS = [{"FILES": "*.json"}, {"COMPANIONS": "org/head main *"}, {"REVISION": "v2"}]
+LATER = COMMIT[::-1]
+NO_NETWORK = "echo no network >&2; exit 1"
+
+
+def fetch_two(container: Container, other: dict[str, str]) -> None:
+    """Fetch the usual set, and the other one when the branch has moved on."""
+    assert container.prefetch().returncode == 0
+    container.command("hf", DOWNLOADS.replace(COMMIT, LATER))
+    container.settings(**other)
+    assert container.prefetch().returncode == 0
+    assert container.status()["resolved_revision"] == LATER
+    container.command("hf", NO_NETWORK)
+
+
+def goes_back(container: Container, commit: str, **settings: str) -> None:
+    calls = len(container.calls("hf"))
+    container.settings(**settings)
+    done = container.prefetch()
+    assert done.returncode == 0, done.stdout
+    assert f"complete since before: org/model at {commit}" in done.stdout
+    assert len(container.calls("hf")) == calls
+    assert container.status()["resolved_revision"] == commit
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_going_back_finds_the_commit_of_before(container: Container, other: dict[str, str]) -> None:
+    fetch_two(container, other)
+    companions = container.status()["companion_revisions"]
+
+    goes_back(container, COMMIT)
+    state = container.serving / "state"
+    assert (state / "snapshot").read_text().strip().endswith(f"/snapshots/{COMMIT}")
+    assert (state / "snapshots").read_text().count("\n") == 1
+    assert container.status()["companion_revisions"] == ""
+    assert not (state / "fetching").exists()
+
+    goes_back(container, LATER, **other)
+    assert container.status()["companion_revisions"] == companions
+
+
+def test_what_was_fetched_before_sets_were_kept_apart_is_gone_back_to(
+    container: Container,
+) -> None:
+    """As on a host that runs when it is pushed newer scripts: its mark has the set in words."""
+    folder = container.home / f"huggingface/hub/models--org--model/snapshots/{COMMIT}"
+    folder.mkdir(parents=True)
+    state = container.serving / "state"
+    state.mkdir()
+    mark = [SETTINGS[name] for name in ("MODEL", "REVISION", "FILES")]
+    (state / "prefetched").write_text("".join(f"{line}\n" for line in [*mark, ""]))
+    (state / "resolved_revision").write_text(f"{COMMIT}\n")
+    for name in ("snapshot", "snapshots"):
+        (state / name).write_text(f"{folder}\n")
+
+    goes_back(container, COMMIT)
+    fetch_two(container, {"FILES": "*.json"})
+    goes_back(container, COMMIT)
+
+
+@pytest.mark.parametrize("moment", range(1, 7))
+def test_a_death_on_the_way_back_claims_nothing_false(container: Container, moment: int) -> None:
+    other = {"FILES": "*.json"}
+    fetch_two(container, other)
+    container.settings()
+    is_moment = f'[ "$(wc -l <"$HOME/mv.calls")" -ne {moment} ]'
+    container.command("mv", f'{is_moment} || kill -s KILL $PPID\nexec {shutil.which("mv")} "$@"')
+    assert container.prefetch().returncode == -9
+    (container.bin / "mv").unlink()
+
+    goes_back(container, LATER, **other)
+    goes_back(container, COMMIT)
+
+
+def test_half_of_what_was_deleted_is_not_taken_for_what_was_complete(container: Container) -> None:
+    fetch_two(container, {"FILES": "*.json"})
+    shutil.rmtree(container.home / "huggingface")
+    breaks = '[ "$(wc -l <"$HOME/hf.calls")" -lt 5 ] || { echo reset >&2; exit 1; }\n'
+    container.command("hf", breaks + DOWNLOADS)
+    container.settings()
+    assert container.prefetch().returncode == 1
+    assert container.prefetch().returncode == 1
+
+
 def test_weights_that_were_deleted_are_fetched_again(container: Container) -> None:
     container.prefetch()
     shutil.rmtree(container.home / "huggingface")

@@ -3,16 +3,18 @@
 #
 # Exactly the files that model.env names, at its revisions: some repositories hold their weights
 # twice. Asks the network for nothing if the same was fetched before, so that a reboot serves
-# without the Hub. What was fetched last stays known until something else is complete, so that going
-# back to it downloads nothing. Ends with 0, with 3 where another try cannot help, with 1 after the
-# last try.
+# without the Hub. What was fetched stays known when something else takes its place, so that going
+# back to it downloads nothing and finds the commit of before, though its branch moved on. Ends with
+# 0, with 3 where another try cannot help, with 1 after the last try.
 set -u
 umask 077
 
 HERE="$HOME/serving"
 STATE="$HERE/state"
-DONE="$STATE/prefetched"
+DONE="$STATE/prefetched"    # what is wanted of the files beside it, if they say what was fetched
 NEW="$STATE/fetching"       # what is found out on the way, until all is there
+KEPT="$STATE/fetched"       # the same of what was fetched for something else, by digest of that
+FOUND="resolved_revision companion_revisions snapshot snapshots"
 ATTEMPT="$STATE/prefetch.attempt"
 export HF_HOME="${HF_HOME:-$HOME/huggingface}"
 export HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
@@ -53,11 +55,12 @@ main() {
         echo "prefetch: model.env names no MODEL or no FILES"
         exit 3
     fi
-    if fetched_before; then
+    if fetched_before || went_back; then
         echo "prefetch: complete since before: $MODEL at $(cat "$STATE/resolved_revision")"
         exit 0
     fi
     check_mistral_common
+    forget
     rm -rf "${NEW:?}"
     mkdir "$NEW" || exit 1
     case "$MODEL" in
@@ -72,12 +75,31 @@ main() {
 
 # The mark is off while the rest changes: whoever dies in between has fetched nothing.
 take_over() {
+    keep
     rm -f "$DONE"
-    for name in resolved_revision companion_revisions snapshot snapshots; do
+    for name in $FOUND; do
         mv -f "$NEW/$name" "$STATE/$name" 2>/dev/null || rm -f "${STATE:?}/$name"
     done
     rmdir "$NEW"
     what_is_wanted >"$DONE.new" && mv -f "$DONE.new" "$DONE"
+}
+
+# Whoever cannot keep what was fetched before changes nothing: it could not be gone back to.
+keep() {
+    [ -s "$DONE" ] || return 0
+    before="$KEPT/$(digest <"$DONE")"
+    rm -rf "$before" "$before.new"
+    mkdir -p "$before.new" || exit 1
+    for name in $FOUND; do
+        [ ! -e "$STATE/$name" ] || cp "$STATE/$name" "$before.new/" || exit 1
+    done
+    mv "$before.new" "$before" || exit 1
+}
+
+# A download that breaks off leaves folders that must not pass for what once was complete in them.
+forget() {
+    rm -rf "${KEPT:?}/$(what_is_wanted | digest)"
+    ! is_wanted "$DONE" || rm -f "$DONE"
 }
 
 model() {
@@ -135,11 +157,32 @@ check_mistral_common() {
 }
 
 fetched_before() {
-    [ -s "$DONE" ] && [ "$(cat "$DONE")" = "$(what_is_wanted)" ] && [ -s "$STATE/snapshots" ] ||
-        return 1
+    is_wanted "$DONE" && lie_there "$STATE/snapshots"
+}
+
+# To what was fetched before something else was.
+went_back() {
+    before="$KEPT/$(what_is_wanted | digest)"
+    lie_there "$before/snapshots" || return 1
+    rm -rf "${NEW:?}"
+    cp -R "$before" "$NEW" || exit 1
+    take_over
+}
+
+is_wanted() {
+    [ -s "$1" ] && [ "$(cat "$1")" = "$(what_is_wanted)" ]
+}
+
+# Whether all folders that file $1 names are there.
+lie_there() {
+    [ -s "$1" ] || return 1
     while IFS= read -r folder; do
         [ -d "$folder" ] || return 1
-    done <"$STATE/snapshots"
+    done <"$1"
+}
+
+digest() {
+    sha256sum | cut -d ' ' -f 1
 }
 
 fetch() {
