@@ -73,6 +73,7 @@ class _Life:
     stage: Stage = Stage.STARTING
     progress: str = "starting vLLM"
     fatal: Diagnosis | None = None
+    new_fatal: Diagnosis | None = None
     stopping: bool = False
     announced: bool = False
     error_exception: str = ""
@@ -107,6 +108,10 @@ class BootLog:
         for line in lines:
             self._read(line)
 
+    def let_pass(self) -> None:
+        """Take what was read of this life until now for no end: a server may get over an error."""
+        self._life.new_fatal = None
+
     @property
     def stage(self) -> Stage:
         """The furthest stage of this life."""
@@ -120,10 +125,12 @@ class BootLog:
     @property
     def fatal(self) -> Diagnosis | None:
         """Why this life ends, as near to the cause as the log gets; None while all is well."""
-        fatal = self._life.fatal
-        if fatal is not None and fatal.rank is Rank.END:
-            return self._with_exception(fatal)
-        return fatal
+        return self._told(self._life.fatal)
+
+    @property
+    def new_fatal(self) -> Diagnosis | None:
+        """The same by what was read since `let_pass`; `fatal` if that was not called."""
+        return self._told(self._life.new_fatal)
 
     @property
     def earlier_fatal(self) -> Diagnosis | None:
@@ -270,13 +277,19 @@ class BootLog:
         if life.stopping or level in _HARMLESS:
             return
         found = diagnose(text, SERVER, serving=life.stage is Stage.SERVING)
-        if found and (life.fatal is None or found.rank < life.fatal.rank):
-            life.fatal = found
+        if found:
+            life.fatal = _nearer(life.fatal, found)
+            life.new_fatal = _nearer(life.new_fatal, found)
         if _ENGINE_FAILS.search(text):
             life.error_exception = ""
         if found is None and _EXCEPTION.match(text):
             life.last_exception = text
             life.error_exception = life.error_exception or (text if level else "")
+
+    def _told(self, fatal: Diagnosis | None) -> Diagnosis | None:
+        if fatal is not None and fatal.rank is Rank.END:
+            return self._with_exception(fatal)
+        return fatal
 
     def _with_exception(self, end: Diagnosis) -> Diagnosis:
         life = self._life
@@ -286,6 +299,11 @@ class BootLog:
         if not exception:
             return end
         return dataclasses.replace(end, sentence=f"{end.sentence} ({exception[:300].rstrip()})")
+
+
+def _nearer(known: Diagnosis | None, found: Diagnosis) -> Diagnosis:
+    """Choose what is nearer to the cause; of two that are as near, the earlier one."""
+    return found if known is None or found.rank < known.rank else known
 
 
 def _plain(line: str) -> str:

@@ -146,7 +146,8 @@ class ReadinessPlan:
     """Between two looks at a server that starts, which may take no longer than some of them."""
     served_before: bool = False
     """Whether this very server, not restarted since, was found ready before. If it keeps us waiting
-    then, it is busy or hangs, which is no word about its machine."""
+    then, it is busy or hangs, which is no word about its machine; and an error that its log had
+    before this wait is one that it may have got over, so the endpoint is asked first."""
     secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     """What must not show in log lines, beside the key."""
 
@@ -313,7 +314,8 @@ class _Wait:
         self._asked: StageName = "model"
         self._asked_at = -math.inf
         self._asked_life = 0
-        self._last_answer = "has not been asked yet"
+        self._looked = False
+        self._last_answer: object = "has not been asked yet"
         self._busy = False
 
     def run(self) -> ReadinessReport:
@@ -340,6 +342,10 @@ class _Wait:
             return False
         before = self._where()
         self._log.feed(news)
+        if self._plan.served_before and not self._looked:
+            # All of it is of before this wait.
+            self._log.let_pass()
+        self._looked = True
         if self._where() != before:
             self._moved_at = self._clock.monotonic()
         self._prefetch_text = (self._prefetch_text + prefetch_news)[-LOG_PIECE:]
@@ -463,7 +469,7 @@ class _Wait:
 
         The lines of a failure come within a moment, and a look can fall between them.
         """
-        fatal = self._log.fatal
+        fatal = self._fatal()
         if fatal is None:
             self._suspected_at = None
             return
@@ -472,6 +478,15 @@ class _Wait:
             self._suspected_at = now
         if fatal.rank is Rank.ROOT or now - self._suspected_at >= A_MOMENT:
             raise self._fail(fatal)
+
+    def _fatal(self) -> Diagnosis | None:
+        """Find what the log knows to be the end: of a server that served before, only what is new.
+
+        What its log had before this wait counts as soon as the server is not there any more.
+        """
+        if self._status.get("phase") == "waiting" or _is_gone(self._last_answer):
+            return self._log.fatal
+        return self._log.new_fatal
 
     def _watch_boot(self) -> bool:
         """Follow the log; whether the server can be asked."""
@@ -507,14 +522,14 @@ class _Wait:
         self._asked_at = self._clock.monotonic()
         self._asked_life = self._log.lives
         found = self._endpoint.models(self._plan.api_key)
-        self._last_answer = str(found)
+        self._last_answer = found
         if isinstance(found, Unreachable):
             if self._log.stage is Stage.SERVING:
                 self._progress.waiting(f"the server is up, {found}")
             return False
         self._stages.enter("model")
         if isinstance(found, Refused):
-            self._progress.waiting(self._last_answer)
+            self._progress.waiting(str(found))
             return False
         if self._plan.model not in found.ids or found.max_model_len != self._plan.max_model_len:
             raise self._fail(
@@ -535,7 +550,7 @@ class _Wait:
         answer = self._endpoint.complete(self._plan.api_key, self._plan.model)
         if isinstance(answer, str):
             return True
-        self._last_answer = str(answer)
+        self._last_answer = answer
         self._busy = isinstance(answer, Refused) and answer.status in BUSY
         if _is_final(answer):
             raise self._fail(
@@ -606,7 +621,11 @@ class _Wait:
     def _charged(self, late: Diagnosis) -> Diagnosis:
         """Take the blame off the machine of a server that served before, or says it is busy."""
         if self._plan.served_before:
-            return dataclasses.replace(late, fault="platform", remedy=_BUSY_OR_HANGS)
+            fatal = self._log.fatal
+            hint = f" (its log has an error: {fatal.sentence})" if fatal else ""
+            return dataclasses.replace(
+                late, sentence=late.sentence + hint, fault="platform", remedy=_BUSY_OR_HANGS
+            )
         if self._busy:
             return dataclasses.replace(late, fault="platform", remedy=_ASKED_TOO_MUCH)
         return late
@@ -675,6 +694,13 @@ def _is_final(answer: Refused | Unreachable) -> TypeGuard[Refused]:
     if isinstance(answer, Unreachable) or answer.status in BUSY:
         return False
     return 400 <= answer.status < 500  # noqa: PLR2004  (HTTP)
+
+
+def _is_gone(answer: object) -> bool:
+    """Whether no server answers, or one that has failed; neither busy nor late."""
+    if isinstance(answer, Refused):
+        return answer.status >= 500 and answer.status not in BUSY  # noqa: PLR2004  (HTTP)
+    return isinstance(answer, Unreachable) and answer != Unreachable("timed_out")
 
 
 def _said(status: int | Unreachable) -> str:

@@ -307,6 +307,23 @@ def test_an_engine_that_dies_while_serving_is_fatal_with_its_own_exception() -> 
     assert "RuntimeError: cublas went away" in log.fatal.sentence
 
 
+def test_what_a_server_got_over_is_told_apart_from_what_is_new() -> None:
+    log = fed(
+        "INFO:     Application startup complete.", "OSError: [Errno 28] No space left on device"
+    )
+    assert log.new_fatal == log.fatal
+    log.let_pass()
+    known, new = log.fatal, log.new_fatal
+    assert known is not None
+    assert known.pattern == "disk_full"
+    assert new is None
+
+    log.feed("torch.OutOfMemoryError: CUDA out of memory.\n")
+    assert log.fatal == known
+    assert log.new_fatal is not None
+    assert log.new_fatal.pattern == "gpu_out_of_memory"
+
+
 def test_after_a_stop_nothing_is_fatal() -> None:
     log = fed(
         "INFO:     Application startup complete.",

@@ -638,6 +638,81 @@ def test_a_rotated_log_that_stands_still_is_none_either(scene: Scene) -> None:
     assert error.cause == "no_progress"
 
 
+DISK_FULL = "ERROR 11-23 09:10:00 [x.py:1] OSError: [Errno 28] No space left on device\n"
+OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory.\n"
+
+
+def serves_with_an_old_error(scene: Scene) -> None:
+    scene.clock.sleep(1000)
+    scene.change(served_before=True)
+    scene.host.logs["vllm.log"] = [*BOOT, (600, DISK_FULL)]
+
+
+def test_an_old_error_is_no_end_of_a_server_that_answers(scene: Scene) -> None:
+    serves_with_an_old_error(scene)
+    assert scene.wait().resolved_revision == COMMIT
+    assert scene.clock.passed == 1000
+
+
+def test_an_error_of_a_server_that_was_started_for_this_wait_is_its_end(scene: Scene) -> None:
+    serves_with_an_old_error(scene)
+    scene.change(served_before=False)
+    assert scene.fails().cause == "disk_full"
+    assert scene.endpoint.asked == []
+
+
+@pytest.mark.parametrize("answer", [TIMED_OUT, Refused(503, "queue full")])
+def test_a_busy_server_with_an_old_error_is_waited_for(
+    scene: Scene, answer: Refused | Unreachable
+) -> None:
+    serves_with_an_old_error(scene)
+    scene.endpoint.completion = lambda now: "Yes" if now > 1200 else answer
+    scene.wait()
+    assert scene.clock.passed > 1200
+
+
+def test_one_that_stays_busy_is_told_of_with_its_old_error(scene: Scene) -> None:
+    serves_with_an_old_error(scene)
+    scene.endpoint.completion = lambda _: TIMED_OUT
+    error = scene.fails()
+    assert isinstance(error, PlatformError)
+    assert error.cause == "completion_late"
+    assert "its log has an error: the rented disk is full" in str(error)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda endpoint: setattr(endpoint, "up_at", 1e9),
+        lambda endpoint: setattr(endpoint, "completion", lambda _: Unreachable("closed")),
+        lambda endpoint: setattr(endpoint, "completion", lambda _: Refused(500, "dead")),
+    ],
+)
+def test_an_old_error_is_the_cause_where_nothing_answers(
+    scene: Scene, spoil: Callable[[FakeEndpoint], None]
+) -> None:
+    serves_with_an_old_error(scene)
+    spoil(scene.endpoint)
+    assert scene.fails().cause == "disk_full"
+    assert scene.clock.passed <= 1003
+
+
+def test_an_old_error_is_the_cause_where_the_server_ended(scene: Scene) -> None:
+    serves_with_an_old_error(scene)
+    scene.host.statuses.append((900, {"phase": "waiting", "last_exit": "1"}))
+    assert scene.fails().cause == "disk_full"
+    assert scene.endpoint.asked == []
+
+
+def test_a_new_error_ends_the_wait_though_there_was_an_old_one(scene: Scene) -> None:
+    serves_with_an_old_error(scene)
+    scene.host.logs["vllm.log"].append((1010, OUT_OF_MEMORY))
+    scene.endpoint.completion = lambda _: TIMED_OUT
+    error = scene.fails()
+    assert "ran out of memory" in str(error)
+    assert scene.clock.passed <= 1013
+
+
 def test_what_clients_were_answered_is_no_cause(scene: Scene) -> None:
     scene.clock.sleep(1000)
     answered = '"POST /v1/chat/completions HTTP/1.1" 429 Too Many Requests'

@@ -352,6 +352,13 @@ def test_the_grace_of_a_replaced_key_begins_when_the_new_one_is_proven(scene: Sc
     )
 
 
+def test_a_key_is_replaced_though_the_log_has_an_error_of_long_ago(scene: Scene) -> None:
+    scene.host.log += "ERROR 11-23 09:10:00 [x.py:1] OSError: [Errno 28] No space left on device\n"
+    scene.update(key_digest=NEW_KEY)
+    assert scene.host.keys() == [NEW_KEY, OLD_KEY]
+    assert scene.host.restarts == []
+
+
 TIMED_OUT = Unreachable("timed_out")
 
 
