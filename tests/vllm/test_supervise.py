@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 
 from components.vast.onstart import onstart
+from components.vllm.profile import FORBIDDEN_ENV
 from tests.vllm.polling import eventually
 from tests.vllm.processes import processes_of
 
@@ -198,6 +199,22 @@ def test_the_server_sees_what_the_image_says_though_the_login_does_not(
     assert "LD_LIBRARY_PATH=/opt/it's cuda/lib" in seen
     kept = container.home / ".container-environment"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_what_a_profile_may_not_set_does_not_come_from_the_container_either(
+    container: Container,
+) -> None:
+    unwanted = sorted({*FORBIDDEN_ENV} - {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH"})
+    lines = [f"export {name}='/elsewhere'\n" for name in unwanted]
+    (container.home / ".container-environment").write_text("".join(lines))
+    container.supervise("start")
+    container.until_log("listening")
+
+    names = dict.fromkeys(unwanted, "/elsewhere").items()
+    for command in ("vllm", "hf"):
+        seen = (container.home / f"{command}.env").read_text().splitlines()
+        assert [name for name, value in names if f"{name}={value}" in seen] == []
+    assert int(container.status()["downloaded_kb"]) > 0
 
 
 def test_the_server_sees_its_environment_and_folder(container: Container) -> None:

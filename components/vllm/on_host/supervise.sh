@@ -21,16 +21,24 @@ umask 077
 HERE="$HOME/serving"
 STATE="$HERE/state"
 TLS="$HERE/tls"
-HF_HOME="$HOME/huggingface"
+
+# What an image or an account may have given the container, and what must not hold here: another
+# key, other routes, other math, and another cache than the one that is measured.
+own_variables() {
+    unset VLLM_API_KEY VLLM_SERVER_DEV_MODE VLLM_USE_RUST_FRONTEND VLLM_MLA_DISABLE KEY_GATE_FILE
+    unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE
+    export HF_HOME="$HOME/huggingface"
+}
 
 # A login over SSH lacks the image's own variables; the host's start script keeps them.
 if [ -f "$HOME/.container-environment" ]; then
     # shellcheck source=/dev/null  # (written by the start script)
     . "$HOME/.container-environment"
 fi
+own_variables
 PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PATH="$PATH:/usr/local/nvidia/bin:/usr/local/cuda/bin"
-export PATH HF_HOME
+export PATH
 
 # settings, with what holds where model.env is silent
 MODEL=""
@@ -306,8 +314,7 @@ load_environment() {
         . ./environment
         set +a
     fi
-    # The cache is measured here, so nothing may move it.
-    HF_HOME="$HOME/huggingface"
+    own_variables
 }
 
 # As curl's configuration, so that the key stands in no list of processes.
