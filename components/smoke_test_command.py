@@ -8,6 +8,7 @@ asks again.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
@@ -15,6 +16,7 @@ import yaml
 from pulumi_command import local
 
 from components.vllm.api_key import ApiKey
+from components.vllm.option_text import from_json
 from components.vllm.profile import Ability, Profile
 from components.vllm.server import VllmServer
 
@@ -71,9 +73,10 @@ def served_abilities(profile: Profile, serve_yaml: str) -> tuple[Ability, ...]:
     told to leave the vision tower out (reference: vLLM 2.2 and 2.4).
     """
     options = _options(serve_yaml)
-    pictures = options.get("limit-mm-per-prompt") or {}
+    limits = from_json(options.get("limit-mm-per-prompt"))
+    no_pictures = isinstance(limits, Mapping) and limits.get("image") == 0
     there: dict[Ability, bool] = {
-        "vision": not options.get("language-model-only") and pictures.get("image") != 0,
+        "vision": not options.get("language-model-only") and not no_pictures,
         "reasoning": bool(options.get("reasoning-parser")),
         "tools": bool(options.get("enable-auto-tool-choice") and options.get("tool-call-parser")),
     }

@@ -142,6 +142,8 @@ async def test_machine_what_is_asked_for_and_key_trigger_it(mocks):
         (f"{FLAGS}language-model-only: true", ("reasoning", "tools")),
         (f"{FLAGS}limit-mm-per-prompt: {{image: 0}}", ("reasoning", "tools")),
         (f"{FLAGS}limit-mm-per-prompt: {{image: 4}}", ("vision", "reasoning", "tools")),
+        (f"{FLAGS}limit-mm-per-prompt: '{{\"image\": 0}}'", ("reasoning", "tools")),
+        (f"{FLAGS}limit-mm-per-prompt: '{{\"image\": 4}}'", ("vision", "reasoning", "tools")),
     ],
 )
 def test_an_ability_needs_the_options_that_let_it_through(serve_yaml, abilities):

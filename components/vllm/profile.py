@@ -43,6 +43,29 @@ Text = Annotated[str, Field(min_length=1)]
 Ability = Literal["vision", "reasoning", "tools"]
 """What some models can and others cannot."""
 
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_OF_THE_SCRIPTS = frozenset(
+    [
+        "HOME",
+        "HERE",
+        "STATE",
+        "TLS",
+        "PATH",
+        "MODEL",
+        "COMPANIONS",
+        "MAX_RESTARTS",
+        "RESTART_WINDOW_SECONDS",
+        "BACKOFF_SECONDS",
+        "DRAIN_SECONDS",
+        "POLL_SECONDS",
+        "LOG_MAX_KB",
+        "IFS",
+        "ENV",
+    ]
+)
+"""Variables of on_host/supervise.sh, into which a profile's are read."""
+
 _VERSION_TAG = re.compile(r"vllm[^/:]*:v?(?P<version>\d+\.\d+\.\d+)(?![\d.])", re.IGNORECASE)
 
 
@@ -159,6 +182,13 @@ class Profile(BaseModel):
         for name in value:
             if name in FORBIDDEN_ENV:
                 raise ValueError(f"must not set {name}: {FORBIDDEN_ENV[name]}")
+            if not _ENV_NAME.fullmatch(name):
+                raise ValueError(
+                    f"must not set {name!r}, which is no name of a variable: capital letters, "
+                    "digits and underscores"
+                )
+            if name in _OF_THE_SCRIPTS:
+                raise ValueError(f"must not set {name}: the host's scripts use it themselves")
         return value
 
     @model_validator(mode="after")
@@ -282,6 +312,8 @@ def _problem(
     if not loc:
         return own_words
     key = str(loc[0])
+    if len(loc) > 1 and kind in {"extra_forbidden", "missing"}:
+        return _problem_within(kind, loc)
     if kind == "extra_forbidden":
         return f"{key} is no key of a profile{_meant(key, list(Profile.model_fields))}; remove it"
     wanted = Profile.model_fields[key].description
@@ -290,6 +322,15 @@ def _problem(
     if kind == "value_error":
         return f"{key} {own_words}; remove it"
     return f"{key} is {content.get(key)!r} and should be: {wanted}"
+
+
+def _problem_within(kind: str, loc: tuple[int | str, ...]) -> str:
+    """Of an entry of a list, such as a companion."""
+    *place, key = (str(part) for part in loc)
+    where = " ".join(place)
+    if kind == "missing":
+        return f"{where} lacks {key}; add it"
+    return f"{where} has a key {key}{_meant(key, list(Companion.model_fields))}; remove it"
 
 
 def _meant(name: str, known: list[str]) -> str:

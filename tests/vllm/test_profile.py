@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from components.vllm.errors import ProfileError
 from components.vllm.profile import Profile, load_profile, profile_names, vllm_in
+from components.vllm.server import ON_HOST
 
 MODELS = Path(__file__).parents[2] / "models"
 DEFAULT = "mistral-small-4-fp8-2xh200"
@@ -120,6 +122,15 @@ def test_a_draft_model_that_is_no_companion_is_refused(speculative: object) -> N
         ({"env": {"PYTHONPATH": "/opt"}}, ["PYTHONPATH", "key gate"]),
         ({"env": {"VLLM_SERVER_DEV_MODE": "1"}}, ["VLLM_SERVER_DEV_MODE", "routes"]),
         ({"env": {"HF_TOKEN": "x"}}, ["HF_TOKEN", "secret"]),
+        ({"env": {"HF_HUB_CACHE": "/data"}}, ["HF_HUB_CACHE", "measured"]),
+        ({"env": {"MY-VAR": "x"}}, ["'MY-VAR'", "no name of a variable"]),
+        ({"env": {"FOO(": "x"}}, ["'FOO('", "no name of a variable"]),
+        ({"env": {"STATE": "x"}}, ["STATE", "the host's scripts"]),
+        (
+            {"companions": [{"repository": "org/head", "revison": "main"}]},
+            ["companions 0 has a key revison", "did you mean 'revision'?", "remove it"],
+        ),
+        ({"companions": [{"revision": "main"}]}, ["companions 0 lacks repository", "add it"]),
         ({"max_model_len": "x", "num_gpus": "y"}, ["max_model_len", "(and look at num_gpus)"]),
     ],
 )
@@ -246,3 +257,10 @@ def test_no_mistral_model_is_served_by_an_image_that_may_refuse_every_chat() -> 
 def test_a_profiles_version_is_that_of_its_image(name: str) -> None:
     profile = load_profile(name, MODELS)
     assert vllm_in(profile.image) in {profile.vllm_version, None}
+
+
+def test_no_variable_of_the_supervisor_may_be_set() -> None:
+    script = (ON_HOST / "supervise.sh").read_text()
+    for name in set(re.findall(r"^([A-Z][A-Z_]*)=", script, re.MULTILINE)):
+        with pytest.raises(ProfileError, match=f"env must not set {name}"):
+            load_profile(DEFAULT, MODELS).with_overrides(env={name: "x"})
