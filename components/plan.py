@@ -17,7 +17,7 @@ from components.rules import Served, broken
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
-from components.vllm import command, draft, server, sizing
+from components.vllm import command, draft, server, sizing, unseen
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -120,15 +120,16 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     facts, warnings = _fit(profile, query, num_gpus)
     _check_disk(profile)
     need = _need(settings, profile, num_gpus)
-    options = _options(settings, profile, release)
-    unseen = draft.unfetched(options, profile.fetched)
+    options = _options(settings, profile, release, _gpu_name(query) or profile.gpu_name)
+    apart = unseen.repositories(options, profile.fetched)
     if settings.production:
-        _check_production(settings, profile, need, profile.fetched | unseen)
+        _check_production(settings, profile, need, profile.fetched | apart)
     warnings += [
-        f"speculative-config names {name}, which is no companion of the profile: vLLM fetches it "
+        f"the vLLM options name {name}, which is no companion of the profile: vLLM fetches it "
         "unseen while it starts, and no figure here counts it; add it to companions"
-        for name in unseen
+        for name in apart
     ]
+    warnings += _of_another_format(profile, options)
     warnings += _of_its_version(settings.image, profile.vllm_version)
     variables = server.environment(profile, settings.hugging_face_token)
     if not settings.tls:
@@ -219,9 +220,25 @@ def _of_its_version(image: str, version: str) -> list[str]:
     return [*said, table.stands_in] if table.stands_in else said
 
 
-def _options(settings: Settings, profile: Profile, release: Release | None) -> dict[str, Any]:
-    """Render the server's options; those of a release are taken as they were proven."""
-    options = release.runs.serve if release else _rendered(settings, profile)
+def _of_another_format(profile: Profile, options: Mapping[str, Any]) -> list[str]:
+    """Some repositories hold their weights twice; the profile's files are those of its format."""
+    asked, own = options.get("load-format"), profile.flags.get("load-format")
+    if asked == own:
+        return []
+    said = (
+        f"load-format is {asked or 'unset'} and {own or 'unset'} in the profile {profile.name}: "
+        "vLLM may want other files than those that are fetched before, and fetch them unseen; set "
+        "it in a profile, with its files"
+    )
+    return [said]
+
+
+def _options(
+    settings: Settings, profile: Profile, release: Release | None, gpu_name: str
+) -> dict[str, Any]:
+    """Render the server's options for `gpu_name`; those of a release are taken as proven."""
+    asked_for = profile.model_copy(update={"gpu_name": gpu_name})
+    options = release.runs.serve if release else _rendered(settings, asked_for)
     command.check_options(options, command.load_table(profile.vllm_version))
     return options
 

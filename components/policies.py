@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from components.rules import RULES, Served
 from components.vast.market import hourly_cap
 from components.vast.offer import need_of
-from components.vllm import draft
+from components.vllm import unseen
 
 INSTANCE = "pulumi-python:dynamic/vast:Instance"
 SERVER = "pulumi-python:dynamic/vllm:Server"
@@ -116,7 +116,7 @@ def _revisions(server: Mapping[str, Any]) -> dict[str, str] | None:
         **{repository: revision for repository, revision, *_ in companions},
     }
     options = yaml.safe_load(str(server.get("serve_yaml") or "")) or {}
-    return fetched | draft.unfetched(options, fetched)
+    return fetched | unseen.repositories(options, fetched)
 
 
 def _bool(value: Any) -> bool | None:

@@ -72,6 +72,28 @@ def test_a_draft_that_only_an_override_names_is_warned_of():
         assert [one for one in made.warnings if "org/head, which is no companion" in one]
 
 
+def test_an_adapter_of_the_hub_is_warned_of_and_kept_out_of_production(tmp_path):
+    adapter = json.dumps({"lora-modules": ["one=someone/adapter"], "enable-lora": True})
+    made = plan(vllmOverrides=adapter)
+    assert any("someone/adapter, which is no companion" in warning for warning in made.warnings)
+    with pytest.raises(ConfigurationError, match="someone/adapter is taken at 'main', which is no"):
+        in_production(tmp_path, vllmOverrides=adapter)
+
+
+def test_another_format_than_the_profile_s_is_warned_of():
+    made = plan(vllmOverrides='{"load-format": "hf"}')
+    assert any(
+        "load-format is hf and mistral in the profile" in warning for warning in made.warnings
+    )
+    assert not [warning for warning in plan().warnings if "load-format" in warning]
+
+
+def test_an_option_is_held_to_the_gpus_that_the_stack_asks_for():
+    with pytest.raises(ConfigurationError, match="FLASH_ATTN_MLA runs on Hopper GPUs alone and B2"):
+        plan(offerQuery="gpu_name=B200 num_gpus=2")
+    assert plan(offerQuery="gpu_name=H100_SXM num_gpus=4 gpu_ram>=140").serve_yaml
+
+
 EAGLE = "mistral-small-4-fp8-2xh200-eagle"
 
 

@@ -67,6 +67,7 @@ RESERVED: dict[str, str] = {
     "model": _MODEL,
     "revision": _MODEL,
     "served-model-name": _MODEL,
+    "download-dir": "the host fetches the weights before, into the cache that is measured",
     "config": "the stack's serve.yaml is the one file that vLLM reads",
     "max-model-len": _LENGTH,
     "gpu-memory-utilization": _SHAPE,

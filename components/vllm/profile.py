@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from components.vllm import draft
+from components.vllm import unseen
 from components.vllm.errors import ProfileError
 from components.vllm.hub import REPOSITORY
 from components.vllm.option_text import merged, option_name
@@ -46,23 +46,8 @@ Ability = Literal["vision", "reasoning", "tools"]
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _OF_THE_SCRIPTS = frozenset(
-    [
-        "HOME",
-        "HERE",
-        "STATE",
-        "TLS",
-        "PATH",
-        "MODEL",
-        "COMPANIONS",
-        "MAX_RESTARTS",
-        "RESTART_WINDOW_SECONDS",
-        "BACKOFF_SECONDS",
-        "DRAIN_SECONDS",
-        "POLL_SECONDS",
-        "LOG_MAX_KB",
-        "IFS",
-        "ENV",
-    ]
+    {"HOME", "PATH", "IFS", "ENV", "HERE", "STATE", "TLS", "MODEL", "COMPANIONS", "MAX_RESTARTS"}
+    | {"RESTART_WINDOW_SECONDS", "BACKOFF_SECONDS", "DRAIN_SECONDS", "POLL_SECONDS", "LOG_MAX_KB"}
 )
 """Variables of on_host/supervise.sh, into which a profile's are read."""
 
@@ -209,10 +194,10 @@ class Profile(BaseModel):
                 f"max_model_len is {self.max_model_len}, which is more than the "
                 f"{self.max_position_embeddings} positions of the model; lower it"
             )
-        if unnamed := draft.unfetched(self.flags, self.fetched):
+        if unnamed := unseen.repositories(self.flags, self.fetched):
             raise ValueError(
-                f"speculative-config names {', '.join(unnamed)}, which is none of the companions, "
-                "so vLLM would fetch it unseen; add it to companions"
+                f"flags name {', '.join(unnamed)}, which is none of the companions, so vLLM would "
+                "fetch it unseen; add it to companions"
             )
         return self
 

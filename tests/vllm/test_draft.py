@@ -1,4 +1,4 @@
-"""Which draft model vLLM fetches by itself, and at which revision it takes the others."""
+"""At which revision vLLM is told to take a draft model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from components.vllm import draft
 
 C, D = "c" * 40, "d" * 40
-FETCHED = {"org/model": "main", "org/head": "main"}
 
 as_it_is_or_as_text = pytest.mark.parametrize("write", [dict, json.dumps])
 """vLLM reads a mapping and JSON text alike."""
@@ -20,23 +19,9 @@ def options(write: Any, **speculative: Any) -> dict[str, Any]:
     return {"seed": 1, "speculative-config": write({"method": "eagle", **speculative})}
 
 
-@as_it_is_or_as_text
-def test_a_draft_that_nobody_fetches_is_named_with_its_revision(write: Any) -> None:
-    assert draft.unfetched(options(write, model="org/other"), FETCHED) == {"org/other": "main"}
-    named = options(write, model="org/other", revision="v1")
-    assert draft.unfetched(named, FETCHED) == {"org/other": "v1"}
-
-
-@as_it_is_or_as_text
-@pytest.mark.parametrize("model", [None, 1, "/root/head", "org/head", "org/model"])
-def test_what_is_fetched_or_on_the_host_is_not(write: Any, model: object) -> None:
-    assert draft.unfetched(options(write, model=model), FETCHED) == {}
-
-
 @pytest.mark.parametrize("speculative", [None, "no JSON", "[]", 3])
 def test_what_names_no_model_is_left_as_it_is(speculative: object) -> None:
     given = {"seed": 1, "speculative-config": speculative}
-    assert draft.unfetched(given, FETCHED) == {}
     assert draft.pinned(given, {"org/head": C}) == given
 
 
