@@ -29,11 +29,13 @@ def announce(
     It runs whenever one of them changes, after the smoke test; if it fails, so does the update,
     and what served before goes on.
     """
+    # A token may stand in it.
+    secret = pulumi.Output.secret(command)
     proven = pulumi.Output.all(server.endpoint_url, smoke_report).apply(lambda known: known[0])
     return local.Command(
         name,
-        create=command,
-        update=command,
+        create=secret,
+        update=secret,
         environment={
             "ENDPOINT_URL": proven,
             "ENDPOINT_MODEL": server.model,

@@ -43,7 +43,11 @@ class Settings(BaseModel):
     """What a stack may decide. GB, $/h, minutes, Mbit/s; zero or empty means the profile's."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     model: OneLine = Field(min_length=1)
@@ -125,7 +129,7 @@ class Settings(BaseModel):
     drain_minutes: float = Field(ge=0, le=1440)
     """With `create-first`: how long the old endpoint waits at most for its clients to leave."""
 
-    announce_command: OneLine = ""
+    announce_command: OneLine = Field(default="", repr=False)
     """Shell command for an endpoint that is proven, before the one that it replaces goes."""
 
     contract: Literal["on-demand", "interruptible"] = "on-demand"
@@ -156,6 +160,10 @@ class Settings(BaseModel):
     """Secret; only for gated repositories."""
 
 
+MAY_BE_SECRET = ("huggingFaceToken", "announceCommand")
+"""Keys whose values are kept as secrets, however they were set."""
+
+
 def load(config: pulumi.Config) -> Settings:
     """Read the running stack's configuration.
 
@@ -169,6 +177,13 @@ def load(config: pulumi.Config) -> Settings:
         for key, value in everything.items()
         if key.startswith(prefix)
     }
+    for key in mine:
+        if key not in MAY_BE_SECRET and runtime_config.is_config_secret(prefix + key):
+            raise SettingRefused(
+                f"configuration key {key!r} is set as a secret, and would stand in the state in "
+                f"clear: set it without --secret (`pulumi config set {key} <value>`); secrets are "
+                f"{' and '.join(MAY_BE_SECRET)} alone"
+            )
     return parse(mine)
 
 

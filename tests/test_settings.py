@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
+from pulumi.runtime import config
 from pydantic.alias_generators import to_camel
 
-from components.settings import SettingRefused, Settings, parse
+from components.settings import SettingRefused, Settings, load, parse
 
 PROJECT = yaml.safe_load((Path(__file__).parent.parent / "Pulumi.yaml").read_text())
 DEFAULTS = {key: declared["default"] for key, declared in PROJECT["config"].items()}
@@ -88,3 +91,40 @@ def test_a_missing_key_is_named():
 def test_the_token_is_in_no_repr():
     settings = parse(values(huggingFaceToken="hf_sentinel"))
     assert "hf_sentinel" not in repr(settings)
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[[dict[str, str], list[str]], None]]:
+    """Set the running program's configuration and which of its keys are secrets."""
+    before = dict(config.CONFIG.get())
+
+    def configure(given: dict[str, str], secret: list[str]) -> None:
+        config.set_all_config(
+            {f"vast-vllm:{key}": value for key, value in given.items()},
+            [f"vast-vllm:{key}" for key in secret],
+        )
+
+    yield configure
+    config.set_all_config(before)
+
+
+def test_a_secret_that_would_stand_in_the_state_in_clear_is_refused(configured):
+    configured(values(vllmOverrides='{"seed": 1}'), ["vllmOverrides"])
+    with pytest.raises(SettingRefused, match="'vllmOverrides' is set as a secret") as raised:
+        load(pulumi.Config("vast-vllm"))
+    assert "seed" not in str(raised.value)
+
+
+def test_a_token_and_an_announcement_may_be_secrets(configured):
+    given = {"huggingFaceToken": "hf_sentinel", "announceCommand": "tell --token sentinel"}
+    configured(values(**given), list(given))
+    settings = load(pulumi.Config("vast-vllm"))
+    assert settings.announce_command == "tell --token sentinel"
+    assert "sentinel" not in repr(settings)
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "-inf"])
+@pytest.mark.parametrize("key", ["minDaysLeft", "minInetDownMbps", "rentBudgetDollars"])
+def test_what_is_no_number_of_anything_is_refused(key, number):
+    with pytest.raises(SettingRefused, match=key):
+        parse(values(**{key: number}))
