@@ -40,7 +40,7 @@ class NoCredential(ConfigurationError):
 
 
 class NoSharedFolder(ConfigurationError):
-    """The folder for what processes of one computer share cannot be made."""
+    """The folder for what processes of one computer share cannot be used."""
 
 
 class KeyRefused(ConfigurationError):

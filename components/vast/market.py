@@ -232,7 +232,9 @@ def shortlist(offers: Iterable[Offer], query: Query, need: Need) -> list[Candida
         NoOffer: if none is left; the sentence says which step left nothing over.
     """
     matching = [
-        offer for offer in offers if matches(offer.raw, query) and _above_floors(offer, need)
+        offer
+        for offer in offers
+        if matches(offer.raw, query) and _above_floors(offer, need) and _can_be_counted(offer, need)
     ]
     if not matching:
         raise NoOffer(_nothing_matches(query, need))
@@ -242,6 +244,12 @@ def shortlist(offers: Iterable[Offer], query: Query, need: Need) -> list[Candida
         raise NoOffer(_all_too_dear(matching, need))
     affordable.sort(key=lambda candidate: (candidate.landed_dollars_per_hour, candidate.offer.id))
     return affordable[:SHORTLIST]
+
+
+def _can_be_counted(offer: Offer, need: Need) -> bool:
+    """Any field of an offer may be null; without a link or a price nothing can be said of it."""
+    priced = need.contract == "interruptible" or offer.dollars_per_hour > 0
+    return priced and offer.inet_down_mbps > 0
 
 
 def hourly_cap(need: Need) -> float:

@@ -70,7 +70,8 @@ def noted(losses: Mapping[str, Mapping[str, Any]], mine: Iterable[Instance], now
     for one in mine:
         lost = is_outbid(one.actual_status, one.intended_status, interruptible=one.interruptible)
         if lost and str(one.id) not in known:
-            hours = max(0.0, now - one.started_at) / 3600
+            # A contract may have no start yet: it has cost nothing then.
+            hours = max(0.0, now - (one.started_at or now)) / 3600
             known[str(one.id)] = {"at": now, "dollars": round(hours * one.dollars_per_hour, 2)}
     return known
 

@@ -55,14 +55,16 @@ class SharedFile:
 
         Raises:
             Busy: with `wait` off, if another process or thread holds it.
+            NoSharedFolder: if it cannot be opened or locked, as somebody else's, or without a lock
+                on its file system.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with _usable(self._path):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise Busy(str(self._path)) from None
-            yield Sheet(descriptor)
+            with _usable(self._path):
+                _lock(descriptor, wait=wait)
+                sheet = Sheet(descriptor)
+            yield sheet
         finally:
             os.close(descriptor)
 
@@ -77,14 +79,28 @@ def shared_folder(environ: Mapping[str, str], url: str, key: str) -> Path:
     cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
     account = hashlib.sha256(f"{url}\0{key}".encode()).hexdigest()[:16]
     folder = cache / "vast-vllm" / account
-    try:
+    with _usable(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _lock(descriptor: int, *, wait: bool) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise Busy("somebody else holds it") from None
+
+
+@contextlib.contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Say of a folder or file that cannot be used what it is for."""
+    try:
+        yield
     except OSError as error:
         raise NoSharedFolder(
-            f"the folder {folder} cannot be made ({error.strerror}): processes keep Vast's pace "
-            "together through it; set XDG_CACHE_HOME to a folder that can be written"
+            f"{path} cannot be used ({error.strerror}): processes keep Vast's pace together "
+            "through it; make it yours, or set XDG_CACHE_HOME to a folder that can be written"
         ) from None
-    return folder
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -170,6 +170,13 @@ def test_a_cheap_offer_on_a_slow_link_loses_to_a_fast_one():
     assert [candidate.offer.id for candidate in ranked] == [1, 2]
 
 
+@pytest.mark.parametrize("field", ["inet_down", "dph_total"])
+def test_an_offer_that_does_not_say_what_counts_is_left_out(field):
+    silent = offer(id=1, machine_id=1, **{field: None})
+    found = market.shortlist([silent, offer(id=2)], market.parse("gpu_name=H200"), need())
+    assert [candidate.offer.id for candidate in found] == [2]
+
+
 def test_at_most_as_many_candidates_as_a_rent_may_try():
     many = [offer(id=n, machine_id=n) for n in range(40)]
     assert len(market.shortlist(many, {}, need())) == market.SHORTLIST

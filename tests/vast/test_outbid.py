@@ -51,6 +51,10 @@ def test_a_loss_is_noted_once_and_forgotten_after_a_day():
     assert noted(first, [], NOW + DAY) == {}
 
 
+def test_a_contract_that_never_started_has_cost_nothing():
+    assert noted({}, [one(**TAKEN, start_date=None)], NOW)["9001"]["dollars"] == 0.0
+
+
 def test_a_clock_behind_the_markets_costs_nothing():
     assert noted({}, [one(**TAKEN, start_date=NOW + 99)], NOW)["9001"]["dollars"] == 0.0
 

@@ -292,3 +292,12 @@ def test_what_is_still_to_come_is_known_by_its_label(tmp_path):
         assert still_to_come(files.values(), "p/s/", clock) == {}
     clock.sleep(1000)
     assert still_to_come(files.values(), "p/s/", clock) == {}
+
+
+def test_a_file_that_cannot_be_used_is_said_in_a_sentence(tmp_path):
+    (tmp_path / "shared.json").mkdir()
+    with (
+        pytest.raises(NoSharedFolder, match=r"shared\.json cannot be used .*XDG_CACHE_HOME"),
+        SharedFile(tmp_path / "shared.json").held(),
+    ):
+        pass
