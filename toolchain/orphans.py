@@ -34,6 +34,9 @@ from toolchain.on_emulator import ROOT, emulator_environment
 RENTED = "dynamic/vast:Instance"
 """End of the type of every resource that stands for a contract."""
 
+LEASE = "dynamic/vast:Lease"
+"""End of the type of the resource that stands for the right to rent."""
+
 
 class PulumiFailed(Exception):
     """`pulumi` does not say which stacks there are, or what is in one."""
@@ -44,6 +47,8 @@ class Known:
     """What Pulumi knows here."""
 
     stacks: frozenset[str]
+    """Those with a lease: it is made before the first contract and goes after the last one. Without
+    it, a contract of that name is another backend's."""
     contracts: frozenset[int]
     """Ids in any of their states, also of what is about to be deleted."""
     pending: frozenset[str]
@@ -140,6 +145,12 @@ def ids_in(deployment: Mapping[str, Any]) -> set[int]:
     return {int(id_) for id_ in ids if id_.isdigit()}
 
 
+def has_lease(deployment: Mapping[str, Any]) -> bool:
+    """Whether one exported state is of a stack that may have rented."""
+    resources = deployment.get("resources") or []
+    return any(str(one["type"]).endswith(LEASE) for one in resources)
+
+
 def ask_pulumi(environment: Mapping[str, str]) -> Known:
     """Read every stack of this project that the backend shows.
 
@@ -148,14 +159,16 @@ def ask_pulumi(environment: Mapping[str, str]) -> Known:
     """
     stacks = [str(one["name"]) for one in _pulumi(environment, "stack", "ls", "--json")]
     contracts: set[int] = set()
-    pending = set()
+    leased, pending = set(), set()
     for stack in stacks:
         exported = _pulumi(environment, "stack", "export", "--stack", stack)
         deployment = exported.get("deployment") or {}
         contracts |= ids_in(deployment)
+        if has_lease(deployment):
+            leased.add(stack)
         if deployment.get("pending_operations"):
             pending.add(stack)
-    return Known(_names(stacks), frozenset(contracts), _names(pending))
+    return Known(_names(leased), frozenset(contracts), _names(pending))
 
 
 def _names(stacks: Iterable[str]) -> frozenset[str]:

@@ -49,7 +49,8 @@ class LeaseProvider(Provider):
             to_terminal(f"lease: what carries the label {prefix} is not known ({error})")
             return dynamic.CheckResult(news, [])
         lines = inventory(prefix, contracts)
-        if lines and not olds:
+        # Of a stack that was renamed, nothing carries the new name yet.
+        if lines and olds.get("label_prefix") != prefix:
             return refused(news, _taken(lines[0]))
         for line in lines:
             to_terminal(f"lease: {line}")
@@ -116,15 +117,17 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
         With `interruptible`, each refresh notes which machines were taken away.
         """
         inputs = {"label_prefix": label_prefix, "interruptible": interruptible, "losses": None}
-        super().__init__(LeaseProvider(), name, inputs, opts)
+        # Should a person have it replaced: the end of the old one sweeps what was rented by then.
+        own = pulumi.ResourceOptions(delete_before_replace=True)
+        super().__init__(LeaseProvider(), name, inputs, pulumi.ResourceOptions.merge(opts, own))
 
 
 def _taken(billed: str) -> LabelTaken:
     return LabelTaken(
-        f"this lease would be new, and there is something {billed}: it is of this stack, whose "
-        "lease must not be replaced, or of a stack of the same name in another backend, whose "
-        "machines this one would end, or of a state that was lost; leave the lease, take another "
-        "stack name, or end it first (`make orphans` lists it, of an account with ON=account)"
+        f"this lease would be new there, and there is something {billed}: it is of this stack, "
+        "whose lease must not be replaced, or of a stack of the same name in another backend, "
+        "whose machines this one would end, or of a state that was lost; leave the lease, take "
+        "another stack name, or end it first (`make orphans` lists it, ON=account an account's)"
     )
 
 

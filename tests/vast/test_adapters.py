@@ -753,6 +753,14 @@ def test_a_new_lease_is_refused_where_its_label_is_billed_already(vast):
     assert vast.writes() == []
 
 
+def test_a_stack_is_not_renamed_to_what_is_billed_already(vast):
+    vast.has(9001, label="p/s/endpoint-instance/abc")
+    vast.has(9002, label="p/t/endpoint-instance/abc")
+    (failure,) = LeaseProvider().check({"label_prefix": "p/s/"}, {"label_prefix": "p/t/"}).failures
+    assert "something billed under the label p/t/: $6.00/h (9002" in failure.reason
+    assert LeaseProvider().check({"label_prefix": "p/s/"}, {"label_prefix": "p/u/"}).failures == []
+
+
 def test_a_key_of_another_account_ends_nothing_and_forgets_nothing(vast):
     vast.account_id = 1
     lease = {"label_prefix": "p/s/", "account_id": 4711.0}

@@ -15,11 +15,15 @@ KNOWN = Known(
 )
 PULUMI = """#!/bin/sh
 case "$*" in
-*"stack ls"*) echo '[{"name": "org/vast-vllm/dev"}, {"name": "org/vast-vllm/prod"}]' ;;
-*prod*) echo '{"deployment": {"pending_operations": [{"type": "creating"}]}}' ;;
-*) echo '{"deployment": {}}' ;;
+*"stack ls"*) echo '[{"name": "o/vast-vllm/dev"}, {"name": "o/vast-vllm/prod"}, {"name": "new"}]' ;;
+*prod*) echo '{"deployment": {"pending_operations": [{"type": "creating"}], '"$LEASE"'}}' ;;
+*new*) echo '{"deployment": {}}' ;;
+*) echo '{"deployment": {'"$LEASE"'}}' ;;
 esac
 """
+LEASE = (
+    '"resources": [{"type": "vast-vllm:index:E$pulumi-python:dynamic/vast:Lease", "id": "p/s/"}]'
+)
 
 
 class Account:
@@ -111,7 +115,8 @@ def test_stacks_are_named_as_labels_name_them(tmp_path):
     pulumi = tmp_path / "pulumi"
     pulumi.write_text(PULUMI)
     pulumi.chmod(0o700)
-    known = ask_pulumi({"PATH": str(tmp_path)})
+    known = ask_pulumi({"PATH": str(tmp_path), "LEASE": LEASE})
+    # Who has no lease has never rented: a contract of that name is another backend's.
     assert known.stacks == {"dev", "prod"}
     assert known.pending == {"prod"}
 
