@@ -27,9 +27,8 @@ FORBIDDEN_ENV: dict[str, str] = {
     "VLLM_SERVER_DEV_MODE": "it opens routes that change the server without a key",
     "VLLM_USE_RUST_FRONTEND": "another HTTP server would answer, without the key gate in front",
     "KEY_GATE_FILE": "the stack writes the gate's digests, and into one file alone",
-    "HF_HOME": "the download is measured in the stack's own cache",
-    "HF_HUB_CACHE": "the download is measured in the stack's own cache",
-    "HUGGINGFACE_HUB_CACHE": "the download is measured in the stack's own cache",
+    "HF_HOME": "the host's scripts keep what they fetch in their own; set HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE": "it is an older name of HF_HUB_CACHE, where the download is measured",
     "PYTHONPATH": "the key gate is found by it, and the supervisor sets it",
     "VLLM_MLA_DISABLE": "the KV cache would be some 25 times larger than what sizing counts with",
 }

@@ -352,7 +352,7 @@ FATAL: list[tuple[str, str, str, list[str]]] = [
         "Repository Not Found for url: https://huggingface.co/api/models/mistralai/Nope/revision/x",
         "model_not_found",
         CONFIGURATION,
-        ["mistralai/Nope", "token"],
+        ["mistralai/Nope", "set huggingFaceToken"],
     ),
     (
         "requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://x/y",
@@ -364,7 +364,7 @@ FATAL: list[tuple[str, str, str, list[str]]] = [
         "Cannot access gated repo for url https://huggingface.co/meta-llama/Llama-3/resolve/main/a",
         "gated_model",
         CONFIGURATION,
-        ["meta-llama/Llama-3", "accept", "token"],
+        ["meta-llama/Llama-3", "accept", "huggingFaceToken"],
     ),
     (
         "Access to model meta-llama/Llama-3 is restricted and you are not in the authorized list.",

@@ -122,7 +122,7 @@ def test_a_draft_model_that_is_no_companion_is_refused(speculative: object) -> N
         ({"env": {"PYTHONPATH": "/opt"}}, ["PYTHONPATH", "key gate"]),
         ({"env": {"VLLM_SERVER_DEV_MODE": "1"}}, ["VLLM_SERVER_DEV_MODE", "routes"]),
         ({"env": {"HF_TOKEN": "x"}}, ["HF_TOKEN", "secret"]),
-        ({"env": {"HF_HUB_CACHE": "/data"}}, ["HF_HUB_CACHE", "measured"]),
+        ({"env": {"HF_HOME": "/data"}}, ["HF_HOME", "set HF_HUB_CACHE"]),
         ({"env": {"MY-VAR": "x"}}, ["'MY-VAR'", "no name of a variable"]),
         ({"env": {"FOO(": "x"}}, ["'FOO('", "no name of a variable"]),
         ({"env": {"STATE": "x"}}, ["STATE", "the host's scripts"]),

@@ -205,6 +205,7 @@ def test_what_a_profile_may_not_set_does_not_come_from_the_container_either(
     container: Container,
 ) -> None:
     unwanted = sorted({*FORBIDDEN_ENV} - {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH"})
+    unwanted.append("HF_HUB_CACHE")
     lines = [f"export {name}='/elsewhere'\n" for name in unwanted]
     (container.home / ".container-environment").write_text("".join(lines))
     container.supervise("start")
@@ -214,6 +215,15 @@ def test_what_a_profile_may_not_set_does_not_come_from_the_container_either(
     for command in ("vllm", "hf"):
         seen = (container.home / f"{command}.env").read_text().splitlines()
         assert [name for name, value in names if f"{name}={value}" in seen] == []
+    assert int(container.status()["downloaded_kb"]) > 0
+
+
+def test_a_profile_s_own_cache_is_measured(container: Container) -> None:
+    cache = container.home / "data"
+    (container.serving / "environment").write_text(f"HF_HUB_CACHE='{cache}'\n")
+    container.command("hf", DOWNLOADS.replace("$HF_HOME/hub", "$HF_HUB_CACHE"))
+    container.supervise("start")
+    container.until_log("listening")
     assert int(container.status()["downloaded_kb"]) > 0
 
 

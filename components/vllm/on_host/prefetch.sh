@@ -238,7 +238,7 @@ nothing_free() {
 
 # Halves of files are of no use to what was served before, which needs room for logs and caches.
 make_room() {
-    cache="$HF_HOME/hub/models--$(printf '%s' "$from" | sed 's,/,--,g')"
+    cache="${HF_HUB_CACHE:-$HF_HOME/hub}/models--$(printf '%s' "$from" | sed 's,/,--,g')"
     find "$cache" -name '*.incomplete' -exec rm -f {} + 2>/dev/null
 }
 

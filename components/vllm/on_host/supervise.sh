@@ -314,7 +314,7 @@ load_environment() {
         . ./environment
         set +a
     fi
-    own_variables
+    HF_HOME="$HOME/huggingface"
 }
 
 # As curl's configuration, so that the key stands in no list of processes.
@@ -464,11 +464,13 @@ option() {
 }
 
 downloaded_kb() {
+    # shellcheck source=/dev/null  # (a profile may have its cache elsewhere)
+    hub=$([ ! -f environment ] || . ./environment && printf '%s' "${HF_HUB_CACHE:-$HF_HOME/hub}")
     set --
     for name in "$MODEL" $(printf '%s' "$COMPANIONS" | cut -d ' ' -f 1); do
         case "$name" in
             /*) folder="$name" ;;
-            *) folder="$HF_HOME/hub/models--$(printf '%s' "$name" | sed 's,/,--,g')" ;;
+            *) folder="$hub/models--$(printf '%s' "$name" | sed 's,/,--,g')" ;;
         esac
         [ -z "$name" ] || [ ! -d "$folder" ] || set -- "$@" "$folder"
     done
