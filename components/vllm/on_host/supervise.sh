@@ -18,10 +18,6 @@
 set -u
 umask 077
 
-HERE="$HOME/serving"
-STATE="$HERE/state"
-TLS="$HERE/tls"
-
 # What an image or an account may have given the container, and what must not hold here: another
 # key, other routes, other math, and another cache than the one that is measured.
 own_variables() {
@@ -30,12 +26,16 @@ own_variables() {
     export HF_HOME="$HOME/huggingface"
 }
 
-# A login over SSH lacks the image's own variables; the host's start script keeps them.
+# A login over SSH lacks the image's own variables; the host's start script keeps them. They come
+# first, so that none of them is taken for one of this script.
 if [ -f "$HOME/.container-environment" ]; then
     # shellcheck source=/dev/null  # (written by the start script)
     . "$HOME/.container-environment"
 fi
 own_variables
+HERE="$HOME/serving"
+STATE="$HERE/state"
+TLS="$HERE/tls"
 PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PATH="$PATH:/usr/local/nvidia/bin:/usr/local/cuda/bin"
 export PATH

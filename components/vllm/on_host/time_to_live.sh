@@ -10,11 +10,11 @@
 # start script carries this file without its comments, so it is kept short.
 set -u
 umask 077
-HERE="$HOME/serving"
-STATE="$HERE/state"
 # Over SSH the container's own variables are missing; the start script keeps them.
 # shellcheck source=/dev/null
 [ ! -f "$HOME/.container-environment" ] || . "$HOME/.container-environment"
+HERE="$HOME/serving"
+STATE="$HERE/state"
 PATH="$PATH:/usr/local/bin:/usr/bin:/bin"
 export PATH
 mkdir -p "$STATE" && cd "$HERE" || exit 1
