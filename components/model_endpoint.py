@@ -70,9 +70,11 @@ class ModelEndpoint(pulumi.ComponentResource):
         label = f"{pulumi.get_project()}/{pulumi.get_stack()}/"
         inside = pulumi.ResourceOptions(parent=self)
 
+        ssh_key = SshKey(f"{name}-ssh-key", comment=label.rstrip("/"), opts=inside)
         lease = StackLease(
             f"{name}-lease",
             label_prefix=label,
+            public_key=ssh_key.public_key,
             interruptible=settings.contract == "interruptible",
             opts=inside,
         )
@@ -92,7 +94,6 @@ class ModelEndpoint(pulumi.ComponentResource):
         host = f"{name}-{plan.generation()}" if create_first else name
         offer = VastOffer(f"{host}-offer", query=plan.query, need=plan.need, opts=inside)
         first.append(offer)
-        ssh_key = SshKey(f"{name}-ssh-key", comment=label.rstrip("/"), opts=inside)
         api_key = ApiKey(f"{name}-api-key", generation=settings.key_generation, opts=inside)
         after = pulumi.ResourceOptions(parent=self, depends_on=first)
         self.instance = VastInstance(

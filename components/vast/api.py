@@ -88,6 +88,8 @@ class Order:
     """Container ports to map; 22 comes with the SSH run type."""
     price: float | None = None
     """$/h for the GPUs, of an interruptible contract; None rents on demand."""
+    owner: str = ""
+    """Whose contract it will be, as `owner.py` reads it from the label; empty for nobody's."""
 
 
 def connect(environ: Mapping[str, str] | None = None, *, patient: bool = True) -> VastApi:

@@ -14,6 +14,7 @@ from components.clock import Clock
 from components.errors import PlatformError
 from components.progress import Progress, duration
 from components.vast.errors import KeyRefused, StillBilled
+from components.vast.owner import is_foreign
 from components.vast.wire import Instance
 
 DEADLINE = 180.0
@@ -93,10 +94,16 @@ class Ending:
         )
 
     def sweep(
-        self, prefix: str, *, keep: int | None = None, awaited: Mapping[str, float] | None = None
+        self,
+        prefix: str,
+        *,
+        owner: str,
+        keep: int | None = None,
+        awaited: Mapping[str, float] | None = None,
     ) -> list[int]:
         """End every contract whose label begins with `prefix`, but `keep`; return their ids.
 
+        What is of another than `owner` (see `owner.py`) is told and left alone.
         `awaited` are labels of rent calls that were cut off, with the seconds within which their
         contracts may come to be listed; they are waited for.
 
@@ -104,7 +111,12 @@ class Ending:
             StillBilled: if one would not go; the others were ended all the same.
             KeyRefused, ApiUnreachable, ApiFailed, RateLimited: if there is no list to go by.
         """
-        strays = self._found(prefix, keep, awaited or {})
+        strays = []
+        for found in self._found(prefix, keep, awaited or {}):
+            if is_foreign(found.label, owner):
+                self._progress.say(left_alone(found))
+            else:
+                strays.append(found)
         stuck: list[StillBilled] = []
         for stray in strays:
             self._progress.say(
@@ -129,3 +141,13 @@ class Ending:
                 return [one for one in listed if one.label.startswith(prefix) and one.id != keep]
             self._progress.waiting("a rent call was cut off: its contract may not be listed yet")
             self._clock.sleep(POLL)
+
+
+def left_alone(found: Instance) -> str:
+    """Say why a contract under a stack's own label is not ended."""
+    return (
+        f"instance {found.id} (${found.dollars_per_hour:.2f}/h) carries the label {found.label} "
+        "and was rented with another SSH key: it is of a stack of the same name in another "
+        "backend, or of a state that was lost, and is left alone "
+        f"(`vastai destroy instance {found.id} -y` ends it)"
+    )

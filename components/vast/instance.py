@@ -34,6 +34,7 @@ from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
 from components.vast.offer import candidates, contract_of, need_of, show_market
 from components.vast.onstart import onstart
+from components.vast.owner import is_foreign, nonce, owner_of
 from components.vast.reach import Reach, reach
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Limits, Rental
@@ -725,7 +726,9 @@ def _mend(instance_id: int, olds: Properties) -> Properties:
         progress.say(f"putting the label {label} back on instance {instance_id}")
         api.set_label(instance_id, label)
     if olds.get("strays"):
-        Ending(api, SystemClock(), progress).sweep(str(olds["label_prefix"]), keep=instance_id)
+        Ending(api, SystemClock(), progress).sweep(
+            str(olds["label_prefix"]), owner=owner_of(str(olds["public_key"])), keep=instance_id
+        )
     return {"carried_label": label, "strays": []}
 
 
@@ -738,9 +741,13 @@ def _rename(instance_id: int, olds: Properties, news: Properties) -> Properties:
 
 
 def _others(contracts: list[Instance], props: Properties, keep: int) -> list[Instance]:
-    """Other contracts under the same resource's label."""
-    prefix = str(props["label_prefix"])
-    return [one for one in contracts if one.label.startswith(prefix) and one.id != keep]
+    """Other contracts of the same resource and owner."""
+    prefix, owner = str(props["label_prefix"]), owner_of(str(props["public_key"]))
+    return [
+        one
+        for one in contracts
+        if one.label.startswith(prefix) and one.id != keep and not is_foreign(one.label, owner)
+    ]
 
 
 def _order(props: Properties, api_url: str) -> Order:
@@ -749,11 +756,12 @@ def _order(props: Properties, api_url: str) -> Order:
     facts = [props[key] for key in ORDERED] + [props["search"]["query"], script]
     if contract_of(props["search"]) != "on-demand":
         facts.append(contract_of(props["search"]))
-    nonce = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:10]
+    owner = owner_of(str(props["public_key"]))
     return Order(
         image=str(props["image"]),
         disk_gb=float(props["disk_gb"]),
-        label=f"{props['label_prefix']}{nonce}",
+        label=f"{props['label_prefix']}{nonce(owner, json.dumps(facts))}",
+        owner=owner,
         onstart=onstart(str(props["public_key"]), leash.carried(Leash.read(props), api_url)),
         ports=(int(props["port"]),),
     )

@@ -22,6 +22,7 @@ from components.vast.account import account_of, hold_to
 from components.vast.api import connect
 from components.vast.ending import Ending
 from components.vast.errors import LabelTaken
+from components.vast.owner import is_foreign, owner_of
 from components.vast.rent_note import SUFFIX, still_to_come
 from components.vast.wire import Instance
 
@@ -58,7 +59,7 @@ class LeaseProvider(Provider):
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Never another lease: the end of the old one would sweep what the new one stands for."""
-        renamed = bool(changed(olds, news, ["label_prefix"]))
+        renamed = bool(changed(olds, news, ["label_prefix", "public_key"]))
         others = bool(olds.get("interruptible")) != news.get("interruptible", False)
         return dynamic.DiffResult(changes=renamed or others, replaces=[])
 
@@ -78,7 +79,11 @@ class LeaseProvider(Provider):
         except StackError as error:
             to_terminal(f"lease: whether a machine was taken away is not known ({error})")
             return dynamic.ReadResult(id_, props)
-        mine = [one for one in contracts if one.label.startswith(prefix)]
+        mine = [
+            one
+            for one in contracts
+            if one.label.startswith(prefix) and not is_foreign(one.label, _owner(props))
+        ]
         losses = outbid.noted(losses, mine, SystemClock().epoch())
         return dynamic.ReadResult(id_, {**props, "losses": losses})
 
@@ -93,7 +98,9 @@ class LeaseProvider(Provider):
         prefix = str(props["label_prefix"])
         hold_to(api, int(props.get("account_id") or 0), f"what carries the label {prefix}")
         awaited = still_to_come(api.shared_files(SUFFIX), prefix, clock)
-        Ending(api, clock, Progress("lease", clock, to_terminal)).sweep(prefix, awaited=awaited)
+        Ending(api, clock, Progress("lease", clock, to_terminal)).sweep(
+            prefix, owner=_owner(props), awaited=awaited
+        )
 
 
 class StackLease(dynamic.Resource, module="vast", name="Lease"):
@@ -109,17 +116,30 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
         name: str,
         *,
         label_prefix: str,
+        public_key: pulumi.Input[str],
         interruptible: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Sweep what begins with `label_prefix` (`<project>/<stack>/`) when destroyed.
 
+        Only what was rented with `public_key`: a stack of the same name may stand elsewhere.
         With `interruptible`, each refresh notes which machines were taken away.
         """
-        inputs = {"label_prefix": label_prefix, "interruptible": interruptible, "losses": None}
+        inputs = {
+            "label_prefix": label_prefix,
+            "public_key": public_key,
+            "interruptible": interruptible,
+            "losses": None,
+        }
         # Should a person have it replaced: the end of the old one sweeps what was rented by then.
         own = pulumi.ResourceOptions(delete_before_replace=True)
         super().__init__(LeaseProvider(), name, inputs, pulumi.ResourceOptions.merge(opts, own))
+
+
+def _owner(props: Properties) -> str:
+    """Whose machines the lease is for; a state of before did not say."""
+    key = str(props.get("public_key") or "")
+    return owner_of(key) if key else ""
 
 
 def _taken(billed: str) -> LabelTaken:

@@ -16,7 +16,7 @@ from components.progress import Progress, duration
 from components.vast.api import Order
 from components.vast.attempts import Attempt, Outcome, attempt_lines, spent
 from components.vast.boot import LOST, Boot, Deadlines, Machine, Rented
-from components.vast.ending import Ending
+from components.vast.ending import Ending, left_alone
 from components.vast.errors import (
     BudgetSpent,
     CannotAdopt,
@@ -29,6 +29,7 @@ from components.vast.errors import (
     StillBilled,
 )
 from components.vast.market import Candidate, describe
+from components.vast.owner import is_foreign
 from components.vast.rent_note import LISTED_WITHIN, Page, RentNote
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
@@ -120,7 +121,7 @@ class Rental:
                 # The next `pulumi up` may try them all the same.
                 page.forgive()
                 raise
-            self._end_others(order.label, rented.instance.id)
+            self._end_others(order, rented.instance.id)
             page.settle()
             page.forgive()
             return rented
@@ -142,7 +143,7 @@ class Rental:
             self._began = self._clock.monotonic()
             self._await_unsettled(page)
             rented = self._kept(instance_id, machine, ports)
-            self._end_others(order.label, instance_id)
+            self._end_others(order, instance_id)
             page.settle()
             page.forgive()
             return rented
@@ -186,6 +187,9 @@ class Rental:
             if found.label == order.label and mine is None and found.actual_status not in LOST:
                 mine = found
                 continue
+            if is_foreign(found.label, order.owner):
+                self._progress.say(left_alone(found))
+                continue
             self._progress.say(f"instance {found.id} {self._why_left_over(found)}: destroying it")
             self._ending.end(found.id, found.dollars_per_hour)
         if mine is None:
@@ -205,13 +209,13 @@ class Rental:
         self._unfit.add(found.machine_id)
         return f"was marked unfit ({why}), so that machine {found.machine_id} is not rented again"
 
-    def _end_others(self, label: str, keep: int) -> None:
+    def _end_others(self, order: Order, keep: int) -> None:
         """End what became known late, such as the contract of a rent call that was given up.
 
         A machine works by now, so what cannot be ended is told, and found by the next refresh.
         """
         try:
-            self._ending.sweep(_resource(label), keep=keep)
+            self._ending.sweep(_resource(order.label), owner=order.owner, keep=keep)
         except (PlatformError, KeyRefused) as error:
             self._progress.say(f"looking for leftovers failed: {error}")
 

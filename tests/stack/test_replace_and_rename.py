@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.stack.world import PROJECT, Emulator, Stack
+from tests.vllm.polling import eventually
 
 SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliability": "0.5"}
 
@@ -95,3 +97,34 @@ def test_a_stack_of_the_same_name_in_another_backend_is_refused_in_preview(
     assert colleagues.up().status != 0
     assert colleagues.destroy().status == 0
     assert len(emulator.status()["contracts"]) == 1
+
+
+def test_what_a_colleague_rented_under_the_same_name_is_no_leftover(stack, emulator, tmp_path):
+    ended_at_the_console(emulator, contract(emulator)["id"])
+    colleagues = Stack(tmp_path / "colleague", emulator, name=stack.name)
+    colleagues.configure(**SMALL)
+    done = colleagues.up()
+    assert done.status == 0, done.outcome()
+    theirs = contract(emulator)["id"]
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert f"instance {theirs} (" in done.output
+    assert "is left alone" in " ".join(done.output.split())
+    ours = stack.outputs()["instance_id"]
+    assert {one["id"] for one in emulator.status()["contracts"]} == {ours, theirs}
+    assert stack.preview("--expect-no-changes").status == 0
+    done = colleagues.destroy()
+    assert done.status == 0, done.outcome()
+    assert contract(emulator)["id"] == ours
+
+
+def ended_at_the_console(emulator: Emulator, instance_id: int) -> None:
+    answer = httpx.request(
+        "DELETE",
+        f"{emulator.url}/api/v0/instances/{instance_id}/",
+        json={},
+        headers={"Authorization": f"Bearer {emulator.key}"},
+        trust_env=False,
+    )
+    assert answer.status_code == httpx.codes.OK, answer.text
+    eventually(lambda: emulator.status()["contracts"] == [])

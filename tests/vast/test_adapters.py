@@ -33,6 +33,7 @@ from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.instance import ORDERED, OTHERS, InstanceProvider
 from components.vast.lease import LeaseProvider, inventory
 from components.vast.offer import INPUTS, NEEDS, OfferProvider, need_of
+from components.vast.owner import nonce, owner_of
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.ssh_key import SshKeyProvider
 from components.vast.wire import Instance
@@ -41,6 +42,7 @@ from tests.vast.offers import instance, need, row
 from tests.vllm.ssh_host import SshHost
 
 QUERY = "gpu_name=H200 num_gpus=2"
+SSH_KEY = "ssh-ed25519 AAAA p/s"
 PREFIX = "p/s/endpoint-instance/"
 
 COMMANDS = {
@@ -123,7 +125,7 @@ def ordered(client_key: asyncssh.SSHKey | None = None, **changes: Any) -> Proper
         "image": "vllm/vllm-openai:v0.33.0",
         "disk_gb": 500.0,
         "port": 8000.0,
-        "public_key": "ssh-ed25519 AAAA p/s",
+        "public_key": SSH_KEY,
         "private_key": private,
         "min_driver": "580",
         "boot_minutes": 20.0,
@@ -606,6 +608,7 @@ def test_read_says_what_drifted_and_changes_nothing(vast, capsys):
     vast.has(9001, label="mine", dph_total=7.0)
     vast.has(7, label=f"{PREFIX}old")
     vast.has(8, label="p/s/endpoint-instance-2/abc")
+    vast.has(6, label=f"{PREFIX}{nonce(owner_of('of another backend'), 'theirs')}")
     found = InstanceProvider().read("9001", rented())
     said = capsys.readouterr().out
     assert "costs $7.00/h instead of $6.00/h" in said
@@ -715,6 +718,14 @@ def test_a_lease_sweeps_its_own_label_when_it_ends(vast, capsys):
     LeaseProvider().delete("p/s/", {"label_prefix": "p/s/"})
     assert sorted(vast.contracts) == [9002, 9003]
     assert "destroying instance 9001" in capsys.readouterr().out
+
+
+def test_a_lease_leaves_alone_what_another_key_rented(vast, capsys):
+    vast.has(9001, label=f"p/s/r/{nonce(owner_of(SSH_KEY), 'ours')}")
+    vast.has(9002, label=f"p/s/r/{nonce(owner_of('of another backend'), 'theirs')}")
+    LeaseProvider().delete("p/s/", {"label_prefix": "p/s/", "public_key": SSH_KEY})
+    assert vast.writes() == ["DELETE /instances/9001/"]
+    assert "instance 9002" in capsys.readouterr().out
 
 
 def test_a_lease_waits_for_what_a_cut_off_rent_call_may_have_made(vast, capsys):

@@ -7,6 +7,7 @@ import pytest
 from components.progress import Progress
 from components.vast.ending import AGAIN, DEADLINE, POLL, SETTLING, Ending
 from components.vast.errors import ApiFailed, ApiUnreachable, KeyRefused, RateLimited, StillBilled
+from components.vast.owner import nonce, owner_of
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import Boot, FakeMarket
 from tests.vast.test_rental import ORDER
@@ -91,14 +92,23 @@ def test_a_key_that_is_refused_says_what_is_billed_on(market, ending):
 def test_a_sweep_takes_the_stacks_label_and_nothing_else(market, ending):
     mine = market.rent(1, ORDER)
     market.rent(2, dataclasses.replace(ORDER, label="p/s2/endpoint/abc"))
-    assert ending.sweep("p/s/") == [mine]
+    assert ending.sweep("p/s/", owner="") == [mine]
     assert market.labels() == ["p/s2/endpoint/abc"]
+
+
+def test_a_sweep_leaves_alone_what_another_key_rented(market, ending):
+    ours, theirs = owner_of("ours"), owner_of("theirs")
+    mine = market.rent(1, dataclasses.replace(ORDER, label=f"p/s/r/{nonce(ours, 'old')}"))
+    market.rent(2, dataclasses.replace(ORDER, label=f"p/s/r/{nonce(theirs, 'old')}"))
+    before = market.rent(3, dataclasses.replace(ORDER, label="p/s/r/0123456789"))
+    assert ending.sweep("p/s/", owner=ours) == [mine, before]
+    assert market.labels() == [f"p/s/r/{nonce(theirs, 'old')}"]
 
 
 def test_a_sweep_keeps_what_it_is_told_to(market, ending):
     kept = market.rent(1, ORDER)
     stray = market.rent(2, ORDER)
-    assert ending.sweep("p/s/", keep=kept) == [stray]
+    assert ending.sweep("p/s/", owner="", keep=kept) == [stray]
     assert list(market.alive) == [kept]
 
 
@@ -107,7 +117,7 @@ def test_a_sweep_ends_the_others_though_one_will_not_go(market, ending):
     market.rent(2, ORDER)
     market.undying = int(DEADLINE / AGAIN)
     with pytest.raises(StillBilled, match=f"instance {stuck}"):
-        ending.sweep("p/s/")
+        ending.sweep("p/s/", owner="")
     assert list(market.alive) == [stuck]
 
 
@@ -115,11 +125,11 @@ def test_a_contract_whose_rent_call_was_cut_off_is_waited_for(market, ending, cl
     known = market.rent(2, dataclasses.replace(ORDER, label="p/s/other/abc"))
     market.boots[1] = Boot(listed_after=20)
     late = market.rent(1, ORDER)
-    assert ending.sweep("p/s/", awaited={ORDER.label: 50.0}) == [known, late]
+    assert ending.sweep("p/s/", owner="", awaited={ORDER.label: 50.0}) == [known, late]
     assert market.alive == {}
     assert 20 <= clock.passed < 30
 
 
 def test_a_rent_call_that_came_to_nothing_is_not_waited_for_longer_than_it_can_take(ending, clock):
-    assert ending.sweep("p/s/", awaited={ORDER.label: 50.0}) == []
+    assert ending.sweep("p/s/", owner="", awaited={ORDER.label: 50.0}) == []
     assert clock.passed == pytest.approx(50, abs=3)

@@ -24,6 +24,7 @@ from components.vast.errors import (
     ReplyLost,
     StillBilled,
 )
+from components.vast.owner import nonce, owner_of
 from components.vast.rent_note import RentNote
 from components.vast.rental import MOST_TRIES, Limits, Rental
 from components.vast.shared_file import SharedFile
@@ -567,3 +568,15 @@ def test_what_was_rented_by_hand_and_cannot_be_seen_is_kept(world):
     with pytest.raises(LeftRunning, match="7001"):
         taken_over(world)
     assert list(world.market.alive) == [7001]
+
+
+def test_what_another_key_rented_under_the_same_name_is_left_alone(world):
+    ours, theirs = owner_of("ours"), owner_of("theirs")
+    order = dataclasses.replace(ORDER, label=f"p/s/endpoint/{nonce(ours, 'now')}", owner=ours)
+    world.market.rent(20, dataclasses.replace(ORDER, label=f"p/s/endpoint/{nonce(ours, 'old')}"))
+    other = world.market.rent(
+        19, dataclasses.replace(ORDER, label=f"p/s/endpoint/{nonce(theirs, 'old')}")
+    )
+    rented = world.rental().obtain(order, world.candidates, world.market, PORTS)
+    assert set(world.market.alive) == {other, rented.instance.id}
+    assert "is left alone" in world.told(f"instance {other} ($6.00/h) carries the label")

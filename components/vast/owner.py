@@ -1,0 +1,32 @@
+"""Whose a contract is, by its label: one account can have two stacks of one name. Pure.
+
+A label ends in `<owner><order>`. The owner is a digest of the stack's SSH key, which stands in one
+state alone; a stack of the same name in another backend has another one. What carries our stack's
+label and another owner is not ours to end. Labels of before had no owner and count as ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+OWNER_DIGITS = 6
+ORDER_DIGITS = 10
+
+
+def owner_of(public_key: str) -> str:
+    """Name the owner of what `public_key` (an OpenSSH line) opens."""
+    return hashlib.sha256(public_key.encode()).hexdigest()[:OWNER_DIGITS]
+
+
+def nonce(owner: str, order: str) -> str:
+    """Build a label's last part, for an order whose facts are written down as `order`."""
+    return owner + hashlib.sha256(order.encode()).hexdigest()[:ORDER_DIGITS]
+
+
+def is_foreign(label: str, owner: str) -> bool:
+    """Whether a contract is somebody else's; without an `owner` to compare with, it is not."""
+    # A mark, such as that of an unfit machine, stands before the nonce and a dash.
+    last = label.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
+    if not owner or len(last) != OWNER_DIGITS + ORDER_DIGITS:
+        return False
+    return not last.startswith(owner)
