@@ -43,7 +43,8 @@ def adopt(stacks: Stacks, project: Project, stack: str, instance: int) -> int:
     if failed:
         print(  # noqa: T201  (a command's own output)
             f"{project.shown(project.path(stack))} keeps `adopt: {instance}`, so that the next "
-            "update goes on with it; take it out to leave the machine alone"
+            "update goes on with it; the machine may be the stack's by now, so that an update "
+            "without it, or `pulumi destroy`, may end it"
         )
         return failed
     _take_out(project, stack)
