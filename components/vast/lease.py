@@ -20,7 +20,7 @@ from components.provider import Properties, Provider, changed, refused
 from components.vast import outbid
 from components.vast.account import account_of, hold_to
 from components.vast.api import connect
-from components.vast.ending import Ending
+from components.vast.ending import Ending, left_alone
 from components.vast.errors import LabelTaken
 from components.vast.owner import is_foreign, owner_of
 from components.vast.rent_note import SUFFIX, still_to_come
@@ -49,11 +49,12 @@ class LeaseProvider(Provider):
                 return refused(news, error)
             to_terminal(f"lease: what carries the label {prefix} is not known ({error})")
             return dynamic.CheckResult(news, [])
-        lines = inventory(prefix, contracts)
         # Of a stack that was renamed, nothing carries the new name yet.
-        if lines and olds.get("label_prefix") != prefix:
-            return refused(news, _taken(lines[0]))
-        for line in lines:
+        billed = inventory(prefix, contracts)
+        if billed and olds.get("label_prefix") != prefix:
+            return refused(news, _taken(billed[0]))
+        mine, others = _by_owner(prefix, contracts, _owner(news))
+        for line in [*inventory(prefix, mine), *map(left_alone, others)]:
             to_terminal(f"lease: {line}")
         return dynamic.CheckResult(news, [])
 
@@ -79,11 +80,7 @@ class LeaseProvider(Provider):
         except StackError as error:
             to_terminal(f"lease: whether a machine was taken away is not known ({error})")
             return dynamic.ReadResult(id_, props)
-        mine = [
-            one
-            for one in contracts
-            if one.label.startswith(prefix) and not is_foreign(one.label, _owner(props))
-        ]
+        mine, _ = _by_owner(prefix, contracts, _owner(props))
         losses = outbid.noted(losses, mine, SystemClock().epoch())
         return dynamic.ReadResult(id_, {**props, "losses": losses})
 
@@ -137,9 +134,18 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
 
 
 def _owner(props: Properties) -> str:
-    """Whose machines the lease is for; a state of before did not say."""
-    key = str(props.get("public_key") or "")
-    return owner_of(key) if key else ""
+    """Whose machines the lease is for; a state of before, or a first preview, does not say."""
+    key = props.get("public_key")
+    return owner_of(key) if isinstance(key, str) and not pulumi.contains_unknowns(key) else ""
+
+
+def _by_owner(
+    prefix: str, contracts: list[Instance], owner: str
+) -> tuple[list[Instance], list[Instance]]:
+    """The contracts under a stack's label: its own, and those of another of that name."""
+    under = [one for one in contracts if one.label.startswith(prefix)]
+    mine = [one for one in under if not is_foreign(one.label, owner)]
+    return mine, [one for one in under if one not in mine]
 
 
 def _taken(billed: str) -> LabelTaken:

@@ -720,6 +720,18 @@ def test_a_lease_sweeps_its_own_label_when_it_ends(vast, capsys):
     assert "destroying instance 9001" in capsys.readouterr().out
 
 
+def test_a_lease_tells_what_another_key_rented_apart(vast, capsys):
+    vast.has(9001, label=f"p/s/r/{nonce(owner_of(SSH_KEY), 'ours')}")
+    vast.has(9002, label=f"p/s/r/{nonce(owner_of('of another backend'), 'theirs')}")
+    lease = {"label_prefix": "p/s/", "public_key": SSH_KEY}
+    assert LeaseProvider().check(lease, lease).failures == []
+    said = capsys.readouterr().out
+    assert "billed under the label p/s/: $6.00/h (9001 for r at $6.00/h)" in said
+    assert "instance 9002" in said
+    assert "is left alone" in said
+    assert "strays" not in said
+
+
 def test_a_lease_leaves_alone_what_another_key_rented(vast, capsys):
     vast.has(9001, label=f"p/s/r/{nonce(owner_of(SSH_KEY), 'ours')}")
     vast.has(9002, label=f"p/s/r/{nonce(owner_of('of another backend'), 'theirs')}")
