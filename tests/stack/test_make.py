@@ -85,7 +85,10 @@ def rent_beside(emulator: Emulator, label: str) -> int:
 
 def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environment, emulator):
     orphans = ["python", "-m", "toolchain.orphans", "--emulator"]
-    run(["python", "-m", "toolchain.on_emulator", "outputs"], environment)  # makes the stack
+    on_emulator = ["python", "-m", "toolchain.on_emulator"]
+    up = run([*on_emulator, "up"], environment)
+    assert up.status == 0, up.outcome()
+    (known,) = emulator.status()["contracts"]
     none = run(orphans, environment)
     assert none.status == 0, none.outcome()
     assert "no orphans" in none.output
@@ -96,11 +99,19 @@ def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environm
     assert shown.status == 1, shown.outcome()
     assert re.search(rf"{ours} .*known here .* 0\.\d+$", shown.output, re.MULTILINE)
     assert "2 contracts in no state, $" in shown.output
-    assert len(emulator.status()["contracts"]) == 2
+    assert len(emulator.status()["contracts"]) == 3
 
     ended = run([*orphans, "--delete"], environment)
     assert f"instance {ours} is gone" in ended.output, ended.outcome()
-    assert [one["id"] for one in emulator.status()["contracts"]] == [theirs]
+    assert {one["id"] for one in emulator.status()["contracts"]} == {known["id"], theirs}
+
+    # Where a stack has nothing rented, what carries its name is another backend's.
+    down = run([*on_emulator, "destroy"], environment)
+    assert down.status == 0, down.outcome()
+    same_name = rent_beside(emulator, "vast-vllm/local/endpoint-instance/0123456789")
+    spared = run([*orphans, "--delete"], environment)
+    assert spared.status == 1, spared.outcome()
+    assert {one["id"] for one in emulator.status()["contracts"]} == {theirs, same_name}
     all_ended = run([*orphans, "--delete", "--unknown-stacks"], environment)
     assert all_ended.status == 0, all_ended.outcome()
     assert emulator.status()["contracts"] == []
