@@ -196,8 +196,9 @@ def test_a_machine_that_came_back_under_other_ports_is_kept(stack, emulator, web
 def test_a_price_that_rose_is_told_and_the_machine_is_kept(stack, emulator, website):
     known = recorded(stack)
     emulator.command("fault", "price_raised", "--param", f"id={known['instance_id']}")
-    asked = website.click("GET", "/instances/pending-price-increases/", {})
-    (pending,) = asked["pending_price_increases"]
+    listed = "/instances/pending-price-increases/"
+    until(lambda: website.click("GET", listed, {})["pending_price_increases"], "asked for")
+    (pending,) = website.click("GET", listed, {})["pending_price_increases"]
     accepted = {"pending_price_increase_id": pending["pending_price_increase_id"]}
     website.click("PUT", "/instances/accept-price-increase/", accepted)
     done = stack.refresh()
