@@ -27,7 +27,7 @@ INTERVALS: Final[dict[str, float]] = {
 }
 """Least seconds between two calls (vast-api reference, 1.6; search is 10 a minute)."""
 
-MARGIN = 0.2
+MARGIN = 0.3
 """Seconds on top: Vast measures when calls arrive, and a second one can be quicker on its way."""
 
 LONGEST_QUEUE = 900.0
