@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 
-from components.vllm.hub import COMMIT
+from components.vllm.hub import is_commit
 
 MOST_DOLLARS_PER_HOUR = 40.0
 """Highest cap of a machine that production may set: 8x H200 cost some $25 to $35."""
@@ -95,7 +95,7 @@ def pinned_image(served: Served) -> str | None:
 def pinned_revision(served: Served) -> str | None:
     """A branch can mean other weights tomorrow; a commit cannot."""
     for repository, revision in (served.revisions or {}).items():
-        if not COMMIT.fullmatch(revision):
+        if not is_commit(revision):
             return (
                 f"{repository} is taken at {revision!r}, which is no commit (a release names "
                 "those of the model and its companions: `make promote`)"

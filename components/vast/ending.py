@@ -14,7 +14,7 @@ from components.clock import Clock
 from components.errors import PlatformError
 from components.progress import Progress, duration
 from components.vast.errors import KeyRefused, StillBilled
-from components.vast.owner import is_foreign
+from components.vast.owner import told_apart
 from components.vast.wire import Instance
 
 DEADLINE = 180.0
@@ -111,12 +111,10 @@ class Ending:
             StillBilled: if one would not go; the others were ended all the same.
             KeyRefused, ApiUnreachable, ApiFailed, RateLimited: if there is no list to go by.
         """
-        strays = []
-        for found in self._found(prefix, keep, awaited or {}):
-            if is_foreign(found.label, owner):
-                self._progress.say(left_alone(found))
-            else:
-                strays.append(found)
+        listed = self._found(prefix, keep, awaited or {})
+        strays, others = told_apart(listed, prefix, owner)
+        for other in others:
+            self._progress.say(left_alone(other))
         stuck: list[StillBilled] = []
         for stray in strays:
             self._progress.say(

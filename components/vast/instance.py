@@ -34,7 +34,7 @@ from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
 from components.vast.offer import candidates, contract_of, need_of, show_market
 from components.vast.onstart import onstart
-from components.vast.owner import is_foreign, nonce, owner_of
+from components.vast.owner import nonce, owner_of, told_apart
 from components.vast.reach import Reach, reach
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Limits, Rental
@@ -743,11 +743,8 @@ def _rename(instance_id: int, olds: Properties, news: Properties) -> Properties:
 def _others(contracts: list[Instance], props: Properties, keep: int) -> list[Instance]:
     """Other contracts of the same resource and owner."""
     prefix, owner = str(props["label_prefix"]), owner_of(str(props["public_key"]))
-    return [
-        one
-        for one in contracts
-        if one.label.startswith(prefix) and one.id != keep and not is_foreign(one.label, owner)
-    ]
+    mine, _ = told_apart(contracts, prefix, owner)
+    return [one for one in mine if one.id != keep]
 
 
 def _order(props: Properties, api_url: str) -> Order:

@@ -22,7 +22,7 @@ from components.vast.account import account_of, hold_to
 from components.vast.api import connect
 from components.vast.ending import Ending, left_alone
 from components.vast.errors import LabelTaken
-from components.vast.owner import is_foreign, owner_of
+from components.vast.owner import owner_of, told_apart
 from components.vast.rent_note import SUFFIX, still_to_come
 from components.vast.wire import Instance
 
@@ -53,7 +53,7 @@ class LeaseProvider(Provider):
         billed = inventory(prefix, contracts)
         if billed and olds.get("label_prefix") != prefix:
             return refused(news, _taken(billed[0]))
-        mine, others = _by_owner(prefix, contracts, _owner(news))
+        mine, others = told_apart(contracts, prefix, _owner(news))
         for line in [*inventory(prefix, mine), *map(left_alone, others)]:
             to_terminal(f"lease: {line}")
         return dynamic.CheckResult(news, [])
@@ -80,7 +80,7 @@ class LeaseProvider(Provider):
         except StackError as error:
             to_terminal(f"lease: whether a machine was taken away is not known ({error})")
             return dynamic.ReadResult(id_, props)
-        mine, _ = _by_owner(prefix, contracts, _owner(props))
+        mine, _ = told_apart(contracts, prefix, _owner(props))
         losses = outbid.noted(losses, mine, SystemClock().epoch())
         return dynamic.ReadResult(id_, {**props, "losses": losses})
 
@@ -136,16 +136,7 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
 def _owner(props: Properties) -> str:
     """Whose machines the lease is for; a state of before, or a first preview, does not say."""
     key = props.get("public_key")
-    return owner_of(key) if isinstance(key, str) and not pulumi.contains_unknowns(key) else ""
-
-
-def _by_owner(
-    prefix: str, contracts: list[Instance], owner: str
-) -> tuple[list[Instance], list[Instance]]:
-    """The contracts under a stack's label: its own, and those of another of that name."""
-    under = [one for one in contracts if one.label.startswith(prefix)]
-    mine = [one for one in under if not is_foreign(one.label, owner)]
-    return mine, [one for one in under if one not in mine]
+    return owner_of(key) if isinstance(key, str) else ""
 
 
 def _taken(billed: str) -> LabelTaken:

@@ -8,6 +8,9 @@ label and another owner is not ours to end. Labels of before had no owner and co
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+
+from components.vast.wire import Instance
 
 OWNER_DIGITS = 6
 ORDER_DIGITS = 10
@@ -30,3 +33,12 @@ def is_foreign(label: str, owner: str) -> bool:
     if not owner or len(last) != OWNER_DIGITS + ORDER_DIGITS:
         return False
     return not last.startswith(owner)
+
+
+def told_apart(
+    contracts: Iterable[Instance], prefix: str, owner: str
+) -> tuple[list[Instance], list[Instance]]:
+    """The contracts whose label begins with `prefix`: the owner's own, and those of others."""
+    under = [one for one in contracts if one.label.startswith(prefix)]
+    mine = [one for one in under if not is_foreign(one.label, owner)]
+    return mine, [one for one in under if is_foreign(one.label, owner)]

@@ -19,7 +19,7 @@ import yaml
 
 from components.vllm import draft
 from components.vllm.errors import OptionRefused
-from components.vllm.hub import COMMIT
+from components.vllm.hub import is_commit
 from components.vllm.option_text import from_json, merged, option_name
 from components.vllm.profile import Profile
 
@@ -191,7 +191,7 @@ def render(
         options["ssl-keyfile"], options["ssl-certfile"] = tls_paths
         options["enable-ssl-refresh"] = True
     # vLLM would take the draft's main branch, whatever its companion names.
-    commits = {name: revision for name, revision in profile.fetched.items() if _is_pinned(revision)}
+    commits = {name: revision for name, revision in profile.fetched.items() if is_commit(revision)}
     flags = draft.pinned(flags, commits)
     return options | {name: _sorted(flags[name]) for name in sorted(flags)}
 
@@ -289,10 +289,6 @@ def _ended_by_eagle(profile: Profile) -> str:
     if _version(profile.vllm_version) < _EAGLE_WORKS_FROM:
         return f"vLLM {profile.vllm_version}"
     return ""
-
-
-def _is_pinned(revision: str) -> bool:
-    return COMMIT.fullmatch(revision) is not None
 
 
 def _sorted(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.vllm.hub import COMMIT
+from components.vllm.hub import is_commit
 from components.vllm.option_text import from_json
 
 OPTION = "speculative-config"
@@ -28,6 +28,6 @@ def pinned(options: Mapping[str, Any], commits: Mapping[str, str]) -> dict[str, 
     """
     draft = of(options)
     commit = commits.get(str(draft.get("model")))
-    if commit is None or COMMIT.fullmatch(str(draft.get("revision"))):
+    if commit is None or is_commit(str(draft.get("revision"))):
         return dict(options)
     return {**options, OPTION: {**draft, "revision": commit}}

@@ -7,5 +7,9 @@ import re
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"
 """A repository: owner/model."""
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-"""A revision that cannot become another one; a branch or a tag can."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision cannot become another one; a branch or a tag can."""
+    return _COMMIT.fullmatch(revision) is not None
