@@ -467,7 +467,8 @@ class _Wait:
     def _end_if_fatal(self) -> None:
         """End at a fatal line; at one that follows from another, when a later look is no better.
 
-        The lines of a failure come within a moment, and a look can fall between them.
+        The lines of a failure come within a moment, and a look can fall between them. A server
+        that is up is asked first: what a single request came to can read like an end.
         """
         fatal = self._fatal()
         if fatal is None:
@@ -476,6 +477,9 @@ class _Wait:
         now = self._clock.monotonic()
         if self._suspected_at is None:
             self._suspected_at = now
+        is_up = self._log.stage is Stage.SERVING and self._status.get("phase") == "serving"
+        if is_up and self._asked_at < self._suspected_at:
+            return
         if fatal.rank is Rank.ROOT or now - self._suspected_at >= A_MOMENT:
             raise self._fail(fatal)
 
@@ -511,6 +515,7 @@ class _Wait:
 
     def _answers(self) -> bool:
         """Ask on from where the last try failed; whether all has been answered."""
+        self._asked_at = self._clock.monotonic()
         steps = {"model": self._right_model, "completion": self._completes}
         while self._asked in steps:
             if not steps[self._asked]():
@@ -519,7 +524,6 @@ class _Wait:
         return self._refuses()
 
     def _right_model(self) -> bool:
-        self._asked_at = self._clock.monotonic()
         self._asked_life = self._log.lives
         found = self._endpoint.models(self._plan.api_key)
         self._last_answer = found

@@ -654,11 +654,17 @@ def test_an_old_error_is_no_end_of_a_server_that_answers(scene: Scene) -> None:
     assert scene.clock.passed == 1000
 
 
-def test_an_error_of_a_server_that_was_started_for_this_wait_is_its_end(scene: Scene) -> None:
+def test_an_error_of_a_server_that_was_started_for_this_wait_is_its_end_if_it_is_late(scene: Scene) -> None:
     serves_with_an_old_error(scene)
     scene.change(served_before=False)
+    scene.endpoint.completion = lambda _: TIMED_OUT
     assert scene.fails().cause == "disk_full"
-    assert scene.endpoint.asked == []
+    assert scene.clock.passed <= 1003
+
+
+def test_what_a_request_came_to_is_no_end_of_a_server_that_answers(scene: Scene) -> None:
+    scene.log("vllm.log", (420, "INFO:     Application startup complete.\n"), (421, OUT_OF_MEMORY))
+    assert scene.wait().resolved_revision == COMMIT
 
 
 @pytest.mark.parametrize("answer", [TIMED_OUT, Refused(503, "queue full")])
