@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +26,7 @@ from components.progress import Progress, to_terminal
 from components.vast.api import connect
 from components.vast.ending import Ending
 from components.vast.errors import KeyRefused, StillBilled
+from components.vast.owner import is_foreign, owner_in
 from components.vast.table import table, terminal
 from components.vast.wire import Instance
 from toolchain.configuration import project_name
@@ -46,9 +47,10 @@ class PulumiFailed(Exception):
 class Known:
     """What Pulumi knows here."""
 
-    stacks: frozenset[str]
-    """Those with a lease: it is made before the first contract and goes after the last one. Without
-    it, a contract of that name is another backend's."""
+    owners: Mapping[str, frozenset[str]]
+    """Stacks with a lease, which is made before the first contract and goes after the last one, and
+    whose contracts are theirs (`owner.py`; empty for a lease of before). What has another owner, or
+    the name of a stack without a lease, is another backend's."""
     contracts: frozenset[int]
     """Ids in any of their states, also of what is about to be deleted."""
     pending: frozenset[str]
@@ -62,6 +64,7 @@ class Orphan:
     contract: Instance
     stack: str
     stack_known: bool
+    """The stack has rented from here, and with the key that this contract was rented with."""
     stack_pending: bool
     """An `up` may be renting it just now."""
 
@@ -105,7 +108,8 @@ def find_orphans(project: str, contracts: list[Instance], known: Known) -> list[
         if len(parts) < 3 or parts[0] != project or contract.id in known.contracts:  # noqa: PLR2004  (project, stack, resource)
             continue
         stack = parts[1]
-        orphans.append(Orphan(contract, stack, stack in known.stacks, stack in known.pending))
+        is_known = not all(is_foreign(contract.label, one) for one in known.owners.get(stack, ()))
+        orphans.append(Orphan(contract, stack, is_known, stack in known.pending))
     return sorted(orphans, key=lambda one: (-one.contract.dollars_per_hour, one.contract.id))
 
 
@@ -145,10 +149,11 @@ def ids_in(deployment: Mapping[str, Any]) -> set[int]:
     return {int(id_) for id_ in ids if id_.isdigit()}
 
 
-def has_lease(deployment: Mapping[str, Any]) -> bool:
-    """Whether one exported state is of a stack that may have rented."""
+def owners_in(deployment: Mapping[str, Any]) -> set[str]:
+    """Whose contracts are those of one exported state's stack; none if it cannot have rented."""
     resources = deployment.get("resources") or []
-    return any(str(one["type"]).endswith(LEASE) for one in resources)
+    leases = [one for one in resources if str(one["type"]).endswith(LEASE)]
+    return {owner_in(one.get("outputs") or {}) for one in leases}
 
 
 def ask_pulumi(environment: Mapping[str, str]) -> Known:
@@ -159,21 +164,23 @@ def ask_pulumi(environment: Mapping[str, str]) -> Known:
     """
     stacks = [str(one["name"]) for one in _pulumi(environment, "stack", "ls", "--json")]
     contracts: set[int] = set()
-    leased, pending = set(), set()
+    owners: dict[str, frozenset[str]] = {}
+    pending = set()
     for stack in stacks:
         exported = _pulumi(environment, "stack", "export", "--stack", stack)
         deployment = exported.get("deployment") or {}
         contracts |= ids_in(deployment)
-        if has_lease(deployment):
-            leased.add(stack)
+        name = _name(stack)
+        if owners_in(deployment):
+            owners[name] = owners.get(name, frozenset()) | owners_in(deployment)
         if deployment.get("pending_operations"):
-            pending.add(stack)
-    return Known(_names(leased), frozenset(contracts), _names(pending))
+            pending.add(name)
+    return Known(owners, frozenset(contracts), frozenset(pending))
 
 
-def _names(stacks: Iterable[str]) -> frozenset[str]:
-    """Names as labels have them: a backend may put an organisation in front."""
-    return frozenset(stack.rsplit("/", 1)[-1] for stack in stacks)
+def _name(stack: str) -> str:
+    """A stack as labels name it: a backend may put an organisation in front."""
+    return stack.rsplit("/", 1)[-1]
 
 
 def _run(
@@ -192,7 +199,7 @@ def _run(
     orphans = find_orphans(project, contracts, known)
     if not orphans:
         console.print(
-            f"no orphans: {len(known.contracts)} contracts in {len(known.stacks)} stacks, and none "
+            f"no orphans: {len(known.contracts)} contracts in {len(known.owners)} stacks, and none "
             f"of {len(contracts)} on the account is beyond them"
         )
         return 0
@@ -230,8 +237,9 @@ def _show(console: Console, orphans: list[Orphan]) -> None:
         )
     if any(not one.stack_known for one in orphans):
         console.print(
-            "those of stacks that are not known here may belong to another backend: they are "
-            "ended with --delete --unknown-stacks alone"
+            "those that are not known here are of stacks that have not rented from here, or were "
+            "rented with another SSH key than the stack's: they may belong to another backend and "
+            "are ended with --delete --unknown-stacks alone"
         )
 
 

@@ -8,7 +8,8 @@ label and another owner is not ours to end. Labels of before had no owner and co
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from components.vast.wire import Instance
 
@@ -19,6 +20,12 @@ ORDER_DIGITS = 10
 def owner_of(public_key: str) -> str:
     """Name the owner of what `public_key` (an OpenSSH line) opens."""
     return hashlib.sha256(public_key.encode()).hexdigest()[:OWNER_DIGITS]
+
+
+def owner_in(props: Mapping[str, Any]) -> str:
+    """Name it by a resource's `public_key`; empty where a state of before or a preview has none."""
+    key = props.get("public_key")
+    return owner_of(key) if isinstance(key, str) else ""
 
 
 def nonce(owner: str, order: str) -> str:

@@ -5,13 +5,18 @@ import pytest
 from components.progress import Progress
 from components.vast.ending import Ending
 from components.vast.errors import KeyRefused, StillBilled
+from components.vast.owner import nonce, owner_of
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance
 from toolchain.orphans import Known, ask_pulumi, end_all, find_orphans, ids_in, to_end
 
+KEY = "ssh-ed25519 AAAAours"
+OURS = owner_of(KEY)
 KNOWN = Known(
-    stacks=frozenset({"dev", "prod"}), contracts=frozenset({1}), pending=frozenset({"prod"})
+    owners={"dev": frozenset({OURS}), "prod": frozenset({""})},
+    contracts=frozenset({1}),
+    pending=frozenset({"prod"}),
 )
 PULUMI = """#!/bin/sh
 case "$*" in
@@ -22,7 +27,8 @@ case "$*" in
 esac
 """
 LEASE = (
-    '"resources": [{"type": "vast-vllm:index:E$pulumi-python:dynamic/vast:Lease", "id": "p/s/"}]'
+    '"resources": [{"type": "vast-vllm:index:E$pulumi-python:dynamic/vast:Lease", "id": "p/s/", '
+    f'"outputs": {{"public_key": "{KEY}"}}}}]'
 )
 
 
@@ -55,6 +61,10 @@ def contract(id_: int, label: str, price: float = 6.0) -> Instance:
     [
         ("vast-vllm/dev/endpoint-instance/abc", 2, True),
         ("vast-vllm/gone/endpoint-instance/abc", 2, False),
+        (f"vast-vllm/dev/endpoint-instance/{nonce(OURS, 'order')}", 2, True),
+        # Of a stack of the same name in another backend.
+        (f"vast-vllm/dev/endpoint-instance/{nonce(owner_of('theirs'), 'order')}", 2, False),
+        (f"vast-vllm/prod/endpoint-instance/{nonce(owner_of('theirs'), 'order')}", 2, True),
     ],
 )
 def test_what_carries_our_label_and_is_in_no_state_is_an_orphan(label, id_, stack_known):
@@ -117,7 +127,7 @@ def test_stacks_are_named_as_labels_name_them(tmp_path):
     pulumi.chmod(0o700)
     known = ask_pulumi({"PATH": str(tmp_path), "LEASE": LEASE})
     # Who has no lease has never rented: a contract of that name is another backend's.
-    assert known.stacks == {"dev", "prod"}
+    assert known.owners == {"dev": {OURS}, "prod": {OURS}}
     assert known.pending == {"prod"}
 
 
