@@ -7,7 +7,7 @@ still there, with its id and its price, and stays in the state.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from components.clock import Clock
@@ -98,10 +98,10 @@ class Ending:
         prefix: str,
         *,
         owner: str,
-        keep: int | None = None,
+        keep: Collection[int] = (),
         awaited: Mapping[str, float] | None = None,
     ) -> list[int]:
-        """End every contract whose label begins with `prefix`, but `keep`; return their ids.
+        """End what carries a label that begins with `prefix`, but `keep`; return their ids.
 
         What is of another than `owner` (see `owner.py`) is told and left alone.
         `awaited` are labels of rent calls that were cut off, with the seconds within which their
@@ -129,14 +129,18 @@ class Ending:
             raise StillBilled("; ".join(map(str, stuck)))
         return [stray.id for stray in strays]
 
-    def _found(self, prefix: str, keep: int | None, awaited: Mapping[str, float]) -> list[Instance]:
+    def _found(
+        self, prefix: str, keep: Collection[int], awaited: Mapping[str, float]
+    ) -> list[Instance]:
         started = self._clock.monotonic()
         while True:
             listed = self._contracts.instances()
             labels = {one.label for one in listed}
             passed = self._clock.monotonic() - started
             if all(label in labels or passed >= left for label, left in awaited.items()):
-                return [one for one in listed if one.label.startswith(prefix) and one.id != keep]
+                return [
+                    one for one in listed if one.label.startswith(prefix) and one.id not in keep
+                ]
             self._progress.waiting("a rent call was cut off: its contract may not be listed yet")
             self._clock.sleep(POLL)
 

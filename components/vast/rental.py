@@ -88,6 +88,7 @@ class Rental:
         self._ending = Ending(market, clock, progress)
         self._attempts: list[Attempt] = []
         self._unfit: set[int] = set()
+        self._lost_replies = False
         self._began = clock.monotonic()
 
     def obtain(
@@ -118,10 +119,14 @@ class Rental:
                     order, candidates, machine, ports, page
                 )
             except NoCandidateLeft:
+                self._end_lost(order)
                 # The next `pulumi up` may try them all the same.
                 page.forgive()
                 raise
-            self._end_others(order, rented.instance.id)
+            except ConfigurationError:
+                self._end_lost(order)
+                raise
+            self._end_others(order, keep=[rented.instance.id])
             page.settle()
             page.forgive()
             return rented
@@ -143,7 +148,7 @@ class Rental:
             self._began = self._clock.monotonic()
             self._await_unsettled(page)
             rented = self._kept(instance_id, machine, ports)
-            self._end_others(order, instance_id)
+            self._end_others(order, keep=[instance_id])
             page.settle()
             page.forgive()
             return rented
@@ -209,10 +214,15 @@ class Rental:
         self._unfit.add(found.machine_id)
         return f"was marked unfit ({why}), so that machine {found.machine_id} is not rented again"
 
-    def _end_others(self, order: Order, keep: int) -> None:
+    def _end_lost(self, order: Order) -> None:
+        """After rent calls that nobody answered: their contracts may have come to be listed."""
+        if self._lost_replies:
+            self._end_others(order, keep=[])
+
+    def _end_others(self, order: Order, keep: list[int]) -> None:
         """End what became known late, such as the contract of a rent call that was given up.
 
-        A machine works by now, so what cannot be ended is told, and found by the next refresh.
+        What cannot be ended is told; the next command finds it by its label.
         """
         try:
             self._ending.sweep(_resource(order.label), owner=order.owner, keep=keep)
@@ -288,6 +298,7 @@ class Rental:
         try:
             return self._market.rent(offer_id, order)
         except ReplyLost as lost:
+            self._lost_replies = True
             self._progress.say(f"{lost}; looking for its label")
         try:
             found = self._watch_for(order.label, LISTED_WITHIN)

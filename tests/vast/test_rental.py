@@ -13,6 +13,7 @@ from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
     CannotAdopt,
+    HostUnfit,
     ImageRefused,
     KeyRefused,
     LeftRunning,
@@ -323,6 +324,24 @@ def test_a_contract_that_shows_up_after_all_is_ended_when_another_one_works(worl
     assert "destroying instance 9000, which carries the label p/s/endpoint/abc" in "".join(
         world.lines
     )
+
+
+def test_one_that_shows_up_is_ended_before_it_is_said_that_nothing_is_billed(world):
+    world.market.lose_replies = 1
+    world.market.boots[1] = Boot(listed_after=70)
+    world.market.inspection = HostUnfit("the disk is too slow")
+    with pytest.raises(NoCandidateLeft, match="nothing is billed any more"):
+        world.obtain()
+    assert world.market.alive == {}
+
+
+def test_one_that_shows_up_is_ended_before_a_fault_of_the_configuration_is_told(world):
+    world.market.lose_replies = 1
+    world.market.boots[1] = Boot(listed_after=70)
+    world.market.inspection = ImageRefused("no such image")
+    with pytest.raises(ImageRefused, match="nothing is billed any more"):
+        world.obtain()
+    assert world.market.alive == {}
 
 
 def test_leftovers_that_cannot_be_ended_do_not_cost_the_machine_that_works(world):
