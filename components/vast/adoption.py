@@ -22,6 +22,7 @@ from components.vast.api import Order
 from components.vast.boot import Rented
 from components.vast.errors import CannotAdopt
 from components.vast.market import Need
+from components.vast.owner import is_foreign
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
 
@@ -64,6 +65,8 @@ class Wanted:
 
     label_prefix: str
     """`<project>/<stack>/<resource>/`."""
+    owner: str
+    """See `owner.py`; empty where the stack's SSH key is not made yet."""
     query: str
     need: Need
     image: str
@@ -98,7 +101,7 @@ def misfits(found: Instance, wanted: Wanted) -> list[str]:
     return [
         said
         for said in (
-            _of_somebody_else(found.label, wanted.label_prefix),
+            _of_somebody_else(found.label, wanted),
             _unfit(found.label),
             _differs("its image is", found.image, wanted.image, "image"),
             _too_small("disk", found.disk_gb, wanted.disk_gb, "diskGb"),
@@ -206,11 +209,19 @@ echo "the server of before has ended; $kept"
 """
 
 
-def _of_somebody_else(label: str, prefix: str) -> str:
-    project = prefix.split("/", maxsplit=1)[0]
-    if not label.startswith(f"{project}/") or label.startswith(prefix):
+def _of_somebody_else(label: str, wanted: Wanted) -> str:
+    project = wanted.label_prefix.split("/", maxsplit=1)[0]
+    if not label.startswith(f"{project}/"):
         return ""
-    return f"it is the stack's whose label it carries ({label})"
+    if not label.startswith(wanted.label_prefix):
+        return f"it is the stack's whose label it carries ({label})"
+    if is_foreign(label, wanted.owner):
+        return (
+            f"it carries this stack's label ({label}) and was rented with another SSH key, by a "
+            "stack of the same name in another backend, or by one whose state was lost: one that "
+            "nobody else has can be adopted without its label (`vastai label instance`)"
+        )
+    return ""
 
 
 def _unfit(label: str) -> str:

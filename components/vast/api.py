@@ -10,6 +10,7 @@ all processes of this computer (`shared_file.py`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -30,6 +31,7 @@ from components.vast.errors import (
     KeyRefused,
     NoCredential,
     NoCredit,
+    NoSharedFolder,
     OfferTaken,
     RateLimited,
     RentRefused,
@@ -206,7 +208,9 @@ class VastApi:
             except requests.RequestException as error:
                 raise ReplyLost(self._lost(endpoint, type(error).__name__)) from None
             contract = self._contract(endpoint, offer_id, order, response)
-            self._contracts.forget()
+            # A list that lacks it is old within seconds; its number must not be lost over that.
+            with contextlib.suppress(NoSharedFolder):
+                self._contracts.forget()
             return contract
 
         return self._until_let_in(once)

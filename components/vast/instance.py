@@ -26,7 +26,7 @@ from components.vast.adoption import SECONDS_TO_END, TAKE_OUT, Wanted
 from components.vast.api import Order, VastApi, connect
 from components.vast.attempts import Attempt
 from components.vast.boot import Boot, Deadlines, Rented
-from components.vast.ending import Ending
+from components.vast.ending import Ending, left_alone
 from components.vast.errors import BootFailed, CannotAdopt, LeftRunning, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.host_check import Expected, Inspection, inspect
@@ -34,7 +34,7 @@ from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
 from components.vast.offer import candidates, contract_of, need_of, show_market
 from components.vast.onstart import onstart
-from components.vast.owner import nonce, owner_of, told_apart
+from components.vast.owner import nonce, owner_in, owner_of, told_apart
 from components.vast.reach import Reach, reach
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Limits, Rental
@@ -131,7 +131,7 @@ class InstanceProvider(Provider):
             else:
                 rented = rental.obtain(order, ask, machine, ports)
             ends_at = _leashed(machine, rented, props, api.url, progress)
-        _note_estimate(api, rented.instance, need, had_its_weights=bool(by_hand))
+        _note_estimate(api, rented.instance, need, progress, had_its_weights=bool(by_hand))
         outs = {
             **_outputs(props, order, rented),
             "ends_itself_at": ends_at,
@@ -401,7 +401,9 @@ def _tell_before_renting(props: Properties) -> None:
         )
     if there is not None:
         return
-    beside = _beside(contracts, str(props["label_prefix"]))
+    beside, others = _beside(contracts, props)
+    for other in others:
+        to_terminal(left_alone(other))
     if beside:
         best = candidates(api, query, need, anew=False)[0].offer.dollars_per_hour
         to_terminal(_both_bills(beside, best))
@@ -469,6 +471,7 @@ def _wanted(props: Properties) -> Wanted:
     search = props["search"]
     return Wanted(
         label_prefix=str(props["label_prefix"]),
+        owner=owner_in(props),
         query=str(search["query"]),
         need=need_of(search),
         image=str(props["image"]),
@@ -534,24 +537,25 @@ def _adopt(
     adoption.adopt(api, progress, found, order=order, public_key=key, check=check, run=machine.run)
 
 
-def _beside(contracts: list[Instance], label_prefix: str) -> list[Instance]:
-    """The same stack's machines under another name, which is how create-first replaces one."""
+def _beside(contracts: list[Instance], props: Properties) -> tuple[list[Instance], list[Instance]]:
+    """The stack's contracts under another name, which is how create-first replaces one.
+
+    And those that are another backend's.
+    """
+    label_prefix = str(props["label_prefix"])
     project, stack = label_prefix.split("/")[:2]
-    return [
-        one
-        for one in contracts
-        if one.label.startswith(f"{project}/{stack}/") and not one.label.startswith(label_prefix)
-    ]
+    mine, others = told_apart(contracts, f"{project}/{stack}/", owner_in(props))
+    return [one for one in mine if not one.label.startswith(label_prefix)], others
 
 
 def _both_bills(beside: list[Instance], dollars_per_hour: float) -> str:
     now = sum(one.dollars_per_hour for one in beside)
     named = ", ".join(str(one.id) for one in beside)
     return (
-        f"the new machine comes up beside instance {named}, which serves on until the new one has "
-        f"answered and its clients have left: till then both are billed, ${now:.2f}/h and about "
-        f"${dollars_per_hour:.2f}/h, ${now + dollars_per_hour:.2f}/h together; if the new one "
-        "fails, nothing else changes"
+        f"the new machine comes up beside instance {named}: what serves goes on until the new one "
+        "has answered and its clients have left, and what an `up` that was cut off left over is "
+        f"ended then; till then all are billed, ${now:.2f}/h and about ${dollars_per_hour:.2f}/h, "
+        f"${now + dollars_per_hour:.2f}/h together; if the new one fails, nothing else changes"
     )
 
 
@@ -727,7 +731,7 @@ def _mend(instance_id: int, olds: Properties) -> Properties:
         api.set_label(instance_id, label)
     if olds.get("strays"):
         Ending(api, SystemClock(), progress).sweep(
-            str(olds["label_prefix"]), owner=owner_of(str(olds["public_key"])), keep=instance_id
+            str(olds["label_prefix"]), owner=owner_in(olds), keep=[instance_id]
         )
     return {"carried_label": label, "strays": []}
 
@@ -742,8 +746,7 @@ def _rename(instance_id: int, olds: Properties, news: Properties) -> Properties:
 
 def _others(contracts: list[Instance], props: Properties, keep: int) -> list[Instance]:
     """Other contracts of the same resource and owner."""
-    prefix, owner = str(props["label_prefix"]), owner_of(str(props["public_key"]))
-    mine, _ = told_apart(contracts, prefix, owner)
+    mine, _ = told_apart(contracts, str(props["label_prefix"]), owner_in(props))
     return [one for one in mine if one.id != keep]
 
 
@@ -800,12 +803,23 @@ def _expected(instance: Instance, props: Properties) -> Expected:
 
 
 def _note_estimate(
-    api: VastApi, instance: Instance, need: market.Need, *, had_its_weights: bool
+    api: VastApi,
+    instance: Instance,
+    need: market.Need,
+    progress: Progress,
+    *,
+    had_its_weights: bool,
 ) -> None:
-    """Note what the machine is expected to cost: a destroyed stack's state no longer says it."""
+    """Note what the machine is expected to cost: a destroyed stack's state no longer says it.
+
+    A machine that works must not stay out of the state over it.
+    """
     traffic = 0.0 if had_its_weights else instance.inet_down_dollars_per_gb * need.download_gb
     expected = Estimate(instance.dollars_per_hour, traffic, instance.started_at or None)
-    Estimates(api.shared(ESTIMATES)).note(instance.id, expected)
+    try:
+        Estimates(api.shared(ESTIMATES)).note(instance.id, expected)
+    except StackError as error:
+        progress.say(f"`make cost` will not know what was expected of it ({error})")
 
 
 def _recorded(props: Properties, losses: outbid.Losses, now: float) -> drift.Recorded:

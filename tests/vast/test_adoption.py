@@ -18,6 +18,7 @@ from components.vast.adoption import Wanted, adopt, find, misfits, takeover
 from components.vast.api import Order
 from components.vast.boot import Rented
 from components.vast.errors import BootFailed, CannotAdopt
+from components.vast.owner import nonce, owner_of
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import INSPECTION
@@ -27,6 +28,7 @@ from tests.vllm.polling import eventually
 IMAGE = "vllm/vllm-openai:v0.33.0"
 WANTED = Wanted(
     label_prefix="p/s/r/",
+    owner=owner_of("ours"),
     query="gpu_name=H200 num_gpus=2",
     need=need(),
     image=IMAGE,
@@ -87,6 +89,10 @@ def test_what_the_stack_would_have_rented_fits():
     ("changes", "said"),
     [
         ({"label": "p/other/r/n"}, "is the stack's whose label it carries (p/other/r/n)"),
+        (
+            {"label": f"p/s/r/{nonce(owner_of('theirs'), 'order')}"},
+            "was rented with another SSH key, by a stack of the same name in another backend",
+        ),
         ({"image_uuid": "other:1"}, "its image is other:1 and the stack's vllm/"),
         ({"disk_space": 100.0}, "its disk has 100 GB and the stack needs 500"),
         ({"is_bid": True}, "it is interruptible and the stack's on-demand"),
