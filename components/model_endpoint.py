@@ -14,6 +14,7 @@ from components.promotion import Promotion
 from components.release import Runs, digest_of
 from components.settings import Settings
 from components.smoke_test_command import smoke_report
+from components.vast.holdings import Holdings
 from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
 from components.vast.leash import Leash
@@ -116,6 +117,13 @@ class ModelEndpoint(pulumi.ComponentResource):
             term=Rule(settings.warn_days_before, settings.when_contract_ends, create_first),
             time_to_live=Leash(settings.time_to_live_hours, settings.idle_minutes),
             opts=after,
+        )
+        Holdings(
+            f"{name}-holdings",
+            instance=self.instance,
+            lease=lease,
+            public_key=ssh_key.public_key,
+            opts=inside,
         )
         self.server = VllmServer(
             f"{host}-server",

@@ -101,6 +101,7 @@ async def test_the_children_are_named_after_the_endpoint_and_refer_to_code_by_na
         "endpoint-ssh-key",
         "endpoint-api-key",
         "endpoint-instance",
+        "endpoint-holdings",
         "endpoint-server",
     }
     for kind, args in dynamic.items():
@@ -144,7 +145,8 @@ def test_settings_that_cannot_work_stop_the_program_with_a_sentence(mocks):
 async def test_create_first_names_what_is_rented_and_served_after_what_it_is(mocks):
     await settled(made_endpoint(replacement="create-first"))
     names = {args.name for kind, args in mocks.made.items() if "dynamic/" in kind}
-    assert {"endpoint-lease", "endpoint-ssh-key", "endpoint-api-key"} <= names
+    lasting = {"endpoint-lease", "endpoint-holdings", "endpoint-ssh-key", "endpoint-api-key"}
+    assert lasting <= names
     instance = mocks.made["pulumi-python:dynamic/vast:Instance"]
     host = instance.name.removesuffix("-instance")
     assert re.fullmatch(r"endpoint-[0-9a-f]{8}", host)

@@ -22,7 +22,7 @@ from components.vast.account import account_of, hold_to
 from components.vast.api import connect
 from components.vast.ending import Ending, left_alone
 from components.vast.errors import LabelTaken
-from components.vast.owner import owner_of, told_apart
+from components.vast.owner import owner_in, told_apart
 from components.vast.rent_note import SUFFIX, still_to_come
 from components.vast.wire import Instance
 
@@ -53,7 +53,7 @@ class LeaseProvider(Provider):
         billed = inventory(prefix, contracts)
         if billed and olds.get("label_prefix") != prefix:
             return refused(news, _taken(billed[0]))
-        mine, others = told_apart(contracts, prefix, _owner(news))
+        mine, others = told_apart(contracts, prefix, owner_in(news))
         for line in [*inventory(prefix, mine), *map(left_alone, others)]:
             to_terminal(f"lease: {line}")
         return dynamic.CheckResult(news, [])
@@ -66,7 +66,7 @@ class LeaseProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Take the lease, which costs nothing, and note whose account it is on."""
-        outs = {**props, "losses": {}, "account_id": account_of(connect())}
+        outs = {**props, "losses": {}, "counted": True, "account_id": account_of(connect())}
         return dynamic.CreateResult(str(props["label_prefix"]), outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
@@ -76,17 +76,18 @@ class LeaseProvider(Provider):
             return dynamic.ReadResult(id_, {**props, "losses": losses})
         prefix = str(props["label_prefix"])
         try:
-            contracts = connect().instances(FRESH)
+            contracts = connect(patient=False).instances(FRESH)
         except StackError as error:
             to_terminal(f"lease: whether a machine was taken away is not known ({error})")
             return dynamic.ReadResult(id_, props)
-        mine, _ = told_apart(contracts, prefix, _owner(props))
+        mine, _ = told_apart(contracts, prefix, owner_in(props))
         losses = outbid.noted(losses, mine, SystemClock().epoch())
         return dynamic.ReadResult(id_, {**props, "losses": losses})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Another kind of contract, or another label; what was lost before stays noted."""
-        return dynamic.UpdateResult({**olds, **news, "losses": olds.get("losses") or {}})
+        kept = {"losses": olds.get("losses") or {}, "counted": olds.get("counted")}
+        return dynamic.UpdateResult({**olds, **news, **kept})
 
     def delete(self, _id: str, props: Properties) -> None:
         """Destroy every contract that still carries the stack's label; fail if one stays."""
@@ -96,7 +97,7 @@ class LeaseProvider(Provider):
         hold_to(api, int(props.get("account_id") or 0), f"what carries the label {prefix}")
         awaited = still_to_come(api.shared_files(SUFFIX), prefix, clock)
         Ending(api, clock, Progress("lease", clock, to_terminal)).sweep(
-            prefix, owner=_owner(props), awaited=awaited
+            prefix, owner=owner_in(props), awaited=awaited
         )
 
 
@@ -107,6 +108,10 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
 
     losses: pulumi.Output[dict[str, Any]]
     """Interruptible machines that others took away within a day; see `outbid.Losses`."""
+
+    counted: pulumi.Output[bool | None]
+    """Whether `Holdings` counts the stack's machines from the first one on; a lease that an older
+    release took does not say so."""
 
     def __init__(
         self,
@@ -127,16 +132,11 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
             "public_key": public_key,
             "interruptible": interruptible,
             "losses": None,
+            "counted": None,
         }
         # Should a person have it replaced: the end of the old one sweeps what was rented by then.
         own = pulumi.ResourceOptions(delete_before_replace=True)
         super().__init__(LeaseProvider(), name, inputs, pulumi.ResourceOptions.merge(opts, own))
-
-
-def _owner(props: Properties) -> str:
-    """Whose machines the lease is for; a state of before, or a first preview, does not say."""
-    key = props.get("public_key")
-    return owner_of(key) if isinstance(key, str) else ""
 
 
 def _taken(billed: str) -> LabelTaken:

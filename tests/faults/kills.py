@@ -79,11 +79,14 @@ VICTIMS: dict[str, Strike] = {
     "the emulator": the_emulator_dies,
 }
 
+CHANGED_AGAIN = ", then another change"
+
 SHORT = {
     ("up", "pulumi", "the rent call"),
     ("up", "its provider", "its container runs"),
     ("up, again", "pulumi", "the destroy call"),
     ("destroy", "pulumi", "the destroy call"),
+    ("up, create-first", "pulumi", f"the rent call{CHANGED_AGAIN}"),
 }
 """Of the matrix, what the short suite plays."""
 
@@ -152,8 +155,12 @@ DESTROY = Course("destroy", "destroy", OF_DESTROY, "running", "nothing", as_it_i
 WHOLE = (UP, REPLACING, DESTROY)
 """Every moment of these is struck at, in the whole suite."""
 
+CREATE_FIRST = Course(
+    "up, create-first", "up", OF_CREATE_FIRST, "create-first", "create-first", another_disk
+)
+
 OTHERS = (
-    Course("up, create-first", "up", OF_CREATE_FIRST, "create-first", "create-first", another_disk),
+    CREATE_FIRST,
     Course("up, outbid", "up", OF_RERENTING, "interruptible", "interruptible", outbid),
     Course("up, unfit", "up", OF_RERENTING, "running", "running", found_unfit),
     Course("up, crawling", "up", OF_MARKING, "nothing", "running", crawling),
@@ -168,6 +175,18 @@ def struck(world: World, command: str, strike: Strike, moment: str) -> Done:
     when(world, running, moment, since)
     strike(world, running)
     return running.wait()
+
+
+def changed_again(strike: Strike, moment: str) -> Act:
+    """Nobody asks again for the name under which the `up` that was cut off has rented."""
+
+    def act(world: World) -> str:
+        another_disk(world)
+        ended = struck(world, "up", strike, moment)
+        another_disk(world)
+        return aftermath(world, ended, "up")
+
+    return act
 
 
 def nobody_dies(course: Course) -> Act:
@@ -251,7 +270,7 @@ def _add(
     name = f"{victim} dies: {moment}{then}"
     leaves = leaves or course.leaves
     part: Part = "more" if course in OTHERS else "whole"
-    if not then and (course.name, victim, moment) in SHORT:
+    if (course.name, victim, moment + then) in SHORT:
         part = "short"
     BOOK.cell("F18", name, course.name, needs=course.needs, leaves=leaves, part=part)(act)
 
@@ -280,6 +299,14 @@ def _given_up_instead() -> None:
         _add(DESTROY, victim, "the destroy call", act, leaves="running", then=", up after all")
 
 
+def _changed_again() -> None:
+    """A person who changes the settings once more before the next `up`."""
+    for victim, strike in VICTIMS.items():
+        for moment in ("the rent call", "its container runs"):
+            act = changed_again(strike, moment)
+            _add(CREATE_FIRST, victim, moment, act, then=CHANGED_AGAIN)
+
+
 def _other_ends() -> None:
     for moment in ("the rent call", "its supervisor runs"):
         for victim, strike in (
@@ -302,4 +329,5 @@ _IN_THE_CALL = (
 _undisturbed()
 _matrix()
 _given_up_instead()
+_changed_again()
 _other_ends()

@@ -654,7 +654,9 @@ def test_an_old_error_is_no_end_of_a_server_that_answers(scene: Scene) -> None:
     assert scene.clock.passed == 1000
 
 
-def test_an_error_of_a_server_that_was_started_for_this_wait_is_its_end_if_it_is_late(scene: Scene) -> None:
+def test_an_error_of_a_late_server_that_was_started_for_this_wait_is_its_end(
+    scene: Scene,
+) -> None:
     serves_with_an_old_error(scene)
     scene.change(served_before=False)
     scene.endpoint.completion = lambda _: TIMED_OUT
