@@ -168,7 +168,8 @@ def load(config: pulumi.Config) -> Settings:
     """Read the running stack's configuration.
 
     Raises:
-        SettingRefused: one sentence with the key, the value, the limit and the remedy.
+        SettingRefused: one sentence with the key, the value unless it may be a secret, the limit
+            and the remedy.
     """
     prefix = f"{config.name}:"
     everything = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
@@ -191,7 +192,8 @@ def parse(values: Mapping[str, Any]) -> Settings:
     """Check a configuration given by its keys.
 
     Raises:
-        SettingRefused: one sentence with the key, the value, the limit and the remedy.
+        SettingRefused: one sentence with the key, the value unless it may be a secret, the limit
+            and the remedy.
     """
     known = [to_camel(name) for name in Settings.model_fields]
     for key in values:
@@ -219,7 +221,14 @@ def _explain(error: ValidationError, values: Mapping[str, Any]) -> str:
     if first["type"] == "missing":
         return f"configuration key {key!r} is missing: `pulumi config set {key} <value>`"
     reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[0].lower() + reason[1:]
+    if key in MAY_BE_SECRET:
+        # Pulumi masks a secret as it was set: one that is quoted or cut off is not found.
+        return (
+            f"configuration key {key!r} is set to what it cannot be (not shown, since it may be a "
+            f"secret): {reason} (`pulumi config set --secret {key} <value>`)"
+        )
     return (
-        f"configuration key {key!r} is {str(values[key])[:80]!r}: {reason[0].lower()}{reason[1:]} "
+        f"configuration key {key!r} is {str(values[key])[:80]!r}: {reason} "
         f"(`pulumi config set {key} <value>`)"
     )

@@ -123,6 +123,16 @@ def test_a_token_and_an_announcement_may_be_secrets(configured):
     assert "sentinel" not in repr(settings)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("announceCommand", "tell --token sentinel\nand more"), ("huggingFaceToken", ["sentinel"])],
+)
+def test_a_value_that_may_be_secret_is_refused_without_being_quoted(key, value):
+    with pytest.raises(SettingRefused, match=f"{key!r} .*config set --secret {key}") as refused:
+        parse(values(**{key: value}))
+    assert "sentinel" not in str(refused.value)
+
+
 @pytest.mark.parametrize("number", ["inf", "nan", "-inf"])
 @pytest.mark.parametrize("key", ["minDaysLeft", "minInetDownMbps", "rentBudgetDollars"])
 def test_what_is_no_number_of_anything_is_refused(key, number):
