@@ -15,6 +15,10 @@ from pulumi_command import local
 
 from components.vllm.server import VllmServer
 
+RUN = 'eval "$ANNOUNCE_COMMAND"'
+"""What pulumi-command runs, and quotes if it fails: in a form that Pulumi's masking of secrets does
+not find, so the user's own command comes in by the environment."""
+
 
 def announce(
     name: str,
@@ -26,17 +30,17 @@ def announce(
 ) -> local.Command:
     """Run `command` with the environment `ENDPOINT_URL`, `ENDPOINT_MODEL`, `ENDPOINT_CERTIFICATE`.
 
-    It runs whenever one of them changes, after the smoke test; if it fails, so does the update,
-    and what served before goes on.
+    It runs whenever one of them, or the command itself, changes, after the smoke test; if it fails,
+    so does the update, with what the command wrote, and what served before goes on.
     """
-    # A token may stand in it.
-    secret = pulumi.Output.secret(command)
     proven = pulumi.Output.all(server.endpoint_url, smoke_report).apply(lambda known: known[0])
     return local.Command(
         name,
-        create=secret,
-        update=secret,
+        create=RUN,
+        update=RUN,
         environment={
+            # A token may stand in it.
+            "ANNOUNCE_COMMAND": pulumi.Output.secret(command),
             "ENDPOINT_URL": proven,
             "ENDPOINT_MODEL": server.model,
             "ENDPOINT_CERTIFICATE": server.ca_certificate,
