@@ -1,7 +1,8 @@
 """Take a machine that was rented by hand into a stack: `python -m toolchain.adopt 123 --stack dev`.
 
 Sets `adopt` in the stack's configuration, previews, updates, and takes the setting out
-again when the machine is the stack's. After a failure it stays in, so that `pulumi up` goes on.
+again when the machine is the stack's. After an update that failed it stays in, so that `pulumi up`
+goes on; after a preview that refused, the file is what it was before.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from components.errors import StackError
+from components.errors import ConfigurationError, StackError
 from toolchain.configuration import with_setting, without_setting
 from toolchain.project import Project
 from toolchain.stacks import Stacks, project_of, stacks_of, takes_account
 
 KEY = "adopt"
+
+
+class NoContract(ConfigurationError):
+    """The command line names what no contract is called."""
 
 
 def main() -> int:
@@ -32,12 +37,29 @@ def main() -> int:
 
 
 def adopt(stacks: Stacks, project: Project, stack: str, instance: int) -> int:
-    """Preview and update with `adopt` set in the stack's configuration."""
+    """Preview and update with `adopt` set in the stack's configuration.
+
+    Raises:
+        NoContract: if `instance` is no contract's id.
+        NoConfiguration: if the stack has none.
+    """
+    if instance < 1:
+        # With 0 it would be an ordinary rental.
+        raise NoContract(
+            f"{instance} is no contract's id: `vastai show instances` lists those of the account; "
+            "nothing was changed"
+        )
     project.settings(stack)
-    project.write(stack, with_setting(project.text(stack), KEY, instance))
-    refused = stacks.pulumi("preview", stack).returncode
+    before = project.text(stack)
+    project.write(stack, with_setting(before, KEY, instance))
+    refused = 1
+    try:
+        refused = stacks.pulumi("preview", stack).returncode
+    finally:
+        if refused:
+            # An adoption that failed half-way may have left it there, and needs it.
+            project.write(stack, before)
     if refused:
-        _take_out(project, stack)
         return refused
     failed = stacks.pulumi("up", stack, "--yes", "--skip-preview").returncode
     if failed:
@@ -47,12 +69,8 @@ def adopt(stacks: Stacks, project: Project, stack: str, instance: int) -> int:
             "without it, or `pulumi destroy`, may end it"
         )
         return failed
-    _take_out(project, stack)
-    return 0
-
-
-def _take_out(project: Project, stack: str) -> None:
     project.write(stack, without_setting(project.text(stack), KEY))
+    return 0
 
 
 if __name__ == "__main__":

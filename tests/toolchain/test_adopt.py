@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from components.errors import StackError
 from toolchain.adopt import KEY, adopt
-from toolchain.configuration import PREFIX
+from toolchain.configuration import PREFIX, with_setting
 from toolchain.project import Project
 
 DEV = "# Why.\nconfig:\n  vast-vllm:diskGb: 500\n"
@@ -53,3 +54,34 @@ def test_a_stack_that_does_not_exist_gets_no_file(project):
     with pytest.raises(StackError, match=r"no Pulumi\.nosuch\.yaml"):
         adopt(Stacks(project), project, "nosuch", 123)
     assert not project.folder.joinpath("own").exists()
+
+
+@pytest.mark.parametrize("named", [123, 124])
+def test_a_preview_that_refuses_leaves_what_an_adoption_that_failed_half_way_needs(project, named):
+    kept = with_setting(project.text("dev"), KEY, 123)
+    project.write("dev", kept)
+    assert adopt(Stacks(project, preview=255), project, "dev", named) == 255
+    assert project.text("dev") == kept
+
+
+def test_a_preview_that_is_broken_off_leaves_the_file_as_it_was(project):
+    class BrokenOff(Stacks):
+        def pulumi(
+            self, command: str, stack: str, *arguments: str, quiet: bool = False
+        ) -> NoReturn:
+            del command, stack, arguments, quiet
+            raise KeyboardInterrupt
+
+    before = project.text("dev")
+    with pytest.raises(KeyboardInterrupt):
+        adopt(BrokenOff(project), project, "dev", 123)
+    assert project.text("dev") == before
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_what_is_no_contract_is_refused_at_once(project, number):
+    stacks = Stacks(project)
+    before = project.text("dev")
+    with pytest.raises(StackError, match=f"^{number} is no contract's id: `vastai show instances`"):
+        adopt(stacks, project, "dev", number)
+    assert (stacks.seen, project.text("dev")) == ([], before)
