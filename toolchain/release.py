@@ -1,6 +1,7 @@
 """Write a release of what a stack runs: `python -m toolchain.release NAME --stack dev`.
 
-Refuses a stack whose smoke test has not passed, and never writes over a release.
+Refuses a stack whose smoke test has not passed, or whose last `up` did not go through, and never
+writes over a release.
 """
 
 from __future__ import annotations
@@ -16,13 +17,23 @@ from pydantic import ValidationError
 
 from components.errors import StackError
 from components.release import Release, ReleaseRefused, Runs, short, to_text
-from toolchain.stacks import outputs, project_of, stacks_of, takes_account
+from toolchain.stacks import (
+    Stacks,
+    outputs,
+    project_of,
+    resources,
+    stacks_of,
+    takes_account,
+)
 
 EMULATOR = "the emulator"
 """Marketplace of a release that is worth nothing on the account."""
 
 MEASURED = ("gpu", "machine_id", "hourly_cost", "boot_seconds", "smoke_report")
 """Outputs that a release keeps as they are: $/h, seconds by stage, what was asked and answered."""
+
+SERVED = "dynamic/vllm:Server"
+"""End of the type of every resource that stands for a server."""
 
 
 def main() -> int:
@@ -36,7 +47,7 @@ def main() -> int:
     marketplace = "Vast.ai" if given.account else EMULATOR
     project = project_of(given)
     try:
-        known = outputs(stacks_of(given), given.stack)
+        known = what_runs(stacks_of(given), given.stack)
         release = release_of(given.name, given.stack, known, now, marketplace)
         path = write(release, project.releases)
     except StackError as error:
@@ -46,6 +57,27 @@ def main() -> int:
         f"{project.shown(path)}: {short(release.digest)}, {release.proven['summary']}"
     )
     return 0
+
+
+def what_runs(stacks: Stacks, stack: str) -> dict[str, Any]:
+    """A stack's outputs, if they are of the server that it has; empty if it has none.
+
+    An `up` that fails after its server was started writes no outputs: those of before stay.
+
+    Raises:
+        ReleaseRefused: if they are of what ran before.
+        PulumiFailed: if nobody can say.
+    """
+    known = outputs(stacks, stack)
+    servers = [one for one in resources(stacks, stack) if str(one["type"]).endswith(SERVED)]
+    started = {(one.get("outputs") or {}).get("started_at") for one in servers}
+    if known and started != {known.get("started_at")}:
+        since = "its server was started later" if servers else "it has no server any more"
+        raise ReleaseRefused(
+            f"the outputs of the stack {stack} are of what ran before, since {since}: its last "
+            "`up` did not go through; bring it up until it does"
+        )
+    return known
 
 
 def release_of(

@@ -92,7 +92,17 @@ def outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
     Raises:
         PulumiFailed: if nobody can say.
     """
-    return dict(_told(stacks, "stack output", stack) or {})
+    return dict(_told(stacks, "stack output", stack, "--json") or {})
+
+
+def resources(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
+    """What stands in a stack's state, also what an `up` that failed has left there.
+
+    Raises:
+        PulumiFailed: if nobody can say.
+    """
+    exported = _told(stacks, "stack export", stack) or {}
+    return list((exported.get("deployment") or {}).get("resources") or [])
 
 
 def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
@@ -104,7 +114,7 @@ def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     for page in itertools.count(1):
         paging = ("--page-size", str(PAGE), "--page", str(page))
-        updates = _told(stacks, "stack history", stack, *paging)
+        updates = _told(stacks, "stack history", stack, "--json", *paging)
         # Not a short one: a backend may give less than it is asked for.
         if not updates:
             break
@@ -114,7 +124,7 @@ def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
 
 def _told(stacks: Stacks, command: str, stack: str, *arguments: str) -> Any:
     """What a command says as JSON; silence is no answer if it failed."""
-    done = stacks.pulumi(command, stack, "--json", *arguments, quiet=True)
+    done = stacks.pulumi(command, stack, *arguments, quiet=True)
     if done.returncode != 0:
         reason = " ".join(done.stderr.split()).removeprefix("error: ")
         raise PulumiFailed(

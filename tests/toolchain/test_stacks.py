@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from components.errors import StackError
-from toolchain.stacks import history, outputs
+from toolchain.stacks import history, outputs, resources
 
 NOBODY = """\
 error: PULUMI_ACCESS_TOKEN must be set for login during
@@ -26,7 +26,9 @@ class Pulumi:
         return self.done
 
 
-@pytest.mark.parametrize(("ask", "command"), [(outputs, "output"), (history, "history")])
+@pytest.mark.parametrize(
+    ("ask", "command"), [(outputs, "output"), (history, "history"), (resources, "export")]
+)
 def test_who_is_not_logged_in_is_told_so_and_not_that_nothing_runs(ask, command):
     with pytest.raises(StackError) as refused:
         ask(Pulumi(255, stderr=NOBODY), "dev")
@@ -36,7 +38,7 @@ def test_who_is_not_logged_in_is_told_so_and_not_that_nothing_runs(ask, command)
     )
 
 
-@pytest.mark.parametrize("ask", [outputs, history])
+@pytest.mark.parametrize("ask", [outputs, history, resources])
 def test_a_failure_without_a_reason_is_one_as_well(ask):
     with pytest.raises(StackError, match="ended with 6: it does not say why"):
         ask(Pulumi(6, stdout="[]"), "dev")
@@ -46,3 +48,10 @@ def test_a_failure_without_a_reason_is_one_as_well(ask):
 def test_a_stack_that_runs_nothing_has_no_outputs(nothing):
     assert outputs(Pulumi(0, nothing), "dev") == {}
     assert history(Pulumi(0, "[]"), "dev") == []
+
+
+@pytest.mark.parametrize(
+    "exported", ['{"version": 3}', '{"deployment": {}}', '{"deployment": {"resources": null}}']
+)
+def test_a_state_without_resources_has_none(exported):
+    assert resources(Pulumi(0, exported), "dev") == []

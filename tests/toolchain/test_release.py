@@ -1,0 +1,59 @@
+"""What a release is made of; how one is written and read back is in `test_promote.py`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from components.release import ReleaseRefused
+from toolchain.release import what_runs
+
+BEFORE, AFTER = "2026-11-24T03:11:24+00:00", "2026-11-25T09:00:00+00:00"
+
+OUTPUTS = {"started_at": BEFORE, "release": {"proven": True}}
+
+
+class Stacks:
+    """A stack with these outputs, and servers in its state that were started at these moments."""
+
+    def __init__(self, outputs: dict[str, Any], *started_at: str) -> None:
+        server = "vast-vllm:index:ModelEndpoint$pulumi-python:dynamic/vllm:Server"
+        servers = [{"type": server, "outputs": {"started_at": moment}} for moment in started_at]
+        others = [{"type": "pulumi:pulumi:Stack", "outputs": outputs}, {"type": "no:out:Puts"}]
+        self.told = {
+            "stack output": outputs,
+            "stack export": {"version": 3, "deployment": {"resources": [*others, *servers]}},
+        }
+
+    def pulumi(
+        self, command: str, stack: str, *arguments: str, quiet: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        assert quiet
+        assert arguments == (("--json",) if command == "stack output" else ()), stack
+        return subprocess.CompletedProcess([], 0, json.dumps(self.told[command]), "")
+
+
+def test_outputs_of_the_server_that_is_there_are_what_runs():
+    assert what_runs(Stacks(OUTPUTS, BEFORE), "dev") == OUTPUTS
+
+
+def test_a_stack_without_outputs_runs_nothing_that_is_proven():
+    assert what_runs(Stacks({}), "dev") == {}
+    assert what_runs(Stacks({}, AFTER), "dev") == {}
+
+
+@pytest.mark.parametrize(
+    ("servers", "since"),
+    [
+        ([AFTER], "its server was started later"),
+        # One that came up beside the old one, and did not pass.
+        ([BEFORE, AFTER], "its server was started later"),
+        ([], "it has no server any more"),
+    ],
+)
+def test_outputs_of_what_ran_before_are_no_release(servers, since):
+    with pytest.raises(ReleaseRefused, match=f"{since}: its last `up` did not go through; bring"):
+        what_runs(Stacks(OUTPUTS, *servers), "dev")
