@@ -101,7 +101,7 @@ def connect(environ: Mapping[str, str] | None = None, *, patient: bool = True) -
     A preview or a refresh is not `patient`: without a network it had better say so at once.
 
     Raises:
-        NoCredential: if neither `VAST_API_KEY` nor the key file holds a key.
+        NoCredential: if neither `VAST_API_KEY` nor the key file holds a key that can be sent.
         NoSharedFolder: if there is no place for what processes share.
     """
     environ = os.environ if environ is None else environ
@@ -116,24 +116,45 @@ def find_key(environ: Mapping[str, str]) -> str:
     """Find the API key: `VAST_API_KEY`, then the file that `vastai set api-key` writes.
 
     Raises:
-        NoCredential: if there is none.
+        NoCredential: if there is none, or none that can be read and sent.
     """
     key = environ.get("VAST_API_KEY", "").strip()
     if key:
-        return key
+        return _sendable(key, "VAST_API_KEY")
     home = Path(environ.get("HOME") or Path.home())
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     places = [config / "vastai" / "vast_api_key", home / ".vast_api_key"]
     for place in places:
-        if not place.is_file():
-            continue
-        key = place.read_text().strip()
+        key = _in_file(place)
         if key:
-            return key
+            return _sendable(key, str(place))
     raise NoCredential(
         "no Vast.ai API key: VAST_API_KEY is not set and there is no key in "
         f"{places[0]}; run `vastai set api-key <key>` or export VAST_API_KEY"
     )
+
+
+def _in_file(place: Path) -> str:
+    """The key in a file; empty if there is none."""
+    try:
+        return place.read_text(encoding="utf-8").strip() if place.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise NoCredential(
+            f"the file of the Vast.ai API key, {place}, cannot be read ({why}): make it yours, "
+            "write it anew with `vastai set api-key <key>`, or export VAST_API_KEY"
+        ) from None
+
+
+def _sendable(key: str, source: str) -> str:
+    """Give the key back if a call's header can hold it: the client ends in a traceback else."""
+    if not (key.isascii() and key.isprintable()):
+        raise NoCredential(
+            f"the Vast.ai API key in {source} has a line's end or another character that is no "
+            "plain ASCII, such as a typographic quote, and cannot be sent: copy it anew, alone "
+            "and on one line"
+        )
+    return key
 
 
 class VastApi:

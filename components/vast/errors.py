@@ -1,7 +1,7 @@
 """What renting can run into, by whose fault it is.
 
 ConfigurationError
-├── NoCredential        no API key to be found
+├── NoCredential        no API key to be found, or none that can be read and sent
 ├── NoSharedFolder      no place for what processes of one computer share
 ├── KeyRefused          Vast does not know the key, or it may not do this
 ├── WrongAccount        the key is good, and of another account than the one that rented
@@ -36,7 +36,7 @@ from components.errors import ConfigurationError, HostError, PlatformError
 
 
 class NoCredential(ConfigurationError):
-    """No API key in `VAST_API_KEY` nor in the official client's key file."""
+    """No API key that can be sent, in `VAST_API_KEY` or in the official client's key file."""
 
 
 class NoSharedFolder(ConfigurationError):

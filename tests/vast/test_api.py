@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import requests
 
 from components.errors import StackError
 from components.vast import api as door
-from components.vast.api import Order, VastApi, find_key
+from components.vast.api import Order, VastApi, connect, find_key
 from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
@@ -419,6 +422,35 @@ def test_the_key_is_found_where_the_official_client_keeps_it(tmp_path):
     assert find_key(environ) == "file"
     assert find_key(environ | {"VAST_API_KEY": "env"}) == "env"
     assert find_key(environ | {"VAST_API_KEY": ""}) == "file"
+
+
+@pytest.mark.parametrize("key", ["“sentinel”", "sentinel\nsentinel", "sentinel\x7f", "séntinel"])
+def test_a_key_that_cannot_be_sent_is_said_by_where_it_came_from(tmp_path, key):
+    place = tmp_path / ".vast_api_key"
+    place.write_text(key, encoding="utf-8")
+    for environ, source in (({"VAST_API_KEY": key}, "VAST_API_KEY"), ({}, str(place))):
+        with pytest.raises(NoCredential, match=f"key in {re.escape(source)} has ") as raised:
+            connect({"HOME": str(tmp_path), **environ})
+        assert "ntinel" not in str(raised.value)
+
+
+def test_a_key_file_that_is_no_text_is_said_by_its_name(tmp_path):
+    (tmp_path / ".vast_api_key").write_bytes(b"\xff\xfesentinel")
+    with pytest.raises(NoCredential, match=r"\.vast_api_key, cannot be read \(it is no text"):
+        find_key({"HOME": str(tmp_path)})
+
+
+def test_a_key_file_that_is_not_ours_to_read_is_said_by_its_name(tmp_path, monkeypatch):
+    place = tmp_path / ".vast_api_key"
+    place.write_text("sentinel")
+
+    # Not by its mode: root reads any file.
+    def denied(*_arguments: object, **_options: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(place))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(NoCredential, match=r"\.vast_api_key, cannot be read \(Permission denied"):
+        find_key({"HOME": str(tmp_path)})
 
 
 def test_a_bid_is_put_again_until_it_is_taken(door_to):
