@@ -247,9 +247,10 @@ def shortlist(offers: Iterable[Offer], query: Query, need: Need) -> list[Candida
 
 
 def _can_be_counted(offer: Offer, need: Need) -> bool:
-    """Any field of an offer may be null; without a link or a price nothing can be said of it."""
-    priced = need.contract == "interruptible" or offer.dollars_per_hour > 0
-    return priced and offer.inet_down_mbps > 0
+    """Any field of an offer may be null; without one of these nothing can be said of it."""
+    price = offer.min_bid if need.contract == "interruptible" else offer.dollars_per_hour
+    named = offer.id and offer.machine_id and offer.gpu_name and offer.num_gpus
+    return bool(named) and price > 0 and offer.inet_down_mbps > 0
 
 
 def hourly_cap(need: Need) -> float:

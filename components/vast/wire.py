@@ -12,7 +12,10 @@ Json = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Offer:
-    """One row of the market: a share of a machine at a price. Its id lives for minutes."""
+    """One row of the market: a share of a machine at a price. Its id lives for minutes.
+
+    What a row does not say is 0 or empty.
+    """
 
     id: int
     machine_id: int
@@ -24,7 +27,7 @@ class Offer:
     storage_dollars_per_hour: float
     """Of that disk alone."""
     min_bid: float
-    """The least $/h for the GPUs alone that an interruptible contract wins with; 0 for none."""
+    """The least $/h for the GPUs alone that an interruptible contract wins with."""
     inet_down_mbps: float
     inet_down_dollars_per_gb: float
     reliability: float
@@ -40,8 +43,8 @@ class Offer:
     def from_json(cls, raw: Json) -> Offer:
         """Read an element of `offers` (vast-api reference, 2.6)."""
         return cls(
-            id=int(raw["id"]),
-            machine_id=int(raw["machine_id"]),
+            id=int(raw.get("id") or 0),
+            machine_id=int(raw.get("machine_id") or 0),
             gpu_name=_text(raw, "gpu_name"),
             num_gpus=int(raw.get("num_gpus") or 0),
             gpu_ram_mib=_number(raw, "gpu_ram"),

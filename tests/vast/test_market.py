@@ -170,9 +170,11 @@ def test_a_cheap_offer_on_a_slow_link_loses_to_a_fast_one():
     assert [candidate.offer.id for candidate in ranked] == [1, 2]
 
 
-@pytest.mark.parametrize("field", ["inet_down", "dph_total"])
+@pytest.mark.parametrize(
+    "field", ["id", "machine_id", "gpu_name", "num_gpus", "inet_down", "dph_total"]
+)
 def test_an_offer_that_does_not_say_what_counts_is_left_out(field):
-    silent = offer(id=1, machine_id=1, **{field: None})
+    silent = offer(**{"id": 1, "machine_id": 1, field: None})
     found = market.shortlist([silent, offer(id=2)], market.parse("gpu_name=H200"), need())
     assert [candidate.offer.id for candidate in found] == [2]
 
@@ -340,6 +342,12 @@ def test_an_interruptible_search_asks_for_bids_and_prices_each_offer_with_its_bi
     words = market.bid_words(found)
     assert "the bid on the best of them is $2.400/h for its GPUs, 20% over the least" in words
     assert "takes the machine away" in words
+
+
+def test_an_offer_that_does_not_say_what_to_bid_is_left_out_of_bids_alone():
+    silent, wanted = offer(id=1, min_bid=None), need(contract="interruptible")
+    assert [one.offer.id for one in market.shortlist([silent, offer(id=2)], {}, wanted)] == [2]
+    assert [one.offer.id for one in market.shortlist([silent], {}, need())] == [1]
 
 
 def test_bids_that_are_all_above_the_cap_are_refused_with_the_least_of_them():
