@@ -86,7 +86,7 @@ def in_words(term: Term, rule: Rule, now: float) -> list[str]:
         above = ", which is above the cap" if term.too_dear() else ""
         told.append(
             f"is to cost ${term.asked.dollars_per_hour + term.storage:.2f}/h with its disk{above}: "
-            f"its host asks for that until {moment(term.asked.until)}; "
+            f"its host asks for that{_until(term.asked.until)}; "
             f"{_about_the_price(term, rule)}"
         )
     if _ends_soon(term, rule, now):
@@ -116,9 +116,18 @@ def _about_the_price(term: Term, rule: Rule) -> str:
         else "set whenContractEnds to accept or replace, or raise maxDollarsPerHour"
     )
     return (
-        f"nothing is accepted (whenContractEnds is {rule.when}) and the contract ends as agreed, "
-        f"at {moment(term.ends_at)}: accept it on Vast's page, {otherwise}"
+        f"nothing is accepted (whenContractEnds is {rule.when}) and the contract ends as agreed"
+        f"{_at(term.ends_at)}: accept it on Vast's page, {otherwise}"
     )
+
+
+def _until(end: float) -> str:
+    """Vast may leave an end out, and so its sentence does."""
+    return f" until {moment(end)}" if end else ""
+
+
+def _at(end: float) -> str:
+    return f", at {moment(end)}" if end else ""
 
 
 def _about_the_end(rule: Rule) -> str:

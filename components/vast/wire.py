@@ -96,7 +96,7 @@ class Instance:
     started_at: float
     """Seconds since 1970."""
     ends_at: float
-    """When the host's contract with the market ends; seconds since 1970."""
+    """When the host's contract with the market ends; seconds since 1970, 0 if that is not said."""
 
     @classmethod
     def from_json(cls, raw: Json) -> Instance:
@@ -170,7 +170,7 @@ class PriceAsked:
     dollars_per_hour: float
     """For the GPUs alone."""
     until: float
-    """When the contract ends if it is accepted; seconds since 1970."""
+    """When the contract ends if it is accepted; seconds since 1970, 0 if that is not said."""
 
     @classmethod
     def from_json(cls, raw: Json) -> PriceAsked:

@@ -77,6 +77,16 @@ def test_a_higher_price_is_told_and_accepted_or_left_by_rule(asked, when, said, 
     assert replaces(term(asked=asked), Rule(when=when), NOW) is replaced
 
 
+def test_moments_that_vast_leaves_out_are_left_out_of_the_words():
+    asked = PriceAsked.from_json({"pending_price_increase_id": 501, "ask_end_date": None})
+    (told,) = in_words(Term(ends_at=0.0, storage=0.1, cap=8.0, asked=asked), Rule(), NOW)
+    assert "its host asks for that; nothing is accepted" in told
+    assert "the contract ends as agreed: accept it" in told
+    (told,) = in_words(term(asked=CHEAP), Rule(), NOW)
+    assert "asks for that until 2027-03-16 08:00 UTC; nothing" in told
+    assert "ends as agreed, at 2027-02-14 08:00 UTC: accept it" in told
+
+
 @pytest.mark.parametrize("when", ["warn", "accept"])
 def test_where_another_machine_comes_up_beside_it_the_way_to_one_is_said(when):
     beside = Rule(3.0, when, create_first=True)
