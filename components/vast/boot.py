@@ -131,7 +131,7 @@ class Boot:
         self._cap = max_dollars_per_hour
         self._interruptible = interruptible
         self._until = until
-        self._filtered_since: float | None = None
+        self._filtered_since: dict[str, float] = {}
         self._doing = ""
         self._seconds: dict[str, float] = {}
 
@@ -214,9 +214,10 @@ class Boot:
         """Whether a port lets us through; a refusal counts, since nothing may listen there yet."""
         answer = machine.reach(instance, port)
         if answer in {"open", "refused"}:
+            self._filtered_since.pop(port, None)
             return True
         now = self._clock.monotonic()
-        since = self._filtered_since = self._filtered_since or now
+        since = self._filtered_since.setdefault(port, now)
         where = f"{instance.public_ip}:{instance.ports[port]}"
         self._doing = f"port {port} at {where} {answer}"
         if now - since >= self._deadlines.reach:

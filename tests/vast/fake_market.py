@@ -35,6 +35,8 @@ class Boot:
     """Status and message that it ends with."""
     ports: bool = True
     filtered_for: float = 0.0
+    filtered_ports: dict[str, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
+    """From when until when, in seconds of running, a port of this name is filtered instead."""
     ssh_after: float = 0.0
     breaks_in_check: int = 0
     unfit: str = ""
@@ -113,9 +115,10 @@ class FakeMarket:
     def reach(self, one: Instance, port: str) -> Reach:
         assert port in one.ports
         contract, boot = self._behind(one)
-        if self.clock.passed - contract.since < boot.running_after + boot.filtered_for:
-            return "timed out"
-        return "refused"
+        running = self.clock.passed - contract.since - boot.running_after
+        spans = boot.filtered_ports.get(port, [(0.0, boot.filtered_for)])
+        filtered = any(since <= running < until for since, until in spans)
+        return "timed out" if filtered else "refused"
 
     def log_in(self, one: Instance) -> str:
         contract, boot = self._behind(one)

@@ -117,6 +117,20 @@ def test_no_wait_is_silent_for_15_seconds(world):
 
 
 @pytest.mark.parametrize(
+    "filtered",
+    [
+        {"22/tcp": [(0, 40)], "8000/tcp": [(0, 80)]},
+        # Open in between: it begins to count anew.
+        {"22/tcp": [(0, 40), (60, 100)], "8000/tcp": [(0, 80)]},
+    ],
+)
+def test_each_port_has_its_own_time_to_open(world, filtered):
+    world.market.boots[1] = Boot(filtered_ports=filtered)
+    world.obtain()
+    assert world.market.rented == [1]
+
+
+@pytest.mark.parametrize(
     ("boot", "stage", "reason"),
     [
         (DEAD, "image", "the container is exited"),
