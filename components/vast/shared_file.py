@@ -30,16 +30,38 @@ class Busy(Exception):
 class Sheet:
     """The content of a held file. Changes stand on the disk after `save`."""
 
-    def __init__(self, descriptor: int) -> None:
-        """Read the file that is open, and locked, as `descriptor`; what is no JSON is empty."""
+    def __init__(self, path: Path, descriptor: int) -> None:
+        """Read the file at `path` that is open, and locked; what is no JSON is empty."""
+        self._path = path
         self._descriptor = descriptor
-        self.values = _object(os.pread(descriptor, MOST_BYTES, 0))
+        self._saved = os.pread(descriptor, MOST_BYTES, 0)
+        self.values = _object(self._saved)
 
     def save(self) -> None:
-        """Write the content over what was there."""
+        """Write the content over what was there.
+
+        Raises:
+            NoSharedFolder: if it cannot be written, on a full disk for one; what was there stays.
+        """
         content = json.dumps(self.values).encode()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, content, 0)
+        with _usable(self._path):
+            try:
+                # Not another file in its place: who waits for the lock has opened this one.
+                self._overwrite(content)
+            except OSError:
+                # What was there has its place on the disk still, since nothing was cut off.
+                with contextlib.suppress(OSError):
+                    self._overwrite(self._saved)
+                raise
+        self._saved = content
+
+    def _overwrite(self, content: bytes) -> None:
+        # Blanks over the rest, which are no content: who dies before it is cut off leaves JSON.
+        whole = content.ljust(len(self._saved))
+        written = 0
+        while written < len(whole):
+            written += os.pwrite(self._descriptor, whole[written:], written)
+        os.ftruncate(self._descriptor, len(content))
 
 
 class SharedFile:
@@ -63,7 +85,7 @@ class SharedFile:
         try:
             with _usable(self._path):
                 _lock(descriptor, wait=wait)
-                sheet = Sheet(descriptor)
+                sheet = Sheet(self._path, descriptor)
             yield sheet
         finally:
             os.close(descriptor)
@@ -99,7 +121,8 @@ def _usable(path: Path) -> Iterator[None]:
     except OSError as error:
         raise NoSharedFolder(
             f"{path} cannot be used ({error.strerror}): processes keep Vast's pace together "
-            "through it; make it yours, or set XDG_CACHE_HOME to a folder that can be written"
+            "through it; make it yours, make room on its disk, or set XDG_CACHE_HOME to a folder "
+            "that can be written"
         ) from None
 
 

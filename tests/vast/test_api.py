@@ -310,6 +310,13 @@ def test_a_list_of_before_a_rent_is_no_list_of_what_was_rented(door_to):
     assert [one.id for one in api.instances(max_age=60.0)] == [9001]
 
 
+def test_a_contract_is_told_though_the_shared_list_can_be_used_no_more(tmp_path):
+    (tmp_path / "contracts.json").mkdir()
+    transport = ScriptedTransport((200, {"success": True, "new_contract": 9001}))
+    api = VastApi(transport, "http://vast.test", VirtualClock(), tmp_path, print, key=SECRET)
+    assert api.rent(111, ORDER) == 9001
+
+
 def test_a_label_is_put_on_a_contract(door_to):
     api, transport, _ = door_to((200, {"success": True}))
     api.set_label(9001, "p/s/r/n")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,34 @@ def test_a_shorter_content_leaves_nothing_of_a_longer_one(file):
             sheet.save()
     with file.held() as sheet:
         assert sheet.values == {"b": 1}
+
+
+@contextlib.contextmanager
+def files_up_to(count: int) -> Iterator[None]:
+    """Let this process write so many bytes of a file, and no more: a full disk for one."""
+    _, most = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_content_that_finds_no_room_leaves_the_one_of_before(file):
+    with file.held() as sheet:
+        sheet.values = {"a": "x" * 1000}
+        sheet.save()
+    with file.held() as sheet, files_up_to(2000):
+        sheet.values = {"b": "y" * 5000}
+        with pytest.raises(NoSharedFolder, match=r"shared\.json cannot be used .*room on its disk"):
+            sheet.save()
+    with file.held() as sheet:
+        assert sheet.values == {"a": "x" * 1000}
+        sheet.values = {"c": 1}
+        with files_up_to(2000):
+            sheet.save()
+    with file.held() as sheet:
+        assert sheet.values == {"c": 1}
 
 
 def test_who_does_not_want_to_wait_is_told(file):
