@@ -43,6 +43,10 @@ _MODEL = "the profile names the model, and the stack checks that this is the one
 _SHAPE = "sizing counts with it; set it in the profile (models/*.yaml), under its own name"
 _LENGTH = "sizing counts with it; set maxModelLen, or max_model_len in the profile (models/*.yaml)"
 _RANKS = "the stack places one engine with tensor_parallel_size ranks on one host"
+_COUNTS = (
+    "idleMinutes, drainMinutes and refresh go by the counts of requests that it takes away, so a "
+    "machine in use would end as an idle one"
+)
 _HUB = "serve.yaml must hold no secret; `pulumi config set --secret huggingFaceToken` takes it"
 
 RESERVED: dict[str, str] = {
@@ -80,6 +84,7 @@ RESERVED: dict[str, str] = {
     "data-parallel-size": _RANKS,
     "nnodes": _RANKS,
     "headless": _RANKS,
+    "disable-log-stats": _COUNTS,
     "help": "it would print a text and end",
 }
 """Options that the stack sets itself or not at all, and the reason for each."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol, TypeVar
 
 import httpx
@@ -36,6 +36,8 @@ ENDED = "vllm:request_success_total"
 READ = "vllm:prompt_tokens_total"
 WRITTEN = "vllm:generation_tokens_total"
 """Names of vLLM's counters, one sample for each engine and reason."""
+
+NO_COUNTS = "its metrics show no counts of its requests"
 
 _COUNTERS = frozenset({RUNNING, WAITING, ENDED, READ, WRITTEN})
 
@@ -161,16 +163,20 @@ class Endpoint:
         return _checked(answer, key, _text)
 
     def traffic(self, key: str) -> Traffic | Refused | Unreachable:
-        """Ask `/metrics` for the requests (reference: vLLM's counters, all engines together)."""
+        """Ask `/metrics` for the requests (reference: vLLM's counters, all engines together).
+
+        Metrics without them are `Refused`: whoever counts nothing does not say that nobody asks.
+        """
         answer = self._ask("GET", "/metrics", key)
         if isinstance(answer, Unreachable):
             return answer
         if answer.status_code != httpx.codes.OK:
             return _refused(answer, key)
         try:
-            return _traffic(answer.text)
+            counts = _counts(answer.text)
         except ValueError:
             return _refused(answer, key)
+        return _traffic(counts) if RUNNING in counts else Refused(answer.status_code, NO_COUNTS)
 
     def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
         """Ask for `path`, a POST with an empty JSON object; see `EndpointDoor`."""
@@ -218,12 +224,16 @@ def _text(body: Any) -> str:
     return str(message.get("content") or message.get("reasoning") or "")
 
 
-def _traffic(text: str) -> Traffic:
+def _counts(text: str) -> dict[str, int]:
     sums: dict[str, int] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in _COUNTERS:
                 sums[sample.name] = sums.get(sample.name, 0) + int(sample.value)
+    return sums
+
+
+def _traffic(sums: Mapping[str, int]) -> Traffic:
     return Traffic(
         under_way=sums.get(RUNNING, 0) + sums.get(WAITING, 0),
         ended=sums.get(ENDED, 0),

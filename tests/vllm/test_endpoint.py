@@ -183,8 +183,17 @@ def test_counts_the_requests_of_all_engines(server: Server, endpoint: Endpoint) 
 def test_a_server_that_keeps_no_count_of_tokens_has_none(
     server: Server, endpoint: Endpoint
 ) -> None:
+    server.body = b"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 2.0\n"
+    assert endpoint.traffic(KEY) == Traffic(under_way=2, ended=0, tokens=None)
+
+
+def test_a_server_that_counts_no_requests_is_not_one_that_nobody_asks(
+    server: Server, endpoint: Endpoint
+) -> None:
+    """As with vLLM's disable-log-stats, which an older release may have."""
     server.body = b"# TYPE python_info gauge\npython_info 1.0\n"
-    assert endpoint.traffic(KEY) == Traffic(under_way=0, ended=0, tokens=None)
+    found = endpoint.traffic(KEY)
+    assert str(found) == "the endpoint answers 200: its metrics show no counts of its requests"
 
 
 @pytest.mark.parametrize(

@@ -488,7 +488,6 @@ def test_a_server_that_turns_requests_away_is_busy_while_its_counters_move(
     ("counters", "said"),
     [
         (Refused(404, "no"), READY),
-        # As with vLLM's disable-log-stats.
         (Traffic(0, 0, None), READY),
         (TIMED_OUT, "the endpoint does not answer in time"),
     ],

@@ -1120,6 +1120,13 @@ def test_requests_fail_when_vllm_does_not_answer(container: Container) -> None:
     assert (said.returncode, said.stdout) == (1, "")
 
 
+def test_requests_fail_when_vllm_counts_none(container: Container) -> None:
+    """As with vLLM's disable-log-stats: zeros would tell the watch that nobody asks."""
+    container.command("curl", "echo 'python_info 1.0'")
+    said = container.supervise("requests")
+    assert (said.returncode, said.stdout) == (1, "")
+
+
 def test_the_hosts_own_key_stays_over_a_restart(container: Container) -> None:
     container.supervise("start")
     container.until(phase="serving")

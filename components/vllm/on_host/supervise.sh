@@ -160,7 +160,8 @@ END
 }
 
 # vLLM's own counters. They are behind the key gate like all else, and the host has no key of the
-# stack's: it has one of its own, which opens the counters alone, and from this host alone.
+# stack's: it has one of its own, which opens the counters alone, and from this host alone. Fails
+# where there are none: a server that counts nothing is not one that nobody asks.
 requests() {
     scheme=http
     [ -z "$(option ssl-keyfile)" ] || scheme=https
@@ -169,10 +170,13 @@ requests() {
     counters=$(curl --silent --show-error --fail --insecure --noproxy '*' --max-time 10 \
         --config "$STATE/local_key" "$scheme://127.0.0.1:${port:-8000}/metrics") || return 1
     printf '%s\n' "$counters" | awk '
-        /^vllm:num_requests_running[{ ]/ { running += $NF }
+        /^vllm:num_requests_running[{ ]/ { running += $NF; counted = 1 }
         /^vllm:num_requests_waiting[{ ]/ { waiting += $NF }
         /^vllm:request_success_total[{ ]/ { finished += $NF }
-        END { printf "running=%d\nwaiting=%d\nfinished=%d\n", running, waiting, finished }'
+        END {
+            if (!counted) exit 1
+            printf "running=%d\nwaiting=%d\nfinished=%d\n", running, waiting, finished
+        }'
 }
 
 # The Hub's cache names each file by its digest: SHA-256, or git's own for small ones.
