@@ -98,6 +98,11 @@ _BUSY_OR_HANGS = (
     "less is asked of it; one that hangs is found by the refresh before, and restarted"
 )
 
+_STARTS_ANEW = (
+    "it served before and was not restarted, so its machine is not blamed: run `pulumi up` again, "
+    "which starts it anew"
+)
+
 _ASKED_TOO_MUCH = "it is asked more than it can answer: run `pulumi up` again when that is over"
 
 _DOING: Mapping[StageName, str] = {
@@ -657,6 +662,8 @@ class _Wait:
         )
 
     def _fail(self, diagnosis: Diagnosis) -> NotReady:
+        if self._plan.served_before and diagnosis.fault == "host":
+            diagnosis = dataclasses.replace(diagnosis, fault="platform", remedy=_STARTS_ANEW)
         stage = self._stages.current or "host"
         took = duration(self._clock.monotonic() - self._started)
         text = self._clean(

@@ -292,7 +292,7 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         _push_keys(host, props, allowed_keys.prolonged(_replaced(before, props), plan.deadline))
         pushed = _push(host, props, known, progress)
         endpoint: EndpointDoor = _endpoint(props, pushed.certificate)
-        if known.get("status") == READY and not pushed.restarted:
+        if pushed.served_before:
             plan = dataclasses.replace(plan, served_before=True)
             endpoint = _Patient(_endpoint(props, pushed.certificate, PATIENT_TIMEOUT), progress)
         report = wait_until_ready(host, endpoint, plan, SystemClock(), progress)
@@ -339,7 +339,7 @@ def _keys_are_all(olds: Properties) -> bool:
     To ask such a server again would take as long as the first time, and say the same.
     """
     with _host(olds) as host:
-        if not _runs_already(host, olds):
+        if _running(host, olds) is None:
             return False
         _push_keys(host, olds, _replaced(olds, olds))
     return True
@@ -356,18 +356,22 @@ class _Pushed(NamedTuple):
     """What became of a push."""
 
     certificate: str
-    restarted: bool
+    served_before: bool
+    """Whether the server was left running and had been up before."""
 
 
 def _push(host: Host, props: Properties, known: Properties, progress: Progress) -> _Pushed:
     """Bring the host's files up to date and the server to run with them."""
     host.put(_agent())
     certificate = _certificate(host, props) if props["tls"] else ""
-    if _runs_already(host, props):
-        if not _is_stuck(host, known):
+    status = _running(host, props)
+    if status is not None:
+        was_up = _was_up(host, status, known)
+        ailing = _ailing(props, certificate, progress) if was_up and _is_doubted(known) else ""
+        if not ailing:
             progress.say("the server runs with this configuration already")
-            return _Pushed(certificate, restarted=False)
-        progress.say(f"the server runs and is not well ({known['status']}): it is restarted")
+            return _Pushed(certificate, was_up)
+        progress.say(f"the server runs and is not well ({ailing}): it is restarted")
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
     host.put({PUSHED_MARK: (b"", 0o644)})
     host.put(
@@ -380,7 +384,7 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
     _run_long(host, _supervise("restart"), progress, "the running server drains and starts anew")
     host.put({PUSHED_MARK: (_pushed_digest(props).encode(), 0o644)})
     progress.say("the supervisor has started")
-    return _Pushed(certificate, restarted=True)
+    return _Pushed(certificate, served_before=False)
 
 
 def _replaced(before: Properties, props: Properties) -> allowed_keys.Replaced:
@@ -407,25 +411,29 @@ def _certificate(host: Host, props: Properties) -> str:
     return _run(host, _supervise(f"certificate {props['public_ip']}"), timeout=60.0)
 
 
-def _runs_already(host: Host, props: Properties) -> bool:
-    """Whether the supervisor runs what would be pushed: then nothing is restarted."""
+def _running(host: Host, props: Properties) -> dict[str, str] | None:
+    """Give the status of a supervisor that runs what would be pushed: nothing is restarted then."""
     known, _ = host.read_log(PUSHED_MARK, 0)
     if known != _pushed_digest(props):
-        return False
+        return None
     status = host.status()
-    return status.get("supervisor") == "running" and not _reconfigured(status, props)
+    runs = status.get("supervisor") == "running" and not _reconfigured(status, props)
+    return status if runs else None
 
 
-def _is_stuck(host: Host, known: Properties) -> bool:
-    """Whether a server that runs was up once and is not ready now, so that a restart may mend it.
+def _is_doubted(known: Properties) -> bool:
+    """Whether a refresh found the server not ready, which one look may have done."""
+    return known.get("status") not in {None, READY}
 
-    One that is still on its way up, as after an `up` that was interrupted, is left to go on; so is
-    one that answers by now, as when it was our own network that failed.
+
+def _was_up(host: Host, status: dict[str, str], known: Properties) -> bool:
+    """Whether a server that runs was up once: by the state, as the very same process, by its log.
+
+    One that is still on its way up, as after an `up` that was interrupted, was not.
     """
-    if known.get("status") in {None, READY}:
-        return False
-    status = host.status()
-    if status.get("phase") != "serving" or _completes(known):
+    if not _is_doubted(known):
+        return known.get("status") == READY
+    if status.get("phase") != "serving":
         return False
     since = status.get("phase_since", "")
     if since.isdigit() and in_utc(float(since)) == known.get("started_at"):
@@ -435,9 +443,15 @@ def _is_stuck(host: Host, known: Properties) -> bool:
     return log.stage is Stage.SERVING
 
 
-def _completes(props: Properties) -> bool:
-    endpoint = _endpoint(props, str(props.get("ca_certificate") or ""))
-    return isinstance(endpoint.complete(str(props["api_key"]), str(props["model"])), str)
+def _ailing(props: Properties, certificate: str, progress: Progress) -> str:
+    """Say what is wrong with a server that was up, so that a restart may mend it; empty if nothing.
+
+    It is asked where it is now, with the key that it was just given.
+    """
+    endpoint = _endpoint(props, certificate, PATIENT_TIMEOUT)
+    key, model = str(props["api_key"]), str(props["model"])
+    doing = "asking for a completion, to tell a server that hangs from one that is busy"
+    return _meanwhile(progress, doing, lambda: _unanswered(endpoint, key, model))
 
 
 def _reconfigured(status: dict[str, str], props: Properties) -> bool:
@@ -534,7 +548,7 @@ def _unanswered(endpoint: Endpoint, key: str, model: str) -> str:
         return ""
     is_busy = isinstance(answer, Refused) and answer.status in BUSY
     if not is_busy and answer != Unreachable("timed_out"):
-        return f"lists its model and completes nothing: {answer}"
+        return f"completes nothing: {answer}"
     after = endpoint.traffic(key)
     while _stands_still(before, after) and clock.monotonic() < deadline:
         clock.sleep(LOOK_EVERY)

@@ -639,6 +639,10 @@ def test_a_rotated_log_that_stands_still_is_none_either(scene: Scene) -> None:
 
 
 DISK_FULL = "ERROR 11-23 09:10:00 [x.py:1] OSError: [Errno 28] No space left on device\n"
+SHARED_MEMORY = (
+    "ERROR 11-23 09:10:00 [x.py:1] OSError: Error while creating shared memory segment "
+    "/dev/shm/nccl-abc (size 9637888)\n"
+)
 OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory.\n"
 
 
@@ -719,6 +723,15 @@ def test_a_new_error_ends_the_wait_though_there_was_an_old_one(scene: Scene) -> 
     error = scene.fails()
     assert "ran out of memory" in str(error)
     assert scene.clock.passed <= 1013
+
+
+def test_whoever_served_before_fails_without_blame_of_its_machine(scene: Scene) -> None:
+    serves_with_an_old_error(scene)
+    scene.host.logs["vllm.log"].append((1010, SHARED_MEMORY))
+    scene.endpoint.completion = lambda _: TIMED_OUT
+    error = scene.fails()
+    assert isinstance(error, PlatformError)
+    assert "its machine is not blamed" in str(error)
 
 
 def test_what_clients_were_answered_is_no_cause(scene: Scene) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import shlex
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -115,6 +116,7 @@ class FakeEndpoint:
         self.completion: Callable[[], str | Refused | Unreachable] = lambda: "Yes"
         self.counters: Callable[[], Traffic | Refused | Unreachable] = lambda: Traffic(0, 0)
         self.asked: list[str] = []
+        self.counted_with: list[str] = []
 
     def models(self, key: str) -> ModelInfo | Refused | Unreachable:
         del key
@@ -130,13 +132,13 @@ class FakeEndpoint:
         return answer
 
     def traffic(self, key: str) -> Traffic | Refused | Unreachable:
-        del key
+        self.counted_with.append(key)
         self.asked.append("traffic")
         return self.counters()
 
     def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
         del method
-        return 404 if path == "/invocations" and key == "the-key" else 401
+        return 404 if path == "/invocations" and key in {"the-key", "new-key"} else 401
 
     def _spend(self, answer: object) -> None:
         if answer == Unreachable("timed_out"):
@@ -454,11 +456,11 @@ def test_a_busy_server_that_is_late_is_ready(scene: Scene, later: Traffic, said:
     [
         (
             Refused(500, "EngineDeadError"),
-            "lists its model and completes nothing: the endpoint answers 500: EngineDeadError",
+            "completes nothing: the endpoint answers 500: EngineDeadError",
         ),
         (
             Unreachable("closed"),
-            "lists its model and completes nothing: the endpoint breaks the connection off",
+            "completes nothing: the endpoint breaks the connection off",
         ),
     ],
 )
@@ -533,4 +535,77 @@ def test_one_that_came_up_again_and_is_not_ready_is_restarted(scene: Scene) -> N
 def test_one_that_answers_again_by_now_is_not_restarted(scene: Scene) -> None:
     scene.olds["status"] = "the endpoint does not answer in time"
     assert scene.update()["status"] == READY
+    assert scene.host.restarts == []
+
+
+def doubted(scene: Scene) -> None:
+    """Found not ready by one look, as when our own network failed."""
+    found, scene.endpoint.found = scene.endpoint.found, Unreachable("closed")
+    assert scene.refresh() != READY
+    scene.endpoint.found = found
+
+
+def moving() -> Callable[[], Traffic]:
+    tokens = itertools.count(900)
+    return lambda: Traffic(50, 7, next(tokens))
+
+
+def test_a_busy_server_that_one_look_found_not_ready_is_not_restarted(scene: Scene) -> None:
+    doubted(scene)
+    scene.endpoint.counters = moving()
+    answers: list[str | Unreachable] = [TIMED_OUT, TIMED_OUT]
+    scene.endpoint.completion = lambda: answers.pop() if answers else "Yes"
+    assert scene.update()["status"] == READY
+    assert scene.host.restarts == []
+
+
+def test_nor_is_its_machine_blamed_while_it_stays_busy(scene: Scene) -> None:
+    doubted(scene)
+    scene.endpoint.counters = moving()
+    scene.endpoint.completion = lambda: TIMED_OUT
+    assert "so it is busy or hangs" in str(scene.fails())
+    assert scene.host.restarts == []
+    assert scene.marks == []
+
+
+def test_nor_is_an_error_believed_that_its_log_had_before(scene: Scene) -> None:
+    scene.host.log += "ERROR 11-23 09:10:00 [x.py:1] OSError: [Errno 28] No space left on device\n"
+    doubted(scene)
+    scene.endpoint.counters = moving()
+    answers: list[str | Unreachable] = [TIMED_OUT, TIMED_OUT]
+    scene.endpoint.completion = lambda: answers.pop() if answers else "Yes"
+    assert scene.update()["status"] == READY
+    assert scene.host.restarts == []
+
+
+def test_one_that_came_back_under_other_ports_is_asked_there(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the certificate of now and with the key that it was just given."""
+    scene.clock.sleep(3600)
+    scene.host.serve(str(scene.olds["serve_yaml"]))
+    gone = FakeEndpoint(scene.clock)
+    gone.found = Unreachable("refused")
+    gone.completion = lambda: Unreachable("refused")
+
+    def endpoint(props: Properties, *_: object) -> FakeEndpoint:
+        return scene.endpoint if props["host_port"] == 41111 else gone
+
+    monkeypatch.setattr(server, "_endpoint", endpoint)
+    assert scene.refresh() == "the endpoint refuses the connection: nothing listens there"
+    scene.update(host_port=41111, api_key="new-key", key_digest=NEW_KEY)
+    assert scene.endpoint.counted_with == ["new-key"]
+    assert scene.host.restarts == []
+
+
+def test_one_that_is_asked_for_long_is_said_to_be(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LOOK_EVERY", 0.01)
+    doubted(scene)
+    said = threading.Event()
+    doing = "asking for a completion, to tell a server that hangs"
+    monkeypatch.setattr(server, "to_terminal", lambda line: said.set() if doing in line else None)
+    scene.endpoint.completion = lambda: "Yes" if said.wait(5) else Refused(400, "nothing was said")
+    scene.update()
     assert scene.host.restarts == []
