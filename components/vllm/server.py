@@ -147,12 +147,13 @@ class ServerProvider(Provider):
     def delete(self, _id: str, props: Properties) -> None:
         """Stop the server if its host still answers; the machine's own end stops it otherwise.
 
-        One that another has taken over from first waits until its clients have left.
+        One that another has taken over from first waits until its clients have left, whatever a
+        refresh found: that may be long ago.
         """
         progress = _progress()
         minutes = float(props.get("drain_minutes") or 0)
-        if minutes and props.get("status") == READY:
-            endpoint = _endpoint(props, str(props["ca_certificate"]))
+        if minutes:
+            endpoint = _endpoint(props, str(props.get("ca_certificate") or ""))
             key = str(props["api_key"])
             until_quiet(lambda: endpoint.traffic(key), minutes * 60, SystemClock(), progress)
         with _host(props) as host:

@@ -609,3 +609,25 @@ def test_one_that_is_asked_for_long_is_said_to_be(
     scene.endpoint.completion = lambda: "Yes" if said.wait(5) else Refused(400, "nothing was said")
     scene.update()
     assert scene.host.restarts == []
+
+
+# --------------------------------------------------------------------------- the end
+
+
+@pytest.mark.parametrize("looks", [doubted, lambda scene: scene.olds.pop("ca_certificate")])
+def test_clients_are_waited_for_whatever_the_state_says(
+    scene: Scene, looks: Callable[[Scene], object]
+) -> None:
+    scene.olds["drain_minutes"] = 10.0
+    looks(scene)
+    scene.clock.sleep(1200)
+    began = scene.clock.passed
+    scene.endpoint.counters = lambda: Traffic(int(scene.clock.passed < began + 100), 7, 1000)
+    ServerProvider().delete("x", scene.olds)
+    assert scene.clock.passed - began >= 100
+
+
+def test_nobody_is_waited_for_where_nothing_takes_over(scene: Scene) -> None:
+    scene.endpoint.counters = lambda: Traffic(1, 7, 1000)
+    ServerProvider().delete("x", scene.olds)
+    assert scene.endpoint.counted_with == []
