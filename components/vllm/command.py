@@ -47,6 +47,10 @@ _COUNTS = (
     "idleMinutes, drainMinutes and refresh go by the counts of requests that it takes away, so a "
     "machine in use would end as an idle one"
 )
+_DRAFT = (
+    "it is another spelling of a part of speculative-config, which the stack pins and checks; "
+    "write that"
+)
 _HUB = "serve.yaml must hold no secret; `pulumi config set --secret huggingFaceToken` takes it"
 
 RESERVED: dict[str, str] = {
@@ -85,6 +89,9 @@ RESERVED: dict[str, str] = {
     "nnodes": _RANKS,
     "headless": _RANKS,
     "disable-log-stats": _COUNTS,
+    "spec-model": _DRAFT,
+    "spec-method": _DRAFT,
+    "spec-tokens": _DRAFT,
     "help": "it would print a text and end",
 }
 """Options that the stack sets itself or not at all, and the reason for each."""

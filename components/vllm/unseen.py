@@ -32,9 +32,14 @@ def _named(options: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     head = draft.of(options)
     yield head.get("model"), head.get("revision")
     yield options.get("tokenizer"), options.get("tokenizer-revision")
+    yield options.get("hf-config-path"), options.get("revision")
+    yield options.get("generation-config"), None
     adapters = options.get("lora-modules") or []
     for one in adapters if isinstance(adapters, list) else [adapters]:
         yield _path(one), None
+    by_modality = from_json(options.get("default-mm-loras"))
+    for path in by_modality.values() if isinstance(by_modality, Mapping) else []:
+        yield path, None
 
 
 def _path(adapter: object) -> Any:

@@ -49,9 +49,16 @@ def test_what_names_no_model_is_nothing_to_fetch(speculative: object) -> None:
         ({"lora-modules": ['{"name": "one", "path": "org/adapter"}']}, {"org/adapter": "main"}),
         ({"lora-modules": {"name": "one", "path": "org/adapter"}}, {"org/adapter": "main"}),
         ({"lora-modules": [3]}, {}),
+        ({"default-mm-loras": {"image": "org/adapter", "audio": "/a/b"}}, {"org/adapter": "main"}),
+        ({"default-mm-loras": '{"image": "org/adapter"}'}, {"org/adapter": "main"}),
+        ({"default-mm-loras": "no JSON"}, {}),
+        ({"hf-config-path": "org/other"}, {"org/other": "main"}),
+        ({"hf-config-path": "org/other", "revision": "v2"}, {"org/other": "v2"}),
+        ({"generation-config": "org/other", "revision": "v2"}, {"org/other": "main"}),
+        ({"generation-config": "vllm"}, {}),
     ],
 )
-def test_a_tokenizer_and_adapters_are_fetched_too(
+def test_what_else_names_a_repository_is_fetched_too(
     given: dict[str, Any], wanted: dict[str, str]
 ) -> None:
     assert unseen.repositories(given, FETCHED) == wanted
