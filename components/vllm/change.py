@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def describe(
     if restarts:
         return (
             f"restarts on the same host after draining ({_what(olds, news, restarts)}): away for "
-            f"{_how_long(olds)}, {_downloads(restarts)}"
+            f"{_how_long(olds)}, {_downloads(olds, news, restarts)}"
         )
     if "key_digest" in changed:
         return (
@@ -78,7 +79,20 @@ def _how_long(olds: Mapping[str, Any]) -> str:
     return f"about {duration(seconds)}, as its last start took" if seconds >= 1 else "minutes"
 
 
-def _downloads(restarts: Sequence[str]) -> str:
+def _downloads(olds: Mapping[str, Any], news: Mapping[str, Any], restarts: Sequence[str]) -> str:
+    if _cache(olds) != _cache(news):
+        return "and the weights are downloaded anew, into another cache (HF_HUB_CACHE)"
     if "model_env" in restarts:
         return "and what is not on its disk yet is downloaded"
     return "nothing is downloaded"
+
+
+def _cache(of: Mapping[str, Any]) -> str | None:
+    """Where the weights are kept, if the server's variables say so; those are secret."""
+    return _assigned(of, "environment").get("HF_HUB_CACHE")
+
+
+def _assigned(of: Mapping[str, Any], key: str) -> dict[str, str]:
+    """Read an input that has shell assignments."""
+    words = [word.partition("=") for word in shlex.split(str(of.get(key, "")))]
+    return {name: value for name, _, value in words}

@@ -12,6 +12,8 @@ OLDS = {
     "key_grace_minutes": 10.0,
 }
 
+VARIABLES = ["environment"]
+
 
 @pytest.mark.parametrize(
     ("news", "changed", "said"),
@@ -39,6 +41,27 @@ OLDS = {
 )
 def test_each_change_says_what_it_will_do(news, changed, said):
     assert said in str(describe(OLDS, {**OLDS, **news}, changed))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "HF_HUB_CACHE=/data\n"),
+        ("HF_HUB_CACHE=/data\n", ""),
+        ("HF_HUB_CACHE=/data\nHF_TOKEN=hf_one\n", "HF_HUB_CACHE='/my data'\nHF_TOKEN=hf_two\n"),
+    ],
+)
+def test_another_cache_is_filled_anew_and_no_variable_is_told(before, after):
+    said = str(describe({**OLDS, "environment": before}, {**OLDS, "environment": after}, VARIABLES))
+    assert said.endswith("and the weights are downloaded anew, into another cache (HF_HUB_CACHE)")
+    assert "data" not in said
+    assert "hf_" not in said
+
+
+def test_with_the_same_cache_nothing_is_downloaded():
+    before, after = "HF_HUB_CACHE=/data\nA=1\n", "A=2\nHF_HUB_CACHE=/data\n"
+    said = str(describe({**OLDS, "environment": before}, {**OLDS, "environment": after}, VARIABLES))
+    assert said.endswith("nothing is downloaded")
 
 
 @pytest.mark.parametrize("changed", [[], ["ready_minutes"], ["host_port"]])

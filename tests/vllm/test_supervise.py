@@ -94,11 +94,15 @@ class Container:
             check=False,
         )
 
-    def prefetch(self) -> subprocess.CompletedProcess[str]:
+    def prefetch(self, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", str(self.serving / "prefetch.sh")],
             cwd=self.home,
-            env={"HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"},
+            env={
+                "HOME": str(self.home),
+                "PATH": f"{self.bin}:{os.environ['PATH']}",
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=60,
@@ -682,6 +686,19 @@ def test_what_was_fetched_before_is_not_asked_for_again(container: Container) ->
     assert again.returncode == 0
     assert "complete since before" in again.stdout
     assert len(container.calls("hf")) == 2
+
+
+def test_another_cache_is_filled_before_the_server_starts(container: Container) -> None:
+    container.command("hf", DOWNLOADS.replace("$HF_HOME/hub", "${HF_HUB_CACHE:-$HF_HOME/hub}"))
+    container.prefetch()
+    cache = container.home / "data"
+
+    there = container.prefetch(HF_HUB_CACHE=str(cache))
+
+    assert "complete since before" not in there.stdout
+    assert (cache / f"models--org--model/snapshots/{COMMIT}/params.json").is_file()
+    assert "complete since before" in container.prefetch(HF_HUB_CACHE=str(cache)).stdout
+    assert "complete since before" in container.prefetch().stdout
 
 
 @pytest.mark.parametrize(

@@ -268,8 +268,10 @@ any_file() {
     return 1
 }
 
+# With the cache only where one is named: what stands there otherwise is known by the rest.
 what_is_wanted() {
     printf '%s\n%s\n%s\n%s\n' "$MODEL" "$REVISION" "$FILES" "$COMPANIONS"
+    [ -z "${HF_HUB_CACHE:-}" ] || printf 'HF_HUB_CACHE=%s\n' "$HF_HUB_CACHE"
 }
 
 main "$@"
