@@ -22,12 +22,6 @@ from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
-DISK_PER_WEIGHTS = 1.05
-"""GB of disk for a GB of weights: what a download keeps beside a file until it is complete."""
-
-DISK_MARGIN_GB = 10.0
-"""For compiled kernels, logs and the system."""
-
 PORT = 8000
 """Port that vLLM listens on in its container."""
 
@@ -288,7 +282,7 @@ def _check_disk(profile: Profile) -> None:
     Raises:
         DiskTooSmall: with what there would be and what is needed.
     """
-    needed = profile.weights_gb * DISK_PER_WEIGHTS + profile.image_gb + DISK_MARGIN_GB
+    needed = sizing.least_disk_gb(profile.weights_gb, profile.image_gb)
     if profile.disk_gb < needed:
         raise DiskTooSmall(
             f"diskGb is {profile.disk_gb:g} and {profile.name} needs {needed:.0f} GB: "

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from components.progress import duration
+from components.vllm.sizing import least_disk_gb
 
 RESTARTED = ("load", "compile", "graphs", "server", "model", "completion", "refusals")
 """Stages of a start that a restart on the same host goes through again."""
@@ -81,10 +82,36 @@ def _how_long(olds: Mapping[str, Any]) -> str:
 
 def _downloads(olds: Mapping[str, Any], news: Mapping[str, Any], restarts: Sequence[str]) -> str:
     if _cache(olds) != _cache(news):
-        return "and the weights are downloaded anew, into another cache (HF_HUB_CACHE)"
+        said = "and the weights are downloaded anew, into another cache (HF_HUB_CACHE)"
+        return said + _overfull(olds, news)
     if "model_env" in restarts:
-        return "and what is not on its disk yet is downloaded"
+        said = "and what is not on its disk yet is downloaded"
+        return said + _overfull(olds, news) if _weights(olds) != _weights(news) else said
     return "nothing is downloaded"
+
+
+def _overfull(olds: Mapping[str, Any], news: Mapping[str, Any]) -> str:
+    """Warn of weights that do not fit beside those that lie there; empty if they do."""
+    if "disk_gb" not in news or "download_gb" not in olds:
+        return ""
+    old_gb, new_gb, disk_gb = (
+        float(of[key])
+        for of, key in ((olds, "download_gb"), (news, "download_gb"), (news, "disk_gb"))
+    )
+    needed = least_disk_gb(new_gb, float(news["image_gb"]), old_gb)
+    if needed <= disk_gb:
+        return ""
+    return (
+        f", which may fill its disk of {disk_gb:g} GB: with the {old_gb:g} GB of weights that it "
+        f"holds, {needed:.0f} GB would be needed; if it fills, what served before is brought back, "
+        "and a larger diskGb makes another machine"
+    )
+
+
+def _weights(of: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Repository and files of the model."""
+    told = _assigned(of, "model_env")
+    return told.get("MODEL"), told.get("FILES")
 
 
 def _cache(of: Mapping[str, Any]) -> str | None:

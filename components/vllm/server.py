@@ -73,7 +73,8 @@ OTHERS = (
     "ready_minutes",
     "drain_minutes",
 )
-"""Inputs that a running server need not be restarted for."""
+"""Inputs that a running server need not be restarted for. `image_gb` and `disk_gb` are neither:
+what they change makes another machine, and they are there for what a change says."""
 
 READY = "ready"
 
@@ -217,6 +218,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "model": profile.served_model_name,
             "max_model_len": profile.max_model_len,
             "download_gb": profile.weights_gb,
+            "image_gb": profile.image_gb,
+            "disk_gb": profile.disk_gb,
             "serve_yaml": serve_yaml,
             "model_env": model_env(profile),
             "key_grace_minutes": key_grace_minutes,

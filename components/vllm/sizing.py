@@ -26,6 +26,12 @@ WEIGHTS_FACTOR = 1.1
 DISK_MARGIN_GB = 15.0
 """GB for the compile cache, logs, and room to breathe."""
 
+LEAST_WEIGHTS_FACTOR = 1.05
+"""GB of disk for a GB of weights: what a download keeps beside a file until it is complete."""
+
+LEAST_DISK_MARGIN_GB = 10.0
+"""For compiled kernels, logs and the system."""
+
 _MEMORY_GIB = {
     "h200": 139.8,
     "h200 nvl": 139.8,
@@ -134,6 +140,11 @@ def needed_disk_gb(
 ) -> float:
     """GB of disk to rent: weights while they arrive, the image, caches and logs."""
     return profile.weights_gb * weights_factor + profile.image_gb + margin_gb
+
+
+def least_disk_gb(weights_gb: float, image_gb: float, kept_gb: float = 0.0) -> float:
+    """GB of disk below which weights cannot arrive, beside `kept_gb` of others that lie there."""
+    return weights_gb * LEAST_WEIGHTS_FACTOR + kept_gb + image_gb + LEAST_DISK_MARGIN_GB
 
 
 def _weights_gib(profile: Profile, ranks: int) -> float:

@@ -64,6 +64,47 @@ def test_with_the_same_cache_nothing_is_downloaded():
     assert said.endswith("nothing is downloaded")
 
 
+def serving(model: str, gb: float, **told: str) -> dict[str, object]:
+    words = {"MODEL": model, "FILES": "*", "REVISION": "main", **told}
+    assigned = "".join(f"{name}='{value}'\n" for name, value in words.items())
+    return {**OLDS, "model_env": assigned, "download_gb": gb}
+
+
+def changes_model(before: dict[str, object], after: dict[str, object], disk_gb: float) -> str:
+    news = {**after, "disk_gb": disk_gb, "image_gb": 30.0}
+    return str(describe(before, news, ["model_env"]))
+
+
+@pytest.mark.parametrize(
+    ("after", "disk_gb", "warned"),
+    [
+        (serving("b/b", 100.0), 264.0, True),
+        (serving("b/b", 100.0), 265.0, False),
+        (serving("a/a", 100.0, FILES="*.gguf"), 264.0, True),
+        # Much of them may be the same files.
+        (serving("a/a", 120.0, REVISION="v2"), 200.0, False),
+        (serving("a/a", 121.0, COMPANIONS="a/head main *"), 200.0, False),
+    ],
+)
+def test_weights_that_do_not_fit_beside_those_of_before_are_warned_of(after, disk_gb, warned):
+    said = changes_model(serving("a/a", 120.0), after, disk_gb)
+    assert "what is not on its disk yet is downloaded" in said
+    assert ("which may fill its disk of 264 GB: with the 120 GB" in said) == warned
+    assert ("a larger diskGb makes another machine" in said) == warned
+
+
+def test_another_cache_takes_its_room_as_well():
+    before = serving("a/a", 120.0)
+    news = {**before, "environment": "HF_HUB_CACHE=/data\n", "disk_gb": 200.0, "image_gb": 30.0}
+    assert "286 GB would be needed" in str(describe(before, news, VARIABLES))
+
+
+def test_a_state_of_before_disks_were_told_is_no_reason_to_warn():
+    before = serving("a/a", 120.0)
+    del before["download_gb"]
+    assert "may fill" not in changes_model(before, serving("b/b", 100.0), 100.0)
+
+
 @pytest.mark.parametrize("changed", [[], ["ready_minutes"], ["host_port"]])
 def test_what_a_client_does_not_notice_is_not_said(changed):
     assert describe(OLDS, OLDS, changed) is None

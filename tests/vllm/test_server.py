@@ -192,6 +192,8 @@ def inputs(**changed: Any) -> Properties:
         "model": MODEL,
         "max_model_len": LENGTH,
         "download_gb": 1.0,
+        "image_gb": 30.0,
+        "disk_gb": 60.0,
         "serve_yaml": "max-num-seqs: 64\n",
         "model_env": "",
         "key_grace_minutes": 10.0,
@@ -244,6 +246,12 @@ def test_a_changed_option_restarts_the_server_with_it(scene: Scene) -> None:
 def test_what_a_running_server_need_not_read_restarts_nothing(scene: Scene) -> None:
     scene.update(ready_minutes=60.0)
     assert scene.host.restarts == []
+
+
+def test_a_disk_alone_changes_nothing(scene: Scene) -> None:
+    """As in a state of before servers were told of it."""
+    del scene.olds["disk_gb"], scene.olds["image_gb"]
+    assert not ServerProvider().diff("x", scene.olds, inputs()).changes
 
 
 def test_a_connection_that_breaks_behind_the_restart_certifies_nothing(scene: Scene) -> None:

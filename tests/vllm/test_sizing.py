@@ -9,6 +9,7 @@ from components.vllm.errors import DoesNotFit
 from components.vllm.profile import load_profile, profile_names
 from components.vllm.sizing import (
     check_fit,
+    least_disk_gb,
     memory_per_gpu_gib,
     needed_disk_gb,
     needed_gpu_memory_gib,
@@ -162,6 +163,7 @@ def test_a_kv_cache_that_is_split_holds_more_on_two_gpus_and_a_replicated_one_do
 def test_disk_counts_weights_while_they_arrive_image_and_margin() -> None:
     profile = load_profile(FP8, MODELS)
     assert needed_disk_gb(profile) == pytest.approx(120.92 * 1.1 + 30 + 15)
+    assert least_disk_gb(100.0, 30.0, 20.0) == pytest.approx(165.0)
     assert needed_disk_gb(profile, weights_factor=2.0, margin_gb=0.0) == pytest.approx(271.84)
 
 
