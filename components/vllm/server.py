@@ -90,6 +90,9 @@ UNTOUCHED = (
 )
 """What follows a failure of something that came up beside what it was to replace."""
 
+STAYS = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
+"""What follows a failure on a machine that is not the cause."""
+
 SHA256_DIGITS = 64
 """Of a large file's digest in the Hub's cache; small ones have git's, with forty."""
 
@@ -122,10 +125,12 @@ class ServerProvider(Provider):
         """Push, start, wait until the model has answered."""
         try:
             outs = _serve(props, {}, {})
-        except ServerFailed as error:
+        except StackError as error:
             _mark_if_unfit(props, error)
             if props.get("drain_minutes") is not None:
                 error.args = (f"{error}; {UNTOUCHED}",)
+            elif not isinstance(error, ServerHostFailed):
+                error.args = (f"{error}; {STAYS}",)
             raise
         return dynamic.CreateResult(f"server-on-{int(props['instance_id'])}", outs)
 

@@ -411,6 +411,35 @@ def test_a_server_with_clients_is_given_longer_to_answer(
     assert given[-1] == PATIENT_TIMEOUT
 
 
+# --------------------------------------------------------------------------- a first start
+
+
+def first_start_fails(scene: Scene, **given: Any) -> str:
+    scene.host.files.clear()
+    with pytest.raises(StackError) as caught:
+        ServerProvider().create(inputs(**given))
+    return str(caught.value)
+
+
+BILLED = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
+
+
+def test_a_first_start_that_fails_says_that_the_machine_is_billed_on(scene: Scene) -> None:
+    scene.endpoint.completion = lambda: Refused(400, "no")
+    assert first_start_fails(scene).endswith(BILLED)
+    scene.host.unreachable = True
+    assert first_start_fails(scene).endswith(BILLED)
+
+
+def test_where_it_was_marked_or_another_serves_on_that_says_it(scene: Scene) -> None:
+    scene.endpoint.completion = lambda: TIMED_OUT
+    assert first_start_fails(scene).endswith("instance 7 is marked unfit")
+    scene.endpoint.completion = lambda: Refused(400, "no")
+    said = first_start_fails(scene, drain_minutes=10.0)
+    assert said.endswith(server.UNTOUCHED)
+    assert BILLED not in said
+
+
 # --------------------------------------------------------------------------- green but dead
 
 
