@@ -41,6 +41,10 @@ LOG_PIECE = 1_048_576
 FOLDER = "serving"
 """Where everything stands on the host, under the user's home."""
 
+_LEFT_BEHIND_MINUTES = 10
+"""Age from which on half a put is no longer one that runs, and has only secrets left in it: its
+machine went down, or its shell was killed."""
+
 _KEEPALIVE = 5
 _SETTLE = 0.01
 """Seconds in which a connection that ended since the last call is noticed as such."""
@@ -417,11 +421,13 @@ def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
 
 
 def _put_command(names: list[str]) -> str:
+    left_behind = f"find . -maxdepth 1 -name '.incoming.*' -mmin +{_LEFT_BEHIND_MINUTES}"
     folders = sorted({str(PurePosixPath(name).parent) for name in names})
     moves = [f'mv -f "$new"/{shlex.quote(name)} {shlex.quote(name)}' for name in names]
     return "\n".join(
         [
             f'set -e; umask 077; mkdir -p "$HOME/{FOLDER}"; cd "$HOME/{FOLDER}"',
+            f"{left_behind} -exec rm -rf '{{}}' + || true",
             "new=$(mktemp -d .incoming.XXXXXX); trap 'rm -rf \"$new\"' EXIT",
             'tar -x -p --no-same-owner -f - -C "$new"',
             f"mkdir -p {shlex.join(folders)}",

@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,6 +208,21 @@ def test_a_put_that_fails_leaves_what_stood_there(server: SshHost, host: Host) -
 
     assert (server.home / "serving" / "serve.yaml").read_text() == "old\n"
     assert list((server.home / "serving").glob(".incoming*")) == []
+
+
+def test_a_put_removes_what_one_that_was_cut_off_long_ago_left(server: SshHost, host: Host) -> None:
+    """It has secrets; one that runs beside this one keeps its own."""
+    left, beside = (server.home / "serving" / f".incoming.{name}" for name in ("left", "beside"))
+    for folder in (left, beside):
+        folder.mkdir(parents=True)
+        (folder / "environment").write_text(SECRET)
+    long_ago = time.time() - 3600
+    os.utime(left, (long_ago, long_ago))
+
+    host.put({"environment": (b"", 0o600)})
+
+    assert not left.exists()
+    assert (beside / "environment").exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a b", "$(id)", ""])
