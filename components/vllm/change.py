@@ -25,7 +25,8 @@ def describe(
     `olds` are the server's outputs and `news` its new inputs; `changed` names the keys that differ.
     """
     if "instance_id" in changed:
-        return "moves to another host: boots there from the start and downloads the weights again"
+        said = "moves to another host: boots there from the start and downloads the weights again"
+        return f"{said}, and takes the new key alone" if "key_digest" in changed else said
     if olds.get("status") not in {None, "ready"}:
         return f"was found not ready ({olds['status']}): it is brought back on the same host"
     restarts = [

@@ -310,6 +310,13 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         _push_keys(host, props, replaced)
         files = _files(host)
     progress.say(f"{props['model']} answers at {_url(props)}")
+    before_ends = replaced.get(str(before.get("key_digest")))
+    if before_ends is not None:
+        progress.say(
+            f"the key of before works until {in_utc(before_ends)}, and the stack's outputs show it "
+            "until this update is through: if something fails after this, run `pulumi up` again "
+            "before then"
+        )
     outs = _outputs(props, pushed.certificate, report)
     return {**outs, "files": files, "replaced_keys": replaced}
 

@@ -25,6 +25,7 @@ from components.vllm.endpoint import (
 from components.vllm.errors import ChangeFailed
 from components.vllm.host import HostAddress, HostUnreachable, Result
 from components.vllm.profile import load_profile
+from components.vllm.readiness import in_utc
 from components.vllm.server import READY, ServerProvider, model_env
 from tests.fakes import VirtualClock
 
@@ -360,6 +361,19 @@ def test_the_grace_of_a_replaced_key_begins_when_the_new_one_is_proven(scene: Sc
     assert scene.host.files["allowed_keys"] == (
         f"{NEW_KEY}\n{OLD_KEY} until {proven + 600:.0f}\n{OLDER_KEY} until {began + 86_400:.0f}\n"
     )
+
+
+def test_it_is_said_until_when_a_key_that_was_replaced_works(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = in_utc(scene.clock.epoch() + 600)
+    scene.olds = scene.update(key_digest=NEW_KEY)
+    said = capsys.readouterr().out
+    assert f"the key of before works until {ends}" in said
+    assert "run `pulumi up` again before then" in said
+
+    scene.update(key_digest=NEW_KEY)
+    assert "the key of before" not in capsys.readouterr().out
 
 
 def test_a_key_is_replaced_though_the_log_has_an_error_of_long_ago(scene: Scene) -> None:
