@@ -143,6 +143,21 @@ def test_what_the_stack_sets_is_refused_with_the_reason(name: str) -> None:
     assert "mine" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("disable-log-stats", "idleMinutes, drainMinutes and refresh go by the counts"),
+        ("spec-model", "speculative-config, which the stack pins and checks; write that"),
+        ("spec-method", "speculative-config, which the stack pins and checks; write that"),
+        ("spec-tokens", "speculative-config, which the stack pins and checks; write that"),
+    ],
+)
+def test_what_would_go_around_the_stack_s_checks_is_refused(name: str, instead: str) -> None:
+    with pytest.raises(OptionRefused) as raised:
+        rendered(overrides={name: 1})
+    assert instead in str(raised.value)
+
+
 def test_a_profile_may_not_set_it_either() -> None:
     profile = load_profile(DEFAULT, MODELS).with_overrides(flags={"api-key": "mine"})
     with pytest.raises(OptionRefused, match="`api-key` is the stack's to set"):
