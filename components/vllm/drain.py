@@ -13,6 +13,10 @@ QUIET = 20.0
 """Seconds without a request that are taken to mean that nobody is left; also seconds without any
 answer that tells of requests."""
 
+HANGS = 60.0
+"""Seconds without one token, read or written, after which requests under way are not served any
+more: long prompts are read in pieces."""
+
 POLL = 2.0
 """Seconds between two looks."""
 
@@ -25,8 +29,8 @@ def until_quiet(
 ) -> bool:
     """Return when no request was seen for `QUIET` seconds; False if `longest` passed before.
 
-    Where nothing listens, there are no clients that could be cut off. Any other look without
-    counters may be at a server that is busy with them.
+    Where nothing listens, or the server hangs, there are no clients that could be cut off. Any
+    other look without counters may be at a server that is busy with them.
     """
     started = clock.monotonic()
     looks = _Looks(quiet_since=started)
@@ -59,6 +63,9 @@ class _Looks:
     unanswered_since: float | None = None
     """The first of the looks without counters that nothing has come after."""
     ended: int | None = None
+    last: Traffic | None = None
+    moved_at: float = 0.0
+    """When its tokens were last seen to move on, or nothing was under way."""
     state: str = ""
     """The last look, for people."""
     nobody: bool = False
@@ -71,7 +78,11 @@ class _Looks:
             if seen.under_way or (self.ended is not None and seen.ended != self.ended):
                 self.quiet_since = now
             self.ended = seen.ended
+            if not (self.last and seen.under_way and self.last.stands_as(seen)):
+                self.moved_at = now
+            self.last = seen
             return
+        self.last = None
         self.nobody = seen == Unreachable("refused")
         self.state = str(seen) if self.nobody else f"it may be busy: {seen}"
         self.quiet_since = now
@@ -85,6 +96,9 @@ class _Looks:
         if self.unanswered_since is not None and now - self.unanswered_since >= enough:
             silent = duration(now - self.unanswered_since)
             return f"no look at its requests for {silent} ({self.state}): nobody is waited for"
+        if self.last is not None and now - self.moved_at >= HANGS:
+            hung = duration(now - self.moved_at)
+            return f"not one token for {hung} ({self.state}): it hangs, and nobody is waited for"
         if now - self.quiet_since >= enough:
             return f"no request for {duration(now - self.quiet_since)}: its clients have left"
         return ""

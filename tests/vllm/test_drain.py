@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from components.progress import Progress
-from components.vllm.drain import QUIET, until_quiet
+from components.vllm.drain import HANGS, QUIET, until_quiet
 from components.vllm.endpoint import Refused, Traffic, Unreachable
 from tests.fakes import VirtualClock
 
@@ -53,6 +53,19 @@ def test_clients_that_never_leave_are_cut_off_at_the_limit(clock):
     assert clock.monotonic() == pytest.approx(120, abs=2)
     assert "2 requests under way" in said[-1]
     assert "drainMinutes" in said[-1]
+
+
+def test_a_server_that_hangs_is_not_waited_for(clock):
+    quiet, said = drained(clock, lambda: Traffic(2, 17, tokens=4711), 600)
+    assert quiet
+    assert clock.monotonic() == pytest.approx(HANGS, abs=2)
+    assert "not one token for 1 min" in said[-1]
+
+
+def test_one_that_reads_or_writes_slowly_is_waited_for(clock):
+    quiet, _ = drained(clock, lambda: Traffic(2, 17, tokens=int(clock.monotonic() // 50)), 300)
+    assert not quiet
+    assert clock.monotonic() == pytest.approx(300, abs=2)
 
 
 def test_a_limit_below_the_quiet_is_kept(clock):
