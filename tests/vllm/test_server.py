@@ -673,7 +673,10 @@ def test_clients_are_waited_for_whatever_the_state_says(
     looks(scene)
     scene.clock.sleep(1200)
     began = scene.clock.passed
-    scene.endpoint.counters = lambda: Traffic(int(scene.clock.passed < began + 100), 7, 1000)
+    tokens = itertools.count(1000)
+    scene.endpoint.counters = lambda: Traffic(
+        int(scene.clock.passed < began + 100), 7, next(tokens)
+    )
     ServerProvider().delete("x", scene.olds)
     assert scene.clock.passed - began >= 100
 
