@@ -100,7 +100,7 @@ _BUSY_OR_HANGS = (
 
 _STARTS_ANEW = (
     "it served before and was not restarted, so its machine is not blamed: run `pulumi up` again, "
-    "which starts it anew"
+    "which restarts it unless it answers by then"
 )
 
 _ASKED_TOO_MUCH = "it is asked more than it can answer: run `pulumi up` again when that is over"
@@ -484,6 +484,7 @@ class _Wait:
             self._suspected_at = now
         is_up = self._log.stage is Stage.SERVING and self._status.get("phase") == "serving"
         if is_up and self._asked_at < self._suspected_at:
+            self._asked = "model"
             return
         if fatal.rank is Rank.ROOT or now - self._suspected_at >= A_MOMENT:
             raise self._fail(fatal)

@@ -658,6 +658,21 @@ def test_an_old_error_is_no_end_of_a_server_that_answers(scene: Scene) -> None:
     assert scene.clock.passed == 1000
 
 
+def test_an_engine_that_dies_while_the_refusals_are_asked_is_no_server_that_is_ready(
+    scene: Scene,
+) -> None:
+    scene.endpoint.statuses["/v1/models", None] = TIMED_OUT
+    scene.log(
+        "vllm.log",
+        (420, "INFO:     Application startup complete.\n"),
+        (425, OUT_OF_MEMORY + "vllm.v1.engine.exceptions.EngineDeadError\n"),
+    )
+    scene.endpoint.completion = lambda now: "Yes" if now < 425 else Refused(500, "EngineDeadError")
+    error = scene.fails()
+    assert "ran out of memory" in str(error)
+    assert scene.clock.passed <= 428
+
+
 def test_an_error_of_a_late_server_that_was_started_for_this_wait_is_its_end(
     scene: Scene,
 ) -> None:
