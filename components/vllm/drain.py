@@ -13,9 +13,10 @@ QUIET = 20.0
 """Seconds without a request that are taken to mean that nobody is left; also seconds without any
 answer that tells of requests."""
 
-HANGS = 60.0
+HANGS = 300.0
 """Seconds without one token, read or written, after which requests under way are not served any
-more: long prompts are read in pieces."""
+more. As long as this because vLLM counts a prompt's tokens when its answer begins, not while it is
+read (`IterationStats.update_from_output`)."""
 
 POLL = 2.0
 """Seconds between two looks."""

@@ -56,16 +56,16 @@ def test_clients_that_never_leave_are_cut_off_at_the_limit(clock):
 
 
 def test_a_server_that_hangs_is_not_waited_for(clock):
-    quiet, said = drained(clock, lambda: Traffic(2, 17, tokens=4711), 600)
+    quiet, said = drained(clock, lambda: Traffic(2, 17, tokens=4711), 900)
     assert quiet
     assert clock.monotonic() == pytest.approx(HANGS, abs=2)
-    assert "not one token for 1 min" in said[-1]
+    assert "not one token for 5 min" in said[-1]
 
 
 def test_one_that_reads_or_writes_slowly_is_waited_for(clock):
-    quiet, _ = drained(clock, lambda: Traffic(2, 17, tokens=int(clock.monotonic() // 50)), 300)
+    quiet, _ = drained(clock, lambda: Traffic(2, 17, tokens=int(clock.monotonic() // 200)), 900)
     assert not quiet
-    assert clock.monotonic() == pytest.approx(300, abs=2)
+    assert clock.monotonic() == pytest.approx(900, abs=2)
 
 
 def test_a_limit_below_the_quiet_is_kept(clock):
