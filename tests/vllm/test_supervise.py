@@ -701,6 +701,22 @@ def test_another_cache_is_filled_before_the_server_starts(container: Container) 
     assert "complete since before" in container.prefetch().stdout
 
 
+def test_a_mark_of_before_it_named_the_cache_holds_where_its_files_are(
+    container: Container,
+) -> None:
+    cache = container.home / "data"
+    container.command("hf", DOWNLOADS.replace("$HF_HOME/hub", "$HF_HUB_CACHE"))
+    container.prefetch(HF_HUB_CACHE=str(cache))
+    mark = container.serving / "state/prefetched"
+    mark.write_text(mark.read_text().replace(f"HF_HUB_CACHE={cache}\n", ""))
+    container.command("hf", "echo no network >&2; exit 1")
+
+    assert "complete since before" in container.prefetch(HF_HUB_CACHE=str(cache)).stdout
+    mark.write_text(mark.read_text().replace(f"HF_HUB_CACHE={cache}\n", ""))
+    elsewhere = container.prefetch(HF_HUB_CACHE=str(container.home / "elsewhere"))
+    assert "complete since before" not in elsewhere.stdout
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"MODEL": "org/other"}, {"REVISION": "v2"}, {"FILES": "*.json"}],

@@ -55,6 +55,7 @@ main() {
         echo "prefetch: model.env names no MODEL or no FILES"
         exit 3
     fi
+    name_cache
     if fetched_before || went_back; then
         echo "prefetch: complete since before: $MODEL at $(cat "$STATE/resolved_revision")"
         exit 0
@@ -154,6 +155,14 @@ check_mistral_common() {
         echo "prefetch: the image has vLLM $versions"
         exit 3
     fi
+}
+
+# A mark of before it named the cache is as good if what it stands for lies in this one.
+name_cache() {
+    [ -n "${HF_HUB_CACHE:-}" ] && [ -s "$DONE" ] || return 0
+    [ "$(cat "$DONE")" = "$(wanted_anywhere)" ] || return 0
+    head -n 1 "$STATE/snapshots" 2>/dev/null | grep -qF "$HF_HUB_CACHE/" || return 0
+    what_is_wanted >"$DONE.new" && mv -f "$DONE.new" "$DONE"
 }
 
 fetched_before() {
@@ -270,8 +279,12 @@ any_file() {
 
 # With the cache only where one is named: what stands there otherwise is known by the rest.
 what_is_wanted() {
-    printf '%s\n%s\n%s\n%s\n' "$MODEL" "$REVISION" "$FILES" "$COMPANIONS"
+    wanted_anywhere
     [ -z "${HF_HUB_CACHE:-}" ] || printf 'HF_HUB_CACHE=%s\n' "$HF_HUB_CACHE"
+}
+
+wanted_anywhere() {
+    printf '%s\n%s\n%s\n%s\n' "$MODEL" "$REVISION" "$FILES" "$COMPANIONS"
 }
 
 main "$@"
