@@ -27,16 +27,19 @@ def describe(
     if "instance_id" in changed:
         said = "moves to another host: boots there from the start and downloads the weights again"
         return f"{said}, and takes the new key alone" if "key_digest" in changed else said
-    if olds.get("status") not in {None, "ready"}:
-        return f"was found not ready ({olds['status']}): it is brought back on the same host"
+    doubted = olds.get("status") not in {None, "ready"}
+    found = f"was found not ready ({olds['status']}): it " if doubted else ""
     restarts = [
         key for key in ("serve_yaml", "model_env", "environment", "agent", "tls") if key in changed
     ]
     if restarts:
+        what = _what(olds, news, restarts)
         return (
-            f"restarts on the same host after draining ({_what(olds, news, restarts)}): away for "
+            f"{found}restarts on the same host after draining ({what}): away for "
             f"{_how_long(olds)}, {_downloads(olds, news, restarts)}"
         )
+    if found:
+        return f"{found}is asked again, and brought back on the same host if it does not answer"
     if "key_digest" in changed:
         return (
             f"takes a new key; the old one works {float(news['key_grace_minutes']):g} minutes "

@@ -93,6 +93,9 @@ UNTOUCHED = (
 STAYS = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
 """What follows a failure on a machine that is not the cause."""
 
+SERVER_BEGINS = "== supervise.sh: server start"
+"""What the supervisor writes into the log before each start."""
+
 SHA256_DIGITS = 64
 """Of a large file's digest in the Hub's cache; small ones have git's, with forty."""
 
@@ -142,6 +145,7 @@ class ServerProvider(Provider):
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Serve what is asked for now, or go back; a replaced key works on for its grace."""
+        olds = _asked_again(olds, news)
         try:
             outs = _serve(news, olds, olds)
         except StackError as error:
@@ -310,15 +314,33 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         _push_keys(host, props, replaced)
         files = _files(host)
     progress.say(f"{props['model']} answers at {_url(props)}")
-    before_ends = replaced.get(str(before.get("key_digest")))
-    if before_ends is not None:
-        progress.say(
-            f"the key of before works until {in_utc(before_ends)}, and the stack's outputs show it "
-            "until this update is through: if something fails after this, run `pulumi up` again "
-            "before then"
-        )
+    if before and before["key_digest"] != props["key_digest"]:
+        progress.say(_of_the_key_before(replaced.get(str(before["key_digest"])), props))
     outs = _outputs(props, pushed.certificate, report)
     return {**outs, "files": files, "replaced_keys": replaced}
+
+
+def _of_the_key_before(until: float | None, props: Properties) -> str:
+    """Say when it ends, if it does not end at once."""
+    shown = "the stack's outputs show it until this update is through"
+    if until is None or not float(props["key_grace_minutes"]):
+        return f"the key of before is refused from now on, and {shown}"
+    return (
+        f"the key of before works until {in_utc(until)}, and {shown}: if something fails after "
+        "this, run `pulumi up` again before then"
+    )
+
+
+def _asked_again(olds: Properties, news: Properties) -> Properties:
+    """Ask a server that a refresh found not ready once more, before anything follows from that.
+
+    One look can fail by itself, and what serves is something to go back to.
+    """
+    if not _is_doubted(olds):
+        return olds
+    there = {**olds, "public_ip": news["public_ip"], "host_port": news["host_port"]}
+    ailing = _ailing(there, str(olds.get("ca_certificate") or ""), _progress())
+    return {**olds, "status": ailing or READY}
 
 
 def _undone(olds: Properties, error: StackError) -> StackError:
@@ -383,7 +405,12 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
     status = _running(host, props)
     if status is not None:
         was_up = _was_up(host, status, known)
-        ailing = _ailing(props, certificate, progress) if was_up and _is_doubted(known) else ""
+        ailing = ""
+        if was_up and _is_doubted(known):
+            ailing = str(known["status"])
+            if certificate != str(known.get("ca_certificate") or ""):
+                # It was asked for with the certificate of another address.
+                ailing = _ailing(props, certificate, progress)
         if not ailing:
             progress.say("the server runs with this configuration already")
             return _Pushed(certificate, was_up)
@@ -445,7 +472,8 @@ def _is_doubted(known: Properties) -> bool:
 def _was_up(host: Host, status: dict[str, str], known: Properties) -> bool:
     """Whether a server that runs was up once: by the state, as the very same process, by its log.
 
-    One that is still on its way up, as after an `up` that was interrupted, was not.
+    One that is still on its way up, as after an `up` that was interrupted, was not; its log has
+    the line that it begins with. A log that has grown so much that it was begun anew has not.
     """
     if not _is_doubted(known):
         return known.get("status") == READY
@@ -454,9 +482,9 @@ def _was_up(host: Host, status: dict[str, str], known: Properties) -> bool:
     since = status.get("phase_since", "")
     if since.isdigit() and in_utc(float(since)) == known.get("started_at"):
         return True
-    log = BootLog()
-    log.feed(LogFollower(host, "vllm.log").news())
-    return log.stage is Stage.SERVING
+    log, text = BootLog(), LogFollower(host, "vllm.log").news()
+    log.feed(text)
+    return log.stage is Stage.SERVING or SERVER_BEGINS not in text
 
 
 def _ailing(props: Properties, certificate: str, progress: Progress) -> str:

@@ -376,6 +376,13 @@ def test_it_is_said_until_when_a_key_that_was_replaced_works(
     assert "the key of before" not in capsys.readouterr().out
 
 
+def test_a_key_without_a_grace_is_said_to_be_refused_at_once(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.update(key_digest=NEW_KEY, key_grace_minutes=0.0)
+    assert "the key of before is refused from now on" in capsys.readouterr().out
+
+
 def test_a_key_is_replaced_though_the_log_has_an_error_of_long_ago(scene: Scene) -> None:
     scene.host.log += "ERROR 11-23 09:10:00 [x.py:1] OSError: [Errno 28] No space left on device\n"
     scene.update(key_digest=NEW_KEY)
@@ -632,7 +639,7 @@ def test_nor_is_an_error_believed_that_its_log_had_before(scene: Scene) -> None:
 def test_one_that_came_back_under_other_ports_is_asked_there(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the certificate of now and with the key that it was just given."""
+    """With the key that it knows, since a new one is not pushed before."""
     scene.clock.sleep(3600)
     scene.host.serve(str(scene.olds["serve_yaml"]))
     gone = FakeEndpoint(scene.clock)
@@ -645,8 +652,63 @@ def test_one_that_came_back_under_other_ports_is_asked_there(
     monkeypatch.setattr(server, "_endpoint", endpoint)
     assert scene.refresh() == "the endpoint refuses the connection: nothing listens there"
     scene.update(host_port=41111, api_key="new-key", key_digest=NEW_KEY)
-    assert scene.endpoint.counted_with == ["new-key"]
+    assert scene.endpoint.counted_with == ["the-key"]
     assert scene.host.restarts == []
+
+
+def test_one_that_has_another_certificate_by_now_is_asked_with_that(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.olds |= {"tls": True, "ca_certificate": "the former", "status": "doubted"}
+    scene.host.files["pushed"] = server._pushed_digest(inputs(tls=True))
+    monkeypatch.setattr(server, "_certificate", lambda *_: "the latter")
+    stranger = FakeEndpoint(scene.clock)
+    stranger.found = Unreachable("certificate")
+    stranger.completion = lambda: Unreachable("certificate")
+
+    def endpoint(_props: Properties, certificate: str, *_: object) -> FakeEndpoint:
+        return scene.endpoint if certificate == "the latter" else stranger
+
+    monkeypatch.setattr(server, "_endpoint", endpoint)
+    assert scene.update(tls=True)["status"] == READY
+    assert scene.host.restarts == []
+
+
+def test_a_change_that_fails_is_undone_though_one_look_failed_before(scene: Scene) -> None:
+    doubted(scene)
+    scene.endpoint.completion = lambda: (
+        Refused(400, "no") if scene.host.runs == NEW["serve_yaml"] else "Yes"
+    )
+    assert "the configuration of before serves again" in str(scene.fails(**NEW))
+    assert scene.host.runs == scene.olds["serve_yaml"]
+    assert scene.marks == []
+
+
+def test_so_are_the_keys_of_a_server_that_is_busy(scene: Scene) -> None:
+    doubted(scene)
+    scene.endpoint.counters = moving()
+    scene.endpoint.completion = lambda: TIMED_OUT
+    assert "the keys of before hold again" in str(scene.fails(key_digest=NEW_KEY))
+    assert scene.host.keys() == [OLD_KEY]
+
+
+@pytest.mark.parametrize("counters", [moving, lambda: standing])
+def test_one_whose_log_was_begun_anew_since_its_start_was_up(
+    scene: Scene, counters: Callable[[], Callable[[], Traffic]]
+) -> None:
+    """Busy it is left alone, hanging it is restarted; its machine is blamed for neither."""
+    scene.clock.sleep(3600)
+    scene.host.serve(str(scene.olds["serve_yaml"]))
+    scene.host.log = "INFO:     a line of long after its start\n"
+    doubted(scene)
+    hangs(scene)
+    scene.endpoint.counters = counters()
+    if counters is moving:
+        scene.fails()
+    else:
+        scene.update()
+    assert len(scene.host.restarts) == (0 if counters is moving else 1)
+    assert scene.marks == []
 
 
 def test_one_that_is_asked_for_long_is_said_to_be(
