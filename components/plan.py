@@ -124,6 +124,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         for name in apart
     ]
     warnings += _of_another_format(profile, options)
+    warnings += _of_taken_counts(options)
     warnings += _of_its_version(settings.image, profile.vllm_version)
     variables = server.environment(profile, settings.hugging_face_token)
     if not settings.tls:
@@ -223,6 +224,18 @@ def _of_another_format(profile: Profile, options: Mapping[str, Any]) -> list[str
         f"load-format is {asked or 'unset'} and {own or 'unset'} in the profile {profile.name}: "
         "vLLM may want other files than those that are fetched before, and fetch them unseen; set "
         "it in a profile, with its files"
+    )
+    return [said]
+
+
+def _of_taken_counts(options: Mapping[str, Any]) -> list[str]:
+    """Settings may not have it; a release of before is served word for word."""
+    if not options.get("disable-log-stats"):
+        return []
+    said = (
+        "the release takes vLLM's counts of requests away (disable-log-stats): idleMinutes never "
+        "ends its machine, its end waits for no client, and one that hangs is not found; write a "
+        "release without it"
     )
     return [said]
 

@@ -31,6 +31,8 @@ def repositories(options: Mapping[str, Any], fetched: Mapping[str, str]) -> dict
 def _named(options: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     head = draft.of(options)
     yield head.get("model"), head.get("revision")
+    # Refused by now, and in releases of before.
+    yield options.get("spec-model"), None
     yield options.get("tokenizer"), options.get("tokenizer-revision")
     yield options.get("hf-config-path"), options.get("revision")
     yield options.get("generation-config"), None
