@@ -40,6 +40,11 @@ def test_outputs_of_the_server_that_is_there_are_what_runs():
     assert what_runs(Stacks(OUTPUTS, BEFORE), "dev") == OUTPUTS
 
 
+def test_the_server_of_before_may_still_be_there_until_its_clients_have_left():
+    known = {**OUTPUTS, "started_at": AFTER}
+    assert what_runs(Stacks(known, BEFORE, AFTER), "prod") == known
+
+
 def test_a_stack_without_outputs_runs_nothing_that_is_proven():
     assert what_runs(Stacks({}), "dev") == {}
     assert what_runs(Stacks({}, AFTER), "dev") == {}
