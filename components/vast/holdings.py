@@ -1,13 +1,19 @@
-"""`Holdings`: which machines are the stack's, so that what is left over beside them is ended.
+"""`Holdings`: sees what an `up` that was cut off has left under another name than the machine's.
 
-A machine finds what an `up` that was cut off has rented under its own name. But where it is
-replaced create-first, its successor has another name, and after other settings, a rollback, a
-renamed stack or another SSH key nobody asks for that name again: the contract would be in no state
-and billed until the stack goes. This resource comes after the machine, keeps the ids of all that
-were the stack's, and ends what else carries the stack's label.
+A machine finds what was rented under its own name. But where it is replaced create-first, its
+successor has another name, and after other settings, a rollback, a renamed stack or another SSH
+key nobody asks for that name again: the contract would be in no state, and billed until the stack
+goes. This resource comes after the machine. Its refresh lists what carries the stack's label; what
+that same refresh has read as a machine of the state, and what has ever been the stack's, is none of
+its business; the rest it ends in an update.
+
+It never ends what may be in the state: not while it is made, since it may be made anew beside a
+machine that serves, and not by a refresh of another computer or of single resources.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pulumi
 from pulumi import dynamic
@@ -18,62 +24,60 @@ from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed
 from components.vast.api import VastApi, connect
 from components.vast.ending import Ending
+from components.vast.in_the_state import InTheState
 from components.vast.instance import VastInstance
 from components.vast.lease import FRESH, StackLease
-from components.vast.owner import owner_in, told_apart
-from components.vast.rent_note import SUFFIX, still_to_come
+from components.vast.owner import is_own, owner_in
 from components.vast.wire import Instance
 
-IDENTITY = ("label_prefix", "public_key")
-"""Inputs by which a stack's contracts are told from others."""
+INPUTS = ("instance_id", "label_prefix", "public_key")
 
 
 class HoldingsProvider(Provider):
-    """CRUD of `Holdings`. Calls nobody but for the list, and to end what is left over."""
+    """CRUD of `Holdings`."""
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
-        """Another machine, another name, or something left over."""
-        inputs = changed(olds, news, ["instance_id", *IDENTITY])
-        return dynamic.DiffResult(changes=bool(inputs or olds.get("strays")), replaces=[])
+        """Another machine or name, or something left over, which is told."""
+        doomed = _doomed(olds, news)
+        for stray in doomed:
+            to_terminal(_left_over(stray))
+        return dynamic.DiffResult(changes=bool(changed(olds, news, INPUTS) or doomed), replaces=[])
 
     def create(self, props: Properties) -> dynamic.CreateResult:
-        """Begin to count, at once with what is left over if no machine can be in the state yet.
-
-        A stack of an older release may have one beside the new one, which serves: what is there
-        by now is taken for its own.
-        """
-        held = {int(props["instance_id"])}
-        if props.get("counted"):
-            return dynamic.CreateResult("holdings", _swept(props, {}, held))
-        held |= {one.id for one in _own(connect(), props)}
-        return dynamic.CreateResult("holdings", {**props, "held": sorted(held), "strays": []})
+        """Begin with the machine that there is; calls nobody."""
+        held = [int(props["instance_id"])]
+        return dynamic.CreateResult("holdings", {**props, **_found([], []), "held": held})
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
-        """Look for what carries the stack's label and never was the stack's."""
+        """Look for what carries the stack's label; whether it is in the state `diff` knows."""
         try:
-            contracts = _own(connect(patient=False), props)
+            found = _look(connect(patient=False), props)
         except StackError as error:
             to_terminal(f"holdings: whether anything is left over is not known ({error})")
             return dynamic.ReadResult(id_, props)
-        held = [one for one in contracts if one.id in _held(props)]
-        # A second one of the same name is told by the machine's own refresh.
-        names = {_resource(one) for one in held}
-        strays = [one for one in contracts if one not in held and _resource(one) not in names]
-        for stray in strays:
-            to_terminal(_left_over(stray))
-        return dynamic.ReadResult(id_, {**props, "strays": [stray.id for stray in strays]})
+        return dynamic.ReadResult(id_, {**props, **found})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
-        """Count the machine, and end what is none of the stack's."""
-        held = _held(olds) | {int(news["instance_id"])}
-        return dynamic.UpdateResult(_swept(news, olds, held))
+        """Note the machine, and end what is left over.
+
+        What cannot be ended is told and stays noted, for the next `up`: a machine works by now.
+        """
+        stuck = []
+        for stray in _doomed(olds, news):
+            try:
+                _end(stray)
+            except StackError as error:
+                to_terminal(f"holdings: what is left over could not be ended: {error}")
+                stuck.append(stray)
+        held = sorted(_held(olds) | {int(news["instance_id"])})
+        return dynamic.UpdateResult({**news, **_found(stuck, []), "held": held})
 
     def delete(self, _id: str, _props: Properties) -> None:
         """The machine goes by itself, and what is left over with the lease."""
 
 
 class Holdings(dynamic.Resource, module="vast", name="Holdings"):
-    """The ids of the machines that are, or were, a stack's."""
+    """The machines that are, or were, a stack's, and what is left over beside them."""
 
     def __init__(
         self,
@@ -84,66 +88,88 @@ class Holdings(dynamic.Resource, module="vast", name="Holdings"):
         public_key: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Count `instance`; what carries the label of `lease` beside it is left over."""
+        """Note `instance`; what carries the label of `lease` beside it may be left over."""
         inputs = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
             "instance_id": instance.id,
             "label_prefix": lease.label_prefix,
             "public_key": public_key,
-            "counted": lease.counted,
-            "held": None,
-            "strays": None,
         }
-        super().__init__(HoldingsProvider(), name, inputs, opts)
+        outputs = dict.fromkeys(["held", "strays", "beside", "looked_at"])
+        super().__init__(HoldingsProvider(), name, {**inputs, **outputs}, opts)
 
 
-def _swept(props: Properties, before: Properties, held: set[int]) -> Properties:
-    """End what is none of `held`, under the label and the SSH key of before as well.
-
-    A machine works by now, so what cannot be ended is told, and the next refresh finds it.
-    """
-    strays: list[int] = []
-    for named in _identities(before, props):
-        try:
-            _sweep(named, held)
-        except StackError as error:
-            to_terminal(f"holdings: what is left over could not be ended: {error}")
-            strays = [int(id_) for id_ in before.get("strays") or []]
-    return {**props, "held": sorted(held), "strays": strays}
-
-
-def _identities(before: Properties, props: Properties) -> list[Properties]:
-    """Under what the stack's contracts can stand: a renamed stack had another label."""
-    if not before or not changed(before, props, IDENTITY):
-        return [props]
-    return [before, props]
+def _look(api: VastApi, props: Properties) -> Properties:
+    """Find what is not known as the stack's; a refresh that finds nothing changes nothing."""
+    contracts = api.instances(FRESH)
+    held = [one for one in contracts if one.id in _held(props)]
+    # A second one of the same name is told by the machine's own refresh.
+    names = {_resource(one.label) for one in held}
+    known = {int(stray["id"]) for stray in props.get("strays") or []}
+    strays = [
+        _noted(one)
+        for one in contracts
+        if one.id in known or (_is_ours(one, props) and _resource(one.label) not in names)
+    ]
+    if not strays:
+        return _found([], [])
+    looked_at = InTheState(api).note(str(props["label_prefix"]))
+    return {**_found(strays, [one.id for one in held]), "looked_at": looked_at}
 
 
-def _sweep(props: Properties, held: set[int]) -> None:
-    api, clock = connect(), SystemClock()
-    prefix = str(props["label_prefix"])
-    awaited = still_to_come(api.shared_files(SUFFIX), prefix, clock)
-    Ending(api, clock, Progress("holdings", clock, to_terminal)).sweep(
-        prefix, owner=owner_in(props), keep=held, awaited=awaited
-    )
+def _found(strays: list[Properties], beside: list[int]) -> Properties:
+    return {"strays": strays, "beside": beside, "looked_at": 0.0}
 
 
-def _own(api: VastApi, props: Properties) -> list[Instance]:
-    mine, _ = told_apart(api.instances(FRESH), str(props["label_prefix"]), owner_in(props))
-    return mine
+def _is_ours(contract: Instance, props: Properties) -> bool:
+    under = contract.label.startswith(str(props["label_prefix"]))
+    return under and contract.id not in _held(props) and is_own(contract.label, owner_in(props))
+
+
+def _doomed(olds: Properties, news: Properties) -> list[dict[str, Any]]:
+    """Of what was found, that which is in no state and is not what the machine goes on with."""
+    strays = olds.get("strays") or []
+    if not strays:
+        return []
+    try:
+        read = InTheState(connect(patient=False)).lately()
+    except StackError as error:
+        to_terminal(f"holdings: what is left over cannot be told from the stack's own ({error})")
+        return []
+    if read.get(str(olds["label_prefix"])) != olds.get("looked_at"):
+        return []
+    if any(str(int(id_)) not in read for id_ in olds.get("beside") or []):
+        return []
+    current = str(news.get("instance_id"))
+    return [one for one in strays if str(int(one["id"])) not in {*read, current}]
+
+
+def _end(stray: Properties) -> None:
+    clock = SystemClock()
+    progress = Progress("holdings", clock, to_terminal)
+    progress.say(f"destroying instance {int(stray['id'])}, which carries {stray['label']}")
+    Ending(connect(), clock, progress).end(int(stray["id"]), float(stray["dollars_per_hour"]))
 
 
 def _held(props: Properties) -> set[int]:
     return {int(id_) for id_ in props.get("held") or []}
 
 
-def _resource(contract: Instance) -> str:
-    return contract.label.rpartition("/")[0]
+def _resource(label: str) -> str:
+    return label.rpartition("/")[0]
 
 
-def _left_over(stray: Instance) -> str:
+def _noted(contract: Instance) -> dict[str, Any]:
+    return {
+        "id": contract.id,
+        "label": contract.label,
+        "dollars_per_hour": contract.dollars_per_hour,
+    }
+
+
+def _left_over(stray: Properties) -> str:
     return (
-        f"instance {stray.id} (${stray.dollars_per_hour:.2f}/h, {stray.label}) carries this "
-        "stack's label and is in no state: unless an `up` rents it just now, one that was cut off "
-        "has left it over, and the next `pulumi up` ends it"
+        f"instance {int(stray['id'])} (${float(stray['dollars_per_hour']):.2f}/h) carries the "
+        f"label {stray['label']} and is in no state: an `up` that was cut off has left it over, "
+        "and `pulumi up` ends it unless it goes on with it, or one that runs just now is renting it"
     )

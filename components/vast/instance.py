@@ -30,6 +30,7 @@ from components.vast.ending import Ending, left_alone
 from components.vast.errors import BootFailed, CannotAdopt, LeftRunning, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.host_check import Expected, Inspection, inspect
+from components.vast.in_the_state import InTheState
 from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
 from components.vast.offer import candidates, contract_of, need_of, show_market
@@ -146,6 +147,7 @@ class InstanceProvider(Provider):
             to_terminal(drift.gone(int(id_), props, SystemClock().epoch()))
             return dynamic.ReadResult("", {})
         strays = _others(contracts, props, live.id)
+        InTheState(connect(patient=False)).note(str(live.id))
         now = SystemClock().epoch()
         losses = outbid.noted(props.get("losses") or {}, [live], now)
         for sentence in drift.drift(_recorded(props, losses, now), live, strays):
@@ -553,9 +555,9 @@ def _both_bills(beside: list[Instance], dollars_per_hour: float) -> str:
     named = ", ".join(str(one.id) for one in beside)
     return (
         f"the new machine comes up beside instance {named}: what serves goes on until the new one "
-        "has answered and its clients have left, and what an `up` that was cut off left over is "
-        f"ended then; till then all are billed, ${now:.2f}/h and about ${dollars_per_hour:.2f}/h, "
-        f"${now + dollars_per_hour:.2f}/h together; if the new one fails, nothing else changes"
+        f"has answered and its clients have left; till then all are billed, ${now:.2f}/h and about "
+        f"${dollars_per_hour:.2f}/h, ${now + dollars_per_hour:.2f}/h together; if the new one "
+        "fails, nothing else changes"
     )
 
 

@@ -66,7 +66,7 @@ class LeaseProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Take the lease, which costs nothing, and note whose account it is on."""
-        outs = {**props, "losses": {}, "counted": True, "account_id": account_of(connect())}
+        outs = {**props, "losses": {}, "account_id": account_of(connect())}
         return dynamic.CreateResult(str(props["label_prefix"]), outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
@@ -86,8 +86,7 @@ class LeaseProvider(Provider):
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Another kind of contract, or another label; what was lost before stays noted."""
-        kept = {"losses": olds.get("losses") or {}, "counted": olds.get("counted")}
-        return dynamic.UpdateResult({**olds, **news, **kept})
+        return dynamic.UpdateResult({**olds, **news, "losses": olds.get("losses") or {}})
 
     def delete(self, _id: str, props: Properties) -> None:
         """Destroy every contract that still carries the stack's label; fail if one stays."""
@@ -109,10 +108,6 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
     losses: pulumi.Output[dict[str, Any]]
     """Interruptible machines that others took away within a day; see `outbid.Losses`."""
 
-    counted: pulumi.Output[bool | None]
-    """Whether `Holdings` counts the stack's machines from the first one on; a lease that an older
-    release took does not say so."""
-
     def __init__(
         self,
         name: str,
@@ -132,7 +127,6 @@ class StackLease(dynamic.Resource, module="vast", name="Lease"):
             "public_key": public_key,
             "interruptible": interruptible,
             "losses": None,
-            "counted": None,
         }
         # Should a person have it replaced: the end of the old one sweeps what was rented by then.
         own = pulumi.ResourceOptions(delete_before_replace=True)

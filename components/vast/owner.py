@@ -42,6 +42,12 @@ def is_foreign(label: str, owner: str) -> bool:
     return not last.startswith(owner)
 
 
+def is_own(label: str, owner: str) -> bool:
+    """Whether a contract is this owner's for sure: a label of before names nobody."""
+    last = label.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
+    return bool(owner) and len(last) == OWNER_DIGITS + ORDER_DIGITS and last.startswith(owner)
+
+
 def told_apart(
     contracts: Iterable[Instance], prefix: str, owner: str
 ) -> tuple[list[Instance], list[Instance]]:

@@ -226,7 +226,7 @@ class Rental:
         """
         try:
             self._ending.sweep(_resource(order.label), owner=order.owner, keep=keep)
-        except (PlatformError, KeyRefused) as error:
+        except StackError as error:
             self._progress.say(f"looking for leftovers failed: {error}")
 
     def _new(

@@ -756,15 +756,13 @@ def test_a_lease_waits_for_what_a_cut_off_rent_call_may_have_made(vast, capsys):
 def test_a_lease_notes_its_account_and_is_never_replaced():
     provider, props = LeaseProvider(), {"label_prefix": "p/s/"}
     made = provider.create(props)
-    noted = {"losses": {}, "counted": True, "account_id": 4711}
-    assert (made.id, made.outs) == ("p/s/", {**props, **noted})
+    assert (made.id, made.outs) == ("p/s/", {**props, "losses": {}, "account_id": 4711})
     assert provider.read(made.id, outputs(made)).outs == made.outs
     assert provider.diff(made.id, props, props).changes is False
     renamed = provider.diff(made.id, props, {"label_prefix": "p/t/"})
     assert (renamed.changes, renamed.replaces) == (True, [])
-    news = {"label_prefix": "p/t/", "losses": None, "counted": None}
-    moved = outputs(provider.update(made.id, outputs(made), news))
-    assert moved == {"label_prefix": "p/t/", **noted}
+    moved = outputs(provider.update(made.id, outputs(made), {"label_prefix": "p/t/"}))
+    assert moved == {"label_prefix": "p/t/", "losses": {}, "account_id": 4711}
 
 
 def test_a_new_lease_is_refused_where_its_label_is_billed_already(vast):

@@ -1,4 +1,4 @@
-"""Ids of the machines that were a stack's, and the end of what is left over beside them."""
+"""What is left over beside a stack's machines is seen, told and ended, and nothing else is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from components.clock import SystemClock
-from components.progress import Progress
 from components.provider import Properties
 from components.vast.api import connect
 from components.vast.holdings import HoldingsProvider
+from components.vast.in_the_state import InTheState
 from components.vast.owner import nonce, owner_of
-from components.vast.rent_note import SUFFIX, RentNote
 from tests.vast.fake_api import KEY as KEY_OF_VAST
 from tests.vast.fake_api import FakeVast
 
@@ -32,36 +30,29 @@ def vast(tmp_path, monkeypatch):
 
 
 def inputs(machine: str, **changes: Any) -> Properties:
-    return {
-        "instance_id": machine,
-        "label_prefix": STACK,
-        "public_key": KEY,
-        "counted": True,
-        "held": None,
-        "strays": None,
-    } | changes
+    nothing = dict.fromkeys(["held", "strays", "beside", "looked_at"])
+    return {"instance_id": machine, "label_prefix": STACK, "public_key": KEY, **nothing} | changes
 
 
 def rented(vast: FakeVast, id_: int, name: str, *, stack: str = STACK, key: str = KEY) -> None:
     vast.has(id_, label=f"{stack}endpoint-{name}-instance/{nonce(owner_of(key), name)}")
-    seconds_later()
 
 
-def seconds_later() -> None:
-    """No answer of before is young enough to be taken."""
-    with connect().shared("contracts.json").held() as sheet:
-        sheet.values = {}
-        sheet.save()
-
-
-def created(**changes: Any) -> Properties:
-    outs = HoldingsProvider().create(inputs("9001", **changes)).outs
+def created(machine: str = "9001") -> Properties:
+    outs = HoldingsProvider().create(inputs(machine)).outs
     assert outs is not None
     return dict(outs)
 
 
-def refreshed(state: Properties) -> Properties:
+def refreshed(state: Properties, machines: tuple[int, ...] = (9001,)) -> Properties:
+    """As at the beginning of an `up`: `machines` are those that are in the state."""
+    # No answer of before is young enough to be taken.
+    with connect().shared("contracts.json").held() as sheet:
+        sheet.values = {}
+        sheet.save()
     outs = HoldingsProvider().read("holdings", state).outs
+    for machine in machines:
+        InTheState(connect()).note(str(machine))
     assert outs is not None
     return dict(outs)
 
@@ -76,103 +67,135 @@ def changes(state: Properties, news: Properties) -> bool | None:
     return HoldingsProvider().diff("holdings", state, news).changes
 
 
-def test_what_a_cut_off_first_up_has_rented_under_another_name_is_ended(vast):
-    rented(vast, 9000, "g0")
-    rented(vast, 9001, "g1")
-    assert created()["held"] == [9001]
-    assert vast.writes() == ["DELETE /instances/9000/"]
-
-
-def test_a_stack_of_an_older_release_keeps_what_it_has(vast):
-    rented(vast, 9000, "g0")
-    rented(vast, 9001, "g1")
-    assert created(counted=None)["held"] == [9000, 9001]
-    assert vast.writes() == []
-
-
 def test_nothing_is_to_be_done_where_nothing_is_left_over(vast):
     rented(vast, 9001, "g1")
     state = created()
-    assert changes(refreshed(state), inputs("9001")) is False
+    assert refreshed(state) == state
+    assert changes(state, inputs("9001")) is False
     assert vast.writes() == []
 
 
 def test_what_a_cut_off_replacement_has_rented_is_told_and_ended_by_the_next_up(vast, capsys):
     rented(vast, 9001, "g1")
-    state = created()
     rented(vast, 9002, "g2")
-    state = refreshed(state)
-    said = capsys.readouterr().out
-    assert "instance 9002 ($6.00/h, p/s/endpoint-g2-instance/" in said
-    assert "the next `pulumi up` ends it" in said
+    state = refreshed(created())
     assert changes(state, inputs("9001")) is True
+    said = capsys.readouterr().out
+    assert "instance 9002 ($6.00/h) carries the label p/s/endpoint-g2-instance/" in said
+    assert "`pulumi up` ends it unless it goes on with it" in said
     state = updated(state, inputs("9001"))
     assert vast.writes() == ["DELETE /instances/9002/"]
     assert changes(refreshed(state), inputs("9001")) is False
 
 
-def test_the_machine_of_before_stays_until_pulumi_deletes_it(vast):
+def test_what_the_machine_goes_on_with_is_kept(vast):
+    rented(vast, 9002, "g2")
+    state = refreshed(created(), ())
+    assert updated(state, inputs("9002"))["held"] == [9001, 9002]
+    assert vast.writes() == []
+
+
+def test_a_machine_that_is_made_anew_beside_others_ends_none(vast):
+    """As after a `destroy` that was cut off: what serves is in the state, and `Holdings` is not."""
+    rented(vast, 9001, "g1")
+    rented(vast, 9002, "g2")
+    state = created("9002")
+    assert vast.writes() == []
+    assert changes(refreshed(state, (9001, 9002)), inputs("9002")) is False
+
+
+def test_a_machine_of_the_state_that_was_never_noted_is_not_left_over(vast):
+    """As after an `up` that was killed between the two, and then other settings."""
+    rented(vast, 9001, "g1")
+    rented(vast, 9002, "g2")
+    state = refreshed(created(), (9001, 9002))
+    assert changes(state, inputs("9001")) is False
+    rented(vast, 9003, "g3")
+    updated(state, inputs("9003"))
+    assert vast.writes() == []
+
+
+def test_a_machine_that_was_the_stacks_is_not_left_over(vast):
     rented(vast, 9001, "g1")
     state = created()
     rented(vast, 9003, "g3")
     state = updated(state, inputs("9003"))
     assert state["held"] == [9001, 9003]
+    assert changes(refreshed(state, (9003,)), inputs("9003")) is False
     assert vast.writes() == []
-    # As when `pulumi` was killed while clients were leaving it.
-    assert changes(refreshed(state), inputs("9003")) is False
 
 
-def test_a_second_contract_of_the_machines_own_name_is_told_by_its_own_refresh(vast, capsys):
+def test_a_refresh_of_some_resources_alone_proves_nothing(vast):
     rented(vast, 9001, "g1")
-    state = created()
+    rented(vast, 9002, "g2")
+    state = refreshed(created(), ())
+    assert changes(state, inputs("9001")) is False
+    updated(state, inputs("9001"))
+    assert vast.writes() == []
+
+
+def test_nor_does_one_of_another_computer(vast, monkeypatch, tmp_path):
+    rented(vast, 9001, "g1")
+    rented(vast, 9002, "g2")
+    state = refreshed(created())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    assert changes(state, inputs("9001")) is False
+    InTheState(connect()).note("9001")
+    assert changes(state, inputs("9001")) is False
+    assert vast.writes() == []
+
+
+def test_a_second_contract_of_the_machines_own_name_is_told_by_its_own_refresh(vast):
+    rented(vast, 9001, "g1")
     rented(vast, 9002, "g1")
-    assert refreshed(state)["strays"] == []
-    assert "9002" not in capsys.readouterr().out
+    assert refreshed(created())["strays"] == []
 
 
 @pytest.mark.parametrize(
-    "news", [inputs("9001", label_prefix="p/t/"), inputs("9002", public_key=OTHER_KEY)]
+    "news", [inputs("9001", label_prefix="p/t/"), inputs("9003", public_key=OTHER_KEY)]
 )
 def test_what_was_left_over_under_the_former_name_or_key_is_ended(vast, news):
     rented(vast, 9001, "g1")
-    state = created()
     rented(vast, 9005, "g5")
-    rented(vast, 9006, "g6", key="of another backend")
+    state = refreshed(created())
     assert changes(state, news) is True
     updated(state, news)
     assert vast.writes() == ["DELETE /instances/9005/"]
 
 
-def test_what_another_backend_has_rented_is_left_alone(vast):
+@pytest.mark.parametrize(
+    "label",
+    [
+        f"{STACK}endpoint-g2-instance/{nonce(owner_of('of another backend'), 'g2')}",
+        f"{STACK}endpoint-g2-instance/0123456789",
+        f"{STACK}somebody's notebook",
+        f"p/s2/endpoint-g2-instance/{nonce(owner_of(KEY), 'g2')}",
+    ],
+)
+def test_what_may_be_somebody_elses_is_left_alone(vast, label):
     rented(vast, 9001, "g1")
-    state = created()
-    rented(vast, 9002, "g2", key="of another backend")
-    rented(vast, 9004, "g1", stack="p/s2/")
-    assert refreshed(state)["strays"] == []
-    updated(state, inputs("9001"))
-    assert vast.writes() == []
+    vast.has(9002, label=label)
+    assert refreshed(created())["strays"] == []
 
 
-def test_what_a_cut_off_rent_call_may_have_made_is_waited_for(vast):
-    clock = SystemClock()
-    with RentNote(
-        connect().shared(f"x{SUFFIX}"), clock, Progress("", clock, print)
-    ).alone() as page:
-        page.sent(f"{STACK}endpoint-g2-instance/abc")
-    vast.unlisted_for = 1
-    vast.has(9002, label=f"{STACK}endpoint-g2-instance/abc")
-    created()
-    assert vast.contracts == {}
-
-
-def test_one_that_cannot_be_ended_is_tried_again_by_the_next_up(vast, capsys):
+def test_one_that_cannot_be_ended_is_tried_again_under_another_name_too(vast, capsys):
     rented(vast, 9001, "g1")
-    state = created()
     rented(vast, 9002, "g2")
-    state = refreshed(state)
-    vast.broken = {"GET /api/v1/instances/"}
-    seconds_later()
-    state = updated(state, inputs("9001"))
+    state = refreshed(created())
+    vast.broken = {"DELETE /instances/9002/"}
+    news = inputs("9001", label_prefix="p/t/")
+    state = updated(state, news)
     assert "could not be ended" in capsys.readouterr().out
-    assert changes(state, inputs("9001")) is True
+    vast.broken = set()
+    state = refreshed(state)
+    assert changes(state, news) is True
+    assert updated(state, news)["strays"] == []
+    assert list(vast.contracts) == [9001]
+
+
+def test_without_a_list_nothing_is_known_and_the_state_stays(vast, capsys):
+    rented(vast, 9001, "g1")
+    state = created()
+    vast.broken = {"GET /api/v1/instances/"}
     assert refreshed(state) == state
+    assert "is not known" in capsys.readouterr().out

@@ -1,0 +1,60 @@
+"""What a refresh has found in a state lately, as a note on this computer.
+
+A provider is told of one resource at a time and never sees the state. But the refresh that an `up`
+begins with reads every machine that is in it, so that what carries the stack's label and was not
+read stands in no state.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from components.clock import Clock, SystemClock
+from components.vast.shared_file import SharedFile
+
+NOTE = "in-the-state.json"
+
+LATELY = 3600.0
+"""Seconds for which the note holds what was read."""
+
+
+class Folder(Protocol):
+    """The call of `VastApi` that is needed here."""
+
+    def shared(self, name: str) -> SharedFile:
+        """See `VastApi.shared`."""
+
+
+class InTheState:
+    """The note: names of what was read, and when."""
+
+    def __init__(self, folder: Folder, clock: Clock | None = None) -> None:
+        """Keep it in `folder`, by `clock`."""
+        self._file = folder.shared(NOTE)
+        self._clock = clock or SystemClock()
+
+    def note(self, name: str) -> float:
+        """Note that something was read just now; return the moment, in whole seconds since 1970.
+
+        Raises:
+            NoSharedFolder: if the note cannot be written.
+        """
+        now = float(round(self._clock.epoch()))
+        with self._file.held() as sheet:
+            sheet.values = {**self._young(sheet.values), name: now}
+            sheet.save()
+        return now
+
+    def lately(self) -> dict[str, float]:
+        """What was read, and when.
+
+        Raises:
+            NoSharedFolder: if the note cannot be read.
+        """
+        with self._file.held() as sheet:
+            return self._young(sheet.values)
+
+    def _young(self, values: dict[str, object]) -> dict[str, float]:
+        oldest = self._clock.epoch() - LATELY
+        noted = {name: float(str(moment)) for name, moment in values.items()}
+        return {name: moment for name, moment in noted.items() if moment >= oldest}
