@@ -315,9 +315,12 @@ class Marketplace:
         )
 
     def _new_address(self) -> str:
+        """Draw one of so many that another emulator of this computer has hardly drawn it too."""
         used = {one.address for one in self.alive()}
+        chance = self._chance
         while True:
-            address = f"127.42.{self._chance.randint(0, 255)}.{self._chance.randint(1, 254)}"
+            network = f"127.{chance.randint(42, 249)}.{chance.randint(0, 255)}"
+            address = f"{network}.{chance.randint(1, 254)}"
             if address not in used:
                 return address
 
