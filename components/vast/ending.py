@@ -7,7 +7,7 @@ still there, with its id and its price, and stays in the state.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from components.clock import Clock
@@ -98,7 +98,7 @@ class Ending:
         prefix: str,
         *,
         owner: str,
-        keep: Collection[int] = (),
+        keep: int | None = None,
         awaited: Mapping[str, float] | None = None,
     ) -> list[int]:
         """End what carries a label that begins with `prefix`, but `keep`; return their ids.
@@ -111,7 +111,7 @@ class Ending:
             StillBilled: if one would not go; the others were ended all the same.
             KeyRefused, ApiUnreachable, ApiFailed, RateLimited: if there is no list to go by.
         """
-        listed = self._found(prefix, keep, awaited or {})
+        listed = [one for one in self._listed(awaited or {}) if one.id != keep]
         strays, others = told_apart(listed, prefix, owner)
         for other in others:
             self._progress.say(left_alone(other))
@@ -129,18 +129,14 @@ class Ending:
             raise StillBilled("; ".join(map(str, stuck)))
         return [stray.id for stray in strays]
 
-    def _found(
-        self, prefix: str, keep: Collection[int], awaited: Mapping[str, float]
-    ) -> list[Instance]:
+    def _listed(self, awaited: Mapping[str, float]) -> list[Instance]:
         started = self._clock.monotonic()
         while True:
             listed = self._contracts.instances()
             labels = {one.label for one in listed}
             passed = self._clock.monotonic() - started
             if all(label in labels or passed >= left for label, left in awaited.items()):
-                return [
-                    one for one in listed if one.label.startswith(prefix) and one.id not in keep
-                ]
+                return listed
             self._progress.waiting("a rent call was cut off: its contract may not be listed yet")
             self._clock.sleep(POLL)
 

@@ -24,10 +24,10 @@ from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed
 from components.vast.api import VastApi, connect
 from components.vast.ending import Ending
-from components.vast.in_the_state import InTheState
+from components.vast.in_the_state import NOTE, InTheState
 from components.vast.instance import VastInstance
 from components.vast.lease import FRESH, StackLease
-from components.vast.owner import is_own, owner_in
+from components.vast.owner import is_own, owner_in, resource_of
 from components.vast.wire import Instance
 
 INPUTS = ("instance_id", "label_prefix", "public_key")
@@ -104,16 +104,16 @@ def _look(api: VastApi, props: Properties) -> Properties:
     contracts = api.instances(FRESH)
     held = [one for one in contracts if one.id in _held(props)]
     # A second one of the same name is told by the machine's own refresh.
-    names = {_resource(one.label) for one in held}
+    names = {resource_of(one.label) for one in held}
     known = {int(stray["id"]) for stray in props.get("strays") or []}
     strays = [
         _noted(one)
         for one in contracts
-        if one.id in known or (_is_ours(one, props) and _resource(one.label) not in names)
+        if one.id in known or (_is_ours(one, props) and resource_of(one.label) not in names)
     ]
     if not strays:
         return _found([], [])
-    looked_at = InTheState(api).note(str(props["label_prefix"]))
+    looked_at = _in_the_state(api).note(str(props["label_prefix"]))
     return {**_found(strays, [one.id for one in held]), "looked_at": looked_at}
 
 
@@ -132,7 +132,7 @@ def _doomed(olds: Properties, news: Properties) -> list[dict[str, Any]]:
     if not strays:
         return []
     try:
-        read = InTheState(connect(patient=False)).lately()
+        read = _in_the_state(connect(patient=False)).lately()
     except StackError as error:
         to_terminal(f"holdings: what is left over cannot be told from the stack's own ({error})")
         return []
@@ -151,12 +151,12 @@ def _end(stray: Properties) -> None:
     Ending(connect(), clock, progress).end(int(stray["id"]), float(stray["dollars_per_hour"]))
 
 
+def _in_the_state(api: VastApi) -> InTheState:
+    return InTheState(api.shared(NOTE), SystemClock())
+
+
 def _held(props: Properties) -> set[int]:
     return {int(id_) for id_ in props.get("held") or []}
-
-
-def _resource(label: str) -> str:
-    return label.rpartition("/")[0]
 
 
 def _noted(contract: Instance) -> dict[str, Any]:

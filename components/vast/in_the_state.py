@@ -7,31 +7,23 @@ read stands in no state.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from components.clock import Clock, SystemClock
+from components.clock import Clock
 from components.vast.shared_file import SharedFile
 
 NOTE = "in-the-state.json"
+"""Its file's name in the account's shared folder."""
 
 LATELY = 3600.0
 """Seconds for which the note holds what was read."""
 
 
-class Folder(Protocol):
-    """The call of `VastApi` that is needed here."""
-
-    def shared(self, name: str) -> SharedFile:
-        """See `VastApi.shared`."""
-
-
 class InTheState:
     """The note: names of what was read, and when."""
 
-    def __init__(self, folder: Folder, clock: Clock | None = None) -> None:
-        """Keep it in `folder`, by `clock`."""
-        self._file = folder.shared(NOTE)
-        self._clock = clock or SystemClock()
+    def __init__(self, file: SharedFile, clock: Clock) -> None:
+        """Keep it in `file`, by `clock`."""
+        self._file = file
+        self._clock = clock
 
     def note(self, name: str) -> float:
         """Note that something was read just now; return the moment, in whole seconds since 1970.

@@ -30,7 +30,7 @@ from components.vast.ending import Ending, left_alone
 from components.vast.errors import BootFailed, CannotAdopt, LeftRunning, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.host_check import Expected, Inspection, inspect
-from components.vast.in_the_state import InTheState
+from components.vast.in_the_state import NOTE, InTheState
 from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
 from components.vast.offer import candidates, contract_of, need_of, show_market
@@ -147,7 +147,8 @@ class InstanceProvider(Provider):
             to_terminal(drift.gone(int(id_), props, SystemClock().epoch()))
             return dynamic.ReadResult("", {})
         strays = _others(contracts, props, live.id)
-        InTheState(connect(patient=False)).note(str(live.id))
+        api = connect(patient=False)
+        InTheState(api.shared(NOTE), SystemClock()).note(str(live.id))
         now = SystemClock().epoch()
         losses = outbid.noted(props.get("losses") or {}, [live], now)
         for sentence in drift.drift(_recorded(props, losses, now), live, strays):
@@ -160,7 +161,7 @@ class InstanceProvider(Provider):
         found |= {"strays": [stray.id for stray in strays], "losses": losses}
         if not props.get("account_id"):
             # It was not to be had when the machine was rented. That it is seen here settles it.
-            found["account_id"] = account_of(connect(patient=False))
+            found["account_id"] = account_of(api)
         return dynamic.ReadResult(id_, {**props, **found})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
@@ -733,7 +734,7 @@ def _mend(instance_id: int, olds: Properties) -> Properties:
         api.set_label(instance_id, label)
     if olds.get("strays"):
         Ending(api, SystemClock(), progress).sweep(
-            str(olds["label_prefix"]), owner=owner_in(olds), keep=[instance_id]
+            str(olds["label_prefix"]), owner=owner_in(olds), keep=instance_id
         )
     return {"carried_label": label, "strays": []}
 

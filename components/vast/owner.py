@@ -33,19 +33,20 @@ def nonce(owner: str, order: str) -> str:
     return owner + hashlib.sha256(order.encode()).hexdigest()[:ORDER_DIGITS]
 
 
+def resource_of(label: str) -> str:
+    """Give the part of a label that all contracts of one resource share: all but the nonce."""
+    return label.rsplit("/", 1)[0] + "/"
+
+
 def is_foreign(label: str, owner: str) -> bool:
     """Whether a contract is somebody else's; without an `owner` to compare with, it is not."""
-    # A mark, such as that of an unfit machine, stands before the nonce and a dash.
-    last = label.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
-    if not owner or len(last) != OWNER_DIGITS + ORDER_DIGITS:
-        return False
-    return not last.startswith(owner)
+    named = _named(label)
+    return bool(owner and named) and named != owner
 
 
 def is_own(label: str, owner: str) -> bool:
     """Whether a contract is this owner's for sure: a label of before names nobody."""
-    last = label.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
-    return bool(owner) and len(last) == OWNER_DIGITS + ORDER_DIGITS and last.startswith(owner)
+    return bool(owner) and _named(label) == owner
 
 
 def told_apart(
@@ -55,3 +56,10 @@ def told_apart(
     under = [one for one in contracts if one.label.startswith(prefix)]
     mine = [one for one in under if not is_foreign(one.label, owner)]
     return mine, [one for one in under if is_foreign(one.label, owner)]
+
+
+def _named(label: str) -> str:
+    """The owner in a label; empty in one of before."""
+    # A mark, such as that of an unfit machine, stands before the nonce and a dash.
+    last = label.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
+    return last[:OWNER_DIGITS] if len(last) == OWNER_DIGITS + ORDER_DIGITS else ""

@@ -29,7 +29,7 @@ from components.vast.errors import (
     StillBilled,
 )
 from components.vast.market import Candidate, describe
-from components.vast.owner import is_foreign
+from components.vast.owner import is_foreign, resource_of
 from components.vast.rent_note import LISTED_WITHIN, Page, RentNote
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
@@ -126,7 +126,7 @@ class Rental:
             except ConfigurationError:
                 self._end_lost(order)
                 raise
-            self._end_others(order, keep=[rented.instance.id])
+            self._end_others(order, keep=rented.instance.id)
             page.settle()
             page.forgive()
             return rented
@@ -148,7 +148,7 @@ class Rental:
             self._began = self._clock.monotonic()
             self._await_unsettled(page)
             rented = self._kept(instance_id, machine, ports)
-            self._end_others(order, keep=[instance_id])
+            self._end_others(order, keep=instance_id)
             page.settle()
             page.forgive()
             return rented
@@ -187,7 +187,7 @@ class Rental:
         """Bring up the contract of an earlier try; end others of the same resource."""
         mine = None
         for found in self._market.instances():
-            if not found.label.startswith(_resource(order.label)):
+            if not found.label.startswith(resource_of(order.label)):
                 continue
             if found.label == order.label and mine is None and found.actual_status not in LOST:
                 mine = found
@@ -217,15 +217,15 @@ class Rental:
     def _end_lost(self, order: Order) -> None:
         """After rent calls that nobody answered: their contracts may have come to be listed."""
         if self._lost_replies:
-            self._end_others(order, keep=[])
+            self._end_others(order, keep=None)
 
-    def _end_others(self, order: Order, keep: list[int]) -> None:
+    def _end_others(self, order: Order, keep: int | None) -> None:
         """End what became known late, such as the contract of a rent call that was given up.
 
         What cannot be ended is told; the next command finds it by its label.
         """
         try:
-            self._ending.sweep(_resource(order.label), owner=order.owner, keep=keep)
+            self._ending.sweep(resource_of(order.label), owner=order.owner, keep=keep)
         except StackError as error:
             self._progress.say(f"looking for leftovers failed: {error}")
 
@@ -428,11 +428,6 @@ class Rental:
                 f"it costs up to ${attempt.dollars_per_hour:.2f}/h until it is: run `pulumi up` or "
                 f"`pulumi destroy` again, or `vastai destroy instance {instance_id} -y`"
             ) from None
-
-
-def _resource(label: str) -> str:
-    """The label's part that all contracts of one resource share: all but the nonce."""
-    return label.rsplit("/", 1)[0] + "/"
 
 
 def _fault(error: BaseException) -> Outcome:

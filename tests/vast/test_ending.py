@@ -108,7 +108,7 @@ def test_a_sweep_leaves_alone_what_another_key_rented(market, ending):
 def test_a_sweep_keeps_what_it_is_told_to(market, ending):
     kept = market.rent(1, ORDER)
     stray = market.rent(2, ORDER)
-    assert ending.sweep("p/s/", owner="", keep=[kept]) == [stray]
+    assert ending.sweep("p/s/", owner="", keep=kept) == [stray]
     assert list(market.alive) == [kept]
 
 

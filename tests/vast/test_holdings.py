@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from components.clock import SystemClock
 from components.provider import Properties
 from components.vast.api import connect
 from components.vast.holdings import HoldingsProvider
-from components.vast.in_the_state import InTheState
+from components.vast.in_the_state import NOTE, InTheState
 from components.vast.owner import nonce, owner_of
 from tests.vast.fake_api import KEY as KEY_OF_VAST
 from tests.vast.fake_api import FakeVast
@@ -38,6 +39,10 @@ def rented(vast: FakeVast, id_: int, name: str, *, stack: str = STACK, key: str 
     vast.has(id_, label=f"{stack}endpoint-{name}-instance/{nonce(owner_of(key), name)}")
 
 
+def in_the_state() -> InTheState:
+    return InTheState(connect().shared(NOTE), SystemClock())
+
+
 def created(machine: str = "9001") -> Properties:
     outs = HoldingsProvider().create(inputs(machine)).outs
     assert outs is not None
@@ -52,7 +57,7 @@ def refreshed(state: Properties, machines: tuple[int, ...] = (9001,)) -> Propert
         sheet.save()
     outs = HoldingsProvider().read("holdings", state).outs
     for machine in machines:
-        InTheState(connect()).note(str(machine))
+        in_the_state().note(str(machine))
     assert outs is not None
     return dict(outs)
 
@@ -140,7 +145,7 @@ def test_nor_does_one_of_another_computer(vast, monkeypatch, tmp_path):
     state = refreshed(created())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     assert changes(state, inputs("9001")) is False
-    InTheState(connect()).note("9001")
+    in_the_state().note("9001")
     assert changes(state, inputs("9001")) is False
     assert vast.writes() == []
 

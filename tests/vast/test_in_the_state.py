@@ -1,29 +1,24 @@
 from __future__ import annotations
 
-from components.vast.in_the_state import LATELY, InTheState
+from components.vast.in_the_state import LATELY, NOTE, InTheState
 from components.vast.shared_file import SharedFile
 from tests.fakes import VirtualClock
 
 
-class Folder:
-    def __init__(self, path):
-        self._path = path
-
-    def shared(self, name):
-        return SharedFile(self._path / name)
-
-
 def test_what_was_read_lately_is_known_to_the_next_process(tmp_path):
     clock = VirtualClock()
-    moment = InTheState(Folder(tmp_path), clock).note("9001")
+    moment = InTheState(SharedFile(tmp_path / NOTE), clock).note("9001")
     clock.sleep(10)
-    InTheState(Folder(tmp_path), clock).note("9002")
-    assert InTheState(Folder(tmp_path), clock).lately() == {"9001": moment, "9002": moment + 10}
+    InTheState(SharedFile(tmp_path / NOTE), clock).note("9002")
+    assert InTheState(SharedFile(tmp_path / NOTE), clock).lately() == {
+        "9001": moment,
+        "9002": moment + 10,
+    }
 
 
 def test_what_was_read_long_ago_is_not(tmp_path):
     clock = VirtualClock()
-    note = InTheState(Folder(tmp_path), clock)
+    note = InTheState(SharedFile(tmp_path / NOTE), clock)
     note.note("9001")
     clock.sleep(LATELY + 1)
     assert note.lately() == {}
