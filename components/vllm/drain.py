@@ -34,7 +34,7 @@ def until_quiet(
     other look without counters may be at a server that is busy with them.
     """
     started = clock.monotonic()
-    looks = _Looks(quiet_since=started)
+    looks = _Looks(quiet_since=started, moved_at=started)
     while True:
         seen = look()
         now = clock.monotonic()
@@ -61,12 +61,11 @@ class _Looks:
     """What the looks have shown so far; moments in seconds of one clock."""
 
     quiet_since: float
+    moved_at: float
+    """When its tokens were last seen to move on, or nothing was under way, or seen."""
     unanswered_since: float | None = None
     """The first of the looks without counters that nothing has come after."""
-    ended: int | None = None
     last: Traffic | None = None
-    moved_at: float = 0.0
-    """When its tokens were last seen to move on, or nothing was under way."""
     state: str = ""
     """The last look, for people."""
     nobody: bool = False
@@ -76,14 +75,13 @@ class _Looks:
         if isinstance(seen, Traffic):
             self.unanswered_since = None
             self.state = f"{seen.under_way} requests under way"
-            if seen.under_way or (self.ended is not None and seen.ended != self.ended):
+            if seen.under_way or (self.last and seen.ended != self.last.ended):
                 self.quiet_since = now
-            self.ended = seen.ended
             if not (self.last and seen.under_way and self.last.stands_as(seen)):
                 self.moved_at = now
             self.last = seen
             return
-        self.last = None
+        self.moved_at = now
         self.nobody = seen == Unreachable("refused")
         self.state = str(seen) if self.nobody else f"it may be busy: {seen}"
         self.quiet_since = now
@@ -97,7 +95,7 @@ class _Looks:
         if self.unanswered_since is not None and now - self.unanswered_since >= enough:
             silent = duration(now - self.unanswered_since)
             return f"no look at its requests for {silent} ({self.state}): nobody is waited for"
-        if self.last is not None and now - self.moved_at >= HANGS:
+        if now - self.moved_at >= HANGS:
             hung = duration(now - self.moved_at)
             return f"not one token for {hung} ({self.state}): it hangs, and nobody is waited for"
         if now - self.quiet_since >= enough:
