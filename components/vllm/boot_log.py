@@ -75,6 +75,7 @@ class _Life:
     fatal: Diagnosis | None = None
     new_fatal: Diagnosis | None = None
     stopping: bool = False
+    begun: bool = False
     announced: bool = False
     error_exception: str = ""
     last_exception: str = ""
@@ -141,6 +142,11 @@ class BootLog:
     def stopping(self) -> bool:
         """Whether the server was told to stop: what its log says from then on is no failure."""
         return self._life.stopping
+
+    @property
+    def begun(self) -> bool:
+        """Whether the start of this life is in the log: one that has grown long is begun anew."""
+        return self._life.begun
 
     @property
     def lives(self) -> int:
@@ -231,6 +237,7 @@ class BootLog:
         self._keep(line)
         if _NEW_LIFE.match(line):
             self._begin_life()
+            self._life.begun = True
             return
         prefix = _PREFIX.match(line)
         level = prefix["level"] if prefix else ""

@@ -16,6 +16,9 @@ RESTARTED = ("load", "compile", "graphs", "server", "model", "completion", "refu
 
 LONGEST_VALUE = 60
 
+READY = "ready"
+"""The status of a server that answers; any other says in words what was found instead."""
+
 
 def describe(
     olds: Mapping[str, Any], news: Mapping[str, Any], changed: Sequence[str]
@@ -27,8 +30,7 @@ def describe(
     if "instance_id" in changed:
         said = "moves to another host: boots there from the start and downloads the weights again"
         return f"{said}, and takes the new key alone" if "key_digest" in changed else said
-    doubted = olds.get("status") not in {None, "ready"}
-    found = f"was found not ready ({olds['status']}): it " if doubted else ""
+    found = f"was found not ready ({olds['status']}): it " if is_doubted(olds) else ""
     restarts = [
         key for key in ("serve_yaml", "model_env", "environment", "agent", "tls") if key in changed
     ]
@@ -46,6 +48,11 @@ def describe(
             "longer, and nothing restarts"
         )
     return None
+
+
+def is_doubted(olds: Mapping[str, Any]) -> bool:
+    """Whether a refresh found the server not ready, which one look may have done."""
+    return olds.get("status") not in {None, READY}
 
 
 def _what(olds: Mapping[str, Any], news: Mapping[str, Any], restarts: Sequence[str]) -> str:
@@ -98,11 +105,8 @@ def _overfull(olds: Mapping[str, Any], news: Mapping[str, Any]) -> str:
     """Warn of weights that do not fit beside those that lie there; empty if they do."""
     if "disk_gb" not in news or "download_gb" not in olds:
         return ""
-    old_gb, new_gb, disk_gb = (
-        float(of[key])
-        for of, key in ((olds, "download_gb"), (news, "download_gb"), (news, "disk_gb"))
-    )
-    needed = least_disk_gb(new_gb, float(news["image_gb"]), old_gb)
+    old_gb, disk_gb = float(olds["download_gb"]), float(news["disk_gb"])
+    needed = least_disk_gb(float(news["download_gb"]), float(news["image_gb"]), old_gb)
     if needed <= disk_gb:
         return ""
     return (

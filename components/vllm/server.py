@@ -27,6 +27,7 @@ from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change
 from components.vllm.api_key import ApiKey
 from components.vllm.boot_log import BootLog, Stage
+from components.vllm.change import READY, is_doubted
 from components.vllm.command import DRAIN_SECONDS
 from components.vllm.drain import until_quiet
 from components.vllm.endpoint import (
@@ -76,8 +77,6 @@ OTHERS = (
 """Inputs that a running server need not be restarted for. `image_gb` and `disk_gb` are neither:
 what they change makes another machine, and they are there for what a change says."""
 
-READY = "ready"
-
 RECONFIGURED = "the server was started with another configuration than the stack's"
 
 PUSHED_MARK = "pushed"
@@ -92,9 +91,6 @@ UNTOUCHED = (
 
 STAYS = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
 """What follows a failure on a machine that is not the cause."""
-
-SERVER_BEGINS = "== supervise.sh: server start"
-"""What the supervisor writes into the log before each start."""
 
 SHA256_DIGITS = 64
 """Of a large file's digest in the Hub's cache; small ones have git's, with forty."""
@@ -336,7 +332,7 @@ def _asked_again(olds: Properties, news: Properties) -> Properties:
 
     One look can fail by itself, and what serves is something to go back to.
     """
-    if not _is_doubted(olds):
+    if not is_doubted(olds):
         return olds
     there = {**olds, "public_ip": news["public_ip"], "host_port": news["host_port"]}
     ailing = _ailing(there, str(olds.get("ca_certificate") or ""), _progress())
@@ -406,7 +402,7 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
     if status is not None:
         was_up = _was_up(host, status, known)
         ailing = ""
-        if was_up and _is_doubted(known):
+        if was_up and is_doubted(known):
             ailing = str(known["status"])
             if certificate != str(known.get("ca_certificate") or ""):
                 # It was asked for with the certificate of another address.
@@ -464,33 +460,28 @@ def _running(host: Host, props: Properties) -> dict[str, str] | None:
     return status if runs else None
 
 
-def _is_doubted(known: Properties) -> bool:
-    """Whether a refresh found the server not ready, which one look may have done."""
-    return known.get("status") not in {None, READY}
-
-
 def _was_up(host: Host, status: dict[str, str], known: Properties) -> bool:
     """Whether a server that runs was up once: by the state, as the very same process, by its log.
 
-    One that is still on its way up, as after an `up` that was interrupted, was not; its log has
-    the line that it begins with. A log that has grown so much that it was begun anew has not.
+    One that is still on its way up, as after an `up` that was interrupted, was not; its start is in
+    its log.
     """
-    if not _is_doubted(known):
+    if not is_doubted(known):
         return known.get("status") == READY
     if status.get("phase") != "serving":
         return False
     since = status.get("phase_since", "")
     if since.isdigit() and in_utc(float(since)) == known.get("started_at"):
         return True
-    log, text = BootLog(), LogFollower(host, "vllm.log").news()
-    log.feed(text)
-    return log.stage is Stage.SERVING or SERVER_BEGINS not in text
+    log = BootLog()
+    log.feed(LogFollower(host, "vllm.log").news())
+    return log.stage is Stage.SERVING or not log.begun
 
 
 def _ailing(props: Properties, certificate: str, progress: Progress) -> str:
     """Say what is wrong with a server that was up, so that a restart may mend it; empty if nothing.
 
-    It is asked where it is now, with the key that it was just given.
+    It is asked where `props` have it, with their key.
     """
     endpoint = _endpoint(props, certificate, PATIENT_TIMEOUT)
     key, model = str(props["api_key"]), str(props["model"])

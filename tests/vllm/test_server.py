@@ -14,6 +14,7 @@ from components.plan import MODELS
 from components.provider import Properties
 from components.vast import unfit
 from components.vllm import server
+from components.vllm.change import READY
 from components.vllm.endpoint import (
     ANSWER_TIMEOUT,
     PATIENT_TIMEOUT,
@@ -26,7 +27,7 @@ from components.vllm.errors import ChangeFailed
 from components.vllm.host import HostAddress, HostUnreachable, Result
 from components.vllm.profile import load_profile
 from components.vllm.readiness import in_utc
-from components.vllm.server import READY, ServerProvider, model_env
+from components.vllm.server import ServerProvider, model_env
 from tests.fakes import VirtualClock
 
 MODEL = "org/model"
@@ -608,11 +609,16 @@ def moving() -> Callable[[], Traffic]:
     return lambda: Traffic(50, 7, next(tokens))
 
 
-def test_a_busy_server_that_one_look_found_not_ready_is_not_restarted(scene: Scene) -> None:
-    doubted(scene)
+def late_twice(scene: Scene) -> None:
+    """Busy with others for as long as two questions are waited for."""
     scene.endpoint.counters = moving()
     answers: list[str | Unreachable] = [TIMED_OUT, TIMED_OUT]
     scene.endpoint.completion = lambda: answers.pop() if answers else "Yes"
+
+
+def test_a_busy_server_that_one_look_found_not_ready_is_not_restarted(scene: Scene) -> None:
+    doubted(scene)
+    late_twice(scene)
     assert scene.update()["status"] == READY
     assert scene.host.restarts == []
 
@@ -629,9 +635,7 @@ def test_nor_is_its_machine_blamed_while_it_stays_busy(scene: Scene) -> None:
 def test_nor_is_an_error_believed_that_its_log_had_before(scene: Scene) -> None:
     scene.host.log += "ERROR 11-23 09:10:00 [x.py:1] OSError: [Errno 28] No space left on device\n"
     doubted(scene)
-    scene.endpoint.counters = moving()
-    answers: list[str | Unreachable] = [TIMED_OUT, TIMED_OUT]
-    scene.endpoint.completion = lambda: answers.pop() if answers else "Yes"
+    late_twice(scene)
     assert scene.update()["status"] == READY
     assert scene.host.restarts == []
 
