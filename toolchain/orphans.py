@@ -31,6 +31,7 @@ from components.vast.table import table, terminal
 from components.vast.wire import Instance
 from toolchain.configuration import project_name
 from toolchain.on_emulator import ROOT, emulator_environment
+from toolchain.stacks import of_kind
 
 RENTED = "dynamic/vast:Instance"
 """End of the type of every resource that stands for a contract."""
@@ -108,7 +109,7 @@ def find_orphans(project: str, contracts: list[Instance], known: Known) -> list[
         if len(parts) < 3 or parts[0] != project or contract.id in known.contracts:  # noqa: PLR2004  (project, stack, resource)
             continue
         stack = parts[1]
-        is_known = not all(is_foreign(contract.label, one) for one in known.owners.get(stack, ()))
+        is_known = any(not is_foreign(contract.label, one) for one in known.owners.get(stack, ()))
         orphans.append(Orphan(contract, stack, is_known, stack in known.pending))
     return sorted(orphans, key=lambda one: (-one.contract.dollars_per_hour, one.contract.id))
 
@@ -144,15 +145,14 @@ def end_all(ending: Ending, doomed: list[Orphan], say: Callable[[str], None]) ->
 
 def ids_in(deployment: Mapping[str, Any]) -> set[int]:
     """Ids of the contracts in one exported state."""
-    resources = deployment.get("resources") or []
-    ids = {str(one.get("id", "")) for one in resources if str(one["type"]).endswith(RENTED)}
+    rented = of_kind(deployment.get("resources") or [], RENTED)
+    ids = {str(one.get("id", "")) for one in rented}
     return {int(id_) for id_ in ids if id_.isdigit()}
 
 
 def owners_in(deployment: Mapping[str, Any]) -> set[str]:
     """Whose contracts are those of one exported state's stack; none if it cannot have rented."""
-    resources = deployment.get("resources") or []
-    leases = [one for one in resources if str(one["type"]).endswith(LEASE)]
+    leases = of_kind(deployment.get("resources") or [], LEASE)
     return {owner_in(one.get("outputs") or {}) for one in leases}
 
 
@@ -171,8 +171,8 @@ def ask_pulumi(environment: Mapping[str, str]) -> Known:
         deployment = exported.get("deployment") or {}
         contracts |= ids_in(deployment)
         name = _name(stack)
-        if owners_in(deployment):
-            owners[name] = owners.get(name, frozenset()) | owners_in(deployment)
+        if own := owners_in(deployment):
+            owners[name] = owners.get(name, frozenset()) | own
         if deployment.get("pending_operations"):
             pending.add(name)
     return Known(owners, frozenset(contracts), frozenset(pending))

@@ -19,6 +19,7 @@ from components.errors import StackError
 from components.release import Release, ReleaseRefused, Runs, short, to_text
 from toolchain.stacks import (
     Stacks,
+    of_kind,
     outputs,
     project_of,
     resources,
@@ -69,7 +70,7 @@ def what_runs(stacks: Stacks, stack: str) -> dict[str, Any]:
         PulumiFailed: if nobody can say.
     """
     known = outputs(stacks, stack)
-    servers = [one for one in resources(stacks, stack) if str(one["type"]).endswith(SERVED)]
+    servers = of_kind(resources(stacks, stack), SERVED)
     started = [str((one.get("outputs") or {}).get("started_at")) for one in servers]
     # The one before it may be there still, until its clients have left.
     if known and known.get("started_at") != max(started, default=None):

@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 import subprocess
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from components.errors import PlatformError
@@ -103,6 +104,11 @@ def resources(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
     """
     exported = _told(stacks, "stack export", stack) or {}
     return list((exported.get("deployment") or {}).get("resources") or [])
+
+
+def of_kind(resources: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    """Those of a state's resources whose type ends with `kind`, whatever they stand in."""
+    return [one for one in resources if str(one["type"]).endswith(kind)]
 
 
 def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
