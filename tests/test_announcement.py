@@ -11,9 +11,10 @@ from pulumi.runtime.rpc import is_rpc_secret, unwrap_rpc_secret
 
 from components.announcement import announce
 from emulator.command_plugin.shell import CommandFailedError, Running, Said, run
+from tests.engine import Mocks, mocked
 
 
-class Mocks(pulumi.runtime.Mocks):
+class EngineMocks(Mocks):
     def __init__(self) -> None:
         self.inputs: dict[str, Any] = {}
 
@@ -23,19 +24,14 @@ class Mocks(pulumi.runtime.Mocks):
         self.inputs = args.inputs
         return "announcement-id", {**args.inputs, "stdout": "", "stderr": ""}
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
-        raise AssertionError(f"nothing is to be called: {args.token}")
-
 
 @pytest.fixture
-def mocks(loop_for_pulumi: None) -> Mocks:
+def mocks(loop_for_pulumi: None) -> EngineMocks:
     del loop_for_pulumi
-    fresh = Mocks()
-    pulumi.runtime.set_mocks(fresh, project="vast-vllm", stack="dev")
-    return fresh
+    return mocked(EngineMocks())
 
 
-def inputs_for(mocks: Mocks, command: str) -> dict[str, Any]:
+def inputs_for(mocks: EngineMocks, command: str) -> dict[str, Any]:
     """What pulumi-command gets."""
     server: Any = SimpleNamespace(
         endpoint_url=pulumi.Output.from_input("https://203.0.113.9:40123/v1"),

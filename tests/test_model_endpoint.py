@@ -15,6 +15,7 @@ from components.plan import MODELS, make_plan
 from components.release import Runs, digest_of
 from components.settings import parse
 from components.vllm import server
+from tests.engine import Mocks, mocked
 from tests.test_settings import values
 
 COMMAND = "command:local:Command"
@@ -39,7 +40,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
-class Mocks(pulumi.runtime.Mocks):
+class EngineMocks(Mocks):
     def __init__(self) -> None:
         self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
         self.report: dict[str, Any] = {}
@@ -56,16 +57,11 @@ class Mocks(pulumi.runtime.Mocks):
             answer = {"stdout": json.dumps(report)}
         return f"{args.name}-id", {**args.inputs, **answer}
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
-        raise AssertionError(f"nothing is to be called: {args.token}")
-
 
 @pytest.fixture
-def mocks(loop_for_pulumi: None) -> Mocks:
+def mocks(loop_for_pulumi: None) -> EngineMocks:
     del loop_for_pulumi
-    fresh = Mocks()
-    pulumi.runtime.set_mocks(fresh, project="vast-vllm", stack="dev")
-    return fresh
+    return mocked(EngineMocks())
 
 
 def made_endpoint(**changes: Any):
@@ -84,7 +80,7 @@ def pulumi_test(test: Any) -> Any:
     """Let pytest run what `pulumi.runtime.test` makes of an async test."""
     run: Any = pulumi.runtime.test(test)
 
-    def wrapped(mocks: Mocks) -> Any:
+    def wrapped(mocks: EngineMocks) -> Any:
         return run(mocks)
 
     wrapped.__name__ = test.__name__
@@ -218,7 +214,7 @@ async def test_what_runs_has_the_gpus_that_were_rented(mocks):
 
 @pytest.mark.parametrize(("takes_from", "let_in"), [("", True), ("dev", False)])
 def test_what_runs_past_the_gate_of_its_stack_says_so(mocks, takes_from, let_in):
-    async def said(_mocks: Mocks) -> None:
+    async def said(_mocks: EngineMocks) -> None:
         endpoint = made_endpoint(promoteFrom=takes_from)
         assert (await endpoint.release.future())["let_in"] is let_in
 
@@ -229,7 +225,7 @@ def test_what_runs_past_the_gate_of_its_stack_says_so(mocks, takes_from, let_in)
 def test_a_report_of_something_else_or_of_before_proves_nothing(mocks, report):
     mocks.report = report
 
-    async def not_proven(_mocks: Mocks) -> None:
+    async def not_proven(_mocks: EngineMocks) -> None:
         assert (await made_endpoint().release.future())["proven"] is False
 
     pulumi_test(not_proven)(mocks)

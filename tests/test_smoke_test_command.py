@@ -19,6 +19,7 @@ from components.smoke_test_command import (
     tool_call_parser,
 )
 from components.vllm.profile import load_profile
+from tests.engine import Mocks, mocked
 from tests.test_settings import values
 
 REPORT = {"ok": True, "checks": {}, "tokens_per_second": 90.5}
@@ -27,7 +28,7 @@ FP8 = load_profile("mistral-small-4-fp8-2xh200", MODELS)
 FLAGS = "reasoning-parser: mistral\nenable-auto-tool-choice: true\ntool-call-parser: mistral\n"
 
 
-class Mocks(pulumi.runtime.Mocks):
+class EngineMocks(Mocks):
     def __init__(self) -> None:
         self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
 
@@ -36,9 +37,6 @@ class Mocks(pulumi.runtime.Mocks):
     ) -> tuple[str | None, dict[str, Any]]:
         self.made[args.typ] = args
         return f"{args.name}-id", {**args.inputs, "stdout": json.dumps(REPORT), "stderr": ""}
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
-        raise AssertionError(f"nothing is to be called: {args.token}")
 
 
 class Given(pulumi.ComponentResource):
@@ -50,11 +48,9 @@ class Given(pulumi.ComponentResource):
 
 
 @pytest.fixture
-def mocks(loop_for_pulumi: None) -> Mocks:
+def mocks(loop_for_pulumi: None) -> EngineMocks:
     del loop_for_pulumi
-    fresh = Mocks()
-    pulumi.runtime.set_mocks(fresh, project="vast-vllm", stack="dev")
-    return fresh
+    return mocked(EngineMocks())
 
 
 async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
@@ -83,7 +79,7 @@ async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
     return report
 
 
-async def made_inputs(mocks: Mocks, **changes: Any) -> dict[str, Any]:
+async def made_inputs(mocks: EngineMocks, **changes: Any) -> dict[str, Any]:
     await made_report(**changes)
     return dict(mocks.made["command:local:Command"].inputs)
 
