@@ -3,7 +3,8 @@
 An offer is a fraction of a machine (1, 2, 4 or 8 of its GPUs) that nobody else holds just now.
 Its id carries the machine's listing, which changes each time that the machine is partly rented,
 given back or re-listed: an offer lives for minutes, a machine id for good. Everything here is a
-pure function of the seed, of emulated time, and of how many GPUs the account itself holds.
+pure function of the seed, of the emulated time since the market was drawn, and of how many GPUs
+the account itself holds: a seed has the same supply on any day.
 """
 
 from __future__ import annotations
@@ -128,9 +129,10 @@ def offers_of(
     `birth` is the emulated moment at which the market was drawn; on a `calm` one the others are
     those of that moment.
     """
-    others = min(_held_by_others(machine, birth if calm else now), machine.num_gpus - held)
+    age = 0.0 if calm else now - birth
+    others = min(_held_by_others(machine, age), machine.num_gpus - held)
     free = machine.num_gpus - held - others
-    listing = (_relistings(machine, birth if calm else now) + 13 * held) % 1000
+    listing = (_relistings(machine, age) + 13 * held) % 1000
     end = _end_date(machine, now, birth)
     sizes = [size for size in _SIZES if size <= machine.num_gpus]
     listed = [size for size in sizes if size <= free] or [sizes[-1]]
@@ -146,12 +148,12 @@ def offers_of(
     ]
 
 
-def free_gpus(machine: Machine, *, now: float, held: int) -> int:
+def free_gpus(machine: Machine, *, age: float, held: int) -> int:
     """Return how many GPUs of `machine` are nobody's; `held` are the account's own.
 
-    `now` is the moment whose tenants are there: the present, or a calm market's first one.
+    `age` is the market's, in emulated seconds; a calm one's tenants stay those of age 0.
     """
-    return max(0, machine.num_gpus - held - _held_by_others(machine, now))
+    return max(0, machine.num_gpus - held - _held_by_others(machine, age))
 
 
 def storage_per_hour(disk_gb: float, storage_cost: float) -> float:
@@ -347,17 +349,17 @@ def _draw_machine(chance: random.Random, gpu: Gpu, machine_id: int, *, good: boo
     )
 
 
-def _held_by_others(machine: Machine, now: float) -> int:
-    chance = random.Random(f"{machine.id}/{_relistings(machine, now)}")  # noqa: S311  (see above)
+def _held_by_others(machine: Machine, age: float) -> int:
+    chance = random.Random(f"{machine.id}/{_relistings(machine, age)}")  # noqa: S311  (see above)
     if chance.random() > machine.restlessness:
         return 0
     return chance.choice([size for size in _SIZES if size <= machine.num_gpus])
 
 
-def _relistings(machine: Machine, now: float) -> int:
+def _relistings(machine: Machine, age: float) -> int:
     """How often others came or went: each machine has moments of its own, hours apart."""
     offset = (machine.id * 7919) % int(_RELISTED_EVERY)
-    return int((now + offset) // _RELISTED_EVERY)
+    return int((age + offset) // _RELISTED_EVERY)
 
 
 def _end_date(machine: Machine, now: float, birth: float) -> float:

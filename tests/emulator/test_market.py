@@ -21,13 +21,26 @@ def h200() -> Machine:
     return next(
         one
         for one in machines
-        if one.gpu.name == "H200" and one.num_gpus == 8 and free_gpus(one, now=BIRTH, held=0) == 8
+        if one.gpu.name == "H200" and one.num_gpus == 8 and free_gpus(one, age=0.0, held=0) == 8
     )
 
 
 def test_a_seed_is_a_market() -> None:
     assert draw_market(7) == draw_market(7)
     assert draw_market(7) != draw_market(8)
+
+
+@pytest.mark.parametrize("hours", [0.0, 30.0, 300.0])
+def test_a_seed_has_the_same_supply_on_any_day(hours: float) -> None:
+    def listed(birth: float) -> list[tuple[int, bool]]:
+        now = birth + hours * HOUR
+        return [
+            (offer.id, offer.rentable)
+            for machine in draw_market(0)
+            for offer in offers_of(machine, now=now, birth=birth, held=0)
+        ]
+
+    assert listed(BIRTH) == listed(BIRTH + 5.3 * DAY)
 
 
 def test_machine_ids_are_unique() -> None:
