@@ -42,7 +42,7 @@ class NeverReached:
 
 @pytest.fixture
 def emulator(tmp_path: Path) -> Iterator[Emulator]:
-    with Emulator(tmp_path, speed=60, options=("--no-throttle", "--calm")) as one:
+    with Emulator(tmp_path, speed=60, options=("--no-throttle",)) as one:
         yield one
 
 

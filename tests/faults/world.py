@@ -45,7 +45,7 @@ class Account(Emulator):
     """An emulator that can be made to fail, killed, and brought back as it was."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, speed=SPEED, options=("--calm",))
+        super().__init__(folder, speed=SPEED)
         self.home = folder / "emulator"
         self.reset()
 

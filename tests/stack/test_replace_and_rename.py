@@ -16,7 +16,7 @@ SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliabilit
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--calm",)) as one:
+    with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
         yield one
 
 

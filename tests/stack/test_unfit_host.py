@@ -24,8 +24,7 @@ CRAWLS = "0.0005"
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    # Few machines come into question: no other tenant may take the next one meanwhile.
-    with Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--calm",)) as one:
+    with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
         yield one
 
 

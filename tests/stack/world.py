@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from toolchain.on_emulator import local_backend
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROJECT = "vast-vllm"
 PATH = os.pathsep.join([str(ROOT / ".venv/bin"), str(ROOT / ".tools/bin"), os.environ["PATH"]])
+STEADY = ("--seed", "7", "--calm")
+"""A market that is the same in each run."""
+_OUTPUTS = re.compile(r"^Outputs:\n.*?(?=^Resources:)", re.DOTALL | re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +33,19 @@ class Done:
     output: str
 
     def outcome(self) -> str:
-        """The last lines, for a failed assertion."""
-        return f"exit {self.status}\n{self.output[-12000:]}"
+        """The last lines, for a failed assertion.
+
+        Without a stack's outputs: their hundreds of lines would hide what went wrong.
+        """
+        told = _OUTPUTS.sub("", self.output)
+        return f"exit {self.status}\n{told[-12000:]}"
 
 
 class Emulator:
-    """An emulator in a folder of its own, on a free port; a context manager that ends it."""
+    """An emulator in a folder of its own, on a free port; a context manager that ends it.
+
+    No other tenant comes or goes: a slow computer would find less to rent than a fast one.
+    """
 
     def __init__(self, folder: Path, *, speed: float, options: tuple[str, ...] = ()) -> None:
         self.folder = folder
@@ -43,7 +54,7 @@ class Emulator:
             "HOME": str(folder),
             "EMULATOR_HOME": str(folder / "emulator"),
         }
-        self.command("up", "--port", "0", "--speed", str(speed), "--seed", "7", *options)
+        self.command("up", "--port", "0", "--speed", str(speed), *STEADY, *options)
         server = json.loads((folder / "emulator/server.json").read_text())
         self.url = str(server["url"])
         self.key = (folder / "emulator/api_key").read_text().strip()

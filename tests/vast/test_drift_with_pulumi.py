@@ -21,7 +21,7 @@ IMAGE = "vllm/vllm-openai:v0.33.0"
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("market"), speed=300, options=("--calm",)) as one:
+    with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
         yield one
 
 
