@@ -6,9 +6,10 @@ stands in a file that all processes of this computer share.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from components.clock import Clock
+from components.vast.errors import NoSharedFolder
 from components.vast.shared_file import SharedFile
 
 INTERVALS: Final[dict[str, float]] = {
@@ -41,14 +42,34 @@ class Throttle:
         """Wait by `clock`; keep the turns in `file`."""
         self._clock = clock
         self._file = file
+        self._known: dict[str, Any] = {}
 
     def wait(self, endpoint: str) -> None:
-        """Return when `endpoint` may be called; the place in the queue is taken at once."""
-        with self._file.held() as sheet:
-            now = self._clock.epoch()
-            free = float(sheet.values.get(endpoint, 0.0))
-            turn = max(now, free) if free - now < LONGEST_QUEUE else now
-            sheet.values[endpoint] = turn + INTERVALS[endpoint] + MARGIN
-            sheet.save()
-        if turn > now:
-            self._clock.sleep(turn - now)
+        """Return when `endpoint` may be called; the place in the queue is taken at once.
+
+        A disk that fills up later leaves each process its own pace: a machine that was rented
+        meanwhile must be given back all the same.
+
+        Raises:
+            NoSharedFolder: at the first call, before anything is rented.
+        """
+        try:
+            with self._file.held() as sheet:
+                seconds = self._take_turn(endpoint, sheet.values)
+                sheet.save()
+        except NoSharedFolder:
+            if not self._known:
+                raise
+            seconds = self._take_turn(endpoint, self._known)
+        else:
+            self._known = dict(sheet.values)
+        if seconds > 0:
+            self._clock.sleep(seconds)
+
+    def _take_turn(self, endpoint: str, turns: dict[str, Any]) -> float:
+        """Write the next free moment into `turns`; the seconds until this call's own."""
+        now = self._clock.epoch()
+        free = float(turns.get(endpoint, 0.0))
+        turn = max(now, free) if free - now < LONGEST_QUEUE else now
+        turns[endpoint] = turn + INTERVALS[endpoint] + MARGIN
+        return turn - now

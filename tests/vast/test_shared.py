@@ -161,6 +161,22 @@ def test_a_turn_of_another_time_is_not_waited_for(file):
     assert clock.passed == 0
 
 
+def test_a_disk_that_fills_up_leaves_a_process_its_own_pace(file):
+    clock = VirtualClock()
+    throttle = Throttle(clock, file)
+    throttle.wait("search")
+    with files_up_to(0):
+        throttle.wait("destroy")
+        throttle.wait("destroy")
+    assert clock.passed == pytest.approx(INTERVALS["destroy"] + MARGIN)
+
+
+def test_without_room_for_the_pace_nothing_begins(file):
+    clock = VirtualClock()
+    with files_up_to(0), pytest.raises(NoSharedFolder, match="make room on its disk"):
+        Throttle(clock, file).wait("search")
+
+
 class Listing:
     """A door that counts its calls."""
 
@@ -190,6 +206,15 @@ def test_sixteen_waiting_machines_cost_one_list_a_poll(tmp_path):
     assert len(listing.asked_at) <= polls
     gaps = [b - a for a, b in zip(listing.asked_at, listing.asked_at[1:], strict=False)]
     assert min(gaps) >= POLL
+
+
+def test_a_list_that_finds_no_room_is_used_and_asked_for_again(file):
+    clock = VirtualClock()
+    listing = Listing(clock)
+    contracts = ContractList(listing, clock, file)
+    with files_up_to(0):
+        assert [one.id for one in contracts.look(POLL)] == [1]
+    assert [one.id for one in contracts.look(POLL)] == [2]
 
 
 def test_sixteen_threads_that_wait_cost_one_list(file):
@@ -275,6 +300,15 @@ def test_another_question_and_a_question_of_now_are_asked(file):
     answers.look({"a": 1}, 0.0)
     assert searching.asked == [{"a": 1}, {"a": 2}, {"a": 1}]
     assert len(answers.look({"a": 1}, 60.0)) == 3
+
+
+def test_an_answer_that_finds_no_room_is_used_and_asked_for_again(file):
+    clock = VirtualClock()
+    searching = Searching()
+    answers = MarketAnswers(searching, clock, file)
+    with files_up_to(0):
+        assert len(answers.look({"a": 1}, 60.0)) == 1
+    assert len(answers.look({"a": 1}, 60.0)) == 2
 
 
 def test_answers_of_another_release_or_of_the_future_are_not_read(file):
