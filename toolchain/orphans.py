@@ -31,17 +31,13 @@ from components.vast.table import table, terminal
 from components.vast.wire import Instance
 from toolchain.configuration import project_name
 from toolchain.on_emulator import ROOT, emulator_environment
-from toolchain.stacks import of_kind
+from toolchain.stacks import PulumiFailed, of_kind
 
 RENTED = "dynamic/vast:Instance"
 """End of the type of every resource that stands for a contract."""
 
 LEASE = "dynamic/vast:Lease"
 """End of the type of the resource that stands for the right to rent."""
-
-
-class PulumiFailed(Exception):
-    """`pulumi` does not say which stacks there are, or what is in one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +92,7 @@ def main() -> int:
             unknown_stacks=given.unknown_stacks,
             pending_stacks=given.pending_stacks,
         )
-    except (StackError, PulumiFailed) as error:
+    except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's own words)
         return 2
 

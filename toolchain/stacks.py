@@ -23,7 +23,7 @@ PAGE = 100
 
 
 class PulumiFailed(PlatformError):
-    """`pulumi` does not say what a stack runs, or ran."""
+    """`pulumi` does not say which stacks there are, or what one runs or ran."""
 
 
 class Stacks(Protocol):
