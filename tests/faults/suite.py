@@ -63,14 +63,22 @@ class Suite:
         try:
             while (cell := self._next(standing)) is not None:
                 if world is None:
-                    folder.mkdir(parents=True)
-                    world = World.open(folder)
-                    with self._lock:
-                        self._worlds.append(world)
+                    try:
+                        world = self._open(folder)
+                    except BaseException as error:  # noqa: BLE001  (raised again in the test)
+                        self._results[cell.id].set_exception(error)
+                        continue
                 standing = self._one(world, cell, standing)
         finally:
             if world is not None:
                 world.close()
+
+    def _open(self, folder: Path) -> World:
+        folder.mkdir(parents=True, exist_ok=True)
+        world = World.open(folder)
+        with self._lock:
+            self._worlds.append(world)
+        return world
 
     def _one(self, world: World, cell: Cell, standing: Standing) -> Standing:
         """Play one cell; say what stands afterwards."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import os
-import signal
 import ssl
 import threading
 from collections.abc import Iterator
@@ -114,7 +113,8 @@ def test_a_dead_server_is_found_by_refresh_and_brought_back_by_up(stack, emulato
     stack.configure(**SMALL, keyGeneration=2)
     assert stack.preview("--expect-no-changes").status == 0
     for process in server_processes(emulator):
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     done = stack.refresh()
     assert done.status == 0, done.outcome()
     before = emulator.last_request()

@@ -8,7 +8,7 @@ from tests.stack.checkout import Checkout
 from tests.stack.promotion import Story, document
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_release_goes_from_dev_to_prod_and_back(emulator, tmp_path):
     story = Story(Checkout(tmp_path, emulator), emulator)
     story.play()

@@ -16,3 +16,12 @@ def processes_of(home: Path) -> list[psutil.Process]:
             if process.environ().get("HOME") == str(home):
                 mine.append(process)
     return mine
+
+
+def command_lines(processes: list[psutil.Process]) -> list[str]:
+    """Of those that still live."""
+    lines = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            lines.append(" ".join(process.cmdline()))
+    return lines

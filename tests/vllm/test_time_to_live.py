@@ -85,7 +85,10 @@ class Container:
         return path.read_text().splitlines() if path.exists() else []
 
     def watches(self) -> int:
-        """How many loops there are: each has its `sleep` or its `curl` besides."""
+        """How many loops there are: each has its `sleep` or its `curl` besides.
+
+        One that is about to begin such a command counts twice for an instant.
+        """
         found = 0
         for process in processes_of(self.home):
             with contextlib.suppress(psutil.Error):
@@ -144,7 +147,7 @@ def test_what_was_told_later_holds_and_one_watch_is_enough(container: Container)
     assert container.calls() == []
     container.tell(TTL_SECONDS=1, IDLE_SECONDS=0)
     assert eventually(container.calls)
-    assert container.watches() == 1
+    assert eventually(lambda: container.watches() == 1)
 
 
 def test_a_machine_without_a_leash_lives(container: Container) -> None:
@@ -183,7 +186,7 @@ def test_a_model_that_is_asked_or_starts_is_not_idle(
     began = time.monotonic()
     eventually(lambda: time.monotonic() - began > 2.5)
     assert container.calls() == []
-    assert container.watches() == 1
+    assert eventually(lambda: container.watches() == 1)
 
 
 @pytest.mark.parametrize("phase", ["gave_up", "stopped"])
@@ -197,17 +200,17 @@ def test_a_model_that_was_given_up_or_stopped_is_idle(container: Container, phas
 
 def test_each_finished_request_counts(container: Container) -> None:
     container.supervised("running=0\nwaiting=0\nfinished=0\n")
-    container.boot(Leash(idle_minutes=2 / 60))
+    container.boot(Leash(idle_minutes=5 / 60))
     began = time.monotonic()
 
-    def asked_for_five_seconds() -> bool:
+    def asked_for_longer_than_that() -> bool:
         passed = time.monotonic() - began
         counts = container.home / "counts.new"
         counts.write_text(f"running=0\nwaiting=0\nfinished={int(passed * 3)}\n")
         counts.rename(container.home / "counts")
-        return passed > 5
+        return passed > 8
 
-    eventually(asked_for_five_seconds)
+    eventually(asked_for_longer_than_that)
     assert container.calls() == []
     assert eventually(container.calls)
 

@@ -164,7 +164,7 @@ def test_the_access_log_can_be_quiet(tmp_path: Path) -> None:
 
 
 def test_a_server_that_drains_finishes_what_runs_and_begins_nothing(tmp_path: Path) -> None:
-    container = small(tmp_path, speed=SLOW * 10)
+    container = small(tmp_path, speed=SLOW * 5)
     with (
         quick(container, "--shutdown-timeout", "3600") as server,
         server.client() as http,
@@ -224,7 +224,7 @@ def gauge(server: Server, name: str) -> float:
 
 
 def test_sequences_beyond_the_limit_wait(tmp_path: Path) -> None:
-    container = small(tmp_path, speed=SLOW * 10)
+    container = small(tmp_path, speed=SLOW * 5)
     with (
         quick(container, "--max-num-seqs", "1", "--enable-server-load-tracking") as server,
         server.client() as http,
