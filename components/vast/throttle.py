@@ -31,6 +31,9 @@ INTERVALS: Final[dict[str, float]] = {
 MARGIN = 0.3
 """Seconds on top: Vast measures when calls arrive, and a second one can be quicker on its way."""
 
+LATE = MARGIN / 2
+"""Seconds after its turn at which a call is too near to the one behind it."""
+
 LONGEST_QUEUE = 900.0
 """Seconds ahead that a turn can be; one further away was written before the clock was set back."""
 
@@ -53,21 +56,29 @@ class Throttle:
         Raises:
             NoSharedFolder: at the first call, before anything is rented.
         """
+        seconds = self._take_turn(endpoint)
+        if seconds <= 0:
+            return
+        due = self._clock.epoch() + seconds
+        self._clock.sleep(seconds)
+        # A computer that stood still wakes all who wait at once: the late go to the end, one time.
+        if self._clock.epoch() - due > LATE:
+            self._clock.sleep(self._take_turn(endpoint))
+
+    def _take_turn(self, endpoint: str) -> float:
         try:
             with self._file.held() as sheet:
-                seconds = self._take_turn(endpoint, sheet.values)
+                seconds = self._until_free(endpoint, sheet.values)
                 sheet.save()
         except NoSharedFolder:
             if not self._known:
                 raise
-            seconds = self._take_turn(endpoint, self._known)
-        else:
-            self._known = dict(sheet.values)
-        if seconds > 0:
-            self._clock.sleep(seconds)
+            return self._until_free(endpoint, self._known)
+        self._known = dict(sheet.values)
+        return seconds
 
-    def _take_turn(self, endpoint: str, turns: dict[str, Any]) -> float:
-        """Write the next free moment into `turns`; the seconds until this call's own."""
+    def _until_free(self, endpoint: str, turns: dict[str, Any]) -> float:
+        """The seconds until this call's own turn; the next one's is written into `turns`."""
         now = self._clock.epoch()
         free = float(turns.get(endpoint, 0.0))
         turn = max(now, free) if free - now < LONGEST_QUEUE else now

@@ -161,6 +161,35 @@ def test_a_turn_of_another_time_is_not_waited_for(file):
     assert clock.passed == 0
 
 
+class StandsStill(VirtualClock):
+    """A clock of a computer that stops once for so many seconds, in the middle of a sleep."""
+
+    def __init__(self, stops: float) -> None:
+        super().__init__()
+        self.stops = stops
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds + self.stops)
+        self.stops = 0.0
+
+
+def test_who_woke_late_lets_those_behind_go_first(file):
+    clock = StandsStill(INTERVALS["destroy"])
+    Throttle(clock, file).wait("destroy")
+    Throttle(clock, file).wait("destroy")
+    called = clock.passed
+    assert called == pytest.approx(2 * (INTERVALS["destroy"] + MARGIN))
+    Throttle(clock, file).wait("destroy")
+    assert clock.passed - called == pytest.approx(INTERVALS["destroy"] + MARGIN)
+
+
+def test_who_woke_a_little_late_has_its_turn(file):
+    clock = StandsStill(MARGIN / 3)
+    Throttle(clock, file).wait("destroy")
+    Throttle(clock, file).wait("destroy")
+    assert clock.passed == pytest.approx(INTERVALS["destroy"] + MARGIN * 4 / 3)
+
+
 def test_a_disk_that_fills_up_leaves_a_process_its_own_pace(file):
     clock = VirtualClock()
     throttle = Throttle(clock, file)
