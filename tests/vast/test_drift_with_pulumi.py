@@ -203,9 +203,10 @@ def test_a_price_that_rose_is_told_and_the_machine_is_kept(stack, emulator, webs
     website.click("PUT", "/instances/accept-price-increase/", accepted)
     done = stack.refresh()
     assert done.status == 0, done.outcome()
-    assert "costs $0.5" in done.output
+    before, now = known["hourly_cost"], recorded(stack)["hourly_cost"]
+    assert now > before
+    assert f"costs ${now:.2f}/h instead of ${before:.2f}/h" in one_line(done.output)
     assert "the next `pulumi up` keeps it" in one_line(done.output)
-    assert recorded(stack)["hourly_cost"] > known["hourly_cost"]
 
 
 def test_a_lost_host_is_told_and_the_next_up_takes_another_machine(stack, emulator):
