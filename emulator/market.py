@@ -129,10 +129,8 @@ def offers_of(
     `birth` is the emulated moment at which the market was drawn; on a `calm` one the others are
     those of that moment.
     """
-    age = 0.0 if calm else now - birth
-    others = min(_held_by_others(machine, age), machine.num_gpus - held)
-    free = machine.num_gpus - held - others
-    listing = (_relistings(machine, age) + 13 * held) % 1000
+    free = free_gpus(machine, now=now, birth=birth, held=held, calm=calm)
+    listing = (_relistings(machine, _age(now, birth, calm=calm)) + 13 * held) % 1000
     end = _end_date(machine, now, birth)
     sizes = [size for size in _SIZES if size <= machine.num_gpus]
     listed = [size for size in sizes if size <= free] or [sizes[-1]]
@@ -148,12 +146,10 @@ def offers_of(
     ]
 
 
-def free_gpus(machine: Machine, *, age: float, held: int) -> int:
-    """Return how many GPUs of `machine` are nobody's; `held` are the account's own.
-
-    `age` is the market's, in emulated seconds; a calm one's tenants stay those of age 0.
-    """
-    return max(0, machine.num_gpus - held - _held_by_others(machine, age))
+def free_gpus(machine: Machine, *, now: float, birth: float, held: int, calm: bool = False) -> int:
+    """Return how many GPUs of `machine` are nobody's at `now`; all as in `offers_of`."""
+    others = _held_by_others(machine, _age(now, birth, calm=calm))
+    return max(0, machine.num_gpus - held - others)
 
 
 def storage_per_hour(disk_gb: float, storage_cost: float) -> float:
@@ -347,6 +343,11 @@ def _draw_machine(chance: random.Random, gpu: Gpu, machine_id: int, *, good: boo
         restlessness=0.1 if good else 0.5,
         has_vllm_image=chance.random() < _HAVE_VLLM_IMAGE,
     )
+
+
+def _age(now: float, birth: float, *, calm: bool) -> float:
+    """Emulated seconds that others have had to come and go."""
+    return 0.0 if calm else now - birth
 
 
 def _held_by_others(machine: Machine, age: float) -> int:

@@ -331,8 +331,8 @@ class Marketplace:
         if contract.holds_gpus:
             return True
         held = self._held(contract.machine_id)
-        age = 0.0 if self._calm else now - self._birth
-        free = free_gpus(self.machine(contract.machine_id), age=age, held=held)
+        machine = self.machine(contract.machine_id)
+        free = free_gpus(machine, now=now, birth=self._birth, held=held, calm=self._calm)
         wins = not contract.is_bid or contract.gpu_per_hour >= contract.min_bid
         return wins and free >= contract.num_gpus
 

@@ -21,7 +21,9 @@ def h200() -> Machine:
     return next(
         one
         for one in machines
-        if one.gpu.name == "H200" and one.num_gpus == 8 and free_gpus(one, age=0.0, held=0) == 8
+        if one.gpu.name == "H200"
+        and one.num_gpus == 8
+        and free_gpus(one, now=BIRTH, birth=BIRTH, held=0) == 8
     )
 
 
