@@ -6,13 +6,11 @@ whoever asks takes the last answer, in whichever process it was got, if it is yo
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from components.clock import Clock
-from components.vast.errors import NoSharedFolder
 from components.vast.shared_file import SharedFile
 from components.vast.wire import Instance
 
@@ -46,9 +44,7 @@ class ContractList:
             found = self._fetch()
             rows = [dataclasses.asdict(one) for one in found]
             sheet.values = {"format": FORMAT, "asked_at": now, "contracts": rows}
-            # On a full disk the others ask for themselves; what this one does with it goes on.
-            with contextlib.suppress(NoSharedFolder):
-                sheet.save()
+            sheet.save_for_others()
             return found
 
     def forget(self) -> None:

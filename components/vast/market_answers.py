@@ -6,14 +6,12 @@ minute and a number of them a day, and offers live for minutes: one answer serve
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 from components.clock import Clock
-from components.vast.errors import NoSharedFolder
 from components.vast.shared_file import SharedFile
 from components.vast.wire import Json, Offer
 
@@ -52,9 +50,7 @@ class MarketAnswers:
             rows = self._fetch(body)
             answers[name] = {"asked_at": now, "offers": rows}
             sheet.values = {"format": FORMAT, "answers": answers}
-            # On a full disk the others ask for themselves; what this one does with it goes on.
-            with contextlib.suppress(NoSharedFolder):
-                sheet.save()
+            sheet.save_for_others()
             return [Offer.from_json(row) for row in rows]
 
 
