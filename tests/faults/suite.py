@@ -62,13 +62,12 @@ class Suite:
         standing: Standing = "nothing"
         try:
             while (cell := self._next(standing)) is not None:
-                if world is None:
-                    try:
-                        world = self._open(folder)
-                    except BaseException as error:  # noqa: BLE001  (raised again in the test)
-                        self._results[cell.id].set_exception(error)
-                        continue
-                standing = self._one(world, cell, standing)
+                try:
+                    world = world or self._open(folder)
+                    standing = self._one(world, cell, standing)
+                except BaseException as error:  # noqa: BLE001  (raised again in the cell's own test)
+                    self._results[cell.id].set_exception(error)
+                    standing = "nothing"
         finally:
             if world is not None:
                 world.close()
@@ -82,18 +81,12 @@ class Suite:
 
     def _one(self, world: World, cell: Cell, standing: Standing) -> Standing:
         """Play one cell; say what stands afterwards."""
-        future = self._results[cell.id]
-        try:
-            _prepare(world, cell, standing)
-            row, failure = play(cell, world)
-        except BaseException as error:  # noqa: BLE001  (raised again in the cell's own test)
-            future.set_exception(error)
-            return "nothing"
+        _prepare(world, cell, standing)
+        row, failure = play(cell, world)
         self._keep(row)
         if failure is not None:
-            future.set_exception(failure)
-            return "nothing"
-        future.set_result(row)
+            raise failure
+        self._results[cell.id].set_result(row)
         return cell.leaves
 
     def _keep(self, row: Row) -> None:

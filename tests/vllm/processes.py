@@ -18,10 +18,10 @@ def processes_of(home: Path) -> list[psutil.Process]:
     return mine
 
 
-def command_lines(processes: list[psutil.Process]) -> list[str]:
-    """Of those that still live."""
+def command_lines(processes: list[psutil.Process]) -> list[list[str]]:
+    """The words of each that still lives."""
     lines = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            lines.append(" ".join(process.cmdline()))
+            lines.append(process.cmdline())
     return lines

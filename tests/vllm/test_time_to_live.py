@@ -16,7 +16,7 @@ import pytest
 from components.vast.leash import Leash, carried
 from components.vast.onstart import onstart
 from tests.vllm.polling import eventually
-from tests.vllm.processes import processes_of
+from tests.vllm.processes import command_lines, processes_of
 
 KEY = "a-container's-own-key"
 API = "http://vast.test"
@@ -89,11 +89,8 @@ class Container:
 
         One that is about to begin such a command counts twice for an instant.
         """
-        found = 0
-        for process in processes_of(self.home):
-            with contextlib.suppress(psutil.Error):
-                found += process.cmdline()[-2:] == [str(self.serving / "time_to_live.sh"), "run"]
-        return found
+        watch = [str(self.serving / "time_to_live.sh"), "run"]
+        return sum(words[-2:] == watch for words in command_lines(processes_of(self.home)))
 
     def stop(self) -> None:
         for process in processes_of(self.home):
