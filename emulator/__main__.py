@@ -213,6 +213,12 @@ def _parser() -> argparse.ArgumentParser:
             "--credit", type=float, default=DEFAULT_CREDIT, help="of a new account"
         )
         command.add_argument("--no-throttle", action="store_true", help="no rate limits")
+        command.add_argument(
+            "--pace", type=_pace, default=1.0, help="share of the published seconds between calls"
+        )
+        command.add_argument(
+            "--end-with", type=int, metavar="PID", help="end when that process ends"
+        )
         command.add_argument("--calm", action="store_true", help="no other tenant comes or goes")
         command.add_argument("--vllm", help="path of a real vLLM to run instead of the stand-in")
     down = _command(
@@ -250,6 +256,14 @@ def _state(given: str | None) -> Path:
     return Path(given or os.environ.get("EMULATOR_HOME") or ".emulator").resolve()
 
 
+def _pace(text: str) -> float:
+    """Read a pace: it is a share of the published one, and no pace at all is `--no-throttle`."""
+    pace = float(text)
+    if not 0 < pace <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return pace
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         state=options.state,
@@ -260,17 +274,21 @@ def _settings(options: argparse.Namespace) -> Settings:
         throttle=not options.no_throttle,
         vllm=options.vllm,
         calm=options.calm,
+        pace=options.pace,
+        end_with=options.end_with,
     )
 
 
 def _serve_arguments(options: argparse.Namespace) -> list[str]:
     arguments = ["--state", str(options.state), "--port", str(options.port)]
     arguments += ["--speed", str(options.speed), "--seed", str(options.seed)]
-    arguments += ["--credit", str(options.credit)]
+    arguments += ["--credit", str(options.credit), "--pace", str(options.pace)]
     if options.no_throttle:
         arguments.append("--no-throttle")
     if options.calm:
         arguments.append("--calm")
+    if options.end_with is not None:
+        arguments += ["--end-with", str(options.end_with)]
     if options.vllm:
         arguments += ["--vllm", str(Path(options.vllm).resolve())]
     return arguments

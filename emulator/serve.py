@@ -45,6 +45,10 @@ class Settings:
     throttle: bool
     vllm: str | None
     calm: bool = False
+    pace: float = 1.0
+    """Of the published seconds between calls, the share that is asked for."""
+    end_with: int | None = None
+    """A process whose end is this one's, too."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Running:
     pid: int
     port: int
     speed: float
+    pace: float = 1.0
 
 
 def serve(settings: Settings) -> None:
@@ -133,13 +138,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         wall_clock=time.time,
         calm=settings.calm,
     )
-    throttle = Throttle(time.monotonic, enabled=settings.throttle)
+    throttle = Throttle(time.monotonic, pace=settings.pace, enabled=settings.throttle)
     server = _Server(_uvicorn(create_app(market, throttle)))
     await market.resume(rebooted=_was_rebooted(store))
     port = listener.getsockname()[1]
     for ending in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(ending, _leave, server)
-    running = Running(f"http://{HOST}:{port}", os.getpid(), port, settings.speed)
+    if settings.end_with is not None:
+        _end_with(settings.end_with, server)
+    running = Running(f"http://{HOST}:{port}", os.getpid(), port, settings.speed, settings.pace)
     _write_running(settings.state, running)
     try:
         await server.serve(sockets=[listener])
@@ -175,6 +182,16 @@ def _uvicorn(app: Starlette) -> uvicorn.Config:
 
 def _leave(server: uvicorn.Server) -> None:
     server.should_exit = True
+
+
+def _end_with(process: int, server: uvicorn.Server) -> None:
+    """Leave as soon as another process has ended, in whatever way."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        _leave(server)
+        return
+    asyncio.get_running_loop().add_reader(descriptor, _leave, server)
 
 
 def _was_rebooted(store: Store) -> bool:

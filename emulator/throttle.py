@@ -1,6 +1,7 @@
 """Vast's published minimum seconds between two calls of one endpoint with one key.
 
-Measured in real seconds, as a client measures them, whatever the emulator's speed is.
+Measured in real seconds, as a client measures them, whatever the emulator's speed is. An emulator
+may ask for a share of them, its pace, so that tests need not wait; its clients are told the same.
 """
 
 from __future__ import annotations
@@ -42,9 +43,15 @@ SEARCH = Limit("bundles", 60.0, calls=10)
 class Throttle:
     """Remembers the accepted calls of each endpoint and caller."""
 
-    def __init__(self, monotonic: Callable[[], float], *, enabled: bool = True) -> None:
-        """Measure with `monotonic` (real seconds); let everything pass unless `enabled`."""
+    def __init__(
+        self, monotonic: Callable[[], float], *, pace: float = 1.0, enabled: bool = True
+    ) -> None:
+        """Measure with `monotonic` (real seconds); let everything pass unless `enabled`.
+
+        Ask for `pace` times the published seconds.
+        """
         self._monotonic = monotonic
+        self._pace = pace
         self._enabled = enabled
         self._accepted: dict[tuple[str, str], list[float]] = {}
 
@@ -54,7 +61,8 @@ class Throttle:
             return True
         now = self._monotonic()
         key = (limit.name, caller)
-        recent = [moment for moment in self._accepted.get(key, []) if now - moment < limit.seconds]
+        within = limit.seconds * self._pace
+        recent = [moment for moment in self._accepted.get(key, []) if now - moment < within]
         if len(recent) >= limit.calls:
             return False
         self._accepted[key] = [*recent, now]

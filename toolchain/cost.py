@@ -16,7 +16,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from components.errors import StackError
-from components.vast.api import connect
+from components.resources.context import Context
 from components.vast.charges import KINDS, OTHER, Line, compare, total
 from components.vast.estimates import ESTIMATES, Estimates
 from components.vast.table import table, terminal
@@ -46,7 +46,7 @@ def main() -> int:
     now = dt.datetime.now(dt.UTC).timestamp()
     since = now - given.days * 86400
     try:
-        api = connect(environment)
+        api = Context(environment=environment).market()
         charges = api.charges(since, now)
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's own output)

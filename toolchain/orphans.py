@@ -20,10 +20,8 @@ from typing import Any
 
 from rich.console import Console
 
-from components.clock import SystemClock
 from components.errors import StackError
-from components.progress import Progress, to_terminal
-from components.vast.api import connect
+from components.resources.context import Context
 from components.vast.ending import Ending
 from components.vast.errors import KeyRefused, StillBilled
 from components.vast.owner import is_foreign, owner_in
@@ -189,7 +187,8 @@ def _run(
 ) -> int:
     console = terminal()
     # The contracts first: one that is rented in between is then not taken for an orphan.
-    api = connect(environment)
+    context = Context(environment=environment)
+    api = context.market()
     contracts = api.instances()
     known = ask_pulumi(environment)
     orphans = find_orphans(project, contracts, known)
@@ -203,7 +202,7 @@ def _run(
     if not delete:
         return 1
     doomed = to_end(orphans, unknown_stacks=unknown_stacks, pending_stacks=pending_stacks)
-    ending = Ending(api, SystemClock(), Progress("orphans", SystemClock(), to_terminal))
+    ending = Ending(api, context.clock, context.progress("orphans"))
     end_all(ending, doomed, console.print)
     return 0 if len(doomed) == len(orphans) else 1
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +20,7 @@ from typing import Any, Protocol
 import requests
 import tenacity
 
-from components.clock import Clock, SystemClock
-from components.progress import to_terminal
+from components.clock import Clock
 from components.redaction import redacted
 from components.vast.contract_list import ContractList
 from components.vast.errors import (
@@ -40,7 +38,7 @@ from components.vast.errors import (
 from components.vast.market_answers import MarketAnswers
 from components.vast.official import VastClient
 from components.vast.shared_file import SharedFile, shared_folder
-from components.vast.throttle import Throttle
+from components.vast.throttle import Throttle, read_pace
 from components.vast.wire import Charge, Instance, Json, Offer, PriceAsked
 
 DEFAULT_URL = "https://console.vast.ai"
@@ -94,22 +92,29 @@ class Order:
     """Whose contract it will be, as `owner.py` reads it from the label; empty for nobody's."""
 
 
-def connect(environ: Mapping[str, str] | None = None, *, patient: bool = True) -> VastApi:
+def connect(
+    environ: Mapping[str, str],
+    clock: Clock,
+    say: Callable[[str], None],
+    *,
+    patient: bool = True,
+) -> VastApi:
     """Open the door with the credential that the official client would use.
 
     Read at each call, never stored: a rotated key works at the next operation, also for `destroy`.
-    A preview or a refresh is not `patient`: without a network it had better say so at once.
+    See `VastApi` for `clock`, `say` and `patient`.
 
     Raises:
         NoCredential: if neither `VAST_API_KEY` nor the key file holds a key that can be sent.
+        PaceRefused: if `VAST_PACE` asks for another pace than the market's.
         NoSharedFolder: if there is no place for what processes share.
     """
-    environ = os.environ if environ is None else environ
     url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
     key = find_key(environ)
     client = VastClient(api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk")
     folder = shared_folder(environ, url, key)
-    return VastApi(client, url, SystemClock(), folder, to_terminal, key=key, patient=patient)
+    pace = read_pace(environ, url)
+    return VastApi(client, url, clock, folder, say, key=key, patient=patient, pace=pace)
 
 
 def find_key(environ: Mapping[str, str]) -> str:
@@ -170,6 +175,7 @@ class VastApi:
         *,
         key: str,
         patient: bool = True,
+        pace: float = 1.0,
     ) -> None:
         """Speak to `url` (named in errors) through `transport`.
 
@@ -181,6 +187,7 @@ class VastApi:
             say: is told of each pause between two tries of a call.
             key: what `transport` sends, to be taken out of what comes back.
             patient: whether a call that nobody answers is made `TRIES` times, or `BRIEF_TRIES`.
+            pace: of the market, as in `Throttle`.
         """
         self._transport = transport
         self._url = url
@@ -189,7 +196,8 @@ class VastApi:
         self._say = say
         self._key = key
         self._unanswered_tries = TRIES if patient else BRIEF_TRIES
-        self._throttle = Throttle(clock, SharedFile(folder / "pace.json"))
+        self._pace = pace
+        self._throttle = Throttle(clock, SharedFile(folder / "pace.json"), pace)
         self._contracts = ContractList(self._list, clock, SharedFile(folder / "contracts.json"))
         self._market = MarketAnswers(self._search, clock, SharedFile(folder / "market.json"))
 
@@ -265,7 +273,7 @@ class VastApi:
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
         """
-        return self._contracts.look(max_age)
+        return self._contracts.look(max_age * self._pace)
 
     def shared(self, name: str) -> SharedFile:
         """A file that all processes of this computer share about this account."""

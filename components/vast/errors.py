@@ -3,6 +3,7 @@
 ConfigurationError
 ├── NoCredential        no API key to be found, or none that can be read and sent
 ├── NoSharedFolder      no place for what processes of one computer share
+├── PaceRefused         an emulator's pace is asked for where the market is none
 ├── KeyRefused          Vast does not know the key, or it may not do this
 ├── WrongAccount        the key is good, and of another account than the one that rented
 ├── LabelTaken          a new stack's label is on contracts that no state here knows
@@ -41,6 +42,10 @@ class NoCredential(ConfigurationError):
 
 class NoSharedFolder(ConfigurationError):
     """The folder for what processes of one computer share cannot be used."""
+
+
+class PaceRefused(ConfigurationError):
+    """`VAST_PACE` is no pace, or asks the real market for calls that it would refuse."""
 
 
 class KeyRefused(ConfigurationError):

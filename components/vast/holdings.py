@@ -18,11 +18,10 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from components.clock import SystemClock
 from components.errors import StackError
-from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed
-from components.vast.api import VastApi, connect
+from components.resources.context import current
+from components.vast.api import VastApi
 from components.vast.ending import Ending
 from components.vast.in_the_state import NOTE, InTheState
 from components.vast.instance import VastInstance
@@ -40,7 +39,7 @@ class HoldingsProvider(Provider):
         """Another machine or name, or something left over, which is told."""
         doomed = _doomed(olds, news)
         for stray in doomed:
-            to_terminal(_left_over(stray))
+            current().say(_left_over(stray))
         return dynamic.DiffResult(changes=bool(changed(olds, news, INPUTS) or doomed), replaces=[])
 
     def create(self, props: Properties) -> dynamic.CreateResult:
@@ -51,9 +50,9 @@ class HoldingsProvider(Provider):
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Look for what carries the stack's label; whether it is in the state `diff` knows."""
         try:
-            found = _look(connect(patient=False), props)
+            found = _look(current().market(patient=False), props)
         except StackError as error:
-            to_terminal(f"holdings: whether anything is left over is not known ({error})")
+            current().say(f"holdings: whether anything is left over is not known ({error})")
             return dynamic.ReadResult(id_, props)
         return dynamic.ReadResult(id_, {**props, **found})
 
@@ -67,7 +66,7 @@ class HoldingsProvider(Provider):
             try:
                 _end(stray)
             except StackError as error:
-                to_terminal(f"holdings: what is left over could not be ended: {error}")
+                current().say(f"holdings: what is left over could not be ended: {error}")
                 stuck.append(stray)
         held = sorted(_held(olds) | {int(news["instance_id"])})
         return dynamic.UpdateResult({**news, **_found(stuck, []), "held": held})
@@ -132,27 +131,28 @@ def _doomed(olds: Properties, news: Properties) -> list[dict[str, Any]]:
     if not strays:
         return []
     try:
-        read = _in_the_state(connect(patient=False)).lately()
+        read = _in_the_state(current().market(patient=False)).lately()
     except StackError as error:
-        to_terminal(f"holdings: what is left over cannot be told from the stack's own ({error})")
+        current().say(f"holdings: what is left over cannot be told from the stack's own ({error})")
         return []
     if read.get(str(olds["label_prefix"])) != olds.get("looked_at"):
         return []
     if any(str(int(id_)) not in read for id_ in olds.get("beside") or []):
         return []
-    current = str(news.get("instance_id"))
-    return [one for one in strays if str(int(one["id"])) not in {*read, current}]
+    goes_on = str(news.get("instance_id"))
+    return [one for one in strays if str(int(one["id"])) not in {*read, goes_on}]
 
 
 def _end(stray: Properties) -> None:
-    clock = SystemClock()
-    progress = Progress("holdings", clock, to_terminal)
+    context = current()
+    progress = context.progress("holdings")
     progress.say(f"destroying instance {int(stray['id'])}, which carries {stray['label']}")
-    Ending(connect(), clock, progress).end(int(stray["id"]), float(stray["dollars_per_hour"]))
+    ending = Ending(context.market(), context.clock, progress)
+    ending.end(int(stray["id"]), float(stray["dollars_per_hour"]))
 
 
 def _in_the_state(api: VastApi) -> InTheState:
-    return InTheState(api.shared(NOTE), SystemClock())
+    return InTheState(api.shared(NOTE), current().clock)
 
 
 def _held(props: Properties) -> set[int]:

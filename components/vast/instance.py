@@ -16,14 +16,14 @@ from typing import Any, Self
 import pulumi
 from pulumi import dynamic
 
-from components.clock import SystemClock
 from components.errors import StackError
-from components.progress import Progress, to_terminal
+from components.progress import Progress
 from components.provider import Properties, Provider, changed, refused
+from components.resources.context import current
 from components.vast import adoption, drift, leash, market, outbid
 from components.vast.account import account_of, hold_to
 from components.vast.adoption import SECONDS_TO_END, TAKE_OUT, Wanted
-from components.vast.api import Order, VastApi, connect
+from components.vast.api import Order, VastApi
 from components.vast.attempts import Attempt
 from components.vast.boot import Boot, Deadlines, Rented
 from components.vast.ending import Ending, left_alone
@@ -110,7 +110,7 @@ class InstanceProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Adopt or rent; return a machine that works."""
-        api = connect()
+        api = current().market()
         search = props["search"]
         need = need_of(search)
         by_hand = _to_adopt(props)
@@ -144,20 +144,20 @@ class InstanceProvider(Provider):
         """Look at the contract and say what drifted; gone only if GET and list agree."""
         contracts, live = _seen(int(id_), props)
         if live is None:
-            to_terminal(drift.gone(int(id_), props, SystemClock().epoch()))
+            current().say(drift.gone(int(id_), props, current().clock.epoch()))
             return dynamic.ReadResult("", {})
         strays = _others(contracts, props, live.id)
-        api = connect(patient=False)
-        InTheState(api.shared(NOTE), SystemClock()).note(str(live.id))
-        now = SystemClock().epoch()
+        api = current().market(patient=False)
+        InTheState(api.shared(NOTE), current().clock).note(str(live.id))
+        now = current().clock.epoch()
         losses = outbid.noted(props.get("losses") or {}, [live], now)
         for sentence in drift.drift(_recorded(props, losses, now), live, strays):
-            to_terminal(sentence)
+            current().say(sentence)
         price = _price_asked(live.id)
         found = {**_live(live, props), "price_asked": price}
         term = _term({**props, **found}, props)
         for sentence in term_in_words(term, Rule.read(props), now):
-            to_terminal(f"instance {live.id} {sentence}")
+            current().say(f"instance {live.id} {sentence}")
         found |= {"strays": [stray.id for stray in strays], "losses": losses}
         if not props.get("account_id"):
             # It was not to be had when the machine was rented. That it is seen here settles it.
@@ -182,14 +182,14 @@ class InstanceProvider(Provider):
         if Leash.read(olds) != Leash.read(news):
             with _host({**olds, **news, **mended}) as host:
                 ends_at = _put_on_leash(
-                    host, Leash.read(news), connect().url, _progress(), always=True
+                    host, Leash.read(news), current().market().url, _progress(), always=True
                 )
             mended["ends_itself_at"] = ends_at
         return dynamic.UpdateResult({**olds, **news, **mended})
 
     def delete(self, id_: str, props: Properties) -> None:
         """End the contract and read back that it is gone."""
-        api, progress = connect(), _progress()
+        api, progress = current().market(), _progress()
         hold_to(api, int(props.get("account_id") or 0), f"instance {id_}")
         why = why_unfit(str(props.get("carried_label") or ""))
         if why:
@@ -197,7 +197,7 @@ class InstanceProvider(Provider):
                 page.exclude(int(props["machine_id"]), why)
         progress.say(f"destroying instance {id_}")
         price = float(props.get("hourly_cost") or 0)
-        Ending(api, SystemClock(), progress).end(int(id_), price)
+        Ending(api, current().clock, progress).end(int(id_), price)
         progress.say(f"instance {id_} is gone and costs nothing any more")
 
 
@@ -359,7 +359,7 @@ def _seen(instance_id: int, props: Properties) -> tuple[list[Instance], Instance
         StackError: of the door's kinds, naming the instance too.
     """
     try:
-        return _looked_up(connect(patient=False), instance_id, props)
+        return _looked_up(current().market(patient=False), instance_id, props)
     except StackError as error:
         error.args = (
             f"nothing can be said of instance {instance_id}, which stays in the state: {error}",
@@ -375,7 +375,7 @@ def _looked_up(
     live = listed[0] if listed else api.instance(instance_id)
     if live is not None and props.get("status") == "running":
         served = (str(props["public_ip"]), int(props["host_port"]))
-        live = second_look(api, SystemClock(), _progress(), live, lambda: reach(*served))
+        live = second_look(api, current().clock, _progress(), live, lambda: reach(*served))
     if live is None:
         hold_to(api, int(props.get("account_id") or 0), f"instance {instance_id}")
     return contracts, live
@@ -387,7 +387,7 @@ def _tell_before_renting(props: Properties) -> None:
     Beside a contract of before that is only told: whether an interrupted `up` goes on with it or a
     person replaces it by name is not known here, and the one must not fail for the other.
     """
-    api = connect(patient=False)
+    api = current().market(patient=False)
     label = _order(props, api.url).label
     contracts = api.instances()
     search = props["search"]
@@ -398,7 +398,7 @@ def _tell_before_renting(props: Properties) -> None:
     except StackError as error:
         if there is None:
             raise
-        to_terminal(
+        current().say(
             f"if instance {there.id} is being replaced, it ends and none comes in its place: "
             f"{error}"
         )
@@ -406,10 +406,10 @@ def _tell_before_renting(props: Properties) -> None:
         return
     beside, others = _beside(contracts, props)
     for other in others:
-        to_terminal(left_alone(other))
+        current().say(left_alone(other))
     if beside:
         best = candidates(api, query, need, anew=False)[0].offer.dollars_per_hour
-        to_terminal(_both_bills(beside, best))
+        current().say(_both_bills(beside, best))
 
 
 def _to_go_on_with(contracts: list[Instance], label: str, props: Properties) -> Instance | None:
@@ -419,7 +419,7 @@ def _to_go_on_with(contracts: list[Instance], label: str, props: Properties) -> 
             continue
         if _ends_by_rule(one, props):
             continue
-        to_terminal(
+        current().say(
             f"instance {one.id} was rented for this resource before and costs "
             f"${one.dollars_per_hour:.2f}/h: unless it is being replaced, `pulumi up` goes on "
             "with it"
@@ -484,13 +484,13 @@ def _wanted(props: Properties) -> Wanted:
 
 
 def _tell_before_adopting(props: Properties) -> None:
-    found = adoption.find(connect(patient=False), _to_adopt(props), _wanted(props))
+    found = adoption.find(current().market(patient=False), _to_adopt(props), _wanted(props))
     if found.label.startswith(str(props["label_prefix"])):
         _tell_before_adopting_again(found, props)
         return
     wanted = Leash.read(props)
     end = f"; from then on it {leash.in_words(wanted)}" if wanted else ""
-    to_terminal(
+    current().say(
         f"instance {found.id} (${found.dollars_per_hour:.2f}/h, {found.num_gpus}x "
         f"{found.gpu_name}) fits and becomes this stack's: nothing is rented; the server that "
         f"runs on it ends, its weights stay{end}"
@@ -508,7 +508,7 @@ def _tell_before_adopting_again(found: Instance, props: Properties) -> None:
             f"instance {found.id} is to be replaced (whenContractEnds) and `adopt` names it, which "
             f"will be gone by then: {TAKE_OUT}; nothing was changed"
         )
-    to_terminal(
+    current().say(
         f"instance {found.id} (${found.dollars_per_hour:.2f}/h) fits and carries this resource's "
         "label already: `pulumi up` takes it over and rents nothing; if it is being replaced, that "
         f"ends it and then fails: then {TAKE_OUT}"
@@ -521,7 +521,7 @@ def _adopt(
     """Give the contract that is to be taken over this stack's label, if it fits and works."""
     wanted = _wanted(props)
     found = adoption.find(api, _to_adopt(props), wanted)
-    clock, progress = SystemClock(), _progress()
+    clock, progress = current().clock, _progress()
 
     def check() -> Rented:
         boot = Boot(
@@ -604,7 +604,7 @@ def _term(olds: Properties, news: Properties) -> Term:
 
 def _is_over(term: Term, rule: Rule) -> bool:
     """Whether the rule ends a contract now; one whose end is not known is left alone."""
-    return bool(term.ends_at) and replaced_for(term, rule, SystemClock().epoch())
+    return bool(term.ends_at) and replaced_for(term, rule, current().clock.epoch())
 
 
 def _cap(props: Properties) -> float | None:
@@ -623,16 +623,16 @@ def _cap(props: Properties) -> float | None:
 def _price_asked(instance_id: int) -> Properties | None:
     """What the host asks for; a list that cannot be had is told, and stops nothing."""
     try:
-        asked = connect(patient=False).price_asked(instance_id)
+        asked = current().market(patient=False).price_asked(instance_id)
     except StackError as error:
-        to_terminal(f"whether a higher price is asked for is not known ({error})")
+        current().say(f"whether a higher price is asked for is not known ({error})")
         return None
     return dataclasses.asdict(asked) if asked else None
 
 
 def _accept(instance_id: int, asked: PriceAsked, news: Properties) -> Properties:
     """Take the price that the host asks for, and read the contract again."""
-    api = connect()
+    api = current().market()
     _progress().say(
         f"accepting ${asked.dollars_per_hour:.2f}/h for the GPUs of instance {instance_id}"
     )
@@ -647,7 +647,7 @@ def _won_back(instance_id: int, olds: Properties, news: Properties) -> Propertie
     Raises:
         StillOutbid: if they do not come back, or may not be bid for.
     """
-    api = connect()
+    api = current().market()
     progress = _progress()
     policy = outbid.Policy.read(news)
     floor = float(olds.get("min_bid") or 0)
@@ -663,7 +663,7 @@ def _won_back(instance_id: int, olds: Properties, news: Properties) -> Propertie
     ports = ("22/tcp", f"{int(news['port'])}/tcp")
     seconds = float(news["boot_minutes"]) * 60
     back = outbid.wait_until_back(
-        api, SystemClock(), progress, instance_id, ports=ports, seconds=seconds
+        api, current().clock, progress, instance_id, ports=ports, seconds=seconds
     )
     return _live(back, news)
 
@@ -708,7 +708,7 @@ def _put_on_leash(
     progress.say(f"the machine {leash.in_words(wanted)}")
     if wanted and "key" not in status:
         progress.say("but it has no key of its own (CONTAINER_API_KEY): it cannot end itself")
-    return wanted.ends_at(float(status.get("first_start") or SystemClock().epoch()))
+    return wanted.ends_at(float(status.get("first_start") or current().clock.epoch()))
 
 
 def _host(props: Properties) -> Host:
@@ -726,14 +726,14 @@ def _to_mend(olds: Properties) -> bool:
 
 
 def _mend(instance_id: int, olds: Properties) -> Properties:
-    api = connect()
+    api = current().market()
     progress = _progress()
     label = str(olds["label"])
     if olds.get("carried_label", label) != label:
         progress.say(f"putting the label {label} back on instance {instance_id}")
         api.set_label(instance_id, label)
     if olds.get("strays"):
-        Ending(api, SystemClock(), progress).sweep(
+        Ending(api, current().clock, progress).sweep(
             str(olds["label_prefix"]), owner=owner_in(olds), keep=instance_id
         )
     return {"carried_label": label, "strays": []}
@@ -743,7 +743,7 @@ def _rename(instance_id: int, olds: Properties, news: Properties) -> Properties:
     """Carry a machine over to the label of a stack or project that was renamed."""
     label = f"{news['label_prefix']}{str(olds['label']).rpartition('/')[2]}"
     _progress().say(f"instance {instance_id} gets the label {label}")
-    connect().set_label(instance_id, label)
+    current().market().set_label(instance_id, label)
     return {"label": label, "carried_label": label}
 
 
@@ -771,7 +771,7 @@ def _order(props: Properties, api_url: str) -> Order:
 
 
 def _rental(api: VastApi, props: Properties, progress: Progress) -> Rental:
-    clock = SystemClock()
+    clock = current().clock
     need = need_of(props["search"])
     limits = Limits(
         deadlines=Deadlines(image=float(props["boot_minutes"]) * 60),
@@ -785,7 +785,7 @@ def _rental(api: VastApi, props: Properties, progress: Progress) -> Rental:
 
 def _note(api: VastApi, props: Properties, progress: Progress) -> RentNote:
     name = hashlib.sha256(str(props["label_prefix"]).encode()).hexdigest()[:16]
-    return RentNote(api.shared(f"{name}{SUFFIX}"), SystemClock(), progress)
+    return RentNote(api.shared(f"{name}{SUFFIX}"), current().clock, progress)
 
 
 def _expected(instance: Instance, props: Properties) -> Expected:
@@ -886,4 +886,4 @@ def _live(instance: Instance, props: Properties) -> Properties:
 
 
 def _progress() -> Progress:
-    return Progress("instance", SystemClock(), to_terminal)
+    return current().progress("instance")

@@ -13,13 +13,11 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from components.clock import SystemClock
 from components.errors import StackError
-from components.progress import Progress, to_terminal
 from components.provider import Properties, Provider, changed, refused
+from components.resources.context import current
 from components.vast import outbid
 from components.vast.account import account_of, hold_to
-from components.vast.api import connect
 from components.vast.ending import Ending, left_alone
 from components.vast.errors import LabelTaken
 from components.vast.owner import owner_in, told_apart
@@ -43,11 +41,11 @@ class LeaseProvider(Provider):
         """
         prefix = str(news["label_prefix"])
         try:
-            contracts = connect(patient=False).instances()
+            contracts = current().market(patient=False).instances()
         except StackError as error:
             if not olds:
                 return refused(news, error)
-            to_terminal(f"lease: what carries the label {prefix} is not known ({error})")
+            current().say(f"lease: what carries the label {prefix} is not known ({error})")
             return dynamic.CheckResult(news, [])
         # Of a stack that was renamed, nothing carries the new name yet.
         billed = inventory(prefix, contracts)
@@ -55,7 +53,7 @@ class LeaseProvider(Provider):
             return refused(news, _taken(billed[0]))
         mine, others = told_apart(contracts, prefix, owner_in(news))
         for line in [*inventory(prefix, mine), *map(left_alone, others)]:
-            to_terminal(f"lease: {line}")
+            current().say(f"lease: {line}")
         return dynamic.CheckResult(news, [])
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
@@ -66,7 +64,7 @@ class LeaseProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Take the lease, which costs nothing, and note whose account it is on."""
-        outs = {**props, "losses": {}, "account_id": account_of(connect())}
+        outs = {**props, "losses": {}, "account_id": account_of(current().market())}
         return dynamic.CreateResult(str(props["label_prefix"]), outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
@@ -76,12 +74,12 @@ class LeaseProvider(Provider):
             return dynamic.ReadResult(id_, {**props, "losses": losses})
         prefix = str(props["label_prefix"])
         try:
-            contracts = connect(patient=False).instances(FRESH)
+            contracts = current().market(patient=False).instances(FRESH)
         except StackError as error:
-            to_terminal(f"lease: whether a machine was taken away is not known ({error})")
+            current().say(f"lease: whether a machine was taken away is not known ({error})")
             return dynamic.ReadResult(id_, props)
         mine, _ = told_apart(contracts, prefix, owner_in(props))
-        losses = outbid.noted(losses, mine, SystemClock().epoch())
+        losses = outbid.noted(losses, mine, current().clock.epoch())
         return dynamic.ReadResult(id_, {**props, "losses": losses})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
@@ -90,12 +88,12 @@ class LeaseProvider(Provider):
 
     def delete(self, _id: str, props: Properties) -> None:
         """Destroy every contract that still carries the stack's label; fail if one stays."""
-        clock = SystemClock()
-        api = connect()
+        context = current()
+        clock, api = context.clock, context.market()
         prefix = str(props["label_prefix"])
         hold_to(api, int(props.get("account_id") or 0), f"what carries the label {prefix}")
         awaited = still_to_come(api.shared_files(SUFFIX), prefix, clock)
-        Ending(api, clock, Progress("lease", clock, to_terminal)).sweep(
+        Ending(api, clock, context.progress("lease")).sweep(
             prefix, owner=owner_in(props), awaited=awaited
         )
 

@@ -16,10 +16,10 @@ from pulumi import dynamic
 from pydantic import TypeAdapter
 
 from components.errors import StackError
-from components.progress import to_terminal
 from components.provider import Properties, Provider, changed, refused
+from components.resources.context import current
 from components.vast import market
-from components.vast.api import VastApi, connect
+from components.vast.api import VastApi
 from components.vast.errors import KeyRefused, NoOffer
 from components.vast.market import Candidate, Need
 
@@ -95,12 +95,12 @@ class OfferProvider(Provider):
         if pulumi.contains_unknowns(news) or not _changed(olds, news, INPUTS):
             return dynamic.CheckResult(news, [])
         try:
-            api = connect(patient=False)
+            api = current().market(patient=False)
             show_market(api, str(news["query"]), need_of(news), renting=not olds)
         except NoOffer as error:
             if not olds or _changed(olds, news, OTHER_MACHINE):
                 return refused(news, error)
-            to_terminal(f"market: {error}")
+            current().say(f"market: {error}")
         except StackError as error:
             return refused(news, error)
         return dynamic.CheckResult(news, [])
@@ -126,7 +126,7 @@ class OfferProvider(Provider):
 
     def _outputs(self, props: Properties) -> Properties:
         try:
-            found = candidates(connect(), str(props["query"]), need_of(props), anew=False)
+            found = candidates(current().market(), str(props["query"]), need_of(props), anew=False)
         except NoOffer:
             found = []
         return {
@@ -167,15 +167,15 @@ def _is_news(search: str) -> bool:
 
 
 def _show(found: list[Candidate], credit: float | None) -> None:
-    to_terminal(f"market: {market.summary(found)}")
+    current().say(f"market: {market.summary(found)}")
     if words := market.bid_words(found):
-        to_terminal(f"market: {words}")
+        current().say(f"market: {words}")
     for line in market.shortlist_lines(found):
-        to_terminal(f"market: {line}")
+        current().say(f"market: {line}")
     if credit is None:
-        to_terminal("market: the credit is not known: the key lacks the scope user_read")
+        current().say("market: the credit is not known: the key lacks the scope user_read")
     else:
-        to_terminal(f"market: {market.runway(credit, found)}")
+        current().say(f"market: {market.runway(credit, found)}")
 
 
 def _credit(api: VastApi) -> float | None:

@@ -2,14 +2,19 @@
 
 Vast counts calls by key, not by connection or process. So the next free moment of each endpoint
 stands in a file that all processes of this computer share.
+
+An emulated market may ask for less. Its pace is a share of Vast's own, told by `VAST_PACE`.
 """
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from components.clock import Clock
-from components.vast.errors import NoSharedFolder
+from components.vast.errors import NoSharedFolder, PaceRefused
 from components.vast.shared_file import SharedFile
 
 INTERVALS: Final[dict[str, float]] = {
@@ -31,8 +36,13 @@ INTERVALS: Final[dict[str, float]] = {
 MARGIN = 0.3
 """Seconds on top: Vast measures when calls arrive, and a second one can be quicker on its way."""
 
-LATE = MARGIN / 2
-"""Seconds after its turn at which a call is too near to the one behind it."""
+LEAST_MARGIN = 0.1
+"""Of a market with shorter intervals: what a call needs on its way does not shrink with them."""
+
+REAL_PACE = 1.0
+"""The market's own."""
+
+VARIABLE = "VAST_PACE"
 
 LONGEST_QUEUE = 900.0
 """Seconds ahead that a turn can be; one further away was written before the clock was set back."""
@@ -41,10 +51,12 @@ LONGEST_QUEUE = 900.0
 class Throttle:
     """Lets calls through one after the other, each endpoint at its own interval."""
 
-    def __init__(self, clock: Clock, file: SharedFile) -> None:
-        """Wait by `clock`; keep the turns in `file`."""
+    def __init__(self, clock: Clock, file: SharedFile, pace: float = REAL_PACE) -> None:
+        """Wait by `clock`; keep the turns in `file`; `pace` times the intervals are asked for."""
         self._clock = clock
         self._file = file
+        self._pace = pace
+        self._margin = max(LEAST_MARGIN, MARGIN * pace)
         self._known: dict[str, Any] = {}
 
     def wait(self, endpoint: str) -> None:
@@ -62,7 +74,8 @@ class Throttle:
         due = self._clock.epoch() + seconds
         self._clock.sleep(seconds)
         # A computer that stood still wakes all who wait at once: the late go to the end, one time.
-        if self._clock.epoch() - due > LATE:
+        # Half a margin after its turn, a call is too near to the one behind it.
+        if self._clock.epoch() - due > self._margin / 2:
             self._clock.sleep(self._take_turn(endpoint))
 
     def _take_turn(self, endpoint: str) -> float:
@@ -82,5 +95,39 @@ class Throttle:
         now = self._clock.epoch()
         free = float(turns.get(endpoint, 0.0))
         turn = max(now, free) if free - now < LONGEST_QUEUE else now
-        turns[endpoint] = turn + INTERVALS[endpoint] + MARGIN
+        turns[endpoint] = turn + INTERVALS[endpoint] * self._pace + self._margin
         return turn - now
+
+
+def read_pace(environ: Mapping[str, str], url: str) -> float:
+    """Give the pace of the market at `url` as a share of Vast's own, which is 1.
+
+    Raises:
+        PaceRefused: if `VAST_PACE` is no share, or is one of a market that is not on this computer.
+    """
+    text = environ.get(VARIABLE) or str(REAL_PACE)
+    try:
+        pace = float(text)
+    except ValueError:
+        pace = -1.0
+    if not 0 < pace <= REAL_PACE:
+        raise PaceRefused(
+            f"{VARIABLE} is {text!r} and has to be a number above 0 and at most 1; take it out of "
+            "the environment unless an emulator runs with another pace"
+        )
+    if pace != REAL_PACE and not _is_loopback(url):
+        raise PaceRefused(
+            f"{VARIABLE}={text} is an emulator's pace, and the market at {url} is none on this "
+            "computer: faster calls would be refused; take it out of the environment"
+        )
+    return pace
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

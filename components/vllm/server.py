@@ -17,12 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 import pulumi
 from pulumi import dynamic
 
-from components.clock import SystemClock
 from components.errors import HostError, StackError
-from components.progress import Progress, to_terminal
+from components.progress import Progress
 from components.provider import Properties, Provider, changed
+from components.resources.context import current
 from components.vast import unfit
-from components.vast.api import connect
 from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change
 from components.vllm.api_key import ApiKey
@@ -161,7 +160,7 @@ class ServerProvider(Provider):
         if minutes:
             endpoint = _endpoint(props, str(props.get("ca_certificate") or ""))
             key = str(props["api_key"])
-            until_quiet(lambda: endpoint.traffic(key), minutes * 60, SystemClock(), progress)
+            until_quiet(lambda: endpoint.traffic(key), minutes * 60, current().clock, progress)
         with _host(props) as host:
             try:
                 _run_long(host, _supervise("stop"), progress, "the server drains and stops")
@@ -304,7 +303,7 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         if pushed.served_before:
             plan = dataclasses.replace(plan, served_before=True)
             endpoint = _Patient(_endpoint(props, pushed.certificate, PATIENT_TIMEOUT), progress)
-        report = wait_until_ready(host, endpoint, plan, SystemClock(), progress)
+        report = wait_until_ready(host, endpoint, plan, current().clock, progress)
         # Clients can change over from now on only, so the grace of the key before begins now.
         replaced = _replaced(before, props)
         _push_keys(host, props, replaced)
@@ -383,7 +382,9 @@ def _mark_if_unfit(props: Properties, error: StackError) -> None:
     """If it is the machine's fault, mark it on the account and say so in `error`."""
     if isinstance(error, ServerHostFailed):
         cause = error.cause if isinstance(error, NotReady) else "commands_fail"
-        error.args = (f"{error}; {unfit.mark(connect(), int(props['instance_id']), cause)}",)
+        error.args = (
+            f"{error}; {unfit.mark(current().market(), int(props['instance_id']), cause)}",
+        )
 
 
 class _Pushed(NamedTuple):
@@ -428,7 +429,7 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
 
 def _replaced(before: Properties, props: Properties) -> allowed_keys.Replaced:
     """Find the keys that work beside the one of `props` if that one begins to hold now."""
-    return allowed_keys.replaced(before, props, SystemClock().epoch())
+    return allowed_keys.replaced(before, props, current().clock.epoch())
 
 
 def _push_keys(host: Host, props: Properties, replaced: allowed_keys.Replaced) -> None:
@@ -575,7 +576,7 @@ def _unanswered(endpoint: Endpoint, key: str, model: str) -> str:
     One that hangs lists its models all the same, and turns new requests away when enough of them
     hang. A busy one may do so as well, or be late; but its counters move on.
     """
-    clock = SystemClock()
+    clock = current().clock
     deadline = clock.monotonic() + PATIENT_TIMEOUT
     before = endpoint.traffic(key)
     answer = endpoint.complete(key, model)
@@ -666,4 +667,4 @@ def _values(assignments: str) -> tuple[str, ...]:
 
 
 def _progress() -> Progress:
-    return Progress("server", SystemClock(), to_terminal)
+    return current().progress("server")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import psutil
 
-from components.vast.api import connect
+from components.resources.context import Context
 from components.vast.unfit import mark
 from tests.faults.cell import Act, Book, Part, Standing
 from tests.faults.moments import (
@@ -140,7 +140,7 @@ def outbid(world: World) -> None:
 def found_unfit(world: World) -> None:
     """The machine is marked; the next `up` needs another one."""
     (one,) = world.account.alive()
-    mark(connect(world.stack.environment), int(one["id"]), "load_late")
+    mark(Context(environment=world.stack.environment).market(), int(one["id"]), "load_late")
 
 
 def crawling(world: World) -> None:

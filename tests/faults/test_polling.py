@@ -13,7 +13,7 @@ import pytest
 
 from components.clock import SystemClock
 from components.progress import Progress
-from components.vast.api import connect
+from components.resources.context import Context
 from components.vast.attempts import Attempt
 from components.vast.boot import POLL, Boot, Deadlines
 from components.vast.errors import BootFailed
@@ -72,7 +72,7 @@ def test_sixteen_waits_share_one_list_a_poll(emulator: Emulator) -> None:
 
     def wait_for(contract: int) -> str:
         boot = Boot(
-            connect(environment),
+            Context(environment=environment).market(),
             clock,
             Progress(f"instance {contract}", clock, said.append),
             Deadlines(image=WAITED),

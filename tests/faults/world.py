@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from tests.faults.state_secrets import encrypted, key_of, secret_texts
-from tests.stack.world import PROJECT, ROOT, Done, Emulator, Stack
+from tests.stack.world import PROJECT, REAL, ROOT, Done, Emulator, Stack
 from tests.vllm.polling import eventually
 from tests.vllm.processes import processes_of
 
@@ -45,7 +45,7 @@ class Account(Emulator):
     """An emulator that can be made to fail, killed, and brought back as it was."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, speed=SPEED)
+        super().__init__(folder, speed=SPEED, pace=REAL)
         self.home = folder / "emulator"
         self.reset()
 
@@ -85,8 +85,7 @@ class Account(Emulator):
         """Start it again where it was, once it has ended."""
         eventually(self.is_dead)
         port = str(httpx.URL(self.url).port)
-        done = self.command("up", "--port", port, "--speed", str(SPEED), "--calm")
-        assert done.status == 0, done.outcome()
+        self.start("--port", port, "--calm")
 
     def alive(self) -> list[dict[str, Any]]:
         """Contracts under the stack's label, as the account sees them."""

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.stack.world import Emulator, Stack
+from tests.stack.world import REAL, Emulator, Stack
 
 SPEED = 1
 """Real time: Pulumi's own seconds weigh what they weigh for who waits."""
@@ -36,7 +36,7 @@ def main() -> int:
     console = Console()
     with (
         tempfile.TemporaryDirectory() as folder,
-        Emulator(Path(folder), speed=SPEED) as emulator,
+        Emulator(Path(folder), speed=SPEED, pace=REAL) as emulator,
     ):
         stack = Stack(Path(folder) / "stack", emulator, name="benchmark")
         console.print(f"emulator at {SPEED}x; three updates, a quarter of an hour")

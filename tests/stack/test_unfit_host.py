@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from components.vast.api import connect
+from components.resources.context import Context
 from components.vast.unfit import mark
 from tests.stack.world import PROJECT, Emulator, Stack
 
@@ -81,7 +81,7 @@ def test_a_host_too_slow_for_its_deadline_is_marked_and_replaced(stack, emulator
 
 def test_a_marked_host_that_a_server_stands_on_is_replaced_with_it(stack, emulator):
     before = stack.outputs()
-    mark(connect(stack.environment), int(before["instance_id"]), "load_late")
+    mark(Context(environment=stack.environment).market(), int(before["instance_id"]), "load_late")
 
     assert "was marked unfit (load late)" in replaced(stack, emulator)
     assert stack.outputs()["started_at"] > before["started_at"]

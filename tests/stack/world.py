@@ -22,6 +22,10 @@ PROJECT = "vast-vllm"
 PATH = os.pathsep.join([str(ROOT / ".venv/bin"), str(ROOT / ".tools/bin"), os.environ["PATH"]])
 STEADY = ("--seed", "86", "--calm")
 """A market that is the same in each run, with a choice of every machine that is rented here."""
+BRISK = 0.05
+"""Of the market's own seconds between two calls, what it asks for where pace is not the matter."""
+REAL = 1.0
+"""The market's own pace."""
 _OUTPUTS = re.compile(r"^Outputs:\n.*?(?=^Resources:)", re.DOTALL | re.MULTILINE)
 
 
@@ -47,14 +51,18 @@ class Emulator:
     No other tenant comes or goes: a slow computer would find less to rent than a fast one.
     """
 
-    def __init__(self, folder: Path, *, speed: float, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, speed: float, pace: float = BRISK, options: tuple[str, ...] = ()
+    ) -> None:
         self.folder = folder
+        self.pace = pace
         self._environment = {
             "PATH": PATH,
             "HOME": str(folder),
             "EMULATOR_HOME": str(folder / "emulator"),
         }
-        self.command("up", "--port", "0", "--speed", str(speed), *STEADY, *options)
+        self._speed = str(speed)
+        self.start("--port", "0", *STEADY, *options)
         server = json.loads((folder / "emulator/server.json").read_text())
         self.url = str(server["url"])
         self.key = (folder / "emulator/api_key").read_text().strip()
@@ -65,6 +73,13 @@ class Emulator:
 
     def __exit__(self, *_: object) -> None:
         self.down()
+
+    def start(self, *options: str) -> None:
+        """Start the server, which ends with this process, however that ends."""
+        with_us = ("--end-with", str(os.getpid()))
+        own = ("--speed", self._speed, "--pace", str(self.pace), *with_us)
+        done = self.command("up", *own, *options)
+        assert done.status == 0, done.outcome()
 
     def command(self, *arguments: str) -> Done:
         """Run one of the emulator's commands."""
@@ -130,6 +145,7 @@ class Stack:
             "NO_PROXY": "127.0.0.1",
             "VAST_URL": emulator.url,
             "VAST_API_KEY": emulator.key,
+            "VAST_PACE": str(emulator.pace),
         }
         done = self._pulumi("-C", str(folder), "stack", "init", name)
         assert done.status == 0, done.outcome()

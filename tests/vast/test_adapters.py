@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ import psutil
 import pytest
 from pulumi.output import Unknown
 
-from components.clock import SystemClock
 from components.progress import Progress
 from components.provider import Properties
+from components.resources.context import Context, current, using
 from components.vast import offer as offer_module
-from components.vast.api import connect
 from components.vast.errors import (
     ApiFailed,
     CannotAdopt,
@@ -37,6 +37,7 @@ from components.vast.owner import nonce, owner_of
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.ssh_key import SshKeyProvider
 from components.vast.wire import Instance
+from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY, FakeVast
 from tests.vast.offers import instance, need, row
 from tests.vllm.ssh_host import SshHost
@@ -65,7 +66,8 @@ def vast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeVast]:
         monkeypatch.setenv("VAST_API_KEY", KEY)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        yield fake
+        with using(Context(clock=VirtualClock(time.time()))):
+            yield fake
 
 
 @pytest.fixture
@@ -571,7 +573,7 @@ def test_traffic_is_expected_of_what_was_rented_and_not_of_what_had_its_weights(
     vast.contract |= {"inet_down_cost": 0.002, "disk_space": 500.0}
     props = ordered(client_key)
     InstanceProvider().create(props)
-    notes = Estimates(connect().shared(ESTIMATES))
+    notes = Estimates(current().market().shared(ESTIMATES))
     assert notes.known() == {"instance-9001": Estimate(6.0, 0.3, 1_800_000_000.0)}
     InstanceProvider().create({**props, "adopt": 9001.0})
     assert notes.known() == {"instance-9001": Estimate(6.0, 0.0, 1_800_000_000.0)}
@@ -741,8 +743,8 @@ def test_a_lease_leaves_alone_what_another_key_rented(vast, capsys):
 
 
 def test_a_lease_waits_for_what_a_cut_off_rent_call_may_have_made(vast, capsys):
-    clock = SystemClock()
-    file = connect().shared(f"x{SUFFIX}")
+    clock = current().clock
+    file = current().market().shared(f"x{SUFFIX}")
     with RentNote(file, clock, Progress("", clock, print)).alone() as page:
         page.sent(f"{PREFIX}abc")
     vast.unlisted_for = 1
@@ -1001,7 +1003,7 @@ def test_nothing_is_accepted_where_the_rule_only_warns(vast):
 
 @pytest.mark.parametrize(("when", "replaced"), [("warn", []), ("replace", ["contract_ends_at"])])
 def test_a_contract_that_ends_soon_is_told_and_replaced_by_rule(vast, capsys, when, replaced):
-    ends = SystemClock().epoch() + 2 * 86400
+    ends = current().clock.epoch() + 2 * 86400
     vast.has(9001, label=f"{PREFIX}abc", end_date=ends)
     rule = {"warn_days": 3.0, "when": when}
     olds = outputs(InstanceProvider().read("9001", rented(term=rule)))

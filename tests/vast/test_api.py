@@ -437,7 +437,7 @@ def test_a_key_that_cannot_be_sent_is_said_by_where_it_came_from(tmp_path, key):
     place.write_text(key, encoding="utf-8")
     for environ, source in (({"VAST_API_KEY": key}, "VAST_API_KEY"), ({}, str(place))):
         with pytest.raises(NoCredential, match=f"key in {re.escape(source)} has ") as raised:
-            connect({"HOME": str(tmp_path), **environ})
+            connect({"HOME": str(tmp_path), **environ}, VirtualClock(), print)
         assert "ntinel" not in str(raised.value)
 
 

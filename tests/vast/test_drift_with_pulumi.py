@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from components.vast.api import Order, VastApi, connect
+from components.resources.context import Context
+from components.vast.api import Order, VastApi
 from components.vast.market import parse
 from tests.stack.world import PROJECT, ROOT, Emulator, Stack
 
@@ -40,7 +41,7 @@ def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def account(stack: Stack) -> VastApi:
     """The same account, as another program of the same person uses it."""
-    return connect(stack.environment)
+    return Context(environment=stack.environment).market()
 
 
 class Website:

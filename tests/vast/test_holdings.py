@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from components.clock import SystemClock
 from components.provider import Properties
-from components.vast.api import connect
+from components.resources.context import Context, current, using
 from components.vast.holdings import HoldingsProvider
 from components.vast.in_the_state import NOTE, InTheState
 from components.vast.owner import nonce, owner_of
+from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY as KEY_OF_VAST
 from tests.vast.fake_api import FakeVast
 
@@ -27,7 +27,8 @@ def vast(tmp_path, monkeypatch):
     with FakeVast() as server:
         monkeypatch.setenv("VAST_URL", server.url)
         monkeypatch.setenv("VAST_API_KEY", KEY_OF_VAST)
-        yield server
+        with using(Context(clock=VirtualClock())):
+            yield server
 
 
 def inputs(machine: str, **changes: Any) -> Properties:
@@ -40,7 +41,7 @@ def rented(vast: FakeVast, id_: int, name: str, *, stack: str = STACK, key: str 
 
 
 def in_the_state() -> InTheState:
-    return InTheState(connect().shared(NOTE), SystemClock())
+    return InTheState(current().market().shared(NOTE), current().clock)
 
 
 def created(machine: str = "9001") -> Properties:
@@ -52,7 +53,7 @@ def created(machine: str = "9001") -> Properties:
 def refreshed(state: Properties, machines: tuple[int, ...] = (9001,)) -> Properties:
     """As at the beginning of an `up`: `machines` are those that are in the state."""
     # No answer of before is young enough to be taken.
-    with connect().shared("contracts.json").held() as sheet:
+    with current().market().shared("contracts.json").held() as sheet:
         sheet.values = {}
         sheet.save()
     outs = HoldingsProvider().read("holdings", state).outs

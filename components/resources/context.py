@@ -1,0 +1,61 @@
+"""The world that the resources act in: time, what a person reads, and the clients.
+
+No provider makes a clock or opens a connection to the market by itself: it asks `current()` at
+each call, and a test says by `using` what that gives. Providers have no attributes (the state holds
+their dotted path alone), so the place is this module and not an argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+from components.clock import Clock, SystemClock
+from components.progress import Progress, to_terminal
+from components.vast.api import VastApi, connect
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What an operation of a resource is given."""
+
+    clock: Clock = dataclasses.field(default_factory=SystemClock)
+    say: Callable[[str], None] = to_terminal
+    """Takes a line for the person who waits."""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=lambda: os.environ)
+
+    def market(self, *, patient: bool = True) -> VastApi:
+        """The client of the market, with the credential that the environment has just now.
+
+        A preview or a refresh is not `patient`: without a network it had better say so at once.
+
+        Raises:
+            NoCredential: if there is no key that can be sent.
+            NoSharedFolder: if there is no place for what processes share.
+        """
+        return connect(self.environment, self.clock, self.say, patient=patient)
+
+    def progress(self, subject: str) -> Progress:
+        """Lines about one operation, each beginning with `subject`."""
+        return Progress(subject, self.clock, self.say)
+
+
+_standing = Context()
+
+
+def current() -> Context:
+    """The context that holds now."""
+    return _standing
+
+
+@contextlib.contextmanager
+def using(context: Context) -> Iterator[Context]:
+    """Let another context hold until the block ends, for every thread of this process."""
+    global _standing  # noqa: PLW0603  (providers are reached by their dotted path alone)
+    before, _standing = _standing, context
+    try:
+        yield context
+    finally:
+        _standing = before
