@@ -3,8 +3,15 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+from tests.schedule import LongFirst
+from tests.summary import Summary
+from tests.tiers import TIER_NAMES, tier_of, within
+
+_summary: list[Summary] = []
 
 
 class RecordingPolicy(asyncio.DefaultEventLoopPolicy):
@@ -41,3 +48,42 @@ def loop_for_pulumi() -> Iterator[None]:
         if not one.is_running():
             one.close()
     gc.collect()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the tiers marks, and begin to count."""
+    for tier in TIER_NAMES:
+        config.addinivalue_line("markers", f"{tier}: see tests/tiers.py")
+    if not hasattr(config, "workerinput"):
+        _summary.append(Summary())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier."""
+    for item in items:
+        item.add_marker(tier_of(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongFirst:
+    """Deal the files out to several workers."""
+    return LongFirst(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Hold each test to its tier."""
+    with within(item.nodeid):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the tests took."""
+    reports = [
+        report
+        for kind in terminalreporter.stats.values()
+        for report in kind
+        if isinstance(report, pytest.TestReport)
+    ]
+    for summary in _summary:
+        summary.print(reports)

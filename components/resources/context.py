@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from components.clock import Clock, SystemClock
 from components.progress import Progress, to_terminal
 from components.vast.api import VastApi, connect
+from components.vllm.endpoint import ANSWER_TIMEOUT, Endpoint
+from components.vllm.host import Host, HostAddress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,23 @@ class Context:
             NoSharedFolder: if there is no place for what processes share.
         """
         return connect(self.environment, self.clock, self.say, patient=patient)
+
+    def host(
+        self,
+        address: HostAddress,
+        private_key: str,
+        *,
+        known_host_key: str | None = None,
+        secrets: Sequence[str] = (),
+    ) -> Host:
+        """The client of a rented machine, over SSH; see `Host`."""
+        return Host(address, private_key, known_host_key=known_host_key, secrets=secrets)
+
+    def endpoint(
+        self, url: str, certificate: str, answer_timeout: float = ANSWER_TIMEOUT
+    ) -> Endpoint:
+        """The client of what is served at `url`, trusting `certificate` (PEM) alone if given."""
+        return Endpoint(url, certificate or None, answer_timeout=answer_timeout)
 
     def progress(self, subject: str) -> Progress:
         """Lines about one operation, each beginning with `subject`."""

@@ -342,7 +342,7 @@ class _Machine:
         address = HostAddress(instance.public_ip, instance.ports["22/tcp"])
         if self._host is None or address != self._address:
             self._leave()
-            self._host = Host(address, str(self._props["private_key"]))
+            self._host = current().host(address, str(self._props["private_key"]))
             self._address = address
         return self._host
 
@@ -714,7 +714,7 @@ def _put_on_leash(
 def _host(props: Properties) -> Host:
     """The door to a machine of the state, held to its recorded host key."""
     address = HostAddress(str(props["public_ip"]), int(props["ssh_port"]))
-    return Host(
+    return current().host(
         address, str(props["private_key"]), known_host_key=str(props.get("host_key") or "") or None
     )
 

@@ -614,7 +614,7 @@ def _agent() -> dict[str, tuple[bytes, int]]:
 
 
 def _host(props: Properties) -> Host:
-    return Host(
+    return current().host(
         HostAddress(str(props["public_ip"]), int(props["ssh_port"])),
         str(props["private_key"]),
         known_host_key=str(props["host_key"]),
@@ -625,7 +625,7 @@ def _host(props: Properties) -> Host:
 def _endpoint(
     props: Properties, certificate: str, answer_timeout: float = ANSWER_TIMEOUT
 ) -> Endpoint:
-    return Endpoint(_url(props), certificate or None, answer_timeout=answer_timeout)
+    return current().endpoint(_url(props), certificate, answer_timeout)
 
 
 def _readiness(props: Properties) -> ReadinessPlan:

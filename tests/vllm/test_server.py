@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import shlex
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from components.errors import StackError
 from components.plan import MODELS
 from components.provider import Properties
+from components.resources.context import Context, using
 from components.vast import unfit
 from components.vllm import server
 from components.vllm.change import READY
@@ -154,15 +156,27 @@ class Scene:
         self.clock = VirtualClock()
         self.host = FakeHost(self.clock)
         self.endpoint = FakeEndpoint(self.clock)
+        self.endpoint_at: Callable[[str, str], FakeEndpoint] = lambda _url, _pem: self.endpoint
+        self.given: list[float] = []
+        """Seconds for an answer, of each client of the endpoint."""
+        self.hears: Callable[[str], object] = print
         self.marks: list[str] = []
-        monkeypatch.setattr(server, "_host", lambda _: self.host)
-        monkeypatch.setattr(server, "_endpoint", lambda *_: self.endpoint)
-        monkeypatch.setattr(server, "SystemClock", lambda: self.clock)
-        monkeypatch.setattr(server, "connect", lambda: None)
         monkeypatch.setattr(unfit, "mark", self._mark)
-        self.olds: Properties = ServerProvider().create(inputs()).outs or {}
+        self.olds: Properties = {}
+
+    def context(self) -> Context:
+        """The context of its operations."""
+        return SceneContext(clock=self.clock, say=self._hear, scene=self)
+
+    def _hear(self, line: str) -> None:
+        self.hears(line)
+
+    def serve(self) -> None:
+        """Bring the server up, and forget how."""
+        self.olds = ServerProvider().create(inputs()).outs or {}
         self.host.restarts.clear()
         self.endpoint.asked.clear()
+        self.given.clear()
 
     def _mark(self, _api: object, instance_id: int, why: str) -> str:
         self.marks.append(why)
@@ -208,9 +222,29 @@ def inputs(**changed: Any) -> Properties:
     }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SceneContext(Context):
+    """Clients of the scene's own host and endpoint; nobody asks a market."""
+
+    scene: Scene
+
+    def market(self, *, patient: bool = True) -> Any:
+        del patient
+
+    def host(self, *_: object, **__: object) -> Any:
+        return self.scene.host
+
+    def endpoint(self, url: str, certificate: str, answer_timeout: float = ANSWER_TIMEOUT) -> Any:
+        self.scene.given.append(answer_timeout)
+        return self.scene.endpoint_at(url, certificate)
+
+
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    return Scene(monkeypatch)
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    one = Scene(monkeypatch)
+    with using(one.context()):
+        one.serve()
+        yield one
 
 
 # --------------------------------------------------------------------------- what the host is told
@@ -416,21 +450,12 @@ def test_a_change_that_nothing_answers_to_and_its_undoing_mark_the_machine(scene
     assert scene.marks == ["completion_late"]
 
 
-def test_a_server_with_clients_is_given_longer_to_answer(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[float] = []
-
-    def endpoint(*arguments: Any) -> FakeEndpoint:
-        given.append(arguments[2] if len(arguments) > 2 else ANSWER_TIMEOUT)
-        return scene.endpoint
-
-    monkeypatch.setattr(server, "_endpoint", endpoint)
+def test_a_server_with_clients_is_given_longer_to_answer(scene: Scene) -> None:
     scene.update(**NEW)
-    assert given == [ANSWER_TIMEOUT]
+    assert scene.given == [ANSWER_TIMEOUT]
     scene.olds["serve_yaml"] = NEW["serve_yaml"]
     scene.update(**NEW, key_digest=NEW_KEY)
-    assert given[-1] == PATIENT_TIMEOUT
+    assert scene.given[-1] == PATIENT_TIMEOUT
 
 
 # --------------------------------------------------------------------------- a first start
@@ -640,20 +665,14 @@ def test_nor_is_an_error_believed_that_its_log_had_before(scene: Scene) -> None:
     assert scene.host.restarts == []
 
 
-def test_one_that_came_back_under_other_ports_is_asked_there(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_came_back_under_other_ports_is_asked_there(scene: Scene) -> None:
     """With the key that it knows, since a new one is not pushed before."""
     scene.clock.sleep(3600)
     scene.host.serve(str(scene.olds["serve_yaml"]))
     gone = FakeEndpoint(scene.clock)
     gone.found = Unreachable("refused")
     gone.completion = lambda: Unreachable("refused")
-
-    def endpoint(props: Properties, *_: object) -> FakeEndpoint:
-        return scene.endpoint if props["host_port"] == 41111 else gone
-
-    monkeypatch.setattr(server, "_endpoint", endpoint)
+    scene.endpoint_at = lambda url, _: scene.endpoint if url.endswith(":41111") else gone
     assert scene.refresh() == "the endpoint refuses the connection: nothing listens there"
     scene.update(host_port=41111, api_key="new-key", key_digest=NEW_KEY)
     assert scene.endpoint.counted_with == ["the-key"]
@@ -669,11 +688,7 @@ def test_one_that_has_another_certificate_by_now_is_asked_with_that(
     stranger = FakeEndpoint(scene.clock)
     stranger.found = Unreachable("certificate")
     stranger.completion = lambda: Unreachable("certificate")
-
-    def endpoint(_props: Properties, certificate: str, *_: object) -> FakeEndpoint:
-        return scene.endpoint if certificate == "the latter" else stranger
-
-    monkeypatch.setattr(server, "_endpoint", endpoint)
+    scene.endpoint_at = lambda _, pem: scene.endpoint if pem == "the latter" else stranger
     assert scene.update(tls=True)["status"] == READY
     assert scene.host.restarts == []
 
@@ -722,7 +737,7 @@ def test_one_that_is_asked_for_long_is_said_to_be(
     doubted(scene)
     said = threading.Event()
     doing = "asking for a completion, to tell a server that hangs"
-    monkeypatch.setattr(server, "to_terminal", lambda line: said.set() if doing in line else None)
+    scene.hears = lambda line: said.set() if doing in line else None
     scene.endpoint.completion = lambda: "Yes" if said.wait(5) else Refused(400, "nothing was said")
     scene.update()
     assert scene.host.restarts == []

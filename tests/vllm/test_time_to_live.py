@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,13 @@ case "$last" in
     *) cat >"$HOME/given"; echo "$*" >>"$HOME/calls"; [ ! -f "$HOME/down" ] || exit 7 ;;
 esac
 """
+DATE = """
+case "$*" in
+    +%s) echo look >>"$HOME/looks"; expr "$(cat "$HOME/now")" + 0 ;;
+    *) exec /bin/date "$@" ;;
+esac
+"""
+BEGAN = 1_800_000_000
 SUPERVISE = """
 case "$1" in
     requests) cat "$HOME/counts" ;;
@@ -44,11 +50,30 @@ class Container:
         self.serving = home / "serving"
         (home / "bin").mkdir()
         self.command("curl", CURL)
+        self.command("date", DATE)
+        self.now = BEGAN
+        self.pass_time(0)
 
     def command(self, name: str, body: str) -> None:
         path = self.home / "bin" / name
         path.write_text(f"#!/bin/sh\n{body}\n")
         path.chmod(0o755)
+
+    def pass_time(self, seconds: int) -> None:
+        """Let the container's clock go on, at once."""
+        self.now += seconds
+        path = self.home / "now.new"
+        path.write_text(str(self.now))
+        path.rename(self.home / "now")
+
+    def looked(self, times: int = 2) -> None:
+        """Wait until the watch has looked at the clock so often from now on."""
+        before = self._looks()
+        eventually(lambda: self._looks() >= before + times)
+
+    def _looks(self) -> int:
+        path = self.home / "looks"
+        return len(path.read_text().splitlines()) if path.exists() else 0
 
     def supervised(self, counts: str | None) -> None:
         self.serving.mkdir(exist_ok=True)
@@ -106,7 +131,10 @@ def container(tmp_path: Path) -> Iterator[Container]:
 
 
 def test_a_machine_that_nobody_ever_logged_in_to_ends_itself(container: Container) -> None:
-    container.boot(Leash(time_to_live_hours=1 / 3600))
+    container.boot(Leash(time_to_live_hours=1))
+    container.looked()
+    assert container.calls() == []
+    container.pass_time(3600)
     first, *_ = eventually(container.calls)
     assert first.endswith(f"-d {{}} {API}/api/v0/instances/9001/")
     assert "-X DELETE" in first
@@ -120,7 +148,8 @@ def test_a_machine_that_nobody_ever_logged_in_to_ends_itself(container: Containe
 
 def test_the_end_is_asked_for_until_the_machine_is_gone(container: Container) -> None:
     (container.home / "down").touch()
-    container.boot(Leash(time_to_live_hours=1 / 3600))
+    container.boot(Leash(time_to_live_hours=1))
+    container.pass_time(3600)
     eventually(lambda: len(container.calls()) >= 3)
     (container.home / "down").unlink()
     eventually(lambda: len(container.calls()) >= 5)
@@ -140,9 +169,12 @@ def test_time_is_counted_from_the_first_start_over_restarts(container: Container
 def test_what_was_told_later_holds_and_one_watch_is_enough(container: Container) -> None:
     container.boot(Leash(time_to_live_hours=100))
     eventually(lambda: container.watches() == 1)
-    container.boot(Leash(time_to_live_hours=1 / 3600))
+    container.boot(Leash(time_to_live_hours=1))
+    container.looked()
+    container.pass_time(60)
+    container.looked()
     assert container.calls() == []
-    container.tell(TTL_SECONDS=1, IDLE_SECONDS=0)
+    container.tell(TTL_SECONDS=60, IDLE_SECONDS=0)
     assert eventually(container.calls)
     assert eventually(lambda: container.watches() == 1)
 
@@ -153,12 +185,16 @@ def test_a_machine_without_a_leash_lives(container: Container) -> None:
     container.boot(Leash(time_to_live_hours=100))
     container.tell(TTL_SECONDS=0, IDLE_SECONDS=0)
     eventually(lambda: container.watches() == 1)
+    container.pass_time(101 * 3600)
+    container.looked()
     assert container.calls() == []
 
 
 def test_a_model_that_nobody_asks_ends_its_machine(container: Container) -> None:
     container.supervised("running=0\nwaiting=0\nfinished=7\n")
-    container.boot(Leash(idle_minutes=1 / 60))
+    container.boot(Leash(idle_minutes=1))
+    container.looked()
+    container.pass_time(60)
     assert eventually(container.calls)
     assert "idle: this machine" in (container.serving / "time_to_live.log").read_text()
     assert (container.home / "supervised").read_text() == "started\n"
@@ -179,9 +215,11 @@ def test_a_model_that_is_asked_or_starts_is_not_idle(
     container.supervised(counts)
     (container.serving / "state").mkdir()
     (container.serving / "state" / "phase").write_text(f"{phase}\n")
-    container.boot(Leash(idle_minutes=1 / 60))
-    began = time.monotonic()
-    eventually(lambda: time.monotonic() - began > 2.5)
+    container.boot(Leash(idle_minutes=1))
+    for _ in range(3):
+        container.looked()
+        container.pass_time(61)
+    container.looked()
     assert container.calls() == []
     assert eventually(lambda: container.watches() == 1)
 
@@ -191,34 +229,40 @@ def test_a_model_that_was_given_up_or_stopped_is_idle(container: Container, phas
     container.supervised(None)
     (container.serving / "state").mkdir()
     (container.serving / "state" / "phase").write_text(f"{phase} 1\n")
-    container.boot(Leash(idle_minutes=1 / 60))
+    container.boot(Leash(idle_minutes=1))
+    container.looked()
+    container.pass_time(60)
     assert eventually(container.calls)
 
 
 def test_each_finished_request_counts(container: Container) -> None:
     container.supervised("running=0\nwaiting=0\nfinished=0\n")
-    container.boot(Leash(idle_minutes=5 / 60))
-    began = time.monotonic()
-
-    def asked_for_longer_than_that() -> bool:
-        passed = time.monotonic() - began
+    container.boot(Leash(idle_minutes=5))
+    for finished in range(1, 5):
+        container.looked()
+        container.pass_time(240)
         counts = container.home / "counts.new"
-        counts.write_text(f"running=0\nwaiting=0\nfinished={int(passed * 3)}\n")
+        counts.write_text(f"running=0\nwaiting=0\nfinished={finished}\n")
         counts.rename(container.home / "counts")
-        return passed > 8
-
-    eventually(asked_for_longer_than_that)
+    container.looked()
     assert container.calls() == []
+    container.pass_time(240)
+    container.looked()
+    assert container.calls() == []
+    container.pass_time(60)
     assert eventually(container.calls)
 
 
 def test_a_machine_that_was_never_given_anything_to_serve_has_half_an_hour(
     container: Container,
 ) -> None:
-    container.boot(Leash(idle_minutes=1 / 60))
-    began = time.monotonic()
-    eventually(lambda: time.monotonic() - began > 2.5)
+    container.boot(Leash(idle_minutes=1))
+    container.looked()
+    container.pass_time(1799)
+    container.looked()
     assert container.calls() == []
+    container.pass_time(1)
+    assert eventually(container.calls)
 
 
 def test_the_watch_says_when_it_began_and_whether_it_can_end_the_machine(

@@ -23,13 +23,15 @@ from emulator.standins.host import Host, read_host
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SPEED = 2000.0
+ADDRESS = f"127.42.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+"""Of this process alone: tests run beside one another, and servers bind here."""
 MISTRAL = "mistralai/Mistral-Small-4-119B-2603"
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 
 H200X2: dict[str, Any] = {
     "speed": SPEED,
     "instance_id": 1001,
-    "address": "127.42.77.1",
+    "address": ADDRESS,
     "gpu_name": "H200",
     "num_gpus": 2,
     "gpu_ram_mib": 143771,

@@ -552,7 +552,7 @@ def test_other_routes_check_their_bodies(
 def test_a_small_text_model_under_two_names(tmp_path_factory: pytest.TempPathFactory) -> None:
     container = Container(
         tmp_path_factory.mktemp("small"),
-        {"gpu_name": "RTX 4090", "num_gpus": 1, "gpu_ram_mib": 24564, "address": "127.42.77.2"},
+        {"gpu_name": "RTX 4090", "num_gpus": 1, "gpu_ram_mib": 24564},
     )
     options = ("--served-model-name", "small", "tiny", "--disable-fastapi-docs",
                "--enable-request-id-headers", "--reasoning-effort-map", '{"low": "none"}',

@@ -1,0 +1,86 @@
+"""Which tests belong together: how much of the world each of them needs.
+
+`unit`     decisions and fakes in this process; opens no connection and starts no process
+`process`  servers on loopback, shells and local processes, without Pulumi
+`cli`      the real `pulumi`, `make` and the project's commands against an emulator
+`faults`   the fault matrix: what goes wrong while the real `pulumi` works
+
+The table goes by path, and the longest one that fits holds. `make test-fast` plays the first two.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+Tier = Literal["unit", "process", "cli", "faults"]
+
+TIER_NAMES: tuple[Tier, ...] = get_args(Tier)
+
+TIERS: dict[str, Tier] = {
+    "tests": "unit",
+    "tests/emulator": "process",
+    "tests/faults": "faults",
+    "tests/real_vllm": "process",
+    "tests/stack": "cli",
+    "tests/test_announcement.py": "process",
+    "tests/test_policies.py": "process",
+    "tests/test_provider.py": "process",
+    "tests/test_smoke_test.py": "process",
+    "tests/test_workflow.py": "process",
+    "tests/toolchain/test_makefile.py": "process",
+    "tests/toolchain/test_on_emulator.py": "process",
+    "tests/toolchain/test_set_up.py": "process",
+    "tests/vast/test_adapters.py": "process",
+    "tests/vast/test_adoption.py": "process",
+    "tests/vast/test_holdings.py": "process",
+    "tests/vast/test_host_check.py": "process",
+    "tests/vast/test_official.py": "process",
+    "tests/vast/test_orphans.py": "process",
+    "tests/vast/test_shared.py": "process",
+    "tests/vllm/test_endpoint.py": "process",
+    "tests/vllm/test_host.py": "process",
+    "tests/vllm/test_prefetch_from_the_hub.py": "process",
+    "tests/vllm/test_supervise.py": "process",
+    "tests/vllm/test_time_to_live.py": "process",
+    "tests/vast/test_drift_with_pulumi.py": "cli",
+}
+
+FORBIDDEN = frozenset(
+    {"os.fork", "os.posix_spawn", "os.system", "socket.bind", "socket.connect", "subprocess.Popen"}
+)
+"""What Python's own audit reports, and a unit test has no business with."""
+
+_guarded: list[str] = []
+
+
+class NotAUnitTest(Exception):
+    """A test reached beyond this process though the table says that it does not."""
+
+
+def tier_of(path: str) -> Tier:
+    """Give the tier of a test file or node id, relative to the repository."""
+    file = path.partition("::")[0]
+    fitting = [place for place in TIERS if file == place or file.startswith(f"{place}/")]
+    return TIERS[max(fitting, key=len)]
+
+
+@contextmanager
+def within(path: str) -> Iterator[None]:
+    """Hold what runs in the block to the tier of `path`."""
+    _guarded[:] = [path] if tier_of(path) == "unit" else []
+    try:
+        yield
+    finally:
+        _guarded.clear()
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if _guarded and event in FORBIDDEN:
+        where = _guarded[0]
+        raise NotAUnitTest(f"{where} uses {event}{arguments[1:2]}: its tier is not `unit`")
+
+
+sys.addaudithook(_watch)
