@@ -1,6 +1,10 @@
 # Every command of the project. `make` alone lists them.
 STACK ?= local
 SPEED ?= 60
+# More than cores: most tests wait for a process or a poll.
+WORKERS ?= 6
+# Measured where it is looked at, once for each change.
+COVERAGE := $(if $(CI),--cov)
 export MSG
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 # The commands that know both: `ON=account` is pulumi's own backend instead of the emulator's.
@@ -38,7 +42,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
   `make $(goal)` needs $(name)=...: see `make`; nothing was done))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup emulator up preview refresh outputs chat down shell check format test lock \
+.PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	pin release promote rollback promotion adopt cost orphans faults more-faults test-vllm \
 	benchmark
 
@@ -106,7 +110,10 @@ format: setup ## put the code into its form
 	@ruff format . && ruff check --fix .
 
 test: check ## lint, type-check and run every test
-	@pytest
+	@pytest -n $(WORKERS) $(COVERAGE)
+
+test-fast: check ## the same without Pulumi's CLI: two minutes
+	@pytest -n $(WORKERS) -m "unit or process"
 
 promotion: setup ## play dev, staging and prod on an emulator, write docs/promotion.md
 	@python -m tests.stack.promotion

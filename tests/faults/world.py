@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from tests.faults.state_secrets import encrypted, key_of, secret_texts
-from tests.stack.world import PROJECT, REAL, ROOT, Done, Emulator, Stack
+from tests.stack.world import PROJECT, REAL, ROOT, Done, Emulator, Stack, ending_with_us
 from tests.vllm.polling import eventually
 from tests.vllm.processes import processes_of
 
@@ -184,7 +184,7 @@ class Cli(Stack):
         words += ["--stack", self.name, "--config-file", str(self.config_file), *arguments]
         with said.open("w") as output:
             process = subprocess.Popen(
-                words,
+                ending_with_us(words),
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

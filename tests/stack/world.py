@@ -220,6 +220,14 @@ class Stack:
         return done
 
 
+def ending_with_us(command: list[str]) -> list[str]:
+    """The same command, which the kernel kills when the thread that starts it ends.
+
+    A worker of pytest-xdist that dies leaves no `pulumi` behind that would go on renting.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", *command]
+
+
 def run(
     command: list[str],
     environment: Mapping[str, str],
@@ -229,7 +237,7 @@ def run(
 ) -> Done:
     """Run a command in the project's folder; `apart` leaves its errors out of the output."""
     done = subprocess.run(
-        command,
+        ending_with_us(command),
         cwd=folder,
         env=dict(environment),
         check=False,
