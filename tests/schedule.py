@@ -6,6 +6,8 @@ ahead of itself, so behind a long unit goes a short one: a long one would wait t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
@@ -23,19 +25,21 @@ class LongFirst(LoadFileScheduling):  # type: ignore[misc]
     """Deals out files by what they took."""
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        busy = self._seconds_pending(node) > ENOUGH
-        by_length = sorted(self.workqueue, key=seconds_of)
-        self.workqueue.move_to_end(by_length[0 if busy else -1], last=False)
+        file = chosen(self.workqueue, seconds_pending=self._seconds_pending(node), took=SECONDS)
+        self.workqueue.move_to_end(file, last=False)
         super()._assign_work_unit(node)
 
     def _seconds_pending(self, node: WorkerController) -> float:
         assigned: dict[str, dict[str, bool]] = self.assigned_work.get(node, {})
-        return sum(_pending_share(unit) * seconds_of(file) for file, unit in assigned.items())
+        return sum(
+            _pending_share(unit) * SECONDS.get(file, SHORT) for file, unit in assigned.items()
+        )
 
 
-def seconds_of(file: str) -> float:
-    """What a file is expected to take."""
-    return SECONDS.get(file, SHORT)
+def chosen(files: Iterable[str], *, seconds_pending: float, took: Mapping[str, float]) -> str:
+    """Choose the file that a worker gets next, by what it has to do and what each file took."""
+    by_length = sorted(files, key=lambda file: took.get(file, SHORT))
+    return by_length[0 if seconds_pending > ENOUGH else -1]
 
 
 def _pending_share(unit: dict[str, bool]) -> float:

@@ -37,3 +37,13 @@ def test_off_means_off() -> None:
 def test_endpoints_without_a_published_limit_have_none() -> None:
     throttle = Throttle(VirtualClock().monotonic)
     assert all(throttle.admit(None, "account") for _ in range(5))
+
+
+def test_a_pace_asks_for_a_share_of_the_interval() -> None:
+    time = VirtualClock()
+    throttle = Throttle(time.monotonic, pace=0.1)
+    assert throttle.admit(CREATE, "account")
+    time.sleep(0.44)
+    assert not throttle.admit(CREATE, "account")
+    time.sleep(0.02)
+    assert throttle.admit(CREATE, "account")

@@ -15,9 +15,10 @@ import pytest
 from components.resources.context import Context
 from components.vast.api import Order, VastApi
 from components.vast.market import parse
-from tests.stack.world import PROJECT, ROOT, Emulator, Stack
+from tests.stack.world import PROJECT, REAL, ROOT, Emulator, Stack
 
 IMAGE = "vllm/vllm-openai:v0.33.0"
+SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliability": "0.5"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     one = Stack(tmp_path_factory.mktemp("stack"), emulator)
-    one.configure(model="qwen2.5-0.5b-1x4090", datacenterOnly=False, minReliability="0.5")
+    one.configure(**SMALL)
     for done in (one.preview(), one.up()):
         assert done.status == 0, done.outcome()
     yield one
@@ -99,10 +100,17 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_preview_and_up_right_after_it_keep_vasts_pace(stack, emulator):
-    assert recorded(stack)["status"] == "running"
-    too_soon = httpx.codes.TOO_MANY_REQUESTS
-    assert [call for call in emulator.requests() if call["status"] == too_soon] == []
+def test_preview_and_up_right_after_it_keep_vasts_pace(tmp_path):
+    with Emulator(tmp_path / "market", speed=300, pace=REAL) as emulator:
+        stack = Stack(tmp_path / "stack", emulator)
+        stack.configure(**SMALL)
+        for done in (stack.preview(), stack.up()):
+            assert done.status == 0, done.outcome()
+        assert recorded(stack)["status"] == "running"
+        done = stack.destroy()
+        assert done.status == 0, done.outcome()
+        too_soon = httpx.codes.TOO_MANY_REQUESTS
+        assert [call for call in emulator.requests() if call["status"] == too_soon] == []
 
 
 def test_the_host_check_is_in_the_state(stack):

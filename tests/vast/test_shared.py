@@ -17,11 +17,18 @@ import pytest
 from components.progress import Progress
 from components.vast.boot import POLL
 from components.vast.contract_list import ContractList
-from components.vast.errors import ApiFailed, NoSharedFolder
+from components.vast.errors import ApiFailed, NoSharedFolder, PaceRefused
 from components.vast.market_answers import MarketAnswers
 from components.vast.rent_note import LISTED_WITHIN, RentNote, still_to_come
 from components.vast.shared_file import Busy, SharedFile, shared_folder
-from components.vast.throttle import INTERVALS, LONGEST_QUEUE, MARGIN, Throttle
+from components.vast.throttle import (
+    INTERVALS,
+    LEAST_MARGIN,
+    LONGEST_QUEUE,
+    MARGIN,
+    Throttle,
+    read_pace,
+)
 from components.vast.wire import Instance, Json
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, row
@@ -395,3 +402,39 @@ def test_a_file_that_cannot_be_used_is_said_in_a_sentence(tmp_path):
         SharedFile(tmp_path / "shared.json").held(),
     ):
         pass
+
+
+@pytest.mark.parametrize("pace", [0.05, 0.5])
+def test_an_emulated_market_may_ask_for_a_share_of_the_pace(file, pace):
+    clock = VirtualClock()
+    for _ in range(3):
+        Throttle(clock, file, pace).wait("search")
+    margin = max(LEAST_MARGIN, MARGIN * pace)
+    assert clock.passed == pytest.approx(2 * (INTERVALS["search"] * pace + margin))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://localhost:8765", "http://[::1]:1"])
+def test_a_market_on_this_computer_may_have_a_pace_of_its_own(url):
+    assert read_pace({"VAST_PACE": "0.05"}, url) == 0.05
+    assert read_pace({}, url) == 1.0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://console.vast.ai",
+        "https://127.0.0.1.evil.example",
+        "http://10.0.0.1:1",
+        "no address",
+    ],
+)
+def test_the_real_market_has_its_own(url):
+    assert read_pace({"VAST_PACE": "1.0"}, url) == 1.0
+    with pytest.raises(PaceRefused, match=r"VAST_PACE=0\.9 is an emulator's pace"):
+        read_pace({"VAST_PACE": "0.9"}, url)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.01", "nan", "inf", "fast"])
+def test_what_is_no_pace_is_refused(text):
+    with pytest.raises(PaceRefused, match="above 0 and at most 1"):
+        read_pace({"VAST_PACE": text}, "http://127.0.0.1:1")
