@@ -11,7 +11,29 @@ from collections.abc import Iterable, Mapping
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
-SECONDS: dict[str, float] = {}
+SECONDS: dict[str, float] = {
+    "tests/stack/test_promotion.py": 400,
+    "tests/faults/test_faults.py": 240,
+    "tests/stack/test_leash.py": 200,
+    "tests/stack/test_replace_and_rename.py": 190,
+    "tests/stack/test_bad_input.py": 180,
+    "tests/vast/test_drift_with_pulumi.py": 150,
+    "tests/stack/test_first_light.py": 120,
+    "tests/emulator/test_real_server.py": 110,
+    "tests/stack/test_command_plugin.py": 100,
+    "tests/stack/test_unfit_host.py": 90,
+    "tests/emulator/standins/test_vllm_start.py": 90,
+    "tests/stack/test_living_server.py": 80,
+    "tests/stack/test_make.py": 80,
+    "tests/stack/test_adoption.py": 70,
+    "tests/stack/test_state_across_versions.py": 50,
+    "tests/emulator/standins/test_commands.py": 30,
+    "tests/test_smoke_test.py": 30,
+    "tests/emulator/standins/test_vllm_serving.py": 30,
+    "tests/faults/test_polling.py": 25,
+    "tests/stack/test_death_of_a_worker.py": 25,
+    "tests/vllm/test_supervise.py": 20,
+}
 """What a file took, where that is long, with six workers on two cores: for the order alone."""
 
 SHORT = 1.0

@@ -11,6 +11,7 @@ The table goes by path, and the longest one that fits holds. `make test-fast` pl
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
@@ -53,7 +54,8 @@ FORBIDDEN = frozenset(
 )
 """What Python's own audit reports, and a unit test has no business with."""
 
-_guarded: list[str] = []
+_guarded: dict[int, str] = {}
+"""The unit test that a thread plays. What else works meanwhile, worlds of faults for one, may."""
 
 
 class NotAUnitTest(Exception):
@@ -70,17 +72,20 @@ def tier_of(path: str) -> Tier:
 @contextmanager
 def within(path: str) -> Iterator[None]:
     """Hold what runs in the block to the tier of `path`."""
-    _guarded[:] = [path] if tier_of(path) == "unit" else []
+    if tier_of(path) == "unit":
+        _guarded[threading.get_ident()] = path
     try:
         yield
     finally:
-        _guarded.clear()
+        _guarded.pop(threading.get_ident(), None)
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if _guarded and event in FORBIDDEN:
-        where = _guarded[0]
-        raise NotAUnitTest(f"{where} uses {event}{arguments[1:2]}: its tier is not `unit`")
+    if event not in FORBIDDEN:
+        return
+    path = _guarded.get(threading.get_ident())
+    if path is not None:
+        raise NotAUnitTest(f"{path} uses {event}{arguments[1:2]}: its tier is not `unit`")
 
 
 sys.addaudithook(_watch)
