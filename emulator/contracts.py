@@ -106,12 +106,15 @@ class Contract:
     due: float | None = None
     intended: str = RUNNING
     start_queued: bool = False
+    reads_stopped: bool = False
+    """Whether a stop reads `stopped`, as clients remember it, instead of `exited` (measured)."""
     status_msg: str | None = None
     charged_until: float = 0.0
     pulled_bytes: float = 0.0
     running_since: float | None = None
     offline_until: float | None = None
     later_floor: float | None = None
+    floor_falls_at: float | None = None
     ended: bool = False
     ports: dict[str, int] = field(default_factory=dict)
     ssh_port: int = 0
@@ -195,13 +198,10 @@ def start(contract: Contract, now: float, *, gpus_free: bool) -> Contract:
         return wanted
     if not gpus_free:
         return replace(wanted, start_queued=True)
-    return replace(
-        wanted,
-        phase=Phase.STARTING,
-        due=now + STARTING,
-        start_queued=False,
-        status_msg=None,
-    )
+    begun = replace(wanted, start_queued=False, reads_stopped=False)
+    if contract.pulled_bytes < contract.image_bytes:
+        return _load(begun, now)
+    return replace(begun, phase=Phase.STARTING, due=now + STARTING, status_msg=None)
 
 
 def reboot(contract: Contract, now: float) -> Step:
@@ -222,25 +222,53 @@ def recycle(contract: Contract, now: float) -> Step:
     return Step(moved, (Effect.KILL, Effect.WIPE))
 
 
-def outbid(contract: Contract, now: float, *, floor: float, seconds: float | None = None) -> Step:
-    """Take the GPUs from an interruptible contract: intended stays running, the disk stays billed.
+def outbid(
+    contract: Contract,
+    now: float,
+    *,
+    floor: float,
+    seconds: float | None = None,
+    older: bool = False,
+) -> Step:
+    """Take the GPUs from an interruptible contract; its disk stays billed.
 
-    `floor` is the $/h that the next bid has to reach; after `seconds` it is the old one again.
+    As it was measured in 2026, it then reads as one that its owner stopped: `exited`, and intended,
+    current and next state `stopped`, with the message that it had; the intended state is ahead by
+    a tick. With `older` it is to run and reads `stopped`, as older clients remember it.
+    It starts by itself when its bid wins again. `floor` is the $/h that the next bid has to reach;
+    after `seconds` it is the old one again.
     """
-    return Step(
-        replace(
-            contract,
-            phase=Phase.STOPPED,
-            due=None if seconds is None else now + seconds,
-            later_floor=contract.min_bid,
-            running_since=None,
-            ports={},
-            min_bid=floor,
-            start_queued=True,
-            status_msg=f"outbid at {now:.0f}\n",
-        ),
-        (Effect.KILL,),
+    falls_at = None if seconds is None else now + seconds
+    beaten = replace(
+        contract,
+        later_floor=contract.min_bid,
+        floor_falls_at=falls_at,
+        min_bid=floor,
+        start_queued=True,
+        reads_stopped=older,
     )
+    if not older:
+        return Step(replace(beaten, phase=Phase.STOPPING, due=now + STOPPING, intended=STOPPED))
+    stopped = replace(
+        beaten,
+        phase=Phase.STOPPED,
+        due=falls_at,
+        running_since=None,
+        ports={},
+        status_msg=f"outbid at {now:.0f}\n",
+    )
+    return Step(stopped, (Effect.KILL,))
+
+
+def container_exits(contract: Contract, now: float, *, seconds: float | None) -> Step:
+    """Let the container end: its contract runs on, and after `seconds` the container does again."""
+    moved = replace(
+        contract,
+        phase=Phase.EXITED,
+        due=None if seconds is None else now + seconds,
+        running_since=None,
+    )
+    return Step(moved, (Effect.KILL,))
 
 
 def host_lost(contract: Contract, now: float, *, seconds: float) -> Step:
@@ -270,7 +298,7 @@ def exited(contract: Contract, now: float) -> Contract:
 
 
 def actual_status(contract: Contract) -> str | None:
-    """Return the API's actual_status: null, created, loading, running, stopped, exited, ..."""
+    """Return the API's actual_status: null, created, loading, running, exited, ..."""
     if contract.offline_until is not None:
         return "offline"
     shown: dict[Phase, str | None] = {
@@ -280,7 +308,7 @@ def actual_status(contract: Contract) -> str | None:
         Phase.STARTING: "exited",  # the docs: it may read `exited` for some time after a start
         Phase.RUNNING: "running",
         Phase.STOPPING: "running" if contract.container_up else "loading",
-        Phase.STOPPED: "stopped",
+        Phase.STOPPED: "stopped" if contract.reads_stopped else "exited",
         Phase.EXITED: "exited",
         Phase.REBOOTING: "rebooting",
         Phase.RECYCLING: "recycling",
@@ -363,15 +391,16 @@ def _up(contract: Contract, now: float) -> Step:
 
 
 def _down(contract: Contract, now: float) -> Step:
-    del now
-    moved = replace(contract, phase=Phase.STOPPED, due=None, running_since=None, ports={})
+    falls_at = contract.floor_falls_at
+    due = None if falls_at is None else max(now, falls_at)
+    moved = replace(contract, phase=Phase.STOPPED, due=due, running_since=None, ports={})
     return Step(moved, (Effect.KILL,))
 
 
 def _cheap_again(contract: Contract, now: float) -> Step:
     del now
     floor = contract.min_bid if contract.later_floor is None else contract.later_floor
-    return Step(replace(contract, due=None, min_bid=floor))
+    return Step(replace(contract, due=None, floor_falls_at=None, min_bid=floor))
 
 
 def _recycled(contract: Contract, now: float) -> Step:
@@ -401,6 +430,7 @@ _PHASE_ENDS = {
     Phase.STARTING: _up,
     Phase.STOPPING: _down,
     Phase.STOPPED: _cheap_again,
+    Phase.EXITED: _up,
     Phase.REBOOTING: _up,
     Phase.RECYCLING: _recycled,
     Phase.DESTROYING: _destroyed,

@@ -96,7 +96,13 @@ FAULTS: dict[str, Kind] = {
             "id": "contract",
             "floor": "$/h to win again (1.25 x the bid)",
             "seconds": "emulated, until the floor is the old one again (never)",
+            "older": "true: in the states that older clients remember",
         },
+    ),
+    "container_exits": Kind(
+        "contract",
+        "the container of a running contract ends, as in a crash or a reboot of its host",
+        {"id": "contract", "seconds": "emulated, until it runs again (never)"},
     ),
     "host_offline": Kind(
         "contract",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.contracts import RUNNING, Contract, Phase, actual_status
+from emulator.contracts import RUNNING, STOPPED, Contract, Phase, actual_status
 from emulator.market import Machine, hardware_row
 from emulator.network import has_ssh
 
 SSH_HOST = "127.0.0.1"
 """Where a real answer names a proxy such as ssh4.vast.ai."""
+
+_AS_INTENDED = (Phase.CREATED, Phase.LOADING, Phase.STARTING, Phase.REBOOTING, Phase.EXITED)
+"""Phases in which the contract goes on though its container does not run."""
 
 
 def instance_row(
@@ -87,8 +90,8 @@ def instance_row(
 
 def _state(contract: Contract, now: float) -> dict[str, Any]:
     status = actual_status(contract)
-    current = RUNNING if contract.container_up else "stopped"
-    if contract.phase in (Phase.CREATED, Phase.LOADING, Phase.STARTING, Phase.REBOOTING):
+    current = RUNNING if contract.container_up else STOPPED
+    if contract.phase in _AS_INTENDED:
         current = contract.intended
     since = contract.running_since
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -359,7 +359,8 @@ class Marketplace:
 
     async def _settle(self, step: Step, now: float) -> Contract:
         contract = await self._do(step.contract, step.effects)
-        if contract.start_queued and self._gpus_free_for(contract, now):
+        waits = contract.start_queued and contract.phase is Phase.STOPPED
+        if waits and self._gpus_free_for(contract, now):
             return contracts.start(contract, now, gpus_free=True)
         if self._ended_by_itself(contract):
             return contracts.exited(contract, now)
@@ -380,8 +381,10 @@ class Marketplace:
         occasion = Occasion(machine=contract.machine_id, contract=contract.id)
         if contract.is_bid and (hit := self.faults.strike("outbid", occasion)) is not None:
             floor = float(hit.get("floor", contract.gpu_per_hour * 1.25))
-            seconds = float(hit["seconds"]) if "seconds" in hit else None
-            return contracts.outbid(contract, now, floor=floor, seconds=seconds)
+            older = hit.get("older") == "true"
+            return contracts.outbid(contract, now, floor=floor, seconds=_seconds(hit), older=older)
+        if (hit := self.faults.strike("container_exits", occasion)) is not None:
+            return contracts.container_exits(contract, now, seconds=_seconds(hit))
         if (hit := self.faults.strike("host_offline", occasion)) is not None:
             return contracts.host_lost(contract, now, seconds=float(hit.get("seconds", 3 * DAY)))
         if (hit := self.faults.strike("contract_ends", occasion)) is not None:
@@ -489,6 +492,11 @@ class Marketplace:
             )
         except OSError:
             _log.exception("contract %s: its ports are somebody else's now", contract.id)
+
+
+def _seconds(params: Mapping[str, str]) -> float | None:
+    """Return a fault's emulated seconds; None for those without an end."""
+    return float(params["seconds"]) if "seconds" in params else None
 
 
 def open_account(store: Store, *, seed: int, credit: float) -> None:

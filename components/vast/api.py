@@ -326,6 +326,21 @@ class VastApi:
         body = {"client_id": "me", "price": dollars_per_hour}
         self._repeatedly("bid", f"PUT {path}", lambda: self._transport.put(path, json_data=body))
 
+    def start(self, instance_id: int) -> bool:
+        """Start a stopped contract; False if others have its GPUs, and it waits for them.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        path = f"/instances/{instance_id}/"
+        answer = self._repeatedly(
+            "change",
+            f"PUT {path}",
+            lambda: self._transport.put(path, json_data={"state": "running"}),
+            may_be_refused=True,
+        )
+        return answer.get("success") is not False
+
     def price_asked(self, instance_id: int) -> PriceAsked | None:
         """The higher price that a contract's host asks for, if it does.
 
@@ -464,6 +479,7 @@ class VastApi:
         send: Callable[[], requests.Response],
         *,
         gone_is_empty: bool = False,
+        may_be_refused: bool = False,
     ) -> Mapping[str, Any]:
         """Make a call that is safe to repeat, until it is answered or the tries are used up."""
 
@@ -473,7 +489,9 @@ class VastApi:
                 response = send()
             except requests.RequestException as error:
                 raise self._unreachable(endpoint, error) from None
-            return self._checked(endpoint, response, gone_is_empty=gone_is_empty)
+            return self._checked(
+                endpoint, response, gone_is_empty=gone_is_empty, may_be_refused=may_be_refused
+            )
 
         return self._retrying(_is_passing)(once)
 
@@ -503,7 +521,12 @@ class VastApi:
         return state.attempt_number >= most
 
     def _checked(
-        self, endpoint: str, response: requests.Response, *, gone_is_empty: bool
+        self,
+        endpoint: str,
+        response: requests.Response,
+        *,
+        gone_is_empty: bool,
+        may_be_refused: bool = False,
     ) -> Mapping[str, Any]:
         """Return the body of a good answer; raise what a bad one means."""
         answer = self._read(response)
@@ -522,7 +545,7 @@ class VastApi:
         if not response.ok:
             said = f"answered {status}{_code(answer)}: {_reason(answer)}"
             raise ApiFailed(self._failed(endpoint, said))
-        if answer.get("success") is False:
+        if answer.get("success") is False and not may_be_refused:
             raise ApiFailed(self._failed(endpoint, f"refused{_code(answer)}: {_reason(answer)}"))
         if not answer:
             raise _Passing(self._failed(endpoint, "gave no JSON"))

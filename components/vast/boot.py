@@ -15,6 +15,7 @@ from components.progress import Progress, duration
 from components.vast.attempts import Attempt
 from components.vast.errors import BootFailed, BudgetSpent, ImageRefused, TermsDiffer
 from components.vast.host_check import Inspection
+from components.vast.outbid import MarketState
 from components.vast.reach import Reach
 from components.vast.wire import Instance
 
@@ -277,6 +278,11 @@ def _refuse_dead(instance: Instance) -> None:
         )
     if _DAEMON_ERROR.search(message):
         raise BootFailed(f"the host cannot start containers ({_gist(message)})")
+    if MarketState.of(instance).is_outbid:
+        raise BootFailed(
+            f"it was outbid before it worked: its bid is ${instance.bid:.3f}/h, and "
+            f"${instance.min_bid:.3f}/h wins now"
+        )
     if instance.actual_status in LOST:
         raise BootFailed(f"the container is {instance.actual_status} ({_gist(message)})")
     if instance.intended_status == "stopped":

@@ -14,7 +14,7 @@ from components.clock import Clock
 from components.vast.shared_file import SharedFile
 from components.vast.wire import Instance
 
-FORMAT = 3
+FORMAT = 4
 """Of the rows in the file: another release's are not read."""
 
 

@@ -84,7 +84,8 @@ def _state(recorded: Recorded, live: Instance) -> str:
             f"${live.dollars_per_hour:.2f}/h stands and bills its disk whenever the host is back; "
             f"{REPLACES}"
         )
-    if outbid.is_outbid(live.actual_status, live.intended_status, interruptible=live.interruptible):
+    market_state = outbid.MarketState.of(live)
+    if market_state.is_outbid:
         cap = recorded.max_dollars_per_hour
         storage = live.storage_dollars_per_hour
         bid = None if cap is None else market.bid(live.min_bid, storage, cap)
@@ -92,6 +93,12 @@ def _state(recorded: Recorded, live: Instance) -> str:
         return (
             f"was outbid ({status}): an interruptible contract waits for its GPUs and {disk}; "
             f"{then}"
+        )
+    if market_state.is_stopped:
+        return (
+            f"is stopped ({status}), by the market or by hand: its bid of ${live.bid:.3f}/h still "
+            f"reaches the ${live.min_bid:.3f}/h that wins, so it is not counted as outbid; {disk}; "
+            "the next `pulumi up` keeps it, starts it and waits for it"
         )
     if is_lost(live.actual_status, live.intended_status):
         return (

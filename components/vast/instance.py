@@ -35,6 +35,7 @@ from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
 from components.vast.offer import candidates, contract_of, need_of, show_market
 from components.vast.onstart import onstart
+from components.vast.outbid import MarketState
 from components.vast.owner import nonce, owner_in, owner_of, told_apart
 from components.vast.reach import Reach, reach
 from components.vast.rent_note import SUFFIX, RentNote
@@ -93,9 +94,10 @@ class InstanceProvider(Provider):
         if "search" in others and not _search_allows(olds, news):
             replaces.append("search")
         _refuse_the_replaced(id_, news, replaces)
-        taken = _is_outbid(olds)
+        market_state = MarketState.read(olds)
         lost = drift.is_lost(str(olds.get("status")), str(olds.get("intended_status")))
-        if lost and not (taken and _step(news) != "rerent"):
+        is_kept = market_state.is_stopped and not _is_rented_anew(market_state, news)
+        if lost and not is_kept:
             replaces.append("status")
         term, rule = _term(olds, news), Rule.read(news)
         if _is_over(term, rule):
@@ -103,7 +105,7 @@ class InstanceProvider(Provider):
         if why_unfit(str(olds.get("carried_label") or "")):
             replaces.append("carried_label")
         return dynamic.DiffResult(
-            changes=bool(replaces or others or taken or _to_mend(olds) or accepts(term, rule)),
+            changes=bool(replaces or others or is_kept or _to_mend(olds) or accepts(term, rule)),
             replaces=replaces,
             delete_before_replace=True,
         )
@@ -174,8 +176,11 @@ class InstanceProvider(Provider):
             mended = _mend(int(id_), olds)
         if changed(olds, news, ["label_prefix"]):
             mended |= _rename(int(id_), olds, news)
-        if _is_outbid(olds):
+        market_state = MarketState.read(olds)
+        if market_state.is_outbid:
             mended |= _won_back(int(id_), olds, news)
+        elif market_state.is_stopped:
+            mended |= _started_again(int(id_), news)
         term = _term(olds, news)
         if term.asked is not None and accepts(term, Rule.read(news)):
             mended |= _accept(int(id_), term.asked, news)
@@ -191,6 +196,7 @@ class InstanceProvider(Provider):
         """End the contract and read back that it is gone."""
         api, progress = current().market(), _progress()
         hold_to(api, int(props.get("account_id") or 0), f"instance {id_}")
+        _note_loss(api, id_, props, progress)
         why = why_unfit(str(props.get("carried_label") or ""))
         if why:
             with _note(api, props, progress).alone() as page:
@@ -582,12 +588,9 @@ def _contract_wanted(news: Properties) -> str:
     return "on-demand" if pulumi.contains_unknowns(search) else contract_of(search)
 
 
-def _is_outbid(olds: Properties) -> bool:
-    return outbid.is_outbid(
-        str(olds.get("status")),
-        str(olds.get("intended_status")),
-        interruptible=bool(olds.get("interruptible")),
-    )
+def _is_rented_anew(market_state: MarketState, news: Properties) -> bool:
+    """Whether another machine is rented for one that was stopped: only if it was outbid."""
+    return market_state.is_outbid and _step(news) == "rerent"
 
 
 def _step(news: Properties) -> outbid.Step:
@@ -660,6 +663,45 @@ def _won_back(instance_id: int, olds: Properties, news: Properties) -> Propertie
     if step == "rebid" and price is not None:
         progress.say(f"bidding ${price:.3f}/h for the GPUs of instance {instance_id}")
         api.set_bid(instance_id, price)
+    return _back(api, progress, instance_id, news)
+
+
+def _started_again(instance_id: int, news: Properties) -> Properties:
+    """Start a machine that the market or somebody stopped, though its bid wins.
+
+    Raises:
+        StillOutbid: if others have its GPUs and the rule is not to wait, or if it does not run.
+    """
+    api = current().market()
+    progress = _progress()
+    progress.say(
+        f"instance {instance_id} was stopped, by the market or by hand, and its bid wins: "
+        "starting it"
+    )
+    if not api.start(instance_id) and outbid.Policy.read(news).when != "wait":
+        raise StillOutbid(
+            f"instance {instance_id} is stopped though its bid wins: a tenant on demand has its "
+            "GPUs, and it starts by itself when that one goes; it was not counted as outbid and "
+            "nothing was destroyed; run `pulumi up` again later, take another machine by "
+            "`pulumi up --replace` with its URN, or `pulumi destroy`"
+        )
+    return _back(api, progress, instance_id, news)
+
+
+def _note_loss(api: VastApi, id_: str, props: Properties, progress: Progress) -> None:
+    """Note that a machine which was outbid goes: the lease may not have counted it."""
+    loss = (props.get("losses") or {}).get(id_)
+    if not loss:
+        return
+    stack = "/".join(str(props["label_prefix"]).split("/")[:2])
+    try:
+        outbid.LossNote(api.shared(outbid.LOSSES), current().clock).add(f"{stack}/", id_, loss)
+    except StackError as error:
+        progress.say(f"that instance {id_} was outbid is not noted ({error})")
+
+
+def _back(api: VastApi, progress: Progress, instance_id: int, news: Properties) -> Properties:
+    """Wait until a stopped machine runs again, and say what it is then."""
     ports = ("22/tcp", f"{int(news['port'])}/tcp")
     seconds = float(news["boot_minutes"]) * 60
     back = outbid.wait_until_back(
@@ -868,8 +910,11 @@ def _live(instance: Instance, props: Properties) -> Properties:
         "machine_id": instance.machine_id,
         "status": instance.actual_status,
         "intended_status": instance.intended_status,
+        "current_state": instance.current_state,
+        "next_state": instance.next_state,
         "carried_label": instance.label,
         "interruptible": instance.interruptible,
+        "bid": instance.bid,
         "min_bid": instance.min_bid,
         "storage_per_hour": round(instance.storage_dollars_per_hour, 4),
         "public_ip": instance.public_ip,

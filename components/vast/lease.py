@@ -22,6 +22,7 @@ from components.vast.ending import Ending, left_alone
 from components.vast.errors import LabelTaken
 from components.vast.owner import owner_in, told_apart
 from components.vast.rent_note import SUFFIX, still_to_come
+from components.vast.second_look import stopped_for_sure
 from components.vast.wire import Instance
 
 FRESH = 3.0
@@ -73,13 +74,18 @@ class LeaseProvider(Provider):
         if not props.get("interruptible"):
             return dynamic.ReadResult(id_, {**props, "losses": losses})
         prefix = str(props["label_prefix"])
+        context = current()
+        clock = context.clock
         try:
-            contracts = current().market(patient=False).instances(FRESH)
+            api = context.market(patient=False)
+            mine, _ = told_apart(api.instances(FRESH), prefix, owner_in(props))
+            suspects = [one for one in mine if str(one.id) not in losses]
+            stopped = stopped_for_sure(api, clock, context.progress("lease"), suspects)
+            losses = {**outbid.LossNote(api.shared(outbid.LOSSES), clock).of(prefix), **losses}
         except StackError as error:
-            current().say(f"lease: whether a machine was taken away is not known ({error})")
+            context.say(f"lease: whether a machine was taken away is not known ({error})")
             return dynamic.ReadResult(id_, props)
-        mine, _ = told_apart(contracts, prefix, owner_in(props))
-        losses = outbid.noted(losses, mine, current().clock.epoch())
+        losses = outbid.noted(losses, stopped, clock.epoch())
         return dynamic.ReadResult(id_, {**props, "losses": losses})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:

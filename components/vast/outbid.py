@@ -1,5 +1,10 @@
 """What becomes of an interruptible machine that was taken away: wait, bid more, or rent another.
 
+The market gives a machine that was outbid the states of one that its owner stopped: `exited`, and
+intended, current and next state `stopped` (marketplace-facts, 1). This project never stops a
+machine. So a stopped interruptible machine was outbid, unless its bid still wins: then the market
+took it for a tenant on demand, or somebody stopped it by hand, and it is started again.
+
 Renting another one is limited in tries and money within a day. What was lost is noted in the
 state of the stack's lease, which outlives machines and processes.
 """
@@ -13,12 +18,16 @@ from typing import Any, Literal, Protocol
 from components.clock import Clock
 from components.progress import Progress, duration
 from components.vast.errors import StillOutbid
+from components.vast.shared_file import SharedFile
 from components.vast.wire import Instance
 
 DAY = 86_400.0
 
 POLL = 3.0
 """Seconds between two looks at a machine that waits for its GPUs."""
+
+LOSSES = "losses.json"
+"""Name of the note's file in the account's shared folder; see `LossNote`."""
 
 Losses = dict[str, dict[str, float]]
 """By contract: when it was found outbid (`at`, seconds since 1970), and what it had cost ($)."""
@@ -55,21 +64,131 @@ class Policy:
         return cls(given["when"], int(given["tries"]), float(given["dollars"]))
 
 
-def is_outbid(status: str, intended_status: str, *, interruptible: bool) -> bool:
-    """Whether it is an eviction: wanted to run, and stopped (vast-api reference, 4.4)."""
-    return interruptible and intended_status == "running" and status in {"stopped", "exited"}
+@dataclasses.dataclass(frozen=True)
+class MarketState:
+    """What a contract's states and its bid say of a stop. Prices are $/h for the GPUs alone."""
+
+    interruptible: bool
+    actual_status: str
+    intended_status: str
+    current_state: str
+    next_state: str
+    bid: float
+    """0 if it is not known."""
+    min_bid: float
+
+    @classmethod
+    def of(cls, instance: Instance) -> MarketState:
+        """Read a row of the market."""
+        return cls(
+            instance.interruptible,
+            instance.actual_status,
+            instance.intended_status,
+            instance.current_state,
+            instance.next_state,
+            instance.bid,
+            instance.min_bid,
+        )
+
+    @classmethod
+    def read(cls, props: Mapping[str, Any]) -> MarketState:
+        """Read a property bag; a state that an older release wrote lacks states and bid."""
+        return cls(
+            bool(props.get("interruptible")),
+            str(props.get("status") or ""),
+            str(props.get("intended_status") or ""),
+            str(props.get("current_state") or ""),
+            str(props.get("next_state") or ""),
+            float(props.get("bid") or 0),
+            float(props.get("min_bid") or 0),
+        )
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether an interruptible machine is stopped, by the market or by hand.
+
+        A container that crashed or reboots is `exited` as well, but its contract runs on. The
+        status of the container itself may lag for minutes.
+        """
+        if not self.interruptible or self.actual_status in {"offline", "unknown"}:
+            return False
+        if self.intended_status == "stopped":
+            return self.next_state == "stopped"
+        # To run, and without its GPUs: as older clients remember it, or started and queued.
+        queued = self.current_state == "stopped" and self.next_state == "running"
+        waits = self.actual_status == "stopped" or (self.actual_status == "exited" and queued)
+        return self.intended_status == "running" and waits
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it may be stopped at the next look: the intended state is ahead by a tick."""
+        wanted = {self.intended_status, self.next_state}
+        return self.interruptible and not self.is_stopped and "stopped" in wanted
+
+    @property
+    def is_outbid(self) -> bool:
+        """Whether it is stopped and its bid does not win any more."""
+        return self.is_stopped and not self.still_wins
+
+    @property
+    def still_wins(self) -> bool:
+        """Whether its bid reaches what wins now; one that is not known does not."""
+        return bool(self.bid) and self.bid >= self.min_bid
+
+
+class LossNote:
+    """Losses that were acted on, kept on this computer until the lease's next refresh.
+
+    The lease and the machine are refreshed at the same time. A machine that is taken away between
+    the two looks is replaced without the lease having counted it, and is gone at the next refresh.
+    """
+
+    def __init__(self, file: SharedFile, clock: Clock) -> None:
+        """Keep the note in `file`, by `clock`."""
+        self._file = file
+        self._clock = clock
+
+    def add(self, stack: str, contract: str, loss: Mapping[str, Any]) -> None:
+        """Note what was lost under the label `stack` (`<project>/<stack>/`).
+
+        Raises:
+            NoSharedFolder: if it cannot be written.
+        """
+        with self._file.held() as sheet:
+            young = {
+                known: noted
+                for known, noted in sheet.values.items()
+                if self._clock.epoch() - float(noted["at"]) < DAY
+            }
+            sheet.values = {**young, contract: {**loss, "stack": stack}}
+            sheet.save()
+
+    def of(self, stack: str) -> Losses:
+        """Return what was noted for a stack.
+
+        Raises:
+            NoSharedFolder: if it cannot be read.
+        """
+        with self._file.held() as sheet:
+            return {
+                contract: {"at": float(noted["at"]), "dollars": float(noted["dollars"])}
+                for contract, noted in sheet.values.items()
+                if noted.get("stack") == stack
+            }
 
 
 def noted(losses: Mapping[str, Mapping[str, Any]], mine: Iterable[Instance], now: float) -> Losses:
-    """Add which of `mine` are outbid to what was lost, each once; forget what is a day old."""
+    """Add which of `mine` are outbid to what was lost, each once; forget what is a day old.
+
+    `mine` were looked at twice (`second_look.py`): a moment's state is no loss.
+    """
     known = {
         contract: {"at": float(loss["at"]), "dollars": float(loss["dollars"])}
         for contract, loss in losses.items()
         if now - float(loss["at"]) < DAY
     }
     for one in mine:
-        lost = is_outbid(one.actual_status, one.intended_status, interruptible=one.interruptible)
-        if lost and str(one.id) not in known:
+        if MarketState.of(one).is_outbid and str(one.id) not in known:
             # A contract may have no start yet: it has cost nothing then.
             hours = max(0.0, now - (one.started_at or now)) / 3600
             known[str(one.id)] = {"at": now, "dollars": round(hours * one.dollars_per_hour, 2)}
@@ -145,14 +264,17 @@ def wait_until_back(
     while True:
         found = [one for one in contracts.instances(POLL) if one.id == instance_id]
         for one in found:
-            if one.actual_status == "running" and wanted <= set(one.ports):
+            state = MarketState.of(one)
+            runs = one.actual_status == "running" and not (state.is_stopped or state.is_stopping)
+            if runs and wanted <= set(one.ports):
                 progress.say(f"instance {instance_id} has its GPUs back")
                 return one
         if not found or clock.monotonic() >= deadline:
             raise StillOutbid(
                 f"instance {instance_id} did not get its GPUs back within {duration(seconds)}; "
                 f"{_meanwhile(found)}; run `pulumi up` again later, set whenOutbid to rebid or "
-                "rerent, or `pulumi destroy`"
+                "rerent, take another machine by `pulumi up --replace` with its URN, or "
+                "`pulumi destroy`"
             )
         progress.waiting(f"instance {instance_id} waits for its GPUs; {_meanwhile(found)}")
         clock.sleep(POLL)

@@ -1,18 +1,19 @@
 """A status that may be a moment's is looked at again, before a serving machine is given up for it.
 
 `actual_status` lags: a host that misses a heartbeat is `unknown`, one that reboots is `exited` for
-a while (vast-api reference, 4.4). Replacing a machine costs its whole download; looking again costs
-a minute.
+a while (vast-api reference, 4.4), and the intended state of one that was outbid is ahead by a tick
+(marketplace-facts, 1). Replacing a machine costs its whole download; looking again costs a minute.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from components.clock import Clock
 from components.progress import Progress, duration
+from components.vast.outbid import MarketState
 from components.vast.reach import Reach
 from components.vast.wire import Instance
 
@@ -42,24 +43,30 @@ def second_look(
     """Return `found` as it is once its status is beyond doubt; None if it went meanwhile.
 
     `reach` tries the port that is served. One that is open belongs to a machine that runs. An
-    interruptible machine that does not run was taken away, which nothing mends by waiting.
+    interruptible machine that is stopped is so for sure when a second look finds it stopped too.
 
     Raises:
         StackError: of the door's kinds.
     """
     deadline = clock.monotonic() + PATIENCE
     seen: Instance | None = found
-    while seen is not None and _is_doubtful(seen):
-        if reach() == "open":
+    was_stopped = False
+    while seen is not None:
+        is_stopped = MarketState.of(seen).is_stopped
+        settled = is_stopped and was_stopped and seen.actual_status != "running"
+        if settled or not _is_doubtful(seen):
+            return seen
+        if seen.intended_status != "stopped" and reach() == "open":
             progress.say(
                 f"instance {seen.id} is said to be {seen.actual_status}, but what it serves can "
                 "be reached: it counts as running"
             )
             return dataclasses.replace(seen, actual_status="running")
-        if clock.monotonic() >= deadline or (seen.interruptible and seen.actual_status == "exited"):
+        if clock.monotonic() >= deadline:
             return seen
+        was_stopped = is_stopped
         progress.waiting(
-            f"instance {seen.id} is said to be {seen.actual_status}, which may be for a moment: "
+            f"instance {seen.id} is said to be {_said_of(seen)}, which may be for a moment: "
             f"looking again for {duration(deadline - clock.monotonic())}"
         )
         clock.sleep(POLL)
@@ -67,5 +74,32 @@ def second_look(
     return seen
 
 
+def stopped_for_sure(
+    contracts: Contracts, clock: Clock, progress: Progress, mine: Iterable[Instance]
+) -> list[Instance]:
+    """Return those of `mine` that are interruptible and stopped, each after a second look.
+
+    Raises:
+        StackError: of the door's kinds.
+    """
+    suspects = [one for one in mine if _may_be_stopped(MarketState.of(one))]
+    looked_at = [
+        second_look(contracts, clock, progress, one, lambda: "timed out") for one in suspects
+    ]
+    return [one for one in looked_at if one is not None and MarketState.of(one).is_stopped]
+
+
 def _is_doubtful(seen: Instance) -> bool:
+    if _may_be_stopped(MarketState.of(seen)):
+        return True
     return seen.actual_status in DOUBTFUL and seen.intended_status != "stopped"
+
+
+def _may_be_stopped(state: MarketState) -> bool:
+    return state.is_stopped or state.is_stopping
+
+
+def _said_of(seen: Instance) -> str:
+    if seen.intended_status == "stopped":
+        return f"{seen.actual_status or 'queued'} and to be stopped"
+    return seen.actual_status or "queued"

@@ -73,6 +73,10 @@ class Instance:
     actual_status: str
     """`created`, `loading`, `running`, `exited`, ...; empty while Vast has none yet."""
     intended_status: str
+    """`running` or `stopped`: of the container, whoever wants it so (marketplace-facts, 1)."""
+    current_state: str
+    next_state: str
+    """Of the contract, `running` or `stopped`; empty where a row does not say."""
     status_message: str
     public_ip: str
     ports: Mapping[str, int]
@@ -86,6 +90,8 @@ class Instance:
     storage_dollars_per_hour: float
     inet_down_dollars_per_gb: float
     interruptible: bool
+    bid: float
+    """What is paid for the GPUs alone in $/h, which is the bid of an interruptible contract."""
     min_bid: float
     """The $/h for the GPUs alone that a bid has to reach now."""
     location: str
@@ -107,6 +113,8 @@ class Instance:
             label=_text(raw, "label"),
             actual_status=_text(raw, "actual_status"),
             intended_status=_text(raw, "intended_status"),
+            current_state=_text(raw, "cur_state"),
+            next_state=_text(raw, "next_state"),
             status_message=_text(raw, "status_msg"),
             public_ip=_text(raw, "public_ipaddr"),
             ports=_ports(raw.get("ports")),
@@ -119,6 +127,7 @@ class Instance:
             storage_dollars_per_hour=_number(raw, "storage_total_cost"),
             inet_down_dollars_per_gb=_number(raw, "inet_down_cost"),
             interruptible=bool(raw.get("is_bid")),
+            bid=_number(raw, "dph_base"),
             min_bid=_number(raw, "min_bid"),
             location=_text(raw, "geolocation"),
             datacenter=raw.get("hosting_type") == 1,

@@ -150,20 +150,31 @@ def test_host_faults_are_the_next_instances(world: World) -> None:
     assert faults == [{"driver_old": {"version": "535.1.2"}}] * 2 + [{}]
 
 
+def states(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in STATES)
+
+
+STATES = ("actual_status", "intended_status", "cur_state", "next_state")
+
+
 def test_outbid_and_winning_again(world: World) -> None:
+    """Section 1: states and message as measured; it runs again when its bid wins again."""
     offer = world.ask("POST", "/api/v0/bundles/", {**H200, "type": "bid"})["offers"][0]
     price = offer["min_bid"] * 1.2
     body = {"image": IMAGE, "disk": 10, "price": price}
     number = world.ask("PUT", f"/api/v0/asks/{offer['id']}/", body)["new_contract"]
     demand = world.rent_running()
+    said = world.instance(number)["status_msg"]
     arm(world, "outbid")
     world.pass_time(1)
+    world.pass_time(3)
     row = world.instance(number)
-    assert (row["actual_status"], row["intended_status"]) == ("stopped", "running")
+    assert states(row) == ("exited", "stopped", "stopped", "stopped")
+    assert (row["status_msg"], row["dph_base"]) == (said, pytest.approx(price))
     assert row["min_bid"] == pytest.approx(price * 1.25)
     assert world.instance(demand)["actual_status"] == "running"
     world.pass_time(60)
-    assert world.instance(number)["actual_status"] == "stopped"
+    assert world.instance(number)["actual_status"] == "exited"
     path = f"/api/v0/instances/bid_price/{number}/"
     assert world.call("PUT", path, {"price": 1000}).status_code == 400
     world.ask("PUT", path, {"client_id": "me", "price": None})
@@ -171,6 +182,46 @@ def test_outbid_and_winning_again(world: World) -> None:
     world.pass_time(60)
     assert world.instance(number)["actual_status"] == "running"
     assert world.call("PUT", f"/api/v0/instances/bid_price/{demand}/", {}).status_code == 400
+
+
+def test_outbid_in_the_older_states(world: World) -> None:
+    """Section 1, the switch."""
+    number = bid_running(world)
+    arm(world, "outbid", params={"older": True})
+    world.pass_time(1)
+    assert states(world.instance(number)) == ("stopped", "running", "stopped", "running")
+
+
+def test_stopped_by_hand_reads_like_outbid_but_for_the_bid_that_wins(world: World) -> None:
+    """Sections 1 and 2: what its owner stopped is `exited` and stays so until it is started."""
+    number = bid_running(world)
+    world.ask("PUT", f"/api/v0/instances/{number}/", {"state": "stopped"})
+    world.pass_time(60)
+    row = world.instance(number)
+    assert states(row) == ("exited", "stopped", "stopped", "stopped")
+    assert row["dph_base"] >= row["min_bid"]
+    world.pass_time(3600)
+    assert world.instance(number)["actual_status"] == "exited"
+
+
+def test_a_container_that_exits(world: World) -> None:
+    """Section 1: neither stopped nor to be stopped, and back after its time."""
+    number = world.rent_running()
+    arm(world, "container_exits", params={"seconds": "300"})
+    world.pass_time(1)
+    row = world.instance(number)
+    assert (states(row), row["ports"]) == (("exited", "running", "running", "running"), {})
+    world.pass_time(301)
+    assert world.instance(number)["actual_status"] == "running"
+
+
+def bid_running(world: World) -> int:
+    """Rent the first interruptible 2x H200 and let it run."""
+    offer = world.ask("POST", "/api/v0/bundles/", {**H200, "type": "bid"})["offers"][0]
+    body = {"image": IMAGE, "disk": 10, "price": offer["min_bid"] * 1.2}
+    number: int = world.ask("PUT", f"/api/v0/asks/{offer['id']}/", body)["new_contract"]
+    world.pass_time(600)
+    return number
 
 
 def test_host_offline(world: World) -> None:
@@ -191,7 +242,7 @@ def test_contract_ends(world: World) -> None:
     row = world.instance(number)
     assert row["end_date"] == pytest.approx(world.market.clock.now() + 100)
     world.pass_time(200)
-    assert world.instance(number)["actual_status"] == "stopped"
+    assert world.instance(number)["actual_status"] == "exited"
 
 
 def test_price_raised(world: World) -> None:

@@ -110,7 +110,7 @@ def test_credit_runs_out() -> None:
     world.pass_time(6 * 3600)
     world.pass_time(10)
     row = world.instance(number)
-    assert (row["actual_status"], row["intended_status"]) == ("stopped", "stopped")
+    assert (row["actual_status"], row["intended_status"]) == ("exited", "stopped")
     world.ask("POST", "/emulator/credit", {"add": 100})
     world.ask("PUT", f"/api/v0/instances/{number}/", {"state": "running"})
     world.pass_time(10)
@@ -208,7 +208,7 @@ def test_stop_start_and_a_queued_start(world: World) -> None:
     assert refused["success"] is False
     assert "state change queued" in refused["msg"]
     world.pass_time(60)
-    assert world.instance(number)["actual_status"] == "stopped"
+    assert world.instance(number)["actual_status"] == "exited"
     world.ask("DELETE", f"/api/v0/instances/{others[0]}/", {})
     for _ in range(3):
         world.pass_time(10)
@@ -232,7 +232,7 @@ def test_bulk_state_and_destroy(world: World) -> None:
     one, two = world.rent(), world.rent_running()
     world.ask("PUT", "/api/v0/instances/", {"state": "stopped", "ids": [one, two]})
     world.pass_time(5)
-    assert {world.instance(each)["actual_status"] for each in (one, two)} == {"stopped"}
+    assert {world.instance(each)["actual_status"] for each in (one, two)} == {"exited"}
     gone = world.ask("DELETE", "/api/v0/instances/", {"instance_ids": [one, two, 7]})
     assert gone["not_found"] == [7]
     world.pass_time(5)

@@ -116,6 +116,7 @@ def test_a_cached_image_costs_no_traffic() -> None:
 def test_stopped_bills_the_disk_alone() -> None:
     stopped = advance(contracts.stop(running(), T0 + 200), T0 + 300)
     assert stopped.contract.phase is Phase.STOPPED
+    assert actual_status(stopped.contract) == "exited"
     assert stopped.effects == (Effect.KILL,)
     assert not stopped.contract.holds_gpus
     later = advance(stopped.contract, T0 + 300 + HOUR)
@@ -213,18 +214,48 @@ def test_an_offline_host_bills_nothing_and_comes_back_rebooted() -> None:
     assert actual_status(back.contract) == "running"
 
 
-def test_outbid_keeps_the_intention_and_gives_the_gpus_up() -> None:
-    lost = contracts.outbid(running(is_bid=True, gpu_per_hour=2.0), T0 + 200, floor=2.5)
+def test_outbid_reads_as_a_stop_and_gives_the_gpus_up() -> None:
+    """Section 1: the intended state is ahead by a tick, and the message is what it was."""
+    begun = running(is_bid=True, gpu_per_hour=2.0)
+    going = contracts.outbid(begun, T0 + 200, floor=2.5).contract
+    assert (actual_status(going), going.intended) == ("running", "stopped")
+    lost = advance(going, T0 + 203)
     assert lost.effects == (Effect.KILL,)
-    assert actual_status(lost.contract) == "stopped"
-    assert lost.contract.intended == "running"
-    assert lost.contract.min_bid == 2.5
+    assert (actual_status(lost.contract), lost.contract.intended) == ("exited", "stopped")
+    assert lost.contract.status_msg == begun.status_msg
+    assert (lost.contract.min_bid, lost.contract.start_queued) == (2.5, True)
     assert not lost.contract.holds_gpus
+
+
+def test_outbid_as_older_clients_remember_it() -> None:
+    """Section 1, the other form: `stopped`, and to run."""
+    begun = running(is_bid=True, gpu_per_hour=2.0)
+    lost = contracts.outbid(begun, T0 + 200, floor=2.5, older=True)
+    assert lost.effects == (Effect.KILL,)
+    assert (actual_status(lost.contract), lost.contract.intended) == ("stopped", "running")
+    again = contracts.start(lost.contract, T0 + 300, gpus_free=True)
+    stopped = advance(contracts.stop(advance(again, T0 + 400).contract, T0 + 400), T0 + 500)
+    assert actual_status(stopped.contract) == "exited"
+
+
+def test_a_container_that_exits_leaves_its_contract_running() -> None:
+    """Section 1: a crash or a reboot of the host is no stop."""
+    begun = running(ports={"8000/tcp": 21000})
+    exits = contracts.container_exits(begun, T0 + 200, seconds=300.0)
+    assert exits.effects == (Effect.KILL,)
+    assert (actual_status(exits.contract), exits.contract.intended) == ("exited", "running")
+    assert exits.contract.holds_gpus
+    back = advance(exits.contract, T0 + 501)
+    assert back.effects == (Effect.START,)
+    assert (actual_status(back.contract), back.contract.ports) == ("running", begun.ports)
+    crashed = contracts.container_exits(begun, T0 + 200, seconds=None).contract
+    assert actual_status(advance(crashed, T0 + DAY).contract) == "exited"
 
 
 def test_a_bid_that_was_beaten_for_a_time_reaches_the_floor_again() -> None:
     begun = running(is_bid=True, gpu_per_hour=2.0, min_bid=1.5)
-    lost = contracts.outbid(begun, T0 + 200, floor=2.5, seconds=600.0).contract
+    going = contracts.outbid(begun, T0 + 200, floor=2.5, seconds=600.0).contract
+    lost = advance(going, T0 + 202).contract
     waiting = advance(lost, T0 + 799).contract
     assert (waiting.min_bid, waiting.start_queued) == (2.5, True)
     again = advance(waiting, T0 + 801).contract
@@ -232,10 +263,15 @@ def test_a_bid_that_was_beaten_for_a_time_reaches_the_floor_again() -> None:
     assert "gpu" not in spent(advance(lost, T0 + HOUR))
 
 
-def test_rented_to_be_stopped_never_runs() -> None:
+def test_rented_to_be_stopped_never_runs_and_pulls_its_image_when_it_is_started() -> None:
     step = advance(rented(intended="stopped"), T0 + HOUR)
     assert step.contract.phase is Phase.STOPPED
     assert Effect.START not in step.effects
+    started = contracts.start(step.contract, T0 + HOUR, gpus_free=True)
+    assert actual_status(started) == "loading"
+    up = advance(started, T0 + 2 * HOUR)
+    assert up.effects == (Effect.START,)
+    assert spent(up)["bwd"] > 0
 
 
 def test_stop_while_the_image_is_pulled() -> None:

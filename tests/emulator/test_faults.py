@@ -88,7 +88,7 @@ driver_old gpu_missing gpu_wrong disk_short disk_full download_slow download_han
 engine_oom kv_too_small bad_flag gated_model
 nccl_hang green_but_dead wrong_model rate_limited api_5xx
 api_timeout api_410 key_unknown_404 instance_null_once destroy_lies outbid host_offline
-contract_ends price_raised no_credit killed
+container_exits contract_ends price_raised no_credit killed
 """
 
 

@@ -172,7 +172,7 @@ def test_the_official_cli_goes_through_the_recipe(emulator: Emulator) -> None:
     assert "hello" in emulator.vastai("logs", str(number))
     emulator.vastai("label", "instance", str(number), "mine")
     emulator.vastai("stop", "instance", str(number))
-    until(lambda: emulator.status(number) == "stopped")
+    until(lambda: emulator.status(number) == "exited")
     emulator.vastai("start", "instance", str(number))
     until(lambda: emulator.status(number) == "running")
     emulator.vastai("reboot", "instance", str(number))

@@ -31,6 +31,8 @@ class FakeVast:
         """Lists on which the contracts do not stand yet."""
         self.withdrawn = False
         """Whether the list is answered with 410."""
+        self.taken_on_demand = False
+        """Whether a start is queued, since others have the GPUs."""
         self.contract: dict[str, Any] = {}
         """What every new contract has beside its id, label and image."""
         fake = self
@@ -131,6 +133,16 @@ class FakeVast:
             return 200, {"instances": self.contracts[id_]}
         if method == "DELETE":
             del self.contracts[id_]
+        elif body.get("state") == "running":
+            return 200, self._start(id_)
         else:
             self.contracts[id_].update(body)
         return 200, {"success": True}
+
+    def _start(self, id_: int) -> dict[str, Any]:
+        if self.taken_on_demand:
+            self.contracts[id_].update(intended_status="running", next_state="running")
+            return {"success": False, "error": "resources_unavailable", "msg": "queued"}
+        states = ("actual_status", "intended_status", "cur_state", "next_state")
+        self.contracts[id_].update(dict.fromkeys(states, "running"), ports=instance()["ports"])
+        return {"success": True}

@@ -876,6 +876,29 @@ def lost(count: int) -> Properties:
     return {str(number): {"at": 1.0, "dollars": 0.0} for number in range(count)}
 
 
+MEASURED = {
+    "status": "exited",
+    "intended_status": "stopped",
+    "current_state": "stopped",
+    "next_state": "stopped",
+    "bid": 1.9,
+}
+"""What a refresh writes of such a machine (marketplace-facts, 1); TAKEN is the older form."""
+
+STOPPED = {
+    "is_bid": True,
+    "actual_status": "exited",
+    "intended_status": "stopped",
+    "cur_state": "stopped",
+    "next_state": "stopped",
+    "dph_base": 1.9,
+    "label": f"{PREFIX}abc",
+    "ports": {},
+}
+"""The row of the market that says so."""
+
+
+@pytest.mark.parametrize("form", [{}, MEASURED])
 @pytest.mark.parametrize(
     ("when", "losses", "replaced"),
     [
@@ -886,11 +909,71 @@ def lost(count: int) -> Properties:
         ("wait", lost(1), False),
     ],
 )
-def test_a_machine_that_was_taken_away_is_replaced_or_updated_by_the_rule(when, losses, replaced):
-    olds = rented(**TAKEN, outbid_policy=policy(when), losses={})
+def test_a_machine_that_was_taken_away_is_replaced_or_updated_by_the_rule(
+    when, losses, replaced, form
+):
+    """Section 1, in both forms of states."""
+    olds = rented(**{**TAKEN, **form}, outbid_policy=policy(when), losses={})
     news = ordered(search=TAKEN["search"], outbid_policy=policy(when), losses=losses)
     found = InstanceProvider().diff("9001", olds, news)
     assert (found.changes, found.replaces) == (True, ["status"] if replaced else [])
+
+
+@pytest.mark.parametrize("when", ["rerent", "rebid", "wait"])
+def test_a_machine_that_is_stopped_though_its_bid_wins_is_kept_and_started(vast, capsys, when):
+    """Section 1: stopped, by the market or by hand: told, not counted, nothing destroyed."""
+    vast.has(**{**STOPPED, "dph_base": 2.4})
+    rules: Properties = {"search": TAKEN["search"], "outbid_policy": policy(when)}
+    olds = outputs(InstanceProvider().read("9001", rented(**rules)))
+    assert "is stopped (exited), by the market or by hand" in capsys.readouterr().out
+    assert olds["losses"] == {}
+    lease = {"label_prefix": "p/s/", "interruptible": True, "losses": {}}
+    assert outputs(LeaseProvider().read("p/s/", lease))["losses"] == {}
+    news = ordered(**rules, losses={})
+    found = InstanceProvider().diff("9001", olds, news)
+    assert (found.changes, found.replaces) == (True, [])
+    outs = outputs(InstanceProvider().update("9001", olds, news))
+    assert vast.writes() == ["PUT /instances/9001/"]
+    assert outs["status"] == "running"
+    assert InstanceProvider().diff("9001", outs, news).changes is False
+
+
+def test_a_machine_whose_gpus_a_tenant_on_demand_has_is_kept(vast):
+    """Section 1: no bid beats that tenant; what is destroyed is a person's decision."""
+    vast.taken_on_demand = True
+    vast.has(**{**STOPPED, "dph_base": 2.4})
+    rules: Properties = {"search": TAKEN["search"], "outbid_policy": policy("rerent")}
+    olds = outputs(InstanceProvider().read("9001", rented(**rules)))
+    with pytest.raises(StillOutbid, match="a tenant on demand has its GPUs"):
+        InstanceProvider().update("9001", olds, ordered(**rules, losses={}))
+    assert list(vast.contracts) == [9001]
+    again = outputs(InstanceProvider().read("9001", olds))
+    assert (again["status"], again["intended_status"]) == ("exited", "running")
+    assert InstanceProvider().diff("9001", again, ordered(**rules, losses={})).replaces == []
+
+
+def test_a_container_that_crashed_is_replaced_and_not_counted(vast):
+    """Section 1: it is `exited` like one that was outbid; its contract runs on."""
+    olds = rented(**{**TAKEN, "status": "exited"}, current_state="running", next_state="running")
+    news = ordered(search=TAKEN["search"], outbid_policy=policy("wait"), losses={})
+    assert InstanceProvider().diff("9001", olds, news).replaces == ["status"]
+    vast.has(is_bid=True, actual_status="exited", next_state="running", label=f"{PREFIX}abc")
+    lease = {"label_prefix": "p/s/", "interruptible": True}
+    assert outputs(LeaseProvider().read("p/s/", lease))["losses"] == {}
+
+
+def test_what_the_lease_did_not_see_is_counted_by_its_next_refresh(vast):
+    """Section 1: the machine was taken away after the lease had looked, and replaced."""
+    vast.has(is_bid=True, label=f"{PREFIX}abc")
+    lease = {"label_prefix": "p/s/", "interruptible": True}
+    early = outputs(LeaseProvider().read("p/s/", lease))
+    assert early["losses"] == {}
+    vast.has(**STOPPED)
+    olds = outputs(InstanceProvider().read("9001", rented(**TAKEN)))
+    InstanceProvider().delete("9001", olds)
+    assert list(outputs(LeaseProvider().read("p/s/", early))["losses"]) == ["9001"]
+    others = {"label_prefix": "q/s/", "interruptible": True}
+    assert outputs(LeaseProvider().read("q/s/", others))["losses"] == {}
 
 
 def test_the_count_of_losses_is_no_change_of_its_own():
@@ -910,12 +993,15 @@ def test_a_state_without_rules_and_contract_is_no_change_and_another_contract_an
     assert OfferProvider().diff("offer", offered, search(contract="interruptible")).changes
 
 
-def test_a_refresh_says_who_has_the_machine_and_what_is_done(vast, capsys):
-    vast.has(is_bid=True, actual_status="stopped", label=f"{PREFIX}abc", ports={})
+@pytest.mark.parametrize(
+    "form", [{}, {"actual_status": "stopped", "intended_status": "running", "next_state": ""}]
+)
+def test_a_refresh_says_who_has_the_machine_and_what_is_done(vast, capsys, form):
+    vast.has(**{**STOPPED, **form})
     props = rented(**TAKEN, outbid_policy=policy("rebid"))
     found = InstanceProvider().read("9001", props)
     said = capsys.readouterr().out
-    assert "was outbid (stopped)" in said
+    assert "was outbid (" in said
     assert "raises the bid to $2.400/h for its GPUs" in said
     assert list(outputs(found)["losses"]) == ["9001"]
 

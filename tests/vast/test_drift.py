@@ -30,6 +30,17 @@ def ports(ssh: str, served: str) -> dict[str, list[dict[str, str]]]:
 NOW = 1_800_000_000.0
 
 
+STOPPED = {
+    "actual_status": "exited",
+    "intended_status": "stopped",
+    "cur_state": "stopped",
+    "next_state": "stopped",
+    "is_bid": True,
+    "ports": {},
+}
+"""What a stopped interruptible machine reads like (marketplace-facts, 1)."""
+
+
 def told(recorded: Recorded = RECORDED, **live) -> list[str]:
     return drift(recorded, Instance.from_json(instance(**live)), [])
 
@@ -54,6 +65,21 @@ def test_a_machine_that_is_as_it_was_says_nothing():
         (
             {"actual_status": "stopped", "is_bid": True, "ports": {}},
             "was outbid (stopped): an interruptible contract waits for its GPUs",
+            "ends it and rents another",
+        ),
+        (
+            {**STOPPED, "dph_base": 1.9},
+            "was outbid (exited): an interruptible contract waits for its GPUs",
+            "ends it and rents another",
+        ),
+        (
+            {**STOPPED, "dph_base": 2.4},
+            "is stopped (exited), by the market or by hand: its bid of $2.400/h still reaches the",
+            "keeps it, starts it and waits for it",
+        ),
+        (
+            {"actual_status": "exited", "is_bid": True, "ports": {}},
+            "does not run (exited, to be running)",
             "ends it and rents another",
         ),
         (

@@ -9,17 +9,79 @@ import pytest
 from components.progress import Progress
 from components.vast import outbid
 from components.vast.errors import StillOutbid
-from components.vast.outbid import DAY, Policy, in_words, next_step, noted, wait_until_back
+from components.vast.outbid import (
+    DAY,
+    MarketState,
+    Policy,
+    in_words,
+    next_step,
+    noted,
+    wait_until_back,
+)
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance
 
 NOW = 1_800_000_000.0 + 2 * 3600
-TAKEN = {"actual_status": "stopped", "is_bid": True, "ports": {}}
+OLDER = {
+    "actual_status": "stopped",
+    "cur_state": "stopped",
+    "next_state": "running",
+    "is_bid": True,
+    "dph_base": 1.9,
+    "ports": {},
+}
+"""An interruptible machine whose bid is under the $2.0/h that win, as older clients remember it."""
+FIELD = {
+    **OLDER,
+    "actual_status": "exited",
+    "intended_status": "stopped",
+    "next_state": "stopped",
+}
+"""The same, as it was measured (marketplace-facts, 1)."""
+TAKEN = FIELD
+RUNS = {"intended_status": "running", "cur_state": "running", "next_state": "running"}
+CRASHED = {**FIELD, **RUNS}
+"""Its container ended, or its host reboots: the contract runs on."""
 
 
 def one(**changes: Any) -> Instance:
     return Instance.from_json(instance(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "stopped", "stopping"),
+    [
+        (FIELD, True, False),
+        (OLDER, True, False),
+        ({**FIELD, "dph_base": 2.4}, True, False),
+        ({**FIELD, "is_bid": False}, False, False),
+        (CRASHED, False, False),
+        ({**RUNS, "is_bid": True, "next_state": "stopped"}, False, True),
+        ({**RUNS, "is_bid": True, "intended_status": "stopped"}, False, True),
+        ({**RUNS, "is_bid": True}, False, False),
+    ],
+)
+def test_a_stop_is_known_by_the_states_of_the_contract(changes, stopped, stopping):
+    live = MarketState.of(one(**changes))
+    assert (live.is_stopped, live.is_stopping) == (stopped, stopping)
+
+
+def test_a_state_says_of_a_stop_what_the_market_did():
+    written = {
+        "interruptible": True,
+        "status": "exited",
+        "intended_status": "stopped",
+        "current_state": "stopped",
+        "next_state": "stopped",
+        "bid": 1.9,
+        "min_bid": 2.0,
+    }
+    assert MarketState.read(written) == MarketState.of(one(**FIELD))
+    # One of an older release knows neither the contract's states nor the bid.
+    old = {"interruptible": True, "status": "stopped", "intended_status": "running", "min_bid": 2.0}
+    assert MarketState.read(old).is_outbid
+    assert not MarketState.read({}).is_stopped
 
 
 def losses(count: int, dollars: float = 1.0) -> outbid.Losses:
@@ -29,15 +91,33 @@ def losses(count: int, dollars: float = 1.0) -> outbid.Losses:
 @pytest.mark.parametrize(
     ("changes", "lost"),
     [
-        (TAKEN, True),
-        ({**TAKEN, "actual_status": "exited"}, True),
-        ({**TAKEN, "intended_status": "stopped"}, False),
-        ({**TAKEN, "is_bid": False}, False),
-        ({**TAKEN, "actual_status": "running"}, False),
-        ({**TAKEN, "actual_status": "offline"}, False),
+        (FIELD, True),
+        (OLDER, True),
+        ({**FIELD, "actual_status": "stopped"}, True),
+        # The container's own status lags.
+        ({**FIELD, "actual_status": "running"}, True),
+        ({**FIELD, "actual_status": ""}, True),
+        # Started, and waiting for its GPUs.
+        ({**OLDER, "actual_status": "exited"}, True),
+        # A crash, a reboot.
+        (CRASHED, False),
+        ({**CRASHED, "cur_state": "stopped", "next_state": "stopped"}, False),
+        ({**FIELD, "next_state": "running"}, False),
+        ({**FIELD, "is_bid": False}, False),
+        ({**OLDER, "is_bid": False}, False),
+        ({**OLDER, "actual_status": "running"}, False),
+        ({**OLDER, "actual_status": "offline"}, False),
+        ({**FIELD, "actual_status": "offline"}, False),
+        # Stopped, by the market or by hand: the bid wins.
+        ({**FIELD, "dph_base": 2.0}, False),
+        ({**FIELD, "dph_base": 2.4}, False),
+        ({**OLDER, "dph_base": 2.4}, False),
+        # What the bid is, is not said.
+        ({**FIELD, "dph_base": None}, True),
     ],
 )
 def test_an_eviction_is_noted_and_nothing_else(changes, lost):
+    """Section 1: in either form of states; neither a crash nor a stop of a bid that wins."""
     found = noted({}, [one(**changes)], NOW)
     assert found == ({"9001": {"at": NOW, "dollars": 12.0}} if lost else {})
 
@@ -101,15 +181,22 @@ def test_a_state_without_a_policy_has_the_default():
 class Waiting:
     """A machine that gets its GPUs back after some virtual seconds."""
 
-    def __init__(self, clock: VirtualClock, back_after: float, gone_after: float = 1e9) -> None:
+    def __init__(
+        self,
+        clock: VirtualClock,
+        back_after: float,
+        gone_after: float = 1e9,
+        taken: dict[str, Any] = TAKEN,
+    ) -> None:
         self._clock, self._back, self._gone = clock, back_after, gone_after
+        self._taken = taken
 
     def instances(self, max_age: float = 0.0) -> list[Instance]:
         assert max_age == outbid.POLL
         if self._clock.passed >= self._gone:
             return []
         back = {"is_bid": True, "actual_status": "running"}
-        return [one(**(back if self._clock.passed >= self._back else TAKEN))]
+        return [one(**(back if self._clock.passed >= self._back else self._taken))]
 
 
 def wait(waiting: Waiting, clock: VirtualClock, said: list[str]) -> Instance:
@@ -125,6 +212,14 @@ def test_a_machine_is_waited_for_until_it_runs_with_its_ports():
     assert 90.0 <= clock.passed < 90.0 + 2 * outbid.POLL
     assert any("waits for its GPUs; its disk is billed on at $0.100/h" in line for line in said)
     assert "has its GPUs back" in said[-1]
+
+
+def test_a_container_that_is_said_to_run_on_is_not_back():
+    """Section 1: the intended state is ahead of the container's."""
+    lags = {**FIELD, "actual_status": "running", "ports": instance()["ports"]}
+    clock = VirtualClock()
+    wait(Waiting(clock, 90.0, taken=lags), clock, [])
+    assert clock.passed >= 90.0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from components.progress import Progress
 from components.vast.reach import Reach
-from components.vast.second_look import PATIENCE, second_look
+from components.vast.second_look import PATIENCE, POLL, second_look, stopped_for_sure
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance
@@ -17,14 +17,14 @@ from tests.vast.offers import instance
 class Contracts:
     """A contract whose status is another one at each look; the last one stays."""
 
-    def __init__(self, *statuses: str | None) -> None:
+    def __init__(self, *statuses: str | Instance | None) -> None:
         self.statuses = list(statuses)
         self.looks = 0
 
     def instance(self, instance_id: int) -> Instance | None:
         self.looks += 1
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        return None if status is None else seen(status, id=instance_id)
+        return seen(status, id=instance_id) if isinstance(status, str) else status
 
 
 def seen(status: str, **changes: Any) -> Instance:
@@ -79,9 +79,56 @@ def test_what_lasts_is_a_verdict(status):
     assert (result.actual_status, took) == (status, PATIENCE)
 
 
-def test_an_interruptible_machine_was_taken_away_at_once():
-    found = seen("exited", is_bid=True)
-    assert look(found, Contracts("exited"))[:2] == (found, 0.0)
+OUTBID = seen(
+    "exited", is_bid=True, intended_status="stopped", cur_state="stopped", next_state="stopped"
+)
+OLDER = seen("stopped", is_bid=True, cur_state="stopped", next_state="running")
+AHEAD = seen("running", is_bid=True, intended_status="stopped", next_state="stopped")
+RUNS = seen("running", is_bid=True)
+
+
+@pytest.mark.parametrize("found", [OUTBID, OLDER])
+def test_an_interruptible_machine_is_taken_away_if_a_second_look_says_so(found):
+    """Section 1, in both forms."""
+    contracts = Contracts(found)
+    assert look(found, contracts)[:2] == (found, POLL)
+    assert contracts.looks == 1
+
+
+@pytest.mark.parametrize("found", [OUTBID, OLDER, AHEAD])
+def test_one_that_runs_at_the_second_look_was_not_taken_away(found):
+    assert look(found, Contracts(RUNS))[:2] == (RUNS, POLL)
+
+
+def test_the_intended_state_is_ahead_by_a_tick():
+    """Section 1: what is said to run on is looked at until its container has ended."""
+    result, took, said = look(AHEAD, Contracts(AHEAD, AHEAD, OUTBID))
+    assert (result, took) == (OUTBID, 3 * POLL)
+    assert "is said to be running and to be stopped" in said[0]
+    assert look(AHEAD, Contracts(AHEAD))[:2] == (AHEAD, PATIENCE)
+
+
+def test_an_interruptible_container_that_crashed_or_reboots_has_its_minute():
+    """Section 1: it is `exited` like one that was outbid, and is not."""
+    crashed = seen("exited", is_bid=True)
+    assert look(crashed, Contracts(crashed))[:2] == (crashed, PATIENCE)
+    assert look(crashed, Contracts(crashed, RUNS))[:2] == (RUNS, 2 * POLL)
+
+
+def test_what_is_stopped_for_sure_was_stopped_at_two_looks():
+    clock = VirtualClock()
+    progress = Progress("lease", clock, lambda _: None)
+
+    def sure(contracts: Contracts, *mine: Instance) -> list[Instance]:
+        return stopped_for_sure(contracts, clock, progress, mine)
+
+    assert sure(Contracts(OUTBID), OUTBID) == [OUTBID]
+    assert sure(Contracts(OUTBID), AHEAD) == [OUTBID]
+    assert sure(Contracts(RUNS), OUTBID) == []
+    assert sure(Contracts(None), OUTBID) == []
+    calm = Contracts(OUTBID)
+    assert sure(calm, RUNS, seen("exited", is_bid=True), seen("exited")) == []
+    assert calm.looks == 0
 
 
 def test_one_that_goes_meanwhile_is_gone():
