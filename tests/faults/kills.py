@@ -134,7 +134,7 @@ def outbid(world: World) -> None:
     """Somebody else has the GPUs."""
     (one,) = world.account.alive()
     world.account.arm("outbid", id=one["id"])
-    eventually(lambda: world.account.alive()[0]["actual_status"] == "stopped")
+    eventually(lambda: world.account.alive()[0]["actual_status"] == "exited")
 
 
 def found_unfit(world: World) -> None:

@@ -311,7 +311,7 @@ class World:
         path = f"/api/v0/instances/{one['id']}/"
         self.account.as_its_owner("PUT", path, {"state": "stopped"})
         self.stopped_by_us += 1
-        eventually(lambda: self.account.alive()[0]["actual_status"] == "stopped")
+        eventually(lambda: self.account.alive()[0]["actual_status"] == "exited")
 
     def answers(self, server: Mapping[str, Any] | None = None) -> bool:
         """I3: whether the right model answers who has the key, and nobody else.

@@ -44,19 +44,50 @@ def answers(stack: Stack) -> bool:
         return client.get(f"{url}/models").status_code == httpx.codes.OK
 
 
-def take_away(emulator: Emulator, stack: Stack, *params: str) -> str:
+def take_away(emulator: Emulator, stack: Stack, status: str, **params: str) -> str:
     """Outbid the machine and give what a refresh says of it."""
-    emulator.command("fault", "outbid", *params)
-    eventually(lambda: contract(emulator)["actual_status"] == "stopped")
+    if status == "stopped":
+        params["older"] = "true"
+    named = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
+    emulator.command("fault", "outbid", *named)
+    return told_of(emulator, stack, status)
+
+
+def told_of(emulator: Emulator, stack: Stack, status: str) -> str:
+    """Wait until the machine has a status, and give what a refresh says of it."""
+    eventually(lambda: contract(emulator)["actual_status"] == status)
     done = stack.refresh()
     assert done.status == 0, done.outcome()
-    return done.output
+    return " ".join(done.output.split())
+
+
+def stop_by_hand(emulator: Emulator) -> None:
+    """What its owner does on Vast's own site."""
+    headers = {"Authorization": f"Bearer {emulator.key}"}
+    path = f"{emulator.url}/api/v0/instances/{contract(emulator)['id']}/"
+
+    def let_in() -> bool:
+        answer = httpx.put(path, json={"state": "stopped"}, headers=headers, trust_env=False)
+        return answer.status_code == httpx.codes.OK
+
+    eventually(let_in)
+
+
+def losses(stack: Stack) -> list[str]:
+    """The machines that the lease has counted as lost."""
+    (lease,) = (one for one in stack.state()["resources"] if one["type"].endswith("vast:Lease"))
+    return list(lease["outputs"]["losses"])
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("status", ["exited", "stopped"])
 def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_be(
-    emulator: Emulator, stack: Stack
+    emulator: Emulator, stack: Stack, status: str
 ) -> None:
+    """Section 1 of marketplace-facts.md: in the states that were measured, and in the older ones.
+
+    Losses are counted, limits are held, `wait` and `rebid` are honoured.
+    """
     bids = {"contract": "interruptible"}
     stack.configure(**SMALL, **bids)
     preview = stack.preview()
@@ -65,8 +96,9 @@ def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_b
     up(stack, **bids, whenOutbid="rebid")
     first = contract(emulator)["id"]
 
-    said = take_away(emulator, stack)
-    assert f"instance {first} was outbid (stopped)" in said
+    said = take_away(emulator, stack, status)
+    assert f"instance {first} was outbid ({status})" in said
+    assert losses(stack) == [str(first)]
     assert "raises the bid to $" in said
     before = emulator.last_request()
     up(stack, **bids, whenOutbid="rebid")
@@ -74,7 +106,7 @@ def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_b
     assert f"PUT /api/v0/instances/bid_price/{first}/" in emulator.writes(before)
     assert answers(stack)
 
-    said = take_away(emulator, stack, "--param", "seconds=20000")
+    said = take_away(emulator, stack, status, seconds="20000")
     assert "raises the bid to $" in said
     before = emulator.last_request()
     done = up(stack, **bids, whenOutbid="wait")
@@ -83,13 +115,14 @@ def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_b
     assert emulator.writes(before) == []
     assert answers(stack)
 
-    take_away(emulator, stack)
+    take_away(emulator, stack, status)
     up(stack, **bids, whenOutbid="rerent")
     second = contract(emulator)["id"]
     assert second != first
     assert answers(stack)
 
-    said = take_away(emulator, stack)
+    take_away(emulator, stack, status)
+    assert sorted(losses(stack)) == sorted([str(first), str(second)])
     stack.configure(**SMALL, **bids, whenOutbid="rerent", rerentTries=1)
     before = emulator.last_request()
     done = stack.up()
@@ -97,6 +130,34 @@ def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_b
     assert "2 machines were lost within a day and rerentTries is 1" in done.output
     assert contract(emulator)["id"] == second
     assert emulator.writes(before) == []
+
+
+@pytest.mark.timeout(900)
+def test_an_interruptible_machine_that_is_stopped_by_hand_or_crashes_was_not_outbid(
+    emulator: Emulator, stack: Stack
+) -> None:
+    """Section 1: told, not counted, nothing destroyed; a crash is replaced, and not counted."""
+    settings = {"contract": "interruptible", "rerentTries": 0}
+    up(stack, **settings)
+    first = contract(emulator)["id"]
+    stop_by_hand(emulator)
+    said = told_of(emulator, stack, "exited")
+    assert f"instance {first} is stopped (exited), by the market or by hand" in said
+    assert "is not counted as outbid" in said
+    before = emulator.last_request()
+    up(stack, **settings)
+    assert contract(emulator)["id"] == first
+    assert emulator.writes(before) == [f"PUT /api/v0/instances/{first}/"]
+    assert answers(stack)
+    assert losses(stack) == []
+
+    emulator.command("fault", "container_exits")
+    said = told_of(emulator, stack, "exited")
+    assert f"instance {first} does not run (exited, to be running)" in said
+    up(stack, **settings)
+    assert contract(emulator)["id"] != first
+    assert answers(stack)
+    assert losses(stack) == []
 
 
 def test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why(

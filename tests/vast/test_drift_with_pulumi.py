@@ -188,7 +188,7 @@ def test_a_machine_that_came_back_under_other_ports_is_kept(stack, emulator, web
     known = recorded(stack)
     place = f"/instances/{known['instance_id']}/"
     website.click("PUT", place, {"state": "stopped"})
-    until(lambda: emulator.status()["contracts"][0]["actual_status"] == "stopped", "stopped")
+    until(lambda: emulator.status()["contracts"][0]["actual_status"] == "exited", "stopped")
     website.click("PUT", place, {"state": "running"})
     until(lambda: emulator.status()["contracts"][0]["actual_status"] == "running", "running")
     before = emulator.last_request()
