@@ -106,6 +106,8 @@ class Contract:
     due: float | None = None
     intended: str = RUNNING
     start_queued: bool = False
+    parked: bool = False
+    """Whether it was made though it could not start: its rent call was refused."""
     reads_stopped: bool = False
     """Whether a stop reads `stopped`, as clients remember it, instead of `exited` (measured)."""
     status_msg: str | None = None
@@ -131,7 +133,7 @@ class Contract:
     @property
     def holds_gpus(self) -> bool:
         """True while the machine's GPUs are this contract's and nobody else's."""
-        return self.phase not in (Phase.STOPPED, Phase.GONE)
+        return not self.parked and self.phase not in (Phase.STOPPED, Phase.GONE)
 
     @property
     def container_up(self) -> bool:
@@ -198,7 +200,7 @@ def start(contract: Contract, now: float, *, gpus_free: bool) -> Contract:
         return wanted
     if not gpus_free:
         return replace(wanted, start_queued=True)
-    begun = replace(wanted, start_queued=False, reads_stopped=False)
+    begun = replace(wanted, start_queued=False, reads_stopped=False, parked=False)
     if contract.pulled_bytes < contract.image_bytes:
         return _load(begun, now)
     return replace(begun, phase=Phase.STARTING, due=now + STARTING, status_msg=None)
@@ -343,6 +345,8 @@ def _change(contract: Contract, now: float) -> Step:
 
 
 def _scheduled(contract: Contract, now: float) -> Step:
+    if contract.parked:
+        return Step(replace(contract, phase=Phase.STOPPED, due=None))
     return Step(replace(contract, phase=Phase.CREATED, due=now + CREATING))
 
 

@@ -25,6 +25,12 @@ FAULTS: dict[str, Kind] = {
     "offer_taken": Kind(
         "api", "a rent answers no_such_ask and the offer is gone", {"http": "404, 410 or 400 (404)"}
     ),
+    "start_refused": Kind(
+        "api",
+        "a rent is refused since the machine cannot start; without cancel_unavail, and with a "
+        "stopped contract that is billed",
+        {"cancel_ignored": "true: with that contract though cancel_unavail is true"},
+    ),
     "lost_reply": Kind(
         "api",
         "the call is carried out, its reply does not arrive",

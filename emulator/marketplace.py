@@ -30,7 +30,7 @@ from emulator.market import (
     free_gpus,
     offers_of,
 )
-from emulator.rental import Place, draw_up, has_image, refuse_unfit
+from emulator.rental import Place, can_start, draw_up, has_image, refuse_unfit
 from emulator.store import FIRST_CONTRACT, Store
 from emulator.terms import Terms
 from emulator.volumes import Volumes
@@ -209,13 +209,17 @@ class Marketplace:
     async def rent(self, offer_id: int, terms: Terms) -> Contract:
         """Take an offer: the contract that this returns is billed from now on.
 
+        One that cannot start is `parked`: stopped, with its disk billed (marketplace-facts, 3).
+
         Raises:
-            ApiError: the offer is gone, the terms do not fit it, or the credit is used up.
+            ApiError: the offer is gone, the terms do not fit it, or the credit is used up; it
+                cannot start and is to be cancelled then.
         """
         async with self.at_once() as now:
             self._refuse_rent(offer_id)
             offer = self._offer(offer_id)
             refuse_unfit(offer, terms)
+            parked = self._is_parked(offer, terms)
             drawn_up = draw_up(
                 offer,
                 terms,
@@ -224,6 +228,7 @@ class Marketplace:
                 cached=has_image(offer.machine, terms.image, self.ever()),
                 ssh_keys=[body["public_key"] for _, body in self.store.documents("ssh_key")],
                 faults=self.faults.strike_new(offer.machine.id),
+                parked=parked,
             )
             opened = contracts.open_contract(drawn_up, now)
             contract = self.volumes.attach(opened.contract, terms)
@@ -292,9 +297,23 @@ class Marketplace:
 
     def _offer(self, offer_id: int) -> Offer:
         for offer in self.offers():
-            if offer.id == offer_id and offer.rentable:
+            if offer.id == offer_id:
                 return offer
         raise no_such_ask(offer_id)
+
+    def _is_parked(self, offer: Offer, terms: Terms) -> bool:
+        """Say whether the contract is made and cannot start.
+
+        Raises:
+            ApiError: 410 `no_such_ask` if it is to be cancelled then.
+        """
+        occasion = Occasion(machine=offer.machine.id, call="create")
+        hit = self.faults.strike("start_refused", occasion)
+        if hit is None and can_start(offer, terms):
+            return False
+        if terms.cancel_unavail and (hit or {}).get("cancel_ignored") != "true":
+            raise no_such_ask(offer.id, 410)
+        return True
 
     def _refuse_rent(self, offer_id: int) -> None:
         offered = [offer for offer in self.offers() if offer.id == offer_id]

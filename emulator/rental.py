@@ -8,7 +8,7 @@ from typing import Any
 
 from emulator import contracts, images
 from emulator.contracts import Contract
-from emulator.errors import ApiError, no_such_ask
+from emulator.errors import ApiError
 from emulator.market import Machine, Offer, gpu_price
 from emulator.terms import Terms
 
@@ -29,10 +29,8 @@ def refuse_unfit(offer: Offer, terms: Terms) -> None:
     """Refuse terms that this offer cannot meet.
 
     Raises:
-        ApiError: the bid is under the floor, or the disk is more than the machine has.
+        ApiError: the disk is more than the machine has.
     """
-    if terms.price is not None and terms.price < gpu_price(offer, "bid"):
-        raise no_such_ask(offer.id, 400)
     if terms.disk_gb > offer.machine.disk_space:
         raise ApiError(
             400,
@@ -40,6 +38,12 @@ def refuse_unfit(offer: Offer, terms: Terms) -> None:
             f"disk {terms.disk_gb} GB is more than the {offer.machine.disk_space} GB of machine "
             f"{offer.machine.id}",
         )
+
+
+def can_start(offer: Offer, terms: Terms) -> bool:
+    """Say whether the GPUs are free and a bid wins them; what is to be stopped need not start."""
+    wins = terms.price is None or terms.price >= gpu_price(offer, "bid")
+    return terms.stopped or (offer.rentable and wins)
 
 
 def draw_up(
@@ -51,8 +55,12 @@ def draw_up(
     cached: bool,
     ssh_keys: list[str],
     faults: dict[str, dict[str, Any]],
+    parked: bool,
 ) -> Contract:
-    """Return the contract, at its very beginning; `cached` if the host has the image already."""
+    """Return the contract, at its very beginning.
+
+    `cached` if the host has the image already; `parked` if it is made and cannot start.
+    """
     machine = offer.machine
     size = 0.0 if cached else images.compressed_bytes(terms.image)
     on_demand = gpu_price(offer, "on-demand")
@@ -79,7 +87,8 @@ def draw_up(
         address=place.address,
         image_bytes=size,
         pull_seconds=contracts.PREPARING + images.pull_seconds(size, machine.inet_down),
-        intended=contracts.STOPPED if terms.stopped else contracts.RUNNING,
+        intended=contracts.STOPPED if terms.stopped or parked else contracts.RUNNING,
+        parked=parked,
         ssh_port=place.ssh_port,
         ssh_keys=ssh_keys,
         template_id=terms.template_id,

@@ -6,6 +6,7 @@ from typing import Any
 
 from emulator import throttle
 from emulator.api import Call, Endpoint, as_int, as_list
+from emulator.contracts import Contract
 from emulator.errors import ApiError, no_such_ask
 from emulator.gpus import GPUS
 from emulator.keys import instance_key
@@ -65,10 +66,27 @@ def find_offers(call: Call, body: dict[str, Any] | Any) -> list[dict[str, Any]]:
 async def rent(call: Call) -> Any:
     """PUT /asks/{id}/: rent one offer."""
     contract = await call.market.rent(call.number, read_terms(call.body, _template(call)))
+    if contract.parked:
+        return _refused_and_made(contract)
     return {
         "success": True,
         "new_contract": contract.id,
         "instance_api_key": instance_key(call.market.account_key, contract.id),
+    }
+
+
+def _refused_and_made(contract: Contract) -> dict[str, Any]:
+    """The refusal that carries a contract: stopped, with its disk billed."""
+    text = (
+        f"error 410/3907: no_such_ask Instance type by id {contract.offer_id} is no longer "
+        "available."
+    )
+    return {
+        "success": False,
+        "error": "no_such_ask",
+        "msg": text,
+        "ask_id": contract.offer_id,
+        "new_contract": contract.id,
     }
 
 
@@ -81,6 +99,9 @@ async def rent_many(call: Call) -> Any:
             contract = await call.market.rent(as_int(offer_id, "id"), terms)
         except ApiError as refusal:
             results.append({"ask_id": offer_id, **refusal.body})
+            continue
+        if contract.parked:
+            results.append(_refused_and_made(contract))
             continue
         results.append({"ask_id": offer_id, "success": True, "new_contract": contract.id})
     rented = [one["new_contract"] for one in results if one["success"]]
@@ -95,6 +116,8 @@ async def launch(call: Call) -> Any:
     if not rentable:
         raise no_such_ask(0)
     contract = await call.market.rent(rentable[0]["id"], read_terms(call.body, _template(call)))
+    if contract.parked:
+        return _refused_and_made(contract)
     return {"success": True, "new_contract": contract.id}
 
 

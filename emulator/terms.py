@@ -47,6 +47,8 @@ class Terms:
     args: list[str] = field(repr=False)
     price: float | None
     stopped: bool
+    cancel_unavail: bool
+    """Whether nothing is to be made if it cannot start now; else a stopped contract is."""
     volume_id: int | None
     volume_size: float | None
     mount_path: str | None
@@ -71,6 +73,8 @@ def read_terms(body: Mapping[str, Any], template: Mapping[str, Any] | None) -> T
     _check_start(args, onstart)
     env = _env(body, template)
     volume_id, size, mount = _volume(body, env)
+    price = _price(body.get("price"))
+    stopped = body.get("target_state") == "stopped"
     return Terms(
         image=image,
         disk_gb=_disk(body, template),
@@ -79,8 +83,9 @@ def read_terms(body: Mapping[str, Any], template: Mapping[str, Any] | None) -> T
         env=env,
         onstart=onstart,
         args=args,
-        price=_price(body.get("price")),
-        stopped=body.get("target_state") == "stopped",
+        price=price,
+        stopped=stopped,
+        cancel_unavail=_cancels(body.get("cancel_unavail"), may_wait=price is not None or stopped),
         volume_id=volume_id,
         volume_size=size,
         mount_path=mount,
@@ -184,6 +189,11 @@ def _price(asked: Any) -> float | None:
         text = f"price {price} is not between {LOWEST_PRICE} and {HIGHEST_PRICE} $/h"
         raise ApiError(400, "invalid_price", text)
     return price
+
+
+def _cancels(asked: Any, *, may_wait: bool) -> bool:
+    """Return what is asked for; by default, only what is rented on demand and to run cancels."""
+    return not may_wait if asked is None else bool(asked)
 
 
 def _runtype(body: Mapping[str, Any], template: Mapping[str, Any] | None, args: list[str]) -> str:

@@ -21,11 +21,13 @@ import requests
 import tenacity
 
 from components.clock import Clock
+from components.errors import StackError
 from components.redaction import redacted
 from components.vast.contract_list import ContractList
 from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
+    ContractParked,
     KeyRefused,
     NoCredential,
     NoCredit,
@@ -226,6 +228,7 @@ class VastApi:
         Raises:
             OfferTaken: if somebody was faster.
             NoCredit, RentRefused, KeyRefused: if no other offer would do either.
+            ContractParked: if it was refused and a contract was made, which is to be destroyed.
             ReplyLost: if a contract may exist all the same; look for its label.
         """
         endpoint = f"PUT /asks/{offer_id}/"
@@ -236,11 +239,12 @@ class VastApi:
                 response = self._transport.put(f"/asks/{offer_id}/", json_data=_rent_body(order))
             except requests.RequestException as error:
                 raise ReplyLost(self._lost(endpoint, type(error).__name__)) from None
-            contract = self._contract(endpoint, offer_id, order, response)
-            # A list that lacks it is old within seconds; its number must not be lost over that.
-            with contextlib.suppress(NoSharedFolder):
-                self._contracts.forget()
-            return contract
+            try:
+                return self._contract(endpoint, offer_id, order, response)
+            finally:
+                # A list that lacks it is old within seconds; its number must not be lost over that.
+                with contextlib.suppress(NoSharedFolder):
+                    self._contracts.forget()
 
         return self._until_let_in(once)
 
@@ -337,7 +341,7 @@ class VastApi:
             "change",
             f"PUT {path}",
             lambda: self._transport.put(path, json_data={"state": "running"}),
-            may_be_refused=True,
+            may_be_queued=True,
         )
         return answer.get("success") is not False
 
@@ -458,12 +462,15 @@ class VastApi:
     ) -> int:
         """Read the contract's id out of the answer to a rent call; raise what a bad one means."""
         answer = self._read(response)
+        made = _whole_number(answer.get("new_contract"))
+        if made and not (response.ok and answer.get("success") is not False):
+            raise self._parked(offer_id, order, made, response, answer)
         if response.status_code >= 500:  # noqa: PLR2004  (HTTP's server errors)
             raise ReplyLost(self._lost(endpoint, f"status {response.status_code}"))
         if response.status_code == 429:  # noqa: PLR2004  (HTTP: too many requests)
             raise _Throttled(self._limited(endpoint, answer), response, answer)
-        if response.ok and answer.get("success") and answer.get("new_contract"):
-            return int(answer["new_contract"])
+        if response.ok and answer.get("success") and made:
+            return made
         if response.ok and answer.get("success") is not False:
             raise ReplyLost(self._lost(endpoint, "an answer without a contract"))
         raise self._rent_error(offer_id, order, response, answer)
@@ -479,7 +486,7 @@ class VastApi:
         send: Callable[[], requests.Response],
         *,
         gone_is_empty: bool = False,
-        may_be_refused: bool = False,
+        may_be_queued: bool = False,
     ) -> Mapping[str, Any]:
         """Make a call that is safe to repeat, until it is answered or the tries are used up."""
 
@@ -490,7 +497,7 @@ class VastApi:
             except requests.RequestException as error:
                 raise self._unreachable(endpoint, error) from None
             return self._checked(
-                endpoint, response, gone_is_empty=gone_is_empty, may_be_refused=may_be_refused
+                endpoint, response, gone_is_empty=gone_is_empty, may_be_queued=may_be_queued
             )
 
         return self._retrying(_is_passing)(once)
@@ -526,7 +533,7 @@ class VastApi:
         response: requests.Response,
         *,
         gone_is_empty: bool,
-        may_be_refused: bool = False,
+        may_be_queued: bool = False,
     ) -> Mapping[str, Any]:
         """Return the body of a good answer; raise what a bad one means."""
         answer = self._read(response)
@@ -545,7 +552,7 @@ class VastApi:
         if not response.ok:
             said = f"answered {status}{_code(answer)}: {_reason(answer)}"
             raise ApiFailed(self._failed(endpoint, said))
-        if answer.get("success") is False and not may_be_refused:
+        if answer.get("success") is False and not (may_be_queued and _says_queued(answer)):
             raise ApiFailed(self._failed(endpoint, f"refused{_code(answer)}: {_reason(answer)}"))
         if not answer:
             raise _Passing(self._failed(endpoint, "gave no JSON"))
@@ -562,13 +569,33 @@ class VastApi:
                 "nothing was rented, changed or forgotten by this call"
             )
 
+    def _parked(
+        self,
+        offer_id: int,
+        order: Order,
+        made: int,
+        response: requests.Response,
+        answer: Mapping[str, Any],
+    ) -> ContractParked:
+        """Vast made a contract, so that the order itself was good: another offer may start."""
+        refusal = self._rent_error(offer_id, order, response, answer)
+        if not isinstance(refusal, NoCredit | KeyRefused):
+            refusal = OfferTaken(f"offer {offer_id} cannot start now ({_reason(answer)})")
+        return ContractParked(
+            f"Vast.ai refused offer {offer_id} ({response.status_code}{_code(answer)}: "
+            f"{_reason(answer)}) and made contract {made} all the same, stopped and with its disk "
+            "billed",
+            made,
+            refusal,
+        )
+
     def _rent_error(
         self,
         offer_id: int,
         order: Order,
         response: requests.Response,
         answer: Mapping[str, Any],
-    ) -> Exception:
+    ) -> StackError:
         reason = _reason(answer)
         code = str(answer.get("error") or "")
         if "no_such_ask" in code or "no_such_ask" in reason:
@@ -658,12 +685,20 @@ def _seconds(*candidates: Any) -> float | None:
     return None
 
 
+def _whole_number(value: Any) -> int:
+    """Read a contract's number; 0 for what is none."""
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
 def _rent_body(order: Order) -> dict[str, Any]:
     """Build the body that `vastai create instance --ssh --direct` sends (reference, 3.1).
 
     The ports go as a dict, since Vast does not apply a docker flag string on create. With
-    `cancel_unavail` the call fails if the machine cannot start now; without it, it could leave
-    a stopped contract whose disk is billed.
+    `cancel_unavail` the call fails if the machine cannot start now. Without it, as it is with
+    bids by default, it leaves a stopped contract whose disk is billed (marketplace-facts, 3).
     """
     return {
         "client_id": "me",
@@ -717,6 +752,11 @@ def _reason(answer: Mapping[str, Any]) -> str:
         if answer.get(key):
             return str(answer[key]).strip()[:200]
     return "no reason given"
+
+
+def _says_queued(answer: Mapping[str, Any]) -> bool:
+    """Whether a start waits for the GPUs that others have (vast-api reference, 5)."""
+    return "queued" in _reason(answer) or "unavailable" in str(answer.get("error") or "")
 
 
 def _says_gone(answer: Mapping[str, Any]) -> bool:

@@ -24,6 +24,7 @@ PlatformError
 ├── ApiUnreachable      no answer
 ├── ApiFailed           an answer that is no answer (5xx, not JSON, withdrawn)
 ├── ReplyLost           a rent whose outcome is unknown
+├── ContractParked      a rent that was refused and left a contract, which is billed
 ├── LeftRunning         a contract that is kept, though this process can no longer see it
 ├── RentedElsewhere     another process of this computer still rents for the same resource
 ├── NoCandidateLeft     every try failed on its host, or the budget for tries is used up
@@ -33,7 +34,7 @@ PlatformError
 
 from __future__ import annotations
 
-from components.errors import ConfigurationError, HostError, PlatformError
+from components.errors import ConfigurationError, HostError, PlatformError, StackError
 
 
 class NoCredential(ConfigurationError):
@@ -118,6 +119,16 @@ class ApiFailed(PlatformError):
 
 class ReplyLost(PlatformError):
     """The rent call ended without an answer: a contract may exist."""
+
+
+class ContractParked(PlatformError):
+    """Vast refused a rent call and made a contract: it is stopped, and its disk is billed."""
+
+    def __init__(self, message: str, instance_id: int, refusal: StackError) -> None:
+        """Name the contract; `refusal` is what the call would have come to without it."""
+        super().__init__(message)
+        self.instance_id = instance_id
+        self.refusal = refusal
 
 
 class LeftRunning(PlatformError):

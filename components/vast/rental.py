@@ -7,7 +7,7 @@ that this process loses sight of is found again by the next one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from components.clock import Clock
@@ -20,6 +20,7 @@ from components.vast.ending import Ending, left_alone
 from components.vast.errors import (
     BudgetSpent,
     CannotAdopt,
+    ContractParked,
     KeyRefused,
     LeftRunning,
     NoCandidateLeft,
@@ -88,7 +89,10 @@ class Rental:
         self._ending = Ending(market, clock, progress)
         self._attempts: list[Attempt] = []
         self._unfit: set[int] = set()
-        self._lost_replies = False
+        self._is_sent = False
+        """Whether a rent call was sent at all."""
+        self._listed_by = 0.0
+        """When whatever a rent call has made must be listed, by the clock's `monotonic`."""
         self._began = clock.monotonic()
 
     def obtain(
@@ -119,12 +123,12 @@ class Rental:
                     order, candidates, machine, ports, page
                 )
             except NoCandidateLeft:
-                self._end_lost(order)
+                self._end_leftovers(order)
                 # The next `pulumi up` may try them all the same.
                 page.forgive()
                 raise
             except ConfigurationError:
-                self._end_lost(order)
+                self._end_leftovers(order)
                 raise
             self._end_others(order, keep=rented.instance.id)
             page.settle()
@@ -189,7 +193,8 @@ class Rental:
         for found in self._market.instances():
             if not found.label.startswith(resource_of(order.label)):
                 continue
-            if found.label == order.label and mine is None and found.actual_status not in LOST:
+            starts = found.actual_status not in LOST and found.intended_status != "stopped"
+            if found.label == order.label and mine is None and starts:
                 mine = found
                 continue
             if is_foreign(found.label, order.owner):
@@ -214,18 +219,26 @@ class Rental:
         self._unfit.add(found.machine_id)
         return f"was marked unfit ({why}), so that machine {found.machine_id} is not rented again"
 
-    def _end_lost(self, order: Order) -> None:
-        """After rent calls that nobody answered: their contracts may have come to be listed."""
-        if self._lost_replies:
-            self._end_others(order, keep=None)
+    def _end_leftovers(self, order: Order) -> None:
+        """After rent calls that came to nothing: a contract of theirs may be listed all the same.
 
-    def _end_others(self, order: Order, keep: int | None) -> None:
+        It is waited for as long as Vast may take to list it.
+        """
+        if not self._is_sent:
+            return
+        left = self._listed_by - self._clock.monotonic()
+        self._end_others(order, keep=None, awaited={order.label: left} if left > 0 else None)
+
+    def _end_others(
+        self, order: Order, keep: int | None, awaited: Mapping[str, float] | None = None
+    ) -> None:
         """End what became known late, such as the contract of a rent call that was given up.
 
         What cannot be ended is told; the next command finds it by its label.
         """
+        prefix = resource_of(order.label)
         try:
-            self._ending.sweep(resource_of(order.label), owner=order.owner, keep=keep)
+            self._ending.sweep(prefix, owner=order.owner, keep=keep, awaited=awaited)
         except StackError as error:
             self._progress.say(f"looking for leftovers failed: {error}")
 
@@ -284,6 +297,11 @@ class Rental:
             page.settle()
             self._close(attempt, "host fault", str(error))
             return None
+        except ContractParked as parked:
+            self._end_parked(attempt, parked, offer.storage_dollars_per_hour)
+            if isinstance(parked.refusal, OfferTaken):
+                return None
+            raise parked.refusal from None
         except StackError as error:
             self._close(attempt, _fault(error), str(error))
             raise
@@ -292,13 +310,31 @@ class Rental:
             page.settle()
         return rented
 
+    def _end_parked(
+        self, attempt: Attempt, parked: ContractParked, dollars_per_hour: float
+    ) -> None:
+        """Destroy what a refused rent call has made, and say what that cost.
+
+        The call stays in the note: nobody has seen the contract in a list yet.
+
+        Raises:
+            StillBilled: if it is not proven gone.
+        """
+        attempt.billed = True
+        attempt.dollars_per_hour = dollars_per_hour
+        began = self._clock.monotonic()
+        self._listed_by = began + LISTED_WITHIN
+        self._give_back(parked.instance_id, attempt, parked)
+        attempt.seconds = self._clock.monotonic() - began
+        self._close(attempt, _fault(parked.refusal), f"{parked}; destroyed")
+
     def _rent(self, offer_id: int, order: Order, page: Page) -> int:
         """Rent; if the answer is lost, look for the label before anything else is tried."""
         page.sent(order.label)
+        self._is_sent = True
         try:
             return self._market.rent(offer_id, order)
         except ReplyLost as lost:
-            self._lost_replies = True
             self._progress.say(f"{lost}; looking for its label")
         try:
             found = self._watch_for(order.label, LISTED_WITHIN)

@@ -103,16 +103,85 @@ def test_more_disk_than_offered_is_refused(world: World) -> None:
     assert "1000000.0 GB" in answer.json()["msg"]
 
 
+def bid(world: World, factor: float, **more: Any) -> Any:
+    """Bid so much of the least that wins for the first 2x H200."""
+    offer = world.ask("POST", "/api/v0/bundles/", {**H200, "type": "bid"})["offers"][0]
+    body = {"image": IMAGE, "disk": 100, "price": offer["min_bid"] * factor, **more}
+    return world.call("PUT", f"/api/v0/asks/{offer['id']}/", body)
+
+
+@pytest.mark.parametrize("asked", [{}, {"cancel_unavail": False}])
+def test_a_bid_that_is_too_low_leaves_a_stopped_contract_that_is_billed(
+    world: World, asked: dict[str, Any]
+) -> None:
+    """Section 3 of marketplace-facts.md: the default of bids."""
+    free = len(world.offers())
+    answer = bid(world, 0.9, label="mine", **asked).json()
+    assert (answer["success"], answer["error"]) == (False, "no_such_ask")
+    assert "instance_api_key" not in answer
+    number = answer["new_contract"]
+    world.pass_time(2)
+    row = world.instance(number)
+    assert (row["actual_status"], row["intended_status"], row["label"]) == (
+        "exited",
+        "stopped",
+        "mine",
+    )
+    assert len(world.offers()) == free
+    world.pass_time(3600)
+    (entry,) = world.ledger()["contracts"]
+    assert set(entry["amounts"]) == {"disk"}
+    assert entry["amounts"]["disk"] == pytest.approx(row["storage_total_cost"], rel=1e-2)
+    world.ask("DELETE", f"/api/v0/instances/{number}/", {})
+    world.pass_time(5)
+    assert world.instance(number) is None
+
+
+def test_a_rental_that_is_to_be_cancelled_leaves_nothing(world: World) -> None:
+    """Section 3: 410, and nothing is created."""
+    refused = bid(world, 0.9, cancel_unavail=True)
+    assert (refused.status_code, refused.json()["error"]) == (410, "no_such_ask")
+    assert "new_contract" not in refused.json()
+    assert world.ask("GET", "/emulator/status")["contracts"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "params", "made"),
+    [
+        ({}, {}, False),
+        ({"cancel_unavail": False}, {}, True),
+        ({"cancel_unavail": True}, {}, False),
+        ({"cancel_unavail": True}, {"cancel_ignored": True}, True),
+        ({"target_state": "stopped"}, {}, True),
+    ],
+)
+def test_a_machine_that_cannot_start(
+    world: World, body: dict[str, Any], params: dict[str, Any], made: bool
+) -> None:
+    """Section 3: what is rented on demand and to run is cancelled by default, and a bid is not."""
+    world.ask("POST", "/emulator/faults", {"name": "start_refused", "params": params})
+    offer = world.offers()[0]["id"]
+    answer = world.call("PUT", f"/api/v0/asks/{offer}/", {"image": IMAGE, "disk": 10, **body})
+    assert (answer.status_code, answer.json()["success"]) == (200 if made else 410, False)
+    assert ("new_contract" in answer.json()) is made
+    assert len(world.ask("GET", "/emulator/status")["contracts"]) == made
+
+
+def test_a_parked_contract_runs_when_it_is_started_and_its_bid_wins(world: World) -> None:
+    number = bid(world, 0.9).json()["new_contract"]
+    world.pass_time(60)
+    path = f"/api/v0/instances/{number}/"
+    assert world.ask("PUT", path, {"state": "running"})["success"] is False
+    world.ask("PUT", f"/api/v0/instances/bid_price/{number}/", {"client_id": "me", "price": None})
+    for _ in range(3):
+        world.pass_time(300)
+    assert world.instance(number)["actual_status"] == "running"
+
+
 def test_bids(world: World) -> None:
     offer = world.ask("POST", "/api/v0/bundles/", {**H200, "type": "bid"})["offers"][0]
-    low = {"image": IMAGE, "disk": 10, "price": offer["min_bid"] * 0.9}
-    refused = world.call("PUT", f"/api/v0/asks/{offer['id']}/", low)
-    assert refused.status_code == 400
-    assert refused.json()["error"] == "no_such_ask"
     price = offer["min_bid"] * 1.1
-    number = world.ask("PUT", f"/api/v0/asks/{offer['id']}/", {**low, "price": price})[
-        "new_contract"
-    ]
+    number = bid(world, 1.1).json()["new_contract"]
     world.pass_time(600)
     row = world.instance(number)
     assert row["is_bid"] is True

@@ -53,6 +53,45 @@ def tries_are_bounded(world: World) -> str:
     return f"fails after {tries(world)} tries"
 
 
+@cell("F01", "start_refused", "up", leaves="running", part="whole")
+def what_cannot_start_is_cancelled(world: World) -> str:
+    world.account.arm("start_refused")
+    world.succeeds("up")
+    assert tries(world) == 2
+    assert len(world.account.ledger()["contracts"]) == 1
+    return "nothing is made; the next candidate is rented"
+
+
+@cell("F01", "start_refused, with a contract", "up", leaves="running")
+def what_a_refusal_leaves_is_destroyed(world: World) -> str:
+    world.account.arm("start_refused", cancel_ignored="true")
+    done = world.succeeds("up")
+    (left, serves) = world.account.ledger()["contracts"]
+    assert_says(done, f"made contract {left['id']} all the same", "destroyed")
+    assert set(left["amounts"]) <= {"disk"}
+    assert (left["alive"], serves["alive"]) == (False, True)
+    return "destroyed and told; the next candidate is rented"
+
+
+@cell("F01", "start_refused, with a contract, by everybody", "up", part="whole")
+def no_refusal_leaves_anything(world: World) -> str:
+    world.account.arm("start_refused", FOREVER, cancel_ignored="true")
+    world.fails("up", "nothing is billed any more")
+    assert 2 <= tries(world) <= 12
+    assert not any(row["alive"] for row in world.account.ledger()["contracts"])
+    return f"fails after {tries(world)} tries, all destroyed"
+
+
+@cell("F01", "start_refused, with a contract, lost_reply", "up", leaves="running", part="whole")
+def a_refusal_that_nobody_heard_is_found_by_its_label(world: World) -> str:
+    world.account.arm("start_refused", cancel_ignored="true")
+    world.account.arm("lost_reply")
+    world.succeeds("up", "given back")
+    (left, serves) = world.account.ledger()["contracts"]
+    assert (left["alive"], serves["alive"]) == (False, True)
+    return "found by its label, given back; the next candidate is rented"
+
+
 # ----------------------------------------------------------------- F02: the reply is lost
 
 

@@ -19,6 +19,7 @@ from tests.faults.moments import (
     OF_CREATE_FIRST,
     OF_DESTROY,
     OF_MARKING,
+    OF_REFUSED,
     OF_REPLACING,
     OF_RERENTING,
     OF_UP,
@@ -87,6 +88,7 @@ SHORT = {
     ("up, again", "pulumi", "the destroy call"),
     ("destroy", "pulumi", "the destroy call"),
     ("up, create-first", "pulumi", f"the rent call{CHANGED_AGAIN}"),
+    ("up, refused", "pulumi", "the rent call"),
 }
 """Of the matrix, what the short suite plays."""
 
@@ -137,6 +139,11 @@ def outbid(world: World) -> None:
     eventually(lambda: world.account.alive()[0]["actual_status"] == "exited")
 
 
+def refused(world: World) -> None:
+    """The first rent call is refused, and leaves a contract that is billed."""
+    world.account.arm("start_refused", cancel_ignored="true")
+
+
 def found_unfit(world: World) -> None:
     """The machine is marked; the next `up` needs another one."""
     (one,) = world.account.alive()
@@ -162,6 +169,7 @@ CREATE_FIRST = Course(
 OTHERS = (
     CREATE_FIRST,
     Course("up, outbid", "up", OF_RERENTING, "interruptible", "interruptible", outbid),
+    Course("up, refused", "up", OF_REFUSED, "nothing", "running", refused),
     Course("up, unfit", "up", OF_RERENTING, "running", "running", found_unfit),
     Course("up, crawling", "up", OF_MARKING, "nothing", "running", crawling),
 )

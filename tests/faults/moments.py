@@ -159,6 +159,7 @@ OF_CREATE_FIRST = (
 )
 OF_RERENTING = ("the destroy call", "the look behind it", "the rent call", "its supervisor runs")
 OF_MARKING = ("the mark",)
+OF_REFUSED = ("the rent call", "the destroy call", "the look behind it")
 
 CALLS = {
     ("POST", "bundles"),

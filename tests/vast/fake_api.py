@@ -142,7 +142,7 @@ class FakeVast:
     def _start(self, id_: int) -> dict[str, Any]:
         if self.taken_on_demand:
             self.contracts[id_].update(intended_status="running", next_state="running")
-            return {"success": False, "error": "resources_unavailable", "msg": "queued"}
+            return {"success": False, "error": "resources_unavailable"}
         states = ("actual_status", "intended_status", "cur_state", "next_state")
         self.contracts[id_].update(dict.fromkeys(states, "running"), ports=instance()["ports"])
         return {"success": True}

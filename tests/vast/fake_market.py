@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from components.errors import StackError
 from components.vast.api import Order
-from components.vast.errors import BootFailed, HostUnfit, OfferTaken, ReplyLost
+from components.vast.errors import BootFailed, ContractParked, HostUnfit, OfferTaken, ReplyLost
 from components.vast.host_check import HostFacts, Inspection, Rate
 from components.vast.reach import Reach
 from components.vast.wire import Instance
@@ -51,6 +52,8 @@ class Contract:
     since: float
     offer_id: int
     label: str
+    parked: bool = False
+    """Made by a rent call that was refused: it is stopped."""
 
 
 class FakeMarket:
@@ -65,6 +68,8 @@ class FakeMarket:
         self.alive: dict[int, Contract] = {}
         self.rented: list[int] = []
         self.refuse: dict[int, BaseException] = {}
+        self.parks: dict[int, StackError] = {}
+        """By offer: the refusal of a rent call that makes a contract all the same."""
         self.lose_replies = 0
         self.inspection: Exception | None = None
         """Raised by every inspection."""
@@ -82,11 +87,14 @@ class FakeMarket:
             raise OfferTaken("taken by ourselves")
         contract = 9000 + len(self.rented)
         self.rented.append(offer_id)
-        self.alive[contract] = Contract(self.clock.passed, offer_id, order.label)
+        parks = self.parks.get(offer_id)
+        self.alive[contract] = Contract(self.clock.passed, offer_id, order.label, parks is not None)
         self.most_alive = max(self.most_alive, len(self.alive))
         if self.lose_replies > 0:
             self.lose_replies -= 1
             raise ReplyLost("no answer")
+        if parks is not None:
+            raise ContractParked(f"refused, and made contract {contract}", contract, parks)
         return contract
 
     def instance(self, instance_id: int) -> Instance | None:
@@ -167,6 +175,9 @@ class FakeMarket:
             "dph_total": boot.price,
             "is_bid": boot.interruptible,
         }
-        if not (running and boot.ports):
+        if contract.parked:
+            states = ("intended_status", "cur_state", "next_state")
+            changes |= {"actual_status": "exited", **dict.fromkeys(states, "stopped")}
+        if contract.parked or not (running and boot.ports):
             changes["ports"] = {}
         return Instance.from_json(instance(**changes))

@@ -16,6 +16,7 @@ from components.vast.api import Order, VastApi, connect, find_key
 from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
+    ContractParked,
     KeyRefused,
     NoCredential,
     NoCredit,
@@ -141,6 +142,54 @@ def test_a_rent_that_fails_says_why_and_is_sent_once(door_to, answer, error):
     with pytest.raises(error):
         api.rent(111, ORDER)
     assert len(transport.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "refusal"),
+    [
+        (200, {"error": "no_such_ask"}, OfferTaken),
+        (200, {"msg": "Required resources are currently unavailable"}, OfferTaken),
+        (400, {"error": "invalid_args", "msg": "error 400/1: no_such_ask"}, OfferTaken),
+        (400, {"error": "insufficient_credit"}, NoCredit),
+        (403, {"msg": "scope"}, KeyRefused),
+        (410, {"error": "no_such_ask"}, OfferTaken),
+        (429, {"error": "rate_limit_exceeded"}, OfferTaken),
+        (503, {"msg": "gateway"}, OfferTaken),
+    ],
+)
+def test_a_contract_in_a_refusal_is_never_nothing(door_to, status, answer, refusal):
+    """Section 3 of marketplace-facts.md: whatever the refusal looks like, its number is kept."""
+    api, transport, _ = door_to((status, {"success": False, "new_contract": "9001", **answer}))
+    with pytest.raises(ContractParked, match="made contract 9001 all the same") as parked:
+        api.rent(111, ORDER)
+    assert parked.value.instance_id == 9001
+    assert isinstance(parked.value.refusal, refusal)
+    assert "nothing was rented" not in str(parked.value)
+    assert len(transport.calls) == 1
+
+
+@pytest.mark.parametrize("number", [None, 0, "", "none", [], {}, float("inf")])
+def test_what_is_no_contracts_number_is_a_plain_refusal(door_to, number):
+    api, _, _ = door_to((410, {"error": "no_such_ask", "new_contract": number}))
+    with pytest.raises(OfferTaken):
+        api.rent(111, ORDER)
+
+
+def test_a_rental_asks_to_be_cancelled_if_it_cannot_start(door_to):
+    """Section 3: bids too, whose default it is not."""
+    for price in (None, 2.4):
+        api, transport, _ = door_to((200, {"success": True, "new_contract": 9001}))
+        api.rent(7, dataclasses.replace(ORDER, price=price))
+        assert transport.calls[0][2]["cancel_unavail"] is True
+
+
+def test_a_start_is_taken_or_waits(door_to):
+    api, transport, _ = door_to(
+        (200, {"success": True}),
+        (200, {"success": False, "error": "resources_unavailable", "msg": "queued"}),
+    )
+    assert [api.start(9001), api.start(9001)] == [True, False]
+    assert transport.calls == 2 * [("PUT", "/instances/9001/", {"state": "running"})]
 
 
 def test_a_rent_that_was_not_let_in_waits_and_knocks_again(door_to):
@@ -375,6 +424,7 @@ CALLS = {
     "add_ssh_key": lambda api: api.add_ssh_key(9001, "ssh-ed25519 A"),
     "set_onstart": lambda api: api.set_onstart(9001, "true"),
     "set_label": lambda api: api.set_label(9001, "p/s/r/n"),
+    "start": lambda api: api.start(9001),
     "set_bid": lambda api: api.set_bid(9001, 2.4),
     "price_asked": lambda api: api.price_asked(9001),
     "accept_price": lambda api: api.accept_price(PriceAsked(5, 6.0, 0.0)),

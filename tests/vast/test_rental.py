@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 
@@ -13,6 +14,7 @@ from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
     CannotAdopt,
+    ContractParked,
     HostUnfit,
     ImageRefused,
     KeyRefused,
@@ -22,6 +24,7 @@ from components.vast.errors import (
     NoOffer,
     OfferTaken,
     RentedElsewhere,
+    RentRefused,
     ReplyLost,
     StillBilled,
 )
@@ -213,6 +216,87 @@ def test_a_taken_offer_costs_nothing_and_the_next_is_tried(world):
     world.market.refuse = {1: OfferTaken("taken"), 2: OfferTaken("taken")}
     assert world.obtain().instance.machine_id == 3
     assert "0 s, 0.0 cents" in world.told("try 1: ")
+
+
+PARKED = OfferTaken("offer 1 cannot start now")
+
+
+def test_a_contract_of_a_refused_rental_is_destroyed_and_told_and_the_next_is_tried(world):
+    """Section 3 of marketplace-facts.md."""
+    world.market.parks = {1: PARKED}
+    rented = world.obtain()
+    assert rented.instance.machine_id == 2
+    assert list(world.market.alive) == [rented.instance.id]
+    assert world.market.most_alive == 1
+    assert world.told("giving instance 9000 back: refused, and made contract 9000")
+    verdict = world.told("try 1: ")
+    assert "$0.10/h, stage rent, host fault: refused, and made contract 9000; destroyed" in verdict
+    assert verdict.endswith("1 s, 0.0 cents")
+
+
+def test_a_refused_rental_of_an_empty_account_leaves_no_contract_either(world):
+    """Section 3: whatever it was refused for."""
+    world.market.parks = {1: NoCredit("no credit")}
+    with pytest.raises(NoCredit):
+        world.obtain()
+    assert (world.market.rented, world.market.alive) == ([1], {})
+
+
+def test_a_contract_of_a_refused_rental_that_does_not_go_is_said_with_what_it_costs(world):
+    """Section 3."""
+    world.market.parks = {1: PARKED}
+    world.market.undying = 1000
+    with pytest.raises(StillBilled, match=r"instance 9000 failed .* costs up to \$0.10/h"):
+        world.obtain()
+
+
+@pytest.mark.parametrize("answer", [PARKED, ReplyLost("no answer"), RentRefused("bad price")])
+def test_sweeps_follow_every_kind_of_failed_rental(world, answer):
+    """Section 3: a contract that nobody named is found by its label."""
+
+    class Silent(FakeMarket):
+        def rent(self, offer_id, order):
+            if offer_id == 1:
+                contract = 9000 + len(self.rented)
+                self.rented.append(offer_id)
+                self.alive[contract] = Contract(self.clock.passed, offer_id, order.label, True)
+            raise answer if offer_id == 1 else OfferTaken("taken")
+
+    world.market = Silent(world.clock)
+    world.offers = world.offers[:2]
+    with pytest.raises((NoCandidateLeft, RentRefused)):
+        world.obtain()
+    assert world.market.rented == [1]
+    assert world.market.alive == {}
+
+
+def test_what_was_destroyed_before_it_was_listed_is_waited_for_if_nothing_else_works(world):
+    """Section 3: Vast did not know the contract yet when it was to be destroyed."""
+
+    class Late(FakeMarket):
+        def destroy(self, instance_id):
+            if self.instance(instance_id) is not None:
+                super().destroy(instance_id)
+
+    world.market = Late(world.clock)
+    world.market.boots[1] = Boot(listed_after=40)
+    world.market.parks = {1: PARKED}
+    world.offers = world.offers[:1]
+    with pytest.raises(NoCandidateLeft):
+        world.obtain()
+    assert world.market.alive == {}
+    assert 40 <= world.clock.passed < 70
+
+
+def test_who_dies_after_the_refusal_leaves_it_to_the_next_up(world):
+    """Section 3: the label is on the contract; it is stopped, so it is not gone on with."""
+    with contextlib.suppress(ContractParked):
+        world.market.parks = {5: PARKED}
+        world.market.rent(5, ORDER)
+    rented = world.obtain()
+    assert not rented.adopted
+    assert (world.market.rented, list(world.market.alive)) == ([5, 1], [rented.instance.id])
+    assert world.told("instance 9000 is left over from an earlier try: destroying it")
 
 
 def test_a_machine_whose_offer_was_taken_may_come_back_under_a_new_one(world: World) -> None:
