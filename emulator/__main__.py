@@ -214,6 +214,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--no-throttle", action="store_true", help="no rate limits")
         command.add_argument(
+            "--no-budget", action="store_true", help="no rate limit for all endpoints together"
+        )
+        command.add_argument(
             "--pace", type=_pace, default=1.0, help="share of the published seconds between calls"
         )
         command.add_argument(
@@ -272,6 +275,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         seed=options.seed,
         credit=options.credit,
         throttle=not options.no_throttle,
+        budget=not options.no_budget,
         vllm=options.vllm,
         calm=options.calm,
         pace=options.pace,
@@ -285,6 +289,8 @@ def _serve_arguments(options: argparse.Namespace) -> list[str]:
     arguments += ["--credit", str(options.credit), "--pace", str(options.pace)]
     if options.no_throttle:
         arguments.append("--no-throttle")
+    if options.no_budget:
+        arguments.append("--no-budget")
     if options.calm:
         arguments.append("--calm")
     if options.end_with is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -28,7 +29,7 @@ from emulator.logs import Results
 from emulator.market import DAY
 from emulator.marketplace import Marketplace
 from emulator.request_log import masked
-from emulator.throttle import Throttle
+from emulator.throttle import BUDGET, Throttle
 
 TICK = 0.1
 """Real seconds between two looks at what has fallen due."""
@@ -120,7 +121,12 @@ class _Gate:
         disturbed = await self._disturb(request, seen)
         if disturbed is not None:
             return disturbed
-        if not self._throttle.admit(endpoint.limit, seen.caller.name):
+        identity = _identity(request, seen.caller)
+        used_up = 0.0 if seen.caller is ANYBODY else self._throttle.seconds_to_wait(identity)
+        if used_up > 0:
+            seen.note = "throttled"
+            return _used_up(used_up, self._market.wall_clock())
+        if not self._throttle.admit(endpoint.limit, identity):
             seen.note = "throttled"
             seconds = endpoint.limit.seconds if endpoint.limit else 0
             text = f"API requests too frequent endpoint threshold={seconds}"
@@ -230,6 +236,11 @@ def _route(gate: _Gate, endpoint: Endpoint) -> Route:
     return Route(endpoint.path, answer, methods=[endpoint.method])
 
 
+def _identity(request: Request, caller: Caller) -> str:
+    """Whose calls are counted together: a key in the header and one in the query are two."""
+    return f"{caller.name}, {'header' if 'authorization' in request.headers else 'query'}"
+
+
 def _check_rights(endpoint: Endpoint, caller: Caller) -> None:
     if endpoint.scope is not None and endpoint.scope not in caller.scopes:
         raise ApiError(403, "auth_error", f"This key lacks the permission {endpoint.scope}.")
@@ -261,11 +272,32 @@ async def _disturbed(name: str, params: dict[str, str], wall_clock: float) -> Re
     return PlainTextResponse("upstream connect error", status_code=int(params.get("code", 503)))
 
 
+def _used_up(seconds: float, wall_clock: float) -> Response:
+    """The 429 of a key whose shared budget is used up for so many seconds, as it was measured."""
+    wait = math.ceil(seconds) if seconds >= 1 else round(seconds, 3)
+    body = {
+        "error": "HTTPTooManyRequests",
+        "msg": "API requests too frequent",
+        "retry_after": wait,
+        "limit": float(BUDGET.calls),
+        "remaining": 0,
+    }
+    headers = {
+        "Retry-After": str(wait),
+        "X-RateLimit-Limit": str(BUDGET.calls),
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": str(math.ceil(wall_clock + seconds)),
+    }
+    return JSONResponse(body, 429, headers)
+
+
 def _too_many(params: dict[str, str], wall_clock: float) -> Response:
-    """The four shapes of a 429 that were seen in the field."""
+    """The shapes of a 429 that were seen in the field."""
     headers = {"Retry-After": params["retry_after"]} if "retry_after" in params else {}
     text = "API requests too frequent"
     shape = params.get("shape", "text")
+    if shape == "budget":
+        return _used_up(float(params.get("retry_after", BUDGET.seconds)), wall_clock)
     if shape == "detail":
         body: dict[str, Any] = {"detail": f"{text} endpoint threshold=4.5"}
     elif shape == "rate_limit":

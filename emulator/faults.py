@@ -42,9 +42,9 @@ FAULTS: dict[str, Kind] = {
     ),
     "rate_limited": Kind(
         "api",
-        "429 in one of the four shapes seen",
+        "429 in one of the shapes seen",
         {
-            "shape": "text, detail, rate_limit or quota (text)",
+            "shape": "text, detail, rate_limit, budget or quota (text)",
             "retry_after": "seconds, adds the header",
             "route": "part of the path",
             "method": "verb",

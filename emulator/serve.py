@@ -45,6 +45,8 @@ class Settings:
     throttle: bool
     vllm: str | None
     calm: bool = False
+    budget: bool = True
+    """Whether all endpoints of a key share a budget of calls."""
     pace: float = 1.0
     """Of the published seconds between calls, the share that is asked for."""
     end_with: int | None = None
@@ -138,7 +140,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         wall_clock=time.time,
         calm=settings.calm,
     )
-    throttle = Throttle(time.monotonic, pace=settings.pace, enabled=settings.throttle)
+    throttle = Throttle(
+        time.monotonic, pace=settings.pace, enabled=settings.throttle, budget=settings.budget
+    )
     server = _Server(_uvicorn(create_app(market, throttle)))
     await market.resume(rebooted=_was_rebooted(store))
     port = listener.getsockname()[1]

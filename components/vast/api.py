@@ -40,7 +40,7 @@ from components.vast.errors import (
 from components.vast.market_answers import MarketAnswers
 from components.vast.official import VastClient
 from components.vast.shared_file import SharedFile, shared_folder
-from components.vast.throttle import Throttle, read_pace
+from components.vast.throttle import SHARED_SECONDS, Throttle, read_pace
 from components.vast.wire import Charge, Instance, Json, Offer, PriceAsked
 
 DEFAULT_URL = "https://console.vast.ai"
@@ -52,6 +52,9 @@ TRIES = 6
 
 BRIEF_TRIES = 3
 """Of a call that nobody answers while nothing is at stake: said after six seconds, not sixty."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds for which the server's own wish is waited for."""
 
 PAGE = 25
 """Most instances that the list gives at once (vast-api reference, 4.2)."""
@@ -468,7 +471,7 @@ class VastApi:
         if response.status_code >= 500:  # noqa: PLR2004  (HTTP's server errors)
             raise ReplyLost(self._lost(endpoint, f"status {response.status_code}"))
         if response.status_code == 429:  # noqa: PLR2004  (HTTP: too many requests)
-            raise _Throttled(self._limited(endpoint, answer), response, answer)
+            raise self._too_many(endpoint, response, answer)
         if response.ok and answer.get("success") and made:
             return made
         if response.ok and answer.get("success") is not False:
@@ -542,7 +545,7 @@ class VastApi:
         if status == 404 and gone_is_empty and _says_gone(answer):  # noqa: PLR2004  (HTTP)
             return {}
         if status == 429:  # noqa: PLR2004  (HTTP: too many requests)
-            raise _Throttled(self._limited(endpoint, answer), response, answer)
+            raise self._too_many(endpoint, response, answer)
         if status >= 500:  # noqa: PLR2004  (HTTP's server errors)
             raise _Passing(self._failed(endpoint, f"answered {status}"))
         if status == 410:  # noqa: PLR2004  (HTTP: gone)
@@ -628,6 +631,16 @@ class VastApi:
             "what is already rented stays as it is; try again later"
         )
 
+    def _too_many(
+        self, endpoint: str, response: requests.Response, answer: Mapping[str, Any]
+    ) -> _Throttled:
+        """What 429 means; where the key's shared calls are used up, all endpoints wait."""
+        error = _Throttled(self._limited(endpoint, answer), response, answer)
+        if "remaining" in answer or "X-RateLimit-Remaining" in response.headers:
+            left = SHARED_SECONDS if error.retry_after is None else error.retry_after
+            self._throttle.hold(min(left, LONGEST_PAUSE))
+        return error
+
     def _limited(self, endpoint: str, answer: Mapping[str, Any]) -> str:
         if answer.get("error") == "search_quota_exceeded":
             return (
@@ -672,7 +685,7 @@ def _pause(state: tenacity.RetryCallState) -> float:
     """Wait as long as the server says, else 2, 4, 8, 16, 20 seconds."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, _Throttled) and error.retry_after is not None:
-        return min(error.retry_after, 60.0)
+        return min(error.retry_after, LONGEST_PAUSE)
     return float(min(2.0**state.attempt_number, 20.0))
 
 

@@ -1,4 +1,4 @@
-"""The pace that Vast's API asks for: so many seconds between two calls of one endpoint.
+"""The pace that Vast's API asks for: by endpoint, and for all endpoints of a key together.
 
 Vast counts calls by key, not by connection or process. So the next free moment of each endpoint
 stands in a file that all processes of this computer share.
@@ -8,6 +8,7 @@ An emulated market may ask for less. Its pace is a share of Vast's own, told by 
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Mapping
 from typing import Any, Final
@@ -33,6 +34,11 @@ INTERVALS: Final[dict[str, float]] = {
 }
 """Least seconds between two calls (vast-api reference, 1.6; search is 10 a minute)."""
 
+SHARED_CALLS: Final = 5
+SHARED_SECONDS: Final = 10.0
+"""A key has so many calls within so many seconds, whatever their endpoints (marketplace-facts, 8).
+"""
+
 MARGIN = 0.3
 """Seconds on top: Vast measures when calls arrive, and a second one can be quicker on its way."""
 
@@ -43,6 +49,12 @@ REAL_PACE = 1.0
 """The market's own."""
 
 VARIABLE = "VAST_PACE"
+
+TURNS, HELD_UNTIL = "turns of all", "held until"
+"""Names in the file beside those of endpoints: the last turns, and when the key is let in again."""
+
+ROUNDING = 1e-6
+"""Seconds by which moments since 1970 differ from their sums."""
 
 LONGEST_QUEUE = 900.0
 """Seconds ahead that a turn can be; one further away was written before the clock was set back."""
@@ -57,6 +69,7 @@ class Throttle:
         self._file = file
         self._pace = pace
         self._margin = max(LEAST_MARGIN, MARGIN * pace)
+        self._window = SHARED_SECONDS * pace + self._margin
         self._known: dict[str, Any] = {}
 
     def wait(self, endpoint: str) -> None:
@@ -78,6 +91,14 @@ class Throttle:
         if self._clock.epoch() - due > self._margin / 2:
             self._clock.sleep(self._take_turn(endpoint))
 
+    def hold(self, seconds: float) -> None:
+        """Let no call of any endpoint through for so long: the key's calls are used up."""
+        until = self._clock.epoch() + seconds
+        self._known[HELD_UNTIL] = until
+        with contextlib.suppress(NoSharedFolder), self._file.held() as sheet:
+            sheet.values[HELD_UNTIL] = until
+            sheet.save()
+
     def _take_turn(self, endpoint: str) -> float:
         try:
             with self._file.held() as sheet:
@@ -93,10 +114,28 @@ class Throttle:
     def _until_free(self, endpoint: str, turns: dict[str, Any]) -> float:
         """The seconds until this call's own turn; the next one's is written into `turns`."""
         now = self._clock.epoch()
-        free = float(turns.get(endpoint, 0.0))
-        turn = max(now, free) if free - now < LONGEST_QUEUE else now
+        free = [float(turns.get(name) or 0.0) for name in (endpoint, HELD_UNTIL)]
+        own = max([now, *(moment for moment in free if moment - now < LONGEST_QUEUE)])
+        recent = [
+            float(moment)
+            for moment in turns.get(TURNS) or []
+            if now - self._window < float(moment) < now + LONGEST_QUEUE
+        ]
+        turn = _earliest(own, recent, self._window)
+        turns[TURNS] = sorted([*recent, turn])
         turns[endpoint] = turn + INTERVALS[endpoint] * self._pace + self._margin
         return turn - now
+
+
+def _earliest(own: float, others: list[float], window: float) -> float:
+    """Return the first moment from `own` on with which no `window` has too many calls."""
+    ends = sorted(moment + window for moment in others if moment + window > own)
+    return next(moment for moment in (own, *ends) if _has_room(sorted([*others, moment]), window))
+
+
+def _has_room(turns: list[float], window: float) -> bool:
+    pairs = zip(turns, turns[SHARED_CALLS:], strict=False)
+    return all(last - first >= window - ROUNDING for first, last in pairs)
 
 
 def read_pace(environ: Mapping[str, str], url: str) -> float:

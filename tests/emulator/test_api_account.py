@@ -279,6 +279,30 @@ def test_rate_limits() -> None:
     assert world.call("GET", path).status_code == 200
 
 
+def test_the_budget_of_a_key() -> None:
+    """Section 8 of marketplace-facts.md: the answer verbatim, and what is counted together."""
+    world = make_world(throttle=True)
+    paths = ["/api/v0/ssh/", "/api/v0/users/current/", "/api/v1/instances/"]
+    paths += ["/api/v0/instances/7/", "/api/v0/auth/apikeys/"]
+    assert 429 not in [world.call("GET", path).status_code for path in paths]
+    refused = world.call("GET", "/api/v0/instances/count/")
+    assert refused.status_code == 429
+    assert refused.json() == {
+        "error": "HTTPTooManyRequests",
+        "msg": "API requests too frequent",
+        "retry_after": 10,
+        "limit": 5.0,
+        "remaining": 0,
+    }
+    assert refused.headers["retry-after"] == "10"
+    assert refused.headers["x-ratelimit-remaining"] == "0"
+    by_query = world.call("GET", f"/api/v0/instances/count/?api_key={KEY}", key=None)
+    assert by_query.status_code == 200
+    assert world.call("GET", "/api/v0/gpu_names/unique/", key=None).status_code == 200
+    world.time.sleep(10)
+    assert world.call("GET", "/api/v0/instances/count/").status_code == 200
+
+
 def test_what_is_not_emulated_is_said_in_vasts_shape(world: World) -> None:
     for path in ("/api/v0/endptjobs/", "/nothing"):
         answer = world.call("GET", path)

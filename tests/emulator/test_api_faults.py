@@ -56,6 +56,8 @@ def test_lost_reply_of_a_destroy(world: World) -> None:
         ({"shape": "detail"}, '"detail"', None),
         ({"shape": "rate_limit", "retry_after": "2"}, "rate_limit_exceeded", "Retry-After"),
         ({"shape": "quota"}, "search_quota_exceeded", "X-RateLimit-Reset"),
+        ({"shape": "budget"}, "HTTPTooManyRequests", "X-RateLimit-Reset"),
+        ({"shape": "budget"}, '"retry_after":10,"limit":5.0,"remaining":0', "Retry-After"),
     ],
 )
 def test_rate_limited(world: World, params: dict[str, str], body: str, header: str | None) -> None:

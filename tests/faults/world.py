@@ -105,10 +105,11 @@ class Account(Emulator):
         return sum(call["note"] == "throttled" for call in self.requests())
 
     def as_its_owner(self, method: str, path: str, body: dict[str, Any]) -> None:
-        """Do something with the account beside the stack, as on Vast's console."""
-        answer = self._http.request(
-            method, path, json=body, headers={"Authorization": f"Bearer {self.key}"}
-        )
+        """Do something with the account beside the stack, as on Vast's console.
+
+        What comes with a session, or with the key in the query, is counted apart from the key.
+        """
+        answer = self._http.request(method, path, json=body, params={"api_key": self.key})
         assert answer.status_code == 200, answer.text
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:

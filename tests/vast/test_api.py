@@ -287,6 +287,34 @@ def test_the_servers_own_pause_is_kept(door_to):
     assert clock.passed == pytest.approx(33)
 
 
+USED_UP = {
+    "error": "HTTPTooManyRequests",
+    "msg": "API requests too frequent",
+    "retry_after": 10,
+    "limit": 5.0,
+    "remaining": 0,
+}
+"""Verbatim of 2026-07-25 (marketplace-facts, 8)."""
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"), [({}, 10), ({"retry-after": "7", "x-ratelimit-remaining": "0"}, 7)]
+)
+def test_a_budget_that_is_used_up_is_waited_for_by_every_endpoint(door_to, headers, wait):
+    """Section 8: the pause is the server's, and no other endpoint is asked in it."""
+    api, transport, clock = door_to(
+        (429, USED_UP, headers), (200, {"credit": 1}), (200, {"success": True})
+    )
+    api.credit()
+    assert clock.passed == pytest.approx(wait)
+    assert len(transport.calls) == 2
+    api, _, clock = door_to((429, USED_UP, headers), *[(200, {"success": True})] * 2)
+    with pytest.raises(RateLimited):
+        api._checked("GET /x/", api._transport.get("/x/"), gone_is_empty=False)
+    api.destroy(9001)
+    assert clock.passed == pytest.approx(wait)
+
+
 def test_an_unknown_key_is_never_gone(door_to):
     api, _, _ = door_to(BAD_KEY)
     with pytest.raises(KeyRefused, match="does not accept the API key"):

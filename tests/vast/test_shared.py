@@ -26,6 +26,8 @@ from components.vast.throttle import (
     LEAST_MARGIN,
     LONGEST_QUEUE,
     MARGIN,
+    SHARED_CALLS,
+    SHARED_SECONDS,
     Throttle,
     read_pace,
 )
@@ -148,6 +150,52 @@ def test_endpoints_do_not_wait_for_each_other(file):
     throttle.wait("destroy")
     throttle.wait("search")
     assert clock.passed == 0
+
+
+def called_at(throttle: Throttle, clock: VirtualClock, endpoints: list[str]) -> list[float]:
+    """When each of these calls is let through, in seconds."""
+    turns = []
+    for endpoint in endpoints:
+        throttle.wait(endpoint)
+        turns.append(clock.passed)
+    return turns
+
+
+DIFFERENT = list(INTERVALS)
+
+
+@pytest.mark.parametrize("pace", [1.0, 0.05])
+def test_all_endpoints_together_keep_within_the_keys_budget(file, pace):
+    """Section 8 of marketplace-facts.md: five calls in ten seconds, in whichever process."""
+    clock = VirtualClock()
+    throttles = [Throttle(clock, file, pace) for _ in range(3)]
+    turns = [
+        turn
+        for number in range(36)
+        for turn in called_at(throttles[number % 3], clock, [DIFFERENT[number % len(DIFFERENT)]])
+    ]
+    assert turns[SHARED_CALLS - 1] == 0
+    pairs = list(zip(turns, turns[SHARED_CALLS:], strict=False))
+    assert len(pairs) == 36 - SHARED_CALLS
+    assert all(last - first >= SHARED_SECONDS * pace for first, last in pairs)
+    # No slower than it has to be either.
+    assert turns[-1] <= 36 / SHARED_CALLS * (SHARED_SECONDS * pace + MARGIN)
+
+
+def test_a_call_may_come_before_a_turn_that_was_taken_for_later(file):
+    """Section 8: the queue of one endpoint holds no other up while there is room."""
+    clock = VirtualClock()
+    throttle = Throttle(clock, file)
+    for _ in range(3):
+        throttle._take_turn("search")
+    assert called_at(throttle, clock, ["instances", "destroy"]) == [0, 0]
+
+
+def test_a_key_whose_calls_are_used_up_waits_at_every_endpoint(file):
+    """Section 8: another program used them."""
+    clock = VirtualClock()
+    Throttle(clock, file).hold(7.0)
+    assert called_at(Throttle(clock, file), clock, ["destroy", "search"]) == [7.0, 7.0]
 
 
 def test_who_comes_late_waits_for_nobody(file):
