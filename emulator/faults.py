@@ -31,6 +31,9 @@ FAULTS: dict[str, Kind] = {
         "stopped contract that is billed",
         {"cancel_ignored": "true: with that contract though cancel_unavail is true"},
     ),
+    "hopper_hidden": Kind(
+        "api", "a search by cuda_max_good without compute_cap leaves H100 and H200 out"
+    ),
     "lost_reply": Kind(
         "api",
         "the call is carried out, its reply does not arrive",

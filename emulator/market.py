@@ -31,6 +31,9 @@ _GOOD_OF_THREE = 2
 _VERIFIED_OF_THE_REST = 0.5
 _HAVE_VLLM_IMAGE = 0.3
 _RELISTED_EVERY = 8 * HOUR
+_RENTED_TOO = ({"eq": True}, {"eq": "true"}, {"eq": "True"})
+_SEEN_OF_TEN = 9
+"""Of ten offers so many are listed at any second, where others come and go."""
 _PLACES = (
     ("California, US", 1),
     ("Texas, US", 1),
@@ -150,6 +153,12 @@ def free_gpus(machine: Machine, *, now: float, birth: float, held: int, calm: bo
     """Return how many GPUs of `machine` are nobody's at `now`; all as in `offers_of`."""
     others = _held_by_others(machine, _age(now, birth, calm=calm))
     return max(0, machine.num_gpus - held - others)
+
+
+def is_seen(offer: Offer, now: float) -> bool:
+    """Say whether an offer is listed in this second: answers vary from call to call."""
+    chance = random.Random(f"{offer.id}/{int(now)}")  # noqa: S311  (see above)
+    return chance.randrange(10) < _SEEN_OF_TEN
 
 
 def storage_per_hour(disk_gb: float, storage_cost: float) -> float:
@@ -300,9 +309,15 @@ def hardware_row(machine: Machine, num_gpus: int) -> dict[str, Any]:
 
 
 def landed_query(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the filters in a search body: everything but order, type, limit and pricing."""
+    """Return the filters in a search body: everything but order, type, limit and pricing.
+
+    `rented` that is true asks for rented offers too, and leaves no others out.
+    """
     control = {"order", "type", "limit", "allocated_storage", "disable_bundling", "extra_filters"}
-    return {column: tests for column, tests in body.items() if column not in control}
+    filters = {column: tests for column, tests in body.items() if column not in control}
+    if filters.get("rented") in _RENTED_TOO:
+        del filters["rented"]
+    return filters
 
 
 def _draw_machine(chance: random.Random, gpu: Gpu, machine_id: int, *, good: bool) -> Machine:

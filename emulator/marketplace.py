@@ -28,6 +28,7 @@ from emulator.market import (
     Offer,
     draw_market,
     free_gpus,
+    is_seen,
     offers_of,
 )
 from emulator.rental import Place, can_start, draw_up, has_image, refuse_unfit
@@ -55,13 +56,15 @@ class Marketplace:
         account_key: str,
         wall_clock: Callable[[], float],
         calm: bool = False,
+        flickers: bool = False,
     ) -> None:
         """Open what `store` holds; `chance` draws addresses and ports, never the market.
 
         `wall_clock` is the clients' own time, in real epoch seconds. On a `calm` market other
-        tenants neither come nor go.
+        tenants neither come nor go. One that `flickers` lists other offers from second to second.
         """
         self._calm = calm
+        self._flickers = flickers
         self.store = store
         self.clock = clock
         self.host = host
@@ -106,7 +109,7 @@ class Marketplace:
                 held=self._held(machine.id),
                 calm=self._calm,
             )
-            if offer.id not in vanished
+            if offer.id not in vanished and (not self._flickers or is_seen(offer, now))
         ]
 
     def contracts(self) -> list[Contract]:

@@ -15,6 +15,8 @@ Filters = Mapping[str, Mapping[str, Any]]
 
 COMMON_OPERATORS = ("eq", "neq", "lt", "lte", "gt", "gte", "in", "notin", "nin")
 
+_VERSION_PARTS = 3
+
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "lt": lambda have, want: bool(have < want),
     "lte": lambda have, want: bool(have <= want),
@@ -87,6 +89,7 @@ def _passes(row: Row, column: str, tests: Mapping[str, Any]) -> bool:
 
 def _holds(row: Row, column: str, operator: str, want: Any) -> bool:
     have = _value(row, column)
+    want = _as_number(want) if column == "driver_version" else want
     if operator in ("in", "notin", "nin"):
         among = any(_equal(column, have, one) for one in _as_list(want))
         return among if operator == "in" else not among
@@ -130,6 +133,16 @@ def _like(have: Any, want: Any) -> Any:
         except (TypeError, ValueError) as not_a_number:
             raise QueryError(f"{want!r} is not a number") from not_a_number
     return str(want)
+
+
+def _as_number(want: Any) -> Any:
+    """A driver's version as the row has it: clients send `570.124.04`, or its number."""
+    if isinstance(want, list):
+        return [_as_number(one) for one in want]
+    parts = str(want).split(".")
+    if len(parts) != _VERSION_PARTS or not all(part.isdigit() for part in parts):
+        return want
+    return int("".join(f"{part:0>3}" for part in parts))
 
 
 def _as_list(want: Any) -> list[Any]:

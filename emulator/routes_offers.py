@@ -8,6 +8,7 @@ from emulator import throttle
 from emulator.api import Call, Endpoint, as_int, as_list
 from emulator.contracts import Contract
 from emulator.errors import ApiError, no_such_ask
+from emulator.faults import Occasion
 from emulator.gpus import GPUS
 from emulator.keys import instance_key
 from emulator.market import (
@@ -21,6 +22,9 @@ from emulator.market import (
 )
 from emulator.query import QueryError, check, in_order, matches
 from emulator.terms import read_terms
+
+HOPPER = 900
+"""H100's and H200's compute capability, times 100."""
 
 KINDS = {
     "on-demand": "on-demand",
@@ -60,6 +64,9 @@ def find_offers(call: Call, body: dict[str, Any] | Any) -> list[dict[str, Any]]:
     rows = [
         offer_row(offer, now=now, kind=kind, storage_gb=storage) for offer in call.market.offers()
     ]
+    by_cuda_alone = "cuda_max_good" in body and "compute_cap" not in body
+    if by_cuda_alone and call.market.faults.strike("hopper_hidden", Occasion()) is not None:
+        rows = [row for row in rows if row["compute_cap"] != HOPPER]
     return _select(rows, body, [("score", "desc")])
 
 

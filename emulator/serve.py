@@ -139,6 +139,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         account_key=prepare_directory(settings.state),
         wall_clock=time.time,
         calm=settings.calm,
+        flickers=not settings.calm,
     )
     throttle = Throttle(
         time.monotonic, pace=settings.pace, enabled=settings.throttle, budget=settings.budget

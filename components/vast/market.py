@@ -49,6 +49,10 @@ SHORTLIST = 12
 SHOWN = 6
 """Candidates that a person is shown."""
 
+LEAST_COMPUTE_CAP = 500
+"""A floor that every GPU of today passes, times 100: a search by CUDA's version without any has
+been seen to hide H100 and H200 (marketplace-facts, 13)."""
+
 HOURS_A_MONTH = 720
 """As Vast counts a month in its prices for disks (vast-api reference, 2.4)."""
 
@@ -195,6 +199,7 @@ def with_floors(query: Query, need: Need) -> Query:
         "direct_port_count": 2,
         "disk_space": need.disk_gb,
         "cuda_max_good": need.min_cuda,
+        "compute_cap": LEAST_COMPUTE_CAP,
         "reliability": need.min_reliability,
         "inet_down": need.min_inet_down_mbps,
         "duration": need.min_days_left * 86400,

@@ -70,6 +70,50 @@ def test_what_is_no_search(world: World, body: dict[str, Any], named: str) -> No
     assert named in answer.json()["msg"]
 
 
+def test_rented_includes_and_excludes_nothing(world: World) -> None:
+    """Section 13 of marketplace-facts.md."""
+    assert world.offers(rented={"eq": True}) == world.offers()
+    assert world.offers(rented={"eq": "true"}) == world.offers()
+    assert world.offers(rented={"eq": False}) == world.offers()
+
+
+def test_a_drivers_version_is_no_number(world: World) -> None:
+    """Section 13: as it is written, or as the official client sends it."""
+    every = world.offers()
+    newer = world.offers(driver_version={"gte": "580.95.05"})
+    assert 0 < len(newer) < len(every)
+    assert all(one["driver_vers"] >= 580095005 for one in newer)
+    assert world.offers(driver_version={"gte": 580095005}) == newer
+    exact = world.offers(driver_version={"in": ["580.95.05", "570.124.04"]})
+    assert {one["driver_version"] for one in exact} <= {"580.95.05", "570.124.04"}
+    assert exact
+
+
+def test_a_search_by_cuda_alone_may_hide_the_big_gpus(world: World) -> None:
+    """Section 13, the quirk of 2025, as a fault."""
+    cuda = {"cuda_max_good": {"gte": "12.2"}}
+    world.ask("POST", "/emulator/faults", {"name": "hopper_hidden", "next": 1})
+    assert world.offers(**cuda, compute_cap={"gte": 500})
+    assert world.offers(**cuda) == []
+    assert world.offers(**cuda)
+
+
+def test_a_market_lists_other_offers_from_second_to_second() -> None:
+    """Section 13: what was found may be gone when it is rented, without any fault."""
+    world = make_world(flickers=True)
+    seen: list[set[int]] = []
+    for _ in range(30):
+        seen.append({one["id"] for one in world.offers()})
+        world.pass_time(1)
+    assert len({frozenset(one) for one in seen}) > 10
+    ever = set.union(*seen)
+    assert all(0.6 * len(ever) < len(one) <= len(ever) for one in seen)
+    gone = sorted(ever - {one["id"] for one in world.offers()})
+    assert gone
+    answer = world.call("PUT", f"/api/v0/asks/{gone[0]}/", {"image": IMAGE, "disk": 10})
+    assert "no_such_ask" in answer.json()["msg"]
+
+
 def test_renting_consumes_the_offer(world: World) -> None:
     offer = world.offers()[0]
     body = {"image": IMAGE, "disk": 100, "label": "mine"}

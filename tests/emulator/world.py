@@ -177,7 +177,11 @@ class World:
 
 
 def make_world(
-    *, store: Store | None = None, throttle: bool = False, credit: float = 100.0
+    *,
+    store: Store | None = None,
+    throttle: bool = False,
+    credit: float = 100.0,
+    flickers: bool = False,
 ) -> World:
     """Return a fresh marketplace, or one on what `store` holds."""
     time = VirtualClock(BIRTH)
@@ -193,6 +197,7 @@ def make_world(
         chance=random.Random(1),  # noqa: S311  (port numbers, not secrets)
         account_key=KEY,
         wall_clock=time.epoch,
+        flickers=flickers,
     )
     app = create_app(market, Throttle(time.monotonic, enabled=throttle), ticking=False)
     transport = httpx.ASGITransport(app)

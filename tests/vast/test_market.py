@@ -119,6 +119,14 @@ def test_floors_are_added_and_the_stricter_condition_stays():
     assert query["direct_port_count"] == {"gte": 2.0}
 
 
+def test_a_search_by_cuda_names_a_compute_capability_too():
+    """Section 13 of marketplace-facts.md: without any, H100 and H200 may be hidden."""
+    body = market.search_body(market.with_floors(market.parse("gpu_name=H200"), need()), need())
+    assert (body["cuda_max_good"], body["compute_cap"]) == ({"gte": 13.0}, {"gte": 500.0})
+    asked = market.with_floors(market.parse("compute_cap>=900"), need())
+    assert asked["compute_cap"] == {"gte": 900.0}
+
+
 def test_floors_change_nothing_in_the_query_they_are_given():
     query = market.parse(RECIPE)
     market.with_floors(query, need())
