@@ -17,7 +17,7 @@ from components.rules import Served, broken
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
-from components.vllm import command, draft, server, sizing, unseen
+from components.vllm import command, draft, measured, server, sizing, unseen
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -138,7 +138,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         environment_digest=hashlib.sha256(variables.encode()).hexdigest(),
         machine_generation=settings.machine_generation,
         release=release,
-        facts=tuple(facts),
+        facts=(*facts, *_measured(settings, profile, query, num_gpus)),
         warnings=(*profile.warnings, *warnings),
     )
 
@@ -287,6 +287,21 @@ def _fit(profile: Profile, query: market.Query, num_gpus: int) -> tuple[list[str
         f"{room.sequences:.1f} sequences of {room.max_model_len} tokens"
     )
     return [fact], warnings
+
+
+def _measured(
+    settings: Settings, profile: Profile, query: market.Query, num_gpus: int
+) -> tuple[str, ...]:
+    """Quote the profile's measurement, and say how this server differs from what was measured."""
+    if profile.measured is None:
+        return ()
+    return measured.describe(
+        profile.measured,
+        vllm_version=profile.vllm_version,
+        gpu_name=_gpu_name(query),
+        num_gpus=num_gpus,
+        is_changed=bool(settings.image or settings.max_model_len or settings.vllm_overrides),
+    )
 
 
 def _check_disk(profile: Profile) -> None:

@@ -26,7 +26,7 @@ RELEASES = Path(
 )
 """On the emulator a folder of its own: what it made up is no release of the checkout."""
 
-FOR_PEOPLE = {"name", "description", "warnings", "disk_gb", "image_gb"}
+FOR_PEOPLE = {"name", "description", "warnings", "measured", "disk_gb", "image_gb"}
 """Of a profile: what changes nothing about what is served. The disk is the environment's."""
 
 HEAD = """\

@@ -53,8 +53,48 @@ def test_the_need_counts_weights_image_and_one_full_sequence():
 
 
 def test_preview_can_say_what_fits():
-    (fact,) = plan().facts
+    fact, *_ = plan().facts
     assert "sequences of 131072 tokens" in fact
+
+
+LATENCY = "mistral-small-4-fp8-2xh200-latency"
+
+
+@pytest.mark.parametrize("model", ["mistral-small-4-fp8-2xh200", LATENCY])
+def test_preview_quotes_a_measurement_and_says_that_it_was_another_vllm(model):
+    _, speed, times = plan(model=model).facts
+    assert "measured with vLLM 0.26.0 on 2x H200, another vLLM than the 0.32.0" in speed
+    assert "dummy weights" in speed
+    assert "NVLink multicast off, all-reduce fusion off" in times
+    assert "docs/measured/2xh200-vllm-0.26.0" in times
+
+
+def test_preview_quotes_the_same_vllm_as_the_server_s_own():
+    _, speed, _ = plan(image="vllm/vllm-openai:v0.26.0").facts
+    assert "another vLLM" not in speed
+    assert "without what this stack changes of the profile" in speed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vllmOverrides": '{"max-num-seqs": 64}'},
+        {"maxModelLen": "65536"},
+        {"image": "somebody/else:v1"},
+    ],
+)
+def test_a_changed_profile_does_not_get_the_figure_as_its_own(change):
+    _, speed, _ = plan(**change).facts
+    assert "without what this stack changes of the profile" in speed
+    _, unchanged, _ = plan().facts
+    assert "this stack changes" not in unchanged
+
+
+@pytest.mark.parametrize(
+    "query", ["gpu_name=H100_SXM num_gpus=4", "gpu_name=H200 num_gpus=8", "gpu_ram>=130"]
+)
+def test_other_gpus_than_those_measured_have_no_figure(query):
+    assert not [fact for fact in plan(offerQuery=query).facts if "measured" in fact]
 
 
 def test_a_companion_counts_in_traffic_and_disk():

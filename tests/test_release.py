@@ -182,6 +182,17 @@ def test_an_edited_release_is_refused(tmp_path):
         load_release("r1", tmp_path)
 
 
+def test_a_profile_s_measurement_goes_with_the_release_and_not_into_the_digest(tmp_path):
+    what = runs()
+    bare = what.model_copy(update={"profile": what.profile.model_copy(update={"measured": None})})
+    assert digest_of(what) == digest_of(bare)
+    written(tmp_path, release())
+    quoted = load_release("r1", tmp_path).runs.profile.measured
+    assert quoted == what.profile.measured
+    assert quoted is not None
+    assert quoted.vllm == "0.26.0"
+
+
 def test_what_was_measured_is_not_held_by_the_digest(tmp_path):
     path = written(tmp_path, release())
     path.write_text(path.read_text().replace("stack: dev", "stack: elsewhere"))

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from components.vllm import unseen
 from components.vllm.errors import ProfileError
 from components.vllm.hub import REPOSITORY
+from components.vllm.measured import Load, Measured
 from components.vllm.option_text import merged, option_name
 
 FORBIDDEN_ENV: dict[str, str] = {
@@ -67,6 +68,14 @@ class Companion(BaseModel):
     @classmethod
     def _list_as_tuple(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
+
+
+_KEYS_WITHIN = {
+    ("companions", 2): list(Companion.model_fields),
+    ("measured", 1): list(Measured.model_fields),
+    ("measured", 3): list(Load.model_fields),
+}
+"""The keys of what a profile holds, by the profile's key and the depth in it."""
 
 
 class Profile(BaseModel):
@@ -139,6 +148,10 @@ class Profile(BaseModel):
     gated: bool = Field(default=False, description="true where the Hub asks for a token")
     warnings: tuple[Text, ...] = Field(
         default=(), description="what somebody who picks this profile has to know"
+    )
+    measured: Measured | None = Field(
+        default=None,
+        description="what was measured of it, as `python -m toolchain.measured` writes it",
     )
 
     @field_validator("files", "abilities", "warnings", mode="before")
@@ -314,7 +327,8 @@ def _problem_within(kind: str, loc: tuple[int | str, ...]) -> str:
     where = " ".join(place)
     if kind == "missing":
         return f"{where} lacks {key}; add it"
-    return f"{where} has a key {key}{_meant(key, list(Companion.model_fields))}; remove it"
+    known = _KEYS_WITHIN.get((place[0], len(place)), [])
+    return f"{where} has a key {key}{_meant(key, known)}; remove it"
 
 
 def _meant(name: str, known: list[str]) -> str:

@@ -25,6 +25,7 @@ def test_the_profiles_that_the_readme_offers_are_there() -> None:
     assert profile_names(MODELS) == [
         "mistral-small-4-fp8-2xh200",
         "mistral-small-4-fp8-2xh200-eagle",
+        "mistral-small-4-fp8-2xh200-latency",
         "mistral-small-4-fp8-4xh100",
         "mistral-small-4-ms4-2xh200",
         "mistral-small-4-nvfp4-1xh200",
