@@ -242,11 +242,11 @@ def _identity(request: Request, caller: Caller) -> str:
 
 
 def _check_rights(endpoint: Endpoint, caller: Caller) -> None:
-    if endpoint.scope is not None and endpoint.scope not in caller.scopes:
-        raise ApiError(403, "auth_error", f"This key lacks the permission {endpoint.scope}.")
     if caller.contract_id is not None and not endpoint.by_instance:
         text = "An instance's key can show, start, stop and destroy that instance only."
         raise ApiError(403, "not_authorized", text)
+    if endpoint.scope is not None and endpoint.scope not in caller.scopes:
+        raise ApiError(401, "unauthorized", f"API key lacks the {endpoint.scope} route access.")
 
 
 async def _refused(request: Request, problem: Exception) -> Response:

@@ -81,6 +81,11 @@ FAULTS: dict[str, Kind] = {
         },
     ),
     "instance_null_once": Kind("api", 'a single GET is {"instances": null} for a live contract'),
+    "ports_of_one": Kind(
+        "api",
+        "a single GET does not give Docker's form of ports",
+        {"form": "numbers or none (numbers)", "id": "contract"},
+    ),
     "destroy_lies": Kind("api", "DELETE says success and does nothing"),
     "no_credit": Kind("api", "a rent answers 400 insufficient_credit"),
     "stuck_loading": Kind("contract at create", "the image never finishes", {"msg": "status_msg"}),

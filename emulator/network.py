@@ -145,12 +145,14 @@ def has_ssh(contract: Contract) -> bool:
 
 
 def published_names(contract: Contract) -> list[str]:
-    """Return the internal ports that are mapped: SSH's (unless by proxy alone), then the asked."""
+    """Return the internal ports that are mapped: SSH's, Jupyter's, then those that were asked for.
+
+    With SSH or Jupyter by proxy, which is what `ssh` and `jupyter` mean, there are none at all.
+    """
     names = internal_ports(contract.env)
     if not has_ssh(contract):
         return names
-    proxied = "proxy" in contract.runtype and "direc" not in contract.runtype
-    own = [] if proxied else [SSH_PORT]
-    if "jupyter" in contract.runtype and not proxied:
-        own.append("8080/tcp")
+    if "direc" not in contract.runtype:
+        return []
+    own = [SSH_PORT, "8080/tcp"] if "jupyter" in contract.runtype else [SSH_PORT]
     return [*own, *(name for name in names if name not in own)]

@@ -55,8 +55,17 @@ async def read(call: Call) -> Any:
         return {"instances": None}
     for contract in call.market.contracts():
         if contract.id == number:
-            return {"instances": _row(call, contract)}
+            return {"instances": _single_row(call, contract)}
     return {"instances": None}
+
+
+def _single_row(call: Call, contract: Contract) -> dict[str, Any]:
+    row = _row(call, contract)
+    odd = call.market.faults.strike("ports_of_one", Occasion(contract=contract.id))
+    if odd is None:
+        return row
+    numbers = sorted(int(one[0]["HostPort"]) for one in row["ports"].values())
+    return row | {"ports": None if odd.get("form") == "none" else numbers}
 
 
 async def withdrawn(call: Call) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ from components.vast.errors import (
     NoCredit,
     NoSharedFolder,
     OfferTaken,
+    PermissionMissing,
     RateLimited,
     RentRefused,
     ReplyLost,
@@ -63,6 +65,12 @@ MOST_CHARGES = 500
 """Most rows of the ledger that come at once (vast-api reference, 12)."""
 
 LIST = "GET /api/v1/instances/"
+
+PERMISSIONS = "misc, instance_read, instance_write, user_read and billing_read"
+"""What a key needs for everything that is done here; the last one is for `make cost` alone."""
+
+_LACKING = re.compile(r"lack|route access|permission|scope|not authorized|valid for", re.IGNORECASE)
+"""How Vast says that a key which it knows may not do something; the text varies."""
 
 
 class Transport(Protocol):
@@ -254,6 +262,8 @@ class VastApi:
     def instance(self, instance_id: int) -> Instance | None:
         """One instance, or None if it is gone from both the single GET and the list.
 
+        The list is asked as well for one that runs and has no ports: it is the one that has them.
+
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
         """
@@ -265,12 +275,11 @@ class VastApi:
             gone_is_empty=True,
         )
         raw = answer.get("instances")
-        if raw:
-            return Instance.from_json(raw)
-        for candidate in self.instances():
-            if candidate.id == instance_id:
-                return candidate
-        return None
+        found = Instance.from_json(raw) if raw else None
+        if found is not None and (found.ports or found.actual_status != "running"):
+            return found
+        listed = [one for one in self.instances() if one.id == instance_id]
+        return listed[0] if listed else found
 
     def instances(self, max_age: float = 0.0) -> list[Instance]:
         """All contracts of the account, by id, as they were at most `max_age` seconds ago.
@@ -564,8 +573,14 @@ class VastApi:
     def _refuse_bad_key(
         self, endpoint: str, response: requests.Response, answer: Mapping[str, Any]
     ) -> None:
-        unknown = answer.get("error") == "auth_error" or "Invalid user key" in _reason(answer)
-        if unknown or response.status_code in {401, 403}:
+        refused = answer.get("error") == "auth_error" or response.status_code in {401, 403}
+        if refused and _lacks_permission(answer):
+            raise PermissionMissing(
+                f"the API key is right and lacks a permission that {endpoint} needs "
+                f"({response.status_code}: {_reason(answer)}): give it {PERMISSIONS} at Vast, or "
+                "use a key that has them; nothing was rented, changed or forgotten by this call"
+            )
+        if refused or "Invalid user key" in _reason(answer):
             raise KeyRefused(
                 f"Vast.ai does not accept the API key at {endpoint} ({response.status_code}: "
                 f"{_reason(answer)}); check VAST_API_KEY or run `vastai set api-key <key>`; "
@@ -608,11 +623,10 @@ class VastApi:
                 f"the Vast.ai account cannot pay for offer {offer_id} ({reason}); "
                 "add credit on Vast's billing page; nothing was rented"
             )
-        if code == "auth_error" or response.status_code in {401, 403}:
-            return KeyRefused(
-                f"the API key may not rent ({response.status_code}: {reason}); "
-                "it needs the scope instance_write; nothing was rented"
-            )
+        try:
+            self._refuse_bad_key(f"PUT /asks/{offer_id}/", response, answer)
+        except KeyRefused as refused:
+            return refused
         return RentRefused(
             f"Vast.ai refused the order for offer {offer_id} with image {order.image} "
             f"({response.status_code} {code}: {reason}); nothing was rented"
@@ -765,6 +779,11 @@ def _reason(answer: Mapping[str, Any]) -> str:
         if answer.get(key):
             return str(answer[key]).strip()[:200]
     return "no reason given"
+
+
+def _lacks_permission(answer: Mapping[str, Any]) -> bool:
+    """Whether a key is known and may not do this (marketplace-facts, 14)."""
+    return bool(_LACKING.search(_reason(answer)))
 
 
 def _says_queued(answer: Mapping[str, Any]) -> bool:

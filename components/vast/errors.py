@@ -5,6 +5,7 @@ ConfigurationError
 ├── NoSharedFolder      no place for what processes of one computer share
 ├── PaceRefused         an emulator's pace is asked for where the market is none
 ├── KeyRefused          Vast does not know the key, or it may not do this
+│   └── PermissionMissing    it knows the key, which lacks a permission
 ├── WrongAccount        the key is good, and of another account than the one that rented
 ├── LabelTaken          a new stack's label is on contracts that no state here knows
 ├── QueryRefused        the offer query cannot be read
@@ -51,6 +52,10 @@ class PaceRefused(ConfigurationError):
 
 class KeyRefused(ConfigurationError):
     """Vast answers that it does not know the key (404 or 401) or that it may not do this (403)."""
+
+
+class PermissionMissing(KeyRefused):
+    """The key is right, and may not do this: nothing is wrong with what was typed."""
 
 
 class WrongAccount(ConfigurationError):

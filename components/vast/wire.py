@@ -200,12 +200,23 @@ def _number(raw: Json, key: str) -> float:
 
 
 def _ports(raw: Any) -> dict[str, int]:
-    """Take the IPv4 mapping of each port; an entry can be null or list IPv6 first."""
-    ports: dict[str, int] = {}
-    for container_port, mappings in (raw or {}).items():
-        for mapping in mappings or []:
-            if ":" in str(mapping.get("HostIp", "")):
-                continue
-            ports[container_port] = int(mapping["HostPort"])
-            break
-    return ports
+    """Take the IPv4 mapping of each port; an entry can be null or list IPv6 first.
+
+    The single GET is said to give Docker's form, an array of numbers or nothing
+    (marketplace-facts, 12). Numbers alone say of no port where it leads.
+    """
+    if not isinstance(raw, Mapping):
+        return {}
+    found = {str(port): _ipv4_port(mappings) for port, mappings in raw.items()}
+    return {port: number for port, number in found.items() if number}
+
+
+def _ipv4_port(mappings: Any) -> int:
+    """Read the first IPv4 host port of Docker's list; 0 if there is none."""
+    for mapping in mappings if isinstance(mappings, list) else []:
+        if not isinstance(mapping, Mapping) or ":" in str(mapping.get("HostIp", "")):
+            continue
+        number = str(mapping.get("HostPort", ""))
+        if number.isdecimal():
+            return int(number)
+    return 0

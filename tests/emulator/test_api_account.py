@@ -70,9 +70,10 @@ def test_keys_with_fewer_rights(world: World) -> None:
     key = made["key"]
     assert world.ask("POST", "/api/v0/bundles/", {}, key=key)["offers"]
     assert world.call("GET", "/api/v1/instances/", key=key).status_code == 200
+    # Section 14 of marketplace-facts.md.
     refused = world.call("PUT", "/api/v0/asks/1/", {}, key=key)
-    assert refused.status_code == 403
-    assert "instance_write" in refused.json()["msg"]
+    assert refused.status_code == 401
+    assert "lacks the instance_write route access" in refused.json()["msg"]
     listed = world.call("GET", "/api/v0/auth/apikeys/")
     assert key not in listed.text
     assert [one["name"] for one in listed.json()["apikeys"]] == ["k"]

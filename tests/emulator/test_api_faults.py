@@ -97,6 +97,19 @@ def test_null_once(world: World) -> None:
     assert world.instance(number)["id"] == number
 
 
+def test_the_single_get_has_ports_in_three_forms(world: World) -> None:
+    """Section 12 of marketplace-facts.md: a conflict; the list has Docker's form alone."""
+    number = world.rent_running()
+    docker = world.instance(number)["ports"]
+    numbers = sorted(int(docker[name][0]["HostPort"]) for name in ("22/tcp", "8000/tcp"))
+    arm(world, "ports_of_one")
+    assert world.instance(number)["ports"] == numbers
+    arm(world, "ports_of_one", params={"form": "none"})
+    assert world.instance(number)["ports"] is None
+    arm(world, "ports_of_one")
+    assert world.ask("GET", "/api/v1/instances/")["instances"][0]["ports"] == docker
+
+
 def test_destroy_lies(world: World) -> None:
     number = world.rent_running()
     arm(world, "destroy_lies")

@@ -48,14 +48,22 @@ def test_boot_as_a_client_sees_it(world: World) -> None:
 @pytest.mark.parametrize(
     ("runtype", "ports", "proxied"),
     [
-        ("ssh", {"22/tcp", "8000/tcp"}, True),
+        (None, set(), True),
+        ("ssh", set(), True),
+        ("ssh_proxy", set(), True),
+        ("jupyter", set(), True),
+        ("jupyter_proxy ssh_proxy", set(), True),
+        ("ssh_direct", {"22/tcp", "8000/tcp"}, True),
         ("ssh_direc ssh_proxy", {"22/tcp", "8000/tcp"}, True),
-        ("ssh_proxy", {"8000/tcp"}, True),
+        ("jupyter_direct", {"22/tcp", "8080/tcp", "8000/tcp"}, True),
         ("jupyter_direc ssh_direc ssh_proxy", {"22/tcp", "8080/tcp", "8000/tcp"}, True),
         ("args", {"8000/tcp"}, False),
     ],
 )
-def test_ports_of_run_types(world: World, runtype: str, ports: set[str], proxied: bool) -> None:
+def test_ports_of_run_types(
+    world: World, runtype: str | None, ports: set[str], proxied: bool
+) -> None:
+    """Section 9 of marketplace-facts.md: by proxy, or without a run type, nothing is published."""
     row = world.instance(world.rent_running(runtype=runtype))
     assert set(row["ports"]) == ports
     assert (row["ssh_port"] is not None) is proxied

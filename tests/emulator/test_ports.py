@@ -35,7 +35,8 @@ def test_what_is_published(env: dict[str, str], expected: list[str]) -> None:
 
 
 def test_ssh_comes_first() -> None:
-    assert published_names(rented(env={"-p 8000:8000": "1"})) == ["22/tcp", "8000/tcp"]
+    direct = rented(env={"-p 8000:8000": "1"}, runtype="ssh_direc ssh_proxy")
+    assert published_names(direct) == ["22/tcp", "8000/tcp"]
 
 
 def test_drawn_ports_are_free_and_not_taken() -> None:

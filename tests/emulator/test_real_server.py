@@ -87,7 +87,13 @@ class Emulator:
     def rent(self, **body: Any) -> int:
         query = {"gpu_name": {"eq": "H200"}, "num_gpus": {"eq": 2}, "rentable": {"eq": True}}
         offer = self.call("POST", "/api/v0/bundles/", query)["offers"][0]["id"]
-        asked = {"image": IMAGE, "disk": 10, "env": {"-p 8000:8000": "1"}, "onstart": ONSTART}
+        asked = {
+            "image": IMAGE,
+            "disk": 10,
+            "env": {"-p 8000:8000": "1"},
+            "onstart": ONSTART,
+            "runtype": "ssh_direc ssh_proxy",
+        }
         number: int = self.call("PUT", f"/api/v0/asks/{offer}/", asked | body)["new_contract"]
         until(lambda: self.status(number) == "running")
         return number
@@ -157,7 +163,8 @@ def test_the_official_cli_goes_through_the_recipe(emulator: Emulator) -> None:
     created = json.loads(
         emulator.vastai(
             *("create", "instance", offer, "--image", IMAGE, "--env", "-p 8000:8000"),
-            *("--disk", "500", "--onstart-cmd", ONSTART, "--raw"),
+            # Without these nothing is published (section 9 of marketplace-facts.md).
+            *("--ssh", "--direct", "--disk", "500", "--onstart-cmd", ONSTART, "--raw"),
         )
     )
     number = created["new_contract"]
@@ -223,7 +230,7 @@ def _assert_recorded_search_and_create(requests: list[dict[str, Any]], offer: st
         "cancel_unavail": False,
         "template_hash_id": None,
         "user": None,
-        "runtype": "ssh",
+        "runtype": "ssh_direc ssh_proxy",
     }
 
 

@@ -149,9 +149,15 @@ class World:
         return found
 
     def rent(self, **body: Any) -> int:
-        """Rent the first 2x H200 and return the contract's id."""
+        """Rent the first 2x H200, with direct ports, and return the contract's id."""
         offer = self.offers()[0]["id"]
-        asked = {"image": IMAGE, "disk": 100, "env": {"-p 8000:8000": "1"}, **body}
+        asked = {
+            "image": IMAGE,
+            "disk": 100,
+            "env": {"-p 8000:8000": "1"},
+            "runtype": "ssh_direc ssh_proxy",
+            **body,
+        }
         answer = self.ask("PUT", f"/api/v0/asks/{offer}/", asked)
         number: int = answer["new_contract"]
         return number

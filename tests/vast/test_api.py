@@ -21,6 +21,7 @@ from components.vast.errors import (
     NoCredential,
     NoCredit,
     OfferTaken,
+    PermissionMissing,
     RateLimited,
     RentRefused,
     ReplyLost,
@@ -332,6 +333,59 @@ def test_gone_needs_both_the_single_get_and_the_list(door_to):
     gone = (404, {"success": False, "error": "no_such_instance"})
     api, _, _ = door_to(gone, (200, {"success": True, "instances": []}))
     assert api.instance(9001) is None
+
+
+@pytest.mark.parametrize("ports", [None, {}, [40022, 40123]])
+def test_ports_are_the_lists_where_the_single_get_has_none(door_to, ports):
+    """Section 12 of marketplace-facts.md: three forms, and the list is the one to trust."""
+    one, page = {"instances": instance(ports=ports)}, {"success": True, "instances": [instance()]}
+    api, _, _ = door_to((200, one), (200, page))
+    found = api.instance(9001)
+    assert found is not None
+    assert found.ports == {"22/tcp": 40022, "8000/tcp": 40123}
+    api, _, _ = door_to((200, one), (200, {"success": True, "instances": []}))
+    alone = api.instance(9001)
+    assert alone is not None
+    assert (alone.id, alone.ports) == (9001, {})
+    loading = {"instances": instance(ports=ports, actual_status="loading")}
+    api, transport, _ = door_to((200, loading))
+    assert api.instance(9001) is not None
+    assert len(transport.calls) == 1
+
+
+LACKS = {"success": False, "error": "unauthorized", "msg": "API key lacks the user_read access"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (401, LACKS),
+        (403, LACKS),
+        (401, {**LACKS, "error": "auth_error"}),
+        (401, {"msg": "Key lacks the api.instance.read route access"}),
+        (403, {"error": "not_authorized", "msg": "This key is valid for instance 7 only."}),
+    ],
+)
+def test_a_key_without_a_permission_is_right(door_to, answer):
+    """Section 14 of marketplace-facts.md: the key is right; which permission, and never the key."""
+    for call in (VastApi.credit, VastApi.instances, lambda api: api.rent(111, ORDER)):
+        api, _, _ = door_to(answer)
+        with pytest.raises(PermissionMissing, match="the API key is right and lacks") as refused:
+            call(api)
+        said = str(refused.value)
+        assert answer[1]["msg"] in said
+        assert "misc, instance_read, instance_write, user_read and billing_read" in said
+        assert "check VAST_API_KEY" not in said
+
+
+@pytest.mark.parametrize(
+    "answer", [BAD_KEY, (403, {"error": "auth_error", "msg": "This action requires login."})]
+)
+def test_a_key_that_vast_does_not_know_is_wrong_in_a_rental_too(door_to, answer):
+    api, _, _ = door_to(answer)
+    with pytest.raises(KeyRefused, match="does not accept the API key") as refused:
+        api.rent(111, ORDER)
+    assert not isinstance(refused.value, PermissionMissing)
 
 
 @pytest.mark.parametrize(

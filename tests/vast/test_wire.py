@@ -20,8 +20,25 @@ def test_an_instance_is_read_without_newlines_and_with_ports_as_numbers():
     assert one.status_message == "success, running image/ssh"
 
 
-@pytest.mark.parametrize("ports", [None, {}, {"8000/tcp": None}, {"8000/tcp": []}])
+@pytest.mark.parametrize(
+    "ports",
+    [
+        None,
+        {},
+        {"8000/tcp": None},
+        {"8000/tcp": []},
+        # An array of numbers, as the docs have the single GET.
+        [40022, 40123],
+        [],
+        "8000/tcp",
+        {"8000/tcp": 40123},
+        {"8000/tcp": ["40123"]},
+        {"8000/tcp": [{"HostIp": "0.0.0.0"}]},
+        {"8000/tcp": [{"HostIp": "0.0.0.0", "HostPort": "none"}]},
+    ],
+)
 def test_ports_that_are_not_there_yet_are_no_ports(ports):
+    """Section 12 of marketplace-facts.md: numbers alone say of no port where it leads."""
     assert Instance.from_json(instance(ports=ports)).ports == {}
 
 
