@@ -41,6 +41,7 @@ class Call:
 class Endpoint:
     """One route. `scope` None needs no key; `writes` False changes nothing that is billed.
 
+    One that is `open_to_all` is answered without a key, too, and checks one that is there.
     `call` names what it does for the faults that strike by it: create, destroy, state. An
     instance's own key (CONTAINER_API_KEY) opens the routes with `by_instance` alone.
     """
@@ -53,6 +54,7 @@ class Endpoint:
     writes: bool = False
     call: str = ""
     by_instance: bool = False
+    open_to_all: bool = False
 
 
 def as_number(value: Any, name: str) -> float:

@@ -155,6 +155,8 @@ class _Gate:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             key = given.strip()
+        if not key and endpoint.open_to_all:
+            return ANYBODY
         if not key:
             raise ApiError(403, "auth_error", "This action requires login.")
         if not key.startswith(PREFIX):
@@ -245,6 +247,8 @@ def _check_rights(endpoint: Endpoint, caller: Caller) -> None:
     if caller.contract_id is not None and not endpoint.by_instance:
         text = "An instance's key can show, start, stop and destroy that instance only."
         raise ApiError(403, "not_authorized", text)
+    if caller is ANYBODY:
+        return
     if endpoint.scope is not None and endpoint.scope not in caller.scopes:
         raise ApiError(401, "unauthorized", f"API key lacks the {endpoint.scope} route access.")
 

@@ -275,7 +275,7 @@ def hardware_row(machine: Machine, num_gpus: int) -> dict[str, Any]:
         "cpu_cores": machine.cpu_cores,
         "cpu_cores_effective": machine.cpu_cores * share,
         "cpu_ghz": 2.4,
-        "cpu_ram": round(machine.cpu_ram_mb * share),
+        "cpu_ram": machine.cpu_ram_mb,
         "has_avx": 1,
         "mobo_name": "X13DEG-OAD" if gpu.datacenter_only else "ROME2D32GM-2T",
         "os_version": "22.04",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
 import asyncssh
+from starlette.responses import JSONResponse
 
 from emulator import throttle
 from emulator.api import Call, Endpoint, as_int, as_number
@@ -15,9 +17,11 @@ from emulator.keys import SCOPES, digest, new_key
 from emulator.ledger import Entry
 from emulator.market import DAY, volume_offer_id
 from emulator.query import QueryError, matches
+from emulator.tokens import decoded, encoded
 
 MOST_SECRETS = 256
-MOST_CHARGES = 500
+CHARGES, MOST_CHARGES = 100, 500
+"""On a page, unless it is asked for more."""
 MASKED = "********"
 USER_ID = 1
 
@@ -144,14 +148,19 @@ async def drop_api_key(call: Call) -> Any:
 
 
 async def charges(call: Call) -> Any:
-    """GET /charges/: what each contract cost on each day, with a mandatory range of days."""
-    since, until = _range(call, "day")
-    days: dict[tuple[int, float], list[Entry]] = {}
+    """GET /charges/: what each contract cost in a range of days, which is mandatory."""
+    try:
+        since, until = _range(call, "day")
+    except ApiError:
+        text = "Must provide both 'day' gte and lte filters for instance charges"
+        return JSONResponse({"success": False, "msg": text}, 400)
+    contracts: dict[int, list[Entry]] = {}
     for entry in call.market.store.entries():
         if entry.until >= since and entry.since <= until:
-            days.setdefault((entry.contract_id, entry.day), []).append(entry)
-    rows = [_charge_row(call, number, entries) for (number, _), entries in days.items()]
-    return _page(call, rows)
+            contracts.setdefault(entry.contract_id, []).append(entry)
+    rows = [_charge_row(call, number, entries) for number, entries in contracts.items()]
+    kinds = json.loads(call.query.get("select_filters") or "{}").get("type", {}).get("in")
+    return _page(call, [row for row in rows if kinds is None or row["type"] in kinds])
 
 
 async def invoices(call: Call) -> Any:
@@ -296,48 +305,73 @@ def _charge_row(call: Call, number: int, entries: list[Entry]) -> dict[str, Any]
     kind = "volume" if contract is None else "instance"
     kinds = sorted({entry.kind for entry in entries})
     items = [_item(name, [entry for entry in entries if entry.kind == name]) for name in kinds]
+    label, template = (contract.label, contract.template_id) if contract else (None, None)
+    known = {"label": label, "template_id": template}
+    start, end = _span(entries)
+    days = (end - start) // int(DAY) + 1
     return {
-        "start": min(entry.since for entry in entries),
-        "end": max(entry.until for entry in entries),
+        "start": start,
+        "end": end,
         "type": kind,
         "source": f"{kind}-{number}",
-        "description": f"{kind.capitalize()} {number} charge",
-        "amount": sum(entry.amount for entry in entries),
-        "metadata": {"label": contract.label if contract else None},
+        "description": f"{kind.capitalize()} {number} Charges - {days} days",
+        "amount": _dollars(entries),
+        "metadata": {name: value for name, value in known.items() if value is not None},
         "items": items,
     }
 
 
+def _span(entries: list[Entry]) -> tuple[int, int]:
+    """Return the first and the last moment, in whole seconds."""
+    return int(min(one.since for one in entries)), math.ceil(max(one.until for one in entries))
+
+
+def _dollars(entries: list[Entry]) -> float:
+    """Return their sum as the ledger shows it: what is under half a tenth of a cent vanishes."""
+    return round(sum(entry.amount for entry in entries), 3)
+
+
 def _item(kind: str, entries: list[Entry]) -> dict[str, Any]:
-    amount = sum(entry.amount for entry in entries)
     quantity = sum(entry.quantity for entry in entries)
+    amount = sum(entry.amount for entry in entries)
+    size, unit = (quantity / 3600, "hour") if kind in ("gpu", "disk") else (quantity / 1e9, "GB")
+    start, end = _span(entries)
     return {
-        "start": min(entry.since for entry in entries),
-        "end": max(entry.until for entry in entries),
+        "start": start,
+        "end": end,
         "type": kind,
-        "source": f"{kind}",
-        "description": kind,
-        "quantity": quantity,
-        "rate": amount / quantity if quantity else 0.0,
-        "amount": amount,
+        "source": None,
+        "description": f"{size:.3f} {unit}s at ${amount / size if size else 0:.3f}/{unit}",
+        "amount": _dollars(entries),
         "metadata": {},
         "items": [],
     }
 
 
 def _page(call: Call, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    newest_first = call.query.get("latest_first", "false").lower() == "true"
-    rows = sorted(rows, key=lambda row: float(row["start"]), reverse=newest_first)
-    size = min(max(1, as_int(call.query.get("limit", 20), "limit")), MOST_CHARGES)
-    begin = as_int(call.query.get("after_token") or 0, "after_token")
-    following = begin + size
+    newest_first = call.query.get("latest_first", "true").lower() == "true"
+    rows = sorted(rows, key=lambda row: (row["start"], _number(row)), reverse=newest_first)
+    size = min(max(1, as_int(call.query.get("limit", CHARGES), "limit")), MOST_CHARGES)
+    token = call.query.get("after_token")
+    last = decoded(token)["id"] if token else None
+    numbers = [_number(row) for row in rows]
+    if last is not None and last not in numbers:
+        raise ApiError(400, "invalid_token", "Invalid pagination token")
+    begin = 0 if last is None else numbers.index(last) + 1
+    page = rows[begin : begin + size]
     return {
         "success": True,
-        "count": len(rows[begin:following]),
+        "count": len(page),
         "total": len(rows),
-        "next_token": str(following) if following < len(rows) else None,
-        "results": rows[begin:following],
+        "next_token": encoded({"id": _number(page[-1])}) if begin + size < len(rows) else None,
+        "results": page,
     }
+
+
+def _number(row: dict[str, Any]) -> int:
+    """Return the contract's number; 0 for what is of none."""
+    number = str(row["source"]).rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _save_template(call: Call, number: int) -> dict[str, Any]:

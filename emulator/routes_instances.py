@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shlex
@@ -18,7 +17,8 @@ from emulator.faults import Occasion
 from emulator.instance_view import instance_row
 from emulator.logs import excerpt
 from emulator.query import QueryError, check, in_order, matches
-from emulator.terms import LONGEST_LABEL_LATER, label
+from emulator.terms import LONGEST_LABEL_LATER, label, shell_words
+from emulator.tokens import decoded, encoded
 
 MOST_PER_PAGE = 25
 PER_PAGE_OF_NOTHING = 5
@@ -86,17 +86,17 @@ async def read_page(call: Call) -> Any:
     found = _found(call, rows)
     asked = as_int(call.query.get("limit", MOST_PER_PAGE), "limit")
     size = min(asked, MOST_PER_PAGE) if asked > 0 else PER_PAGE_OF_NOTHING
-    begin = _position(call.query.get("after_token"))
+    begin = _after(found, call.query.get("after_token"), _order(call))
     page = found[begin : begin + size]
     counts: dict[str, int] = {}
     for row in rows:
         counts[row["label"] or ""] = counts.get(row["label"] or "", 0) + 1
     return {
         "success": True,
-        "instances_found": len(found),
-        "total_instances": len(rows),
+        "instances_found": len(page),
+        "total_instances": len(found),
         "label_counts": counts,
-        "next_token": _token(begin + size) if begin + size < len(found) else None,
+        "next_token": _token(page[-1], _order(call)) if begin + size < len(found) else None,
         "instances": [_columns(call, row) for row in page],
     }
 
@@ -159,7 +159,7 @@ async def update(call: Call) -> Any:
         fields["image"] = str(body["image"])
     if body.get("args") is not None:
         args = body["args"]
-        fields["args"] = args.split() if isinstance(args, str) else [str(one) for one in args]
+        fields["args"] = shell_words(args) if isinstance(args, str) else [str(one) for one in args]
     if isinstance(body.get("env"), dict):
         fields["env"] = {str(name): str(value) for name, value in body["env"].items()}
     if body.get("onstart") is not None:
@@ -210,8 +210,9 @@ async def execute(call: Call) -> Any:
     """PUT /instances/command/{id}/: `ls`, `rm` or `du`, inside the container's disk."""
     contract = call.market.contract(call.number)
     words = _words(str(call.body.get("command", "")))
-    if contract.phase is not Phase.RUNNING and contract.phase is not Phase.STOPPED:
-        raise ApiError(400, "invalid_args", f"Instance {contract.id} has no disk yet.")
+    if contract.phase is not Phase.STOPPED:
+        text = f"Instance {contract.id} is not stopped: use ssh to run commands on it."
+        raise ApiError(400, "invalid_container", text)
     printed = await call.market.host.execute(contract.id, words)
     return {
         "success": True,
@@ -366,12 +367,24 @@ def _volumes(call: Call, contract: Contract) -> list[dict[str, Any]]:
 def _found(call: Call, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     try:
         wanted = json.loads(call.query.get("select_filters") or "{}")
-        order = json.loads(call.query.get("order_by") or '[{"col": "id", "dir": "asc"}]')
         known = check(wanted, _FILTERABLE)
-        ways = [(str(one["col"]), str(one.get("dir", "asc"))) for one in order]
-        return [dict(row) for row in in_order([row for row in rows if matches(row, known)], ways)]
+        found = [row for row in rows if matches(row, known)]
     except (QueryError, ValueError, TypeError, KeyError, AttributeError) as wrong:
         raise ApiError(400, "invalid_request", str(wrong)) from wrong
+    return [dict(row) for row in in_order(found, _order(call))]
+
+
+def _order(call: Call) -> list[tuple[str, str]]:
+    """Return the columns that the list is ordered by; `id` is always the last one."""
+    try:
+        asked = json.loads(call.query.get("order_by") or "[]")
+        ways = [(str(one["col"]), str(one.get("dir", "asc"))) for one in asked]
+    except (ValueError, TypeError, KeyError, AttributeError) as wrong:
+        raise ApiError(400, "invalid_request", f"order_by: {wrong}") from wrong
+    for column, _ in ways:
+        if column not in _FILTERABLE:
+            raise ApiError(400, "invalid_request", f"{column} is not a column to order by")
+    return [*ways, *([] if "id" in dict(ways) else [("id", "asc")])]
 
 
 def _columns(call: Call, row: dict[str, Any]) -> dict[str, Any]:
@@ -382,17 +395,21 @@ def _columns(call: Call, row: dict[str, Any]) -> dict[str, Any]:
     return row if "*" in names else {name: row.get(name) for name in ("id", *names)}
 
 
-def _token(position: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps({"after": position}).encode()).decode()
+def _token(last: dict[str, Any], ways: list[tuple[str, str]]) -> str:
+    """Name the row that the next page begins after, by the values that it is ordered by."""
+    return encoded({column: last.get(column) for column, _ in ways})
 
 
-def _position(token: str | None) -> int:
+def _after(found: list[dict[str, Any]], token: str | None, ways: list[tuple[str, str]]) -> int:
+    """Return where the page begins: behind the row of `token`, be it there still or not."""
     if not token:
         return 0
-    try:
-        return int(json.loads(base64.urlsafe_b64decode(token))["after"])
-    except (ValueError, KeyError, TypeError) as wrong:
-        raise ApiError(400, "invalid_token", "after_token is not one of this list") from wrong
+    values = decoded(token)
+    if set(values) != {column for column, _ in ways}:
+        raise ApiError(400, "invalid_token", "Invalid pagination token")
+    # Sorting is stable: it comes to stand right behind the row that it names.
+    ordered = in_order([*found, values], ways)
+    return next(number for number, row in enumerate(ordered) if row is values)
 
 
 def _words(command: str) -> list[str]:

@@ -193,7 +193,7 @@ def _number(value: Any, usual: float) -> float:
 
 
 ENDPOINTS = [
-    Endpoint("POST", "/api/v0/bundles", search, "misc", throttle.SEARCH),
+    Endpoint("POST", "/api/v0/bundles", search, "misc", throttle.SEARCH, open_to_all=True),
     Endpoint("PUT", "/api/v0/search/asks", search_new, "misc", throttle.SEARCH),
     Endpoint(
         "PUT",

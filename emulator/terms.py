@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,7 +139,19 @@ def _args(body: Mapping[str, Any]) -> list[str]:
     given = body.get("args")
     if isinstance(given, list):
         return [str(word) for word in given]
-    return str(body.get("args_str") or given or "").split()
+    return shell_words(str(body.get("args_str") or given or ""))
+
+
+def shell_words(text: str) -> list[str]:
+    """Split a line as a shell does.
+
+    Raises:
+        ApiError: 400 `invalid_args` for a quote that is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as wrong:
+        raise ApiError(400, "invalid_args", f"args_str: {wrong}") from wrong
 
 
 def _check_start(args: list[str], onstart: str | None) -> None:

@@ -306,9 +306,20 @@ def matches(row: Json, query: Query) -> bool:
         if field in _VIRTUAL or field not in row or row[field] is None:
             continue
         for operator, wanted in conditions.items():
-            if not _holds(row[field], operator, wanted):
+            least = field == "cpu_ram" and operator in {"gt", "gte"}
+            if not _holds(_memory_share(row) if least else row[field], operator, wanted):
                 return False
     return True
+
+
+def _memory_share(row: Json) -> float:
+    """The memory that comes with an offer, in MB.
+
+    The row has the whole machine's, the same on each slice of it (marketplace-facts, 6).
+    """
+    whole, cores = float(row["cpu_ram"]), row.get("cpu_cores")
+    own = row.get("cpu_cores_effective")
+    return whole * min(1.0, float(own) / float(cores)) if cores and own else whole
 
 
 def still_fits(instance: Instance | Json, query: Query) -> bool:

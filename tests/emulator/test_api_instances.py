@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -147,7 +148,10 @@ def test_pages_of_25(world: World) -> None:
         store.save_document("contract", one["id"], one)
     again = make_world(store=store)
     first = listed(again, select_filters={}, limit="100")
-    assert (first["instances_found"], first["total_instances"]) == (31, 31)
+    # Section 10 of marketplace-facts.md: found on this page, of all that match.
+    assert (first["instances_found"], first["total_instances"]) == (25, 31)
+    token = json.loads(base64.b64decode(first["next_token"]))
+    assert token == {"values": {"id": first["instances"][-1]["id"]}}
     assert first["label_counts"] == {"first": 1, "more": 30}
     assert len(first["instances"]) == 25
     rest = listed(again, after_token=first["next_token"], limit="25")
@@ -173,7 +177,7 @@ def test_filters_of_the_list(world: World, filters: dict[str, Any], found: int) 
     world.rent(label="one")
     world.rent_running(label="two")
     page = listed(world, select_filters=json.dumps(filters))
-    assert page["instances_found"] == len(page["instances"]) == found
+    assert page["instances_found"] == page["total_instances"] == len(page["instances"]) == found
 
 
 @pytest.mark.parametrize(
@@ -183,12 +187,42 @@ def test_filters_of_the_list(world: World, filters: dict[str, Any], found: int) 
         ({"select_filters": '{"num_gpus": {"eq": 2}}'}, "invalid_request"),
         ({"select_filters": "{"}, "invalid_request"),
         ({"order_by": "[1]"}, "invalid_request"),
+        ({"order_by": '[{"col": "dph_total"}]'}, "invalid_request"),
+        ({"order_by": '[{"col": "nonsense"}]'}, "invalid_request"),
+        ({"after_token": "eyJ2YWx1ZXMiOiB7ImxhYmVsIjogIngifX0="}, "invalid_token"),
         ({"after_token": "rubbish"}, "invalid_token"),
     ],
 )
 def test_what_is_no_list(world: World, query: dict[str, str], error: str) -> None:
     answer = world.call("GET", LIST, params=query)
     assert (answer.status_code, answer.json()["error"]) == (400, error)
+
+
+@pytest.mark.parametrize("order", [None, '[{"col": "label", "dir": "desc"}]'])
+def test_no_row_is_left_out_where_one_goes_between_two_pages(
+    world: World, order: str | None
+) -> None:
+    """Section 10: a token names a row, not a place."""
+    template = vars(world.market.contract(world.rent_running()))
+    store = world.market.store
+    for extra in range(12):
+        row = {**template, "id": 2000 + extra, "label": f"{extra % 3}"}
+        store.save_document("contract", 2000 + extra, row)
+    again = make_world(store=store)
+    query = {"limit": "5", **({"order_by": order} if order else {})}
+    whole = [one["id"] for one in listed(again, **{**query, "limit": "25"})["instances"]]
+    first = listed(again, **query)
+    # The last one that was seen goes, and one that was not.
+    for gone in (whole[4], whole[6]):
+        again.ask("DELETE", f"/api/v0/instances/{gone}/", {})
+    again.pass_time(5)
+    seen = [one["id"] for one in first["instances"]]
+    token = first["next_token"]
+    while token:
+        page = listed(again, **query, after_token=token)
+        seen += [one["id"] for one in page["instances"]]
+        token = page["next_token"]
+    assert seen == [one for one in whole if one != whole[6]]
 
 
 def test_order_and_columns(world: World) -> None:
@@ -274,9 +308,10 @@ def test_labels(world: World) -> None:
 
 def test_update_is_stored_and_applied_by_the_next_start(world: World) -> None:
     number = world.rent_running()
-    body = {"id": number, "image": "b:2", "args": "--a b", "env": {"A": "b"}, "onstart": "echo"}
+    words = '--a "b c"'  # section 4 of marketplace-facts.md
+    body = {"id": number, "image": "b:2", "args": words, "env": {"A": "b"}, "onstart": "echo"}
     row = world.ask("PUT", f"/api/v0/instances/update_template/{number}/", body)["updated_instance"]
-    assert (row["image_uuid"], row["image_args"], row["onstart"]) == ("b:2", ["--a", "b"], "echo")
+    assert (row["image_uuid"], row["image_args"], row["onstart"]) == ("b:2", ["--a", "b c"], "echo")
     assert row["extra_env"] == [["A", "b"]]
 
 
@@ -313,9 +348,19 @@ def test_logs_come_late_and_without_a_key(world: World) -> None:
 )
 def test_execute(world: World, command: str, status: int) -> None:
     number = world.rent_running()
+    world.ask("PUT", f"/api/v0/instances/{number}/", {"state": "stopped"})
+    world.pass_time(5)
     answer = world.call("PUT", f"/api/v0/instances/command/{number}/", {"command": command})
     assert answer.status_code == status
     assert ("result_url" in answer.json()) is (status == 200)
+
+
+def test_a_command_is_for_stopped_instances_alone(world: World) -> None:
+    """Section 11 of marketplace-facts.md."""
+    number = world.rent_running()
+    answer = world.call("PUT", f"/api/v0/instances/command/{number}/", {"command": "ls"})
+    assert answer.status_code == 400
+    assert "use ssh" in answer.json()["msg"]
 
 
 def test_ssh_keys_of_an_instance(world: World) -> None:

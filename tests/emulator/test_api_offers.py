@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.world import H200, IMAGE, World, make_world
+from tests.emulator.world import H200, IMAGE, KEY, World, make_world
 
 RECIPE = {
     "verified": {"eq": True},
@@ -68,6 +68,25 @@ def test_what_is_no_search(world: World, body: dict[str, Any], named: str) -> No
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_request"
     assert named in answer.json()["msg"]
+
+
+def test_a_search_needs_no_key(world: World) -> None:
+    """Section 5 of marketplace-facts.md; a key that is there is looked at."""
+    assert world.ask("POST", "/api/v0/bundles/", H200, key=None)["offers"] == world.offers()
+    wrong = world.call("POST", "/api/v0/bundles/", H200, key=f"{KEY}0")
+    assert (wrong.status_code, wrong.json()["error"]) == (404, "auth_error")
+    assert world.call("PUT", "/api/v0/asks/1/", {}, key=None).status_code == 403
+
+
+def test_the_memory_of_an_offer_is_the_whole_machines(world: World) -> None:
+    """Section 6 of marketplace-facts.md: the same on each slice; the cores tell the share."""
+    machine = next(one for one in world.offers() if one["gpu_frac"] < 1)["machine_id"]
+    every = {"machine_id": {"eq": machine}, "num_gpus": {"gte": 1}}
+    slices = world.ask("POST", "/api/v0/bundles/", every)["offers"]
+    assert len(slices) > 1
+    assert len({one["cpu_ram"] for one in slices}) == 1
+    shares = {one["cpu_cores_effective"] / one["cpu_cores"] for one in slices}
+    assert shares == {one["gpu_frac"] for one in slices}
 
 
 def test_rented_includes_and_excludes_nothing(world: World) -> None:

@@ -36,6 +36,15 @@ def test_the_clis_body() -> None:
     assert internal_ports(terms.env) == ["8000/tcp"]
 
 
+def test_args_str_is_shell_words() -> None:
+    """Section 4 of marketplace-facts.md."""
+    line = 'bash -c "echo a; sleep 900"'
+    terms = read_terms({**CLI_BODY, "runtype": "args", "args_str": line}, None)
+    assert terms.args == ["bash", "-c", "echo a; sleep 900"]
+    with pytest.raises(ApiError, match="args_str"):
+        read_terms({**CLI_BODY, "args_str": "echo 'unclosed"}, None)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -119,6 +119,15 @@ def test_floors_are_added_and_the_stricter_condition_stays():
     assert query["direct_port_count"] == {"gte": 2.0}
 
 
+def test_the_memory_of_a_slice_is_its_share():
+    """Section 6 of marketplace-facts.md: a row has the whole machine's."""
+    slice_of_8 = row(cpu_ram=2_000_000, cpu_cores=192, cpu_cores_effective=48)
+    assert market.matches(slice_of_8, market.parse("cpu_ram>=500"))
+    assert not market.matches(slice_of_8, market.parse("cpu_ram>=501"))
+    assert market.matches(row(cpu_ram=2_000_000), market.parse("cpu_ram>=501"))
+    assert market.matches(slice_of_8, market.parse("cpu_ram<=2000"))
+
+
 def test_a_search_by_cuda_names_a_compute_capability_too():
     """Section 13 of marketplace-facts.md: without any, H100 and H200 may be hidden."""
     body = market.search_body(market.with_floors(market.parse("gpu_name=H200"), need()), need())
