@@ -23,6 +23,11 @@ REBOOTING = 5.0
 DESTROYING = 2.0
 PREPARING = 10.0
 """Emulated seconds that a host takes beside the image's pull."""
+LOADED = 1.0
+"""Of a pull, the last emulated seconds, in which the image is said to be loaded."""
+BILLED_AFTER_END = 120.0
+"""Emulated seconds for which GPUs are billed on after a container was destroyed (measured: two
+minutes in the middle, up to five)."""
 KEPT_AFTER_END = 2 * DAY
 """How long a host keeps the disk of a contract that ended, or of an account without credit."""
 
@@ -182,6 +187,7 @@ def advance(contract: Contract, now: float) -> Step:
         step = _change(contract, horizon)
         contract = step.contract
         effects += step.effects
+        charges += step.charges
     return Step(contract, tuple(effects), tuple(charges))
 
 
@@ -372,14 +378,19 @@ def _created(contract: Contract, now: float) -> Step:
 
 def _load(contract: Contract, now: float) -> Contract:
     stuck = contract.faults.get("stuck_loading")
-    until = None if stuck is not None else now + contract.pull_seconds
+    until = None if stuck is not None else now + contract.pull_seconds - LOADED
     pulling = f"Pulling from {contract.image.partition(':')[0]}\n"
     said = pulling if stuck is None else str(stuck.get("msg", pulling))
     return replace(contract, phase=Phase.LOADING, due=until, status_msg=said)
 
 
 def _loaded(contract: Contract, now: float) -> Step:
-    return _up(replace(contract, pulled_bytes=contract.image_bytes), now)
+    """The image is there: it is said so for a moment, and then the container starts."""
+    said = f"Successfully loaded {contract.image}\n"
+    if contract.status_msg == said:
+        return _up(contract, now)
+    there = replace(contract, pulled_bytes=contract.image_bytes)
+    return Step(replace(there, status_msg=said, due=now + LOADED))
 
 
 def _up(contract: Contract, now: float) -> Step:
@@ -412,9 +423,19 @@ def _recycled(contract: Contract, now: float) -> Step:
 
 
 def _destroyed(contract: Contract, now: float) -> Step:
-    del now
     moved = replace(contract, phase=Phase.GONE, due=None, running_since=None, ports={})
-    return Step(moved, (Effect.KILL, Effect.REMOVE))
+    return Step(moved, (Effect.KILL, Effect.REMOVE), _tail(contract, now))
+
+
+def _tail(contract: Contract, now: float) -> tuple[Charge, ...]:
+    """What is billed for the GPUs of a container that ran when it was destroyed.
+
+    At one moment, since the next tenant of the same label may be billed by then.
+    """
+    if contract.running_since is None or contract.offline_until is not None:
+        return ()
+    amount = BILLED_AFTER_END * contract.gpu_per_hour / HOUR
+    return (Charge(contract.id, "gpu", now, now, BILLED_AFTER_END, amount),)
 
 
 def _fail(contract: Contract, params: dict[str, Any], text: str) -> Contract:
@@ -454,7 +475,7 @@ def _charge(contract: Contract, until: float) -> tuple[Contract, list[Charge]]:
     if contract.phase in (Phase.RUNNING, Phase.STOPPING) and contract.running_since is not None:
         owed.append(_by_time(contract, "gpu", since, until, contract.gpu_per_hour))
     if contract.phase is Phase.LOADING and contract.pulled_bytes < contract.image_bytes:
-        rate = contract.image_bytes / contract.pull_seconds
+        rate = contract.image_bytes / (contract.pull_seconds - LOADED)
         pulled = min(contract.image_bytes - contract.pulled_bytes, rate * seconds)
         charged = replace(charged, pulled_bytes=contract.pulled_bytes + pulled)
         owed.append(traffic_charge(contract, "bwd", pulled, since, until))

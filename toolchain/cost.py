@@ -99,7 +99,8 @@ def summary(lines: Sequence[Line]) -> str:
     return (
         f"${charged:.4f} charged, ${expected:.4f} expected{share}: $/h with the disk, for each "
         "hour that the contract existed, and the traffic of image and weights of what was rented "
-        "in that time; Vast bills the GPU only while the container runs"
+        "in that time; Vast bills the GPU only while the container runs, and for up to five "
+        "minutes after a machine was destroyed; its ledger shows tenths of a cent"
     )
 
 

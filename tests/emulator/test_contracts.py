@@ -170,7 +170,9 @@ def test_destroy_stays_listed_for_a_moment_and_then_is_gone() -> None:
     gone = advance(ending, T0 + 300)
     assert gone.contract.phase is Phase.GONE
     assert gone.effects == (Effect.KILL, Effect.REMOVE)
-    assert "gpu" not in spent(gone)
+    # Section 15 of marketplace-facts.md: the GPUs are billed on for two minutes.
+    assert spent(gone)["gpu"] == pytest.approx(4.0 * contracts.BILLED_AFTER_END / HOUR)
+    assert max(charge.until for charge in gone.charges) <= T0 + 202
     assert advance(gone.contract, T0 + 1e6).charges == ()
     assert contracts.destroy(gone.contract, T0 + 301) is gone.contract
 
@@ -261,6 +263,29 @@ def test_a_bid_that_was_beaten_for_a_time_reaches_the_floor_again() -> None:
     again = advance(waiting, T0 + 801).contract
     assert (again.min_bid, again.phase, again.start_queued) == (1.5, Phase.STOPPED, True)
     assert "gpu" not in spent(advance(lost, T0 + HOUR))
+
+
+@pytest.mark.parametrize("ended", ["stopped", "loading"])
+def test_nothing_is_billed_on_for_what_did_not_run(ended: str) -> None:
+    """Section 15: only a container that ran when it was destroyed."""
+    if ended == "stopped":
+        begun = advance(contracts.stop(running(), T0 + 200), T0 + 300).contract
+    else:
+        begun = advance(rented(), T0 + 50).contract
+    gone = advance(contracts.destroy(begun, T0 + 300), T0 + 400)
+    assert gone.contract.phase is Phase.GONE
+    assert "gpu" not in spent(gone)
+
+
+def test_what_is_said_while_an_image_is_loaded() -> None:
+    """Section 16 of marketplace-facts.md: one message for the whole pull, then that it is there."""
+    said = [advance(rented(), T0 + second).contract.status_msg for second in (2, 4, 60, 101)]
+    assert said[0] is None
+    assert len(set(said[1:])) == 1
+    loaded = advance(rented(), T0 + 102.5)
+    assert actual_status(loaded.contract) == "loading"
+    assert loaded.contract.status_msg == "Successfully loaded vllm/vllm-openai:latest\n"
+    assert spent(loaded)["bwd"] == pytest.approx(10 * 0.02)
 
 
 def test_rented_to_be_stopped_never_runs_and_pulls_its_image_when_it_is_started() -> None:
