@@ -43,6 +43,7 @@ class Boot:
     unfit: str = ""
     price: float = 6.0
     interruptible: bool = False
+    outbid_after: float = 1e9
     between: tuple[str, float] | None = None
     """A status between loading and running, and its seconds."""
 
@@ -175,9 +176,11 @@ class FakeMarket:
             "dph_total": boot.price,
             "is_bid": boot.interruptible,
         }
-        if contract.parked:
+        if contract.parked or age >= boot.outbid_after:
             states = ("intended_status", "cur_state", "next_state")
             changes |= {"actual_status": "exited", **dict.fromkeys(states, "stopped")}
-        if contract.parked or not (running and boot.ports):
+        if age >= boot.outbid_after:
+            changes |= {"dph_base": 1.9, "min_bid": 2.0}
+        if changes["actual_status"] != "running" or not boot.ports:
             changes["ports"] = {}
         return Instance.from_json(instance(**changes))

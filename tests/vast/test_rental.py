@@ -182,6 +182,15 @@ def test_a_host_that_fails_is_given_back_before_the_next_one_is_rented(world, bo
     assert reason in verdict
 
 
+def test_a_machine_that_is_outbid_while_it_starts_is_given_back_by_that_name(world):
+    """Section 1 of marketplace-facts.md: not as a container that exited."""
+    world.market.boots[1] = Boot(outbid_after=15, interruptible=True)
+    world.market.boots[2] = Boot(interruptible=True)
+    assert world.obtain(interruptible=True).instance.machine_id == 2
+    verdict = world.told("try 1: ")
+    assert "it was outbid before it worked: its bid is $1.900/h, and $2.000/h wins now" in verdict
+
+
 def test_a_fatal_status_ends_the_try_at_once(world):
     world.market.boots[1] = Boot(running_after=20, dies_with=("exited", ""))
     world.obtain()
