@@ -3,16 +3,41 @@ STACK ?= local
 SPEED ?= 60
 # More than cores: most tests wait for a process or a poll.
 WORKERS ?= 6
+# Whether a stack was asked for.
+IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
+
+# What is given is data: make expands none of it, here or when it hands it to a command.
+# Make exports what stands on its command line, and expands it then; so that goes for any name.
+NAMES := STACK WORKERS NAME RELEASE TO FROM
+COUNTS := SPEED INSTANCE DAYS
+GIVEN := MSG ON DELETE CI $(NAMES) $(COUNTS)
+ON_THE_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+$(foreach name,$(sort $(GIVEN) $(ON_THE_LINE)),$(if $(filter-out undefined,$(firstword \
+  $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
+# It reaches its command through the environment alone, so no shell reads it either.
+export MSG
+
+# What stands in a command is a plain name or a number, before any shell reads it.
+LETTERS := a b c d e f g h i j k l m n o p q r s t u v w x y z \
+	A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
+DIGITS := 0 1 2 3 4 5 6 7 8 9
+without = $(eval REST := $$(value $(1)))$(foreach one,$(2),$(eval REST := $$(subst $(one),,$$(REST))))
+is_foreign = $(strip $(call without,$(1),$(2)))$(REST)$(filter -%,$(value $(1)))
+$(foreach name,$(NAMES),$(if $(call is_foreign,$(name),$(LETTERS) $(DIGITS) . _ -),$(error \
+  $(name) is no name: letters, digits, dots, dashes and underscores, and no dash first; nothing was done)))
+$(foreach name,$(COUNTS),$(if $(call is_foreign,$(name),$(DIGITS) .),$(error \
+  $(name) is no number: digits and a dot; nothing was done)))
+$(foreach name,STACK WORKERS SPEED,$(if $(value $(name)),,$(error \
+  $(name) is empty: leave it out or give one; nothing was done)))
+
 # Measured where it is looked at, once for each change.
 COVERAGE := $(if $(CI),--cov)
-export MSG
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 # The commands that know both: `ON=account` is pulumi's own backend instead of the emulator's.
 ACCOUNT := $(if $(filter account,$(ON)),--account)
 PLACE := $(if $(filter account,$(ON)),setup,emulator)
 ON_EMULATOR := python -m toolchain.on_emulator --stack $(STACK)
-# The stack that was asked for; empty if none was.
-ASKED := $(if $(filter file,$(origin STACK)),,$(STACK))
+ASKED := $(if $(IS_ASKED),$(STACK))
 
 # Said before anything runs: whoever believes that `make down` has ended a machine that it has never
 # looked at pays for it, and so does whoever means the account and reaches the emulator by a typo.

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.stack.world import PATH, Done, run
+from tests.stack.world import PATH, ROOT, Done, run
 
 
-def make(*words: str) -> Done:
-    return run(["make", "-n", *words], {"PATH": PATH, "HOME": os.environ["HOME"]})
+def make(*words: str, **environment: str) -> Done:
+    return run(["make", "-n", *words], {"PATH": PATH, "HOME": os.environ["HOME"], **environment})
 
 
 @pytest.mark.parametrize(
@@ -87,3 +92,92 @@ def test_what_is_right_runs(words, command):
     done = make(*words)
     assert done.status == 0, done.outcome()
     assert command in done.output
+
+
+NAMES = ("STACK", "WORKERS", "NAME", "RELEASE", "TO", "FROM")
+COUNTS = ("SPEED", "INSTANCE", "DAYS")
+FREE = ("MSG", "ON", "DELETE", "CI", "SOMETHING_ELSE")
+GOALS = ("up", "chat", "down", "pin", "release", "promote", "rollback", "adopt", "cost", "test")
+NEEDED = {"NAME": "r1", "RELEASE": "r1", "TO": "staging", "INSTANCE": "1"}
+PLAIN = re.compile(r"(?!-)[A-Za-z0-9._-]+")
+"""What stands in a command as it is."""
+NUMBER = re.compile(r"[0-9.]+")
+BLANKS = " \t\n\v\f\r"
+"""What make takes off the front of a value on its command line."""
+
+PIECES = st.sampled_from(
+    [
+        *("$(shell touch {})", "$(eval $(shell touch {}))", "$(error x)", "$(STACK)", "$", "$$"),
+        *("`touch {}`", "$$(touch {})", "; touch {};", "' ; touch {} ; '", '" ; touch {} ; "'),
+        *("\n\ttouch {}\n", "&& touch {}", "| cat", "--account", "#", "\\", "%", "="),
+        *(" ", ":", "dev", "é"),
+    ]
+)
+
+
+def texts(marker: Path) -> st.SearchStrategy[str]:
+    """Texts that would leave `marker` behind if anything ran them."""
+    characters = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+    pieces = st.lists(PIECES | characters, max_size=4).map("".join)
+    return pieces.map(lambda text: text.replace("{}", str(marker)))
+
+
+EXAMPLES = settings(deadline=None, database=None, max_examples=100)
+
+
+@pytest.mark.parametrize("by", ["line", "environment"])
+@pytest.mark.parametrize("name", [*NAMES, *COUNTS, *FREE])
+def test_what_is_given_is_data(tmp_path, name, by):
+    marker = tmp_path / "ran"
+
+    @EXAMPLES
+    @given(texts(marker), st.sampled_from(GOALS))
+    def holds(text: str, goal: str) -> None:
+        line = {key: value for key, value in NEEDED.items() if key != name}
+        words = [goal, *(f"{key}={value}" for key, value in line.items())]
+        on_the_line, around = ([f"{name}={text}"], {}) if by == "line" else ([], {name: text})
+        done = make(*words, *on_the_line, **around)
+        assert not marker.exists(), (text, done.outcome())
+        if name in FREE:
+            return
+        taken = text.lstrip(BLANKS) if by == "line" else text
+        plain = NUMBER if name in COUNTS else PLAIN
+        if taken and not plain.fullmatch(taken):
+            assert done.status != 0
+            assert f"{name} is no " in done.output
+            assert "toolchain" not in done.output
+
+    holds()
+
+
+def test_a_command_is_given_what_was_asked_word_for_word(tmp_path):
+    marker = tmp_path / "ran"
+    shows = "--eval=show: ; @printf '%s' \"$$MSG\""
+
+    @EXAMPLES
+    @given(texts(marker))
+    def holds(text: str) -> None:
+        done = subprocess.run(
+            ["make", "-s", shows, "show", f"MSG={text}"],
+            cwd=ROOT,
+            env={"PATH": PATH},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == text.lstrip(BLANKS).encode()
+        assert not marker.exists()
+
+    holds()
+
+
+@pytest.mark.parametrize("name", ["STACK", "SPEED", "WORKERS"])
+def test_nothing_is_no_stack(name):
+    done = make("down", f"{name}=")
+    assert done.status != 0
+    assert f"{name} is empty" in done.output
+
+
+def test_a_stack_of_the_environment_is_one_that_was_asked_for():
+    assert "toolchain.cost --stack dev" in make("cost", STACK="dev").output
+    assert "--stack" not in make("cost").output
