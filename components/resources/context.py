@@ -34,6 +34,7 @@ class Context:
         A preview or a refresh is not `patient`: without a network it had better say so at once.
 
         Raises:
+            MarketUrlRefused: if the key would be sent in clear.
             NoCredential: if there is no key that can be sent.
             NoSharedFolder: if there is no place for what processes share.
         """

@@ -24,6 +24,7 @@ import tenacity
 from components.clock import Clock
 from components.errors import StackError
 from components.redaction import redacted
+from components.vast.addresses import market_url
 from components.vast.contract_list import ContractList
 from components.vast.errors import (
     ApiFailed,
@@ -45,7 +46,6 @@ from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import SHARED_SECONDS, Throttle, read_pace
 from components.vast.wire import Charge, Instance, Json, Offer, PriceAsked
 
-DEFAULT_URL = "https://console.vast.ai"
 TIMEOUT = (10.0, 30.0)
 """Seconds to be connected, and to be answered; the official client's 120 would outlast a stage."""
 
@@ -118,11 +118,12 @@ def connect(
     See `VastApi` for `clock`, `say` and `patient`.
 
     Raises:
+        MarketUrlRefused: if `VAST_URL` would have the key sent in clear.
         NoCredential: if neither `VAST_API_KEY` nor the key file holds a key that can be sent.
         PaceRefused: if `VAST_PACE` asks for another pace than the market's.
         NoSharedFolder: if there is no place for what processes share.
     """
-    url = (environ.get("VAST_URL") or DEFAULT_URL).rstrip("/")
+    url = market_url(environ)
     key = find_key(environ)
     client = VastClient(api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk")
     folder = shared_folder(environ, url, key)

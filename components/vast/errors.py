@@ -3,6 +3,7 @@
 ConfigurationError
 ├── NoCredential        no API key to be found, or none that can be read and sent
 ├── NoSharedFolder      no place for what processes of one computer share
+├── MarketUrlRefused    `VAST_URL` leads elsewhere than over TLS or to this computer
 ├── PaceRefused         an emulator's pace is asked for where the market is none
 ├── KeyRefused          Vast does not know the key, or it may not do this
 │   └── PermissionMissing    it knows the key, which lacks a permission
@@ -44,6 +45,10 @@ class NoCredential(ConfigurationError):
 
 class NoSharedFolder(ConfigurationError):
     """The folder for what processes of one computer share cannot be used."""
+
+
+class MarketUrlRefused(ConfigurationError):
+    """`VAST_URL` would have the key sent in clear, or to a place that is not plain to see."""
 
 
 class PaceRefused(ConfigurationError):

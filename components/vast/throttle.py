@@ -9,12 +9,11 @@ An emulated market may ask for less. Its pace is a share of Vast's own, told by 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from components.clock import Clock
+from components.vast.addresses import host_of, is_loopback
 from components.vast.errors import NoSharedFolder, PaceRefused
 from components.vast.shared_file import SharedFile
 
@@ -154,17 +153,9 @@ def read_pace(environ: Mapping[str, str], url: str) -> float:
             f"{VARIABLE} is {text!r} and has to be a number above 0 and at most 1; take it out of "
             "the environment unless an emulator runs with another pace"
         )
-    if pace != REAL_PACE and not _is_loopback(url):
+    if pace != REAL_PACE and not is_loopback(host_of(url)):
         raise PaceRefused(
             f"{VARIABLE}={text} is an emulator's pace, and the market at {url} is none on this "
             "computer: faster calls would be refused; take it out of the environment"
         )
     return pace
-
-
-def _is_loopback(url: str) -> bool:
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

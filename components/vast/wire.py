@@ -6,8 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from components.vast.addresses import address
+
 Json = Mapping[str, Any]
 """One JSON object of an answer."""
+
+HIGHEST_PORT = 65535
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Instance:
     """Of the contract, `running` or `stopped`; empty where a row does not say."""
     status_message: str
     public_ip: str
+    """An IP address; empty until there is one, and where the market's text is none."""
     ports: Mapping[str, int]
     """Host port by container port, such as `{"22/tcp": 40022}`; empty until it runs."""
     gpu_name: str
@@ -116,7 +121,7 @@ class Instance:
             current_state=_text(raw, "cur_state"),
             next_state=_text(raw, "next_state"),
             status_message=_text(raw, "status_msg"),
-            public_ip=_text(raw, "public_ipaddr"),
+            public_ip=address(_text(raw, "public_ipaddr")),
             ports=_ports(raw.get("ports")),
             gpu_name=_text(raw, "gpu_name"),
             num_gpus=int(raw.get("num_gpus") or 0),
@@ -216,7 +221,13 @@ def _ipv4_port(mappings: Any) -> int:
     for mapping in mappings if isinstance(mappings, list) else []:
         if not isinstance(mapping, Mapping) or ":" in str(mapping.get("HostIp", "")):
             continue
-        number = str(mapping.get("HostPort", ""))
-        if number.isdecimal():
-            return int(number)
+        if port := _port(mapping.get("HostPort")):
+            return port
     return 0
+
+
+def _port(raw: Any) -> int:
+    """Read the number of a port; 0 for what is none."""
+    digits = str(raw)
+    number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 6 else 0  # noqa: PLR2004  (65535)
+    return number if number <= HIGHEST_PORT else 0

@@ -47,6 +47,29 @@ def test_the_ipv4_mapping_is_taken_wherever_it_stands():
     assert Instance.from_json(instance(ports={"22/tcp": both})).ports == {"22/tcp": 2}
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "22; id", "٢٢", "1e3", None, [], "9" * 9999])
+def test_a_port_that_is_none_is_not_there(port):
+    ports = {"22/tcp": [{"HostIp": "0.0.0.0", "HostPort": port}]}
+    assert Instance.from_json(instance(ports=ports)).ports == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "203.0.113.9 -oProxyCommand=touch${IFS}/tmp/x",
+        "-oProxyCommand=x",
+        "host.example",
+        "203.0.113.9\n203.0.113.10",
+        "fe80::1%$(touch x)",
+        "[::1]",
+        "0x7f.1",
+        "٢.0.0.1",
+    ],
+)
+def test_a_text_that_is_no_address_is_none_yet(text):
+    assert Instance.from_json(instance(public_ipaddr=text)).public_ip == ""
+
+
 def test_nulls_of_a_booting_instance_are_tolerated():
     nulls = dict.fromkeys(["actual_status", "status_msg", "start_date", "label", "dph_total"])
     one = Instance.from_json(instance(**nulls))
