@@ -14,6 +14,7 @@ from components.promotion import Promotion
 from components.release import Runs, digest_of
 from components.settings import Settings
 from components.smoke_test_command import smoke_report
+from components.vast import login
 from components.vast.holdings import Holdings
 from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
@@ -39,7 +40,10 @@ class ModelEndpoint(pulumi.ComponentResource):
     """PEM to pin; empty with `tls` off."""
 
     ssh_command: pulumi.Output[str]
-    """Expects the stack output `ssh_private_key` in a file `stack.key`."""
+    """Expects the outputs `ssh_private_key` and `known_hosts` in `stack.key` and `stack.known`."""
+
+    known_hosts: pulumi.Output[str]
+    """The host key that was recorded at first contact, as a line of `known_hosts`."""
 
     ssh_private_key: pulumi.Output[str]
     """Secret."""
@@ -172,12 +176,12 @@ class ModelEndpoint(pulumi.ComponentResource):
             self.instance.boot_seconds, self.server.boot_seconds
         ).apply(lambda stages: {**stages[0], **stages[1]})
         self.ssh_private_key = ssh_key.private_key
-        self.ssh_command = pulumi.Output.concat(
-            "ssh -i stack.key -p ",
-            self.instance.ssh_port.apply(str),
-            " root@",
-            self.instance.public_ip,
+        self.ssh_command = pulumi.Output.all(self.instance.public_ip, self.instance.ssh_port).apply(
+            lambda where: login.ssh_command(*where)
         )
+        self.known_hosts = pulumi.Output.all(
+            self.instance.public_ip, self.instance.ssh_port, self.instance.host_key
+        ).apply(lambda known: login.known_hosts(*known))
         self.register_outputs({"endpoint_url": self.endpoint_url, "api_key": self.api_key})
 
 

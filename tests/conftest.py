@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.schedule import LongFirst
 from tests.summary import Summary
 from tests.tiers import TIER_NAMES, tier_of, within
+
+settings.register_profile("here", deadline=None, database=None, max_examples=200)
+settings.load_profile("here")
 
 _summary: list[Summary] = []
 

@@ -122,7 +122,7 @@ def texts(marker: Path) -> st.SearchStrategy[str]:
     return pieces.map(lambda text: text.replace("{}", str(marker)))
 
 
-EXAMPLES = settings(deadline=None, database=None, max_examples=100)
+EXAMPLES = settings(max_examples=100)
 
 
 @pytest.mark.parametrize("by", ["line", "environment"])
