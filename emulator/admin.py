@@ -1,6 +1,8 @@
 """The emulator's own routes under /emulator/: what happened, what it cost, and its switches.
 
-They need no key: the server listens on loopback alone, and nothing here is secret.
+They need no key: the server listens on loopback alone, and nothing here is secret. So a page in a
+browser of this computer reaches them as well, and is refused: by the `Origin` that a browser adds,
+and by the type of the body, since a page can send JSON nowhere without asking.
 """
 
 from __future__ import annotations
@@ -210,13 +212,26 @@ def _number(value: Any, name: str) -> int:
         raise ApiError(400, "invalid_args", f"{name} {value!r} is not a number") from wrong
 
 
+async def _body(request: Request) -> dict[str, Any]:
+    """The request's body, if the request is none of a browser's page."""
+    if "origin" in request.headers:
+        text = "no page of a browser drives the emulator: a request with an Origin is refused"
+        raise ApiError(403, "not_authorized", text)
+    raw = await request.body()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and (raw or request.method == "POST"):
+        raise ApiError(415, "invalid_args", "send application/json")
+    try:
+        body = json.loads(raw) if raw.strip() else {}
+    except ValueError as wrong:
+        raise ApiError(400, "invalid_args", "the body is not JSON") from wrong
+    if not isinstance(body, dict):
+        raise ApiError(400, "invalid_args", "the body is no JSON object")
+    return body
+
+
 def _route(market: Marketplace, method: str, path: str, action: Action) -> Route:
     async def answer(request: Request) -> Response:
-        raw = await request.body()
-        try:
-            body = json.loads(raw) if raw.strip() else {}
-        except ValueError as wrong:
-            raise ApiError(400, "invalid_args", "the body is not JSON") from wrong
-        return JSONResponse(await action(market, dict(body), request))
+        return JSONResponse(await action(market, await _body(request), request))
 
     return Route(f"/emulator/{path}", answer, methods=[method])

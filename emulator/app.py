@@ -15,6 +15,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -28,11 +29,15 @@ from emulator.keys import PREFIX, Caller, identify
 from emulator.logs import Results
 from emulator.market import DAY
 from emulator.marketplace import Marketplace
+from emulator.ports import HOST
 from emulator.request_log import masked
 from emulator.throttle import BUDGET, Throttle
 
 TICK = 0.1
 """Real seconds between two looks at what has fallen due."""
+
+NAMES = (HOST, "localhost")
+"""What a client calls this server by, without the port."""
 
 ANYBODY = Caller("anybody", "anybody")
 
@@ -72,6 +77,8 @@ def create_app(market: Marketplace, throttle: Throttle, *, ticking: bool = True)
         exception_handlers={HTTPException: gate.unrouted, ApiError: _refused},
     )
     app.add_middleware(_WithoutTrailingSlash)
+    # A name of somebody else's that leads to this computer makes a page of theirs one of ours.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*NAMES], www_redirect=False)
     return app
 
 

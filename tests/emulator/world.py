@@ -130,6 +130,10 @@ class World:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         return asyncio.run(self._client.request(method, path, json=body, headers=headers, **more))
 
+    def send(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Send one request with nothing but what `more` says."""
+        return asyncio.run(self._client.request(method, path, **more))
+
     def ask(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
         """Send one request that must succeed and return its JSON."""
         answer = self.call(method, path, body, **more)
