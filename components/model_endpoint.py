@@ -12,6 +12,7 @@ from components.errors import ConfigurationError
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
 from components.release import Runs, digest_of
+from components.rules import is_called_production
 from components.settings import Settings
 from components.smoke_test_command import smoke_report
 from components.vast import login
@@ -190,16 +191,27 @@ def _plan(settings: Settings) -> Plan:
         plan = make_plan(settings)
     except ConfigurationError as error:
         raise pulumi.RunError(str(error)) from None
+    for fact in plan.facts:
+        pulumi.log.info(fact)
+    for warning in (*held_to_nothing(settings, plan, pulumi.get_stack()), *plan.warnings):
+        pulumi.log.warn(warning)
+    return plan
+
+
+def held_to_nothing(settings: Settings, plan: Plan, stack: str) -> list[str]:
+    """Say what a stack looks held to and is not."""
+    said = []
     if settings.promote_from and plan.release is None:
-        pulumi.log.warn(
+        said.append(
             f"this stack takes its releases from {settings.promote_from} and names none: it runs "
             "what its own settings say, which nobody has proven; `make promote` sets a release"
         )
-    for fact in plan.facts:
-        pulumi.log.info(fact)
-    for warning in plan.warnings:
-        pulumi.log.warn(warning)
-    return plan
+    if is_called_production(stack) and not settings.production:
+        said.append(
+            f"this stack is called {stack} and is held to no rule of production: "
+            "`production: true` in its configuration holds it to them"
+        )
+    return said
 
 
 def _release(

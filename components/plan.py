@@ -117,7 +117,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     options = _options(settings, profile, release, _gpu_name(query) or profile.gpu_name)
     apart = unseen.repositories(options, profile.fetched)
     if settings.production:
-        _check_production(settings, profile, need, profile.fetched | apart)
+        _check_production(settings, profile, need, options, profile.fetched | apart)
     warnings += [
         f"the vLLM options name {name}, which is no companion of the profile: vLLM fetches it "
         "unseen while it starts, and no figure here counts it; add it to companions"
@@ -320,11 +320,16 @@ def _check_disk(profile: Profile) -> None:
 
 
 def _check_production(
-    settings: Settings, profile: Profile, need: Need, revisions: Mapping[str, str]
+    settings: Settings,
+    profile: Profile,
+    need: Need,
+    options: Mapping[str, Any],
+    revisions: Mapping[str, str],
 ) -> None:
     """Hold a production stack to the rules, all of them in one sentence.
 
-    `revisions` are those of all that is fetched, by repository.
+    `options` are the server's as rendered. `revisions` are those of all that is fetched, by
+    repository.
 
     Raises:
         NotForProduction: with each rule that is broken and what mends it.
@@ -339,6 +344,8 @@ def _check_production(
             max_dollars_per_hour=market.hourly_cap(need),
             image=profile.image,
             revisions=revisions,
+            options=options,
+            environment=tuple(profile.env),
         )
     )
     if said:

@@ -32,6 +32,8 @@ PROMOTION = "pulumi-python:dynamic/release:Promotion"
 PRODUCTION = ("prod", "production")
 """Stacks that are held to the rules, unless the pack's configuration names others."""
 
+TOKEN = "HF_TOKEN"  # noqa: S105  (the name of a variable)
+
 SCHEMA = PolicyConfigSchema(
     properties={
         "stacks": {
@@ -71,7 +73,12 @@ def served_by(resource_type: str, props: Mapping[str, Any]) -> Served:
     if resource_type == PROMOTION:
         return Served(release=props.get("release"), promote_from=props.get("promote_from"))
     if resource_type == SERVER:
-        return Served(tls=_bool(props.get("tls")), revisions=_revisions(props))
+        return Served(
+            tls=_bool(props.get("tls")),
+            revisions=_revisions(props),
+            options=_options(props),
+            environment=_environment(props),
+        )
     return Served()
 
 
@@ -115,8 +122,22 @@ def _revisions(server: Mapping[str, Any]) -> dict[str, str] | None:
         told["MODEL"]: told["REVISION"],
         **{repository: revision for repository, revision, *_ in companions},
     }
-    options = yaml.safe_load(str(server.get("serve_yaml") or "")) or {}
-    return fetched | unseen.repositories(options, fetched)
+    return fetched | unseen.repositories(_options(server) or {}, fetched)
+
+
+def _options(server: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The server's options; None where they are not known yet, or no file that vLLM could read."""
+    text = server.get("serve_yaml")
+    read = yaml.safe_load(text) if isinstance(text, str) else None
+    return read if isinstance(read, dict) else None
+
+
+def _environment(server: Mapping[str, Any]) -> list[str] | None:
+    """Names of the server's variables, but for the token's, which the stack adds itself."""
+    text = server.get("environment")
+    if not isinstance(text, str):
+        return None
+    return [name for word in shlex.split(text) if (name := word.partition("=")[0]) != TOKEN]
 
 
 def _bool(value: Any) -> bool | None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
+from components.vllm import foreign_code
+from components.vllm.environment_names import is_known
 from components.vllm.hub import is_commit
 
 MOST_DOLLARS_PER_HOUR = 40.0
@@ -17,6 +20,9 @@ MOST_DOLLARS_PER_HOUR = 40.0
 
 LEAST_RELIABILITY = 0.99
 """What the marketplace's own guide says for production (vast-api reference, 15)."""
+
+PRODUCTION_NAMES = ("prod", "prd", "production", "live")
+"""What people call a stack that others depend on."""
 
 _DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 
@@ -38,6 +44,10 @@ class Served:
     image: str | None = None
     revisions: Mapping[str, str] | None = None
     """By repository: the model's, its companions' and that of a draft which is none of them."""
+    options: Mapping[str, Any] | None = None
+    """Of `vllm serve`, by their long names, as they are rendered."""
+    environment: Collection[str] | None = None
+    """Names of the variables that the server is given beside its host's own."""
 
 
 def released(served: Served) -> str | None:
@@ -103,6 +113,22 @@ def pinned_revision(served: Served) -> str | None:
     return None
 
 
+def no_foreign_code(served: Served) -> str | None:
+    """What runs is in the release: the image and the weights, and no code from elsewhere."""
+    said = foreign_code.found(served.options or {})
+    said += [
+        f"{name} is a variable that nobody has looked at (components/vllm/environment_names.py)"
+        for name in sorted(served.environment or ())
+        if not is_known(name)
+    ]
+    if said:
+        return (
+            "something would run, or be reached, that no release holds (take it out of the "
+            f"profile and of vllmOverrides): {', '.join(said)}"
+        )
+    return None
+
+
 RULES: Mapping[str, Callable[[Served], str | None]] = {
     "released": released,
     "promoted": promoted,
@@ -111,6 +137,7 @@ RULES: Mapping[str, Callable[[Served], str | None]] = {
     "price-cap": cap,
     "pinned-image": pinned_image,
     "pinned-revision": pinned_revision,
+    "no-foreign-code": no_foreign_code,
 }
 """By the names that the policy pack shows."""
 
@@ -118,3 +145,12 @@ RULES: Mapping[str, Callable[[Served], str | None]] = {
 def broken(served: Served) -> list[str]:
     """What each broken rule says, in the order of the rules."""
     return [said for rule in RULES.values() if (said := rule(served))]
+
+
+def is_called_production(stack: str) -> bool:
+    """Whether a stack's name says that it is for production: `prod`, `prod-eu`, `Live2`.
+
+    `pre-prod` and `nonprod` say that it is not.
+    """
+    words = re.findall(r"[a-z]+", stack.lower())
+    return any(name in words for name in PRODUCTION_NAMES) and not {"pre", "non", "not"} & {*words}

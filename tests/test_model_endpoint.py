@@ -27,6 +27,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "instance_id": 9001,
         "public_ip": "203.0.113.9",
         "ssh_port": 40022,
+        "host_key": "ssh-ed25519 AAAA",
         "gpu": "4x H100 NVL",
         "boot_seconds": {"image": 30.0},
     },
@@ -135,6 +136,34 @@ def test_settings_that_cannot_work_stop_the_program_with_a_sentence(mocks):
     with pytest.raises(pulumi.RunError, match="there is no profile 'nobody'"):
         made_endpoint(model="nobody")
     assert not [kind for kind in mocks.made if "dynamic/" in kind]
+
+
+@pulumi_test
+async def test_a_persons_login_is_held_to_the_key_of_first_contact(mocks):
+    endpoint = made_endpoint()
+    assert (await endpoint.known_hosts.future()) == "[203.0.113.9]:40022 ssh-ed25519 AAAA"
+    assert str(await endpoint.ssh_command.future()).endswith("-p 40022 root@203.0.113.9")
+    assert mocks.made
+
+
+@pytest.mark.parametrize(
+    ("stack", "changes", "said"),
+    [
+        ("prod", {}, ["this stack is called prod and is held to no rule of production"]),
+        ("live-eu", {}, ["this stack is called live-eu"]),
+        ("dev", {}, []),
+        ("prod", {"promoteFrom": "dev"}, ["takes its releases from dev", "is called prod"]),
+    ],
+)
+def test_what_a_stack_looks_held_to_and_is_not_is_said(stack, changes, said):
+    from components.model_endpoint import held_to_nothing  # noqa: PLC0415
+
+    settings = parse(values(**changes))
+    warnings = held_to_nothing(settings, make_plan(settings), stack)
+    assert len(warnings) == len(said)
+    assert all(part in warning for part, warning in zip(said, warnings, strict=True))
+    held = settings.model_copy(update={"production": True, "promote_from": ""})
+    assert held_to_nothing(held, make_plan(settings), stack) == []
 
 
 @pulumi_test

@@ -120,6 +120,16 @@ def test_a_companion_and_a_draft_have_to_be_at_a_commit():
     assert "someone/draft is taken at 'main'" in own["pinned-revision"]
 
 
+def test_foreign_code_is_found_in_a_servers_options_and_variables():
+    inputs = server_inputs()
+    inputs["environment"] = "HF_TOKEN=hf_x\nVLLM_LOGGING_LEVEL='IN FO'\n"
+    assert violations(resource(SERVER, inputs)) == {}
+    inputs["environment"] += "LD_PRELOAD=/tmp/x.so\n"
+    assert "LD_PRELOAD is a variable" in violations(resource(SERVER, inputs))["no-foreign-code"]
+    remote = server_inputs(vllmOverrides='{"trust-remote-code": true}')
+    assert "trust-remote-code runs" in violations(resource(SERVER, remote))["no-foreign-code"]
+
+
 @pytest.mark.parametrize("kind", [INSTANCE, SERVER, PROMOTION, "aws:s3/bucket:Bucket"])
 def test_a_resource_that_says_nothing_breaks_nothing(kind):
     assert violations(resource(kind, {})) == {}

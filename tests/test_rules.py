@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from components.rules import RULES, Served, broken
+from components.rules import RULES, Served, broken, is_called_production
 
 GOOD = Served(
     release="r1",
@@ -15,6 +15,8 @@ GOOD = Served(
     max_dollars_per_hour=9.0,
     image="vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64,
     revisions={"a/b": "0" * 40},
+    options={"middleware": "key_gate.KeyGate", "max-num-seqs": 64},
+    environment=("VLLM_LOGGING_LEVEL",),
 )
 
 
@@ -38,6 +40,9 @@ def test_no_rule_speaks_of_what_is_not_known():
         ("pinned-image", {"image": "vllm/vllm-openai:v0.33.0"}, "by a tag"),
         ("pinned-image", {"image": "vllm/vllm-openai@sha256:0"}, "by a tag"),
         ("pinned-revision", {"revisions": {"a/b": "0" * 40, "c/d": "main"}}, "c/d is taken at"),
+        ("no-foreign-code", {"options": {"trust-remote-code": True}}, "trust-remote-code runs"),
+        ("no-foreign-code", {"options": {"middleware": "evil.Gate"}}, "middleware runs a class"),
+        ("no-foreign-code", {"environment": ("LD_PRELOAD",)}, "LD_PRELOAD is a variable"),
     ],
 )
 def test_each_rule_says_what_breaks_it_and_no_other_does(rule, change, said):
@@ -45,3 +50,15 @@ def test_each_rule_says_what_breaks_it_and_no_other_does(rule, change, said):
     assert [name for name, one in RULES.items() if one(served)] == [rule]
     with pytest.raises(AssertionError, match=said):
         assert not broken(served), broken(served)
+
+
+@pytest.mark.parametrize(
+    ("stack", "is_it"),
+    [
+        *((name, True) for name in ("prod", "production", "live", "prod-eu", "eu_PROD", "Live2")),
+        *((name, False) for name in ("dev", "staging", "product", "deliver", "alive", "pre-prod")),
+        *((name, False) for name in ("preprod", "non-prod", "reproduction", "")),
+    ],
+)
+def test_a_stack_that_is_called_production_is_known_by_its_name(stack, is_it):
+    assert is_called_production(stack) is is_it

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.vllm import unseen
+from components.vllm.environment_names import NAMES, is_known
 from components.vllm.errors import ProfileError
 from components.vllm.hub import REPOSITORY
 from components.vllm.measured import Load, Measured
@@ -186,6 +187,12 @@ class Profile(BaseModel):
                 )
             if name in _OF_THE_SCRIPTS:
                 raise ValueError(f"must not set {name}: the host's scripts use it themselves")
+            if not is_known(name):
+                raise ValueError(
+                    f"must not set {name}{_meant(name, sorted(NAMES))}: a variable can load code "
+                    "or lead elsewhere, and nobody has looked at this one yet; somebody who has "
+                    "adds it to components/vllm/environment_names.py"
+                )
         return value
 
     @model_validator(mode="after")
