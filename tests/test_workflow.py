@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from toolchain.set_up import CLI
 
 ROOT = Path(__file__).parent.parent
 WORKFLOW: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
@@ -98,3 +101,25 @@ def test_only_the_steps_that_run_pulumi_see_secrets():
 def test_no_step_prints_the_outputs_of_a_stack():
     for stack in STACKS:
         assert WORKFLOW["jobs"][stack]["steps"][-1]["with"]["suppress-outputs"] is True
+
+
+@pytest.mark.parametrize("job", sorted(WORKFLOW["jobs"]))
+def test_every_action_is_a_commit(job):
+    """A tag is what its owner says it is tomorrow, and these see the keys."""
+    for step in steps(job):
+        if "uses" in step:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"]), step
+
+
+@pytest.mark.parametrize("job", sorted(WORKFLOW["jobs"]))
+def test_no_checkout_leaves_its_token_to_the_program(job):
+    checkouts = [one for one in steps(job) if str(one.get("uses")).startswith("actions/checkout@")]
+    assert [one["with"]["persist-credentials"] for one in checkouts] == [False]
+
+
+@pytest.mark.parametrize("job", ["preview", *STACKS])
+def test_the_cli_is_the_one_that_set_up_holds_to_its_digest(job):
+    *_, prepares, _, pulumi = steps(job)
+    assert "toolchain/set_up.py pulumi" in prepares["run"]
+    assert '"$PWD/.tools/bin" >> "$GITHUB_PATH"' in prepares["run"]
+    assert pulumi["with"]["pulumi-version"] == CLI

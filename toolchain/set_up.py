@@ -7,19 +7,24 @@ Each step says what it does and is skipped when it is done. What it makes stands
 from __future__ import annotations
 
 import hashlib
+import http.client
 import importlib.util
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
+import urllib.request
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -31,6 +36,23 @@ OLDEST_PYTHON = (3, 11)
 OLDEST_PULUMI = (3, 250, 0)
 """The release that all of this was tried with."""
 
+CLI = "3.259.0"
+"""The release of Pulumi's CLI that is downloaded."""
+
+CLI_SHA256 = {
+    "linux-x64": "94ba357acac23d01474084c4b00098dc0f7bc70ce13f34c777459254a5f718e5",
+    "linux-arm64": "edc8327463a72160bb36cf82cf5062da9c8a244290a706d9980988e7bf486853",
+    "darwin-x64": "eaca4c3b8277bfa3ab061fa3b270d1c66358a0b2e613da8c5587a04b7226c534",
+    "darwin-arm64": "57c27f179e527e2cf9f62b841a448af72a020e44b2fb4ee0d9bd85556c00c864",
+}
+"""Of its archives, as Pulumi's own Homebrew tap has them (github.com/pulumi/homebrew-tap at commit
+51fb494, Formula/pulumi.rb)."""
+
+CLI_URL = "https://github.com/pulumi/pulumi/releases/download/v{0}/pulumi-v{0}-{1}.tar.gz"
+
+MOST_BYTES = 500_000_000
+"""Of a download: three times what the archive has."""
+
 HELPERS = {
     "pulumi-language-python-exec": "python/cmd/pulumi-language-python-exec",
     "pulumi-resource-pulumi-python": "python/dist/pulumi-resource-pulumi-python",
@@ -38,8 +60,13 @@ HELPERS = {
 """Scripts beside the CLI's binaries, by their place in the module `sdk/v3`."""
 
 PLUGIN = "pulumi-resource-command"
+PLUGIN_SHA256: dict[tuple[str, str], str] = {}
+"""Of the plugin's archives, by version and platform (`("1.2.1", "linux-amd64")`). One that is not
+here is not downloaded. None is: Pulumi publishes them beside the archives alone, and nobody who
+wrote this could fetch that."""
+
 STAND_IN_MARK = b"emulator.command_plugin"
-DOWNLOAD_SECONDS = 90.0
+DOWNLOAD_SECONDS = 600.0
 
 PIP_SETTINGS = "[global]\ndisable-pip-version-check = true\n"
 """Of the environment's pip. Pulumi asks it for the list of packages before each command; otherwise
@@ -49,8 +76,8 @@ COMMANDS = ("openssl", "setsid", "flock")
 """What an emulated host needs of this machine, since its containers are processes."""
 
 
-def main() -> None:
-    """Take every step in order.
+def main(only: str = "") -> None:
+    """Take every step in order, or `pulumi` only: the CLI in `.tools/bin`, whatever the PATH has.
 
     Raises:
         SystemExit: with one sentence, if a step cannot be taken.
@@ -59,6 +86,9 @@ def main() -> None:
         sys.exit(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     if missing := [name for name in COMMANDS if which(name) is None]:
         sys.exit(f"setup: {', '.join(missing)} cannot be found on the PATH; install it and retry")
+    if only == "pulumi":
+        step("Pulumi CLI", downloaded_pulumi_is_there, install_downloaded_pulumi)
+        return
     step("virtual environment .venv", venv_is_there, make_venv)
     step("Python packages, pinned and hash-checked", packages_are_there, install_packages)
     step("Pulumi CLI", pulumi_is_there, install_pulumi)
@@ -138,38 +168,105 @@ def pulumi_is_there() -> str:
     return ""
 
 
-def install_pulumi() -> None:
-    """Get the CLI: by the official installer, else out of its Go modules."""
+def downloaded_pulumi_is_there() -> str:
+    """Whether the very release that is downloaded is in `.tools/bin`."""
+    there = ".".join(map(str, pulumi_version(BIN / "pulumi")))
+    return f"{there} in .tools" if there == CLI else ""
+
+
+def install_downloaded_pulumi() -> None:
+    """Get Pulumi's own archive, and nothing in its place."""
     BIN.mkdir(parents=True, exist_ok=True)
-    if installed_officially():
+    if not download_pulumi(platform_name("x64"), BIN):
+        sys.exit("setup: Pulumi's CLI could not be downloaded; see above")
+
+
+def install_pulumi() -> None:
+    """Get the CLI: Pulumi's own archive, held to its digest, else out of its Go modules."""
+    BIN.mkdir(parents=True, exist_ok=True)
+    if download_pulumi(platform_name("x64"), BIN):
         return
     go = which("go")
     if go is None:
         sys.exit(
-            "setup: there is no Pulumi CLI on the PATH, its installer could not download one, "
-            "and there is no Go to build it; install Pulumi (3.250 or newer) or Go and retry"
+            "setup: there is no Pulumi CLI on the PATH, none could be downloaded, and there is no "
+            "Go to build it; install Pulumi (3.250 or newer) or Go and retry"
         )
     build_pulumi(str(go))
 
 
-def installed_officially() -> bool:
-    """Whether Pulumi's own installer, as the Automation API ships it, could do it."""
-    code = (
-        "import sys; from pulumi.automation import PulumiCommand;"
-        " PulumiCommand.install(root=sys.argv[1])"
-    )
-    say("  trying the official installer")
-    try:
-        subprocess.run(  # noqa: S603  (our own arguments)
-            [str(VENV / "bin" / "python"), "-c", code, str(TOOLS)],
-            check=True,
-            capture_output=True,
-            timeout=600,
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        say("  it could not download the CLI")
+def download_pulumi(
+    wanted: str, folder: Path, fetch: Callable[[str], IO[bytes]] | None = None
+) -> bool:
+    """Whether the archive for a platform could be had; `fetch` opens a URL.
+
+    Raises:
+        SystemExit: if it is another one than was looked at; nothing of it is unpacked.
+    """
+    if wanted not in CLI_SHA256:
         return False
+    url = CLI_URL.format(CLI, wanted)
+    say(f"  downloading {url}")
+    with tempfile.TemporaryFile() as archive:
+        try:
+            with (fetch or open_url)(url) as source:
+                digest = copy_and_digest(source, archive, DOWNLOAD_SECONDS)
+        except (OSError, http.client.HTTPException) as error:
+            say(f"  it could not be downloaded ({error})")
+            return False
+        if digest != CLI_SHA256[wanted]:
+            sys.exit(
+                f"setup: {url} is not the archive that it was: its SHA-256 is {digest} and has to "
+                f"be {CLI_SHA256[wanted]}; nothing of it was unpacked. Install Pulumi yourself, or "
+                "find out why"
+            )
+        archive.seek(0)
+        unpack_pulumi(archive, folder)
     return True
+
+
+def open_url(url: str) -> IO[bytes]:
+    """Open a URL of this file's own."""
+    opened: IO[bytes] = urllib.request.urlopen(url, timeout=30)  # noqa: S310  (https, from above)
+    return opened
+
+
+def copy_and_digest(source: IO[bytes], target: IO[bytes], seconds: float) -> str:
+    """Copy what a server sends, within a time and a size, and give its SHA-256.
+
+    Raises:
+        OSError: if it sends more, or takes longer.
+    """
+    digest = hashlib.sha256()
+    until = time.monotonic() + seconds
+    size = 0
+    while piece := source.read(1 << 20):
+        size += len(piece)
+        if size > MOST_BYTES or time.monotonic() > until:
+            raise OSError(f"no end after {size / 1e6:.0f} MB and {seconds:.0f} s at most")
+        digest.update(piece)
+        target.write(piece)
+    return digest.hexdigest()
+
+
+def unpack_pulumi(archive: IO[bytes], folder: Path) -> None:
+    """Put the archive's programs, which lie in its folder `pulumi/`, into `folder`."""
+    with tarfile.open(fileobj=archive, mode="r:gz") as packed:
+        for member in packed:
+            name = Path(member.name).name
+            content = packed.extractfile(member) if member.isfile() else None
+            if content is None or not name.startswith("pulumi"):
+                continue
+            with (folder / name).open("wb") as program:
+                shutil.copyfileobj(content, program)
+            (folder / name).chmod(0o755)
+
+
+def platform_name(intel: str) -> str:
+    """This computer as Pulumi's archives name it, such as `linux-x64`; `intel` is its word."""
+    machine = {"x86_64": intel, "amd64": intel, "aarch64": "arm64"}
+    given = platform.machine().lower()
+    return f"{platform.system().lower()}-{machine.get(given, given)}"
 
 
 def build_pulumi(go: str) -> None:
@@ -242,15 +339,14 @@ def plugin_is_there() -> str:
 
 
 def install_plugin() -> None:
-    """Get the official plugin, else pack the emulator's stand-in."""
+    """Get the official plugin if its digest is known, else pack the emulator's stand-in."""
     wanted = plugin_version()
-    say("  trying to download the official one")
+    digest = PLUGIN_SHA256.get((wanted, platform_name("amd64")))
     # A stand-in of a checkout that was moved is there as well, and pulumi would leave it at that.
-    if plugin_installed([wanted, "--reinstall"], DOWNLOAD_SECONDS):
+    if digest and plugin_installed([wanted, "--reinstall", "--checksum", digest], DOWNLOAD_SECONDS):
         return
-    say("  it could not be downloaded; the emulator's stand-in takes its place: it runs local")
-    say("  commands, so the smoke test, as the official one does, and has nothing besides")
-    say("  (with a way to get.pulumi.com: remove .tools/home/plugins, then `make setup`)")
+    say("  the emulator's stand-in takes the official one's place: it runs local commands, so the")
+    say("  smoke test, as the official one does, and has nothing besides")
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "plugin.tgz"
         subprocess.run(  # noqa: S603  (our own arguments)
@@ -322,4 +418,4 @@ def runs(command: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:2])

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import subprocess
+import tarfile
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -68,3 +72,99 @@ def test_the_environment_s_pip_asks_no_index_for_a_newer_one():
     told = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere"}
     done = subprocess.run(asked, env=told, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "true"
+
+
+LINUX = "linux-x64"
+
+
+def packed(**files: bytes) -> bytes:
+    """An archive as Pulumi packs it, with an entry that has no business in it."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"pulumi/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        astray = tarfile.TarInfo("pulumi/../../pulumi-astray")
+        astray.type = tarfile.SYMTYPE
+        astray.linkname = "/etc/passwd"
+        tar.addfile(astray)
+    return archive.getvalue()
+
+
+class Site:
+    """Serves one archive, whatever is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.asked: list[str] = []
+
+    def __call__(self, url: str) -> IO[bytes]:
+        self.asked.append(url)
+        return io.BytesIO(self.content)
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    content = packed(pulumi=b"the CLI", **{"pulumi-language-python": b"its host", "README": b"x"})
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setitem(set_up.CLI_SHA256, LINUX, digest)
+    return content
+
+
+def test_the_archive_that_was_looked_at_is_unpacked(tmp_path, archive):
+    site = Site(archive)
+    assert set_up.download_pulumi(LINUX, tmp_path, site)
+    assert {one.name for one in tmp_path.iterdir()} == {"pulumi", "pulumi-language-python"}
+    assert (tmp_path / "pulumi").read_bytes() == b"the CLI"
+    assert (tmp_path / "pulumi").stat().st_mode & 0o777 == 0o755
+    assert site.asked[0].startswith("https://github.com/pulumi/pulumi/releases/download/v3.")
+
+
+@pytest.mark.parametrize("change", [lambda one: one + b"x", lambda one: one[:-1], lambda _: b""])
+def test_another_one_is_refused_and_leaves_nothing(tmp_path, archive, change):
+    with pytest.raises(SystemExit, match="is not the archive that it was"):
+        set_up.download_pulumi(LINUX, tmp_path, Site(change(archive)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_way_to_the_site_or_a_digest_there_is_none(tmp_path, archive):
+    def nobody(url: str) -> IO[bytes]:
+        raise OSError(f"no way to {url}")
+
+    assert not set_up.download_pulumi(LINUX, tmp_path, nobody)
+    site = Site(archive)
+    assert not set_up.download_pulumi("plan9-x64", tmp_path, site)
+    assert site.asked == []
+
+
+def test_a_site_that_sends_without_end_is_left(monkeypatch, tmp_path, archive):
+    monkeypatch.setattr(set_up, "MOST_BYTES", len(archive) - 1)
+    assert not set_up.download_pulumi(LINUX, tmp_path, Site(archive))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_digest_is_one():
+    for digest in (*set_up.CLI_SHA256.values(), *set_up.PLUGIN_SHA256.values()):
+        assert len(bytes.fromhex(digest)) == 32
+    assert tuple(map(int, set_up.CLI.split("."))) >= set_up.OLDEST_PULUMI
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_plugin_is_downloaded_by_its_digest_alone(monkeypatch, known):
+    installed: list[list[str]] = []
+
+    def install(arguments: list[str], seconds: float) -> bool:
+        del seconds
+        installed.append(arguments)
+        return True
+
+    monkeypatch.setattr(set_up, "plugin_version", lambda: WANTED)
+    monkeypatch.setattr(set_up, "plugin_installed", install)
+    monkeypatch.setattr("toolchain.set_up.subprocess.run", lambda *_, **__: None)
+    digests: dict[Any, str] = {(WANTED, set_up.platform_name("amd64")): "0" * 64} if known else {}
+    monkeypatch.setattr(set_up, "PLUGIN_SHA256", digests)
+    set_up.install_plugin()
+    (arguments,) = installed
+    assert ("--file" in arguments) is not known
+    assert (arguments[-2:] == ["--checksum", "0" * 64]) is known
