@@ -17,7 +17,7 @@ from components.rules import Served, broken
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
-from components.vllm import command, draft, measured, server, sizing, unseen
+from components.vllm import command, draft, known_holes, measured, server, sizing, unseen
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -126,6 +126,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     warnings += _of_another_format(profile, options)
     warnings += _of_taken_counts(options)
     warnings += _of_its_version(settings.image, profile.vllm_version)
+    warnings += filter(None, [known_holes.warning(profile.vllm_version)])
     variables = server.environment(profile, settings.hugging_face_token)
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")

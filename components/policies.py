@@ -24,6 +24,7 @@ from components.rules import RULES, Served
 from components.vast.market import hourly_cap
 from components.vast.offer import need_of
 from components.vllm import unseen
+from components.vllm.environment_names import OF_THE_STACK
 
 INSTANCE = "pulumi-python:dynamic/vast:Instance"
 SERVER = "pulumi-python:dynamic/vllm:Server"
@@ -31,8 +32,6 @@ PROMOTION = "pulumi-python:dynamic/release:Promotion"
 
 PRODUCTION = ("prod", "production")
 """Stacks that are held to the rules, unless the pack's configuration names others."""
-
-TOKEN = "HF_TOKEN"  # noqa: S105  (the name of a variable)
 
 SCHEMA = PolicyConfigSchema(
     properties={
@@ -133,11 +132,12 @@ def _options(server: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _environment(server: Mapping[str, Any]) -> list[str] | None:
-    """Names of the server's variables, but for the token's, which the stack adds itself."""
+    """Names of the server's variables, without those that the stack adds itself."""
     text = server.get("environment")
     if not isinstance(text, str):
         return None
-    return [name for word in shlex.split(text) if (name := word.partition("=")[0]) != TOKEN]
+    names = {word.partition("=")[0] for word in shlex.split(text)}
+    return sorted(names - OF_THE_STACK)
 
 
 def _bool(value: Any) -> bool | None:

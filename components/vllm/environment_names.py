@@ -132,6 +132,9 @@ NAMES = frozenset(
     }
 )
 
+OF_THE_STACK = frozenset({"HF_TOKEN", "HUB_OFFLINE_ONCE_FETCHED", "VLLM_MEDIA_URL_ALLOW_REDIRECTS"})
+"""What a server is given beside its profile's variables, and no profile may set."""
+
 _NCCL = re.compile(r"NCCL_(?!.*(?:PLUGIN|FILE|COMM_ID|HOSTID|NET_MERGE|_LIB|PATH))[A-Z0-9_]+")
 """NCCL's are numbers and interfaces, but for those that name a library, a file or a peer."""
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from components.plan import MODELS
-from components.vllm.environment_names import NAMES, is_known
+from components.vllm.environment_names import NAMES, OF_THE_STACK, is_known
 from components.vllm.errors import ProfileError
 from components.vllm.profile import FORBIDDEN_ENV, load_profile
 
@@ -43,7 +43,7 @@ def test_a_slip_is_told_what_was_meant():
 
 
 def test_nothing_is_let_in_and_forbidden():
-    assert not {name for name in FORBIDDEN_ENV if is_known(name)}
+    assert not {name for name in {*FORBIDDEN_ENV, *OF_THE_STACK} if is_known(name)}
 
 
 def test_no_name_leads_to_a_file_or_a_place():

@@ -1,0 +1,54 @@
+"""Holes of vLLM's that were published, by the versions that have them. Pure.
+
+Only what a stack of this project is open to: the key gate refuses whoever has no key, so holes
+that take none are closed by it, and what only an option opens is left to that option.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Hole(NamedTuple):
+    """A published one. Versions are those of vLLM."""
+
+    id: str
+    since: str
+    mended: str
+    does: str
+
+
+HOLES = (
+    Hole("CVE-2026-22778", "0.8.3", "0.14.1", "a picture's error gives memory away, for its code"),
+    Hole("CVE-2026-22807", "0.10.1", "0.14.0", "a repository's own code runs while it is loaded"),
+    Hole("CVE-2026-24779", "0", "0.14.1", "a picture's address gets past allowed-media-domains"),
+    Hole("CVE-2026-27893", "0.10.1", "0.18.0", "trust-remote-code: false is not kept to"),
+    Hole("CVE-2026-34756", "0.1.0", "0.19.0", "a request with a huge `n` takes all memory"),
+    Hole("CVE-2026-44222", "0", "0.20.0", "text with a picture's tokens ends a worker"),
+)
+"""As their advisories say. CVE-2026-9540 is in every version that there was at the end of November
+2026 and is in SECURITY.md instead: a warning that nobody can heed is none."""
+
+
+def holes_in(version: str) -> list[Hole]:
+    """Those of a version of vLLM, such as `0.18.0`."""
+    number = _number(version)
+    return [one for one in HOLES if _number(one.since) <= number < _number(one.mended)]
+
+
+def warning(version: str) -> str:
+    """Say what whoever has the key, or the model's owner, can do to such a server; or nothing."""
+    known = holes_in(version)
+    if not known:
+        return ""
+    mended = max((one.mended for one in known), key=_number)
+    listed = "; ".join(f"{one.id}, {one.does}" for one in known)
+    return (
+        f"vLLM {version} has holes that whoever has the key, or owns the model's repository, can "
+        f"use ({listed}): an image with vLLM {mended} or newer has none of these"
+    )
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
