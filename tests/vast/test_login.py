@@ -27,7 +27,9 @@ def test_the_recorded_key_is_a_line_for_the_place_that_ssh_looks_up(ip, port, pl
 
 
 @pytest.mark.parametrize(
-    "key", ["", None, "ssh-ed25519", f"{KEY}\n* {KEY}", f"@cert-authority * {KEY}"]
+    "key",
+    ["", None, "ssh-ed25519", f"{KEY}\n* {KEY}", f"@cert-authority * {KEY}"],
+    ids=["empty", "none", "no body", "two", "an authority"],
 )
 def test_without_one_key_nothing_is_known(key):
     assert known_hosts("203.0.113.9", 22, key) == ""
