@@ -122,13 +122,14 @@ class Rental:
                 rented = self._adopted(order, machine, ports) or self._new(
                     order, candidates, machine, ports, page
                 )
-            except NoCandidateLeft:
-                self._end_leftovers(order)
-                # The next `pulumi up` may try them all the same.
-                page.forgive()
+            except (LeftRunning, StillBilled):
+                # What they name is kept, or has been asked to go for minutes already.
                 raise
-            except ConfigurationError:
+            except StackError as error:
                 self._end_leftovers(order)
+                if isinstance(error, NoCandidateLeft):
+                    # The next `pulumi up` may try them all the same.
+                    page.forgive()
                 raise
             self._end_others(order, keep=rented.instance.id)
             page.settle()

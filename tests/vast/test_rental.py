@@ -23,6 +23,7 @@ from components.vast.errors import (
     NoCredit,
     NoOffer,
     OfferTaken,
+    RateLimited,
     RentedElsewhere,
     RentRefused,
     ReplyLost,
@@ -259,7 +260,10 @@ def test_a_contract_of_a_refused_rental_that_does_not_go_is_said_with_what_it_co
         world.obtain()
 
 
-@pytest.mark.parametrize("answer", [PARKED, ReplyLost("no answer"), RentRefused("bad price")])
+@pytest.mark.parametrize(
+    "answer",
+    [PARKED, ReplyLost("no answer"), RentRefused("bad price"), RateLimited("another program")],
+)
 def test_sweeps_follow_every_kind_of_failed_rental(world, answer):
     """Section 3: a contract that nobody named is found by its label."""
 
@@ -273,7 +277,7 @@ def test_sweeps_follow_every_kind_of_failed_rental(world, answer):
 
     world.market = Silent(world.clock)
     world.offers = world.offers[:2]
-    with pytest.raises((NoCandidateLeft, RentRefused)):
+    with pytest.raises((NoCandidateLeft, RentRefused, RateLimited)):
         world.obtain()
     assert world.market.rented == [1]
     assert world.market.alive == {}
