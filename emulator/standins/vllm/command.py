@@ -83,6 +83,7 @@ def _served(
         Speed(host.speed, time.monotonic),
         metrics,
         max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
         kv_tokens=booted.fit.kv_tokens,
         hangs=host.fault("green_but_dead") is not None,
         set_busy=set_busy,

@@ -11,11 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from emulator.standins.vllm.metrics import Metrics
-
-TOKENS_PER_SECOND = 70.0
-"""What one sequence gets."""
-
-PREFILL_TOKENS_PER_SECOND = 20_000.0
+from emulator.standins.vllm.pace import Sequence, Steps
 
 _LEAST_SLEEP = 0.002
 
@@ -49,6 +45,7 @@ class Engine:
         metrics: Metrics,
         *,
         max_num_seqs: int,
+        max_num_batched_tokens: int,
         kv_tokens: int,
         hangs: bool,
         set_busy: Callable[[bool], None],
@@ -57,6 +54,9 @@ class Engine:
         self._speed = speed
         self._metrics = metrics
         self._slots = asyncio.Semaphore(max_num_seqs)
+        self._steps = Steps(max_num_batched_tokens)
+        self._stepping: asyncio.Task[None] | None = None
+        self._stepped = asyncio.Event()
         self._kv_tokens = kv_tokens
         self._hangs = hangs
         self._set_busy = set_busy
@@ -115,20 +115,49 @@ class Engine:
             self._alive()
             await asyncio.sleep(1)
         self._metrics.prompt_tokens += prompt_tokens
-        start = self._speed.now() + prompt_tokens / PREFILL_TOKENS_PER_SECOND
-        for index in range(count):
-            await self._sleep_until(start + (index + 1) / TOKENS_PER_SECOND)
-            self._alive()
-            if index == 0:
-                self._metrics.first_token.observe(self._speed.now() - began)
-            self._metrics.generation_tokens += 1
-            yield index
+        sequence = Sequence(prompt_tokens, count)
+        self._steps.add(sequence)
+        self._step()
+        try:
+            for index in range(count):
+                while sequence.given <= index:
+                    await self._stepped.wait()
+                    self._alive()
+                if index == 0:
+                    self._metrics.first_token.observe(self._speed.now() - began)
+                self._metrics.generation_tokens += 1
+                yield index
+        finally:
+            self._steps.remove(sequence)
         self._metrics.whole_request.observe(self._speed.now() - began)
 
-    async def _sleep_until(self, due: float) -> None:
+    def _step(self) -> None:
+        """Let the steps begin where they do not run yet."""
+        if self._stepping is None or self._stepping.done():
+            self._stepping = asyncio.get_running_loop().create_task(self._take_steps())
+
+    async def _take_steps(self) -> None:
+        """Take steps until nobody waits for a token, or the engine dies.
+
+        A step that the computer is late for begins when it was due, so that the rate stays.
+        """
+        now = self._speed.now()
+        while self._steps.busy and not self.dead:
+            now += self._steps.begin()
+            await asyncio.sleep(self._seconds_until(now))
+            self._steps.end()
+            self._wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake whoever waits for a step."""
+        self._stepped.set()
+        self._stepped = asyncio.Event()
+
+    def _seconds_until(self, due: float) -> float:
+        """Real seconds until an emulated moment; 0 where a sleep would be too coarse."""
         left = (due - self._speed.now()) / self._speed.factor
-        if left > _LEAST_SLEEP:
-            await asyncio.sleep(left)
+        return left if left > _LEAST_SLEEP else 0.0
 
     def _alive(self) -> None:
         if self.dead:

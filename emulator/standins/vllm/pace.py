@@ -1,0 +1,135 @@
+"""How long vLLM's steps take, and who gets a token in each: a scheduler in virtual time.
+
+vLLM works in steps. Each running sequence gets one token in a step, and what is left of the step's
+budget of tokens reads prompts, first come first served. A step's prompts are chosen while the step
+before it runs, as vLLM's asynchronous scheduling does.
+
+The seconds were measured with Mistral Small 4 (FP8) on 2x H200 and vLLM 0.26.0, the run `recipe-b`
+in docs/measured/2xh200-vllm-0.26.0. Every model and every GPU gets these.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass, field
+
+DECODE_MS = {1: 5.13, 16: 10.19, 64: 17.68, 256: 24.47}
+"""Milliseconds of a step without prompts, by the sequences that get a token in it."""
+
+PROMPT_MS = {
+    64: 24.3,
+    256: 29.4,
+    512: 31.9,
+    768: 87.7,
+    1024: 92.1,
+    2048: 97.6,
+    4096: 95.8,
+    8192: 147.9,
+}
+"""Milliseconds of a step with prompts, by its tokens. Above 512 vLLM uses no CUDA graphs."""
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One request: tokens of its prompt that are still to be read, and tokens that it has got."""
+
+    unread: int
+    wanted: int
+    """Tokens of its answer."""
+    given: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """True once it has got every token."""
+        return self.given >= self.wanted
+
+
+@dataclass
+class Steps:
+    """The steps of one engine: `begin` gives the next one's seconds, `end` its tokens."""
+
+    budget: int = 8192
+    """Tokens of one step at most, prompts and answers together (`max-num-batched-tokens`)."""
+    _waiting: list[Sequence] = field(default_factory=list)
+    """Prompts that are still to be read; the first may be read in part."""
+    _chosen: dict[Sequence, int] = field(default_factory=dict)
+    """Prompts of the next step, with the tokens that are read of each."""
+    _reading: dict[Sequence, int] = field(default_factory=dict)
+    """The same of the step under way."""
+    _running: list[Sequence] = field(default_factory=list)
+    """Sequences that get a token in each step."""
+
+    @property
+    def busy(self) -> bool:
+        """True while there is anything to do."""
+        return bool(self._waiting or self._chosen or self._reading or self._running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Let a sequence wait for its turn."""
+        self._waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence, wherever it is: its client is gone."""
+        for held in (self._waiting, self._running):
+            if sequence in held:
+                held.remove(sequence)
+        self._chosen.pop(sequence, None)
+        self._reading.pop(sequence, None)
+
+    def begin(self) -> float:
+        """Begin a step and return its seconds."""
+        if not self._running and not self._chosen:
+            self._chosen = self._choose(self.budget)
+        self._reading, self._chosen = self._chosen, {}
+        taken = len(self._running) + len(self._reading)
+        self._chosen = self._choose(self.budget - taken)
+        return step_seconds(sum(self._reading.values()), len(self._running))
+
+    def end(self) -> list[Sequence]:
+        """End the step that was begun, and return the sequences that got a token in it."""
+        begun = [one for one in self._reading if not one.unread and one not in self._chosen]
+        self._reading = {}
+        served = [*self._running, *begun]
+        for sequence in served:
+            sequence.given += 1
+        self._running = [sequence for sequence in served if not sequence.ended]
+        return served
+
+    def _choose(self, budget: int) -> dict[Sequence, int]:
+        """Take prompts for the next step, as many tokens of them as `budget` allows."""
+        chosen: dict[Sequence, int] = {}
+        while self._waiting and budget > 0:
+            sequence = self._waiting[0]
+            tokens = min(budget, max(1, sequence.unread))
+            sequence.unread = max(0, sequence.unread - tokens)
+            budget -= tokens
+            chosen[sequence] = tokens
+            if not sequence.unread:
+                self._waiting.pop(0)
+        return chosen
+
+
+def step_seconds(prompt_tokens: int, sequences: int) -> float:
+    """Seconds of a step that reads `prompt_tokens` and gives `sequences` a token each."""
+    decode = _between(DECODE_MS, max(1, sequences))
+    if not prompt_tokens:
+        return decode / 1000
+    return max(_between(PROMPT_MS, prompt_tokens + sequences), decode) / 1000
+
+
+def _between(table: dict[int, float], number: int) -> float:
+    """Read a table between its entries, evenly in the number's logarithm.
+
+    Below the first entry it is that one. Above the last it goes on as between the last two.
+    """
+    numbers = list(table)
+    if number <= numbers[0]:
+        return table[numbers[0]]
+    low, high = numbers[-2:]
+    if number >= high:
+        return table[high] + (table[high] - table[low]) / (high - low) * (number - high)
+    after = bisect.bisect_left(numbers, number)
+    low, high = numbers[after - 1], numbers[after]
+    share = math.log(number / low) / math.log(high / low)
+    return table[low] + share * (table[high] - table[low])

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from emulator.standins.vllm.engine import Engine, Speed
+from emulator.standins.vllm.metrics import Metrics
+from emulator.standins.vllm.pace import DECODE_MS, PROMPT_MS, Sequence, Steps, step_seconds
+from toolchain.measured import ALONE, Row, rows
+
+REPOSITORY = Path(__file__).parents[3]
+MEASURED = REPOSITORY / "docs" / "measured" / "2xh200-vllm-0.26.0"
+RUN = MEASURED / "recipe-b"
+LOADS = list(rows(RUN).values())
+
+
+@dataclass(frozen=True)
+class Course:
+    """Tokens a second, and seconds to the first token: the median and the 99th percentile."""
+
+    tokens_per_second: float
+    first: tuple[float, float]
+
+
+def played(row: Row) -> Course:
+    """Play a closed loop in virtual time: each client asks again when it has its answer."""
+    steps, now, left = Steps(), 0.0, row.requests
+    asked: dict[Sequence, float] = {}
+    first: dict[Sequence, float] = {}
+
+    def ask() -> None:
+        sequence = Sequence(row.tokens_in, row.tokens_out)
+        asked[sequence] = now
+        steps.add(sequence)
+
+    while steps.busy or left:
+        while left and sum(not sequence.ended for sequence in asked) < row.clients:
+            ask()
+            left -= 1
+        now += steps.begin()
+        for sequence in steps.end():
+            first.setdefault(sequence, now - asked[sequence])
+    times = sorted(first.values())
+    rate = row.requests * row.tokens_out / now
+    return Course(rate, (statistics.median(times), times[int(len(times) * 0.99)]))
+
+
+def test_the_steps_take_what_was_measured() -> None:
+    decode = {row.clients: _result(row)["p50_itl_ms"] for row in LOADS}
+    assert pytest.approx(decode, abs=0.01) == DECODE_MS
+    alone = json.loads((RUN / ALONE).read_text())["milliseconds_by_prompt_length"]
+    prompts = {int(length): statistics.median(times) for length, times in alone.items()}
+    assert pytest.approx(prompts, abs=0.1) == PROMPT_MS
+
+
+def _result(row: Row) -> dict[str, float]:
+    name = f"c{row.clients}_i{row.tokens_in}_o{row.tokens_out}.json"
+    return dict(json.loads((RUN / name).read_text()))
+
+
+@pytest.mark.parametrize("row", LOADS, ids=[f"{row.clients} clients" for row in LOADS])
+def test_the_tokens_a_second_are_within_three_percent_of_the_measured(row: Row) -> None:
+    assert played(row).tokens_per_second == pytest.approx(row.tokens_per_second, rel=0.03)
+
+
+def test_longer_prompts_come_out_as_they_were_measured_on_another_machine() -> None:
+    row = rows(MEASURED / "recipe-a")[(8192, 256, 16)]
+    assert played(row).tokens_per_second == pytest.approx(row.tokens_per_second, rel=0.06)
+
+
+def test_the_readme_shows_the_stand_in_s_curve_beside_the_measured_one() -> None:
+    text = (REPOSITORY / "emulator" / "README.md").read_text(encoding="utf-8")
+    for row in LOADS:
+        assert _line(row) in text
+
+
+def _line(row: Row) -> str:
+    course = played(row)
+    measured_first = " / ".join(f"{value / 1000:.2f}" for value in row.ttft)
+    first = " / ".join(f"{value:.2f}" for value in course.first)
+    rates = f"{row.tokens_per_second:.0f} | {course.tokens_per_second:.0f}"
+    return f"| {row.clients} | {rates} | {measured_first} | {first} |"
+
+
+def test_a_step_takes_longer_with_more_sequences_and_with_prompts() -> None:
+    assert step_seconds(0, 1) < step_seconds(0, 2) < step_seconds(0, 300) < step_seconds(0, 400)
+    assert step_seconds(512, 0) < step_seconds(640, 0) < step_seconds(768, 0)
+    assert step_seconds(8192, 0) < step_seconds(9000, 0)
+    assert step_seconds(10, 0) == step_seconds(64, 0)
+    assert step_seconds(1, 500) == step_seconds(0, 500)
+
+
+def test_a_long_prompt_is_read_in_parts_while_others_get_their_tokens() -> None:
+    steps = Steps(budget=100)
+    long, short = Sequence(250, 2), Sequence(10, 8)
+    steps.add(short)
+    steps.begin()
+    assert steps.end() == [short]
+    steps.add(long)
+    given = []
+    while not long.ended:
+        steps.begin()
+        given.append([sequence is long for sequence in steps.end()])
+    assert given == [[False], [False], [False], [False, True], [False, True]]
+    assert not long.unread
+
+
+def test_who_is_gone_gets_nothing_and_takes_no_room() -> None:
+    steps = Steps(budget=100)
+    reading, next_one, waiting = (Sequence(100, 5) for _ in range(3))
+    for sequence in (reading, next_one, waiting):
+        steps.add(sequence)
+    steps.begin()
+    for sequence in (reading, next_one, waiting):
+        steps.remove(sequence)
+    assert steps.end() == []
+    assert not steps.busy
+
+
+def engine(factor: float) -> Engine:
+    return Engine(
+        Speed(factor, time.monotonic),
+        Metrics(),
+        max_num_seqs=256,
+        max_num_batched_tokens=8192,
+        kv_tokens=3_000_000,
+        hangs=False,
+        set_busy=lambda _busy: None,
+    )
+
+
+def test_the_engine_gives_every_token_to_every_request() -> None:
+    one = engine(1000.0)
+
+    async def all_of(count: int) -> list[int]:
+        return [index async for index in one.tokens(1000, count)]
+
+    async def together() -> list[list[int]]:
+        return await asyncio.gather(*(all_of(count) for count in range(1, 40)))
+
+    assert asyncio.run(together()) == [list(range(count)) for count in range(1, 40)]
+
+
+def test_an_engine_that_dies_ends_whoever_waits() -> None:
+    one = engine(1.0)
+
+    async def told() -> str:
+        tokens = one.tokens(10, 1000)
+        await anext(tokens)
+        one.dead = True
+        try:
+            async for _ in tokens:
+                pass
+        except Exception as error:  # noqa: BLE001  (whatever it is, by its name)
+            return type(error).__name__
+        return "ended"
+
+    assert asyncio.run(told()) == "EngineDeadError"
