@@ -57,7 +57,7 @@ INSTEAD_chat := what README.md shows under `Use it`
 ifneq ($(ACCOUNT),)
   $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
     `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
-  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt,$(MAKECMDGOALS))),$(error \
+  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure,$(MAKECMDGOALS))),$(error \
     `make $(goal) ON=account` has to know which stack: add STACK=...; nothing was done))
 endif
 NEEDED_release := NAME
@@ -69,7 +69,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	pin release promote rollback promotion adopt cost orphans faults more-faults test-vllm \
-	benchmark
+	benchmark measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -152,6 +152,10 @@ more-faults: setup ## play the deaths of other replacements, write docs/more-fau
 test-vllm: setup ## run the whole path with a real vLLM on the CPU (6 GB, a quarter of an hour)
 	@python -m toolchain.real_vllm setup
 	@REAL_VLLM=1 pytest tests/real_vllm
+
+measure: $(PLACE) ## time a running stack under load: STACK=dev [DOLLARS=2] [LOADS="1:6 64:192"]
+	@python -m toolchain.measure $(STACK) $(ACCOUNT) $(if $(DOLLARS),--max-dollars $(DOLLARS)) \
+	  $(if $(LOADS),--loads "$(LOADS)")
 
 benchmark: setup ## compare a changed flag with a replaced machine, on the emulator
 	@python -m tests.stack.benchmark

@@ -273,6 +273,7 @@ def block_text(measured: Measured) -> str:
 def page(folder: Path, measurement: Measurement) -> str:
     """Write the page: conditions, tables with ratios, starts, findings, what is missing."""
     made_by = f"`python -m toolchain.measured {_source(folder)}`"
+    starts = _starts(folder, measurement.runs)
     parts = [
         f"# {measurement.title}",
         f"Written by {made_by} from the benchmark's own results, which lie beside this page.",
@@ -284,12 +285,14 @@ def page(folder: Path, measurement: Measurement) -> str:
         runs = [run for run in measurement.runs if run.machine == machine]
         parts += [f"## Machine {machine}", _options(runs), _speeds(folder, runs)]
         parts += [table] if (table := _alone(folder, runs)) else []
-    parts += ["## Starts and memory", _STARTS, _starts(folder, measurement.runs)]
+    parts += ["## Starts and memory", _STARTS, starts] if starts else []
     if measurement.collectives:
         text = (folder / measurement.collectives).read_text(encoding="utf-8").strip()
         parts += ["## Collectives of the two GPUs", f"```\n{text}\n```"]
-    parts += ["## What it says", _list(measurement.findings)]
-    parts += ["## Not measured", _list(measurement.not_measured)]
+    if measurement.findings:
+        parts += ["## What it says", _list(measurement.findings)]
+    if measurement.not_measured:
+        parts += ["## Not measured", _list(measurement.not_measured)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -410,6 +413,8 @@ def _starts(folder: Path, runs: Sequence[Run]) -> str:
         facts = start(path.read_text(encoding="utf-8")) if path.is_file() else Start()
         if facts != Start():
             lines.append([f"{run.machine}: {run.title}", *_start_cells(run, facts)])
+    if not lines:
+        return ""
     head = (
         "start",
         "`/health` s",

@@ -96,6 +96,15 @@ def outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
     return dict(_told(stacks, "stack output", stack, "--json") or {})
 
 
+def secret_outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
+    """A stack's outputs with its secrets, for a program that must not print them.
+
+    Raises:
+        PulumiFailed: if nobody can say.
+    """
+    return dict(_told(stacks, "stack output", stack, "--json", "--show-secrets") or {})
+
+
 def resources(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
     """What stands in a stack's state, also what an `up` that failed has left there.
 
