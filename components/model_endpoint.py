@@ -139,6 +139,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             serve_yaml=plan.serve_yaml,
             tls=settings.tls,
             key_grace_minutes=settings.key_grace_minutes,
+            max_request_mib=settings.max_request_mib,
             hugging_face_token=settings.hugging_face_token,
             ready_minutes=settings.ready_minutes,
             drain_minutes=settings.drain_minutes if create_first else None,

@@ -100,6 +100,9 @@ class Settings(BaseModel):
     key_grace_minutes: float = Field(ge=0, le=10_080)
     """How long a replaced key still works after the update that replaced it."""
 
+    max_request_mib: int = Field(default=32, ge=1, le=1024)
+    """Most that a request may have in MiB; pictures come as text, a third larger than they are."""
+
     min_reliability: float = Field(ge=0, le=1)
     min_inet_down_mbps: float = Field(ge=1)
     min_days_left: float = Field(ge=0)

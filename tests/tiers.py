@@ -44,6 +44,7 @@ TIERS: dict[str, Tier] = {
     "tests/vast/test_shared.py": "process",
     "tests/vllm/test_endpoint.py": "process",
     "tests/vllm/test_host.py": "process",
+    "tests/vllm/test_key_gate_served.py": "process",
     "tests/vllm/test_prefetch_from_the_hub.py": "process",
     "tests/vllm/test_supervise.py": "process",
     "tests/vllm/test_time_to_live.py": "process",

@@ -47,6 +47,8 @@ def describe(
             f"takes a new key; the old one works {float(news['key_grace_minutes']):g} minutes "
             "longer, and nothing restarts"
         )
+    if "max_request_mib" in changed:
+        return f"takes requests of up to {news['max_request_mib']:g} MiB, and nothing restarts"
     return None
 
 

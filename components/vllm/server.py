@@ -67,6 +67,7 @@ OTHERS = (
     "api_key",
     "key_digest",
     "key_grace_minutes",
+    "max_request_mib",
     "model",
     "max_model_len",
     "download_gb",
@@ -77,6 +78,11 @@ OTHERS = (
 what they change makes another machine, and they are there for what a change says."""
 
 RECONFIGURED = "the server was started with another configuration than the stack's"
+
+DRAINING = "the server asks its clients to leave, as before its end"
+
+MIB = 1024 * 1024
+"""Bytes."""
 
 PUSHED_MARK = "pushed"
 """File on the host with the digest of what it was brought to run; empty while it is brought there.
@@ -158,6 +164,7 @@ class ServerProvider(Provider):
         progress = _progress()
         minutes = float(props.get("drain_minutes") or 0)
         if minutes:
+            _drain(props, progress)
             endpoint = _endpoint(props, str(props.get("ca_certificate") or ""))
             key = str(props["api_key"])
             until_quiet(lambda: endpoint.traffic(key), minutes * 60, current().clock, progress)
@@ -200,6 +207,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         serve_yaml: str,
         tls: bool,
         key_grace_minutes: float,
+        max_request_mib: int,
         hugging_face_token: str,
         ready_minutes: float,
         drain_minutes: float | None = None,
@@ -227,6 +235,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "serve_yaml": serve_yaml,
             "model_env": model_env(profile),
             "key_grace_minutes": key_grace_minutes,
+            "max_request_mib": max_request_mib,
             "environment": pulumi.Output.secret(environment(profile, hugging_face_token)),
             "agent": agent_digest(),
             "tls": tls,
@@ -297,7 +306,7 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
     with _host(props) as host:
         progress.say("pushing its configuration to the host")
         # Until the new key is proven, the ones before must not run out.
-        _push_keys(host, props, allowed_keys.prolonged(_replaced(before, props), plan.deadline))
+        _push_gate(host, props, allowed_keys.prolonged(_replaced(before, props), plan.deadline))
         pushed = _push(host, props, known, progress)
         endpoint: EndpointDoor = _endpoint(props, pushed.certificate)
         if pushed.served_before:
@@ -306,7 +315,7 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         report = wait_until_ready(host, endpoint, plan, current().clock, progress)
         # Clients can change over from now on only, so the grace of the key before begins now.
         replaced = _replaced(before, props)
-        _push_keys(host, props, replaced)
+        _push_gate(host, props, replaced)
         files = _files(host)
     progress.say(f"{props['model']} answers at {_url(props)}")
     if before and before["key_digest"] != props["key_digest"]:
@@ -374,7 +383,7 @@ def _keys_are_all(olds: Properties) -> bool:
     with _host(olds) as host:
         if _running(host, olds) is None:
             return False
-        _push_keys(host, olds, _replaced(olds, olds))
+        _push_gate(host, olds, _replaced(olds, olds))
     return True
 
 
@@ -410,6 +419,10 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
                 ailing = _ailing(props, certificate, progress)
         if not ailing:
             progress.say("the server runs with this configuration already")
+            if status.get("draining"):
+                # Its end was begun and not gone through with.
+                _run(host, _supervise("undrain"), timeout=60.0)
+                progress.say("it was draining, and takes requests again")
             return _Pushed(certificate, was_up)
         progress.say(f"the server runs and is not well ({ailing}): it is restarted")
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
@@ -432,9 +445,14 @@ def _replaced(before: Properties, props: Properties) -> allowed_keys.Replaced:
     return allowed_keys.replaced(before, props, current().clock.epoch())
 
 
-def _push_keys(host: Host, props: Properties, replaced: allowed_keys.Replaced) -> None:
+def _push_gate(host: Host, props: Properties, replaced: allowed_keys.Replaced) -> None:
+    """Write what the key gate reads again while it serves."""
     lines = allowed_keys.lines(str(props["key_digest"]), replaced)
-    host.put({"allowed_keys": (lines.encode(), 0o600)})
+    files = {"allowed_keys": (lines.encode(), 0o600)}
+    if "max_request_mib" in props:  # (a state of an older release lacks it)
+        most = int(props["max_request_mib"]) * MIB
+        files["body_limit"] = (f"{most}\n".encode(), 0o644)
+    host.put(files)
 
 
 def _files(host: Host) -> list[Properties]:
@@ -567,7 +585,7 @@ def _status(props: Properties) -> str:
     unanswered = _unanswered(endpoint, key, str(props["model"]))
     if unanswered:
         return unanswered
-    return RECONFIGURED if _found_reconfigured(props) else READY
+    return _found_on_host(props) or READY
 
 
 def _unanswered(endpoint: Endpoint, key: str, model: str) -> str:
@@ -599,13 +617,25 @@ def _stands_still(before: _Look, after: _Look) -> bool:
     return isinstance(before, Traffic) and isinstance(after, Traffic) and before.stands_as(after)
 
 
-def _found_reconfigured(props: Properties) -> bool:
-    """Ask the host as well; one that is not reached just now is no news of what it serves."""
+def _found_on_host(props: Properties) -> str:
+    """Say what the host itself knows to be wrong; empty if nothing, or if it is not reached."""
     try:
         with _host(props) as host:
-            return _reconfigured(host.status(), props)
+            status = host.status()
     except HostError:
-        return False
+        return ""
+    if _reconfigured(status, props):
+        return RECONFIGURED
+    return DRAINING if status.get("draining") else ""
+
+
+def _drain(props: Properties, progress: Progress) -> None:
+    """Ask balancers and clients to leave the server, if its host can be reached."""
+    try:
+        with _host(props) as host:
+            _run(host, _supervise("drain"), timeout=60.0)
+    except HostError as error:
+        progress.say(f"its clients are not asked to leave ({error})")
 
 
 def _agent() -> dict[str, tuple[bytes, int]]:

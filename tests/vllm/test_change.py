@@ -38,6 +38,7 @@ VARIABLES = ["environment"]
         ({"tls": False}, ["tls"], "TLS off"),
         ({}, ["agent", "environment"], "other variables, newer scripts"),
         ({}, ["key_digest", "api_key"], "takes a new key; the old one works 10 minutes longer"),
+        ({"max_request_mib": 8}, ["max_request_mib"], "requests of up to 8 MiB, and nothing rest"),
     ],
 )
 def test_each_change_says_what_it_will_do(news, changed, said):

@@ -53,6 +53,9 @@ class FakeHost:
         self.runs: str | None = None
         self.restarts: list[str] = []
         self.phase = "serving"
+        self.draining = False
+        self.commands: list[str] = []
+        """What the supervisor was told, in order."""
         self.log = ""
         self.started_at = 0
         self.breaks_at: Callable[[str], bool] = lambda _: False
@@ -83,6 +86,7 @@ class FakeHost:
             "supervisor": "running",
             "phase": self.phase,
             "phase_since": str(self.started_at),
+            "draining": "yes" if self.draining else "",
             "restarts": "0",
             "config_digest": hashlib.sha256(self.runs.encode()).hexdigest(),
             "resolved_revision": "c" * 40,
@@ -91,7 +95,11 @@ class FakeHost:
     def run(self, command: str, *, stdin: bytes | str | None = None, timeout: float = 0) -> Result:
         del stdin, timeout
         self._reach(command)
-        if command.endswith("restart"):
+        told = command.rsplit(maxsplit=1)[-1]
+        self.commands.append(told)
+        self.draining = told in {"drain", "stop"} or (self.draining and told != "undrain")
+        if told == "restart":
+            self.draining = False
             self.serve(self.files["serve.yaml"])
             self.restarts.append(self.runs or "")
         return Result(0, "", "")
@@ -213,6 +221,7 @@ def inputs(**changed: Any) -> Properties:
         "serve_yaml": "max-num-seqs: 64\n",
         "model_env": "",
         "key_grace_minutes": 10.0,
+        "max_request_mib": 32,
         "environment": "",
         "agent": "1",
         "tls": False,
@@ -760,6 +769,55 @@ def test_clients_are_waited_for_whatever_the_state_says(
     )
     ServerProvider().delete("x", scene.olds)
     assert scene.clock.passed - began >= 100
+
+
+def test_clients_are_asked_to_leave_before_they_are_waited_for(scene: Scene) -> None:
+    scene.olds["drain_minutes"] = 10.0
+    seen: list[bool] = []
+
+    def look() -> Traffic:
+        seen.append(scene.host.draining)
+        return Traffic(0, 7)
+
+    scene.endpoint.counters = look
+    scene.host.commands.clear()
+    ServerProvider().delete("x", scene.olds)
+    assert seen
+    assert all(seen)
+    assert scene.host.commands == ["drain", "stop"]
+
+
+def test_a_host_that_cannot_ask_them_is_no_reason_to_stay(scene: Scene) -> None:
+    """It runs an older release's scripts, or is not reached."""
+    said: list[str] = []
+    scene.hears = said.append
+    scene.olds["drain_minutes"] = 10.0
+    scene.host.breaks_at = lambda doing: doing.endswith(" drain")
+    scene.host.commands.clear()
+    ServerProvider().delete("x", scene.olds)
+    assert scene.host.commands == ["stop"]
+    assert any("its clients are not asked to leave" in line for line in said)
+
+
+def test_an_end_that_was_begun_and_not_gone_through_with_is_taken_back(scene: Scene) -> None:
+    scene.host.draining = True
+    assert scene.refresh() == server.DRAINING
+    assert scene.update()["status"] == READY
+    assert not scene.host.draining
+    assert scene.host.restarts == []
+
+
+def test_what_a_request_may_have_is_told_without_a_restart(scene: Scene) -> None:
+    assert scene.host.files["body_limit"] == f"{32 * 1024 * 1024}\n"
+    assert scene.update(max_request_mib=2)["max_request_mib"] == 2
+    assert scene.host.files["body_limit"] == f"{2 * 1024 * 1024}\n"
+    assert scene.host.restarts == []
+
+
+def test_a_state_without_that_limit_is_gone_back_to(scene: Scene) -> None:
+    del scene.olds["max_request_mib"]
+    scene.host.breaks_at = lambda doing: "allowed_keys" in doing and NEW_KEY in doing
+    assert "keys of before hold again" in str(scene.fails(key_digest=NEW_KEY))
 
 
 def test_nobody_is_waited_for_where_nothing_takes_over(scene: Scene) -> None:

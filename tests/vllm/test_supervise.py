@@ -490,6 +490,54 @@ def test_restart_serves_again_after_a_stop(container: Container) -> None:
     assert container.until(phase="serving")["supervisor"] == "running"
 
 
+def mark(container: Container) -> Path:
+    """What the key gate looks for at each request."""
+    return container.serving / "draining"
+
+
+def test_clients_are_asked_to_leave_until_the_next_start(container: Container) -> None:
+    """Before anybody ends the server, which sees the mark while it drains."""
+    notes = 'ls "$HOME/serving" | grep -c draining >>"$HOME/seen"'
+    container.command(
+        "vllm",
+        f"{notes}\ntrap '{notes}; exit 0' TERM\necho listening\nwait_for=0\n"
+        "while :; do sleep 0.05; done",
+    )
+    container.supervise("start")
+    container.until_log("listening")
+    assert not mark(container).exists()
+
+    container.supervise("restart")
+
+    container.until_log("listening")
+    assert container.status()["draining"] == ""
+    container.supervise("stop")
+    assert container.status()["draining"] == "yes"
+    assert (container.home / "seen").read_text().split() == ["0", "1", "0", "1"]
+
+
+def test_drain_leaves_the_server_alone_and_can_be_taken_back(container: Container) -> None:
+    container.supervise("start")
+    container.until_log("listening")
+    server = server_pid(container)
+
+    assert container.supervise("drain").returncode == 0
+    assert container.supervise("drain").returncode == 0
+    assert container.status()["draining"] == "yes"
+    assert container.supervise("undrain").returncode == 0
+    assert container.supervise("undrain").returncode == 0
+
+    assert not mark(container).exists()
+    assert alive(server)
+
+
+def test_a_boot_after_a_drain_serves(container: Container) -> None:
+    container.supervise("drain")
+    container.supervise("start")
+    container.until_log("listening")
+    assert not mark(container).exists()
+
+
 # --------------------------------------------------------------------------- what dies, what lies
 
 
@@ -572,6 +620,7 @@ def test_status_before_anything_was_started(container: Container) -> None:
         "phase": "stopped",
         "phase_since": "0",
         "reason": "",
+        "draining": "",
         "server_pid": "",
         "restarts": "",
         "last_exit": "",

@@ -7,6 +7,8 @@
 #   supervise.sh run              the loop itself, in the foreground
 #   supervise.sh stop             drain, end, and stay ended over a reboot until `restart`
 #   supervise.sh restart          stop and start with the files as they are now; weights stay
+#   supervise.sh drain            ask balancers and clients to leave; requests are served on
+#   supervise.sh undrain          take that back
 #   supervise.sh status           key=value lines
 #   supervise.sh requests         how many requests vLLM has running, waiting and finished
 #   supervise.sh files            what was fetched: bytes, digest and name, a line each
@@ -61,12 +63,15 @@ main() {
         run) run ;;
         stop) stop ;;
         restart) stop && rm -f "$STATE/stopped" && start ;;
+        drain) drain ;;
+        undrain) undrain ;;
         status) status ;;
         requests) requests ;;
         files) files ;;
         certificate) certificate "${2:-}" ;;
         *)
-            echo "usage: supervise.sh start|run|stop|restart|status|requests|files|certificate IP" >&2
+            echo "usage: supervise.sh start|run|stop|restart|drain|undrain|status|requests|files" \
+                "|certificate IP" >&2
             return 64
             ;;
     esac
@@ -107,7 +112,9 @@ run() {
     fi
     stopping=""
     trap 'stopping=yes' TERM INT HUP
+    drain
     end_leftovers
+    undrain
     rotate vllm.log
     rotate prefetch.log
     put restarts 0
@@ -123,6 +130,7 @@ run() {
 
 stop() {
     : >"$STATE/stopped"
+    drain
     if supervisor=$(recorded supervisor); then
         kill -s TERM "$supervisor" 2>/dev/null
         wait_gone "$supervisor" $((DRAIN_SECONDS + 20)) || kill -s KILL "$supervisor" 2>/dev/null
@@ -130,6 +138,15 @@ stop() {
     end_leftovers
     set_phase stopped
     echo "stopped"
+}
+
+# The key gate looks for this file at each request. It stays after a stop, and goes at a start.
+drain() {
+    : >draining
+}
+
+undrain() {
+    rm -f draining
 }
 
 status() {
@@ -149,6 +166,7 @@ END
     echo "phase=$phase"
     echo "phase_since=${since:-0}"
     echo "reason=$(get reason)"
+    echo "draining=$([ ! -e draining ] || echo yes)"
     echo "server_pid=$(recorded server)"
     echo "restarts=$(get restarts)"
     echo "last_exit=$(get last_exit)"
