@@ -11,9 +11,15 @@ what to do. `components.vast.errors` and `components.vllm.errors` refine these t
 
 from __future__ import annotations
 
+from components.display import shown
+
 
 class StackError(Exception):
     """Something that a person must read: the message is complete, one sentence, no secret."""
+
+    def __str__(self) -> str:
+        """Give the sentence, whatever a host or the market put into it, as one clean line."""
+        return shown(super().__str__())
 
 
 class ConfigurationError(StackError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from components.clock import Clock
+from components.display import shown
 
 LONGEST_SILENCE = 10.0
 """Seconds after which an unchanged line is said again, with the time that has passed."""
@@ -55,7 +56,7 @@ class Progress:
 
 def to_terminal(line: str) -> None:
     """Write one line where Pulumi picks it up: the provider process's standard output."""
-    print(line, flush=True)  # noqa: T201  (this is how a dynamic provider speaks)
+    print(shown(line), flush=True)  # noqa: T201  (this is how a dynamic provider speaks)
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
+from components.display import shown_lines
 from components.errors import StackError
 
 Properties = dict[str, Any]
@@ -94,4 +95,4 @@ def _format_current_error() -> str:
     error = sys.exc_info()[1]
     if isinstance(error, StackError):
         return str(error)
-    return traceback.format_exc()
+    return shown_lines(traceback.format_exc())

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.display import shown
 from components.errors import ConfigurationError, StackError
 from components.release import Release, short
 from toolchain.configuration import PREFIX, with_setting
@@ -152,7 +153,7 @@ def _file(project: Project, stack: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"promote: {text}", file=sys.stderr, flush=True)  # noqa: T201  (a command's own output)
+    print(shown(f"promote: {text}"), file=sys.stderr, flush=True)  # noqa: T201  (a command's own output)
 
 
 if __name__ == "__main__":

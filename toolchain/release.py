@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from components.display import shown, shown_value
 from components.errors import StackError
 from components.release import Release, ReleaseRefused, Runs, short, to_text
 from toolchain.stacks import (
@@ -55,7 +56,7 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
     print(  # noqa: T201  (a command's own output)
-        f"{project.shown(path)}: {short(release.digest)}, {release.proven['summary']}"
+        shown(f"{project.shown(path)}: {short(release.digest)}, {release.proven['summary']}")
     )
     return 0
 
@@ -143,14 +144,14 @@ def _proven(
     per_million = round(dollars / 3600 / rate * 1e6, 2) if rate else None
     return {
         "summary": (
-            f"{known['gpu']} for ${dollars:.2f}/h, ready in {boot:.0f} s, {rate:g} tokens/s "
+            f"{shown(known['gpu'])} for ${dollars:.2f}/h, ready in {boot:.0f} s, {rate:g} tokens/s "
             f"for one client, on {marketplace}"
         ),
         "stack": stack,
         "marketplace": marketplace,
         "written_at": now.isoformat(),
-        **{key: known[key] for key in MEASURED},
-        "files": known["release"]["files"],
+        **{key: shown_value(known[key]) for key in MEASURED},
+        "files": shown_value(known["release"]["files"]),
         "tokens_per_second_for_one_client": rate,
         "dollars_per_million_tokens_for_one_client": per_million,
     }

@@ -35,7 +35,7 @@ LONGEST_BEGINNING, LONGEST_END = 80, 160
 """Characters that are shown of a host's message: daemons wrap an error into all their layers."""
 
 _IMAGE_REFUSED = re.compile(
-    r"manifest .*(not found|unknown)|pull access denied|unauthorized|Unable to find image",
+    r"manifest .{0,300}(not found|unknown)|pull access denied|unauthorized|Unable to find image",
     re.IGNORECASE,
 )
 _DAEMON_ERROR = re.compile(

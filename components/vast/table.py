@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from components.display import shown
+
 WIDTH = 140
 """Columns that a table may take before its cells are wrapped."""
 
@@ -22,7 +24,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: se
         made.add_column(heading, justify="right" if heading in numbers else "left")
     for row in rows:
         # as Text, since a host's own message may hold brackets that mean something to rich
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(shown(cell)) for cell in row))
     return made
 
 

@@ -6,7 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from components.display import clipped, shown
 from components.vast.addresses import address
+
+LONGEST_TEXT = 2000
+"""Characters of a text of the market that are kept. Any host may write some of them."""
 
 Json = Mapping[str, Any]
 """One JSON object of an answer."""
@@ -197,7 +201,8 @@ class PriceAsked:
 
 
 def _text(raw: Json, key: str) -> str:
-    return str(raw.get(key) or "").strip()
+    """Read a text: hosts write their place, their GPU's name and their status as they like."""
+    return shown(clipped(str(raw.get(key) or ""), LONGEST_TEXT)).strip()
 
 
 def _number(raw: Json, key: str) -> float:

@@ -78,3 +78,13 @@ def test_nulls_of_a_booting_instance_are_tolerated():
 
 def test_the_raw_row_stays_out_of_an_offers_repr():
     assert "ask_contract_id" not in repr(Offer.from_json(row()))
+
+
+def test_what_a_host_writes_into_the_market_is_one_clean_line():
+    escapes = "Texas, US\n##[add-mask]x\x1b]0;OWNED\x07\x9b2J\u202e"
+    offer = Offer.from_json(row(geolocation=escapes, gpu_name=f"RTX {escapes}"))
+    one = Instance.from_json(instance(status_msg=escapes, geolocation="::error::" + "x" * 9000))
+    assert offer.location == one.status_message == "Texas, US # #[add-mask]x"
+    assert offer.gpu_name == "RTX Texas, US # #[add-mask]x"
+    assert one.location.startswith(": :error::x")
+    assert len(one.location) < 2002
