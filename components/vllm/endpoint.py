@@ -1,34 +1,52 @@
-"""The door to the endpoint over HTTP, as a client would use it: each call one question, no retry.
+"""The client of the endpoint over HTTP, as any other client uses it: one question a call, no retry.
 
 What goes wrong is an answer as well (`Refused`, `Unreachable`): the policy asks before the server
-is up and must tell a port that refuses from one that stays silent.
+is up and must tell a port that refuses from one that stays silent. The host that answers is a
+stranger: whatever it sends, for however long, one of these answers comes back in time.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import http
+import json
+import math
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
+import httpcore2
+from pydantic import BaseModel, ConfigDict, Field
 
+from components.bounded import Budget, OutOfTime, TooMuch
+from components.bounded_http import Answer, exchange, trust
+from components.clock import Clock, SystemClock
+from components.display import shown
 from components.redaction import redacted
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the connection, TLS included."""
 
 ANSWER_TIMEOUT = 12.0
-"""Seconds for an answer. A server that has warmed up needs less for one token, and a client that
-waits no longer than this can say every few seconds that it waits."""
+"""Seconds for a whole answer, connection and all. A server that has warmed up needs less for one
+token, and a client that waits no longer than this can say every few seconds that it waits."""
 
 PATIENT_TIMEOUT = 45.0
-"""Seconds for an answer of a server that has clients: who gives up earlier and asks again loses
-the place in its queue."""
+"""Seconds for a whole answer of a server that has clients: who gives up earlier and asks again
+loses the place in its queue."""
+
+MOST_BYTES = 4_194_304
+"""Of an answer; vLLM's metrics are the longest, with some hundred KB."""
 
 LONGEST_QUOTE = 300
 """Characters of a refusal that are kept."""
+
+LONGEST_NAME = 500
+"""Characters of a name in an answer, such as a model's."""
+
+MOST_COUNTED = 2**53
+"""Counters above this are none: no server has had so many requests or tokens."""
 
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
@@ -40,16 +58,23 @@ WRITTEN = "vllm:generation_tokens_total"
 NO_COUNTS = "its metrics show no counts of its requests"
 
 _COUNTERS = frozenset({RUNNING, WAITING, ENDED, READ, WRITTEN})
+_SAMPLE = re.compile(
+    r"(?P<name>[a-z_:]+)(?:\{.*\})?[ \t]+(?P<value>[0-9.eE+-]{1,32})(?:[ \t]+\d{1,20})?"
+)
+"""A line of metrics; vLLM writes floats, with a moment behind them or none."""
 
 T = TypeVar("T")
+_R = TypeVar("_R", bound="_Read")
 
-Reason = Literal["refused", "timed_out", "certificate", "closed"]
+Reason = Literal["refused", "timed_out", "certificate", "closed", "flooded", "garbled"]
 
 _REASONS: dict[Reason, str] = {
     "refused": "refuses the connection: nothing listens there",
     "timed_out": "does not answer in time",
     "certificate": "shows another certificate than the pinned one",
     "closed": "breaks the connection off",
+    "flooded": f"sends more than {MOST_BYTES / 1e6:.0f} MB",
+    "garbled": "sends what is no answer",
 }
 
 
@@ -133,21 +158,26 @@ class Endpoint:
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         answer_timeout: float = ANSWER_TIMEOUT,
+        clock: Clock | None = None,
+        network: httpcore2.NetworkBackend | None = None,
     ) -> None:
-        """Speak to `base_url` (without `/v1`), trusting `certificate` (PEM) alone if given."""
+        """Speak to `base_url` (without `/v1`), trusting `certificate` (PEM) and nobody else.
+
+        `answer_timeout` is for a whole answer, by the `clock`; `network` makes the connections.
+        """
         self._base_url = base_url
-        self._timeout = httpx.Timeout(answer_timeout, connect=connect_timeout)
-        self._tls = ssl.create_default_context(cadata=certificate or None)
+        self._connect_timeout = connect_timeout
+        self._answer_timeout = answer_timeout
+        self._clock = clock or SystemClock()
+        self._network = network
+        self._tls = trust(certificate or "")
 
     def __repr__(self) -> str:
         return f"Endpoint({self._base_url!r})"
 
     def models(self, key: str) -> ModelInfo | Refused | Unreachable:
         """Ask `/v1/models`; see `EndpointDoor`."""
-        answer = self._ask("GET", "/v1/models", key)
-        if isinstance(answer, Unreachable):
-            return answer
-        return _checked(answer, key, _model_info)
+        return self._asked("GET", "/v1/models", key, _model_info)
 
     def complete(self, key: str, model: str) -> str | Refused | Unreachable:
         """Ask `/v1/chat/completions` for one token; see `EndpointDoor`."""
@@ -157,79 +187,142 @@ class Endpoint:
             "max_tokens": 1,
             "temperature": 0.0,
         }
-        answer = self._ask("POST", "/v1/chat/completions", key, question)
-        if isinstance(answer, Unreachable):
-            return answer
-        return _checked(answer, key, _text)
+        return self._asked("POST", "/v1/chat/completions", key, _text, question)
 
     def traffic(self, key: str) -> Traffic | Refused | Unreachable:
         """Ask `/metrics` for the requests (reference: vLLM's counters, all engines together).
 
         Metrics without them are `Refused`: whoever counts nothing does not say that nobody asks.
         """
-        answer = self._ask("GET", "/metrics", key)
-        if isinstance(answer, Unreachable):
-            return answer
-        if answer.status_code != httpx.codes.OK:
-            return _refused(answer, key)
-        try:
-            counts = _counts(answer.text)
-        except ValueError:
-            return _refused(answer, key)
-        return _traffic(counts) if RUNNING in counts else Refused(answer.status_code, NO_COUNTS)
+        counts = self._asked("GET", "/metrics", key, _counts)
+        if isinstance(counts, Refused | Unreachable):
+            return counts
+        return _traffic(counts) if RUNNING in counts else Refused(http.HTTPStatus.OK, NO_COUNTS)
 
     def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
         """Ask for `path`, a POST with an empty JSON object; see `EndpointDoor`."""
         answer = self._ask(method, path, key, {} if method == "POST" else None)
-        return answer if isinstance(answer, Unreachable) else answer.status_code
+        return answer if isinstance(answer, Unreachable) else answer.status
+
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        key: str,
+        read: Callable[[bytes], T],
+        body: dict[str, Any] | None = None,
+    ) -> T | Refused | Unreachable:
+        """Ask, and read a good answer; what is none is quoted."""
+        answer = self._ask(method, path, key, body)
+        if isinstance(answer, Unreachable):
+            return answer
+        if answer.status != http.HTTPStatus.OK:
+            return _refused(answer, key)
+        try:
+            return read(answer.body)
+        except ValueError:
+            return _refused(answer, key)
 
     def _ask(
         self, method: str, path: str, key: str | None, body: dict[str, Any] | None = None
-    ) -> httpx.Response | Unreachable:
+    ) -> Answer | Unreachable:
+        """Send one request; the one place where what a host sends becomes an answer or a reason."""
         headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
-        # No proxy from the environment: the key goes to the endpoint and nowhere else.
-        with httpx.Client(verify=self._tls, timeout=self._timeout, trust_env=False) as client:
-            try:
-                return client.request(method, self._base_url + path, headers=headers, json=body)
-            except httpx.TransportError as error:
-                return Unreachable(_reason(error))
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            return exchange(
+                method,
+                self._base_url + path,
+                Budget(self._clock, self._answer_timeout, MOST_BYTES),
+                headers=headers,
+                content=json.dumps(body).encode() if body is not None else None,
+                tls=self._tls,
+                connect_timeout=self._connect_timeout,
+                network=self._network,
+            )
+        except Exception as error:  # noqa: BLE001  (a stranger's bytes may bring libraries to any)
+            return Unreachable(_reason(error))
 
 
-def _checked(answer: httpx.Response, key: str, read: Callable[[Any], T]) -> T | Refused:
-    if answer.status_code != httpx.codes.OK:
-        return _refused(answer, key)
-    try:
-        return read(answer.json())
-    except (ValueError, KeyError, IndexError, TypeError):
-        return _refused(answer, key)
+class _Read(BaseModel):
+    """Part of an answer, read as it must be: numbers are numbers and texts are texts."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
-def _refused(answer: httpx.Response, key: str) -> Refused:
-    text = " ".join(answer.text.split())
-    return Refused(answer.status_code, redacted(text, [key])[:LONGEST_QUOTE])
+_Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
-def _model_info(body: Any) -> ModelInfo:
-    models = body["data"]
+class _Model(_Read):
+    id: _Name
+    max_model_len: int | None = Field(default=None, ge=0, le=2**40)
+    root: _Name | None = None
+
+
+class _Models(_Read):
+    data: list[_Model] = Field(min_length=1, max_length=100)
+
+
+class _Message(_Read):
+    content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(_Read):
+    message: _Message
+
+
+class _Completion(_Read):
+    choices: list[_Choice] = Field(min_length=1, max_length=100)
+
+
+def _read(kind: type[_R], body: bytes) -> _R:
+    """Read JSON into `kind`.
+
+    Raises:
+        ValueError: if it is anything else; `ValidationError` is one.
+    """
+    return kind.model_validate_json(body)
+
+
+def _refused(answer: Answer, key: str) -> Refused:
+    # Shown first: a key with a control character inside would be found by nobody.
+    text = shown(answer.body[: 100 * LONGEST_QUOTE].decode(errors="replace"))
+    return Refused(answer.status, redacted(" ".join(text.split()), [key])[:LONGEST_QUOTE])
+
+
+def _model_info(body: bytes) -> ModelInfo:
+    models = _read(_Models, body).data
     return ModelInfo(
-        ids=tuple(str(model["id"]) for model in models),
-        max_model_len=int(models[0].get("max_model_len") or 0),
-        root=str(models[0].get("root") or ""),
+        ids=tuple(shown(model.id) for model in models),
+        max_model_len=models[0].max_model_len or 0,
+        root=shown(models[0].root or ""),
     )
 
 
-def _text(body: Any) -> str:
+def _text(body: bytes) -> str:
     # One token of a model that reasons is a part of its reasoning, or of nothing.
-    message = body["choices"][0]["message"]
-    return str(message.get("content") or message.get("reasoning") or "")
+    message = _read(_Completion, body).choices[0].message
+    return shown(message.content or message.reasoning or "")
 
 
-def _counts(text: str) -> dict[str, int]:
+def _counts(body: bytes) -> dict[str, int]:
+    """Sum up vLLM's counters over engines and reasons.
+
+    Raises:
+        ValueError: if one of them is no count.
+    """
     sums: dict[str, int] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name in _COUNTERS:
-                sums[sample.name] = sums.get(sample.name, 0) + int(sample.value)
+    for line in body.decode(errors="replace").split("\n"):
+        name = re.split(r"[{ \t]", line, maxsplit=1)[0]
+        if name not in _COUNTERS:
+            continue
+        sample = _SAMPLE.fullmatch(line.rstrip())
+        value = float(sample["value"]) if sample else math.nan
+        if not 0 <= value <= MOST_COUNTED:
+            raise ValueError(name)
+        sums[name] = sums.get(name, 0) + int(value)
     return sums
 
 
@@ -241,15 +334,18 @@ def _traffic(sums: Mapping[str, int]) -> Traffic:
     )
 
 
-def _reason(error: httpx.TransportError) -> Reason:
-    if isinstance(error, httpx.TimeoutException):
+def _reason(error: Exception) -> Reason:
+    if isinstance(error, OutOfTime | httpcore2.TimeoutException):
         return "timed_out"
+    if isinstance(error, TooMuch):
+        return "flooded"
     causes = list(_causes(error))
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return "refused"
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return "certificate"
-    return "closed"
+    known = isinstance(error, httpcore2.NetworkError | httpcore2.ProtocolError)
+    return "closed" if known else "garbled"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
