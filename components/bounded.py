@@ -26,6 +26,24 @@ class TooMuch(Exception):
     """More was sent than a budget allows."""
 
 
+class Allowance:
+    """How many bytes may come in all."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """Begin with all of them."""
+        self._left = most_bytes
+
+    def take(self, count: int) -> None:
+        """Count bytes that came.
+
+        Raises:
+            TooMuch: if they are more than there may be.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise TooMuch
+
+
 class Budget:
     """What one exchange may take in all. Raises as soon as it is used up."""
 
@@ -33,7 +51,7 @@ class Budget:
         """Begin now, by the clock's `monotonic`."""
         self._clock = clock
         self._until = clock.monotonic() + seconds
-        self._bytes_left = most_bytes
+        self._allowance = Allowance(most_bytes)
 
     def seconds(self, wanted: float | None = None) -> float:
         """Give the seconds that are left, and not more than `wanted`.
@@ -53,9 +71,7 @@ class Budget:
             TooMuch: if they are more than there may be.
             OutOfTime: if they came too late.
         """
-        self._bytes_left -= count
-        if self._bytes_left < 0:
-            raise TooMuch
+        self._allowance.take(count)
         self.seconds()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import selectors
+
 
 class VirtualClock:
     """Time that passes only when somebody sleeps."""
@@ -19,3 +22,27 @@ class VirtualClock:
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
         self.passed += seconds
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes at once, as soon as nothing but time is waited for."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        super().__init__(_Impatient(self))
+
+    def time(self) -> float:
+        return self.passed
+
+
+class _Impatient(selectors.SelectSelector):
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "waits for what never comes"
+            self._loop.passed += timeout
+        return ready

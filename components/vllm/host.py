@@ -3,12 +3,16 @@
 One connection is kept and used again, since the policy asks every few seconds; a lost one is
 opened anew at the next call. Tries and waits are the policy's affair: the door connects once and
 says how it failed. No text that leaves it holds a secret that it was told of.
+
+The host is a stranger, which may send anything for ever. Each call has one deadline and a most
+number of bytes that hold on this side, and ends with a value or with one of the errors below.
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import dataclasses
 import errno
 import io
@@ -16,15 +20,18 @@ import re
 import shlex
 import tarfile
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import asyncssh
 
+from components.bounded import Allowance, TooMuch
+from components.display import shown_lines
 from components.errors import HostError
 from components.redaction import redacted
+from components.vllm.agent_answers import AnswerUnreadable, read_status, whole
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection, and as many again for the login."""
@@ -38,6 +45,12 @@ ASK_TIMEOUT = 12.0
 LOG_PIECE = 1_048_576
 """Most bytes of a log that one call brings."""
 
+MOST_BYTES = LOG_PIECE + 65_536
+"""Most bytes that a command may print, output and complaints together."""
+
+END_TIMEOUT = 5.0
+"""Seconds for a connection to end once it was given up."""
+
 FOLDER = "serving"
 """Where everything stands on the host, under the user's home."""
 
@@ -45,20 +58,27 @@ _LEFT_BEHIND_MINUTES = 10
 """Age from which on half a put is no longer one that runs, and has only secrets left in it: its
 machine went down, or its shell was killed."""
 
+_CHUNK = 65_536
+_LONGEST_SEQUENCE = 256
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*+[ -/]*+|[\]PX^_][^\x00-\x1f\x7f]*+(?:\x1b)?|[ -/]*+)\Z")
+"""An escape sequence that has begun; one longer than `_LONGEST_SEQUENCE` bytes is none."""
+
 _KEEPALIVE = 5
 _SETTLE = 0.01
 """Seconds in which a connection that ended since the last call is noticed as such."""
 
 T = TypeVar("T")
 
-Unreachable = Literal["refused", "timed_out", "no_route", "closed"]
-"""How a connection failed: nobody listens; nothing answers; no way there; it broke off."""
+Unreachable = Literal["refused", "timed_out", "no_route", "closed", "garbled"]
+"""How a connection failed: nobody listens; nothing answers; no way there; it broke off; what came
+is no SSH."""
 
 _UNREACHABLE: dict[Unreachable, str] = {
     "refused": "refuses the connection: nothing listens there, so SSH is not up or not mapped",
     "timed_out": "does not answer: the port is filtered or the machine is gone",
     "no_route": "cannot be reached: there is no route to it",
     "closed": "broke the connection off: SSH is starting, ending or overloaded",
+    "garbled": "sends what is no SSH",
 }
 
 
@@ -79,7 +99,11 @@ class LoginRefused(HostError):
 
 
 class CommandFailed(HostError):
-    """A command of the door's own ended badly, or any command did not end in time."""
+    """A command of the door's own ended badly, or any did not end in time or within its bytes."""
+
+
+class Nonsense(CommandFailed):
+    """A command of the door's own printed what it never prints: the host is not what it was."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +156,8 @@ class Host:
         secrets: Sequence[str] = (),
         username: str = "root",
         connect_timeout: float = CONNECT_TIMEOUT,
+        dial: Callable[..., Awaitable[asyncssh.SSHClientConnection]] = asyncssh.connect,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
         """Prepare the door; nothing is opened yet.
 
@@ -143,6 +169,8 @@ class Host:
             secrets: what no error may show.
             username: root on Vast.
             connect_timeout: seconds for the connection, and as many for the login.
+            dial: makes the connection.
+            loop_factory: makes the event loop, by whose clock all deadlines are.
         """
         self._address = address
         self._private_key = private_key
@@ -151,7 +179,9 @@ class Host:
         self._username = username
         self._connect_timeout = connect_timeout
         self._connection: asyncssh.SSHClientConnection | None = None
-        self._runner = asyncio.Runner()
+        self._dial = dial
+        self._loop_factory = loop_factory
+        self._runner = asyncio.Runner(loop_factory=loop_factory)
         self._one_at_a_time = threading.Lock()
 
     def __repr__(self) -> str:
@@ -189,15 +219,17 @@ class Host:
     ) -> Result:
         """Run a shell command in the user's home, to its end.
 
+        What it prints comes as lines that are fit to be shown.
+
         Raises:
-            CommandFailed: it did not end within `timeout` seconds.
+            CommandFailed: it did not end within `timeout` seconds, or prints too much.
             HostUnreachable: no connection, or lost on the way: it may have run.
             HostKeyChanged: not the recorded key.
             LoginRefused: our key is not taken.
         """
         sent = stdin.encode() if isinstance(stdin, str) else stdin
         status, out, err = self._wait_for(self._execute(command, sent, timeout))
-        return Result(status, out.decode(errors="replace"), err.decode(errors="replace"))
+        return Result(status, _text(out), _text(err))
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Write files under the serving folder; see `HostDoor`. Order of renames: as given.
@@ -215,47 +247,58 @@ class Host:
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
         """Read a log on from `offset` bytes; from 0 if it was emptied since. At most `LOG_PIECE`.
 
-        A log that does not exist yet is empty.
+        A log that does not exist yet is empty. The text is of lines that are fit to be shown.
 
         Raises:
             CommandFailed: it cannot be read.
+            Nonsense: what came is no piece of a log.
             HostUnreachable: as `run`.
             HostKeyChanged: as `run`.
             LoginRefused: as `run`.
         """
         _check_relative(name)
         printed = self._checked(_log_command(name, offset), None, ASK_TIMEOUT)
-        start, _, piece = printed.partition(b"\n")
+        head, _, piece = printed.partition(b"\n")
+        start = whole(head[:20].decode(errors="replace"))
+        if start not in {0, offset} or len(piece) > LOG_PIECE:
+            raise Nonsense(
+                f"host {self._address} gives no piece of {name} when it is asked for one"
+            )
+        # A sequence or a character that is cut in two stays for the next call.
+        cut = _UNFINISHED.search(piece, max(len(piece) - _LONGEST_SEQUENCE, 0))
+        complete = piece[: cut.start()] if cut else piece
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        text = decoder.decode(piece)
-        # A character that is cut in two stays for the next call.
-        kept_back = len(decoder.getstate()[0])
-        return text, int(start) + len(piece) - kept_back
+        text = decoder.decode(complete)
+        read = len(complete) - len(decoder.getstate()[0])
+        return shown_lines(text), start + read
 
     def status(self) -> dict[str, str]:
         """Ask the supervisor for its key=value lines.
 
         Raises:
             CommandFailed: it is not there, or fails.
+            Nonsense: what it says cannot be.
             HostUnreachable: as `run`.
             HostKeyChanged: as `run`.
             LoginRefused: as `run`.
         """
         printed = self._checked(f'sh "$HOME/{FOLDER}/supervise.sh" status', None, ASK_TIMEOUT)
-        pairs = [line.partition("=") for line in printed.decode(errors="replace").splitlines()]
-        return {key: value for key, equals, value in pairs if equals}
+        try:
+            return read_status(_text(printed))
+        except AnswerUnreadable as error:
+            raise Nonsense(f"the supervisor on host {self._address} {error}") from None
 
     def close(self) -> None:
         """Close the connection; the next call would open another one."""
         with self._one_at_a_time:
             self._runner.run(self._disconnect())
             self._runner.close()
-            self._runner = asyncio.Runner()
+            self._runner = asyncio.Runner(loop_factory=self._loop_factory)
 
     def _checked(self, command: str, stdin: bytes | None, timeout: float) -> bytes:
         status, out, err = self._wait_for(self._execute(command, stdin, timeout))
         if status != 0:
-            last = (err or out).decode(errors="replace").strip()[-300:]
+            last = _text((err or out)[-1200:]).strip()[-300:]
             raise CommandFailed(
                 self._clean(
                     f"{_short(command)} on host {self._address} ended with {status}: {last}"
@@ -273,23 +316,28 @@ class Host:
         stdin: bytes | None,
         timeout: float,  # noqa: ASYNC109  (the caller's)
     ) -> tuple[int, bytes, bytes]:
+        """Run a command; the one place where what a host sends becomes bytes or an error."""
         connection = await self._connected()
         try:
             async with asyncio.timeout(timeout):
-                # An empty input would leave the command's open: it must see its end.
-                given = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
-                done = await connection.run(command, encoding=None, **given)
-        except TimeoutError:
+                status, out, err = await _run(connection, command, stdin)
+        except Exception as error:  # noqa: BLE001  (a stranger's bytes may bring libraries to any)
             await self._disconnect()
-            what = f"{_short(command)} on host {self._address}"
-            raise CommandFailed(self._clean(f"{what} did not end within {timeout:g} s")) from None
-        except (OSError, asyncssh.Error):
-            await self._disconnect()
-            raise HostUnreachable(self._address, "closed") from None
-        if done.returncode is None:
+            raise self._why_failed(error, command, timeout) from None
+        if status is None:
             await self._disconnect()
             raise HostUnreachable(self._address, "closed")
-        return done.returncode, _bytes(done.stdout), _bytes(done.stderr)
+        return status, out, err
+
+    def _why_failed(self, error: Exception, command: str, timeout: float) -> HostError:
+        what = f"{_short(command)} on host {self._address}"
+        if isinstance(error, TooMuch):
+            return CommandFailed(self._clean(f"{what} prints more than {MOST_BYTES} bytes"))
+        if isinstance(error, TimeoutError):
+            return CommandFailed(self._clean(f"{what} did not end within {timeout:g} s"))
+        # A connection that breaks off is an `OSError`, of which a timeout is one as well.
+        known = isinstance(error, OSError | asyncssh.Error)
+        return HostUnreachable(self._address, "closed" if known else "garbled")
 
     async def _connected(self) -> asyncssh.SSHClientConnection:
         await asyncio.sleep(_SETTLE)
@@ -301,7 +349,7 @@ class Host:
         keeper = _KeyKeeper(self._host_key)
         try:
             async with asyncio.timeout(2 * self._connect_timeout):
-                connection = await asyncssh.connect(
+                connection = await self._dial(
                     self._address.ip,
                     self._address.port,
                     username=self._username,
@@ -309,6 +357,8 @@ class Host:
                     client_factory=lambda: keeper,
                     known_hosts=([], [], []),
                     server_host_key_algs=keeper.algorithms(),
+                    # A packet of a few bytes would be unpacked to any number of them.
+                    compression_algs="none",
                     preferred_auth="publickey",
                     agent_path=None,
                     config=None,
@@ -317,7 +367,7 @@ class Host:
                     login_timeout=self._connect_timeout,
                     keepalive_interval=_KEEPALIVE,
                 )
-        except (TimeoutError, OSError, asyncssh.Error) as error:
+        except Exception as error:  # noqa: BLE001  (as in `_execute`)
             raise self._why_not(error, keeper) from None
         self._host_key = keeper.shown
         return connection
@@ -338,9 +388,13 @@ class Host:
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abort()
-            await connection.wait_closed()
+        if connection is None:
+            return
+        # What does not end well is given up all the same.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(END_TIMEOUT):
+                connection.abort()
+                await connection.wait_closed()
 
     def _clean(self, text: str) -> str:
         return redacted(text, self._secrets)
@@ -381,7 +435,37 @@ def _reason(error: Exception) -> Unreachable:
         return "timed_out"
     if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         return "no_route"
-    return "closed"
+    return "closed" if isinstance(error, OSError | asyncssh.Error) else "garbled"
+
+
+async def _run(
+    connection: asyncssh.SSHClientConnection, command: str, stdin: bytes | None
+) -> tuple[int | None, bytes, bytes]:
+    """Run a command and read what it prints; its status is None if it broke off.
+
+    Raises:
+        TooMuch: it prints more than `MOST_BYTES`.
+    """
+    # An empty input would leave the command's open: it must see its end.
+    given = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
+    process = await connection.create_process(command, encoding=None, **given)
+    allowance = Allowance(MOST_BYTES)
+    reading = asyncio.gather(_read(process.stdout, allowance), _read(process.stderr, allowance))
+    try:
+        out, err = await reading
+    finally:
+        # Where one of the two failed, the other reads on.
+        reading.cancel()
+    await process.wait_closed()
+    return process.returncode, out, err
+
+
+async def _read(stream: asyncssh.SSHReader[bytes], allowance: Allowance) -> bytes:
+    pieces: list[bytes] = []
+    while piece := await stream.read(_CHUNK):
+        allowance.take(len(piece))
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _without_comment(line: str | None) -> str | None:
@@ -399,8 +483,8 @@ def _short(command: str) -> str:
     return f"'{first[:80]}...'" if len(first) > 80 else f"'{first}'"  # noqa: PLR2004  (one line)
 
 
-def _bytes(output: object) -> bytes:
-    return output if isinstance(output, bytes) else b""
+def _text(output: bytes) -> str:
+    return shown_lines(output.decode(errors="replace"))
 
 
 def _check_relative(name: str) -> None:

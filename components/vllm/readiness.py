@@ -17,6 +17,7 @@ from typing import Literal, TypeGuard
 from components.clock import Clock
 from components.progress import Progress, duration, size
 from components.redaction import redacted
+from components.vllm.agent_answers import moment, read_revisions, whole
 from components.vllm.boot_log import BootLog, Stage, diagnose_prefetch
 from components.vllm.diagnosis import SERVER, Diagnosis, Fault, Rank, diagnose
 from components.vllm.download import DownloadMeter
@@ -33,6 +34,7 @@ from components.vllm.host import (
     HostDoor,
     HostUnreachable,
     LoginRefused,
+    Nonsense,
 )
 
 StageName = Literal[
@@ -79,6 +81,9 @@ be rotated, or another version's. The first look asks as well, since the server 
 
 A_MOMENT = 3.0
 """Seconds within which a failing server has logged the cause as well."""
+
+MOST_PIECES = 32
+"""Pieces of a log that are read one after the other: it begins anew long before it has so many."""
 
 TAIL = 40
 """Lines of log that a failure shows."""
@@ -277,16 +282,15 @@ class LogFollower:
         self._host = host
         self._name = name
         self._offset = 0
+        self.behind = False
+        """Whether the last piece was a full one, so that there is more to read."""
 
     def news(self) -> str:
-        """What it says since the last look, all of it."""
-        pieces = []
-        while True:
-            text, offset = self._host.read_log(self._name, self._offset)
-            pieces.append(text)
-            grown, self._offset = offset - self._offset, offset
-            if grown < LOG_PIECE // 2:
-                return "".join(pieces)
+        """What it says since the last look; one piece, since a host may write without an end."""
+        text, offset = self._host.read_log(self._name, self._offset)
+        grown, self._offset = offset - self._offset, offset
+        self.behind = grown >= LOG_PIECE // 2
+        return text
 
 
 class _Wait:
@@ -319,7 +323,8 @@ class _Wait:
         self._asked: StageName = "model"
         self._asked_at = -math.inf
         self._asked_life = 0
-        self._looked = False
+        self._caught_up = False
+        self._pieces_behind = 0
         self._last_answer: object = "has not been asked yet"
         self._busy = False
 
@@ -342,19 +347,39 @@ class _Wait:
             prefetch_news = self._prefetch_log.news()
         except (HostUnreachable, LoginRefused, CommandFailed) as error:
             if self._away_for() > self._plan.outage:
+                if isinstance(error, Nonsense):
+                    raise self._fail(_lies(error)) from None
                 raise
             self._progress.waiting(f"no look at the host: {error}")
             return False
         before = self._where()
         self._log.feed(news)
-        if self._plan.served_before and not self._looked:
+        if self._plan.served_before and not self._caught_up:
             # All of it is of before this wait.
             self._log.let_pass()
-        self._looked = True
         if self._where() != before:
             self._moved_at = self._clock.monotonic()
         self._prefetch_text = (self._prefetch_text + prefetch_news)[-LOG_PIECE:]
-        return self._supervised()
+        return self._supervised() and self._read_to_the_end()
+
+    def _read_to_the_end(self) -> bool:
+        """Whether the log was read up to now: before that it tells of earlier runs alone."""
+        if not self._server_log.behind:
+            self._caught_up = True
+            self._pieces_behind = 0
+            return True
+        self._pieces_behind += 1
+        if self._pieces_behind > MOST_PIECES:
+            raise self._fail(
+                Diagnosis(
+                    pattern="log_flood",
+                    sentence="the server's log grows faster than it can be read",
+                    fault="host",
+                    remedy="another host may do",
+                )
+            )
+        self._progress.waiting("reading what the server has logged so far")
+        return False
 
     def _where(self) -> tuple[int, Stage, str]:
         return self._log.lives, self._log.stage, self._log.progress
@@ -396,7 +421,7 @@ class _Wait:
                 fault="platform",
                 remedy="run `pulumi up` again; the log's last lines are all there is",
             )
-        ended = self._log.ended(int(code) if code.isdigit() else None)
+        ended = self._log.ended(whole(code))
         if self._log.fatal is None and self._log.earlier_fatal is not None:
             ended = self._log.earlier_fatal
         restarts = self._status.get("restarts", "0")
@@ -434,7 +459,7 @@ class _Wait:
     def _watch_download(self) -> None:
         now = self._clock.monotonic()
         meter = self._meter
-        meter.look(now, float(self._status.get("downloaded_kb") or 0) * 1024)
+        meter.look(now, (whole(self._status.get("downloaded_kb", "")) or 0) * 1024)
         expected = self._plan.download_bytes
         there = f"{size(meter.size)} of {size(expected)}"
         if meter.quiet > self._plan.stall:
@@ -686,14 +711,22 @@ class _Wait:
         return redacted(text, (self._plan.api_key, *self._plan.secrets))
 
     def _report(self) -> ReadinessReport:
-        since = self._status.get("phase_since", "")
-        moment = float(since) if since.isdigit() else self._clock.epoch()
+        since = moment(self._status.get("phase_since", ""))
         return ReadinessReport(
             seconds=self._stages.finish(),
             resolved_revision=self._status.get("resolved_revision", ""),
-            companion_revisions=_revisions(self._status.get("companion_revisions", "")),
-            started_at=in_utc(moment),
+            companion_revisions=read_revisions(self._status.get("companion_revisions", "")),
+            started_at=in_utc(self._clock.epoch() if since is None else since),
         )
+
+
+def _lies(error: Nonsense) -> Diagnosis:
+    return Diagnosis(
+        pattern="host_nonsense",
+        sentence=str(error),
+        fault="host",
+        remedy="it is not what was set up there, so another host is needed",
+    )
 
 
 def in_utc(epoch: float) -> str:
@@ -717,8 +750,3 @@ def _is_gone(answer: object) -> bool:
 
 def _said(status: int | Unreachable) -> str:
     return f"the endpoint answers {status}" if isinstance(status, int) else str(status)
-
-
-def _revisions(told: str) -> dict[str, str]:
-    """Read `repository@commit ...`."""
-    return dict(one.rsplit("@", 1) for one in told.split() if "@" in one)

@@ -24,6 +24,7 @@ from components.resources.context import current
 from components.vast import unfit
 from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change
+from components.vllm.agent_answers import AnswerUnreadable, moment, read_certificate, read_files
 from components.vllm.api_key import ApiKey
 from components.vllm.boot_log import BootLog, Stage
 from components.vllm.change import READY, is_doubted
@@ -44,6 +45,7 @@ from components.vllm.host import Host, HostAddress
 from components.vllm.profile import Profile
 from components.vllm.readiness import (
     BUSY,
+    MOST_PIECES,
     LogFollower,
     NotReady,
     ReadinessPlan,
@@ -96,9 +98,6 @@ UNTOUCHED = (
 
 STAYS = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
 """What follows a failure on a machine that is not the cause."""
-
-SHA256_DIGITS = 64
-"""Of a large file's digest in the Hub's cache; small ones have git's, with forty."""
 
 LOOK_EVERY = 3.0
 """Seconds between two looks at what takes its time."""
@@ -457,16 +456,26 @@ def _push_gate(host: Host, props: Properties, replaced: allowed_keys.Replaced) -
 
 def _files(host: Host) -> list[Properties]:
     """The model's files as they lie on the host: name, bytes and the Hub's digest of each."""
-    found = []
-    for line in _run(host, _supervise("files"), timeout=60.0).splitlines():
-        count, digest, name = line.split(" ", 2)
-        kind = "sha256" if len(digest) == SHA256_DIGITS else "git"
-        found.append({"name": name, "bytes": int(count), "digest": f"{kind}:{digest}"})
-    return found
+    files = _answered(host, "files", read_files)
+    return [dataclasses.asdict(file) for file in files]
 
 
 def _certificate(host: Host, props: Properties) -> str:
-    return _run(host, _supervise(f"certificate {props['public_ip']}"), timeout=60.0)
+    return _answered(host, f"certificate {props['public_ip']}", read_certificate)
+
+
+def _answered(host: Host, what: str, read: Callable[[str], T]) -> T:
+    """Run one of the supervisor's commands and read what it answers.
+
+    Raises:
+        ServerHostFailed: if it fails, or answers what it never does.
+    """
+    command = _supervise(what)
+    printed = _run(host, command, timeout=60.0)
+    try:
+        return read(printed)
+    except AnswerUnreadable as error:
+        raise ServerHostFailed(f"the host's `{command}` {error}; another host may do") from None
 
 
 def _running(host: Host, props: Properties) -> dict[str, str] | None:
@@ -489,11 +498,15 @@ def _was_up(host: Host, status: dict[str, str], known: Properties) -> bool:
         return known.get("status") == READY
     if status.get("phase") != "serving":
         return False
-    since = status.get("phase_since", "")
-    if since.isdigit() and in_utc(float(since)) == known.get("started_at"):
+    since = moment(status.get("phase_since", ""))
+    if since is not None and in_utc(since) == known.get("started_at"):
         return True
     log = BootLog()
-    log.feed(LogFollower(host, "vllm.log").news())
+    follower = LogFollower(host, "vllm.log")
+    for _ in range(MOST_PIECES):
+        log.feed(follower.news())
+        if not follower.behind:
+            break
     return log.stage is Stage.SERVING or not log.begun
 
 

@@ -11,13 +11,17 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from components.display import LONGEST_LINE
+from components.vllm import host as module
 from components.vllm.host import (
+    MOST_BYTES,
     CommandFailed,
     Host,
     HostAddress,
     HostKeyChanged,
     HostUnreachable,
     LoginRefused,
+    Nonsense,
 )
 from tests.vllm.ssh_host import SshHost
 
@@ -260,11 +264,73 @@ def test_a_character_cut_in_two_waits_for_its_other_half(host: Host, log: Path) 
 
 
 def test_a_log_of_any_bytes_is_read_in_pieces(host: Host, log: Path) -> None:
-    log.write_bytes(b"\xff\xfe" + b"x" * 1_500_000)
+    log.write_bytes(b"\xff\xfe" + b"x" * 997 + b"\n" + (b"x" * 999 + b"\n") * 1_499)
     text, offset = host.read_log("vllm.log", 0)
-    assert (text[:3], offset) == ("\ufffd\ufffdx", 1_048_576)
+    assert (text[:3], len(text), offset) == ("\ufffd\ufffdx", 1_048_576, 1_048_576)
     rest, offset = host.read_log("vllm.log", offset)
-    assert (len(rest), offset) == (1_500_002 - 1_048_576, 1_500_002)
+    assert (len(rest), offset) == (1_500_000 - 1_048_576, 1_500_000)
+
+
+def test_a_line_of_a_log_is_cut_before_anything_is_made_of_it(host: Host, log: Path) -> None:
+    log.write_bytes(b"a" * 100_000 + b"\nb\n")
+    text, offset = host.read_log("vllm.log", 0)
+    assert [len(line) for line in text.split("\n")] == [LONGEST_LINE, 1, 0]
+    assert offset == 100_003
+
+
+def test_an_escape_sequence_cut_in_two_waits_for_its_other_half(host: Host, log: Path) -> None:
+    log.write_bytes(b"a\x1b[3")
+    assert host.read_log("vllm.log", 0) == ("a", 1)
+    log.write_bytes(b"a\x1b[31mb\x1b]0;ti")
+    assert host.read_log("vllm.log", 1) == ("b", 7)
+    log.write_bytes(b"a\x1b[31mb\x1b]0;title\x07c\r\nd\re")
+    assert host.read_log("vllm.log", 7) == ("c\nd\ne", 23)
+
+
+def test_what_is_printed_is_lines_fit_to_be_shown(host: Host) -> None:
+    done = host.run(r"printf '##[x]\n::y\033]0;t\007\n\342\200\256z\n'; printf '\2332J' >&2")
+    assert done.stdout == "# #[x]\n: :y\nz\n"
+    assert done.stderr == "\ufffd2J"
+
+
+def test_a_command_that_prints_too_much_is_ended(host: Host) -> None:
+    with pytest.raises(CommandFailed, match=f"'yes.*' .* prints more than {MOST_BYTES} bytes"):
+        host.run("yes | head -c 3000000", timeout=20)
+    assert host.run("echo again").stdout == "again\n"
+
+
+@pytest.mark.parametrize(
+    "printed", ["abc", "", "7", "-1", "0x1", "9" * 5000, "\u0661", "1\u0660", "1e3"]
+)
+def test_a_host_that_gives_no_piece_of_a_log(
+    host: Host, log: Path, printed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = module._log_command
+    log.write_text("x" * 5000)
+    # The door's own command, of which the host runs something else.
+    shadow = f"echo() {{ printf '%s\\n' '{printed}'; }}; "
+    monkeypatch.setattr(module, "_log_command", lambda name, at: shadow + genuine(name, at))
+    with pytest.raises(Nonsense, match=r"gives no piece of vllm\.log"):
+        host.read_log("vllm.log", 3)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "phase_since=99999999999999",
+            "phase_since=abc",
+            "downloaded_kb=1e999",
+            "last_exit=\u00b2",
+        ),
+        *("supervisor=perhaps", "config_digest=short", "companion_revisions=" + "a@" * 500),
+        *("resolved_revision=$(id)", "restarts=-1", "server_pid=" + "9" * 5000),
+    ],
+)
+def test_a_status_that_cannot_be(host: Host, line: str) -> None:
+    host.put({"supervise.sh": (f"cat <<'END'\n{line}\nEND\n".encode(), 0o755)})
+    with pytest.raises(Nonsense, match=f"says {line[:7]}.*which it never does"):
+        host.status()
 
 
 def test_status_is_read_from_the_supervisor(host: Host) -> None:
