@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable
 from typing import Protocol
 
+from components.display import shown_lines
 from components.progress import duration
 from components.vast.errors import HostUnfit
 from components.vast.gpu_name import is_same_gpu
@@ -54,9 +55,15 @@ SAMPLE_SECONDS = 8.0
 SAMPLE_LIMIT = 20.0
 """Seconds for the whole measurement, with the time until a first byte."""
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+LONGEST_NAME = 100
+"""Characters of a GPU's name, a driver's or a link's."""
+
+MOST_GPUS = 64
+"""GPUs of one machine."""
+
 _LINKS = ("NV", "PIX", "PXB", "PHB", "NODE", "SYS")
 """How nvidia-smi calls the way between two GPUs, from NVLink to across the processors."""
+_LINK = re.compile(r"NV[0-9]{0,3}|PIX|PXB|PHB|NODE|SYS")
 
 
 class Shell(Protocol):
@@ -154,7 +161,7 @@ def judge(printed: str, expected: Expected) -> HostFacts:
     parts = _parts(printed)
     rows = parts.get("gpus", "").splitlines()
     gpus = [[cell.strip() for cell in row.split(",")] for row in rows]
-    if not gpus or any(len(gpu) != 4 for gpu in gpus):  # noqa: PLR2004  (the query's columns)
+    if not 0 < len(gpus) <= MOST_GPUS or not all(_is_gpu(gpu) for gpu in gpus):
         raise HostUnfit(f"nvidia-smi does not answer: {printed.strip()[-200:]!r}")
     facts = HostFacts(
         gpu_names=tuple(gpu[0] for gpu in gpus),
@@ -175,12 +182,12 @@ def gpu_link(topology: str, num_gpus: int) -> str:
     """Read the slowest link between two GPUs out of `nvidia-smi topo -m`; see `HostFacts`."""
     if num_gpus == 1:
         return ""
-    rows = [row.split() for row in _ESCAPES.sub("", topology).splitlines()]
+    rows = [row.split() for row in shown_lines(topology).splitlines()]
     matrix = [row[1 : 1 + num_gpus] for row in rows if row and re.fullmatch(r"GPU\d+", row[0])]
     # The heading begins with GPU0 as well, but its cells are names.
     matrix = [row for row in matrix if "X" in row]
     links = {link for row in matrix for link in row if link != "X"}
-    if len(matrix) != num_gpus or not links or not all(link.startswith(_LINKS) for link in links):
+    if len(matrix) != num_gpus or not links or not all(map(_LINK.fullmatch, links)):
         return "unknown"
     return max(links, key=_slowness)
 
@@ -229,7 +236,7 @@ def read_sample(printed: str) -> Rate:
     for line in printed.splitlines():
         if line.startswith("said "):
             said = line.removeprefix("said ").strip()[:200]
-        elif re.fullmatch(r"\d+ \d+", line):
+        elif re.fullmatch(r"[0-9]{1,20} [0-9]{1,15}", line):
             moment, kib = line.split()
             looks.append((int(moment) / 1e9, int(kib) * 1024 / 1e9))
     grown = [look for look in looks if look[1] >= 1e-3]  # noqa: PLR2004  (a MB: no directory's own)
@@ -315,10 +322,10 @@ def _parts(printed: str) -> dict[str, str]:
 
 def _memory_gib(printed: str, limits: str) -> float:
     """Read `free -k` or /proc/meminfo, and the limits of a cgroup; the smallest one counts."""
-    total = re.search(r"^Mem(?:Total)?:\s+(\d+)", printed, re.MULTILINE)
+    total = re.search(r"^Mem(?:Total)?:[ \t]{1,50}([0-9]{1,15})", printed, re.MULTILINE)
     if total is None:
         raise HostUnfit(f"neither free nor /proc/meminfo tells its memory: {printed[-200:]!r}")
-    limit = [int(line) for line in limits.splitlines() if line.strip().isdigit()]
+    limit = [int(line) for line in limits.splitlines() if re.fullmatch(r"[0-9]{1,20}", line)]
     return min([int(total.group(1)) * 1024, *limit]) / 1024**3
 
 
@@ -329,15 +336,19 @@ def _slowness(link: str) -> tuple[int, int]:
     return kind, -int(count) if count.isdigit() else 0
 
 
+def _is_gpu(cells: list[str]) -> bool:
+    """Whether a row has the query's columns, and none that is no name and no number."""
+    return len(cells) == 4 and all(len(cell) <= LONGEST_NAME for cell in cells)  # noqa: PLR2004
+
+
 def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise HostUnfit(f"nvidia-smi says {text!r} where a number belongs") from None
+    if not re.fullmatch(r"[0-9]{1,15}(?:\.[0-9]{1,6})?", text):
+        raise HostUnfit(f"nvidia-smi says {text!r} where a number belongs")
+    return float(text)
 
 
 def _column(df_line: str, index: int) -> float:
     columns = df_line.split()
-    if len(columns) <= index or not columns[index].isdigit():
+    if len(columns) <= index or not re.fullmatch(r"[0-9]{1,15}", columns[index]):
         raise HostUnfit(f"df does not answer: {df_line[-200:]!r}")
     return float(columns[index])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import re
 import io
 import math
 from collections.abc import Iterable, Mapping
@@ -522,7 +523,7 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
 
 
 def _parts(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if re.fullmatch(r"[0-9]{1,9}", part))
 
 
 def _plain(value: Any) -> str:

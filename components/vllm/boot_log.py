@@ -14,6 +14,7 @@ import enum
 import re
 from collections.abc import Callable
 
+from components.display import LONGEST_LINE, clipped, shown
 from components.vllm.diagnosis import SERVER, Diagnosis, Rank, diagnose, diagnose_prefetch
 
 __all__ = ["BootLog", "Diagnosis", "Stage", "diagnose_prefetch"]
@@ -21,21 +22,17 @@ __all__ = ["BootLog", "Diagnosis", "Stage", "diagnose_prefetch"]
 KEPT_LINES = 400
 """Lines that `tail` can go back; a traceback of vLLM has about a hundred."""
 
-LONGEST_LINE = 65536
-"""Characters of an unfinished line that are kept: more is no log line."""
-
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 _PREFIX = re.compile(
-    r"^(?:\([^)]*pid=\d+\) )?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) "
-    r"(?P<stamp>\d\d-\d\d \d\d:\d\d:\d\d) \[[^\]]*\] ?"
+    r"^(?:\([^)]{0,100}pid=\d{1,12}\) )?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) "
+    r"(?P<stamp>\d\d-\d\d \d\d:\d\d:\d\d) \[[^\]]{0,200}\] ?"
 )
-_WORKER = re.compile(r"^\([^)]*pid=\d+\) ")
+_WORKER = re.compile(r"^\([^)]{0,100}pid=\d{1,12}\) ")
 _NEW_LIFE = re.compile(r"^== supervise\.sh: server start")
 _STOPPING = re.compile(
     r"\[shutdown\] (?:API server: shutdown triggered|EngineCore: trigger received signal)"
 )
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w]*\.)*[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt): \S")
-_BAR = re.compile(r"^(?P<what>[A-Z][^:|]*(?: \([^)]*\))?): +\d+%")
+_BAR = re.compile(r"^(?P<what>[A-Z][^:|]{0,100}(?: \([^)]{0,80}\))?): {1,20}\d{1,3}%")
 _ENGINE_FAILS = re.compile(r"EngineCore (?:failed to start|encountered a fatal error)")
 _HARMLESS = ("DEBUG", "INFO", "WARNING")
 """Levels at which vLLM reports what it got over; the disk's warning comes without a level."""
@@ -105,7 +102,7 @@ class BootLog:
     def feed(self, text: str) -> None:
         """Take the next piece of the log."""
         lines = re.split(r"[\r\n]+", self._partial + text)
-        self._partial = lines.pop()[-LONGEST_LINE:]
+        self._partial = clipped(lines.pop(), LONGEST_LINE)
         for line in lines:
             self._read(line)
 
@@ -314,12 +311,18 @@ def _nearer(known: Diagnosis | None, found: Diagnosis) -> Diagnosis:
 
 
 def _plain(line: str) -> str:
-    return _ANSI.sub("", line).rstrip()
+    return shown(clipped(line, LONGEST_LINE)).rstrip()
 
 
-def _time(stamp: str) -> dt.datetime:
-    """Read `11-23 09:03:24`; the log has no year, so it is a leap year, in which all days exist."""
-    return dt.datetime.strptime(f"2000-{stamp} +0000", "%Y-%m-%d %H:%M:%S %z")
+def _time(stamp: str) -> dt.datetime | None:
+    """Read `11-23 09:03:24`, or None if that is no moment.
+
+    The log has no year, so it is a leap year, in which all days exist.
+    """
+    try:
+        return dt.datetime.strptime(f"2000-{stamp} +0000", "%Y-%m-%d %H:%M:%S %z")
+    except ValueError:
+        return None
 
 
 def _passed(first: dt.datetime | None, now: dt.datetime | None) -> float | None:
@@ -434,45 +437,47 @@ def _on_serving(life: _Life, _found: re.Match[str]) -> None:
     _advance(life, Stage.SERVING, "serving")
 
 
-_SECONDS = r"(?P<seconds>[\d.]+)"
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_SECONDS = rf"(?P<seconds>{_NUMBER})"
 
 _EVENTS: tuple[tuple[re.Pattern[str], Callable[[_Life, re.Match[str]], None]], ...] = tuple(
-    (re.compile(expression), apply)
+    (re.compile(expression, re.ASCII), apply)
     for expression, apply in (
-        (r"vLLM server version (?P<version>\d[^\s,]*)", _on_banner),
-        (r"▀▄▀ █ +version (?P<version>\d\S*)", _on_banner),
-        (r"Resolved architectures?: (?P<architecture>\S+)", _on_architecture),
-        (r"Using max model len (?P<tokens>\d+)", _on_length),
+        (r"vLLM server version (?P<version>\d[^\s,]{0,40})", _on_banner),
+        (r"▀▄▀ █ +version (?P<version>\d\S{0,40})", _on_banner),
+        (r"Resolved architectures?: (?P<architecture>\S{1,100})", _on_architecture),
+        (r"Using max model len (?P<tokens>\d{1,12})", _on_length),
         (r"Initializing a V\d LLM engine", _on_engine),
-        (r"vLLM is using nccl==|rank \d+ in world size \d+ is assigned", _on_nccl),
+        (r"vLLM is using nccl==|rank \d{1,6} in world size \d{1,6} is assigned", _on_nccl),
         (r"Starting to load model ", _on_load),
-        (rf"Time spent downloading weights for .*: {_SECONDS} seconds", _on_downloaded),
+        (rf"Time spent downloading weights for .{{0,200}}: {_SECONDS} seconds", _on_downloaded),
         (
             (
-                r"[Ll]oading \S*(?: \S+)* ?shards: +(?P<percent>\d+)%(?: Completed)? ?\|[^|]*?"
-                r"\|? ?(?P<done>\d+)/(?P<of>\d+)"
+                r"[Ll]oading \S{0,40}(?: \S{1,40}){0,5} ?shards: {1,20}(?P<percent>\d{1,3})%"
+                r"(?: Completed)? ?\|[^|]{0,200}?\|? ?(?P<done>\d{1,6})/(?P<of>\d{1,6})"
             ),
             _on_shard,
         ),
         (rf"Loading weights took {_SECONDS} seconds", _on_shards_done),
         (
-            rf"Model loading took (?P<gib>[\d.]+) GiB(?: memory)? and {_SECONDS} seconds",
+            rf"Model loading took (?P<gib>{_NUMBER}) GiB(?: memory)? and {_SECONDS} seconds",
             _on_loaded,
         ),
         (r"Dynamo bytecode transform|Compiling a graph for|Directly load the co", _on_compile),
         (rf"torch\.compile (?:took|takes) {_SECONDS} s", _on_compiled),
-        (r"Available KV cache memory: (?P<gib>[\d.]+) GiB", _on_kv_memory),
+        (rf"Available KV cache memory: (?P<gib>{_NUMBER}) GiB", _on_kv_memory),
         (
             (
-                r"KV cache size: (?P<tokens>[\d,]+) tokens"
-                r"(?:, Maximum concurrency for [\d,]+ tokens per request: (?P<times>[\d.]+)x)?"
+                r"KV cache size: (?P<tokens>\d[\d,]{0,19}) tokens"
+                r"(?:, Maximum concurrency for [\d,]{1,20} tokens per request: "
+                rf"(?P<times>{_NUMBER})x)?"
             ),
             _on_kv_tokens,
         ),
-        (r"Maximum concurrency for .*: (?P<times>[\d.]+)x", _on_concurrency),
-        (r"Capturing CUDA graphs?.*?: +(?P<percent>\d+)%", _on_graph),
+        (rf"Maximum concurrency for .{{0,100}}: (?P<times>{_NUMBER})x", _on_concurrency),
+        (r"Capturing CUDA graphs?.{0,100}?: {1,20}(?P<percent>\d{1,3})%", _on_graph),
         (rf"Graph capturing finished in {_SECONDS} secs", _on_graphs),
-        (rf"init engine \(.*\) took {_SECONDS} s", _on_init),
+        (rf"init engine \(.{{0,200}}\) took {_SECONDS} s", _on_init),
         (r"Starting vLLM (?:API )?server", _on_http),
         (r"Application startup complete|Uvicorn running on", _on_serving),
     )

@@ -3,6 +3,9 @@
 The patterns are those of vLLM 0.18.0 to 0.33.0, of NCCL and CUDA, and of the Hub's client up to
 2.4 (reference: vLLM 2.9). A line can be the root cause, a consequence of one that stands above
 it, or only the end; whoever reads a log keeps the most telling one.
+
+A host writes these lines, so no expression takes more time than a line is long: what may repeat
+has a most number of times.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from components.display import shown_lines
 from components.vllm.errors import (
     ServerFailed,
     ServerHostFailed,
@@ -33,7 +37,9 @@ _ERRORS: dict[Fault, type[ServerFailed]] = {
 }
 
 
-_ACCESS = re.compile(r'(?:\([^)]*pid=\d+\) )?INFO: +\S+ - "[A-Z]+ \S+ HTTP/')
+_ACCESS = re.compile(
+    r'(?:\([^)]{0,100}pid=\d{1,12}\) )?INFO: {1,20}\S{1,200} - "[A-Z]{1,20} \S{1,4000} HTTP/'
+)
 """A line of the HTTP server about one request."""
 
 
@@ -88,7 +94,7 @@ class Pattern:
     def match(self, line: str) -> Diagnosis | None:
         """Return what `line` says, or None if it is about something else."""
         for expression in self.expressions:
-            found = re.search(expression, line, re.IGNORECASE)
+            found = re.search(expression, line, re.IGNORECASE | re.ASCII)
             if found:
                 given = {key: _short(value) for key, value in found.groupdict().items() if value}
                 return self._filled(given)
@@ -129,7 +135,7 @@ def diagnose_prefetch(text: str) -> Diagnosis | None:
     The last try counts, since earlier ones may have failed for reasons that passed. None if it
     completed, or if nothing in it is known.
     """
-    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    lines = [line.strip() for line in shown_lines(text).split("\n") if line.strip()]
     if lines and lines[-1].startswith("prefetch: complete"):
         return None
     starts = [number for number, line in enumerate(lines) if _TRY.match(line)]
@@ -146,9 +152,9 @@ def _short(text: str) -> str:
     return plain if len(plain) <= LONGEST_QUOTE else plain[: LONGEST_QUOTE - 1] + "…"
 
 
-_TRY = re.compile(r"prefetch: .* try \d+ of \d+$")
+_TRY = re.compile(r"prefetch: .{0,500} try \d{1,12} of \d{1,12}$")
 
-_REPOSITORY = r"https?://[^/\s]+/(?:api/models/)?(?P<repository>[^/\s]+/[^/\s?]+)"
+_REPOSITORY = r"https?://[^/\s]{1,200}/(?:api/models/)?(?P<repository>[^/\s]{1,200}/[^/\s?]{1,200})"
 
 OPTIONS = (
     Pattern(
@@ -161,8 +167,8 @@ OPTIONS = (
     Pattern(
         name="bad_option",
         expressions=(
-            r"error: argument (?P<option>[-\w]+)[^:]*: (?P<reason>.+)",
-            r"error: (?P<reason>ambiguous option: (?P<option>[-\w]+).*)",
+            r"error: argument (?P<option>[-\w]{1,100})[^:]{0,200}: (?P<reason>.+)",
+            r"error: (?P<reason>ambiguous option: (?P<option>[-\w]{1,100}).*)",
         ),
         fault="configuration",
         sentence="the image's vLLM refuses the option {option}: {reason}",
@@ -171,7 +177,10 @@ OPTIONS = (
     Pattern(
         name="tool_call_parser",
         expressions=(
-            r"invalid tool call parser: (?P<parser>\S+) \(chose from \{?(?P<known>[^})]*)",
+            (
+                r"invalid tool call parser: (?P<parser>\S{1,200}) "
+                r"\(chose from \{?(?P<known>[^})]{0,500})"
+            ),
         ),
         fault="configuration",
         sentence="the image's vLLM has no tool-call-parser {parser}, only {known}",
@@ -180,8 +189,14 @@ OPTIONS = (
     Pattern(
         name="reasoning_parser",
         expressions=(
-            r"Reasoning parser '(?P<parser>[^']*)' not found\. Available parsers: (?P<known>.*)",
-            r"invalid reasoning parser: (?P<parser>\S+) \(chose from \{?(?P<known>[^})]*)",
+            (
+                r"Reasoning parser '(?P<parser>[^']{0,200})' not found\. "
+                r"Available parsers: (?P<known>.*)"
+            ),
+            (
+                r"invalid reasoning parser: (?P<parser>\S{1,200}) "
+                r"\(chose from \{?(?P<known>[^})]{0,500})"
+            ),
         ),
         fault="configuration",
         sentence="the image's vLLM has no reasoning-parser {parser}, only {known}",
@@ -197,7 +212,10 @@ OPTIONS = (
     Pattern(
         name="parser_and_tokenizer",
         expressions=(
-            r"(?P<flags>--\S+ \S+(?: and --\S+ \S+)?) cannot be used with the tokenizer of",
+            (
+                r"(?P<flags>--\S{1,50} \S{1,50}(?: and --\S{1,50} \S{1,50})?) cannot be used with "
+                r"the tokenizer of"
+            ),
             r"Mistral parser could not (?P<flags>locate the tool call token) in the tokenizer",
             r"(?P<flags>Special tokens) not found in",
         ),
@@ -208,7 +226,10 @@ OPTIONS = (
     Pattern(
         name="unknown_attention_backend",
         expressions=(
-            r"Unknown attention backend: '(?P<backend>[^']*)'\. Valid options are: (?P<known>.*)",
+            (
+                r"Unknown attention backend: '(?P<backend>[^']{0,200})'\. "
+                r"Valid options are: (?P<known>.*)"
+            ),
         ),
         fault="configuration",
         sentence="the image's vLLM has no attention-backend {backend}, only {known}",
@@ -218,7 +239,7 @@ OPTIONS = (
         name="attention_backend_unfit",
         expressions=(
             (
-                r"Selected backend (?P<backend>\S+) is not valid for this configuration\. "
+                r"Selected backend (?P<backend>\S{1,200}) is not valid for this configuration\. "
                 r"Reasons?: (?P<reason>.*)"
             ),
             r"No valid (?P<backend>attention backend) found for (?P<reason>.*)",
@@ -231,8 +252,8 @@ OPTIONS = (
         name="context_too_long",
         expressions=(
             (
-                r"User-specified max_model_len \((?P<asked>\d+)\) is greater than the derived "
-                r"max_model_len \(\D*(?P<possible>\d+)?"
+                r"User-specified max_model_len \((?P<asked>\d{1,12})\) is greater than the derived "
+                r"max_model_len \(\D{0,50}(?P<possible>\d{1,12})?"
             ),
         ),
         fault="configuration",
@@ -242,7 +263,10 @@ OPTIONS = (
     Pattern(
         name="heads_and_ranks",
         expressions=(
-            r"heads \((?P<heads>\d+)\) must be divisible by tensor parallel size \((?P<ranks>\d+)",
+            (
+                r"heads \((?P<heads>\d{1,12})\) must be divisible by tensor parallel size "
+                r"\((?P<ranks>\d{1,12})"
+            ),
         ),
         fault="configuration",
         sentence="{heads} attention heads do not divide by tensor_parallel_size {ranks}",
@@ -251,7 +275,7 @@ OPTIONS = (
     Pattern(
         name="utilization_out_of_range",
         expressions=(
-            r"Input should be less than or equal to 1 .*input_value=(?P<value>[\d.]+)",
+            r"Input should be less than or equal to 1 .{0,500}input_value=(?P<value>[\d.]{1,20})",
             r"Input should be less than or equal to 1(?![.\d])",
         ),
         fault="configuration",
@@ -308,9 +332,10 @@ MEMORY = (
         name="kv_too_small",
         expressions=(
             (
-                r"max seq len \((?P<asked>\d+)\), \((?P<needed>[\d.]+) GiB KV cache is needed, "
-                r"which is larger than the available KV cache memory \((?P<available>[\d.]+) GiB\)"
-                r".*estimated maximum model length is (?P<possible>\d+)"
+                r"max seq len \((?P<asked>\d{1,12})\), \((?P<needed>[\d.]{1,20}) GiB KV cache is "
+                r"needed, which is larger than the available KV cache memory "
+                r"\((?P<available>[\d.]{1,20}) GiB\)"
+                r".{0,500}estimated maximum model length is (?P<possible>\d{1,12})"
             ),
         ),
         fault="configuration",
@@ -324,8 +349,8 @@ MEMORY = (
         name="kv_too_small",
         expressions=(
             (
-                r"(?P<needed>[\d.]+) GiB KV cache is needed, which is larger than the available "
-                r"KV cache memory \((?P<available>[\d.]+) GiB\)"
+                r"(?P<needed>[\d.]{1,20}) GiB KV cache is needed, which is larger than the "
+                r"available KV cache memory \((?P<available>[\d.]{1,20}) GiB\)"
             ),
             r"is larger than the available KV cache memory",
         ),
@@ -351,7 +376,8 @@ MEMORY = (
         name="gpu_in_use",
         expressions=(
             (
-                r"Free memory on device (?:\S+)? ?\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) "
+                r"Free memory on device (?:\S{1,50})? ?"
+                r"\((?P<free>[\d.]{1,20})/(?P<total>[\d.]{1,20}) GiB\) "
                 r"on startup is less than"
             ),
             r"is less than desired GPU memory utilization",
@@ -364,7 +390,7 @@ MEMORY = (
     Pattern(
         name="warm_up_out_of_memory",
         expressions=(
-            r"CUDA out of memory occurred when warming up sampler with (?P<requests>\d+)",
+            r"CUDA out of memory occurred when warming up sampler with (?P<requests>\d{1,12})",
             r"CUDA out of memory occurred when warming up sampler",
         ),
         fault="configuration",
@@ -376,8 +402,10 @@ MEMORY = (
         name="gpu_out_of_memory",
         expressions=(
             (
-                r"OutOfMemoryError: CUDA out of memory\. Tried to allocate (?P<asked>[\d.]+ \wiB)"
-                r".*?capacity of (?P<total>[\d.]+ \wiB) of which (?P<free>[\d.]+ \wiB) is free"
+                r"OutOfMemoryError: CUDA out of memory\. "
+                r"Tried to allocate (?P<asked>[\d.]{1,20} \wiB)"
+                r".{0,500}?capacity of (?P<total>[\d.]{1,20} \wiB) "
+                r"of which (?P<free>[\d.]{1,20} \wiB) is free"
             ),
             r"OutOfMemoryError: CUDA out of memory",
             r"CUDA error: out of memory",
@@ -398,9 +426,9 @@ DISK = (
     Pattern(
         name="shared_memory_short",
         expressions=(
-            r"Error while creating shared memory segment (?P<segment>/dev/shm/\S+)",
-            r"No space left on device.*(?P<segment>/dev/shm)",
-            r"unable to (?:write to|resize|open shared memory).*(?P<segment>/torch_\S*)",
+            r"Error while creating shared memory segment (?P<segment>/dev/shm/\S{1,200})",
+            r"No space left on device.{0,500}(?P<segment>/dev/shm)",
+            r"unable to (?:write to|resize|open shared memory).{0,300}(?P<segment>/torch_\S{0,99})",
         ),
         fault="host",
         sentence="the host's shared memory is too small for several GPUs ({segment})",
@@ -412,7 +440,8 @@ DISK = (
         expressions=(
             (
                 r"Not enough free disk space to download the file\. The expected file size is: "
-                r"(?P<asked>[\d.]+ MB)\. The target location \S+ only has (?P<free>[\d.]+ MB)"
+                r"(?P<asked>[\d.]{1,20} MB)\. The target location \S{1,200} "
+                r"only has (?P<free>[\d.]{1,20} MB)"
             ),
             r"Not enough free disk space to download the file",
             r"No space left on device",
@@ -432,8 +461,8 @@ HUB = (
         name="gated_model",
         expressions=(
             rf"Cannot access gated repo for url {_REPOSITORY}",
-            r"Access to model (?P<repository>\S+) is restricted",
-            r"Access denied\. \w+ '(?P<repository>[^']+)' requires approval",
+            r"Access to model (?P<repository>\S{1,200}) is restricted",
+            r"Access denied\. \w{1,50} '(?P<repository>[^']{1,200})' requires approval",
             r"Cannot access gated repo|not in the authorized list",
         ),
         fault="configuration",
@@ -445,7 +474,7 @@ HUB = (
         name="revision_not_found",
         expressions=(
             rf"Revision Not Found for url: {_REPOSITORY}",
-            r"Revision not found in \w+ '(?P<repository>[^']+)'",
+            r"Revision not found in \w{1,50} '(?P<repository>[^']{1,200})'",
             r"Revision not found",
         ),
         fault="configuration",
@@ -457,7 +486,7 @@ HUB = (
         name="model_not_found",
         expressions=(
             rf"Repository Not Found for url: {_REPOSITORY}",
-            r"Error: (?:Model|Repository) '(?P<repository>[^']+)' not found",
+            r"Error: (?:Model|Repository) '(?P<repository>[^']{1,200})' not found",
             r"Repository Not Found",
         ),
         fault="configuration",
@@ -501,7 +530,10 @@ HUB = (
     Pattern(
         name="model_unreadable",
         expressions=(
-            r"Invalid repository ID or local directory specified: *(?:'(?P<repository>[^']*)')?",
+            (
+                r"Invalid repository ID or local directory specified: {0,20}"
+                r"(?:'(?P<repository>[^']{0,200})')?"
+            ),
         ),
         fault="configuration",
         sentence="vLLM finds no configuration of a model in {repository}",
@@ -529,7 +561,7 @@ HARDWARE = (
     Pattern(
         name="driver_too_old",
         expressions=(
-            r"driver on your system is too old \(found version (?P<major>\d+)0(?P<minor>\d)0\)",
+            r"driver on your system is too old \(found version (?P<major>\d{1,4})0(?P<minor>\d)0\)",
             r"driver on your system is too old",
         ),
         fault="host",
@@ -541,8 +573,8 @@ HARDWARE = (
         name="driver_too_old",
         expressions=(
             (
-                r"nvidia-container-cli: requirement error: unsatisfied condition: cuda\s*>=\s*"
-                r"(?P<wanted>[\d.]+)"
+                r"nvidia-container-cli: requirement error: unsatisfied condition: "
+                r"cuda {0,9}>= {0,9}(?P<wanted>[\d.]{1,20})"
             ),
         ),
         fault="host",
@@ -560,8 +592,8 @@ HARDWARE = (
         name="gpu_missing",
         expressions=(
             (
-                r"World size \((?P<ranks>\d+)\) is larger than the number of available GPUs "
-                r"\((?P<gpus>\d+)\)"
+                r"World size \((?P<ranks>\d{1,12})\) is larger than the number of available GPUs "
+                r"\((?P<gpus>\d{1,12})\)"
             ),
         ),
         fault="host",
@@ -614,7 +646,7 @@ HARDWARE = (
         name="nccl_failed",
         expressions=(
             (
-                r"NCCL error[^,]*?(?P<what>unhandled system error|unhandled cuda error"
+                r"NCCL error[^,]{0,120}?(?P<what>unhandled system error|unhandled cuda error"
                 r"|remote process exited|internal error|invalid usage)"
             ),
             r"(?P<what>NCCL error)",
@@ -635,8 +667,8 @@ HARDWARE = (
     Pattern(
         name="host_out_of_memory",
         expressions=(
-            r"Worker proc (?P<worker>\S+) died unexpectedly \(exit code: -9\)",
-            r"EngineCore.* died .*exit code:? -9",
+            r"Worker proc (?P<worker>\S{1,200}) died unexpectedly \(exit code: -9\)",
+            r"EngineCore.{0,60} died .{0,60}exit code:? -9",
         ),
         fault="host",
         sentence="the host killed a process of the server, as it does when main memory runs out",
@@ -646,7 +678,7 @@ HARDWARE = (
     ),
     Pattern(
         name="shared_memory_short",
-        expressions=(r"Worker proc (?P<segment>\S+) died unexpectedly \(exit code: -7\)",),
+        expressions=(r"Worker proc (?P<segment>\S{1,200}) died unexpectedly \(exit code: -7\)",),
         fault="host",
         sentence="{segment} died of a bus error, as it does when /dev/shm is too small",
         remedy="take a host whose /dev/shm has 16 GB or more",
@@ -659,7 +691,7 @@ HARDWARE = (
 ENDS = (
     Pattern(
         name="configuration_refused",
-        expressions=(r"^\s*Value error, (?P<reason>.+?)(?: \[type=.*)?$",),
+        expressions=(r"^\s{0,20}Value error, (?P<reason>.+?)(?: \[type=.*)?$",),
         fault="configuration",
         sentence="vLLM refuses its configuration: {reason}",
         remedy="correct the vLLM options",
@@ -668,7 +700,10 @@ ENDS = (
     Pattern(
         name="worker_died",
         expressions=(
-            r"Worker proc (?P<worker>\S+) died unexpectedly \(exit code: (?P<code>-?\d+)\)",
+            (
+                r"Worker proc (?P<worker>\S{1,200}) died unexpectedly "
+                r"\(exit code: (?P<code>-?\d{1,12})\)"
+            ),
         ),
         fault="platform",
         sentence="the server's process {worker} ended with exit code {code}",
@@ -709,9 +744,9 @@ PREFETCH: tuple[Pattern, ...] = (
     Pattern(
         name="files_not_found",
         expressions=(
-            r"prefetch: nothing of (?P<repository>\S+) at (?P<revision>\S+) matches",
-            r"No files? (?:found )?match(?:ing|es)?.* in (?P<repository>\S+)",
-            r"File not found in \w+ '(?P<repository>[^']+)'",
+            r"prefetch: nothing of (?P<repository>\S{1,200}) at (?P<revision>\S{1,200}) matches",
+            r"No files? (?:found )?match(?:ing|es)?.{0,500} in (?P<repository>\S{1,200})",
+            r"File not found in \w{1,50} '(?P<repository>[^']{1,200})'",
             rf"Entry Not Found for url: {_REPOSITORY}",
         ),
         fault="configuration",
@@ -720,7 +755,7 @@ PREFETCH: tuple[Pattern, ...] = (
     ),
     Pattern(
         name="model_not_found",
-        expressions=(r"prefetch: No such directory: '(?P<repository>[^']*)'",),
+        expressions=(r"prefetch: No such directory: '(?P<repository>[^']{0,200})'",),
         fault="configuration",
         sentence="the host has no folder {repository}",
         remedy="correct repository",
@@ -728,7 +763,10 @@ PREFETCH: tuple[Pattern, ...] = (
     Pattern(
         name="mistral_common_too_new",
         expressions=(
-            r"prefetch: the image has vLLM (?P<vllm>\S+) and mistral_common (?P<found>\S+)",
+            (
+                r"prefetch: the image has vLLM (?P<vllm>\S{1,200}) "
+                r"and mistral_common (?P<found>\S{1,200})"
+            ),
         ),
         fault="configuration",
         sentence=(

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from components.display import shown_lines
 from components.vast.errors import HostUnfit
 from components.vast.host_check import (
     FACTS,
@@ -19,6 +24,7 @@ from components.vast.host_check import (
     read_sample,
     sample_command,
 )
+from components.vllm.host import Result
 from emulator.standins import COMMANDS
 from tests.emulator.standins.support import MISTRAL, Container
 
@@ -230,3 +236,46 @@ def test_a_crawling_link_is_found_before_the_weights_are_fetched(tmp_path):
         inspect(shell, huge, lambda _: None)
     assert shell.commands == [FACTS, sample_command(huge)]
     assert shell.container.traffic < 2 * SAMPLE_GB * 1e9
+
+
+STRANGE = st.sampled_from(
+    [
+        *("@gpus", "@disk", "@end", GPU, DISK, SHM, FREE, MEMINFO, TOPOLOGY, ",", " ", "\n"),
+        *("nan", "inf", "1e999", "-1", "\u00b2", "\u0661", "9" * 5000, "NVIDIA H200, nan, inf, "),
+        *("Mem: " + "9" * 5000, "Mem:\n\n\n", "GPU0 X NV\u00b2", "said \x1b[2J##[x]", "0 0", "5 9"),
+        *("9" * 5000 + " 1", "NVIDIA H200, 143771, 4, " + "9" * 5000, "\u202e"),
+    ]
+)
+PRINTED = st.lists(STRANGE | st.text(max_size=5), max_size=30).map("\n".join)
+
+
+class Strange:
+    """A shell that prints what a host likes."""
+
+    def __init__(self, *printed: str) -> None:
+        self._printed = list(printed)
+
+    def run(self, command: str, *, timeout: float) -> Result:
+        del command, timeout
+        return Result(0, shown_lines(self._printed.pop(0)), "")
+
+
+@given(PRINTED, PRINTED, st.sampled_from(["", "H200", "RTX 4090"]), st.sampled_from([1, 2]))
+def test_whatever_a_machine_says_of_itself_it_is_judged(facts, sample, gpu_name, num_gpus):
+    expected = dataclasses.replace(EXPECTED, gpu_name=gpu_name, num_gpus=num_gpus)
+    said: list[str] = []
+    with contextlib.suppress(HostUnfit):
+        found = inspect(Strange(facts, sample), expected, said.append)
+        json.dumps(dataclasses.asdict(found), allow_nan=False)
+
+
+@given(sample=PRINTED)
+def test_whatever_a_sample_prints_it_is_a_rate_or_none(sample):
+    with contextlib.suppress(HostUnfit):
+        judge_rate(read_sample(shown_lines(sample)), EXPECTED)
+
+
+@given(st.lists(st.sampled_from(["X", "NV18", "SYS", "NV\u00b2", "NVx", "", "GPU0", "NV99999"])))
+def test_whatever_a_topology_shows_it_is_a_link_or_unknown(cells):
+    rows = "\n".join(f"GPU{number} {' '.join(cells)}" for number in range(2))
+    assert gpu_link(rows, 2) in {"unknown", "NV18", "SYS"}
