@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import re
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
