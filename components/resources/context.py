@@ -55,7 +55,7 @@ class Context:
         self, url: str, certificate: str, answer_timeout: float = ANSWER_TIMEOUT
     ) -> Endpoint:
         """The client of what is served at `url`, trusting `certificate` (PEM) alone if given."""
-        return Endpoint(url, certificate or None, answer_timeout=answer_timeout)
+        return Endpoint(url, certificate or None, answer_timeout=answer_timeout, clock=self.clock)
 
     def progress(self, subject: str) -> Progress:
         """Lines about one operation, each beginning with `subject`."""

@@ -46,6 +46,7 @@ from components.vast.term import in_words as term_in_words
 from components.vast.term import replaces as replaced_for
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance, PriceAsked
+from components.vllm.agent_answers import moment
 from components.vllm.host import (
     FOLDER,
     CommandFailed,
@@ -750,7 +751,8 @@ def _put_on_leash(
     progress.say(f"the machine {leash.in_words(wanted)}")
     if wanted and "key" not in status:
         progress.say("but it has no key of its own (CONTAINER_API_KEY): it cannot end itself")
-    return wanted.ends_at(float(status.get("first_start") or current().clock.epoch()))
+    first_start = moment(status.get("first_start", ""))
+    return wanted.ends_at(current().clock.epoch() if first_start is None else first_start)
 
 
 def _host(props: Properties) -> Host:

@@ -145,5 +145,6 @@ _STATUS: dict[str, Callable[[str], bool]] = {
     "companion_revisions": _are_revisions,
     "config_digest": _like(rf"[0-9a-f]{{{SHA256_DIGITS}}}"),
     "log_bytes": _is_whole,
+    "draining": _like(r"yes"),
 }
 """What each value can be; empty is what nothing is known of."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import shlex
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pulumi
 from pulumi import dynamic
 
+from components.bounded import OutOfTime, apart
 from components.errors import HostError, StackError
-from components.progress import Progress
+from components.progress import Progress, duration
 from components.provider import Properties, Provider, changed
 from components.resources.context import current
 from components.vast import unfit
@@ -41,7 +42,7 @@ from components.vllm.endpoint import (
     Unreachable,
 )
 from components.vllm.errors import ChangeFailed, ServerFailed, ServerHostFailed
-from components.vllm.host import Host, HostAddress
+from components.vllm.host import ASK_TIMEOUT, Host, HostAddress, Nonsense
 from components.vllm.profile import Profile
 from components.vllm.readiness import (
     BUSY,
@@ -102,6 +103,15 @@ STAYS = "the machine stays and is billed until an `up` that works, or `pulumi de
 LOOK_EVERY = 3.0
 """Seconds between two looks at what takes its time."""
 
+ENDPOINT_LOOK = PATIENT_TIMEOUT + 3.0
+"""Seconds for all that a refresh asks the endpoint: one patient answer and some quick ones."""
+
+HOST_LOOK = ASK_TIMEOUT
+"""Seconds for a look at the host, login and all; also for a stop of what does not serve anyway."""
+
+STOP_SECONDS = DRAIN_SECONDS + 25.0
+"""Seconds for a stop: the supervisor itself kills what has not ended by then."""
+
 _Look = Traffic | Refused | Unreachable
 
 T = TypeVar("T")
@@ -132,16 +142,14 @@ class ServerProvider(Provider):
             _mark_if_unfit(props, error)
             if props.get("drain_minutes") is not None:
                 error.args = (f"{error}; {UNTOUCHED}",)
-            elif not isinstance(error, ServerHostFailed):
+            elif not isinstance(error, ServerHostFailed | Nonsense):
                 error.args = (f"{error}; {STAYS}",)
             raise
         return dynamic.CreateResult(f"server-on-{int(props['instance_id'])}", outs)
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Ask the endpoint who it is, and the host what it was started with."""
-        doing = "asking whether it still serves"
-        status = _meanwhile(_progress(), doing, lambda: _status(props))
-        return dynamic.ReadResult(id_, {**props, "status": status})
+        return dynamic.ReadResult(id_, {**props, "status": _looked_at(props, _progress())})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Serve what is asked for now, or go back; a replaced key works on for its grace."""
@@ -158,22 +166,20 @@ class ServerProvider(Provider):
         """Stop the server if its host still answers; the machine's own end stops it otherwise.
 
         One that another has taken over from first waits until its clients have left, whatever a
-        refresh found: that may be long ago.
+        refresh found: that may be long ago. Whatever the host does, this ends in time and without
+        an error, since the machine is billed until what follows.
         """
         progress = _progress()
         minutes = float(props.get("drain_minutes") or 0)
         if minutes:
-            _drain(props, progress)
-            endpoint = _endpoint(props, str(props.get("ca_certificate") or ""))
-            key = str(props["api_key"])
-            until_quiet(lambda: endpoint.traffic(key), minutes * 60, current().clock, progress)
-        with _host(props) as host:
-            try:
-                _run_long(host, _supervise("stop"), progress, "the server drains and stops")
-            except HostError as error:
-                progress.say(f"not stopped, its host goes anyway ({error})")
-                return
-        progress.say("stopped")
+            _on_its_way_out(progress, "asking clients to leave", HOST_LOOK, lambda: _drain(props))
+            seconds = minutes * 60 + ANSWER_TIMEOUT + LOOK_EVERY
+            _on_its_way_out(progress, "the wait for its clients", seconds, lambda: _drained(props))
+        if not _on_its_way_out(progress, "a look at its host", HOST_LOOK, lambda: _reached(props)):
+            return
+        seconds = STOP_SECONDS if props.get("status") == READY else HOST_LOOK
+        if _on_its_way_out(progress, "the stop", seconds, lambda: _stopped(props)):
+            progress.say("stopped")
 
 
 class VllmServer(dynamic.Resource, module="vllm", name="Server"):
@@ -359,7 +365,7 @@ def _undone(olds: Properties, error: StackError) -> StackError:
                 f"{error}; the keys of before hold again, and the server runs on as it was"
             )
         _serve(olds, olds, {})
-    except ServerFailed as again:
+    except (ServerFailed, Nonsense) as again:
         _mark_if_unfit(olds, again)
         return ChangeFailed(
             f"{error}; going back to the configuration of before failed too ({again}), so nothing "
@@ -388,7 +394,7 @@ def _keys_are_all(olds: Properties) -> bool:
 
 def _mark_if_unfit(props: Properties, error: StackError) -> None:
     """If it is the machine's fault, mark it on the account and say so in `error`."""
-    if isinstance(error, ServerHostFailed):
+    if isinstance(error, ServerHostFailed | Nonsense):
         cause = error.cause if isinstance(error, NotReady) else "commands_fail"
         error.args = (
             f"{error}; {unfit.mark(current().market(), int(props['instance_id']), cause)}",
@@ -555,13 +561,53 @@ def _run_long(host: Host, command: str, progress: Progress, doing: str) -> None:
     _meanwhile(progress, doing, lambda: _run(host, command, timeout=DRAIN_SECONDS + 60.0))
 
 
-def _meanwhile(progress: Progress, doing: str, call: Callable[[], T]) -> T:
-    """Make a call that takes its time, saying what it is waited for."""
-    with ThreadPoolExecutor(max_workers=1) as apart:
-        running = apart.submit(call)
-        while not wait([running], timeout=LOOK_EVERY).done:
-            progress.waiting(doing)
-        return running.result()
+def _meanwhile(
+    progress: Progress, doing: str, call: Callable[[], T], seconds: float = math.inf
+) -> T:
+    """Make a call that takes its time, saying what it is waited for.
+
+    Raises:
+        OutOfTime: if it has not ended after `seconds`.
+    """
+    return apart(
+        call,
+        seconds=seconds,
+        clock=current().clock,
+        waiting=lambda: progress.waiting(doing),
+        look_every=LOOK_EVERY,
+    )
+
+
+def _on_its_way_out(
+    progress: Progress, what: str, seconds: float, call: Callable[[], object]
+) -> bool:
+    """Do a service to a server that ends; whether it was done, whatever its host made of it."""
+    try:
+        _meanwhile(progress, f"{what} goes on", call, seconds)
+    except OutOfTime:
+        progress.say(f"{what} was given up after {duration(seconds)}: its host goes anyway")
+    except Exception as error:  # noqa: BLE001  (nothing that a host does may keep it from its end)
+        words = str(error) if isinstance(error, StackError) else type(error).__name__
+        progress.say(f"{what} failed, its host goes anyway ({words})")
+    else:
+        return True
+    return False
+
+
+def _drained(props: Properties) -> None:
+    endpoint = _endpoint(props, str(props.get("ca_certificate") or ""))
+    key, longest = str(props["api_key"]), float(props["drain_minutes"]) * 60
+    until_quiet(lambda: endpoint.traffic(key), longest, current().clock, _progress())
+
+
+def _reached(props: Properties) -> None:
+    with _host(props) as host:
+        host.status()
+
+
+def _stopped(props: Properties) -> None:
+    with _host(props) as host:
+        _run(host, _supervise("stop"), timeout=STOP_SECONDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -586,8 +632,21 @@ def _supervise(what: str) -> str:
     return f'sh "$HOME/serving/supervise.sh" {what}'
 
 
-def _status(props: Properties) -> str:
-    """`ready`, or what is wrong, in words."""
+def _looked_at(props: Properties, progress: Progress) -> str:
+    """`ready`, or what is wrong, in words; no host can make an error of it, or outlast its time."""
+    doing = "asking whether it still serves"
+    try:
+        status = _meanwhile(progress, doing, lambda: _answers(props), ENDPOINT_LOOK)
+        return status if status != READY else _found_on_host(props, progress)
+    except OutOfTime:
+        return f"could not be asked within {duration(ENDPOINT_LOOK)}"
+    except Exception as error:  # noqa: BLE001  (what a host's answer comes to is a status)
+        words = str(error) if isinstance(error, StackError) else type(error).__name__
+        return f"could not be asked ({words})"
+
+
+def _answers(props: Properties) -> str:
+    """`ready`, or what is wrong with the endpoint, in words."""
     key = str(props["api_key"])
     endpoint = _endpoint(props, str(props.get("ca_certificate") or ""), PATIENT_TIMEOUT)
     found = endpoint.models(key)
@@ -595,10 +654,7 @@ def _status(props: Properties) -> str:
         return str(found)
     if props["model"] not in found.ids or found.max_model_len != int(props["max_model_len"]):
         return f"serves {found.id} with {found.max_model_len} tokens"
-    unanswered = _unanswered(endpoint, key, str(props["model"]))
-    if unanswered:
-        return unanswered
-    return _found_on_host(props) or READY
+    return _unanswered(endpoint, key, str(props["model"])) or READY
 
 
 def _unanswered(endpoint: Endpoint, key: str, model: str) -> str:
@@ -630,25 +686,31 @@ def _stands_still(before: _Look, after: _Look) -> bool:
     return isinstance(before, Traffic) and isinstance(after, Traffic) and before.stands_as(after)
 
 
-def _found_on_host(props: Properties) -> str:
-    """Say what the host itself knows to be wrong; empty if nothing, or if it is not reached."""
-    try:
+def _found_on_host(props: Properties, progress: Progress) -> str:
+    """Ask the host of a server that answers; one that is not reached is no news of what it serves.
+
+    Gives `ready`, or what is wrong, in words.
+    """
+
+    def ask() -> str:
         with _host(props) as host:
             status = host.status()
-    except HostError:
-        return ""
-    if _reconfigured(status, props):
-        return RECONFIGURED
-    return DRAINING if status.get("draining") else ""
+        if _reconfigured(status, props):
+            return RECONFIGURED
+        return DRAINING if status.get("draining") else READY
 
-
-def _drain(props: Properties, progress: Progress) -> None:
-    """Ask balancers and clients to leave the server, if its host can be reached."""
     try:
-        with _host(props) as host:
-            _run(host, _supervise("drain"), timeout=60.0)
-    except HostError as error:
-        progress.say(f"its clients are not asked to leave ({error})")
+        return _meanwhile(progress, "asking its host what it was started with", ask, HOST_LOOK)
+    except Nonsense as error:
+        return str(error)
+    except (HostError, OutOfTime):
+        return READY
+
+
+def _drain(props: Properties) -> None:
+    """Ask balancers and clients to leave the server."""
+    with _host(props) as host:
+        _run(host, _supervise("drain"), timeout=60.0)
 
 
 def _agent() -> dict[str, tuple[bytes, int]]:
