@@ -41,7 +41,7 @@ class Allowance:
         """
         self._left -= count
         if self._left < 0:
-            raise TooMuch
+            raise TooMuch("it sends more than it may")
 
 
 class Budget:
@@ -61,7 +61,7 @@ class Budget:
         """
         left = self._until - self._clock.monotonic()
         if left <= 0:
-            raise OutOfTime
+            raise OutOfTime("its time is used up")
         return left if wanted is None else min(left, wanted)
 
     def take(self, count: int) -> None:
@@ -107,7 +107,7 @@ def apart(
     threading.Thread(target=run, daemon=True).start()
     while not ended.wait(min(look_every, max(seconds, 0))):
         if clock.monotonic() - started >= seconds:
-            raise OutOfTime
+            raise OutOfTime("its time is used up")
         waiting()
     if errors:
         raise errors[0]

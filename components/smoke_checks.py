@@ -35,6 +35,9 @@ LONGEST_ANSWER = 512
 LONGEST_REASONING = 4096
 """Tokens of trace and answer together: a thorough model thinks for longer than it speaks."""
 
+MOST_TOKENS = 10**9
+"""Of a question or an answer; no model's context is nearly as long."""
+
 CALL_ID = re.compile(r"[A-Za-z0-9]{9}")
 """Mistral's rule for the ids of tool calls (reference: vLLM 3)."""
 
@@ -201,7 +204,7 @@ def check_streaming(client: Client) -> Finding:
         raise CheckFailed(f"the stream had {len(pieces)} pieces of text, so it is none")
     if ended is None:
         raise CheckFailed("the stream broke off without a finish_reason")
-    if usage is None or usage.completion_tokens < 1:
+    if usage is None or not _is_count(usage.completion_tokens):
         raise CheckFailed("the stream did not end with its usage, though it was asked to")
     return _speed(started, pieces, usage.completion_tokens)
 
@@ -415,9 +418,14 @@ def _message(answer: ChatCompletion) -> ChatCompletionMessage:
 
 def _usage(answer: ChatCompletion) -> CompletionUsage:
     used = answer.usage
-    if used is None or used.prompt_tokens < 1 or used.completion_tokens < 1:
+    if used is None or not (_is_count(used.prompt_tokens) and _is_count(used.completion_tokens)):
         raise CheckFailed("the answer does not say how many tokens it used")
     return used
+
+
+def _is_count(tokens: object) -> bool:
+    """Whether tokens can have been counted so: a whole number, and no more than a context has."""
+    return isinstance(tokens, int) and 1 <= tokens <= MOST_TOKENS
 
 
 def _text(answer: ChatCompletion) -> str:

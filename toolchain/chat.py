@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
-import ssl
 import sys
 
 import httpx2
 import openai
 
+from components.bounded import Budget
+from components.bounded_http import BoundedTransport, trust
+from components.clock import SystemClock
+from components.display import shown, shown_lines
 from toolchain.on_emulator import outputs
+
+SECONDS = 120.0
+"""For a whole answer."""
+
+MOST_BYTES = 2_097_152
+"""Of an answer."""
 
 QUESTION = "In one sentence: what are you, and where do you run?"
 
@@ -20,20 +29,24 @@ def main(stack: str, message: str) -> int:
     if "endpoint_url" not in known:
         print("there is no endpoint: run `make up` first", file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
-    trust = ssl.create_default_context(cadata=known["ca_certificate"] or None)
+    clock = SystemClock()
+    transport = BoundedTransport(
+        trust(known["ca_certificate"]), lambda: Budget(clock, SECONDS, MOST_BYTES)
+    )
     client = openai.OpenAI(
         base_url=known["endpoint_url"],
         api_key=known["api_key"],
-        http_client=httpx2.Client(verify=trust, trust_env=False, timeout=120),
+        http_client=httpx2.Client(transport=transport, trust_env=False, timeout=SECONDS),
     )
     try:
         answer = client.chat.completions.create(
             model=known["model"], messages=[{"role": "user", "content": message}]
         )
-    except openai.OpenAIError as error:
-        print(f"the endpoint did not answer: {error}", file=sys.stderr)  # noqa: T201  (a command's own output)
+        said = str(answer.choices[0].message.content)
+    except Exception as error:  # noqa: BLE001  (a stranger's bytes may bring libraries to any)
+        print(shown(f"the endpoint did not answer: {error}"), file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
-    print(f"you:   {message}\nmodel: {answer.choices[0].message.content}")  # noqa: T201  (a command's own output)
+    print(f"you:   {message}\nmodel: {shown_lines(said)}")  # noqa: T201  (a command's own output)
     return 0
 
 

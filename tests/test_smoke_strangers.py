@@ -1,0 +1,156 @@
+"""The smoke test against an endpoint that answers anything: its report is clean, and true JSON."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpcore2
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components import smoke_test
+from components.bounded import Budget
+from components.bounded_http import BoundedTransport, trust
+from components.progress import Progress
+from components.smoke_checks import CHECKS, Target
+from components.smoke_test import LONGEST_ANSWER, MOST_BYTES, connect, run_checks, verdict
+from tests.fakes import VirtualClock
+from tests.test_display import is_clean
+from tests.vllm.test_endpoint_strangers import CHUNKED, JSON, Network, drip, flood, response
+
+KEY = "a-key-of-the-endpoint"
+TARGET = Target(
+    url="http://192.0.2.1:8000/v1",
+    key=KEY,
+    certificate="",
+    model="org/model",
+    max_model_len=4096,
+    abilities=frozenset({"vision", "reasoning", "tools"}),
+    mistral_call_ids=True,
+)
+
+COUNTS = JSON | st.sampled_from([1, 3, 10**400, 1e308, float("nan")])
+USAGE = st.fixed_dictionaries({"prompt_tokens": COUNTS, "completion_tokens": COUNTS})
+CALLS = st.lists(
+    st.fixed_dictionaries(
+        {"id": JSON, "type": st.just("function"), "function": st.dictionaries(st.text(), JSON)}
+    ),
+    max_size=2,
+)
+MESSAGES = st.fixed_dictionaries(
+    {"role": st.sampled_from(["assistant", "x", None]), "content": JSON | st.text()},
+    optional={"reasoning": JSON, "tool_calls": CALLS | JSON},
+)
+CHOICES = st.fixed_dictionaries(
+    {
+        "finish_reason": st.sampled_from(["stop", "length", 7]),
+        "message": MESSAGES,
+        "delta": MESSAGES,
+    }
+)
+ANSWERS = st.one_of(
+    JSON,
+    st.fixed_dictionaries({"data": st.lists(st.dictionaries(st.just("id"), JSON), max_size=2)}),
+    st.fixed_dictionaries({"choices": st.lists(CHOICES, max_size=2), "usage": USAGE | JSON}),
+    st.fixed_dictionaries({"error": JSON}),
+)
+
+
+def as_body(answer: Any) -> bytes:
+    return json.dumps(answer).encode()
+
+
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    ANSWERS.map(as_body),
+    st.lists(ANSWERS, max_size=4).map(
+        lambda events: b"".join(b"data: " + as_body(one) + b"\n\n" for one in events)
+    ),
+    ANSWERS.map(lambda answer: gzip.compress(as_body(answer))),
+)
+TYPES = st.sampled_from(
+    ["application/json", "text/event-stream", "text/plain; charset=hex", "\x1b[2J", ""]
+)
+STATUSES = st.sampled_from([200, 200, 200, 204, 301, 400, 401, 404, 429, 500])
+
+
+def outcome_of(transport: httpx2.BaseTransport) -> dict[str, Any]:
+    """Run all checks, and hold the report to what is shown and stored."""
+    said: list[str] = []
+    client = connect(TARGET, transport)
+    with client.http:
+        report = run_checks(client, Progress("smoke test", client.clock, said.append))
+    json.dumps(report, allow_nan=False).encode()
+    for text in (*(entry["detail"] for entry in report["checks"].values()), *said, verdict(report)):
+        assert is_clean(text), repr(text)
+        assert KEY not in text
+    return report
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_whatever_is_answered_the_report_is_clean(data):
+    def answer(_request: httpx2.Request) -> httpx2.Response:
+        headers = {"content-type": data.draw(TYPES)}
+        return httpx2.Response(data.draw(STATUSES), headers=headers, content=data.draw(BODIES))
+
+    report = outcome_of(httpx2.MockTransport(answer))
+    assert not report["ok"]
+
+
+def pace(monkeypatch: pytest.MonkeyPatch, script: Any) -> tuple[dict[str, Any], VirtualClock]:
+    """Test a host of this pace, in virtual time."""
+    clock = VirtualClock()
+    monkeypatch.setattr(smoke_test, "SystemClock", lambda: clock)
+    network = Network(clock, script)
+    budget = lambda: Budget(clock, LONGEST_ANSWER, MOST_BYTES)  # noqa: E731
+    report = outcome_of(BoundedTransport(trust(""), budget, network))
+    assert network.sent <= MOST_BYTES + 65_536
+    return report, clock
+
+
+def test_a_drip_ends_the_test_with_the_time_for_one_answer(monkeypatch):
+    report, clock = pace(monkeypatch, drip(CHUNKED + b"1\r\na\r\n", 3.0))
+    assert clock.passed == pytest.approx(LONGEST_ANSWER)
+    assert list(report["checks"]) == [next(iter(CHECKS))]
+    assert "its time is used up" in report["checks"]["model"]["detail"]
+
+
+def test_a_flood_ends_the_test_with_the_bytes_for_one_answer(monkeypatch):
+    report, _ = pace(monkeypatch, flood(CHUNKED, b"10000\r\n" + b"x" * 0x10000 + b"\r\n"))
+    assert "it sends more than it may" in report["checks"]["model"]["detail"]
+
+
+def test_a_compressed_answer_is_none(monkeypatch):
+    bomb = response(gzip.compress(b"[" * 10_000_000), 200, "content-encoding: gzip")
+    report, _ = pace(monkeypatch, [(0.0, bomb)])
+    assert "it compresses, though it was asked not to" in report["checks"]["model"]["detail"]
+
+
+def test_all_answers_together_have_a_limit(monkeypatch):
+    """Each of them comes just in time, and the test ends all the same."""
+    clock = VirtualClock()
+    monkeypatch.setattr(smoke_test, "SystemClock", lambda: clock)
+
+    class Late(httpcore2.NetworkBackend):
+        def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.NetworkStream:
+            return Network(clock, late()).connect_tcp()
+
+    def late() -> Iterator[tuple[float, bytes]]:
+        yield LONGEST_ANSWER - 1, response(b"{}")
+
+    monkeypatch.setattr(
+        smoke_test,
+        "BoundedTransport",
+        lambda tls, budget: BoundedTransport(tls, budget, Late()),
+    )
+    client = connect(TARGET)
+    with client.http:
+        report = run_checks(client, Progress("smoke test", clock, lambda _: None))
+    assert clock.passed <= smoke_test.LONGEST_RUN + 1
+    assert len(report["checks"]) < len(CHECKS)
