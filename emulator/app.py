@@ -25,6 +25,7 @@ from emulator import admin, registry, routes_account, routes_instances, routes_o
 from emulator.api import Call, Endpoint
 from emulator.errors import ApiError
 from emulator.faults import Occasion
+from emulator.hostile import RUDE_FIELDS, rudely
 from emulator.keys import PREFIX, Caller, identify
 from emulator.logs import Results
 from emulator.market import DAY
@@ -149,11 +150,19 @@ class _Gate:
             body=body,
             base_url=str(request.base_url).rstrip("/"),
         )
-        answer = await endpoint.answer(call)
+        answer = self._made_rude(request, await endpoint.answer(call))
         lost = await self._lose(request, endpoint, seen)
         if lost is not None:
             return lost
         return answer if isinstance(answer, Response) else JSONResponse(answer)
+
+    def _made_rude(self, request: Request, answer: Any) -> Any:
+        """Write what a terminal would obey into the texts that hosts write, if `rude` strikes."""
+        occasion = Occasion(method=request.method, path=request.url.path)
+        struck = self._market.faults.strike("rude", occasion)
+        if struck is None or isinstance(answer, Response):
+            return answer
+        return rudely(answer, frozenset(struck.get("fields", RUDE_FIELDS).split(",")))
 
     def _caller(self, request: Request, endpoint: Endpoint) -> Caller:
         if endpoint.scope is None:

@@ -67,6 +67,8 @@ class Effect(StrEnum):
     KILL = "kill"
     WIPE = "wipe"
     REMOVE = "remove"
+    TURN = "turn"
+    """Its ports and its shell are as its faults say from now on."""
 
 
 @dataclass(frozen=True)

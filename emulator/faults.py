@@ -80,6 +80,15 @@ FAULTS: dict[str, Kind] = {
             "method": "verb",
         },
     ),
+    "rude": Kind(
+        "api",
+        "the texts that hosts write have escapes, line ends and workflow commands in them",
+        {
+            "fields": "which, with commas (geolocation,status_msg,cpu_name,hostname)",
+            "route": "part of the path",
+            "method": "verb",
+        },
+    ),
     "instance_null_once": Kind("api", 'a single GET is {"instances": null} for a live contract'),
     "ports_of_one": Kind(
         "api",
@@ -132,6 +141,15 @@ FAULTS: dict[str, Kind] = {
         "contract",
         "the host asks for a higher price",
         {"id": "contract", "factor": "of the GPU price (1.25)"},
+    ),
+    "hostile": Kind(
+        "contract",
+        "the host of a running contract answers as it likes",
+        {
+            "id": "contract",
+            "mode": "shape, drip, flood or lies (shape)",
+            "over": "http, ssh or both (both)",
+        },
     ),
     "driver_old": Kind(
         "host", "an old NVIDIA driver", {"version": "550.54.15", "cuda": "that it allows"}

@@ -409,6 +409,10 @@ class Marketplace:
             return contracts.container_exits(contract, now, seconds=_seconds(hit))
         if (hit := self.faults.strike("host_offline", occasion)) is not None:
             return contracts.host_lost(contract, now, seconds=float(hit.get("seconds", 3 * DAY)))
+        if (hit := self.faults.strike("hostile", occasion)) is not None:
+            return Step(
+                replace(contract, faults={**contract.faults, "hostile": hit}), (Effect.TURN,)
+            )
         if (hit := self.faults.strike("contract_ends", occasion)) is not None:
             return Step(replace(contract, end_date=now + float(hit.get("seconds", 0))))
         if (hit := self.faults.strike("price_raised", occasion)) is not None:
@@ -490,6 +494,8 @@ class Marketplace:
         elif effect is Effect.REMOVE:
             self.host.remove(contract.id)
             self.volumes.detach(contract)
+        elif effect is Effect.TURN:
+            await self._adopt(contract)
         elif effect is Effect.START and contract.container_up:
             return await self._start(contract, machine)
         return contract

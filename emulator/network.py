@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.contracts import Contract
+from emulator.hostile import Hostile, HostilePort
 from emulator.ports import BlackHole, Forwarder, Traffic, draw_port, internal_ports
 from emulator.ssh_server import ContainerSsh
 
@@ -23,7 +24,7 @@ class _Link:
     """What listens for one container."""
 
     traffic: Traffic = field(default_factory=Traffic)
-    listeners: list[Forwarder | BlackHole] = field(default_factory=list)
+    listeners: list[Forwarder | BlackHole | HostilePort] = field(default_factory=list)
     ssh: ContainerSsh | None = None
 
 
@@ -102,8 +103,10 @@ class Network:
         host_key: Path,
         environment: Callable[[], Mapping[str, str]],
     ) -> None:
+        hostile = Hostile.of(contract.faults)
         if has_ssh(contract):
-            link.ssh = ContainerSsh(home, host_key, environment, contract.address)
+            mode = hostile.mode if hostile is not None and hostile.is_over("ssh") else ""
+            link.ssh = ContainerSsh(home, host_key, environment, contract.address, mode)
             inside = await link.ssh.listen()
             await self._forward(link, contract.ssh_port, (contract.address, inside))
             if SSH_PORT in contract.ports:
@@ -113,7 +116,18 @@ class Network:
             number, _, protocol = name.partition("/")
             if name == SSH_PORT or protocol != "tcp":
                 continue
+            if hostile is not None and hostile.is_over("http"):
+                await self._answer_as_it_likes(link, hostile.mode, port, home)
+                continue
             await self._publish(link, contract, number, port, (contract.address, int(number)))
+
+    async def _answer_as_it_likes(self, link: _Link, mode: str, port: int, home: Path) -> None:
+        def count(sent: int) -> None:
+            link.traffic.up += sent
+
+        listener = HostilePort(mode, home, count)
+        await listener.listen(port)
+        link.listeners.append(listener)
 
     async def _publish(
         self, link: _Link, contract: Contract, number: str, port: int, target: tuple[str, int]

@@ -7,6 +7,7 @@ command has ended and its output is closed, and what it left in the background l
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import struct
@@ -20,6 +21,8 @@ from typing import Any
 
 import asyncssh
 
+from emulator.hostile import prints
+
 _CHUNK = 65_536
 _CONTAINER_ITSELF = ("127.0.0.1", "localhost", "::1")
 
@@ -28,12 +31,20 @@ class ContainerSsh:
     """One container's SSH server on an address and port of its own."""
 
     def __init__(
-        self, home: Path, host_key: Path, environment: Callable[[], Mapping[str, str]], address: str
+        self,
+        home: Path,
+        host_key: Path,
+        environment: Callable[[], Mapping[str, str]],
+        address: str,
+        hostile: str = "",
     ) -> None:
         """Serve the container whose HOME is `home` and whose network address is `address`.
 
-        `host_key` is the file of its private key; `environment` gives what a command sees.
+        `host_key` is the file of its private key; `environment` gives what a command sees. A
+        `hostile` host runs no command and prints what that mode prints.
         """
+        self._hostile = hostile
+        self._answered = itertools.count()
         self._home = home
         self._host_key = host_key
         self._environment = environment
@@ -66,10 +77,23 @@ class ContainerSsh:
             await self._acceptor.wait_closed()
 
     async def _session(self, channel: asyncssh.SSHServerProcess[bytes]) -> None:
+        if self._hostile:
+            await self._as_it_likes(channel)
+            return
         if channel.term_type is not None:
             await self._with_terminal(channel)
             return
         await self._with_pipes(channel)
+
+    async def _as_it_likes(self, channel: asyncssh.SSHServerProcess[bytes]) -> None:
+        with suppress(ConnectionError, asyncssh.Error):
+            number = next(self._answered)
+            async for piece in prints(self._hostile, channel.command or "", number):
+                channel.stdout.write(piece)
+                await channel.stdout.drain()
+                if channel.channel.is_closing():
+                    return
+            _exit(channel, 0)
 
     async def _with_pipes(self, channel: asyncssh.SSHServerProcess[bytes]) -> None:
         out, out_end = await _pipe()
