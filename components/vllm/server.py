@@ -175,9 +175,11 @@ class ServerProvider(Provider):
             _on_its_way_out(progress, "asking clients to leave", HOST_LOOK, lambda: _drain(props))
             seconds = minutes * 60 + ANSWER_TIMEOUT + LOOK_EVERY
             _on_its_way_out(progress, "the wait for its clients", seconds, lambda: _drained(props))
-        if not _on_its_way_out(progress, "a look at its host", HOST_LOOK, lambda: _reached(props)):
+        serves = props.get("status") == READY
+        seconds = HOST_LOOK if serves else HOST_LOOK / 2
+        if not _on_its_way_out(progress, "a look at its host", seconds, lambda: _reached(props)):
             return
-        seconds = STOP_SECONDS if props.get("status") == READY else HOST_LOOK
+        seconds = STOP_SECONDS if serves else HOST_LOOK
         if _on_its_way_out(progress, "the stop", seconds, lambda: _stopped(props)):
             progress.say("stopped")
 
