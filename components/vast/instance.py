@@ -27,7 +27,7 @@ from components.vast.api import Order, VastApi
 from components.vast.attempts import Attempt
 from components.vast.boot import Boot, Deadlines, Rented
 from components.vast.ending import Ending, left_alone
-from components.vast.errors import BootFailed, CannotAdopt, LeftRunning, StillOutbid
+from components.vast.errors import BootFailed, CannotAdopt, HostUnfit, LeftRunning, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.host_check import Expected, Inspection, inspect
 from components.vast.in_the_state import NOTE, InTheState
@@ -54,6 +54,7 @@ from components.vllm.host import (
     HostAddress,
     HostUnreachable,
     LoginRefused,
+    Nonsense,
 )
 from components.vllm.readiness import DOWNLOAD_SHARE
 
@@ -329,6 +330,8 @@ class _Machine:
             return inspect(
                 self.door(instance), _expected(instance, self._props), self._progress.say
             )
+        except Nonsense as error:
+            raise HostUnfit(str(error)) from None
         except (HostUnreachable, LoginRefused, CommandFailed) as error:
             raise BootFailed(str(error)) from None
 

@@ -103,7 +103,7 @@ class CommandFailed(HostError):
 
 
 class Nonsense(CommandFailed):
-    """A command of the door's own printed what it never prints: the host is not what it was."""
+    """A command printed what it never prints, or without an end: the host is not what it was."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,8 @@ class Host:
         What it prints comes as lines that are fit to be shown.
 
         Raises:
-            CommandFailed: it did not end within `timeout` seconds, or prints too much.
+            CommandFailed: it did not end within `timeout` seconds.
+            Nonsense: it prints more than any of ours.
             HostUnreachable: no connection, or lost on the way: it may have run.
             HostKeyChanged: not the recorded key.
             LoginRefused: our key is not taken.
@@ -332,7 +333,7 @@ class Host:
     def _why_failed(self, error: Exception, command: str, timeout: float) -> HostError:
         what = f"{_short(command)} on host {self._address}"
         if isinstance(error, TooMuch):
-            return CommandFailed(self._clean(f"{what} prints more than {MOST_BYTES} bytes"))
+            return Nonsense(self._clean(f"{what} prints more than {MOST_BYTES} bytes"))
         if isinstance(error, TimeoutError):
             return CommandFailed(self._clean(f"{what} did not end within {timeout:g} s"))
         # A connection that breaks off is an `OSError`, of which a timeout is one as well.
