@@ -413,6 +413,10 @@ class Marketplace:
             return Step(
                 replace(contract, faults={**contract.faults, "hostile": hit}), (Effect.TURN,)
             )
+        return self._strike_terms(contract, occasion, now)
+
+    def _strike_terms(self, contract: Contract, occasion: Occasion, now: float) -> Step:
+        """What a host may change about its contract."""
         if (hit := self.faults.strike("contract_ends", occasion)) is not None:
             return Step(replace(contract, end_date=now + float(hit.get("seconds", 0))))
         if (hit := self.faults.strike("price_raised", occasion)) is not None:

@@ -58,7 +58,7 @@ def read_status(printed: str) -> dict[str, str]:
     """Read the `key=value` lines of `supervise.sh status`; keys of other releases are left out.
 
     Raises:
-        AnswerUnreadable: if a value cannot be one.
+        AnswerUnreadable: if a value cannot be one, or the supervisor is not spoken of.
     """
     status: dict[str, str] = {}
     for line in printed.splitlines():
@@ -69,6 +69,8 @@ def read_status(printed: str) -> dict[str, str]:
         if value and not fits(value):
             raise AnswerUnreadable(f"says {key}={value[:60]!r}, which it never does")
         status[key] = value
+    if "supervisor" not in status:
+        raise AnswerUnreadable(f"says nothing of the supervisor, but {printed[:60]!r}")
     return status
 
 

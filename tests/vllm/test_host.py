@@ -334,8 +334,15 @@ def test_a_status_that_cannot_be(host: Host, line: str) -> None:
 
 
 def test_status_is_read_from_the_supervisor(host: Host) -> None:
-    host.put({"supervise.sh": (b'echo "phase=$1"; echo noise; echo reason=\n', 0o755)})
-    assert host.status() == {"phase": "status", "reason": ""}
+    script = b'echo supervisor=running; echo "phase=$1"; echo noise; echo new=1; echo reason=\n'
+    host.put({"supervise.sh": (script, 0o755)})
+    assert host.status() == {"supervisor": "running", "phase": "status", "reason": ""}
+
+
+def test_status_without_a_word_of_the_supervisor(host: Host) -> None:
+    host.put({"supervise.sh": (b"echo hello\n", 0o755)})
+    with pytest.raises(Nonsense, match="says nothing of the supervisor, but 'hello"):
+        host.status()
 
 
 def test_status_where_no_supervisor_is(host: Host) -> None:
