@@ -1,7 +1,7 @@
 """`VllmServer`: vLLM on a rented host, up when the right model has answered with the key.
 
 The configuration is pushed over SSH, not baked into the rental, so a changed flag restarts the
-server on the same host and downloads nothing. The host gets digests, never a key.
+server on the same host and downloads nothing. What lies on the host are digests, never a key.
 """
 
 from __future__ import annotations
