@@ -42,6 +42,7 @@ TIERS: dict[str, Tier] = {
     "tests/vast/test_official.py": "process",
     "tests/vast/test_orphans.py": "process",
     "tests/vast/test_shared.py": "process",
+    "tests/vllm/test_agent_answers.py": "process",
     "tests/vllm/test_endpoint.py": "process",
     "tests/vllm/test_host.py": "process",
     "tests/vllm/test_key_gate_served.py": "process",

@@ -21,5 +21,6 @@ def reach(ip: str, port: int, timeout: float = TIMEOUT) -> Reach:
         return "timed out"
     except (ConnectionRefusedError, ConnectionResetError):
         return "refused"
-    except OSError:
+    except (OSError, OverflowError, UnicodeError, ValueError):
+        # Also where a host says an address or a port that is none.
         return "no route"

@@ -360,7 +360,7 @@ class _Wait:
         if self._where() != before:
             self._moved_at = self._clock.monotonic()
         self._prefetch_text = (self._prefetch_text + prefetch_news)[-LOG_PIECE:]
-        return self._supervised() and self._read_to_the_end()
+        return self._read_to_the_end() and self._supervised()
 
     def _read_to_the_end(self) -> bool:
         """Whether the log was read up to now: before that it tells of earlier runs alone."""

@@ -105,11 +105,11 @@ def drains_and_ends(mode: str) -> Act:
     def act(world: World) -> str:
         honest = honest_seconds(world)
         world.fresh(world.settings)
-        world.configure(drainMinutes=0.5)
+        world.configure(replacement="create-first", drainMinutes=1)
         world.succeeds("up")
         turn(world, mode, "both")
         # Its clients are waited for as long as was said, and a host may claim that they stay.
-        return destroyed(world, honest + 30)
+        return destroyed(world, honest + 60)
 
     return act
 

@@ -9,13 +9,16 @@ import pytest
 
 from components.errors import ConfigurationError, HostError, PlatformError, StackError
 from components.progress import Progress
+from components.vllm import readiness
 from components.vllm.endpoint import ModelInfo, Refused, Unreachable
 from components.vllm.host import (
+    LOG_PIECE,
     CommandFailed,
     HostAddress,
     HostKeyChanged,
     HostUnreachable,
     LoginRefused,
+    Nonsense,
     Result,
 )
 from components.vllm.readiness import (
@@ -94,7 +97,8 @@ class FakeHost:
         lines = [text for moment, text in self.logs.get(name, []) if moment <= self._clock.passed]
         written = "".join(lines).encode()
         start = offset if offset <= len(written) else 0
-        return written[start:].decode(), len(written)
+        piece = written[start : start + LOG_PIECE]
+        return piece.decode(), start + len(piece)
 
     def run(self, command: str, *, stdin: bytes | str | None = None, timeout: float = 0) -> Result:
         del stdin, timeout
@@ -872,3 +876,50 @@ def test_a_supervisor_that_stays_away_is_an_error(scene: Scene) -> None:
 def test_nothing_secret_shows_in_the_plan(scene: Scene) -> None:
     assert KEY not in repr(scene.plan)
     assert TOKEN not in repr(scene.plan)
+
+
+# --------------------------------------------------------------------------- a host that floods
+
+
+FULL_DISK = "ERROR 11-23 09:10:00 [x.py:1] OSError: [Errno 28] No space left on device\n"
+LINE = "INFO 11-23 09:00:00 [x.py:1] " + "x" * 3900 + "\n"
+PIECE = LINE * (LOG_PIECE // len(LINE))
+
+
+def test_a_long_log_is_read_a_piece_a_look_before_anything_is_made_of_it(scene: Scene) -> None:
+    """The error is of the run before; what follows it stands in a later piece."""
+    boot = "".join(text for _, text in BOOT)
+    scene.log("vllm.log", (0, PIECE * 3 + FULL_DISK + PIECE * 3 + boot))
+    scene.host.statuses.insert(1, (0, scene.host.statuses[1][1]))
+    scene.endpoint.up_at = 0
+    scene.wait()
+    assert "reading what the server has logged so far" in scene.lines
+    assert scene.endpoint.asked[0][0] >= 6
+
+
+def test_what_a_long_log_had_before_is_no_news(scene: Scene) -> None:
+    scene.log("vllm.log", (0, "".join(text for _, text in BOOT) + PIECE * 2 + FULL_DISK))
+    scene.host.statuses.insert(1, (0, scene.host.statuses[1][1]))
+    scene.endpoint.up_at = 30
+    scene.endpoint.down = TIMED_OUT
+    scene.change(served_before=True)
+    scene.wait()
+
+
+def test_a_log_that_grows_faster_than_it_is_read_is_its_host_s_fault(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "MOST_PIECES", 4)
+    scene.host.logs["vllm.log"] = [(0, PIECE * 8)]
+    error = scene.fails()
+    assert isinstance(error, HostError)
+    assert error.cause == "log_flood"
+    assert scene.clock.passed < 300
+
+
+def test_a_host_that_says_what_cannot_be_for_long_is_another_one(scene: Scene) -> None:
+    scene.host.failures = [(0, 9999, Nonsense("the supervisor says phase_since='abc'"))]
+    error = scene.fails()
+    assert isinstance(error, HostError)
+    assert error.cause == "host_nonsense"
+    assert scene.clock.passed == pytest.approx(scene.plan.outage, abs=10)
