@@ -24,7 +24,7 @@ FLAGS = re.IGNORECASE | re.ASCII
 
 def expressions() -> Iterator[tuple[str, re.Pattern[str]]]:
     """Every expression that a line of a host's is held against, by name."""
-    for pattern in {*SERVER, *PREFETCH}:
+    for pattern in dict.fromkeys((*SERVER, *PREFETCH)):
         for number, expression in enumerate(pattern.expressions):
             yield f"{pattern.name}-{number}", re.compile(expression, FLAGS)
     for module in (diagnosis, boot_log, boot):
