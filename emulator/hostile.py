@@ -93,6 +93,8 @@ class HostilePort:
                 await writer.start_tls(self._context())
                 head = await reader.readuntil(b"\r\n\r\n")
                 async for piece in answers(self._mode, head[:_MOST_HEAD], next(self._asked)):
+                    if writer.transport.is_closing():
+                        break
                     writer.write(piece)
                     self._count(len(piece))
                     await writer.drain()
@@ -114,8 +116,8 @@ async def answers(mode: str, head: bytes, number: int) -> AsyncIterator[bytes]:
             yield piece
     elif mode == "flood":
         yield b"HTTP/1.1 200 OK\r\n\r\n"
-        while True:
-            yield _FLOOD
+        async for piece in _flood():
+            yield piece
     elif mode == "shape":
         status, headers, body = _SHAPES[number % len(_SHAPES)]
         yield _response(status, body, *headers)
@@ -132,6 +134,12 @@ async def _drip(byte: bytes) -> AsyncIterator[bytes]:
     while True:
         yield byte
         await asyncio.sleep(DRIP_SECONDS)
+
+
+async def _flood() -> AsyncIterator[bytes]:
+    while True:
+        yield _FLOOD
+        await asyncio.sleep(0)  # the emulator lives on, whoever is flooded
 
 
 _SHAPES: tuple[tuple[int, tuple[str, ...], bytes], ...] = (
@@ -188,8 +196,8 @@ async def prints(mode: str, command: str, number: int) -> AsyncIterator[bytes]:
         async for piece in _drip(b"7"):
             yield piece
     elif mode == "flood":
-        while True:
-            yield _FLOOD
+        async for piece in _flood():
+            yield piece
     elif mode == "shape":
         yield _PRINTED[number % len(_PRINTED)]
     else:
