@@ -69,9 +69,9 @@ def _seconds(expression: re.Pattern[str], beginning: str, pump: str, length: int
     text = beginning + pump * (length // len(pump) + 1)
     tries = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()
         expression.search(text)
-        tries.append(time.perf_counter() - began)
+        tries.append(time.thread_time() - began)
     return min(tries)
 
 
@@ -93,12 +93,12 @@ def all_of_a_piece(line: str) -> str:
     ids=["escapes", "parentheses", "errors", "digits", "shards", "returns"],
 )
 def test_a_piece_of_a_log_is_read_in_seconds(text):
-    began = time.perf_counter()
+    began = time.thread_time()
     log = BootLog()
     log.feed(text)
     log.ended()
     diagnose_prefetch(text)
-    assert time.perf_counter() - began < 12
+    assert time.thread_time() - began < 12
 
 
 WORDS = [
