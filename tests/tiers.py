@@ -32,6 +32,7 @@ TIERS: dict[str, Tier] = {
     "tests/test_smoke_test.py": "process",
     "tests/test_workflow.py": "process",
     "tests/toolchain/test_makefile.py": "process",
+    "tests/toolchain/test_measure.py": "process",
     "tests/toolchain/test_on_emulator.py": "process",
     "tests/toolchain/test_set_up.py": "process",
     "tests/vast/test_adapters.py": "process",
