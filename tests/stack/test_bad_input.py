@@ -88,9 +88,14 @@ def nobody_there(stack: Stack) -> Stack:
     return stack.with_environment({"VAST_URL": "http://127.0.0.1:9"})
 
 
+def in_clear(stack: Stack) -> Stack:
+    return stack.with_environment({"VAST_URL": "http://vast.example.com"})
+
+
 @pytest.mark.parametrize(
     ("who", "said"),
     [
+        (in_clear, ["'http://vast.example.com' and has to be https", "nothing was sent"]),
         (no_key, ["no Vast.ai API key", "vastai set api-key"]),
         (wrong_key, ["does not accept the API key", "check VAST_API_KEY"]),
         (nobody_there, ["http://127.0.0.1:9 is unreachable", "check the network and VAST_URL"]),

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.plan import make_plan
 from components.settings import parse
 from components.vllm import foreign_code
-from components.vllm.command import OPTIONS_FOLDER, RESERVED
+from components.vllm.command import MIDDLEWARE, OPTIONS_FOLDER, RESERVED
 from components.vllm.foreign_code import REFUSED, found
 from tests.test_settings import values
 
@@ -63,15 +64,8 @@ def test_every_option_that_looks_like_a_door_was_looked_at(version):
     assert not unjudged
 
 
-def rendered(**overrides):
-    settings = parse(values(vllmOverrides=json.dumps(overrides)))
-    return make_plan(settings).serve_yaml
-
-
 @pytest.mark.parametrize("model", [None, "mistral-small-4-fp8-2xh200-eagle"])
 def test_what_the_profiles_serve_has_none(model):
-    import yaml  # noqa: PLC0415
-
     changes = {"model": model} if model else {}
     assert found(yaml.safe_load(make_plan(parse(values(**changes))).serve_yaml)) == []
 
@@ -134,13 +128,14 @@ def test_tuning_is_none(options):
     assert found(options) == []
 
 
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(REFUSED)) | st.text(),
         st.recursive(
             st.none() | st.booleans() | st.floats() | st.text(),
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-            max_leaves=8,
+            max_leaves=4,
         ),
     )
 )
@@ -149,6 +144,4 @@ def test_nothing_that_a_yaml_file_holds_ends_in_an_error(options):
 
 
 def test_the_gate_is_the_one_that_is_rendered():
-    from components.vllm.command import MIDDLEWARE  # noqa: PLC0415
-
     assert foreign_code.OWN_MIDDLEWARE == MIDDLEWARE
