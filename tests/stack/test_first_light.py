@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from emulator.containers import container_processes
-from tests.stack.world import ROOT, Emulator, Stack, run
+from tests.stack.world import PATH, ROOT, Emulator, Stack, run
 
 RECIPE = (
     "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 cuda_vers>=12.2"
@@ -79,6 +79,17 @@ def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
     assert len(known["smoke_report"]["checks"]) == 10
     assert known["endpoint_url"].startswith("https://127.0.0.1:")
     assert len(emulator.status()["contracts"]) == 1
+
+
+def test_a_person_logs_in_with_the_outputs_as_they_are(stack, tmp_path):
+    known = stack.outputs()
+    (tmp_path / "stack.key").touch(mode=0o600)
+    (tmp_path / "stack.key").write_text(known["ssh_private_key"])
+    (tmp_path / "stack.known").write_text(f"{known['known_hosts']}\n")
+    command = [*known["ssh_command"].split(), "sh ~/serving/supervise.sh status"]
+    done = run(command, {"PATH": PATH}, folder=tmp_path)
+    assert done.status == 0, done.outcome()
+    assert "phase" in done.output
 
 
 def test_the_openai_client_talks_to_it(stack):
