@@ -247,10 +247,10 @@ def block(folder: Path, measurement: Measurement, name: str) -> Measured:
                 clients=row.clients,
                 tokens_in=row.tokens_in,
                 tokens_out=row.tokens_out,
-                tokens_per_second=float(round(row.tokens_per_second)),
-                first_token_ms=float(round(row.ttft[0])),
+                tokens_per_second=_figure(row.tokens_per_second),
+                first_token_ms=_figure(row.ttft[0]),
                 token_ms=round(row.tpot[0], 2),
-                request_ms=float(round(row.e2el[0])),
+                request_ms=_figure(row.e2el[0]),
                 ratio=_ratio(row, compared.get(shape)),
             )
             for shape, row in rows(folder / run.name).items()
@@ -331,6 +331,11 @@ def _ratio(row: Row, compared: Row | None) -> float | None:
     return round(row.tokens_per_second / compared.tokens_per_second, 2) if compared else None
 
 
+def _figure(value: float) -> float:
+    """Round to what a measurement is worth: a whole number, or one decimal below ten."""
+    return float(round(value)) if value >= 10 else round(value, 1)  # noqa: PLR2004
+
+
 def _list(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence.strip()}" for sentence in sentences)
 
@@ -372,7 +377,7 @@ def _speed_cells(run: Run, row: Row, compared: Row | None) -> list[str]:
         f"{row.tokens_in} / {row.tokens_out}",
         run.title,
         f"{row.requests} ({row.failed})",
-        f"{row.tokens_per_second:.0f}",
+        f"{_figure(row.tokens_per_second):g}",
         _UNKNOWN if ratio is None else f"**{ratio:.2f}**",
         f"{row.ttft[0]:.0f} / {row.ttft[1]:.0f}",
         f"{row.tpot[0]:.2f} / {row.tpot[1]:.2f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from components.vllm.on_host.key_gate import GUARDED, OPEN
 from tests.real_vllm import questions
 from tests.real_vllm.questions import QUESTIONS, STRICT_WEATHER, TRACE_FIRST
 from tests.real_vllm.world import NAME, PROFILE, Asking, RealStack, client_of
+from toolchain.load_client import Clients, Endpoint, Load
 from toolchain.real_vllm.alphabet import ANSWER, TRACE
 from toolchain.real_vllm.set_up import VERSION
 
@@ -94,6 +96,17 @@ def test_the_log_was_understood(emulator):
     assert log.kv_cache_tokens == pytest.approx(2**30 / 2304, rel=0.01)
     passed = {Stage.CONFIG, Stage.ENGINE, Stage.LOAD, Stage.SHARDS, Stage.KV, Stage.SERVING}
     assert passed <= set(log.reached)
+
+
+def test_make_measure_s_client_gets_whole_answers(stack):
+    known = stack.outputs()
+    url, key = known["endpoint_url"].removesuffix("/v1"), known["api_key"]
+    clients = Clients(Endpoint(url, key, NAME, known["ca_certificate"]))
+    assert asyncio.run(clients.version()) == VERSION.partition("+")[0]
+    outcome = asyncio.run(clients.play(Load(2, 4, 64, 8), 300))
+    assert (len(outcome.answers), outcome.failed) == (4, 0)
+    assert {(answer.tokens_in, answer.tokens_out) for answer in outcome.answers} == {(64, 8)}
+    assert all(0 < answer.first < answer.whole for answer in outcome.answers)
 
 
 @pytest.mark.parametrize("key", [None, WRONG_KEY])
