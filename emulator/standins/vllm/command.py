@@ -15,6 +15,7 @@ from emulator.standins.vllm.engine import Engine, Speed
 from emulator.standins.vllm.errors import StartError
 from emulator.standins.vllm.log import API_SERVER, Log
 from emulator.standins.vllm.metrics import Metrics
+from emulator.standins.vllm.pace import speeds_of
 from emulator.standins.vllm.served import Served
 from emulator.standins.vllm.server import open_socket, serve
 from emulator.standins.vllm.settings import Settings, settings_from, shown
@@ -84,6 +85,7 @@ def _served(
         metrics,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
+        speeds=speeds_of(settings.moe_backend, settings.compilation_config),
         kv_tokens=booted.fit.kv_tokens,
         hangs=host.fault("green_but_dead") is not None,
         set_busy=set_busy,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from emulator.standins.vllm.metrics import Metrics
-from emulator.standins.vllm.pace import Sequence, Steps
+from emulator.standins.vllm.pace import Sequence, Speeds, Steps
 
 _LEAST_SLEEP = 0.002
 
@@ -46,6 +46,7 @@ class Engine:
         *,
         max_num_seqs: int,
         max_num_batched_tokens: int,
+        speeds: Speeds,
         kv_tokens: int,
         hangs: bool,
         set_busy: Callable[[bool], None],
@@ -54,7 +55,7 @@ class Engine:
         self._speed = speed
         self._metrics = metrics
         self._slots = asyncio.Semaphore(max_num_seqs)
-        self._steps = Steps(max_num_batched_tokens)
+        self._steps = Steps(max_num_batched_tokens, speeds)
         self._stepping: asyncio.Task[None] | None = None
         self._stepped = asyncio.Event()
         self._kv_tokens = kv_tokens

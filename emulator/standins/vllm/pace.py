@@ -4,30 +4,61 @@ vLLM works in steps. Each running sequence gets one token in a step, and what is
 budget of tokens reads prompts, first come first served. A step's prompts are chosen while the step
 before it runs, as vLLM's asynchronous scheduling does.
 
-The seconds were measured with Mistral Small 4 (FP8) on 2x H200 and vLLM 0.26.0, the run `recipe-b`
-in docs/measured/2xh200-vllm-0.26.0. Every model and every GPU gets these.
+The times were measured with Mistral Small 4 (FP8) on 2x H200 and vLLM 0.26.0, and lie in
+docs/measured/2xh200-vllm-0.26.0. Every model and every GPU gets these.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-DECODE_MS = {1: 5.13, 16: 10.19, 64: 17.68, 256: 24.47}
-"""Milliseconds of a step without prompts, by the sequences that get a token in it."""
 
-PROMPT_MS = {
-    64: 24.3,
-    256: 29.4,
-    512: 31.9,
-    768: 87.7,
-    1024: 92.1,
-    2048: 97.6,
-    4096: 95.8,
-    8192: 147.9,
-}
-"""Milliseconds of a step with prompts, by its tokens. Above 512 vLLM uses no CUDA graphs."""
+@dataclass(frozen=True)
+class Speeds:
+    """Milliseconds of steps as they were measured."""
+
+    decode: Mapping[int, float]
+    """Of a step without prompts, by the sequences that get a token in it."""
+    prompts: Mapping[int, float]
+    """Of a step with prompts, by its tokens."""
+
+
+RECIPE = Speeds(
+    decode={1: 5.13, 16: 10.19, 64: 17.68, 256: 24.47},
+    prompts={
+        64: 24.3,
+        256: 29.4,
+        512: 31.9,
+        768: 87.7,
+        1024: 92.1,
+        2048: 97.6,
+        4096: 95.8,
+        8192: 147.9,
+    },
+)
+"""The run `recipe-b`. Steps above 512 tokens run outside CUDA graphs."""
+
+LATENCY = Speeds(
+    decode={1: 4.45, 16: 10.48, 64: 17.31, 256: 23.88},
+    prompts={
+        64: 25.6,
+        256: 30.0,
+        512: 35.5,
+        768: 48.3,
+        1024: 45.9,
+        2048: 49.5,
+        4096: 76.9,
+        8192: 138.4,
+    },
+)
+"""The run `latency-a`: CUDA graphs up to 8192 tokens, and the Triton MoE."""
+
+LARGEST_GRAPH = 8192
+"""Tokens of the largest graph of `LATENCY`."""
 
 
 @dataclass(eq=False)
@@ -51,6 +82,7 @@ class Steps:
 
     budget: int = 8192
     """Tokens of one step at most, prompts and answers together (`max-num-batched-tokens`)."""
+    speeds: Speeds = RECIPE
     _waiting: list[Sequence] = field(default_factory=list)
     """Prompts that are still to be read; the first may be read in part."""
     _chosen: dict[Sequence, int] = field(default_factory=dict)
@@ -84,7 +116,7 @@ class Steps:
         self._reading, self._chosen = self._chosen, {}
         taken = len(self._running) + len(self._reading)
         self._chosen = self._choose(self.budget - taken)
-        return step_seconds(sum(self._reading.values()), len(self._running))
+        return step_seconds(self.speeds, sum(self._reading.values()), len(self._running))
 
     def end(self) -> list[Sequence]:
         """End the step that was begun, and return the sequences that got a token in it."""
@@ -110,15 +142,22 @@ class Steps:
         return chosen
 
 
-def step_seconds(prompt_tokens: int, sequences: int) -> float:
+def speeds_of(moe_backend: str | None, compilation_config: Mapping[str, Any] | None) -> Speeds:
+    """Choose what was measured with these options: both of the latency profile's, or the recipe."""
+    sizes = (compilation_config or {}).get("cudagraph_capture_sizes") or [0]
+    is_latency = moe_backend == "triton" and max(sizes) >= LARGEST_GRAPH
+    return LATENCY if is_latency else RECIPE
+
+
+def step_seconds(speeds: Speeds, prompt_tokens: int, sequences: int) -> float:
     """Seconds of a step that reads `prompt_tokens` and gives `sequences` a token each."""
-    decode = _between(DECODE_MS, max(1, sequences))
+    decode = _between(speeds.decode, max(1, sequences))
     if not prompt_tokens:
         return decode / 1000
-    return max(_between(PROMPT_MS, prompt_tokens + sequences), decode) / 1000
+    return max(_between(speeds.prompts, prompt_tokens + sequences), decode) / 1000
 
 
-def _between(table: dict[int, float], number: int) -> float:
+def _between(table: Mapping[int, float], number: int) -> float:
     """Read a table between its entries, evenly in the number's logarithm.
 
     Below the first entry it is that one. Above the last it goes on as between the last two.

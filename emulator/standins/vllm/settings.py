@@ -28,6 +28,7 @@ class Settings:
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     enforce_eager: bool = False
+    moe_backend: str | None = None
     compilation_config: Mapping[str, Any] | None = None
     speculative_config: Mapping[str, Any] | None = None
     distributed_executor_backend: str | None = None

@@ -9,15 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from components.vllm.profile import load_profile
 from emulator.standins.vllm.engine import Engine, Speed
 from emulator.standins.vllm.metrics import Metrics
-from emulator.standins.vllm.pace import DECODE_MS, PROMPT_MS, Sequence, Steps, step_seconds
+from emulator.standins.vllm.pace import (
+    LATENCY,
+    RECIPE,
+    Sequence,
+    Speeds,
+    Steps,
+    speeds_of,
+    step_seconds,
+)
 from toolchain.measured import ALONE, Row, rows
 
 REPOSITORY = Path(__file__).parents[3]
 MEASURED = REPOSITORY / "docs" / "measured" / "2xh200-vllm-0.26.0"
-RUN = MEASURED / "recipe-b"
-LOADS = list(rows(RUN).values())
+RUNS = {"recipe-b": RECIPE, "latency-a": LATENCY}
+LOADS = [(run, row) for run in RUNS for row in rows(MEASURED / run).values()]
+NAMES = [f"{run}, {row.clients} clients, {row.tokens_in} in" for run, row in LOADS]
+MODELS = REPOSITORY / "models"
 
 
 @dataclass(frozen=True)
@@ -28,9 +39,9 @@ class Course:
     first: tuple[float, float]
 
 
-def played(row: Row) -> Course:
+def played(run: str, row: Row) -> Course:
     """Play a closed loop in virtual time: each client asks again when it has its answer."""
-    steps, now, left = Steps(), 0.0, row.requests
+    steps, now, left = Steps(speeds=RUNS[run]), 0.0, row.requests
     asked: dict[Sequence, float] = {}
     first: dict[Sequence, float] = {}
 
@@ -51,49 +62,71 @@ def played(row: Row) -> Course:
     return Course(rate, (statistics.median(times), times[int(len(times) * 0.99)]))
 
 
-def test_the_steps_take_what_was_measured() -> None:
-    decode = {row.clients: _result(row)["p50_itl_ms"] for row in LOADS}
-    assert pytest.approx(decode, abs=0.01) == DECODE_MS
-    alone = json.loads((RUN / ALONE).read_text())["milliseconds_by_prompt_length"]
+@pytest.mark.parametrize("run", RUNS)
+def test_the_steps_take_what_was_measured(run: str) -> None:
+    decode = {
+        row.clients: _result(run, row)["p50_itl_ms"]
+        for name, row in LOADS
+        if name == run and row.tokens_in == 1024
+    }
+    assert pytest.approx(decode, abs=0.01) == RUNS[run].decode
+    alone = json.loads((MEASURED / run / ALONE).read_text())["milliseconds_by_prompt_length"]
     prompts = {int(length): statistics.median(times) for length, times in alone.items()}
-    assert pytest.approx(prompts, abs=0.1) == PROMPT_MS
+    assert pytest.approx(prompts, abs=0.1) == RUNS[run].prompts
 
 
-def _result(row: Row) -> dict[str, float]:
+def _result(run: str, row: Row) -> dict[str, float]:
     name = f"c{row.clients}_i{row.tokens_in}_o{row.tokens_out}.json"
-    return dict(json.loads((RUN / name).read_text()))
+    return dict(json.loads((MEASURED / run / name).read_text()))
 
 
-@pytest.mark.parametrize("row", LOADS, ids=[f"{row.clients} clients" for row in LOADS])
-def test_the_tokens_a_second_are_within_three_percent_of_the_measured(row: Row) -> None:
-    assert played(row).tokens_per_second == pytest.approx(row.tokens_per_second, rel=0.03)
+@pytest.mark.parametrize(("run", "row"), LOADS, ids=NAMES)
+def test_the_tokens_a_second_are_within_three_percent_of_the_measured(run: str, row: Row) -> None:
+    assert played(run, row).tokens_per_second == pytest.approx(row.tokens_per_second, rel=0.03)
 
 
-def test_longer_prompts_come_out_as_they_were_measured_on_another_machine() -> None:
-    row = rows(MEASURED / "recipe-a")[(8192, 256, 16)]
-    assert played(row).tokens_per_second == pytest.approx(row.tokens_per_second, rel=0.06)
-
-
-def test_the_readme_shows_the_stand_in_s_curve_beside_the_measured_one() -> None:
+@pytest.mark.parametrize(("run", "row"), LOADS, ids=NAMES)
+def test_the_readme_shows_the_stand_in_s_curve_beside_the_measured_one(run: str, row: Row) -> None:
     text = (REPOSITORY / "emulator" / "README.md").read_text(encoding="utf-8")
-    for row in LOADS:
-        assert _line(row) in text
+    assert _line(run, row) in text
 
 
-def _line(row: Row) -> str:
-    course = played(row)
+def _line(run: str, row: Row) -> str:
+    course = played(run, row)
     measured_first = " / ".join(f"{value / 1000:.2f}" for value in row.ttft)
     first = " / ".join(f"{value:.2f}" for value in course.first)
     rates = f"{row.tokens_per_second:.0f} | {course.tokens_per_second:.0f}"
-    return f"| {row.clients} | {rates} | {measured_first} | {first} |"
+    profile = {"recipe-b": "recipe", "latency-a": "latency"}[run]
+    load = f"{row.clients}, {row.tokens_in}"
+    return f"| {profile} | {load} | {rates} | {measured_first} | {first} |"
+
+
+@pytest.mark.parametrize(
+    ("profile", "speeds"),
+    [("mistral-small-4-fp8-2xh200", RECIPE), ("mistral-small-4-fp8-2xh200-latency", LATENCY)],
+)
+def test_a_profile_is_as_fast_as_it_was_measured(profile: str, speeds: Speeds) -> None:
+    flags = load_profile(profile, MODELS).flags
+    config = flags.get("compilation-config")
+    assert config is None or isinstance(config, dict)
+    assert speeds_of(str(flags.get("moe-backend")), config) is speeds
+
+
+@pytest.mark.parametrize("config", [None, {}, {"cudagraph_capture_sizes": [1, 512]}])
+def test_what_was_not_measured_is_as_fast_as_the_recipe(config: dict[str, list[int]]) -> None:
+    assert speeds_of("triton", config) is RECIPE
+    assert speeds_of(None, {"cudagraph_capture_sizes": [8192]}) is RECIPE
 
 
 def test_a_step_takes_longer_with_more_sequences_and_with_prompts() -> None:
-    assert step_seconds(0, 1) < step_seconds(0, 2) < step_seconds(0, 300) < step_seconds(0, 400)
-    assert step_seconds(512, 0) < step_seconds(640, 0) < step_seconds(768, 0)
-    assert step_seconds(8192, 0) < step_seconds(9000, 0)
-    assert step_seconds(10, 0) == step_seconds(64, 0)
-    assert step_seconds(1, 500) == step_seconds(0, 500)
+    def seconds(prompt_tokens: int, sequences: int) -> float:
+        return step_seconds(RECIPE, prompt_tokens, sequences)
+
+    assert seconds(0, 1) < seconds(0, 2) < seconds(0, 300) < seconds(0, 400)
+    assert seconds(512, 0) < seconds(640, 0) < seconds(768, 0)
+    assert seconds(8192, 0) < seconds(9000, 0)
+    assert seconds(10, 0) == seconds(64, 0)
+    assert seconds(1, 500) == seconds(0, 500)
 
 
 def test_a_long_prompt_is_read_in_parts_while_others_get_their_tokens() -> None:
@@ -129,6 +162,7 @@ def engine(factor: float) -> Engine:
         Metrics(),
         max_num_seqs=256,
         max_num_batched_tokens=8192,
+        speeds=RECIPE,
         kv_tokens=3_000_000,
         hangs=False,
         set_busy=lambda _busy: None,
