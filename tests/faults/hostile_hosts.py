@@ -75,13 +75,15 @@ def turn(world: World, mode: str, over: str) -> None:
     eventually(lambda: not world.account.status()["faults"])
 
 
-def destroyed(world: World, honest: float) -> str:
-    """End everything, in time; say what that took."""
+def destroyed(world: World, honest: float, drain: float = 0.0) -> str:
+    """End everything, in time; say what that took. `drain` is what a wait for clients may take."""
     took = watched(world, "destroy")
     assert took.done.status == 0, took.done.outcome()
     assert world.account.alive() == [], "the contract is alive"
-    assert took.seconds < honest + LONGER, f"{took.seconds:.0f} s, honest {honest:.0f} s"
-    return f"destroyed ({took.in_words()}; honest {honest:.0f} s)"
+    limit = honest + drain + LONGER
+    assert took.seconds < limit, f"{took.seconds:.0f} s, and {limit:.0f} s were allowed"
+    waits = f" and {drain:.0f} s for clients" if drain else ""
+    return f"destroyed ({took.in_words()}; honest {honest:.0f} s{waits})"
 
 
 def is_seen_and_ended(mode: str, over: str) -> Act:
@@ -109,7 +111,7 @@ def drains_and_ends(mode: str) -> Act:
         world.succeeds("up")
         turn(world, mode, "both")
         # Its clients are waited for as long as was said, and a host may claim that they stay.
-        return destroyed(world, honest + 60)
+        return destroyed(world, honest, drain=60)
 
     return act
 
