@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
@@ -91,10 +92,16 @@ class Pattern:
     after_start: bool = False
     """Counts while the server serves, too."""
 
+    @functools.cached_property
+    def compiled(self) -> tuple[re.Pattern[str], ...]:
+        """The expressions, made ready once: each is asked of every line of a log."""
+        flags = re.IGNORECASE | re.ASCII
+        return tuple(re.compile(expression, flags) for expression in self.expressions)
+
     def match(self, line: str) -> Diagnosis | None:
         """Return what `line` says, or None if it is about something else."""
-        for expression in self.expressions:
-            found = re.search(expression, line, re.IGNORECASE | re.ASCII)
+        for compiled in self.compiled:
+            found = compiled.search(line)
             if found:
                 given = {key: _short(value) for key, value in found.groupdict().items() if value}
                 return self._filled(given)

@@ -19,14 +19,12 @@ from components.vllm.diagnosis import PREFETCH, SERVER
 from components.vllm.host import LOG_PIECE
 from tests.test_display import is_clean
 
-FLAGS = re.IGNORECASE | re.ASCII
-
 
 def expressions() -> Iterator[tuple[str, re.Pattern[str]]]:
     """Every expression that a line of a host's is held against, by name."""
     for pattern in dict.fromkeys((*SERVER, *PREFETCH)):
-        for number, expression in enumerate(pattern.expressions):
-            yield f"{pattern.name}-{number}", re.compile(expression, FLAGS)
+        for number, compiled in enumerate(pattern.compiled):
+            yield f"{pattern.name}-{number}", compiled
     for module in (diagnosis, boot_log, boot):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
