@@ -309,6 +309,7 @@ class _Machine:
         self._progress = progress
         self._host: Host | None = None
         self._address: HostAddress | None = None
+        self._late = 0
 
     def __enter__(self) -> Self:
         return self
@@ -332,7 +333,13 @@ class _Machine:
             )
         except Nonsense as error:
             raise HostUnfit(str(error)) from None
-        except (HostUnreachable, LoginRefused, CommandFailed) as error:
+        except CommandFailed as error:
+            # Once may be a moment's; a machine that is late twice costs the time of its check.
+            self._late += 1
+            if self._late > 1:
+                raise HostUnfit(str(error)) from None
+            raise BootFailed(str(error)) from None
+        except (HostUnreachable, LoginRefused) as error:
             raise BootFailed(str(error)) from None
 
     def run(self, instance: Instance, script: str) -> str:
@@ -352,6 +359,7 @@ class _Machine:
         address = HostAddress(instance.public_ip, instance.ports["22/tcp"])
         if self._host is None or address != self._address:
             self._leave()
+            self._late = 0
             self._host = current().host(address, str(self._props["private_key"]))
             self._address = address
         return self._host

@@ -1,0 +1,76 @@
+"""The check of a machine that does as it likes: which of its answers is a verdict, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.errors import HostError
+from components.progress import Progress
+from components.resources.context import Context, using
+from components.vast.errors import BootFailed, HostUnfit
+from components.vast.instance import _Machine
+from components.vast.offer import search_for
+from components.vast.wire import Instance
+from components.vllm.host import CommandFailed, HostAddress, HostUnreachable, LoginRefused, Nonsense
+from tests.fakes import VirtualClock
+from tests.vast.offers import instance, need
+
+ONE = Instance.from_json(instance())
+ADDRESS = HostAddress("203.0.113.9", 40022)
+PROPS = {
+    "search": search_for("gpu_name=H200", need()),
+    "private_key": "",
+    "disk_gb": 500.0,
+    "min_driver": "580",
+}
+
+
+class Shell:
+    """A host on which every command ends in this error."""
+
+    def __init__(self, error: HostError) -> None:
+        self._error = error
+
+    def run(self, *_: object, **__: object) -> Any:
+        raise self._error
+
+    def close(self) -> None:
+        pass
+
+
+class Given(Context):
+    """A context whose hosts are those of a test."""
+
+    def host(self, *_: object, **__: object) -> Any:
+        return self.shell
+
+    shell: Any = None
+
+
+def verdicts(error: HostError, looks: int) -> list[type[BaseException]]:
+    """What each of several checks of one machine came to."""
+    clock = VirtualClock()
+    context = Given(clock=clock)
+    object.__setattr__(context, "shell", Shell(error))
+    found: list[type[BaseException]] = []
+    with using(context), _Machine(PROPS, Progress("instance", clock, print)) as machine:
+        for _ in range(looks):
+            with pytest.raises(HostError) as caught:
+                machine.inspect(ONE)
+            found.append(caught.type)
+    return found
+
+
+def test_a_lost_connection_is_borne_as_often_as_it_is_lost() -> None:
+    for error in (HostUnreachable(ADDRESS, "closed"), LoginRefused("no")):
+        assert verdicts(error, 3) == [BootFailed] * 3
+
+
+def test_a_machine_that_is_late_twice_is_unfit() -> None:
+    assert verdicts(CommandFailed("late"), 2) == [BootFailed, HostUnfit]
+
+
+def test_a_machine_that_says_what_cannot_be_is_unfit_at_once() -> None:
+    assert verdicts(Nonsense("what"), 1) == [HostUnfit]
