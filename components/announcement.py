@@ -15,9 +15,9 @@ from pulumi_command import local
 
 from components.vllm.server import VllmServer
 
-RUN = 'eval "$ANNOUNCE_COMMAND"'
+RUN = "exec sh components/own_environment.sh announce"
 """What pulumi-command runs, and quotes if it fails: in a form that Pulumi's masking of secrets does
-not find, so the user's own command comes in by the environment."""
+not find, so the user's own command comes in by the environment. Relative to the project."""
 
 
 def announce(
@@ -29,6 +29,9 @@ def announce(
     opts: pulumi.ResourceOptions | None = None,
 ) -> local.Command:
     """Run `command` with the environment `ENDPOINT_URL`, `ENDPOINT_MODEL`, `ENDPOINT_CERTIFICATE`.
+
+    Of the caller's variables it gets those by which a shell works, and `ANNOUNCE_*`: see
+    `own_environment.sh`.
 
     It runs whenever one of them, or the command itself, changes, after the smoke test; if it fails,
     so does the update, with what the command wrote, and what served before goes on.

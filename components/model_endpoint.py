@@ -140,7 +140,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             tls=settings.tls,
             key_grace_minutes=settings.key_grace_minutes,
             max_request_mib=settings.max_request_mib,
-            hugging_face_token=settings.hugging_face_token,
+            environment=plan.environment,
             ready_minutes=settings.ready_minutes,
             drain_minutes=settings.drain_minutes if create_first else None,
             opts=after,

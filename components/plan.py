@@ -54,8 +54,8 @@ class Plan:
     """Number and name of the GPUs that the query asks for, such as `2x H200`; where it leaves
     that to the market, the profile's."""
     serve_yaml: str
-    environment_digest: str
-    """SHA-256 over the server's variables, of which a token is one."""
+    environment: str = dataclasses.field(repr=False)
+    """Variables of the server and the download, of which a token is one."""
     machine_generation: int
     release: Release | None
     """The one that the stack runs, if it runs one."""
@@ -88,7 +88,7 @@ class Plan:
             self.need.num_gpus,
             self.profile.image,
             server.model_env(self.profile),
-            self.environment_digest,
+            hashlib.sha256(self.environment.encode()).hexdigest(),
             self.serve_yaml,
             server.agent_digest(),
             self.machine_generation,
@@ -127,7 +127,6 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     warnings += _of_taken_counts(options)
     warnings += _of_its_version(settings.image, profile.vllm_version)
     warnings += filter(None, [known_holes.warning(profile.vllm_version)])
-    variables = server.environment(profile, settings.hugging_face_token)
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")
     return Plan(
@@ -136,7 +135,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         need=need,
         gpus=f"{num_gpus}x {_gpu_name(query) or profile.gpu_name}",
         serve_yaml=command.to_yaml(options),
-        environment_digest=hashlib.sha256(variables.encode()).hexdigest(),
+        environment=server.environment(profile, settings.hugging_face_token, all_fetched=not apart),
         machine_generation=settings.machine_generation,
         release=release,
         facts=(*facts, *_measured(settings, profile, query, num_gpus)),

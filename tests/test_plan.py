@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 import yaml
@@ -95,6 +96,22 @@ def test_a_changed_profile_does_not_get_the_figure_as_its_own(change):
 )
 def test_other_gpus_than_those_measured_have_no_figure(query):
     assert not [fact for fact in plan(offerQuery=query).facts if "measured" in fact]
+
+
+def variables(**changes):
+    words = shlex.split(plan(**changes).environment)
+    return dict(word.split("=", 1) for word in words)
+
+
+def test_with_a_token_the_server_finds_all_it_needs_or_asks():
+    assert "HF_TOKEN" not in variables()
+    assert "HUB_OFFLINE_ONCE_FETCHED" not in variables()
+    told = variables(huggingFaceToken="hf_sentinel")
+    assert told["HF_TOKEN"] == "hf_sentinel"
+    assert told["HUB_OFFLINE_ONCE_FETCHED"] == "1"
+    draft = {"method": "draft_model", "model": "someone/draft", "num_speculative_tokens": 3}
+    told = variables(huggingFaceToken="hf_sentinel", vllmOverrides={"speculative-config": draft})
+    assert "HUB_OFFLINE_ONCE_FETCHED" not in told
 
 
 def test_a_companion_counts_in_traffic_and_disk():

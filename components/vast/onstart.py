@@ -11,7 +11,8 @@ def onstart(public_key: str, files: Mapping[str, str] | None = None) -> str:
     """Let the stack in, and start the model server's supervisor if this host has one.
 
     The container's own variables are kept for the supervisor, since a login over SSH has none of
-    them: images say in `PATH` and `LD_LIBRARY_PATH` where vLLM and CUDA are.
+    them: images say in `PATH` and `LD_LIBRARY_PATH` where vLLM and CUDA are. The container's key,
+    which can end this machine, is kept apart from them, for the watch over its time alone.
 
     `files` (name to content) are written to the serving folder unless they are there, since later
     ones are pushed over SSH; with them the watch over the machine's time begins at the first
@@ -26,13 +27,15 @@ def onstart(public_key: str, files: Mapping[str, str] | None = None) -> str:
         for name, content in (files or {}).items()
     )
     if carried:
-        carried = f'mkdir -p "$HOME/serving"\n{carried}sh "$HOME/serving/time_to_live.sh" start\n'
+        carried = f'{carried}sh "$HOME/serving/time_to_live.sh" start\n'
     return f"""\
 umask 077
-mkdir -p "$HOME/.ssh"
+mkdir -p "$HOME/.ssh" "$HOME/serving/state"
 key='{public_key}'
 known="$HOME/.ssh/authorized_keys"
 grep -qxF "$key" "$known" 2>/dev/null || echo "$key" >> "$known"
+[ -z "${{CONTAINER_API_KEY:-}}" ] || echo "$CONTAINER_API_KEY" > "$HOME/serving/state/container_key"
+unset CONTAINER_API_KEY
 sh -c 'export -p' > "$HOME/.container-environment"
 {carried}if [ -f "$HOME/serving/supervise.sh" ]; then sh "$HOME/serving/supervise.sh" start; fi
 """

@@ -48,6 +48,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _OF_THE_SCRIPTS = frozenset(
     {"HOME", "PATH", "IFS", "ENV", "HERE", "STATE", "TLS", "MODEL", "COMPANIONS", "MAX_RESTARTS"}
+    | {"HUB_OFFLINE_ONCE_FETCHED"}
     | {"RESTART_WINDOW_SECONDS", "BACKOFF_SECONDS", "DRAIN_SECONDS", "POLL_SECONDS", "LOG_MAX_KB"}
 )
 """Variables of on_host/supervise.sh, into which a profile's are read."""

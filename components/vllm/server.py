@@ -215,14 +215,15 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         tls: bool,
         key_grace_minutes: float,
         max_request_mib: int,
-        hugging_face_token: str,
+        environment: str,
         ready_minutes: float,
         drain_minutes: float | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Serve `profile` as `serve_yaml` says, on `instance`, for who has `api_key`.
 
-        With `drain_minutes`, its end waits that long at most until no client asks any more.
+        `environment` is what the function of that name gives. With `drain_minutes`, its end waits
+        that long at most until no client asks any more.
         """
         inputs: dict[str, Any] = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
@@ -243,7 +244,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "model_env": model_env(profile),
             "key_grace_minutes": key_grace_minutes,
             "max_request_mib": max_request_mib,
-            "environment": pulumi.Output.secret(environment(profile, hugging_face_token)),
+            "environment": pulumi.Output.secret(environment),
             "agent": agent_digest(),
             "tls": tls,
             "ready_minutes": ready_minutes,
@@ -289,10 +290,19 @@ def model_env(profile: Profile) -> str:
     )
 
 
-def environment(profile: Profile, hugging_face_token: str) -> str:
-    """Variables of the server and the download, as shell assignments. Secret with a token."""
-    token = {"HF_TOKEN": hugging_face_token} if hugging_face_token else {}
-    return _assignments({**profile.env, **token})
+def environment(profile: Profile, hugging_face_token: str, *, all_fetched: bool) -> str:
+    """Variables of the server and the download, as shell assignments. Secret with a token.
+
+    The token goes to the download alone (`supervise.sh`). Without it the Hub would not even say
+    that a private repository exists, so a server that finds all it needs on its disk
+    (`all_fetched`) does not ask.
+    """
+    values = dict(profile.env)
+    if hugging_face_token:
+        values["HF_TOKEN"] = hugging_face_token
+        if all_fetched and "HF_HUB_OFFLINE" not in values:
+            values["HUB_OFFLINE_ONCE_FETCHED"] = "1"
+    return _assignments(values)
 
 
 def agent_digest() -> str:

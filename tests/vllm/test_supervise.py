@@ -243,7 +243,6 @@ def test_the_server_sees_its_environment_and_folder(container: Container) -> Non
     assert seen["PYTHONPATH"].split(":")[0] == str(container.serving)
     assert seen["HF_HOME"].startswith(str(container.home))
     assert seen["NCCL_DEBUG"] == "IN FO"
-    assert seen["HF_TOKEN"] == TOKEN
     wanted = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -251,6 +250,81 @@ def test_the_server_sees_its_environment_and_folder(container: Container) -> Non
         "VLLM_DISABLE_LOG_LOGO": "1",
     }
     assert wanted.items() <= seen.items()
+
+
+def variables(container: Container, command: str) -> str:
+    return (container.home / f"{command}.env").read_text()
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+@pytest.mark.parametrize("of_the_container", [True, False])
+def test_the_hub_s_token_goes_to_the_download_alone(
+    container: Container, name: str, *, of_the_container: bool
+) -> None:
+    line = f"export {name}='{TOKEN}'\n"
+    (container.serving / "environment").write_text("" if of_the_container else line)
+    if of_the_container:
+        (container.home / ".container-environment").write_text(line)
+    container.supervise("start")
+    container.until_log("listening")
+    assert f"\nHF_TOKEN={TOKEN}\n" in variables(container, "hf")
+    assert TOKEN not in variables(container, "vllm")
+    assert "HF_HUB_OFFLINE" not in variables(container, "vllm")
+    running = [process.environ() for process in container.processes()]
+    assert running
+    assert all(TOKEN not in str(environment) for environment in running)
+
+
+def test_without_a_token_the_download_gets_none(container: Container) -> None:
+    (container.serving / "environment").write_text("")
+    container.supervise("start")
+    container.until_log("listening")
+    assert "HF_TOKEN" not in variables(container, "hf")
+
+
+def test_a_server_that_finds_all_on_its_disk_does_not_ask_the_hub(container: Container) -> None:
+    """Without the token the Hub would say that a private repository does not exist."""
+    (container.serving / "environment").write_text(
+        f"HF_TOKEN={TOKEN}\nHUB_OFFLINE_ONCE_FETCHED=1\n"
+    )
+    container.supervise("start")
+    container.until_log("listening")
+    assert "\nHF_HUB_OFFLINE=1\n" in variables(container, "vllm")
+    assert "HF_HUB_OFFLINE" not in variables(container, "hf")
+
+
+CONTAINER_KEY = "emulator-container-own-key"
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_key_that_an_older_start_script_has_kept_is_taken_out(
+    container: Container, quote: str
+) -> None:
+    kept = container.home / ".container-environment"
+    kept.write_text(f"export CONTAINER_API_KEY={quote}{CONTAINER_KEY}{quote}\nexport A='b'\n")
+    container.supervise("start")
+    container.until_log("listening")
+    key = container.serving / "state" / "container_key"
+    assert key.read_text() == f"{CONTAINER_KEY}\n"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert kept.read_text() == "export A='b'\n"
+    for command in ("vllm", "hf"):
+        assert CONTAINER_KEY not in variables(container, command)
+    running = [process.environ() for process in container.processes()]
+    assert all(CONTAINER_KEY not in str(environment) for environment in running)
+
+
+def test_a_key_that_was_taken_out_is_given_to_a_watch_that_begins(container: Container) -> None:
+    """One of an older release knows it by its variable alone."""
+    (container.home / ".container-environment").write_text(
+        f"export CONTAINER_API_KEY='{CONTAINER_KEY}'\n"
+    )
+    watch = container.serving / "time_to_live.sh"
+    watch.write_text('echo "$1 $CONTAINER_API_KEY" >"$HOME/watch"\n')
+    container.supervise("status")
+    assert CONTAINER_KEY not in (container.home / ".container-environment").read_text()
+    container.supervise("start")
+    assert (container.home / "watch").read_text() == f"start {CONTAINER_KEY}\n"
 
 
 def test_the_token_shows_in_no_command_line_log_or_open_file(container: Container) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -274,6 +275,53 @@ def test_the_watch_says_when_it_began_and_whether_it_can_end_the_machine(
     said = subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout
     began = (container.serving / "state" / "first_start").read_text().strip()
     assert said.splitlines() == [f"first_start={began}", "key=yes"]
-    (container.home / ".container-environment").unlink()
+    (container.serving / "state" / "container_key").unlink()
     said = subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == [f"first_start={began}"]
+
+
+def kept(container: Container) -> Path:
+    return container.home / ".container-environment"
+
+
+def test_the_container_s_key_is_the_watch_s_alone(container: Container) -> None:
+    container.supervised(None)
+    noted = f'env >"$HOME/supervise.env"\n{SUPERVISE}'
+    (container.serving / "supervise.sh").write_text(noted)
+    container.boot(Leash(time_to_live_hours=1))
+    eventually(lambda: container.watches() == 1)
+    key = container.serving / "state" / "container_key"
+    assert key.read_text() == f"{KEY}\n"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert "CONTAINER_ID" in kept(container).read_text()
+    holders = [file for file in container.home.rglob("*") if file.is_file() and holds_key(file)]
+    assert holders == [key]
+    environments = [process.environ() for process in processes_of(container.home)]
+    assert environments
+    assert all(KEY not in str(environment) for environment in environments)
+
+
+def holds_key(file: Path) -> bool:
+    return KEY in file.read_text(errors="replace")
+
+
+def test_a_machine_without_a_leash_keeps_its_key_for_one_that_comes_later(
+    container: Container,
+) -> None:
+    script = onstart("ssh-ed25519 AAAA p/s")
+    subprocess.run(["bash", "-c", script], env=container.environment(), check=True, timeout=20)
+    assert (container.serving / "state" / "container_key").read_text() == f"{KEY}\n"
+    assert KEY not in kept(container).read_text()
+
+
+def test_a_key_that_an_older_start_script_has_kept_is_found(container: Container) -> None:
+    kept(container).write_text(f"export CONTAINER_API_KEY={shlex.quote(KEY)}\n")
+    container.serving.mkdir()
+    script = Path(__file__).parents[2] / "components/vllm/on_host/time_to_live.sh"
+    bare = {name: container.environment()[name] for name in ("HOME", "PATH")}
+    command = ["sh", str(script), "status"]
+    said = subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[1:] == ["key=yes"]
+    key = container.serving / "state" / "container_key"
+    assert key.read_text() == f"{KEY}\n"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600

@@ -18,6 +18,7 @@ FOUND="resolved_revision companion_revisions snapshot snapshots"
 ATTEMPT="$STATE/prefetch.attempt"
 export HF_HOME="${HF_HOME:-$HOME/huggingface}"
 export HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
+[ -n "${HF_TOKEN:-}" ] || unset HF_TOKEN
 
 # settings, with what holds where model.env is silent
 MODEL=""

@@ -16,7 +16,8 @@
 #
 # Reads model.env (shell assignments: MODEL, REVISION, FILES, COMPANIONS and what stands under
 # "settings" below) and environment (shell assignments, mode 0600: variables for the server and
-# the download).
+# the download). The Hub's token goes to the download alone, and the container's key, which ends
+# this machine, to the watch over its time alone.
 set -u
 umask 077
 
@@ -35,6 +36,7 @@ if [ -f "$HOME/.container-environment" ]; then
     . "$HOME/.container-environment"
 fi
 own_variables
+hub_token=""
 HERE="$HOME/serving"
 STATE="$HERE/state"
 TLS="$HERE/tls"
@@ -54,6 +56,7 @@ LOG_MAX_KB=20480            # of one log file; three older ones are kept
 
 main() {
     mkdir -p "$STATE" && cd "$HERE" || exit 1
+    keep_secrets_apart
     if [ -f model.env ]; then
         # shellcheck source=/dev/null  # (pushed beside this file)
         . ./model.env
@@ -79,7 +82,7 @@ main() {
 
 start() {
     # On a machine that was rented before it had a time to live, nobody else starts this.
-    [ ! -f time_to_live.sh ] || sh time_to_live.sh start
+    [ ! -f time_to_live.sh ] || CONTAINER_API_KEY="$(get container_key)" sh time_to_live.sh start
     if [ -e "$STATE/stopped" ]; then
         echo "stopped on purpose: 'supervise.sh restart' serves again"
         return 3
@@ -125,6 +128,10 @@ run() {
     load_environment
     make_local_key
     fetch_weights
+    hub_token=""
+    if [ -n "${HUB_OFFLINE_ONCE_FETCHED:-}" ]; then
+        export HF_HUB_OFFLINE=1
+    fi
     serve
 }
 
@@ -224,7 +231,7 @@ certificate() {
 # ------------------------------------------------------------------------- the loop's parts
 
 fetch_weights() {
-    setsid sh "$HERE/prefetch.sh" </dev/null >>"$HERE/prefetch.log" 2>&1 9>&- &
+    HF_TOKEN="$hub_token" setsid sh "$HERE/prefetch.sh" </dev/null >>"$HERE/prefetch.log" 2>&1 9>&- &
     child=$!
     record prefetch "$child"
     attend "$child" prefetch.log
@@ -337,6 +344,21 @@ load_environment() {
         set +a
     fi
     HF_HOME="$HOME/huggingface"
+    keep_secrets_apart
+}
+
+# Of what the container's variables and the environment hold. An older start script keeps the
+# container's key among the former, which whoever reads files in the server's place could read.
+keep_secrets_apart() {
+    hub_token="${HF_TOKEN:-${HUGGING_FACE_HUB_TOKEN:-$hub_token}}"
+    unset HF_TOKEN HUGGING_FACE_HUB_TOKEN
+    if [ -n "${CONTAINER_API_KEY:-}" ]; then
+        put container_key "$CONTAINER_API_KEY"
+    fi
+    unset CONTAINER_API_KEY
+    if grep -qs ' CONTAINER_API_KEY=' "$HOME/.container-environment"; then
+        sed -i '/^[a-z -]* CONTAINER_API_KEY=/d' "$HOME/.container-environment"
+    fi
 }
 
 # As curl's configuration, so that the key stands in no list of processes.

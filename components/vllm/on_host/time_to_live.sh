@@ -18,6 +18,10 @@ STATE="$HERE/state"
 PATH="$PATH:/usr/local/bin:/usr/bin:/bin"
 export PATH
 mkdir -p "$STATE" && cd "$HERE" || exit 1
+# An older start script keeps it among the container's variables. Nothing that is started from here
+# gets it.
+[ -z "${CONTAINER_API_KEY:-}" ] || echo "$CONTAINER_API_KEY" >"$STATE/container_key"
+unset CONTAINER_API_KEY
 # Kept over restarts of the container: its GPUs are billed from its first start on.
 [ -s "$STATE/first_start" ] || date +%s >"$STATE/first_start"
 first=$(cat "$STATE/first_start")
@@ -71,7 +75,7 @@ end() {
     echo "$(date -u +%FT%TZ) $1: this machine ends itself" | tee -a time_to_live.log
     while :; do
         # The key goes through a pipe: a list of processes does not show it.
-        printf 'header = "Authorization: Bearer %s"\n' "$CONTAINER_API_KEY" |
+        printf 'header = "Authorization: Bearer %s"\n' "$(cat "$STATE/container_key")" |
             curl -sS --config - --max-time 30 -X DELETE -H 'Content-Type: application/json' \
                 -d '{}' "$API/api/v0/instances/$CONTAINER_ID/" >>time_to_live.log 2>&1 8>&-
         sleep "$LOOK_SECONDS" 8>&-
@@ -81,6 +85,8 @@ end() {
 case "${1:-}" in
     start) setsid sh "$HERE/time_to_live.sh" run </dev/null >/dev/null 2>&1 & ;;
     run) watch ;;
-    status) echo "first_start=$first${CONTAINER_API_KEY:+
-key=yes}" ;;
+    status)
+        echo "first_start=$first"
+        [ ! -s "$STATE/container_key" ] || echo key=yes
+        ;;
 esac
