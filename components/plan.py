@@ -17,7 +17,7 @@ from components.rules import Served, broken
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
-from components.vllm import command, draft, known_holes, measured, server, sizing, unseen
+from components.vllm import command, draft, known_holes, measured, media, server, sizing, unseen
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -70,8 +70,12 @@ class Plan:
         """
         runs = what_runs(self.profile, self.serve_yaml, commit, companions, gpus or self.gpus)
         if self.release:
-            return runs  # word for word, whatever an older release left open
-        return runs.model_copy(update={"serve": draft.pinned(runs.serve, companions)})
+            # Word for word, whatever an older release left open, or had of its environment's.
+            written = self.release.runs.serve
+            own = {name: written[name] for name in written if name in command.ENVIRONMENTS}
+            return runs.model_copy(update={"serve": command.laid_over(runs.serve, own)})
+        serve = command.laid_over(runs.serve, command.AS_RELEASED)
+        return runs.model_copy(update={"serve": draft.pinned(serve, companions)})
 
     def as_asked(self) -> Runs:
         """The same before a host has resolved anything, so that a preview knows it."""
@@ -114,7 +118,10 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     facts, warnings = _fit(profile, query, num_gpus)
     _check_disk(profile)
     need = _need(settings, profile, num_gpus)
-    options = _options(settings, profile, release, _gpu_name(query) or profile.gpu_name)
+    media_from = _media_from(settings, release)
+    table = command.load_table(profile.vllm_version)
+    options = _options(settings, profile, release, _gpu_name(query) or profile.gpu_name, media_from)
+    command.check_options(options, table)
     apart = unseen.repositories(options, profile.fetched)
     if settings.production:
         _check_production(settings, profile, need, options, profile.fetched | apart)
@@ -127,6 +134,8 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     warnings += _of_taken_counts(options)
     warnings += _of_its_version(settings.image, profile.vllm_version)
     warnings += filter(None, [known_holes.warning(profile.vllm_version)])
+    if _takes_media(profile, options):
+        warnings += filter(None, [media.warning(media_from, table.variables)])
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")
     return Plan(
@@ -135,7 +144,12 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         need=need,
         gpus=f"{num_gpus}x {_gpu_name(query) or profile.gpu_name}",
         serve_yaml=command.to_yaml(options),
-        environment=server.environment(profile, settings.hugging_face_token, all_fetched=not apart),
+        environment=server.environment(
+            profile,
+            settings.hugging_face_token,
+            media.variables(table.variables),
+            all_fetched=not apart,
+        ),
         machine_generation=settings.machine_generation,
         release=release,
         facts=(*facts, *_measured(settings, profile, query, num_gpus)),
@@ -154,13 +168,22 @@ def _release(settings: Settings, releases: Path) -> Release | None:
                 f"would make another thing of it: `pulumi config rm {key}`, or change the first "
                 "stack and write a release of that"
             )
-    release = load_release(settings.release, releases)
-    if settings.tls != ("ssl-keyfile" in release.runs.serve):
-        raise ReleaseOverridden(
-            f"tls is {str(settings.tls).lower()} and the release {release.name} was proven the "
-            "other way: set tls as it is there, or write a release of a stack that is like this one"
-        )
-    return release
+    return load_release(settings.release, releases)
+
+
+def _media_from(settings: Settings, release: Release | None) -> str:
+    """Whom media may come from; a release that was written with a list keeps it by default."""
+    if settings.media_from:
+        return settings.media_from
+    written = media.said_by(release.runs.serve) if release else media.ANYWHERE
+    if written != media.ANYWHERE:
+        return written
+    return media.NONE if settings.production else media.ANYWHERE
+
+
+def _takes_media(profile: Profile, options: Mapping[str, Any]) -> bool:
+    """Whether a request may name media at all."""
+    return "vision" in profile.abilities and not options.get("language-model-only")
 
 
 def _query_text(settings: Settings, profile: Profile, release: Release | None) -> str:
@@ -241,23 +264,22 @@ def _of_taken_counts(options: Mapping[str, Any]) -> list[str]:
 
 
 def _options(
-    settings: Settings, profile: Profile, release: Release | None, gpu_name: str
+    settings: Settings, profile: Profile, release: Release | None, gpu_name: str, media_from: str
 ) -> dict[str, Any]:
-    """Render the server's options for `gpu_name`; those of a release are taken as proven."""
+    """Render the server's options for `gpu_name`.
+
+    Those of a release are taken as proven, but for what is the environment's.
+    """
     asked_for = profile.model_copy(update={"gpu_name": gpu_name})
+    environments = command.of_the_environment(
+        tls_paths=command.TLS_PATHS if settings.tls else None, media_from=media_from
+    )
     options = release.runs.serve if release else _rendered(settings, asked_for)
-    command.check_options(options, command.load_table(profile.vllm_version))
-    return options
+    return command.laid_over(options, environments)
 
 
 def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
-    return command.render(
-        profile,
-        port=PORT,
-        tls_paths=command.TLS_PATHS if settings.tls else None,
-        key_gate=True,
-        overrides=settings.vllm_overrides,
-    )
+    return command.render(profile, port=PORT, key_gate=True, overrides=settings.vllm_overrides)
 
 
 def _own_query(profile: Profile) -> str:
@@ -346,6 +368,7 @@ def _check_production(
             revisions=revisions,
             options=options,
             environment=tuple(profile.env),
+            media_from=media.said_by(options),
         )
     )
     if said:

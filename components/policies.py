@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from components.rules import RULES, Served
 from components.vast.market import hourly_cap
 from components.vast.offer import need_of
-from components.vllm import unseen
+from components.vllm import media, unseen
 from components.vllm.environment_names import OF_THE_STACK
 
 INSTANCE = "pulumi-python:dynamic/vast:Instance"
@@ -77,6 +77,7 @@ def served_by(resource_type: str, props: Mapping[str, Any]) -> Served:
             revisions=_revisions(props),
             options=_options(props),
             environment=_environment(props),
+            media_from=_media_from(props),
         )
     return Served()
 
@@ -138,6 +139,12 @@ def _environment(server: Mapping[str, Any]) -> list[str] | None:
         return None
     names = {word.partition("=")[0] for word in shlex.split(text)}
     return sorted(names - OF_THE_STACK)
+
+
+def _media_from(server: Mapping[str, Any]) -> str | None:
+    """Whom a server fetches media from."""
+    options = _options(server)
+    return media.said_by(options) if options else None
 
 
 def _bool(value: Any) -> bool | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from components.vllm import foreign_code
+from components.vllm import media as media_rules
 from components.vllm.environment_names import is_known
 from components.vllm.hub import is_commit
 
@@ -48,6 +49,8 @@ class Served:
     """Of `vllm serve`, by their long names, as they are rendered."""
     environment: Collection[str] | None = None
     """Names of the variables that the server is given beside its host's own."""
+    media_from: str | None = None
+    """Whom the server fetches pictures from that a request names, as `media.parsed` gives it."""
 
 
 def released(served: Served) -> str | None:
@@ -129,6 +132,24 @@ def no_foreign_code(served: Served) -> str | None:
     return None
 
 
+def media(served: Served) -> str | None:
+    """Who has the key cannot have the machine fetch what they like."""
+    if served.media_from is None:
+        return None
+    if served.media_from == media_rules.ANYWHERE:
+        return (
+            "whoever has the key can have its machine fetch any address, by naming it as a picture "
+            "(mediaFrom: none, or the domains that pictures come from)"
+        )
+    inside = media_rules.not_public(served.media_from)
+    if inside:
+        return (
+            f"pictures may come from {', '.join(inside)}, which is no public domain (mediaFrom: "
+            "none, or public domains)"
+        )
+    return None
+
+
 RULES: Mapping[str, Callable[[Served], str | None]] = {
     "released": released,
     "promoted": promoted,
@@ -138,6 +159,7 @@ RULES: Mapping[str, Callable[[Served], str | None]] = {
     "pinned-image": pinned_image,
     "pinned-revision": pinned_revision,
     "no-foreign-code": no_foreign_code,
+    "media": media,
 }
 """By the names that the policy pack shows."""
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from components.errors import ConfigurationError
+from components.vllm import media
 
 REPLACED_FIRST = (
     "whenContractEnds is replace, for which a machine goes before another one is rented, and "
@@ -99,6 +100,9 @@ class Settings(BaseModel):
 
     key_grace_minutes: float = Field(ge=0, le=10_080)
     """How long a replaced key still works after the update that replaced it."""
+
+    media_from: Annotated[OneLine, AfterValidator(media.parsed)] = ""
+    """Domains that pictures may come from, `none` or `anywhere`; empty: see `plan.py`."""
 
     max_request_mib: int = Field(default=32, ge=1, le=1024)
     """Most that a request may have in MiB; pictures come as text, a third larger than they are."""

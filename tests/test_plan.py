@@ -114,6 +114,78 @@ def test_with_a_token_the_server_finds_all_it_needs_or_asks():
     assert "HUB_OFFLINE_ONCE_FETCHED" not in told
 
 
+MEDIA = "allowed-media-domains"
+
+
+def test_pictures_come_from_anywhere_by_default_and_that_is_warned_of():
+    made = plan()
+    assert MEDIA not in yaml.safe_load(made.serve_yaml)
+    (said,) = [one for one in made.warnings if "mediaFrom" in one]
+    assert "whoever has the key can have the machine fetch any address that it reaches" in said
+    assert "its own loopback and its host's network among them" in said
+    assert plan(mediaFrom="anywhere").warnings == made.warnings
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("media_from", "domains"),
+    [
+        ("none", ["none.invalid"]),
+        ("None ", ["none.invalid"]),
+        ("a.example", ["a.example"]),
+        ("A.example,  b.example,a.example", ["a.example", "b.example"]),
+        ("127.0.0.1", ["127.0.0.1"]),
+    ],
+)
+def test_pictures_come_from_whom_the_settings_name(media_from, domains):
+    made = plan(mediaFrom=media_from)
+    assert yaml.safe_load(made.serve_yaml)[MEDIA] == domains
+    assert not [one for one in made.warnings if "mediaFrom" in one]
+
+
+def test_a_model_that_takes_no_pictures_is_not_warned_of():
+    blind = plan(vllmOverrides='{"language-model-only": true}')
+    assert not [one for one in blind.warnings if "mediaFrom" in one]
+    text = plan(model="qwen2.5-0.5b-1x4090", offerQuery="gpu_name=RTX_4090 num_gpus=1")
+    assert not [one for one in text.warnings if "mediaFrom" in one]
+
+
+def test_every_server_follows_no_redirect_and_gives_few_answers_to_one_request():
+    told = variables()
+    assert told["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
+    assert told["VLLM_MAX_N_SEQUENCES"] == "64"
+    assert "VLLM_MEDIA_EGRESS_BLOCK_PRIVATE" not in told
+
+
+def test_no_release_has_a_say_in_that(tmp_path):
+    runs = plan(image=PINNED).runs("a" * 40, {})
+    loose = {"VLLM_MAX_N_SEQUENCES": "9999", "NCCL_DEBUG": "INFO"}
+    profile = runs.profile.model_copy(update={"env": loose})
+    runs = runs.model_copy(update={"profile": profile})
+    release = Release(name="r1", digest=digest_of(runs), runs=runs, proven={})
+    (tmp_path / "r1.yaml").write_text(to_text(release))
+    made = make_plan(parse(values(release="r1")), releases=tmp_path)
+    told = dict(word.split("=", 1) for word in shlex.split(made.environment))
+    assert told["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
+    assert told["VLLM_MAX_N_SEQUENCES"] == "64"
+    assert told["NCCL_DEBUG"] == "INFO"
+    assert digest_of(made.runs("a" * 40, {})) == release.digest
+
+
+def test_production_takes_pictures_from_nowhere_unless_it_names_domains(tmp_path):
+    def domains(**changes):
+        made = in_production(tmp_path, settings=PRODUCTION | changes)
+        return yaml.safe_load(made.serve_yaml)[MEDIA]
+
+    assert domains() == ["none.invalid"]
+    assert domains(mediaFrom="none") == ["none.invalid"]
+    assert domains(mediaFrom="a.example") == ["a.example"]
+    with pytest.raises(ConfigurationError, match=r"fetch any address.*\(mediaFrom: none, or the"):
+        domains(mediaFrom="anywhere")
+    with pytest.raises(ConfigurationError, match=r"come from 192\.168\.1\.1, which is no public"):
+        domains(mediaFrom="a.example, 192.168.1.1")
+
+
 def test_a_companion_counts_in_traffic_and_disk():
     made = plan(model="mistral-small-4-fp8-2xh200-eagle")
     assert made.need.download_gb == pytest.approx(plan().need.download_gb + 0.39)
@@ -209,6 +281,7 @@ def test_tls_off_is_possible_and_warned_about():
         ({"maxModelLen": "2000000"}, "max_model_len is 2000000"),
         ({"vllmOverrides": '{"max-num-seq": 64}'}, "did you mean `max-num-seqs`?"),
         ({"vllmOverrides": '{"api-key": "x"}'}, "the key gate decides"),
+        ({"vllmOverrides": '{"allowed-media-domains": ["a.b"]}'}, "set mediaFrom"),
         ({"offerQuery": "gpu=H200"}, "names 'gpu'"),
         ({"diskGb": "100"}, "diskGb is 100 and mistral-small-4-fp8-2xh200 needs 167 GB"),
     ],

@@ -111,8 +111,16 @@ def server_inputs(**changes: Any) -> dict[str, Any]:
     return {"tls": True, "model_env": model_env(profile), "serve_yaml": plan.serve_yaml}
 
 
+def test_pictures_come_from_nowhere_or_from_public_domains():
+    for media_from in ("", "anywhere", "10.0.0.7"):
+        told = violations(resource(SERVER, server_inputs(mediaFrom=media_from)))
+        assert set(told) == {"media"}
+    for media_from in ("none", "a.example, b.example"):
+        assert violations(resource(SERVER, server_inputs(mediaFrom=media_from))) == {}
+
+
 def test_a_companion_and_a_draft_have_to_be_at_a_commit():
-    assert violations(resource(SERVER, server_inputs())) == {}
+    assert violations(resource(SERVER, server_inputs(mediaFrom="none"))) == {}
     eagle = violations(resource(SERVER, server_inputs(model="mistral-small-4-fp8-2xh200-eagle")))
     assert "2603-eagle is taken at 'main'" in eagle["pinned-revision"]
     draft = '{"speculative-config": {"model": "someone/draft", "method": "draft_model"}}'
@@ -121,7 +129,7 @@ def test_a_companion_and_a_draft_have_to_be_at_a_commit():
 
 
 def test_foreign_code_is_found_in_a_servers_options_and_variables():
-    inputs = server_inputs()
+    inputs = server_inputs(mediaFrom="none")
     inputs["environment"] = "HF_TOKEN=hf_x\nVLLM_LOGGING_LEVEL='IN FO'\n"
     assert violations(resource(SERVER, inputs)) == {}
     inputs["environment"] += "LD_PRELOAD=/tmp/x.so\n"

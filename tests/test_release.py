@@ -50,7 +50,6 @@ def test_what_runs_has_the_commit_that_the_host_resolved():
         {"maxModelLen": "65536"},
         {"image": "vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64},
         {"model": "mistral-small-4-fp8-4xh100"},
-        {"tls": "false"},
         {"offerQuery": "gpu_name=H100_SXM num_gpus=4"},
         {"offerQuery": "gpu_name=H200 num_gpus=8"},
     ],
@@ -66,6 +65,10 @@ def test_what_matters_changes_the_digest(change):
         {"maxDollarsPerHour": "3"},
         {"minReliability": "0.9"},
         {"offerQuery": "gpu_name=H200 num_gpus=2 geolocation=NL"},
+        {"tls": "false"},
+        {"mediaFrom": "none"},
+        {"mediaFrom": "images.example.com"},
+        {"maxRequestMib": "1"},
     ],
 )
 def test_what_is_the_environments_does_not(change):
@@ -157,6 +160,75 @@ def test_a_release_of_november_goes_on_loading():
     made = make_plan(parse(values(release="2026-11")), releases=NOVEMBER)
     head = one.runs.profile.companions[0]
     assert digest_of(made.runs(COMMIT, {head.repository: head.revision})) == one.digest
+
+
+MEDIA = "allowed-media-domains"
+
+
+def served_with(folder: Path, name: str, **changes) -> dict[str, object]:
+    """What a stack that runs a release gives to vLLM; it runs what the release says."""
+    made = make_plan(parse(values(release=name, **changes)), releases=folder)
+    one = load_release(name, folder)
+    heads = {head.repository: head.revision for head in one.runs.profile.companions}
+    assert digest_of(made.runs(one.runs.profile.revision, heads)) == one.digest
+    options: dict[str, object] = yaml.safe_load(made.serve_yaml)
+    return options
+
+
+@pytest.mark.parametrize(
+    ("changes", "has", "has_not"),
+    [
+        ({}, {"ssl-keyfile": "tls/key.pem", "enable-ssl-refresh": True}, {MEDIA}),
+        ({"tls": "false"}, {}, {"ssl-keyfile", "ssl-certfile", "enable-ssl-refresh"}),
+        ({"mediaFrom": "none"}, {MEDIA: ["none.invalid"]}, set()),
+        ({"mediaFrom": "a.example, b.example"}, {MEDIA: ["a.example", "b.example"]}, set()),
+    ],
+)
+def test_the_environments_options_are_laid_over_a_release(changes, has, has_not):
+    served = served_with(NOVEMBER, "2026-11", **changes)
+    assert has.items() <= served.items()
+    assert not has_not & served.keys()
+    written = load_release("2026-11", NOVEMBER).runs.serve
+    same = {name: served[name] for name in written if not name.startswith(("ssl", "enable-ssl"))}
+    assert same.items() <= written.items()
+
+
+def older(folder: Path, **serve: object) -> Release:
+    """A release as an older program wrote it: with whatever its stack had of its environment's."""
+    what = runs()
+    plain = {name: what.serve[name] for name in what.serve if "ssl" not in name}
+    what = what.model_copy(update={"serve": {**plain, **serve}})
+    one = Release(name="old", digest=digest_of(what), runs=what, proven={})
+    written(folder, one)
+    return one
+
+
+@pytest.mark.parametrize("tls", ["true", "false"])
+def test_a_release_of_a_stack_without_tls_keeps_its_digest(tmp_path, tls):
+    assert older(tmp_path).digest != digest_of(runs())
+    served = served_with(tmp_path, "old", tls=tls)
+    assert ("ssl-keyfile" in served) == (tls == "true")
+
+
+def test_a_release_that_was_written_with_a_list_of_domains_keeps_it_by_default(tmp_path):
+    older(tmp_path, **{MEDIA: ["a.example"]})
+    assert served_with(tmp_path, "old")[MEDIA] == ["a.example"]
+    assert served_with(tmp_path, "old", mediaFrom="none")[MEDIA] == ["none.invalid"]
+    assert MEDIA not in served_with(tmp_path, "old", mediaFrom="anywhere")
+
+
+def test_a_release_written_today_has_the_digest_that_it_would_have_had(tmp_path):
+    """So what a first stack runs is what was promoted from it before this was its environment's."""
+    with_tls = older(
+        tmp_path,
+        **{
+            "ssl-keyfile": "tls/key.pem",
+            "ssl-certfile": "tls/cert.pem",
+            "enable-ssl-refresh": True,
+        },
+    )
+    assert digest_of(runs()) == with_tls.digest
+    assert digest_of(runs(tls="false", mediaFrom="none")) == with_tls.digest
 
 
 def test_a_field_that_profiles_get_one_day_makes_no_other_release_of_those_there_are():

@@ -17,6 +17,7 @@ GOOD = Served(
     revisions={"a/b": "0" * 40},
     options={"middleware": "key_gate.KeyGate", "max-num-seqs": 64},
     environment=("VLLM_LOGGING_LEVEL",),
+    media_from="none",
 )
 
 
@@ -39,6 +40,9 @@ def test_no_rule_speaks_of_what_is_not_known():
         ("price-cap", {"max_dollars_per_hour": 41.0}, r"\$41\.00/h"),
         ("pinned-image", {"image": "vllm/vllm-openai:v0.33.0"}, "by a tag"),
         ("pinned-image", {"image": "vllm/vllm-openai@sha256:0"}, "by a tag"),
+        ("media", {"media_from": "anywhere"}, "fetch any address"),
+        ("media", {"media_from": "a.example, 10.0.0.7"}, r"come from 10\.0\.0\.7, which is no"),
+        ("media", {"media_from": "localhost"}, "come from localhost"),
         ("pinned-revision", {"revisions": {"a/b": "0" * 40, "c/d": "main"}}, "c/d is taken at"),
         ("no-foreign-code", {"options": {"trust-remote-code": True}}, "trust-remote-code runs"),
         ("no-foreign-code", {"options": {"middleware": "evil.Gate"}}, "middleware runs a class"),

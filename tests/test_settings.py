@@ -65,6 +65,9 @@ def test_objects_come_as_json_text():
         ({"offerQuery": "a\nb"}, "must be one line"),
         ({"vllmOverrides": "[1]"}, "'vllmOverrides' is '[1]': input should be a valid dict"),
         ({"keyGeneration": "0"}, "'keyGeneration' is '0'"),
+        ({"maxRequestMib": "0"}, "'maxRequestMib' is '0'"),
+        ({"mediaFrom": "*.a.example"}, "'mediaFrom' is '*.a.example': '*.a.example' is no domain"),
+        ({"mediaFrom": "a\nb"}, "must be one line"),
         ({"machineGeneration": "0"}, "'machineGeneration' is '0'"),
         (
             {"replacement": "create-first", "whenContractEnds": "replace"},

@@ -1,4 +1,4 @@
-"""Writes components/vllm/options/<version>.json: the options of the vLLM that runs this script.
+"""Writes components/vllm/options/<version>.json: options and variables of the vLLM that runs it.
 
 Run it with the Python of an environment that holds that vLLM, and nothing of this project (about
 9 GB; no GPU, no network). For 0.32.0 that is what `make test-vllm` installs:
@@ -42,7 +42,11 @@ def own_table() -> dict[str, Any]:
     # places); the command that uses it has stayed where it is.
     command: Any = importlib.import_module("vllm.entrypoints.cli.serve")
     parser = command.make_arg_parser(command.FlexibleArgumentParser())
-    return table(parser, release(importlib.metadata.version("vllm")))
+    variables = importlib.import_module("vllm.envs").environment_variables
+    return {
+        **table(parser, release(importlib.metadata.version("vllm"))),
+        "environment": sorted(variables),
+    }
 
 
 def release(version: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from components.vllm import draft
+from components.vllm import draft, media
 from components.vllm.errors import OptionRefused
 from components.vllm.hub import is_commit
 from components.vllm.option_text import from_json, merged, option_name
@@ -38,6 +38,10 @@ SHUTDOWN_TIMEOUT = DRAIN_SECONDS - 5
 
 _GATE = "the key gate decides who may call what, by digests that never leave its file"
 _TLS = "the stack makes the certificate and clients pin it; switch TLS in the stack's settings"
+_MEDIA = (
+    "it is the environment's, whatever runs there; set mediaFrom (`pulumi config set mediaFrom "
+    "<domains>`)"
+)
 _ADDRESS = "the port mapping and the readiness checks count on the stack's own"
 _MODEL = "the profile names the model, and the stack checks that this is the one that answers"
 _SHAPE = "sizing counts with it; set it in the profile (models/*.yaml), under its own name"
@@ -66,6 +70,7 @@ RESERVED: dict[str, str] = {
     "ssl-ciphers": _TLS,
     "enable-ssl-refresh": _TLS,
     "disable-ssl-refresh": _TLS,
+    media.OPTION: _MEDIA,
     "host": _ADDRESS,
     "port": _ADDRESS,
     "uds": _ADDRESS,
@@ -96,6 +101,10 @@ RESERVED: dict[str, str] = {
 }
 """Options that the stack sets itself or not at all, and the reason for each."""
 
+ENVIRONMENTS = frozenset(name for name, why in RESERVED.items() if why in {_TLS, _MEDIA})
+"""Options that are the environment's: laid over what a stack or a release serves, and not in the
+digest of either."""
+
 _HOPPER = ("H100", "H200", "H800", "H20", "GH200")
 _EAGLE_WORKS_FROM = (0, 24, 0)
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -114,6 +123,14 @@ class TlsPaths(NamedTuple):
 
 TLS_PATHS = TlsPaths("tls/key.pem", "tls/cert.pem")
 """Where supervise.sh makes them, seen from the folder that it starts vLLM in."""
+
+AS_RELEASED: Mapping[str, Any] = {
+    "ssl-keyfile": "tls/key.pem",
+    "ssl-certfile": "tls/cert.pem",
+    "enable-ssl-refresh": True,
+}
+"""What a release has in the place of the environment's options, whatever those are. The first
+releases were of stacks with these, and a digest that was written once must not change."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +155,8 @@ class OptionTable:
     """By every long name."""
     short_names: Mapping[str, str]
     """`tp` -> `tensor-parallel-size`: for the suggestion, since a file takes long names alone."""
+    variables: frozenset[str]
+    """Names of the variables of the environment that this vLLM reads as its own."""
 
     @property
     def described(self) -> str:
@@ -165,11 +184,10 @@ def render(
     profile: Profile,
     *,
     port: int,
-    tls_paths: TlsPaths | tuple[str, str] | None,
     key_gate: bool,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build the content of serve.yaml, always in the same order.
+    """Build the content of serve.yaml but for the environment's options, always in the same order.
 
     `overrides` are vLLM options laid over the profile's `flags`; None removes one.
 
@@ -199,13 +217,27 @@ def render(
     }
     if key_gate:
         options["middleware"] = MIDDLEWARE
-    if tls_paths:
-        options["ssl-keyfile"], options["ssl-certfile"] = tls_paths
-        options["enable-ssl-refresh"] = True
     # vLLM would take the draft's main branch, whatever its companion names.
     commits = {name: revision for name, revision in profile.fetched.items() if is_commit(revision)}
     flags = draft.pinned(flags, commits)
     return options | {name: _sorted(flags[name]) for name in sorted(flags)}
+
+
+def of_the_environment(
+    *, tls_paths: TlsPaths | tuple[str, str] | None, media_from: str
+) -> dict[str, Any]:
+    """The options that an environment decides, whatever it serves; `media_from` as parsed."""
+    options = media.options(media_from)
+    if tls_paths:
+        options["ssl-keyfile"], options["ssl-certfile"] = tls_paths
+        options["enable-ssl-refresh"] = True
+    return options
+
+
+def laid_over(options: Mapping[str, Any], environments: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the options of an environment in the place of those that `options` have."""
+    own = {name: value for name, value in options.items() if name not in ENVIRONMENTS}
+    return own | dict(environments)
 
 
 def to_yaml(options: Mapping[str, Any]) -> str:
@@ -241,7 +273,8 @@ def load_table(version: str, folder: Path = OPTIONS_FOLDER) -> OptionTable:
         options.update(dict.fromkeys(option.names, option))
         short = [name.lstrip("-") for name in raw["names"] if not name.startswith("--")]
         short_names.update(dict.fromkeys(short, option.names[0]))
-    return OptionTable(content["vllm"], version, options, short_names)
+    variables = frozenset(content.get("environment", ()))
+    return OptionTable(content["vllm"], version, options, short_names, variables)
 
 
 def check_options(options: Mapping[str, Any], table: OptionTable) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from components.vllm import unseen
+from components.vllm import media, unseen
 from components.vllm.environment_names import NAMES, is_known
 from components.vllm.errors import ProfileError
 from components.vllm.hub import REPOSITORY
@@ -263,7 +263,14 @@ def load_profile(name: str, folder: Path) -> Profile:
     content = _read(path)
     if "name" in content:
         raise ProfileError(f"{path.name}: name is the file's own name; remove the key")
-    return _checked({"name": name, **content}, path.name)
+    profile = _checked({"name": name, **content}, path.name)
+    # Not in the profile's own checks: releases that were written with one go on loading.
+    for variable in sorted(media.VARIABLES & profile.env.keys()):
+        raise ProfileError(
+            f"{path.name}: env must not set {variable}: it is the environment's, and the stack "
+            "sets it for whatever runs there; remove it"
+        )
+    return profile
 
 
 def vllm_in(image: str) -> str | None:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -290,14 +290,20 @@ def model_env(profile: Profile) -> str:
     )
 
 
-def environment(profile: Profile, hugging_face_token: str, *, all_fetched: bool) -> str:
+def environment(
+    profile: Profile,
+    hugging_face_token: str,
+    environments: Mapping[str, str],
+    *,
+    all_fetched: bool,
+) -> str:
     """Variables of the server and the download, as shell assignments. Secret with a token.
 
-    The token goes to the download alone (`supervise.sh`). Without it the Hub would not even say
-    that a private repository exists, so a server that finds all it needs on its disk
-    (`all_fetched`) does not ask.
+    `environments` are laid over the profile's: what is served has no say in them. The token goes
+    to the download alone (`supervise.sh`). Without it the Hub would not even say that a private
+    repository exists, so a server that finds all it needs on its disk (`all_fetched`) does not ask.
     """
-    values = dict(profile.env)
+    values = {**profile.env, **environments}
     if hugging_face_token:
         values["HF_TOKEN"] = hugging_face_token
         if all_fetched and "HF_HUB_OFFLINE" not in values:

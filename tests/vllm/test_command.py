@@ -10,12 +10,16 @@ import pytest
 import yaml
 
 from components.vllm.command import (
+    AS_RELEASED,
     DRAIN_SECONDS,
+    ENVIRONMENTS,
     MIDDLEWARE,
     RESERVED,
     TLS_PATHS,
     check_options,
+    laid_over,
     load_table,
+    of_the_environment,
     render,
     to_yaml,
 )
@@ -36,7 +40,8 @@ RECIPE = shlex.split(
 
 def rendered(name: str = DEFAULT, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
     profile = load_profile(name, MODELS)
-    return render(profile, port=8000, tls_paths=TLS_PATHS, key_gate=True, overrides=overrides)
+    options = render(profile, port=8000, key_gate=True, overrides=overrides)
+    return laid_over(options, of_the_environment(tls_paths=TLS_PATHS, media_from="anywhere"))
 
 
 def recipe_options() -> dict[str, Any]:
@@ -105,7 +110,7 @@ def test_a_draft_head_is_taken_at_the_commit_of_its_companion(
         companions=[{"repository": head.repository, "revision": revision}],
         flags={"speculative-config": {"method": "eagle", "model": head.repository, **draft}},
     )
-    options = render(pinned, port=8000, tls_paths=None, key_gate=True)
+    options = render(pinned, port=8000, key_gate=True)
     assert options["speculative-config"].get("revision") == wanted
 
 
@@ -122,10 +127,46 @@ def test_the_same_settings_give_the_same_text_in_any_order() -> None:
 
 def test_without_tls_and_gate_their_options_are_absent() -> None:
     profile = load_profile(DEFAULT, MODELS)
-    options = render(profile, port=9000, tls_paths=None, key_gate=False, overrides={})
+    options = render(profile, port=9000, key_gate=False, overrides={})
     assert options["port"] == 9000
     assert not [name for name in options if name.startswith(("ssl", "enable-ssl"))]
     assert "middleware" not in options
+
+
+def test_an_environment_s_options_take_the_place_of_those_that_are_there() -> None:
+    assert {"ssl-keyfile", "enable-ssl-refresh", "allowed-media-domains"} <= ENVIRONMENTS
+    assert not ENVIRONMENTS & {"host", "port", "model", "middleware", "api-key"}
+    served = {"model": "m", **dict.fromkeys(ENVIRONMENTS, "another's"), "seed": 1}
+    plain = of_the_environment(tls_paths=None, media_from="anywhere")
+    assert laid_over(served, plain) == {"model": "m", "seed": 1}
+    both = of_the_environment(tls_paths=TLS_PATHS, media_from="none")
+    assert laid_over(served, both) == {
+        "model": "m",
+        "seed": 1,
+        "allowed-media-domains": ["none.invalid"],
+        "ssl-keyfile": "tls/key.pem",
+        "ssl-certfile": "tls/cert.pem",
+        "enable-ssl-refresh": True,
+    }
+    table = load_table("0.33.0")
+    assert table.options.keys() >= ENVIRONMENTS
+    check_options(laid_over(rendered(), both), table)
+
+
+def test_what_releases_have_in_their_place_never_changes() -> None:
+    assert AS_RELEASED == {
+        "ssl-keyfile": "tls/key.pem",
+        "ssl-certfile": "tls/cert.pem",
+        "enable-ssl-refresh": True,
+    }
+    assert AS_RELEASED.keys() <= ENVIRONMENTS
+
+
+@pytest.mark.parametrize("version", ["0.32.0", "0.33.0"])
+def test_a_table_knows_vllm_s_own_variables(version: str) -> None:
+    known = load_table(version).variables
+    assert {"VLLM_MEDIA_URL_ALLOW_REDIRECTS", "VLLM_MAX_N_SEQUENCES"} <= known
+    assert "VLLM_MEDIA_EGRESS_BLOCK_PRIVATE" not in known
 
 
 def test_overrides_win_over_the_profile_and_none_removes() -> None:
@@ -161,7 +202,7 @@ def test_what_would_go_around_the_stack_s_checks_is_refused(name: str, instead: 
 def test_a_profile_may_not_set_it_either() -> None:
     profile = load_profile(DEFAULT, MODELS).with_overrides(flags={"api-key": "mine"})
     with pytest.raises(OptionRefused, match="`api-key` is the stack's to set"):
-        render(profile, port=8000, tls_paths=None, key_gate=True)
+        render(profile, port=8000, key_gate=True)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +229,7 @@ def test_combinations_that_end_the_server_are_refused(
 ) -> None:
     profile = load_profile(DEFAULT, MODELS).with_overrides(**changes)
     with pytest.raises(OptionRefused) as raised:
-        render(profile, port=8000, tls_paths=None, key_gate=True)
+        render(profile, port=8000, key_gate=True)
     for word in words:
         assert word in str(raised.value)
 
