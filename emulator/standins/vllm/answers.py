@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.standins.vllm.pictures import Picture, look_at
+from emulator.standins.vllm.pictures import Picture, Viewer
 from emulator.standins.vllm.schema_fill import fill
 from emulator.standins.vllm.tokens import count, split
 
@@ -53,8 +53,8 @@ class Question:
     prompt_tokens: int
 
 
-def read_conversation(messages: Sequence[Mapping[str, Any]]) -> Question:
-    """Find what is asked.
+def read_conversation(messages: Sequence[Mapping[str, Any]], viewer: Viewer) -> Question:
+    """Find what is asked; `viewer` gets at its pictures.
 
     Raises:
         PictureError: a picture that is none.
@@ -63,14 +63,14 @@ def read_conversation(messages: Sequence[Mapping[str, Any]]) -> Question:
     text = ""
     pictures: list[Picture] = []
     for message in messages:
-        said, shown = _content(message.get("content"))
+        said, shown = _content(message.get("content"), viewer)
         tokens += _MESSAGE_TOKENS + count(said) + sum(picture.tokens for picture in shown)
         tokens += count(json.dumps(message["tool_calls"])) if message.get("tool_calls") else 0
         if message.get("role") == "user":
             text = said
             pictures = shown
     last = messages[-1] if messages else {}
-    result = _content(last.get("content"))[0] if last.get("role") == "tool" else None
+    result = _content(last.get("content"), viewer)[0] if last.get("role") == "tool" else None
     return Question(text, tuple(pictures), _tool_name(messages), result, tokens)
 
 
@@ -144,7 +144,7 @@ def _lengthened(pieces: list[Piece], content: str, wanted: int) -> list[Piece]:
     return pieces
 
 
-def _content(content: Any) -> tuple[str, list[Picture]]:
+def _content(content: Any, viewer: Viewer) -> tuple[str, list[Picture]]:
     if isinstance(content, str):
         return content, []
     texts: list[str] = []
@@ -155,7 +155,8 @@ def _content(content: Any) -> tuple[str, list[Picture]]:
             texts.append(str(part.get("text", "")))
         elif kind in ("image_url", "input_image"):
             given = part.get("image_url")
-            pictures.append(look_at(given["url"] if isinstance(given, Mapping) else str(given)))
+            url = given["url"] if isinstance(given, Mapping) else str(given)
+            pictures.append(viewer.look_at(url))
     return "\n".join(texts), pictures
 
 

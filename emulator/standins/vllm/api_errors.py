@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from emulator.standins.vllm.engine import EngineDeadError, ShutDownError
+from emulator.standins.vllm.pictures import PictureError
 
 DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 SHUT_DOWN = "cannot schedule new futures after shutdown"
@@ -30,6 +31,12 @@ class ApiError(Exception):
 def bad_request(message: str, param: str | None = None) -> ApiError:
     """Return the engine's own 400."""
     return ApiError(400, "BadRequestError", message, param)
+
+
+def from_picture(error: PictureError) -> ApiError:
+    """Return the refusal of a request whose picture cannot be used."""
+    kinds = {400: "BadRequestError", 422: "UnprocessableEntityError"}
+    return ApiError(error.status, kinds.get(error.status, "InternalServerError"), str(error))
 
 
 def unknown_model(asked: str, aliases: Sequence[str]) -> ApiError:

@@ -19,6 +19,7 @@ from emulator.standins.vllm.api_errors import (
     answer_error,
     answer_http_exception,
     bad_request,
+    from_picture,
     schema_error,
 )
 from emulator.standins.vllm.chat import chat_completions
@@ -156,9 +157,9 @@ async def _tokenize(request: Request) -> Response:
             )
         told = [message.model_dump() for message in asked.messages]
         try:
-            read_conversation(told)
+            read_conversation(told, served.settings.viewer)
         except PictureError as error:
-            raise bad_request(str(error)) from error
+            raise from_picture(error) from error
         text = "\n".join(f"{message['role']}: {message.get('content')}" for message in told)
     numbers = served.tokenizer.encode(text)
     strings = (

@@ -20,7 +20,13 @@ from emulator.standins.vllm.answers import (
     answer_for,
     read_conversation,
 )
-from emulator.standins.vllm.api_errors import as_api_error, bad_request, body_of, schema_error
+from emulator.standins.vllm.api_errors import (
+    as_api_error,
+    bad_request,
+    body_of,
+    from_picture,
+    schema_error,
+)
 from emulator.standins.vllm.generation import (
     Generation,
     all_to_end,
@@ -78,9 +84,9 @@ async def chat_completions(request: Request) -> Response:
 
 def _accept(served: Served, asked: ChatRequest, identifier: str) -> _Chat:
     model = served.name_for(asked.model)
-    check_sampling(asked)
+    check_sampling(asked, served.settings.max_sequences)
     tools = _tools(served, asked)
-    question = _question(asked)
+    question = _question(served, asked)
     served.check_pictures(len(question.pictures))
     _check_order(served, asked)
     effort = served.effort(asked.reasoning_effort)
@@ -103,14 +109,14 @@ def _accept(served: Served, asked: ChatRequest, identifier: str) -> _Chat:
     return _Chat(served, asked, model, identifier, int(time.time()), prompt_tokens, generations)
 
 
-def _question(asked: ChatRequest) -> Question:
+def _question(served: Served, asked: ChatRequest) -> Question:
     messages = [message.model_dump() for message in asked.messages]
     if not messages:
         raise bad_request("Conversation must have at least one message")
     try:
-        return read_conversation(messages)
+        return read_conversation(messages, served.settings.viewer)
     except PictureError as error:
-        raise bad_request(str(error)) from error
+        raise from_picture(error) from error
 
 
 def _check_order(served: Served, asked: ChatRequest) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from emulator.standins.vllm.answers import Question, answer_for, read_conversation
-from emulator.standins.vllm.api_errors import as_api_error, bad_request, body_of
+from emulator.standins.vllm.api_errors import as_api_error, bad_request, body_of, from_picture
 from emulator.standins.vllm.chat import EVENT_STREAM
 from emulator.standins.vllm.generation import (
     Generation,
@@ -61,7 +61,7 @@ async def completions(request: Request) -> Response:
     served: Served = request.app.state.served
     asked = await read_body(request, CompletionRequest)
     model = served.name_for(asked.model)
-    check_sampling(asked)
+    check_sampling(asked, served.settings.max_sequences)
     served.engine.check()
     identifier = request_id(request, "cmpl")
     accepted = [
@@ -124,7 +124,7 @@ async def messages(request: Request) -> Response:
     model = served.name_for(asked.model)
     served.engine.check()
     sampling = CompletionRequest(prompt="", max_tokens=asked.max_tokens, stop=asked.stop_sequences)
-    check_sampling(sampling)
+    check_sampling(sampling, served.settings.max_sequences)
     spoken = _with_system(asked.messages, asked.system)
     accepted = _accept(served, model, request_id(request, "chatcmpl"), spoken, sampling)
     if asked.stream:
@@ -149,7 +149,7 @@ async def count_tokens(request: Request) -> Response:
     served: Served = request.app.state.served
     asked = await read_body(request, CountRequest)
     served.name_for(asked.model)
-    question = _read(_with_system(asked.messages, asked.system))
+    question = _read(served, _with_system(asked.messages, asked.system))
     return JSONResponse({"input_tokens": question.prompt_tokens, "context_management": None})
 
 
@@ -162,7 +162,7 @@ def _accept(
     *,
     effort: str = "none",
 ) -> _Accepted:
-    question = _read(spoken)
+    question = _read(served, spoken)
     served.check_pictures(len(question.pictures))
     limits = limits_of(asked, served.max_tokens(question.prompt_tokens, asked.max_tokens))
     answer = answer_for(
@@ -184,11 +184,11 @@ async def _to_end(request: Request, accepted: Sequence[_Accepted]) -> None:
     await all_to_end(accepted[0].served, request, pairs)
 
 
-def _read(spoken: Sequence[Mapping[str, Any]]) -> Question:
+def _read(served: Served, spoken: Sequence[Mapping[str, Any]]) -> Question:
     try:
-        return read_conversation(spoken)
+        return read_conversation(spoken, served.settings.viewer)
     except PictureError as error:
-        raise bad_request(str(error)) from error
+        raise from_picture(error) from error
 
 
 def _prompts(served: Served, prompt: str | list[Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Pictures in a request: recognised, measured, never fetched."""
+"""Pictures in a request: recognised and measured; an address is one of the emulated web."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import binascii
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from emulator.standins import web
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -18,10 +20,20 @@ _PATCH = 28
 _UNKNOWN_SIDE = 512
 _LARGEST_SIDE = 1540
 _PNG_HEADER = 24
+_MOST_REDIRECTS = 11
+_REDIRECT = 302
+_REFUSED = 400
+_UNPROCESSABLE = 422
+_OWN_FAULT = 500
 
 
 class PictureError(Exception):
-    """The picture cannot be used: the text is what the server answers with status 400."""
+    """The picture cannot be used: the text is what the server answers with `status`."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        """Hold what the answer says."""
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -32,18 +44,52 @@ class Picture:
     tokens: int
 
 
-def look_at(url: str) -> Picture:
-    """Recognise a data URL, or acknowledge an http one without fetching it.
+@dataclass(frozen=True)
+class Viewer:
+    """How a server gets at pictures, as vLLM does it (`multimodal/media/connector.py`)."""
 
-    Raises:
-        PictureError: neither, or data that is no picture.
-    """
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https") and parts.netloc:
-        return Picture(f"at {url}, not fetched", _tokens(_UNKNOWN_SIDE, _UNKNOWN_SIDE))
-    if parts.scheme == "data":
-        return _embedded(parts.path)
-    raise PictureError("The URL must be either a HTTP, data or file URL.")
+    domains: tuple[str, ...] = ()
+    """Names of hosts that it fetches from; without one it fetches from everywhere."""
+    follows: bool = True
+    """Whether it goes where it is redirected to; that address is not held to `domains`."""
+
+    def look_at(self, url: str) -> Picture:
+        """Recognise a data URL, or fetch an http one.
+
+        Raises:
+            PictureError: neither, or one that may not be fetched, or no picture.
+        """
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.netloc:
+            if self.domains and parts.hostname not in self.domains:
+                raise PictureError(
+                    "The URL must be from one of the allowed domains: "
+                    f"{list(self.domains)}. Input URL domain: {parts.hostname}"
+                )
+            return self._fetched(url)
+        if parts.scheme == "data":
+            return _embedded(parts.path)
+        raise PictureError("The URL must be either a HTTP, data or file URL.")
+
+    def _fetched(self, url: str) -> Picture:
+        page = web.Page(_REDIRECT, location=url)
+        for _ in range(_MOST_REDIRECTS):
+            try:
+                page = web.get(page.location)
+            except web.NobodyAnswersError as error:
+                raise PictureError(str(error), _OWN_FAULT) from error
+            if not (page.location and self.follows):
+                break
+        if page.status >= _REFUSED:
+            raise PictureError(
+                f"Failed to fetch media from URL: HTTP {page.status} error", _UNPROCESSABLE
+            )
+        if not page.kind:
+            # The redirect's own text is taken for the picture.
+            raise PictureError("Failed to load image: cannot identify image file")
+        host = urlsplit(url).hostname
+        description = f"{page.kind} of {page.width}x{page.height} pixels from {host}"
+        return Picture(description, _tokens(page.width, page.height))
 
 
 def _embedded(path: str) -> Picture:

@@ -175,8 +175,8 @@ async def read_body(request: Request, kind: type[_Body]) -> _Body:
         raise from_validation(error) from error
 
 
-def check_sampling(asked: Sampling) -> None:
-    """Refuse numbers that no sampler takes.
+def check_sampling(asked: Sampling, most: int) -> None:
+    """Refuse numbers that no sampler takes, and more than `most` answers to one request.
 
     Raises:
         ApiError: with the engine's words.
@@ -189,6 +189,12 @@ def check_sampling(asked: Sampling) -> None:
         raise bad_request(f"top_p must be in (0, 1], got {asked.top_p}.", "top_p")
     if asked.n < 1:
         raise bad_request(f"n must be at least 1, got {asked.n}.", "n")
+    if asked.n > most:
+        raise bad_request(
+            f"n must be at most {most}, got {asked.n}. To increase this limit, set the "
+            "VLLM_MAX_N_SEQUENCES environment variable.",
+            "n",
+        )
     limit = getattr(asked, "max_completion_tokens", None) or asked.max_tokens
     if limit is not None and limit < 1:
         raise bad_request(f"max_tokens must be at least 1, got {limit}.", "max_tokens")

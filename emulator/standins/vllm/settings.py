@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from emulator.standins.vllm.pictures import Viewer
+
 _SECRETS = ("api_key", "hf_token")
 
 
@@ -38,6 +40,8 @@ class Settings:
     reasoning_effort_map: Mapping[str, str] | None = None
     limit_mm_per_prompt: Mapping[str, Any] = field(default_factory=dict)
     language_model_only: bool = False
+    viewer: Viewer = field(default_factory=Viewer)
+    max_sequences: int = 16384
     host: str | None = None
     port: int = 8000
     uds: str | None = None
@@ -79,6 +83,11 @@ def settings_from(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Set
         "api_keys": tuple(key for key in keys if key),
         "hf_token": given.pop("hf_token", None) or environ.get("HF_TOKEN") or None,
         "middleware": tuple(given.pop("middleware", ())),
+        "viewer": Viewer(
+            domains=tuple(given.pop("allowed_media_domains", ())),
+            follows=environ.get("VLLM_MEDIA_URL_ALLOW_REDIRECTS", "1") != "0",
+        ),
+        "max_sequences": int(environ.get("VLLM_MAX_N_SEQUENCES", "16384")),
         "allowed_origins": tuple(given.pop("allowed_origins", ())),
         "quiet_endpoints": tuple(
             name.strip() for name in given.pop("disable_access_log_for_endpoints", "").split(",")

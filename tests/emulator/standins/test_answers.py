@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
 
+from emulator.standins import web
 from emulator.standins.vllm.answers import (
     Answer,
     Limits,
@@ -17,7 +19,7 @@ from emulator.standins.vllm.answers import (
     completion_tokens,
     read_conversation,
 )
-from emulator.standins.vllm.pictures import PictureError, look_at
+from emulator.standins.vllm.pictures import PictureError, Viewer
 from emulator.standins.vllm.schema_fill import fill
 from emulator.standins.vllm.tokens import Tokenizer, count
 
@@ -41,7 +43,7 @@ CLOCK = {"type": "function", "function": {"name": "get_time", "description": "Th
 
 
 def say(text: str, **given: Any) -> Answer:
-    question = read_conversation([{"role": "user", "content": text}])
+    question = read_conversation([{"role": "user", "content": text}], Viewer())
     asked: dict[str, Any] = {
         "model": "some/model",
         "tools": (),
@@ -105,7 +107,8 @@ def test_a_tools_result_is_cited() -> None:
             {"role": "user", "content": "Weather in Paris?"},
             {"role": "assistant", "content": "", "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "abcdefghi", "content": '{"celsius": 21}'},
-        ]
+        ],
+        Viewer(),
     )
 
     answer = answer_for(
@@ -187,17 +190,67 @@ def png(width: int, height: int) -> str:
 
 
 def test_a_picture_is_measured() -> None:
-    picture = look_at(png(56, 56))
+    picture = Viewer().look_at(png(56, 56))
 
     assert picture.description == "PNG of 56x56 pixels"
     assert picture.tokens == 9
-    assert look_at(png(560, 560)).tokens > 100
+    assert Viewer().look_at(png(560, 560)).tokens > 100
 
 
-def test_a_picture_on_the_web_is_acknowledged_and_not_fetched() -> None:
-    assert look_at("https://example.com/cat.jpg").description == (
-        "at https://example.com/cat.jpg, not fetched"
-    )
+RECIPE = (
+    "https://static.wikia.nocookie.net/essentialsdocs/images/7/70/Battle.png/revision/latest"
+    "?cb=20220523172438"
+)
+
+
+def test_a_picture_on_the_web_is_the_emulator_s() -> None:
+    there = Viewer(("static.wikia.nocookie.net",), follows=False).look_at(RECIPE)
+    assert there.description == "PNG of 720x432 pixels from static.wikia.nocookie.net"
+    assert there.tokens == 435
+    other = Viewer().look_at("https://images.example.org/some/cat.jpg?size=2")
+    assert re.fullmatch(r"JPEG of \d+x\d+ pixels from images\.example\.org", other.description)
+    assert other == Viewer().look_at("https://images.example.org/some/cat.jpg?size=2")
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "said"),
+    [
+        ("https://example.com/cat", 422, "HTTP 404 error"),
+        ("https://example.com/secret.png", 422, "HTTP 403 error"),
+        ("http://127.0.0.1:8000/cat.png", 500, "Cannot connect to host 127.0.0.1:8000"),
+        ("http://localhost/cat.png", 500, "Cannot connect to host"),
+        ("http://2130706433/cat.png", 500, "Cannot connect to host"),
+        ("http://none.invalid/cat.png", 500, "Cannot connect to host"),
+        ("https://example.com/inside.png", 500, "Cannot connect to host 127.0.0.1"),
+    ],
+)
+def test_what_is_not_on_the_web_cannot_be_fetched(url: str, status: int, said: str) -> None:
+    with pytest.raises(PictureError, match=said) as refused:
+        Viewer().look_at(url)
+    assert refused.value.status == status
+
+
+def test_a_list_of_domains_is_held_to_as_vllm_does_it() -> None:
+    listed = Viewer(("example.com",))
+    assert listed.look_at("https://EXAMPLE.com/cat.png").description.startswith("PNG")
+    assert listed.look_at(png(56, 56)).tokens == 9
+    said = r"from one of the allowed domains: \['example.com'\]. Input URL domain: www.example.com"
+    with pytest.raises(PictureError, match=said) as refused:
+        listed.look_at("https://www.example.com/cat.png")
+    assert refused.value.status == 400
+    # What it is redirected to is not looked at; that is what it must not follow for.
+    assert listed.look_at("https://example.com/moved.png").description.startswith("JPEG")
+    still = Viewer(("example.com",), follows=False)
+    with pytest.raises(PictureError, match="cannot identify image file"):
+        still.look_at("https://example.com/moved.png")
+    with pytest.raises(PictureError, match="allowed domains"):
+        Viewer(("none.invalid",)).look_at(RECIPE)
+
+
+def test_each_address_of_the_catalogue_says_what_it_is() -> None:
+    for url in web._catalogue():
+        page = web.get(url)
+        assert [bool(page.kind), bool(page.location), page.status >= 400].count(True) == 1
 
 
 @pytest.mark.parametrize(
@@ -211,7 +264,7 @@ def test_a_picture_on_the_web_is_acknowledged_and_not_fetched() -> None:
 )
 def test_what_is_no_picture_is_refused(url: str, said: str) -> None:
     with pytest.raises(PictureError, match=said):
-        look_at(url)
+        Viewer().look_at(url)
 
 
 def test_tokens_are_about_four_characters_and_can_be_joined() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -33,6 +34,10 @@ OPTIONS = (
 PIXEL = base64.b64encode(
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (56).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
 ).decode()
+RECIPE_PICTURE = (
+    "https://static.wikia.nocookie.net/essentialsdocs/images/7/70/Battle.png/revision/latest"
+    "?cb=20220523172438"
+)
 WEATHER: ChatCompletionToolParam = {
     "type": "function",
     "function": {
@@ -244,7 +249,7 @@ def test_no_effort_no_reasoning(http: httpx.Client) -> None:
     ("url", "said"),
     [
         (f"data:image/png;base64,{PIXEL}", "1 picture: PNG of 56x56 pixels"),
-        ("https://example.com/cat.jpg", "1 picture: at https://example.com/cat.jpg, not fetched"),
+        (RECIPE_PICTURE, "1 picture: PNG of 720x432 pixels from static.wikia.nocookie.net"),
     ],
 )
 def test_a_picture_is_acknowledged(ai: openai.OpenAI, url: str, said: str) -> None:
@@ -585,3 +590,38 @@ def test_a_small_text_model_under_two_names(tmp_path_factory: pytest.TempPathFac
     assert "At most 0 image(s) may be provided in one prompt." in blind.text
     assert closed.status_code == 404
     assert 'model_name="small"' in labelled
+
+
+def asked_about(http: httpx.Client, url: str) -> tuple[int, str]:
+    shown = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What?"}]
+    answer = http.post(
+        "/v1/chat/completions",
+        json={"model": MISTRAL, "messages": [{"role": "user", "content": shown}]},
+    )
+    return answer.status_code, answer.text
+
+
+def test_media_come_from_whom_the_options_name(tmp_path: Path) -> None:
+    options = (*OPTIONS[:-3], "--allowed-media-domains", "example.com", "example.org")
+    container = Container(tmp_path)
+    with (
+        serving(
+            container, *options, VLLM_MEDIA_URL_ALLOW_REDIRECTS="0", VLLM_MAX_N_SEQUENCES="3"
+        ) as server,
+        server.client() as http,
+    ):
+        there = asked_about(http, "https://example.com/cat.jpg")
+        inside = asked_about(http, f"data:image/png;base64,{PIXEL}")
+        elsewhere = asked_about(http, RECIPE_PICTURE)
+        redirected = asked_about(http, "https://example.com/moved.png")
+        missing = asked_about(http, "https://example.org/cat")
+        many = http.post("/v1/chat/completions", json=chat(n=4))
+
+    assert there[0] == inside[0] == 200
+    assert elsewhere[0] == redirected[0] == 400
+    assert "from one of the allowed domains: ['example.com', 'example.org']" in elsewhere[1]
+    assert "cannot identify image file" in redirected[1]
+    assert missing[0] == 422
+    assert '"type":"UnprocessableEntityError"' in missing[1]
+    assert (many.status_code, many.json()["error"]["param"]) == (400, "n")
+    assert "n must be at most 3, got 4." in many.text
