@@ -7,6 +7,7 @@ import contextlib
 import re
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import httpx2
@@ -20,6 +21,18 @@ from tests.stack.world import PATH, ROOT, Emulator, Stack, run
 RECIPE = (
     "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 cuda_vers>=12.2"
 )
+CHANGED: dict[str, Any] = {
+    "offerQuery": RECIPE,
+    "diskGb": 500,
+    "vllmOverrides": {"max-num-seqs": 64},
+    "mediaFrom": "none",
+}
+NEW_KEY: dict[str, Any] = {"keyGeneration": 2, "keyGraceMinutes": 0, "maxRequestMib": 1}
+
+RECIPE_PICTURE = (
+    "https://static.wikia.nocookie.net/essentialsdocs/images/7/70/Battle.png/revision/latest"
+    "?cb=20220523172438"
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +43,11 @@ def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
     one.destroy()
 
 
-def ask(stack: Stack, key: str | None = None) -> str:
-    """Ask as the README does."""
+def ask(stack: Stack, key: str | None = None, *, about: str | None = None, more: str = "") -> str:
+    """Ask as the README does, or about a picture at an address, as the recipe does."""
+    content: list[Any] = [{"type": "text", "text": f"Which way is up?{more}"}]
+    if about is not None:
+        content.append({"type": "image_url", "image_url": {"url": about}})
     known = stack.outputs()
     trust = ssl.create_default_context(cadata=known["ca_certificate"])
     with openai.OpenAI(
@@ -41,7 +57,7 @@ def ask(stack: Stack, key: str | None = None) -> str:
         http_client=httpx2.Client(verify=trust, trust_env=False, timeout=30),
     ) as client:
         answer = client.chat.completions.create(
-            model=known["model"], messages=[{"role": "user", "content": "Which way is up?"}]
+            model=known["model"], messages=[{"role": "user", "content": content}]
         )
     return str(answer.choices[0].message.content)
 
@@ -51,6 +67,7 @@ def test_preview_asks_the_market_and_rents_nothing(stack, emulator):
     done = stack.preview()
     assert done.status == 0, done.outcome()
     assert "offers, best: 2x H200" in done.output
+    assert "mediaFrom is anywhere: whoever has the key" in " ".join(done.output.split())
     assert "22.5 sequences of 131072 tokens" in done.output
     assert emulator.writes(after=before) == []
 
@@ -94,6 +111,10 @@ def test_a_person_logs_in_with_the_outputs_as_they_are(stack, tmp_path):
 
 def test_the_openai_client_talks_to_it(stack):
     assert "Which way is up?" in ask(stack)
+
+
+def test_the_recipes_example_asks_about_a_picture_by_its_address(stack):
+    assert "PNG of 720x432 pixels from static.wikia" in ask(stack, about=RECIPE_PICTURE)
 
 
 def test_the_readmes_example_runs_as_printed(stack):
@@ -162,7 +183,7 @@ def test_the_state_refers_to_the_providers_by_name_alone(stack):
 def test_a_changed_flag_restarts_the_server_on_the_same_host_and_downloads_nothing(stack, emulator):
     before, known = emulator.last_request(), stack.outputs()
     traffic = downloaded(emulator, known["instance_id"])
-    stack.configure(offerQuery=RECIPE, diskGb=500, vllmOverrides={"max-num-seqs": 64})
+    stack.configure(**CHANGED)
     done = stack.up()
     assert done.status == 0, done.outcome()
     assert "endpoint-server updated" in done.output
@@ -175,15 +196,17 @@ def test_a_changed_flag_restarts_the_server_on_the_same_host_and_downloads_nothi
     assert "Which way" in ask(stack)
 
 
+def test_pictures_come_from_whom_the_settings_name_alone(stack):
+    for inside in ("http://127.0.0.1:8000/metrics", "https://example.com/moved.png"):
+        with pytest.raises(openai.BadRequestError, match="must be from one of the allowed domains"):
+            ask(stack, about=inside)
+    with pytest.raises(openai.BadRequestError, match=r"\['none\.invalid'\]"):
+        ask(stack, about=RECIPE_PICTURE)
+
+
 def test_a_new_key_replaces_the_old_one_and_nothing_restarts(stack, emulator):
     before, known = emulator.last_request(), stack.outputs()
-    stack.configure(
-        offerQuery=RECIPE,
-        diskGb=500,
-        vllmOverrides={"max-num-seqs": 64},
-        keyGeneration=2,
-        keyGraceMinutes=0,
-    )
+    stack.configure(**CHANGED, **NEW_KEY)
     done = stack.up()
     assert done.status == 0, done.outcome()
     now = stack.outputs()
@@ -193,18 +216,15 @@ def test_a_new_key_replaces_the_old_one_and_nothing_restarts(stack, emulator):
     assert "Which way" in ask(stack)
     with pytest.raises(openai.AuthenticationError):
         ask(stack, key=known["api_key"])
+    with pytest.raises(openai.APIStatusError, match="larger than this server takes"):
+        ask(stack, more="x" * 2**20)
 
 
 def test_a_change_that_does_not_come_up_is_undone_and_the_old_one_serves(stack, emulator):
     before, known = emulator.last_request(), stack.outputs()
     # The parser takes any name for a backend; the engine does not.
-    stack.configure(
-        offerQuery=RECIPE,
-        diskGb=500,
-        vllmOverrides={"max-num-seqs": 64, "attention-backend": "NO_SUCH_BACKEND"},
-        keyGeneration=2,
-        keyGraceMinutes=0,
-    )
+    overrides = {"max-num-seqs": 64, "attention-backend": "NO_SUCH_BACKEND"}
+    stack.configure(**CHANGED | {"vllmOverrides": overrides}, **NEW_KEY)
     done = stack.up()
     assert done.status != 0
     assert "pulumi/dynamic" not in done.output  # the log's own traceback is shown, ours is not
@@ -214,13 +234,7 @@ def test_a_change_that_does_not_come_up_is_undone_and_the_old_one_serves(stack, 
     assert emulator.writes(after=before) == []
     assert stack.outputs()["api_key"] == known["api_key"]
     assert "Which way" in ask(stack)
-    stack.configure(
-        offerQuery=RECIPE,
-        diskGb=500,
-        vllmOverrides={"max-num-seqs": 64},
-        keyGeneration=2,
-        keyGraceMinutes=0,
-    )
+    stack.configure(**CHANGED, **NEW_KEY)
     assert stack.preview("--expect-no-changes").status == 0
 
 
@@ -244,11 +258,15 @@ def test_no_secret_lies_anywhere_in_clear(stack, emulator):
     assert "supervise.sh" in processes
     assert "allowed_keys" in containers
     on_host = container_processes(emulator.folder / "emulator/containers", None)
-    environments = ""
+    environments, servers = "", []
     for process in on_host:
         with contextlib.suppress(psutil.Error):
             environments += f"{process.environ()}\n"
+            if "serve.yaml" in process.cmdline():
+                servers.append(process.environ())
     assert "EMULATED_HOST" in environments
+    assert servers
+    assert all("CONTAINER_API_KEY" not in server for server in servers)
     containers += environments
     places = {
         "backend": stack.written(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,8 @@ def test_a_body_that_says_its_size_is_refused_before_it_comes(folder: Folder) ->
     gate = folder.gate(reader)
     headers = bearer() | {"Content-Length": str(LIMIT + 1)}
     answer = ask(gate, CHAT, headers, pieces=[b"x" * (LIMIT + 1)])
-    assert (answer.status, answer.body) == (413, b'{"error":"Request Entity Too Large"}')
+    assert answer.status == 413
+    assert "larger than this server takes" in json.loads(answer.body)["error"]["message"]
     assert CLOSES in answer.headers.items()
     assert reader.calls == 0
     headers = bearer() | {"Content-Length": str(LIMIT)}

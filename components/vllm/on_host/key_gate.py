@@ -61,7 +61,14 @@ DRAINING = (404, b'{"detail":"Draining"}')
 """The health check's answer while the server drains: balancers take 404 for a server that leaves
 (HAProxy's `disable-on-404`), and any other failure for one that is broken."""
 METHOD_NOT_ALLOWED = (405, b'{"detail":"Method Not Allowed"}')
-TOO_LARGE = (413, b'{"error":"Request Entity Too Large"}')
+TOO_LARGE = (
+    413,
+    (
+        b'{"error":{"message":"The request is larger than this server takes (maxRequestMib).",'
+        b'"type":"RequestEntityTooLarge","param":null,"code":413}}'
+    ),
+)
+"""In the shape of vLLM's other refusals, since clients show the message of that alone."""
 POLICY_VIOLATION = 1008
 """WebSocket close code."""
 
