@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
+import yaml
 
+from components.plan import Plan
+from components.vllm import media
 from components.vllm.boot_log import diagnose_prefetch
 from components.vllm.command import OPTIONS_FOLDER
 from components.vllm.profile import load_profile
 from components.vllm.server import ON_HOST, model_env
+from tests.real_vllm.pictures import ELSEWHERE, Pictures
 from tests.real_vllm.world import MODELS, PROFILE
 from tests.stack.world import ROOT
+from tests.test_plan import PRODUCTION, in_production, plan
 from toolchain.real_vllm.set_up import VENV
 
 pytestmark = pytest.mark.timeout(300)
@@ -69,3 +77,85 @@ def test_the_committed_table_is_the_real_parser_s():
     )
     table = json.loads(done.stdout.splitlines()[-1])
     assert table == json.loads((OPTIONS_FOLDER / f"{table['vllm']}.json").read_text())
+
+
+FETCH = """
+import asyncio, json, sys
+from vllm.multimodal.media.connector import MediaConnector
+domains, urls = json.loads(sys.argv[1])
+connector = MediaConnector(allowed_media_domains=domains)
+told = []
+for url in urls:
+    for how in ("at once", "meanwhile"):
+        try:
+            if how == "at once":
+                connector.fetch_image(url)
+            else:
+                asyncio.run(connector.fetch_image_async(url))
+            told.append("fetched")
+        except Exception as error:
+            told.append(f"{type(error).__name__}: {error}")
+print(json.dumps(told))
+"""
+"""vLLM's own code for media, in both its ways, held to nothing but what `argv` and the variables
+say."""
+
+
+def fetched(made: Plan | None, *urls: str) -> list[str]:
+    """What comes of each address, as a server of this plan would have it; None: as vLLM comes."""
+    options = yaml.safe_load(made.serve_yaml) if made else {}
+    words = shlex.split(made.environment) if made else []
+    variables = dict(word.split("=", 1) for word in words)
+    done = subprocess.run(
+        [str(VENV / "bin" / "python"), "-c", FETCH, json.dumps([options.get(media.OPTION), urls])],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def test_without_the_settings_vllm_fetches_from_loopback_and_follows():
+    """What the next tests are worth: the same code, asked for the same."""
+    with Pictures() as other, Pictures(other.at("/secret.png")) as first:
+        assert fetched(None, first.at("/a.png"), first.at(ELSEWHERE)) == ["fetched"] * 4
+        assert other.asked == ["/secret.png"] * 2
+
+
+def test_no_redirect_is_followed_even_where_pictures_come_from_anywhere():
+    with Pictures() as other, Pictures(other.at("/secret.png")) as first:
+        told = fetched(plan(mediaFrom="anywhere"), first.at("/a.png"), first.at(ELSEWHERE))
+        assert told[:2] == ["fetched"] * 2
+        assert "fetched" not in told[2:]
+        assert first.asked == ["/a.png"] * 2 + [ELSEWHERE] * 2
+        assert other.asked == []
+
+
+def test_none_and_production_fetch_from_nowhere(tmp_path: Path):
+    with Pictures() as other, Pictures(other.at("/secret.png")) as first:
+        for made in (plan(mediaFrom="none"), in_production(tmp_path, settings=PRODUCTION)):
+            told = fetched(made, first.at("/a.png"), first.at("/a.png", "localhost"))
+            told += fetched(made, first.at(ELSEWHERE))
+            assert len(told) == 6
+            assert all("must be from one of the allowed domains" in one for one in told)
+        assert first.asked == other.asked == []
+
+
+def test_a_list_is_held_to_and_leads_nowhere_else(tmp_path: Path):
+    with Pictures() as other, Pictures(other.at("/secret.png")) as first:
+        for made in (
+            plan(mediaFrom="a.example, b.example"),
+            in_production(tmp_path, settings=PRODUCTION | {"mediaFrom": "a.example"}),
+        ):
+            told = fetched(made, first.at("/a.png"), first.at(ELSEWHERE), "http://2130706433/a.png")
+            assert all("must be from one of the allowed domains" in one for one in told)
+        assert first.asked == []
+        # This computer is of the list under one of its names, and the other server under none.
+        made = plan(mediaFrom="localhost")
+        told = fetched(made, first.at("/a.png", "localhost"), first.at(ELSEWHERE, "localhost"))
+        assert told[:2] == ["fetched"] * 2
+        assert "fetched" not in told[2:]
+        assert other.asked == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -17,6 +18,7 @@ from components.smoke_test import connect, run_checks
 from components.vllm.boot_log import BootLog, Stage
 from components.vllm.on_host.key_gate import GUARDED, OPEN
 from tests.real_vllm import questions
+from tests.real_vllm.pictures import ELSEWHERE, Pictures
 from tests.real_vllm.questions import QUESTIONS, STRICT_WEATHER, TRACE_FIRST
 from tests.real_vllm.world import NAME, PROFILE, Asking, RealStack, client_of
 from toolchain.load_client import Clients, Endpoint, Load
@@ -243,9 +245,72 @@ def test_no_request_fails_while_the_key_is_rotated(stack):
     assert set(new.statuses) == {200}
 
 
+def shown(client: httpx.Client, url: str, **more: object) -> httpx.Response:
+    """Ask about the picture at an address."""
+    asked = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What?"}]
+    messages = [{"role": "user", "content": asked}]
+    question = {"model": NAME, "messages": messages, "max_tokens": 4, **more}
+    return client.post("/v1/chat/completions", json=question)
+
+
+def test_a_picture_is_asked_about_by_its_address_and_no_redirect_is_followed(stack):
+    with with_key(stack) as client, Pictures() as other, Pictures(other.at("/b.png")) as first:
+        assert shown(client, first.at("/a.png")).status_code == 200
+        assert first.asked == ["/a.png"]
+        assert shown(client, first.at(ELSEWHERE)).is_error
+        assert other.asked == []
+
+
+def test_the_answers_to_one_request_are_few(stack):
+    with with_key(stack) as client:
+        question = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}]}
+        many = client.post("/v1/chat/completions", json={**question, "n": 65, "max_tokens": 1})
+    assert many.status_code == 400
+    assert "n must be at most 64" in many.text
+
+
+def test_a_request_that_is_too_large_is_refused_while_it_comes(stack):
+    piece = b" " * 2**20
+
+    def body() -> Iterator[bytes]:
+        for _ in range(40):
+            yield piece
+
+    with with_key(stack) as client:
+        answer = client.post("/v1/chat/completions", content=body())
+        assert answer.status_code == 413
+        assert client.get("/v1/models").status_code == 200
+
+
+def test_a_server_that_drains_says_so_and_answers(stack, emulator):
+    mark = emulator.serving() / "draining"
+    with with_key(stack) as client:
+        assert "connection" not in client.get("/health").headers
+        mark.touch()
+        try:
+            health, models = client.get("/health"), client.get("/v1/models")
+        finally:
+            mark.unlink()
+        assert (health.status_code, models.status_code) == (404, 200)
+        assert health.headers["connection"] == models.headers["connection"] == "close"
+        assert client.get("/health").status_code == 200
+
+
+def test_neither_the_container_s_key_nor_a_token_is_in_the_server_s_variables(emulator):
+    servers = [one for one in emulator.processes() if "serve.yaml" in one.cmdline()]
+    assert servers
+    for server in servers:
+        assert not {"CONTAINER_API_KEY", "HF_TOKEN"} & server.environ().keys()
+
+
 def test_a_changed_flag_restarts_it_on_the_same_host(stack, emulator):
     before, known = emulator.last_request(), stack.outputs()
-    stack.configure(model=PROFILE, keyGeneration=2, vllmOverrides={"max-num-seqs": 7})
+    stack.configure(
+        model=PROFILE,
+        keyGeneration=2,
+        vllmOverrides={"max-num-seqs": 7},
+        mediaFrom="localhost",
+    )
     with with_key(stack) as client, ThreadPoolExecutor() as apart:
         under_way = apart.submit(client.post, "/v1/chat/completions", json=LONG)
         done = stack.up()
@@ -258,6 +323,17 @@ def test_a_changed_flag_restarts_it_on_the_same_host(stack, emulator):
     assert emulator.writes(after=before) == []
     with with_key(stack) as client:
         assert client.get("/v1/models").json()["data"][0]["id"] == NAME
+
+
+def test_pictures_come_from_the_list_alone(stack):
+    with with_key(stack) as client, Pictures() as other, Pictures(other.at("/b.png")) as first:
+        assert shown(client, first.at("/a.png", "localhost")).status_code == 200
+        refused = shown(client, first.at("/a.png"))
+        assert refused.status_code == 400
+        assert "must be from one of the allowed domains: ['localhost']" in refused.text
+        assert shown(client, first.at(ELSEWHERE, "localhost")).is_error
+        assert first.asked == ["/a.png", ELSEWHERE]
+        assert other.asked == []
 
 
 def test_destroy_leaves_nothing(stack, emulator):

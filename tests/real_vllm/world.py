@@ -35,11 +35,14 @@ class RealEmulator(Emulator):
         more = ("--vllm", str(VLLM)) if arguments[0] == "up" else ()
         return super().command(*arguments, *more)
 
+    def serving(self) -> Path:
+        """The serving folder of the only container."""
+        (contract,) = self.status()["contracts"]
+        return self.folder / "emulator/containers" / str(contract["id"]) / "root/serving"
+
     def log(self) -> str:
         """What the server of the only container has logged since its last start."""
-        (contract,) = self.status()["contracts"]
-        home = self.folder / "emulator/containers" / str(contract["id"]) / "root"
-        return (home / "serving/vllm.log").read_text(errors="replace")
+        return (self.serving() / "vllm.log").read_text(errors="replace")
 
     def on_host(self) -> str:
         """Every file of the containers, and every process's variables, as one text."""
