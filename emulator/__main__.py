@@ -376,7 +376,8 @@ def _kill_containers(state: Path) -> None:
 def _tell(state: Path, running: Running) -> None:
     key = state / "api_key"
     _console.print(
-        f"  key      {key}\n  use it   export VAST_URL={running.url} VAST_API_KEY=$(cat {key})",
+        f"  key      {key}\n  use it   export VAST_URL={running.url} VAST_API_KEY=$(cat {key}) "
+        f"HF_ENDPOINT={running.url}",
         highlight=False,
         soft_wrap=True,
     )

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from emulator import admin, registry, routes_account, routes_instances, routes_offers
+from emulator import admin, hub_api, registry, routes_account, routes_instances, routes_offers
 from emulator.api import Call, Endpoint
 from emulator.errors import ApiError
 from emulator.faults import Occasion
@@ -63,6 +63,7 @@ def create_app(market: Marketplace, throttle: Throttle, *, ticking: bool = True)
     routes = [_route(gate, endpoint) for endpoint in endpoints]
     routes += admin.routes(market)
     routes += registry.routes()
+    routes += hub_api.routes(market)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -1,6 +1,7 @@
 """What goes wrong, on demand: faults by name, each for the next n calls, instances or machines.
 
-Three kinds. `api` faults act on requests. `contract` faults act on the life of a contract, either
+Four kinds. `api` faults act on requests, `hub` faults on questions that the user's side asks the
+Hub. `contract` faults act on the life of a contract, either
 one that is about to be rented (`at create`) or one that already runs. `host` faults are written
 into the new container's host.json, and the commands on its PATH act on them.
 """
@@ -88,6 +89,19 @@ FAULTS: dict[str, Kind] = {
             "route": "part of the path",
             "method": "verb",
         },
+    ),
+    "hub_down": Kind(
+        "hub",
+        "the Hub does not say",
+        {
+            "how": "503, garbled, flood or drip (503)",
+            "route": "part of the path",
+        },
+    ),
+    "hub_moved": Kind(
+        "hub",
+        "main has moved on",
+        {"commits": "by how many, 7 at most (1)", "route": "part of the path"},
     ),
     "instance_null_once": Kind("api", 'a single GET is {"instances": null} for a live contract'),
     "ports_of_one": Kind(

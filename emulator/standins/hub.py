@@ -20,6 +20,9 @@ from emulator.standins.host import Host
 _CATALOGUE = Path(__file__).with_name("hub_catalogue.yaml")
 _SITE = "https://huggingface.co"
 
+COMMITS = 8
+"""Of each repository, one after the other on `main`."""
+
 
 class HubError(Exception):
     """The Hub refuses. The text is the library's, `for_command` is what `hf` prints of it."""
@@ -62,7 +65,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository at its only commit."""
+    """One repository at one of its commits, which all hold the same."""
 
     name: str
     commit: str
@@ -85,15 +88,27 @@ def open_repository(
     Raises:
         RepositoryNotFoundError: the emulated Hub has none of this name.
         GatedRepoError: it is gated and no token was given, or the fault gated_model is on.
-        RevisionNotFoundError: `revision` is neither main nor the commit.
+        RevisionNotFoundError: `revision` is neither main nor one of the commits.
+    """
+    found = look_up(name, revision)
+    if host.fault("gated_model") is not None or (is_gated(name) and not token):
+        raise _gated(name, authenticated=bool(token))
+    return found
+
+
+def look_up(name: str, revision: str, *, moves: int = 0) -> Repository:
+    """Return the repository, whoever may have it; main has moved on by `moves` commits.
+
+    Raises:
+        RepositoryNotFoundError: the emulated Hub has none of this name.
+        RevisionNotFoundError: `revision` is neither main nor one of the commits.
     """
     entry = _catalogue().get(name)
     if entry is None:
         raise _not_found(name)
-    if host.fault("gated_model") is not None or (entry.get("gated") and not token):
-        raise _gated(name, authenticated=bool(token))
-    commit = commit_of(name)
-    if revision not in ("main", commit):
+    commits = [commit_of(name, number) for number in range(COMMITS)]
+    commit = commits[moves] if revision == "main" else revision
+    if commit not in commits:
         raise RevisionNotFoundError(
             f"404 Client Error. (Request ID: {_request_id(name)})\n\n"
             f"Revision Not Found for url: {_SITE}/api/models/{name}/revision/{revision}.",
@@ -102,9 +117,15 @@ def open_repository(
     return Repository(name, commit, tuple(_files(name, entry)))
 
 
-def commit_of(name: str) -> str:
-    """Return the repository's commit: forty hex digits that begin with twelve zeros."""
-    return "0" * 12 + sha256(name.encode()).hexdigest()[:28]
+def commit_of(name: str, moves: int = 0) -> str:
+    """Return where the repository's main is: forty hex digits that begin with twelve zeros."""
+    text = f"{name}#{moves}" if moves else name
+    return "0" * 12 + sha256(text.encode()).hexdigest()[:28]
+
+
+def is_gated(name: str) -> bool:
+    """Say whether a repository is given to those alone who have accepted its terms."""
+    return bool(_catalogue()[name].get("gated"))
 
 
 def is_catalogued(name: str) -> bool:
