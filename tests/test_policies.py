@@ -130,7 +130,8 @@ def test_a_companion_and_a_draft_have_to_be_at_a_commit():
 
 def test_foreign_code_is_found_in_a_servers_options_and_variables():
     inputs = server_inputs(mediaFrom="none")
-    inputs["environment"] = "HF_TOKEN=hf_x\nVLLM_LOGGING_LEVEL='IN FO'\n"
+    own = make_plan(parse(values(huggingFaceToken="hf_x"))).environment
+    inputs["environment"] = f"{own}VLLM_LOGGING_LEVEL='IN FO'\n"
     assert violations(resource(SERVER, inputs)) == {}
     inputs["environment"] += "LD_PRELOAD=/tmp/x.so\n"
     assert "LD_PRELOAD is a variable" in violations(resource(SERVER, inputs))["no-foreign-code"]

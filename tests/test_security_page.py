@@ -28,11 +28,12 @@ def test_each_setting_that_it_names_is_one(word):
     assert word.split(":")[0] in {to_camel(name) for name in Settings.model_fields}
 
 
-@pytest.mark.parametrize(
-    "option", ['{"max-logprobs": 0}', '{"allowed-media-domains": ["a.example"]}']
-)
-def test_each_option_that_it_proposes_is_taken(option):
-    assert make_plan(parse(values(vllmOverrides=option))).serve_yaml
+def test_the_option_that_it_proposes_is_taken():
+    assert "`max-logprobs: 0`" in PAGE
+    assert (
+        "max-logprobs: 0"
+        in make_plan(parse(values(vllmOverrides='{"max-logprobs": 0}'))).serve_yaml
+    )
 
 
 def test_a_hole_that_is_warned_of_is_not_said_to_be_in_every_version():
