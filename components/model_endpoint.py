@@ -11,7 +11,8 @@ from components.announcement import announce
 from components.errors import ConfigurationError
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
-from components.release import Runs, digest_of
+from components.release import Runs, digest_of, sources
+from components.resources.hub_revisions import HubRevisions
 from components.rules import is_called_production
 from components.settings import Settings
 from components.smoke_test_command import smoke_report
@@ -58,7 +59,8 @@ class ModelEndpoint(pulumi.ComponentResource):
     release: pulumi.Output[dict[str, Any]]
     """What runs: `name` of the release or empty, `digest`, whether it is `proven`, by a smoke test
     of that very digest, whether this stack's gate has `let_in` it (one that takes its releases
-    from nobody lets in all), `runs`, all of it as JSON, and the model's `files` on the host."""
+    from nobody lets in all), `runs`, all of it as JSON, the model's `files` on the host, and the
+    `sources` of commits and files, by repository."""
 
     instance: VastInstance
     server: VllmServer
@@ -94,6 +96,13 @@ class ModelEndpoint(pulumi.ComponentResource):
                 opts=inside,
             )
             first.append(promotion)
+        revisions = HubRevisions(
+            f"{name}-revisions",
+            references=plan.references,
+            token=settings.hugging_face_token,
+            opts=inside,
+        )
+        first.append(revisions)
         create_first = settings.replacement == "create-first"
         # Another name is another resource: Pulumi makes it before it deletes what is not named
         # any more, and deletes nothing if that fails.
@@ -136,6 +145,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             private_key=ssh_key.private_key,
             api_key=api_key,
             profile=plan.profile,
+            revisions=revisions,
             serve_yaml=plan.serve_yaml,
             tls=settings.tls,
             key_grace_minutes=settings.key_grace_minutes,
@@ -145,9 +155,11 @@ class ModelEndpoint(pulumi.ComponentResource):
             drain_minutes=settings.drain_minutes if create_first else None,
             opts=after,
         )
-        runs = pulumi.Output.all(
-            self.server.model_revision, self.server.companion_revisions, self.instance.gpu
-        ).apply(lambda resolved: plan.runs(*resolved))
+        model = plan.profile.repository
+        # The server's own, so that they are those that its host was held to.
+        runs = pulumi.Output.all(self.server.commits, self.instance.gpu).apply(
+            lambda known: plan.runs(known[0][model], known[0], known[1])
+        )
         self.smoke_report = smoke_report(
             f"{host}-smoke-test",
             server=self.server,
@@ -168,9 +180,12 @@ class ModelEndpoint(pulumi.ComponentResource):
                 opts=inside,
             )
         let_in = plan.release is not None or not settings.promote_from
-        self.release = pulumi.Output.all(runs, self.server.files, self.smoke_report).apply(
-            lambda known: _release(plan, *known, let_in=let_in)
-        )
+        self.release = pulumi.Output.all(
+            runs,
+            self.server.files,
+            pulumi.Output.all(revisions.resolved, self.server.files_compared),
+            self.smoke_report,
+        ).apply(lambda known: _release(plan, *known, let_in=let_in))
         self.endpoint_url = self.server.endpoint_url
         self.api_key = api_key.api_key
         self.ca_certificate = self.server.ca_certificate
@@ -219,6 +234,7 @@ def _release(
     plan: Plan,
     runs: Runs,
     files: Sequence[Mapping[str, Any]],
+    known: Sequence[Any],
     smoke_report: Mapping[str, Any],
     *,
     let_in: bool,
@@ -233,4 +249,5 @@ def _release(
         "let_in": let_in,
         "runs": runs.model_dump_json(),
         "files": files,
+        "sources": sources(*known),
     }

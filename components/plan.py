@@ -17,7 +17,19 @@ from components.rules import Served, broken
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
-from components.vllm import command, draft, known_holes, measured, media, server, sizing, unseen
+from components.vllm import (
+    command,
+    draft,
+    hub_references,
+    known_holes,
+    measured,
+    media,
+    server,
+    sizing,
+    unseen,
+)
+from components.vllm.hub import is_commit
+from components.vllm.hub_references import Reference
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -26,7 +38,7 @@ PORT = 8000
 """Port that vLLM listens on in its container."""
 
 
-FIXED_BY_RELEASE = ("image", "max_model_len", "vllm_overrides")
+FIXED_BY_RELEASE = ("image", "revisions", "max_model_len", "vllm_overrides")
 """Settings that would make another thing of a release."""
 
 
@@ -53,6 +65,8 @@ class Plan:
     gpus: str
     """Number and name of the GPUs that the query asks for, such as `2x H200`; where it leaves
     that to the market, the profile's."""
+    references: tuple[Reference, ...]
+    """What is taken from the Hub, at the revisions that are asked for."""
     serve_yaml: str
     environment: str = dataclasses.field(repr=False)
     """Variables of the server and the download, of which a token is one."""
@@ -64,9 +78,10 @@ class Plan:
     warnings: tuple[str, ...]
 
     def runs(self, commit: str, companions: Mapping[str, str], gpus: str = "") -> Runs:
-        """What is served, with the commits that the host resolved the revisions to.
+        """What is served, with the commits that the Hub resolved the revisions to.
 
-        `gpus` are those that were rented, as `VastInstance.gpu` names them.
+        `companions` are those of the other repositories. `gpus` are those that were rented, as
+        `VastInstance.gpu` names them.
         """
         runs = what_runs(self.profile, self.serve_yaml, commit, companions, gpus or self.gpus)
         if self.release:
@@ -78,7 +93,7 @@ class Plan:
         return runs.model_copy(update={"serve": draft.pinned(serve, companions)})
 
     def as_asked(self) -> Runs:
-        """The same before a host has resolved anything, so that a preview knows it."""
+        """The same before anything is resolved, so that a preview knows it."""
         return self.runs(self.profile.revision, {})
 
     def generation(self) -> str:
@@ -136,12 +151,15 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     warnings += filter(None, [known_holes.warning(profile.vllm_version)])
     if _takes_media(profile, options):
         warnings += filter(None, [media.warning(media_from, table.variables)])
+    taken = hub_references.references(profile, options)
+    warnings += _of_revisions_of_nothing(settings, taken)
     if not settings.tls:
         warnings.append("tls is off: keys, prompts and answers cross the network in clear")
     return Plan(
         profile=profile,
         query=query_text,
         need=need,
+        references=taken,
         gpus=f"{num_gpus}x {_gpu_name(query) or profile.gpu_name}",
         serve_yaml=command.to_yaml(options),
         environment=server.environment(
@@ -217,12 +235,22 @@ def _check_hardware(release: Release, query: market.Query) -> None:
 def _profile(settings: Settings, models: Path, release: Release | None) -> Profile:
     if release is not None:
         return release.runs.profile.with_overrides(disk_gb=float(settings.disk_gb) or None)
-    return load_profile(settings.model, models).with_overrides(
-        max_model_len=settings.max_model_len or None,
-        image=settings.image or None,
-        vllm_version=vllm_in(settings.image),
-        disk_gb=float(settings.disk_gb) or None,
+    return (
+        load_profile(settings.model, models)
+        .with_overrides(
+            max_model_len=settings.max_model_len or None,
+            image=settings.image or None,
+            vllm_version=vllm_in(settings.image),
+            disk_gb=float(settings.disk_gb) or None,
+        )
+        .at_revisions(settings.revisions)
     )
+
+
+def _of_revisions_of_nothing(settings: Settings, taken: tuple[Reference, ...]) -> list[str]:
+    """Say which `revisions` nothing is taken at, as after a change of the model."""
+    unused = sorted(set(settings.revisions) - {one.repository for one in taken})
+    return [f"revisions names {name}, which this stack does not take" for name in unused]
 
 
 def _of_its_version(image: str, version: str) -> list[str]:
@@ -279,7 +307,11 @@ def _options(
 
 
 def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
-    return command.render(profile, port=PORT, key_gate=True, overrides=settings.vllm_overrides)
+    options = command.render(profile, port=PORT, key_gate=True, overrides=settings.vllm_overrides)
+    # A draft that is no companion stands in the options alone.
+    return draft.pinned(
+        options, {name: at for name, at in settings.revisions.items() if is_commit(at)}
+    )
 
 
 def _own_query(profile: Profile) -> str:

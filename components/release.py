@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ RELEASES = Path(
 FOR_PEOPLE = {"name", "description", "warnings", "measured", "disk_gb", "image_gb"}
 """Of a profile: what changes nothing about what is served. The disk is the environment's."""
 
+HUB = "the Hub's"
+NAMED = "the settings', while the Hub was down"
+HOST = "the host's claim"
+"""Whose word a fact is."""
+
 HEAD = """\
 # Written by `make release`. What stands under `runs` is held by the digest: an edit is refused.
 """
@@ -44,7 +49,7 @@ class Runs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: Profile
-    """With the stack's overrides, and the commit that the host resolved its revision to."""
+    """With the stack's overrides, and the commit that its revision was resolved to."""
     serve: dict[str, Any]
     """The server's options, as `serve.yaml` has them."""
 
@@ -64,7 +69,7 @@ class Release(BaseModel):
 def what_runs(
     profile: Profile, serve_yaml: str, commit: str, companions: Mapping[str, str], gpus: str
 ) -> Runs:
-    """Name what a stack runs, with the commits that its host resolved the revisions to.
+    """Name what a stack runs, with the commits that its revisions were resolved to.
 
     `companions` are those of the profile's companions, by repository. `gpus` are those of the
     host, such as `2x H200`: the stack's own query may ask for others than the profile.
@@ -83,6 +88,22 @@ def what_runs(
         "num_gpus": int(count),
     }
     return Runs(profile=profile.model_copy(update=resolved), serve=serve)
+
+
+def sources(
+    resolved: Mapping[str, Any], compared: Sequence[str] | None
+) -> dict[str, dict[str, str]]:
+    """Say whose word commits and files are, by repository, of what `HubRevisions` resolved.
+
+    `compared` are the repositories whose files on the host were found to be the Hub's.
+    """
+    return {
+        name: {
+            "commit": NAMED if one["source"] == "setting" else HUB,
+            "files": HUB if name in (compared or []) else HOST,
+        }
+        for name, one in resolved.items()
+    }
 
 
 def digest_of(runs: Runs) -> str:

@@ -81,6 +81,11 @@ class Settings(BaseModel):
     adopt: int = Field(default=0, ge=0)
     """Id of a contract that was rented by hand and is to be taken over; 0: rent one."""
 
+    revisions: Annotated[dict[OneLine, OneLine], BeforeValidator(_object)] = Field(
+        default_factory=dict
+    )
+    """By repository of the Hub, the branch, tag or commit to take in place of the profile's."""
+
     max_model_len: int = Field(ge=0)
     """Context length in tokens."""
 

@@ -31,12 +31,23 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "gpu": "4x H100 NVL",
         "boot_seconds": {"image": 30.0},
     },
+    "pulumi-python:dynamic/vllm:HubRevisions": {
+        "resolved": {
+            "mistralai/Mistral-Small-4-119B-2603": {
+                "revision": "main",
+                "commit": "0" * 40,
+                "source": "hub",
+                "files": [],
+            }
+        }
+    },
     "pulumi-python:dynamic/vllm:Server": {
         "endpoint_url": "https://203.0.113.9:40123/v1",
         "boot_seconds": {"load": 60.0},
         "model_revision": "0" * 40,
         "companion_revisions": {},
         "files": [],
+        "files_compared": ["mistralai/Mistral-Small-4-119B-2603"],
     },
 }
 
@@ -100,6 +111,7 @@ async def test_the_children_are_named_after_the_endpoint_and_refer_to_code_by_na
         "endpoint-instance",
         "endpoint-holdings",
         "endpoint-server",
+        "endpoint-revisions",
     }
     for kind, args in dynamic.items():
         blob = base64.b64decode(args.inputs["__provider"])
@@ -171,6 +183,7 @@ async def test_create_first_names_what_is_rented_and_served_after_what_it_is(moc
     await settled(made_endpoint(replacement="create-first"))
     names = {args.name for kind, args in mocks.made.items() if "dynamic/" in kind}
     lasting = {"endpoint-lease", "endpoint-holdings", "endpoint-ssh-key", "endpoint-api-key"}
+    lasting |= {"endpoint-revisions"}
     assert lasting <= names
     instance = mocks.made["pulumi-python:dynamic/vast:Instance"]
     host = instance.name.removesuffix("-instance")
@@ -239,6 +252,16 @@ async def test_what_runs_has_the_gpus_that_were_rented(mocks):
     assert mocks.made
     runs = make_plan(parse(values())).runs("0" * 40, {}, "4x H100 NVL")
     assert told["digest"] == digest_of(runs)
+
+
+@pulumi_test
+async def test_what_runs_says_whose_word_it_is(mocks):
+    told = await made_endpoint().release.future()
+    assert told["sources"] == {
+        "mistralai/Mistral-Small-4-119B-2603": {"commit": "the Hub's", "files": "the Hub's"}
+    }
+    server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
+    assert server["commits"] == {"mistralai/Mistral-Small-4-119B-2603": "0" * 40}
 
 
 @pytest.mark.parametrize(("takes_from", "let_in"), [("", True), ("dev", False)])

@@ -392,3 +392,27 @@ def test_a_machine_that_replaces_one_whose_contract_ends_lasts_longer() -> None:
     assert plan(**rule).need.min_days_left == 6
     assert plan(**rule, minDaysLeft="9").need.min_days_left == 9
     assert plan(warnDaysBefore="5").need.min_days_left == 3
+
+
+MODEL, COMMIT, DRAFTS = "mistralai/Mistral-Small-4-119B-2603", "a" * 40, "b" * 40
+
+
+def test_a_stack_takes_the_revisions_that_it_sets():
+    made = plan(model=EAGLE, revisions=json.dumps({MODEL: COMMIT, f"{MODEL}-eagle": DRAFTS}))
+    assert made.profile.fetched == {MODEL: COMMIT, f"{MODEL}-eagle": DRAFTS}
+    serve = yaml.safe_load(made.serve_yaml)
+    assert serve["revision"] == COMMIT
+    assert serve["speculative-config"]["revision"] == DRAFTS
+    assert {one.repository: one.revision for one in made.references} == made.profile.fetched
+
+
+def test_a_draft_that_is_no_companion_is_at_the_revision_that_is_set():
+    draft = '{"speculative_config": {"method": "eagle", "model": "org/head"}}'
+    made = plan(vllmOverrides=draft, revisions=json.dumps({"org/head": DRAFTS}))
+    assert yaml.safe_load(made.serve_yaml)["speculative-config"]["revision"] == DRAFTS
+    assert made.runs(COMMIT, {"org/head": DRAFTS}).serve["speculative-config"]["model"]
+
+
+def test_a_revision_of_what_is_not_taken_is_told():
+    made = plan(revisions=json.dumps({"org/other": COMMIT}))
+    assert "revisions names org/other, which this stack does not take" in made.warnings

@@ -105,6 +105,7 @@ def emulator_environment() -> dict[str, str]:
         PULUMI_SKIP_UPDATE_CHECK="1",
         VAST_URL=server["url"],
         VAST_API_KEY=key,
+        HF_ENDPOINT=server["url"],
         VAST_PACE=str(server.get("pace", 1.0)),
         RELEASES_HOME=str(PROJECT.releases),
     )

@@ -17,6 +17,7 @@ from components.progress import Progress, to_terminal
 from components.vast.api import VastApi, connect
 from components.vllm.endpoint import ANSWER_TIMEOUT, Endpoint
 from components.vllm.host import Host, HostAddress
+from components.vllm.hub_client import HubClient, address_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,14 @@ class Context:
     ) -> Endpoint:
         """The client of what is served at `url`, trusting `certificate` (PEM) alone if given."""
         return Endpoint(url, certificate or None, answer_timeout=answer_timeout, clock=self.clock)
+
+    def hub(self) -> HubClient:
+        """The client of the Hub, where the environment says that it is.
+
+        Raises:
+            HubAddressRefused: if it could not be believed there.
+        """
+        return HubClient(address_in(self.environment), self.clock)
 
     def progress(self, subject: str) -> Progress:
         """Lines about one operation, each beginning with `subject`."""

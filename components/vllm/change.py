@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from components.progress import duration
+from components.vllm import hub_commits
 from components.vllm.sizing import least_disk_gb
 
 RESTARTED = ("load", "compile", "graphs", "server", "model", "completion", "refusals")
@@ -34,6 +35,8 @@ def describe(
     restarts = [
         key for key in ("serve_yaml", "model_env", "environment", "agent", "tls") if key in changed
     ]
+    if not restarts and "commits" in changed and _other_commits(olds, news):
+        restarts = ["commits"]
     if restarts:
         what = _what(olds, news, restarts)
         return (
@@ -42,6 +45,12 @@ def describe(
         )
     if found:
         return f"{found}is asked again, and brought back on the same host if it does not answer"
+    return _without_restart(olds, news, changed)
+
+
+def _without_restart(
+    olds: Mapping[str, Any], news: Mapping[str, Any], changed: Sequence[str]
+) -> str | None:
     if "key_digest" in changed:
         return (
             f"takes a new key; the old one works {float(news['key_grace_minutes']):g} minutes "
@@ -49,6 +58,11 @@ def describe(
         )
     if "max_request_mib" in changed:
         return f"takes requests of up to {news['max_request_mib']:g} MiB, and nothing restarts"
+    if "commits" in changed and not olds.get("commits"):
+        return (
+            "is compared with the Hub's commits, since an older release took its host's word for "
+            "them: restarts on the same host only if it runs others"
+        )
     return None
 
 
@@ -65,6 +79,8 @@ def _what(olds: Mapping[str, Any], news: Mapping[str, Any], restarts: Sequence[s
         parts.append("other files of the model")
     if "environment" in restarts:
         parts.append("other variables")
+    if "commits" in restarts:
+        parts.append("other commits than it runs: those of the Hub")
     if "agent" in restarts:
         parts.append("newer scripts")
     if "tls" in restarts:
@@ -87,6 +103,15 @@ def _value(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
+def _other_commits(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
+    """Whether a server would serve another commit; what is not known yet says nothing."""
+    wanted = news.get("commits")
+    if not isinstance(wanted, Mapping):
+        return False
+    runs = hub_commits.running(olds)
+    return any(runs.get(name) not in {None, commit} for name, commit in wanted.items())
+
+
 def _how_long(olds: Mapping[str, Any]) -> str:
     took = olds.get("boot_seconds") or {}
     seconds = sum(float(took.get(stage, 0)) for stage in RESTARTED)
@@ -97,7 +122,7 @@ def _downloads(olds: Mapping[str, Any], news: Mapping[str, Any], restarts: Seque
     if _cache(olds) != _cache(news):
         said = "and the weights are downloaded anew, into another cache (HF_HUB_CACHE)"
         return said + _overfull(olds, news)
-    if "model_env" in restarts:
+    if "model_env" in restarts or "commits" in restarts:
         said = "and what is not on its disk yet is downloaded"
         return said + _overfull(olds, news) if _weights(olds) != _weights(news) else said
     return "nothing is downloaded"

@@ -7,6 +7,7 @@ ConfigurationError
 └── ServerMisconfigured     } vLLM ended, and its log says why; all three are ServerFailed
 HostError                   }
 └── ServerHostFailed        }
+    └── OtherWeights        the host has, by its own words, others than the Hub
 PlatformError               }
 └── ServerPlatformFailed    }
 
@@ -42,6 +43,12 @@ class ServerMisconfigured(ServerFailed, ConfigurationError):
 
 class ServerHostFailed(ServerFailed, HostError):
     """This machine is the cause."""
+
+
+class OtherWeights(ServerHostFailed):
+    """By its own words the host has other weights than it was told to fetch."""
+
+    cause = "other_weights"
 
 
 class ServerPlatformFailed(ServerFailed, PlatformError):

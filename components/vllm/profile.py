@@ -29,6 +29,7 @@ FORBIDDEN_ENV: dict[str, str] = {
     "VLLM_SERVER_DEV_MODE": "it opens routes that change the server without a key",
     "VLLM_USE_RUST_FRONTEND": "another HTTP server would answer, without the key gate in front",
     "KEY_GATE_FILE": "the stack writes the gate's digests, and into one file alone",
+    "HF_ENDPOINT": "commits and files are the Hub's own, and another one could have others",
     "HF_HOME": "the host's scripts keep what they fetch in their own; set HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE": "it is an older name of HF_HUB_CACHE, where the download is measured",
     "PYTHONPATH": "the key gate is found by it, and the supervisor sets it",
@@ -226,6 +227,19 @@ class Profile(BaseModel):
         """What a host fetches before the server starts: by repository its revision."""
         companions = {one.repository: one.revision for one in self.companions}
         return {**companions, self.repository: self.revision}
+
+    def at_revisions(self, revisions: Mapping[str, str]) -> Profile:
+        """Return this profile with model and companions at `revisions`, by repository.
+
+        Raises:
+            ProfileError: if one of them is no revision.
+        """
+        companions = tuple(
+            {**one.model_dump(), "revision": revisions.get(one.repository, one.revision)}
+            for one in self.companions
+        )
+        revision = revisions.get(self.repository)
+        return self.with_overrides(revision=revision, companions=companions or None)
 
     def with_overrides(self, **changes: Any) -> Profile:
         """Return this profile with `changes`, checked as a whole.

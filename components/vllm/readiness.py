@@ -23,6 +23,7 @@ from components.vllm.diagnosis import SERVER, Diagnosis, Fault, Rank, diagnose
 from components.vllm.download import DownloadMeter
 from components.vllm.endpoint import EndpointDoor, Refused, Unreachable
 from components.vllm.errors import (
+    OtherWeights,
     ServerFailed,
     ServerHostFailed,
     ServerMisconfigured,
@@ -36,6 +37,7 @@ from components.vllm.host import (
     LoginRefused,
     Nonsense,
 )
+from components.vllm.hub_commits import Held
 
 StageName = Literal[
     "download", "load", "compile", "graphs", "server", "model", "completion", "refusals"
@@ -160,6 +162,8 @@ class ReadinessPlan:
     before this wait is one that it may have got over, so the endpoint is asked first."""
     secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     """What must not show in log lines, beside the key."""
+    held: Held | None = None
+    """The commits that the host has to name as soon as it has fetched them."""
 
     def limit(self, stage: StageName) -> float:
         """Seconds that a stage may take."""
@@ -236,6 +240,7 @@ def wait_until_ready(
 
     Raises:
         NotReady: one of its three kinds, by whose fault it is.
+        OtherWeights: the host names other commits than it was told to fetch.
         HostUnreachable: no SSH for longer than the plan bears.
         LoginRefused: the same.
         CommandFailed: the same.
@@ -442,6 +447,7 @@ class _Wait:
             self._watch_download()
             return False
         self._past_download()
+        self._hold_to_commits()
         self._end_if_fatal()
         if phase == "waiting":
             self._asked = "model"
@@ -450,6 +456,12 @@ class _Wait:
             )
             return False
         return self._watch_boot()
+
+    def _hold_to_commits(self) -> None:
+        """End at once where other weights are served, whatever they answer."""
+        complaint = host_complaint(self._plan.held, self._status)
+        if complaint:
+            raise OtherWeights(f"{complaint}: it is not believed, and another host may do")
 
     def _past_download(self) -> None:
         """A server was started, however short its life may have been."""
@@ -727,6 +739,17 @@ def _lies(error: Nonsense) -> Diagnosis:
         fault="host",
         remedy="it is not what was set up there, so another host is needed",
     )
+
+
+def host_complaint(held: Held | None, status: Mapping[str, str]) -> str:
+    """Say in which commit a host's status differs from what it was told; empty if in none.
+
+    Until all is fetched, what it names is of what it fetched before.
+    """
+    if held is None or status.get("phase") not in {"serving", "waiting"}:
+        return ""
+    companions = read_revisions(status.get("companion_revisions", ""))
+    return held.complaint(status.get("resolved_revision", ""), companions)
 
 
 def in_utc(epoch: float) -> str:

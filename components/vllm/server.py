@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,11 +21,13 @@ from components.errors import HostError, StackError
 from components.progress import Progress, duration
 from components.provider import Properties, Provider, changed
 from components.resources.context import current
+from components.resources.hub_revisions import HubRevisions
 from components.vast import unfit
 from components.vast.instance import VastInstance
-from components.vllm import allowed_keys, change
+from components.vllm import allowed_keys, change, hub_commits
 from components.vllm.agent_answers import AnswerUnreadable, moment, read_certificate, read_files
 from components.vllm.api_key import ApiKey
+from components.vllm.assignments import assigned, assignments
 from components.vllm.boot_log import BootLog, Stage
 from components.vllm.change import READY, is_doubted
 from components.vllm.command import DRAIN_SECONDS
@@ -41,8 +42,9 @@ from components.vllm.endpoint import (
     Traffic,
     Unreachable,
 )
-from components.vllm.errors import ChangeFailed, ServerFailed, ServerHostFailed
+from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
 from components.vllm.host import ASK_TIMEOUT, Host, HostAddress, Nonsense
+from components.vllm.hub_references import files_from_bag, matching
 from components.vllm.profile import Profile
 from components.vllm.readiness import (
     BUSY,
@@ -51,6 +53,7 @@ from components.vllm.readiness import (
     NotReady,
     ReadinessPlan,
     ReadinessReport,
+    host_complaint,
     in_utc,
     wait_until_ready,
 )
@@ -76,6 +79,8 @@ OTHERS = (
     "download_gb",
     "ready_minutes",
     "drain_minutes",
+    "commits",
+    "hub_files",
 )
 """Inputs that a running server need not be restarted for. `image_gb` and `disk_gb` are neither:
 what they change makes another machine, and they are there for what a change says."""
@@ -99,6 +104,14 @@ UNTOUCHED = (
 
 STAYS = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
 """What follows a failure on a machine that is not the cause."""
+
+COMPANION_FILES = (
+    'snapshot=$(sed -n {line}p "$HOME/serving/state/snapshots") && [ -d "$snapshot" ] || exit 0; '
+    'find "$snapshot" -type l | sort | while IFS= read -r link; do '
+    'blob=$(readlink "$link"); '
+    'echo "$(stat -L -c %s "$link") $(basename "$blob") ${{link#"$snapshot"/}}"; done'
+)
+"""Lists a repository's files as `supervise.sh files` does the model's, which are the first line."""
 
 LOOK_EVERY = 3.0
 """Seconds between two looks at what takes its time."""
@@ -125,7 +138,7 @@ class ServerProvider(Provider):
         replaces = changed(olds, news, ["instance_id"])
         others = changed(olds, news, PUSHED + OTHERS)
         drifted = olds.get("status") != READY
-        said = change.describe(olds, news, replaces + others)
+        said = change.describe(olds, news, replaces + _felt(olds, news, others))
         if said:
             _progress().say(said)
         return dynamic.DiffResult(
@@ -192,12 +205,16 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
     """PEM to pin; empty with `tls` off."""
     model: pulumi.Output[str]
     max_model_len: pulumi.Output[int]
+    commits: pulumi.Output[dict[str, str]]
+    """By repository, those that the stack has resolved: the host is held to them."""
     model_revision: pulumi.Output[str]
-    """The commit that the host resolved the profile's revision to."""
+    """The commit of the model that the host names; one of `commits` is the same."""
     files: pulumi.Output[list[dict[str, Any]]]
-    """Of the model, on the host: `name`, `bytes` and `digest`."""
+    """Of the model, as the host names them: `name`, `bytes` and `digest`."""
+    files_compared: pulumi.Output[list[str]]
+    """The repositories whose files, as the host names them, are the Hub's."""
     companion_revisions: pulumi.Output[dict[str, str]]
-    """The same of its companions, by repository."""
+    """By repository, the commits of the companions that the host names."""
     started_at: pulumi.Output[str]
     """UTC, ISO 8601."""
     boot_seconds: pulumi.Output[dict[str, float]]
@@ -211,6 +228,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         private_key: pulumi.Input[str],
         api_key: ApiKey,
         profile: Profile,
+        revisions: HubRevisions,
         serve_yaml: str,
         tls: bool,
         key_grace_minutes: float,
@@ -220,7 +238,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         drain_minutes: float | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Serve `profile` as `serve_yaml` says, on `instance`, for who has `api_key`.
+        """Serve `profile` at `revisions` as `serve_yaml` says, on `instance`, with `api_key`.
 
         `environment` is what the function of that name gives. With `drain_minutes`, its end waits
         that long at most until no client asks any more.
@@ -242,6 +260,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "disk_gb": profile.disk_gb,
             "serve_yaml": serve_yaml,
             "model_env": model_env(profile),
+            "commits": revisions.commits,
+            "hub_files": revisions.files,
             "key_grace_minutes": key_grace_minutes,
             "max_request_mib": max_request_mib,
             "environment": pulumi.Output.secret(environment),
@@ -256,6 +276,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
                 "ca_certificate",
                 "model_revision",
                 "files",
+                "files_compared",
                 "companion_revisions",
                 "started_at",
                 "boot_seconds",
@@ -277,7 +298,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
 
 def model_env(profile: Profile) -> str:
     """What the host's scripts are told about the model, as shell assignments."""
-    return _assignments(
+    return assignments(
         {
             "MODEL": profile.repository,
             "REVISION": profile.revision,
@@ -308,7 +329,7 @@ def environment(
         values["HF_TOKEN"] = hugging_face_token
         if all_fetched and "HF_HUB_OFFLINE" not in values:
             values["HUB_OFFLINE_ONCE_FETCHED"] = "1"
-    return _assignments(values)
+    return assignments(values)
 
 
 def agent_digest() -> str:
@@ -339,12 +360,13 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         # Clients can change over from now on only, so the grace of the key before begins now.
         replaced = _replaced(before, props)
         _push_gate(host, props, replaced)
-        files = _files(host)
+        files = _files(host, _supervise("files"))
+        compared = _compared(host, props, files, served_before=pushed.served_before)
     progress.say(f"{props['model']} answers at {_url(props)}")
     if before and before["key_digest"] != props["key_digest"]:
         progress.say(_of_the_key_before(replaced.get(str(before["key_digest"])), props))
     outs = _outputs(props, pushed.certificate, report)
-    return {**outs, "files": files, "replaced_keys": replaced}
+    return {**outs, "files": files, "files_compared": compared, "replaced_keys": replaced}
 
 
 def _of_the_key_before(until: float | None, props: Properties) -> str:
@@ -372,7 +394,8 @@ def _asked_again(olds: Properties, news: Properties) -> Properties:
 
 def _undone(olds: Properties, error: StackError) -> StackError:
     """Serve again what was served before a change that did not come up; return what to tell."""
-    if olds.get("status") != READY:
+    if olds.get("status") != READY or isinstance(error, OtherWeights):
+        # What a host served before that has other weights is no more to be believed.
         _mark_if_unfit(olds, error)
         return error
     progress = _progress()
@@ -413,7 +436,7 @@ def _keys_are_all(olds: Properties) -> bool:
 def _mark_if_unfit(props: Properties, error: StackError) -> None:
     """If it is the machine's fault, mark it on the account and say so in `error`."""
     if isinstance(error, ServerHostFailed | Nonsense):
-        cause = error.cause if isinstance(error, NotReady) else "commands_fail"
+        cause = error.cause if isinstance(error, NotReady | OtherWeights) else "commands_fail"
         error.args = (
             f"{error}; {unfit.mark(current().market(), int(props['instance_id']), cause)}",
         )
@@ -450,15 +473,16 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
         progress.say(f"the server runs and is not well ({ailing}): it is restarted")
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
     host.put({PUSHED_MARK: (b"", 0o644)})
+    told = _told(props)
     host.put(
         {
-            "serve.yaml": (str(props["serve_yaml"]).encode(), 0o644),
-            "model.env": (str(props["model_env"]).encode(), 0o644),
-            "environment": (str(props["environment"]).encode(), 0o600),
+            "serve.yaml": (str(told["serve_yaml"]).encode(), 0o644),
+            "model.env": (str(told["model_env"]).encode(), 0o644),
+            "environment": (str(told["environment"]).encode(), 0o600),
         }
     )
     _run_long(host, _supervise("restart"), progress, "the running server drains and starts anew")
-    host.put({PUSHED_MARK: (_pushed_digest(props).encode(), 0o644)})
+    host.put({PUSHED_MARK: (_pushed_digest(told).encode(), 0o644)})
     progress.say("the supervisor has started")
     return _Pushed(certificate, served_before=False)
 
@@ -478,23 +502,54 @@ def _push_gate(host: Host, props: Properties, replaced: allowed_keys.Replaced) -
     host.put(files)
 
 
-def _files(host: Host) -> list[Properties]:
-    """The model's files as they lie on the host: name, bytes and the Hub's digest of each."""
-    files = _answered(host, "files", read_files)
+def _files(host: Host, command: str) -> list[Properties]:
+    """A repository's files as the host names them: name, bytes and the Hub's digest of each."""
+    files = _answered(host, command, read_files)
     return [dataclasses.asdict(file) for file in files]
 
 
+def _compared(
+    host: Host, props: Properties, files: list[Properties], *, served_before: bool
+) -> list[str]:
+    """Hold a host's files to the Hub's list, and name the repositories that are as they should be.
+
+    What an older release fetched may not be listed by its host; that is no word against it.
+
+    Raises:
+        OtherWeights: if they are others by the host's own words.
+    """
+    told = str(props["model_env"])
+    at_hub = {name: files_from_bag(one) for name, one in (props.get("hub_files") or {}).items()}
+    compared = []
+    for line, (name, patterns) in enumerate(hub_commits.fetched(told).items(), 1):
+        if name not in at_hub:
+            continue
+        claimed = files
+        if line > 1:
+            claimed = _files(host, COMPANION_FILES.format(line=line))
+        if not claimed and served_before:
+            continue
+        wanted = matching(at_hub[name], patterns)
+        different = hub_commits.other_file(files_from_bag(claimed), wanted, at_hub[name])
+        if different:
+            raise OtherWeights(
+                f"{different} ({name} at {_commits(props)[name]}): it is not believed, and another "
+                "host may do"
+            )
+        compared.append(name)
+    return compared
+
+
 def _certificate(host: Host, props: Properties) -> str:
-    return _answered(host, f"certificate {props['public_ip']}", read_certificate)
+    return _answered(host, _supervise(f"certificate {props['public_ip']}"), read_certificate)
 
 
-def _answered(host: Host, what: str, read: Callable[[str], T]) -> T:
-    """Run one of the supervisor's commands and read what it answers.
+def _answered(host: Host, command: str, read: Callable[[str], T]) -> T:
+    """Run a command on a host and read what it answers.
 
     Raises:
         ServerHostFailed: if it fails, or answers what it never does.
     """
-    command = _supervise(what)
     printed = _run(host, command, timeout=60.0)
     try:
         return read(printed)
@@ -505,11 +560,16 @@ def _answered(host: Host, what: str, read: Callable[[str], T]) -> T:
 def _running(host: Host, props: Properties) -> dict[str, str] | None:
     """Give the status of a supervisor that runs what would be pushed: nothing is restarted then."""
     known, _ = host.read_log(PUSHED_MARK, 0)
-    if known != _pushed_digest(props):
+    at_commits = known == _pushed_digest(_told(props))
+    if not at_commits and known != _pushed_digest(props):
         return None
     status = host.status()
-    runs = status.get("supervisor") == "running" and not _reconfigured(status, props)
-    return status if runs else None
+    complaint = host_complaint(_held(props), status)
+    if complaint and at_commits:
+        raise OtherWeights(f"{complaint}: it is not believed, and another host may do")
+    # A release before this one pushed branches, and its host took them where they were then.
+    runs = status.get("supervisor") == "running" and not complaint
+    return status if runs and not _reconfigured(status, props) else None
 
 
 def _was_up(host: Host, status: dict[str, str], known: Properties) -> bool:
@@ -545,7 +605,7 @@ def _ailing(props: Properties, certificate: str, progress: Progress) -> str:
     return _meanwhile(progress, doing, lambda: _unanswered(endpoint, key, model))
 
 
-def _reconfigured(status: dict[str, str], props: Properties) -> bool:
+def _reconfigured(status: Mapping[str, str], props: Properties) -> bool:
     """Whether the server was started with another serve.yaml than the one of `props`.
 
     While the weights come, none was started yet, and what the status says is of the one before.
@@ -553,7 +613,35 @@ def _reconfigured(status: dict[str, str], props: Properties) -> bool:
     started_with = status.get("config_digest", "")
     if not started_with or status.get("phase") == "prefetch":
         return False
-    return started_with != hashlib.sha256(str(props["serve_yaml"]).encode()).hexdigest()
+    texts = (_told(props)["serve_yaml"], props["serve_yaml"])
+    return started_with not in {hashlib.sha256(str(one).encode()).hexdigest() for one in texts}
+
+
+def _commits(props: Properties) -> dict[str, str]:
+    """Those of the stack; none in a state that an older release wrote, or while nobody knows."""
+    commits = props.get("commits")
+    return dict(commits) if commits and not pulumi.contains_unknowns(commits) else {}
+
+
+def _told(props: Properties) -> Properties:
+    """The inputs as they are pushed, with each repository at its commit."""
+    commits = _commits(props)
+    return {
+        **props,
+        "serve_yaml": hub_commits.serve_yaml_at(str(props["serve_yaml"]), commits),
+        "model_env": hub_commits.model_env_at(str(props["model_env"]), commits),
+    }
+
+
+def _held(props: Properties) -> hub_commits.Held:
+    return hub_commits.held(str(props["model_env"]), _commits(props))
+
+
+def _felt(olds: Properties, news: Properties, keys: list[str]) -> list[str]:
+    """Leave out of the changed `keys` what a host is told no other thing by."""
+    before, after = _told(olds), _told({**olds, **news})
+    same = [key for key in ("serve_yaml", "model_env") if before[key] == after[key]]
+    return [key for key in keys if key not in same]
 
 
 def _pushed_digest(props: Properties) -> str:
@@ -712,10 +800,7 @@ def _found_on_host(props: Properties, progress: Progress) -> str:
 
     def ask() -> str:
         with _host(props) as host:
-            status = host.status()
-        if _reconfigured(status, props):
-            return RECONFIGURED
-        return DRAINING if status.get("draining") else READY
+            return _what_runs(host.status(), props)
 
     try:
         return _meanwhile(progress, "asking its host what it was started with", ask, HOST_LOOK)
@@ -723,6 +808,14 @@ def _found_on_host(props: Properties, progress: Progress) -> str:
         return str(error)
     except (HostError, OutOfTime):
         return READY
+
+
+def _what_runs(status: Mapping[str, str], props: Properties) -> str:
+    """`ready`, or in words what a host runs instead of what it was told."""
+    if _reconfigured(status, props):
+        return RECONFIGURED
+    complaint = host_complaint(_held(props), status)
+    return complaint or (DRAINING if status.get("draining") else READY)
 
 
 def _drain(props: Properties) -> None:
@@ -758,7 +851,9 @@ def _readiness(props: Properties) -> ReadinessPlan:
         api_key=str(props["api_key"]),
         download_bytes=float(props["download_gb"]) * 1e9,
         deadline=float(props["ready_minutes"]) * 60,
-        secrets=_values(str(props["environment"])),
+        # One of the values may be a token.
+        secrets=tuple(assigned(str(props["environment"])).values()),
+        held=_held(props),
     )
 
 
@@ -768,25 +863,20 @@ def _url(props: Properties) -> str:
 
 
 def _outputs(props: Properties, certificate: str, report: ReadinessReport) -> Properties:
+    held = _held(props)
+    # What a host was held to is known without its word, which may name more.
+    resolved = held.commits.get(held.model, report.resolved_revision)
+    companions = {name: at for name, at in held.commits.items() if name != held.model}
     return {
         **props,
         "status": READY,
         "endpoint_url": f"{_url(props)}/v1",
         "ca_certificate": certificate,
-        "model_revision": report.resolved_revision,
-        "companion_revisions": report.companion_revisions,
+        "model_revision": resolved,
+        "companion_revisions": companions if held.commits else report.companion_revisions,
         "started_at": report.started_at,
         "boot_seconds": {stage: round(took, 1) for stage, took in report.seconds.items()},
     }
-
-
-def _assignments(values: dict[str, str]) -> str:
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(values.items()))
-
-
-def _values(assignments: str) -> tuple[str, ...]:
-    """Take the values out of shell assignments: one of them may be a token."""
-    return tuple(word.partition("=")[2] for word in shlex.split(assignments))
 
 
 def _progress() -> Progress:

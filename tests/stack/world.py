@@ -146,6 +146,7 @@ class Stack:
             "VAST_URL": emulator.url,
             "VAST_API_KEY": emulator.key,
             "VAST_PACE": str(emulator.pace),
+            "HF_ENDPOINT": emulator.url,
         }
         done = self._pulumi("-C", str(folder), "stack", "init", name)
         assert done.status == 0, done.outcome()

@@ -120,3 +120,23 @@ def test_a_server_that_was_found_dead_is_brought_back():
 def test_without_a_known_start_no_number_is_invented():
     said = describe({**OLDS, "boot_seconds": {}}, {**OLDS, "tls": False}, ["tls"])
     assert "away for minutes" in str(said)
+
+
+A, B = "a" * 40, "b" * 40
+OLDER = {**OLDS, "model_env": "MODEL=org/model\n", "model_revision": A}
+
+
+@pytest.mark.parametrize(
+    ("olds", "commits", "said"),
+    [
+        (OLDER, {"org/model": A}, "restarts on the same host only if it runs others"),
+        # Not known yet.
+        (OLDER, None, "restarts on the same host only if it runs others"),
+        (OLDER, {"org/model": B}, "(other commits than it runs: those of the Hub): away for about"),
+        (OLDER, {"org/model": B}, "what is not on its disk yet is downloaded"),
+        ({**OLDER, "commits": {"org/model": A}}, {"org/model": A}, "None"),
+        ({**OLDER, "commits": {"org/model": A}}, {"org/model": B}, "other commits than it runs"),
+    ],
+)
+def test_a_server_is_told_what_the_hubs_commits_mean_for_it(olds, commits, said):
+    assert said in str(describe(olds, {**OLDER, "commits": commits}, ["commits", "hub_files"]))

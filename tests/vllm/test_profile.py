@@ -124,6 +124,7 @@ def test_a_draft_model_that_is_no_companion_is_refused(speculative: object) -> N
         ({"env": {"VLLM_SERVER_DEV_MODE": "1"}}, ["VLLM_SERVER_DEV_MODE", "routes"]),
         ({"env": {"HF_TOKEN": "x"}}, ["HF_TOKEN", "secret"]),
         ({"env": {"HF_HOME": "/data"}}, ["HF_HOME", "set HF_HUB_CACHE"]),
+        ({"env": {"HF_ENDPOINT": "https://x"}}, ["env must not set HF_ENDPOINT", "remove it"]),
         ({"env": {"MY-VAR": "x"}}, ["'MY-VAR'", "no name of a variable"]),
         ({"env": {"FOO(": "x"}}, ["'FOO('", "no name of a variable"]),
         ({"env": {"STATE": "x"}}, ["STATE", "the host's scripts"]),

@@ -11,6 +11,7 @@ from components.errors import ConfigurationError, HostError, PlatformError, Stac
 from components.progress import Progress
 from components.vllm import readiness
 from components.vllm.endpoint import ModelInfo, Refused, Unreachable
+from components.vllm.errors import OtherWeights
 from components.vllm.host import (
     LOG_PIECE,
     CommandFailed,
@@ -21,6 +22,7 @@ from components.vllm.host import (
     Nonsense,
     Result,
 )
+from components.vllm.hub_commits import Held
 from components.vllm.readiness import (
     WRONG_KEY,
     NotReady,
@@ -923,3 +925,23 @@ def test_a_host_that_says_what_cannot_be_for_long_is_another_one(scene: Scene) -
     assert isinstance(error, HostError)
     assert error.cause == "host_nonsense"
     assert scene.clock.passed == pytest.approx(scene.plan.outage, abs=10)
+
+
+# --------------------------------------------------------------------------- the Hub's commits
+
+
+@pytest.mark.parametrize("served_before", [False, True])
+def test_a_host_with_another_commit_is_left_as_soon_as_it_has_fetched_it(
+    scene: Scene, *, served_before: bool
+) -> None:
+    scene.change(held=Held(MODEL, {MODEL: "d" * 40}), served_before=served_before)
+    with pytest.raises(OtherWeights, match=f"names commit {COMMIT} of {MODEL}, and was told to"):
+        scene.wait()
+    assert 200 <= scene.clock.passed <= 204
+    assert scene.endpoint.asked == []
+
+
+def test_what_it_named_while_it_fetches_is_of_before(scene: Scene) -> None:
+    scene.host.statuses[0][1]["resolved_revision"] = "e" * 40
+    scene.change(held=Held(MODEL, {MODEL: COMMIT, "org/head": "abc"}))
+    assert scene.wait().resolved_revision == COMMIT

@@ -22,10 +22,10 @@ set -u
 umask 077
 
 # What an image or an account may have given the container, and what must not hold here: another
-# key, other routes, other math, and another cache than the one that is measured.
+# key, other routes, other math, another Hub, and another cache than the one that is measured.
 own_variables() {
     unset VLLM_API_KEY VLLM_SERVER_DEV_MODE VLLM_USE_RUST_FRONTEND VLLM_MLA_DISABLE KEY_GATE_FILE
-    unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE
+    unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE HF_ENDPOINT
     export HF_HOME="$HOME/huggingface"
 }
 

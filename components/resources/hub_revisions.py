@@ -1,0 +1,110 @@
+"""`HubRevisions`: the commits of a stack's model, companions and draft, by the Hub's own word.
+
+Asked for in `check`, and so in `pulumi preview`, before anything is rented: a branch is resolved
+when it is first named, and what is not there or not for us ends in one sentence. The resource keeps
+the commits. A branch that moves on is reported and changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+from pulumi import dynamic
+
+from components.errors import StackError
+from components.provider import Properties, Provider, changed, refused
+from components.resources.context import current
+from components.vllm import hub_references
+from components.vllm.hub_client import ask
+from components.vllm.hub_references import Reference, Resolved
+
+KEPT = ("references", "resolved")
+
+
+class HubRevisionsProvider(Provider):
+    """CRUD of `HubRevisions`. Only `check` asks the Hub."""
+
+    def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
+        """Resolve what is not resolved, and say what has moved on; keep no token."""
+        inputs = {"references": news["references"]}
+        wanted = [Reference(one["repository"], one["revision"]) for one in news["references"]]
+        kept = hub_references.from_bag(olds.get("resolved"))
+        try:
+            asked = hub_references.to_ask(wanted, kept)
+            snapshot = current().hub().snapshot
+            answers = ask(snapshot, asked, str(news.get("token") or ""))
+            settled = hub_references.settle(wanted, kept, answers)
+        except StackError as error:
+            return refused(inputs, error)
+        progress = current().progress("hub")
+        for note in dict.fromkeys(settled.notes):
+            progress.say(note)
+        inputs["resolved"] = hub_references.to_bag(settled.resolved)
+        return dynamic.CheckResult(inputs, [])
+
+    def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
+        """Another revision, or files new to us, are an update; a branch's move is none."""
+        return dynamic.DiffResult(changes=bool(changed(olds, news, KEPT)))
+
+    def create(self, props: Properties) -> dynamic.CreateResult:
+        """Keep what was resolved; calls nobody."""
+        return dynamic.CreateResult("hub-revisions", props)
+
+    def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
+        """What was resolved stays resolved."""
+        return dynamic.ReadResult(id_, props)
+
+    def update(self, _id: str, _olds: Properties, news: Properties) -> dynamic.UpdateResult:
+        """Keep what was resolved; calls nobody."""
+        return dynamic.UpdateResult(news)
+
+    def delete(self, _id: str, _props: Properties) -> None:
+        """Nothing exists, so nothing ends."""
+
+
+class HubRevisions(dynamic.Resource, module="vllm", name="HubRevisions"):
+    """Which commits of the Hub's repositories this stack takes."""
+
+    resolved: pulumi.Output[dict[str, Any]]
+    """By repository: `revision`, `commit`, `source` (`hub` or `setting`) and the Hub's `files`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        references: Sequence[Reference],
+        token: str,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Resolve `references` for the holder of `token`, or for anybody if it is empty."""
+        props = {
+            "references": [dataclasses.asdict(one) for one in references],
+            "token": pulumi.Output.secret(token),
+            "resolved": None,
+        }
+        super().__init__(HubRevisionsProvider(), name, props, opts)
+
+    @property
+    def commits(self) -> pulumi.Output[dict[str, str]]:
+        """By repository."""
+        return self.resolved.apply(
+            lambda bag: {name: one.commit for name, one in _resolved(bag).items()}
+        )
+
+    @property
+    def files(self) -> pulumi.Output[dict[str, list[dict[str, Any]]]]:
+        """The Hub's own list, by repository; none of a repository that it has not listed."""
+        return self.resolved.apply(
+            lambda bag: {
+                name: hub_references.files_to_bag(one.files)
+                for name, one in _resolved(bag).items()
+                if one.files is not None
+            }
+        )
+
+
+def _resolved(bag: Properties) -> dict[str, Resolved]:
+    return hub_references.from_bag(bag)

@@ -1,0 +1,118 @@
+"""What a host is told to fetch and serve, at the Hub's commits, and whether it keeps to that. Pure.
+
+A host names what it has fetched by itself. It is held to the commits that the stack resolved, and
+its files to the list that the Hub has of them. A host that lies can name both: what it names is
+never more than its own claim, and only the Hub's goes into what a stack is said to run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from components.vllm import draft
+from components.vllm.assignments import assigned, assignments
+from components.vllm.command import to_yaml
+from components.vllm.hub import is_commit
+from components.vllm.hub_references import HubFile
+
+Commits = Mapping[str, str]
+"""By repository."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """What a host has to have fetched: the model and its companions, each at a commit."""
+
+    model: str
+    commits: Commits
+    """Of the model and its companions; empty if the stack has resolved none."""
+
+    def complaint(self, revision: str, companions: Commits) -> str:
+        """Say in which commit a host differs by its own words; empty if in none."""
+        named = {**companions, self.model: revision}
+        for repository, commit in self.commits.items():
+            if named.get(repository) != commit:
+                return (
+                    f"the host names {_shown(named.get(repository, ''))} of {repository}, and was "
+                    f"told to fetch {commit}, which is the Hub's"
+                )
+        return ""
+
+
+def serve_yaml_at(serve_yaml: str, commits: Commits) -> str:
+    """Write serve.yaml with model and draft at their commits; without any, as it is."""
+    options: dict[str, Any] = yaml.safe_load(serve_yaml) or {}
+    at = dict(options)
+    if "revision" in at and at.get("model") in commits:
+        at["revision"] = commits[at["model"]]
+    at = draft.pinned(at, commits)
+    return serve_yaml if at == options else to_yaml(at)
+
+
+def model_env_at(model_env: str, commits: Commits) -> str:
+    """Write model.env with model and companions at their commits; without any, as it is."""
+    told = assigned(model_env)
+    at = dict(told)
+    if told.get("MODEL") in commits:
+        at["REVISION"] = commits[told["MODEL"]]
+    if told.get("COMPANIONS"):
+        at["COMPANIONS"] = "\n".join(_at(line, commits) for line in told["COMPANIONS"].split("\n"))
+    return model_env if at == told else assignments(at)
+
+
+def held(model_env: str, commits: Commits) -> Held:
+    """Say what a host that was told `model_env` is held to."""
+    names = list(fetched(model_env))
+    return Held(names[0], {name: commits[name] for name in names if name in commits})
+
+
+def fetched(model_env: str) -> dict[str, list[str]]:
+    """List what a host fetches, by repository the patterns of its files, in the host's order."""
+    told = assigned(model_env)
+    return {told.get("MODEL", ""): told.get("FILES", "").split("\n"), **_patterns(told)}
+
+
+def running(outs: Mapping[str, Any]) -> dict[str, str]:
+    """Say at which commits a server runs, by the outputs that it has in a state."""
+    model = assigned(str(outs.get("model_env", ""))).get("MODEL", "")
+    named = {**(outs.get("companion_revisions") or {}), model: outs.get("model_revision")}
+    return {**named, **(outs.get("commits") or {})}
+
+
+def other_file(
+    claimed: Sequence[HubFile], wanted: Sequence[HubFile], listed: Sequence[HubFile]
+) -> str:
+    """Say in which file a host differs from the Hub by its own words; empty if in none.
+
+    It has to have those that are `wanted`, and may have others that the Hub has `listed` as well.
+    """
+    known = {file.name: file for file in listed}
+    has = {file.name: file for file in claimed}
+    for name, file in has.items():
+        if name not in known:
+            return "the host has a file that the Hub has not"
+        if file.bytes != known[name].bytes:
+            return f"{name} has {file.bytes} bytes on the host and {known[name].bytes} at the Hub"
+        if file.digest != known[name].digest:
+            return f"{name} has another digest on the host than at the Hub"
+    missing = next((file.name for file in wanted if file.name not in has), "")
+    return f"{missing} is at the Hub and not on the host" if missing else ""
+
+
+def _shown(revision: str) -> str:
+    return f"commit {revision}" if is_commit(revision) else "no commit"
+
+
+def _patterns(told: Mapping[str, str]) -> dict[str, list[str]]:
+    """Of the companions, by repository."""
+    lines = [line.split(" ") for line in told.get("COMPANIONS", "").split("\n") if line]
+    return {name: patterns for name, _, *patterns in lines}
+
+
+def _at(line: str, commits: Commits) -> str:
+    name, revision, *patterns = line.split(" ")
+    return " ".join([name, commits.get(name, revision), *patterns])

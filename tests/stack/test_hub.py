@@ -1,0 +1,166 @@
+"""The least trusted machine says no more which commit goes on: what a stack takes is the Hub's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from components.vllm.hub_references import short
+from emulator.standins.hub import commit_of
+from tests.stack.world import PROJECT, Done, Emulator, Stack
+
+MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
+AT_THE_HUB = commit_of(MODEL)
+MOVED_TO = commit_of(MODEL, 1)
+CLAIMED = "badc0ffee0ddf00dbadc0ffee0ddf00dbadc0ffe"
+SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliability": "0.5"}
+NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="hub")
+    one.configure(**SMALL)
+    yield one
+    emulator.command("fault", "--clear")
+    done = one.destroy()
+    assert done.status == 0, done.outcome()
+    assert emulator.status()["contracts"] == []
+
+
+def arm(emulator: Emulator, fault: str, **params: str) -> None:
+    wanted = {"name": fault, "next": 50, "params": params}
+    httpx.post(f"{emulator.url}/emulator/faults", json=wanted, trust_env=False).raise_for_status()
+
+
+def contract(emulator: Emulator) -> dict[str, Any]:
+    (one,) = emulator.status()["contracts"]
+    return dict(one)
+
+
+def on_host(emulator: Emulator) -> Path:
+    return emulator.folder / "emulator/containers" / str(contract(emulator)["id"]) / "root/serving"
+
+
+def said(done: Done) -> str:
+    assert "Traceback" not in done.output, done.outcome()
+    return " ".join(done.output.split())
+
+
+def refused_before_money(emulator: Emulator, done: Done) -> str:
+    assert done.status != 0, done.outcome()
+    assert emulator.status()["contracts"] == []
+    return said(done)
+
+
+def test_without_the_hub_a_branch_is_taken_on_nobodys_word(stack, emulator):
+    text = refused_before_money(emulator, stack.with_environment(NOWHERE).up())
+    assert "the Hub at http://127.0.0.1:9 is unreachable" in text
+    assert f"nobody says which commit main of {MODEL} is" in text
+    assert "nothing was rented or changed" in text
+
+
+@pytest.mark.parametrize("how", ["garbled", "flood"])
+def test_a_hub_that_lies_about_its_shape_is_no_hub(stack, emulator, how):
+    arm(emulator, "hub_down", how=how)
+    text = refused_before_money(emulator, stack.up())
+    emulator.command("fault", "--clear")
+    assert f"nobody says which commit main of {MODEL} is" in text
+
+
+def test_a_hub_without_tls_is_refused(stack, emulator):
+    elsewhere = stack.with_environment({"HF_ENDPOINT": "http://hub.example"})
+    text = refused_before_money(emulator, elsewhere.preview())
+    assert "HF_ENDPOINT leads to hub.example without TLS" in text
+
+
+def test_what_the_hub_says_is_pushed_and_released(stack, emulator):
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+
+    known = stack.outputs()
+    serving = on_host(emulator)
+    assert f"REVISION={AT_THE_HUB}\n" in (serving / "model.env").read_text()
+    assert f"revision: {AT_THE_HUB}\n" in (serving / "serve.yaml").read_text()
+    runs = json.loads(known["release"]["runs"])
+    assert runs["profile"]["revision"] == AT_THE_HUB
+    assert known["release"]["sources"] == {MODEL: {"commit": "the Hub's", "files": "the Hub's"}}
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def test_with_the_hub_down_an_unchanged_stack_goes_on(stack):
+    done = stack.with_environment(NOWHERE).preview("--expect-no-changes")
+    assert done.status == 0, done.outcome()
+    assert f"is unreachable (ConnectError); this stack stays at {short(AT_THE_HUB)}" in said(done)
+
+
+def test_a_branch_that_moves_on_is_told_and_changes_nothing(stack, emulator):
+    arm(emulator, "hub_moved")
+    done = stack.preview("--expect-no-changes")
+    emulator.command("fault", "--clear")
+    assert done.status == 0, done.outcome()
+    assert f"main of {MODEL} has moved on to {short(MOVED_TO)}; this stack stays at" in said(done)
+    assert "until `make pin` takes the new commit" in said(done)
+
+
+def test_naming_the_commit_that_runs_restarts_nothing(stack):
+    started_at = stack.outputs()["started_at"]
+    stack.configure(**SMALL, revisions={MODEL: AT_THE_HUB})
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert stack.outputs()["started_at"] == started_at
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def test_a_commit_that_is_named_is_taken_without_the_hub(stack):
+    stack.configure(**SMALL, revisions={MODEL: MOVED_TO})
+    done = stack.with_environment(NOWHERE).up()
+    assert done.status == 0, done.outcome()
+    assert f"{MODEL} is taken at {short(MOVED_TO)}, which the settings name" in said(done)
+    release = stack.outputs()["release"]
+    assert json.loads(release["runs"])["profile"]["revision"] == MOVED_TO
+    assert release["sources"][MODEL] == {
+        "commit": "the settings', while the Hub was down",
+        "files": "the host's claim",
+    }
+
+    found = stack.up()
+    assert found.status == 0, found.outcome()
+    sources = {MODEL: {"commit": "the Hub's", "files": "the Hub's"}}
+    assert stack.outputs()["release"]["sources"] == sources
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def test_a_commit_that_a_host_makes_up_is_refused_named_and_marked(stack, emulator):
+    before = stack.outputs()
+    (on_host(emulator) / "state/resolved_revision").write_text(f"{CLAIMED}\n")
+
+    failed = stack.up()
+
+    text = said(failed)
+    assert failed.status != 0, failed.outcome()
+    named = f"the host names commit {CLAIMED} of {MODEL}, and was told to fetch {MOVED_TO}"
+    assert named in text
+    assert "is marked unfit and costs $" in text
+    label = contract(emulator)["label"]
+    assert label.startswith(f"{PROJECT}/hub/endpoint-instance/unfit-other_weights-")
+    assert stack.outputs()["release"] == before["release"]
+    assert CLAIMED not in json.dumps(stack.outputs())
+
+    unfit = contract(emulator)["machine_id"]
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert "was marked unfit (other weights)" in said(done)
+    assert contract(emulator)["machine_id"] != unfit
+    assert json.loads(stack.outputs()["release"]["runs"])["profile"]["revision"] == MOVED_TO
