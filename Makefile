@@ -101,8 +101,8 @@ down: emulator ## end the bill, show that it ended, stop the emulator
 	@python -m emulator status
 	@python -m emulator down --unless-used
 
-pin: $(PLACE) ## pin a stack's image to what its tag is now: make pin STACK=dev
-	@python -m toolchain.pin_image --stack $(STACK) $(ACCOUNT)
+pin: $(PLACE) ## pin a stack's image and commits to what they are now: make pin STACK=dev
+	@python -m toolchain.pin --stack $(STACK) $(ACCOUNT)
 
 release: $(PLACE) ## write a release of what a stack runs: make release NAME=... STACK=dev
 	@python -m toolchain.release "$(NAME)" --stack $(STACK) $(ACCOUNT)

@@ -16,7 +16,7 @@ from components.errors import ConfigurationError
 PREFIX = "vast-vllm:"
 """Of the project's own settings."""
 
-OF_THE_ACCOUNT = {f"{PREFIX}release", f"{PREFIX}adopt"}
+OF_THE_ACCOUNT = {f"{PREFIX}release", f"{PREFIX}adopt", f"{PREFIX}revisions"}
 """Settings that name what the account alone has."""
 
 KEYS = ("environment", "secretsprovider", "encryptedkey")
@@ -75,8 +75,8 @@ def settings_of(text: str) -> dict[str, Any]:
 def for_emulator(committed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The committed settings as the emulator can use them, and the keys that it cannot.
 
-    A secret needs the passphrase or the service that it was encrypted with; a release, a contract
-    and the digest of an image are the account's, and the emulator has others.
+    A secret needs the passphrase or the service that it was encrypted with; a release, a contract,
+    commits and the digest of an image are the account's, and the emulator has others.
     """
     values: dict[str, Any] = {}
     left_out = []

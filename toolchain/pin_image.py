@@ -1,27 +1,24 @@
-"""Pin the image of a stack to what its tag is now: `python -m toolchain.pin_image --stack dev`.
+"""What the tag of an image is now, for `toolchain.pin`.
 
-Asks the image's registry for the tag's digest, as the OCI distribution specification says, and
-writes `image: name:tag@sha256:...` into the stack's configuration. The emulator is a registry of
-its own, whose digests no real host knows: what it says goes into a file of the emulator's alone.
+Asks the image's registry for the tag's digest, as the OCI distribution specification says. The
+emulator is a registry of its own, whose digests no real host knows: what it says goes into a file
+of the emulator's alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import re
-import sys
 from typing import Any
 
 import httpx
 
-from components.errors import ConfigurationError, PlatformError, StackError
+from components.errors import ConfigurationError, PlatformError
 from components.plan import MODELS
 from components.vllm.profile import load_profile
-from toolchain.configuration import PREFIX, settings_of, with_setting
-from toolchain.on_emulator import ROOT, emulator_environment
-from toolchain.stacks import project_of, takes_account
+from toolchain.configuration import PREFIX, settings_of
+from toolchain.on_emulator import ROOT
 
 DOCKER_HUB = "https://registry-1.docker.io"
 
@@ -57,28 +54,19 @@ class Reference:
     tag: str
 
 
-def main() -> int:
-    """Pin the image; return 1 with a sentence if that cannot be."""
-    parser = argparse.ArgumentParser(prog="pin_image", description=__doc__)
-    parser.add_argument("--stack", default="dev")
-    takes_account(parser)
-    given = parser.parse_args()
-    project = project_of(given)
-    try:
-        reference = parse(_image(project.committed(given.stack)))
-        if not given.account:
-            url = emulator_environment()["VAST_URL"]
-            reference = dataclasses.replace(reference, registry=url)
-        with httpx.Client(timeout=30, follow_redirects=True) as http:
-            digest = resolve(reference, http)
-        text = project.text(given.stack)
-    except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
-        return 1
-    pinned = f"{reference.text}@{digest}"
-    project.write(given.stack, with_setting(text, "image", pinned))
-    print(f"{project.shown(project.path(given.stack))}: image is {pinned}")  # noqa: T201  (a command's own output)
-    return 0
+def pinned(settings: dict[str, Any], registry: str = "") -> str:
+    """Give the image that settings lead to, with the digest of its tag.
+
+    Asks `registry` in place of the image's own if one is given.
+
+    Raises:
+        ImageUnknown: if it cannot be pinned.
+        RegistryFailed: if nobody says what the tag is.
+    """
+    reference = parse(_image(settings))
+    asked = dataclasses.replace(reference, registry=registry) if registry else reference
+    with httpx.Client(timeout=30, follow_redirects=True) as http:
+        return f"{reference.text}@{resolve(asked, http)}"
 
 
 def parse(image: str) -> Reference:
@@ -152,7 +140,3 @@ def _image(settings: dict[str, Any]) -> str:
     declared = settings_of((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
     model = settings.get(f"{PREFIX}model") or declared["model"]["default"]
     return load_profile(str(model), MODELS).image
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -96,6 +96,11 @@ def release_of(
         raise ReleaseRefused(
             f"the stack {stack} runs nothing that a release could be of: bring it up first"
         )
+    if not told.get("sources"):
+        raise ReleaseRefused(
+            f"which commits the stack {stack} runs is its host's word, as an older release of this "
+            "project took it: bring it up once more, which asks the Hub"
+        )
     if not told["proven"]:
         raise ReleaseRefused(
             f"the smoke test has not passed in the stack {stack}: a release is of what works; "
@@ -152,8 +157,20 @@ def _proven(
         "written_at": now.isoformat(),
         **{key: shown_value(known[key]) for key in MEASURED},
         "files": shown_value(known["release"]["files"]),
+        "whose_word": _whose_word(known["release"]["sources"]),
         "tokens_per_second_for_one_client": rate,
         "dollars_per_million_tokens_for_one_client": per_million,
+    }
+
+
+def _whose_word(sources: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Say of each fact whose it is: ours, the Hub's, the market's or the host's claim."""
+    return {
+        "commits": {name: one["commit"] for name, one in sources.items()},
+        "files": {name: one["files"] for name, one in sources.items()},
+        "machine_id, hourly_cost": "the market's",
+        "smoke_report, boot_seconds": "measured from outside",
+        "gpu": "the host's claim",
     }
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.vllm.hub import is_commit
 from tests.stack.checkout import Asked, Checkout, Client
 from tests.stack.world import ROOT, Done, Emulator
 from tests.vllm.polling import eventually
@@ -56,7 +57,7 @@ class Story:
         self.prod_tells_its_gateway()
         self.prod_refuses_what_was_never_released()
         committed = self.checkout.committed()
-        self.dev_pins_its_image()
+        self.dev_pins_what_it_runs()
         self.dev_comes_up()
         self.a_release_is_written("r1")
         self.prod_refuses_what_staging_has_not_proven("r1")
@@ -91,13 +92,18 @@ class Story:
             assert self.emulator.writes(after=before) == []
             step.outcome = "refused: no release, and image and model are not pinned"
 
-    def dev_pins_its_image(self) -> None:
-        """What a release is made of names its image by digest."""
-        with self._step("dev pins its image", "make pin STACK=dev") as step:
-            done = self.checkout.python("toolchain.pin_image", "--stack", "dev")
+    def dev_pins_what_it_runs(self) -> None:
+        """What a release is made of names its image by digest and its model by commit."""
+        with self._step("dev pins image and model", "make pin STACK=dev") as step:
+            done = self.checkout.python("toolchain.pin", "--stack", "dev")
             assert done.status == 0, done.outcome()
             assert "@sha256:" in self.checkout.configured("dev", "image")
-            step.outcome = "the tag's digest, from the registry"
+            commits = self.checkout.configured("dev", "revisions")
+            assert commits
+            assert all(is_commit(commit) for commit in commits.values())
+            step.outcome = (
+                "the tag's digest, from the registry, and the branch's commit, from the Hub"
+            )
 
     def dev_comes_up(self) -> None:
         """The first stack takes what its settings say."""

@@ -85,6 +85,7 @@ def known(*, proven: bool = True):
             "proven": proven,
             "runs": what.model_dump_json(),
             "files": [{"name": "params.json", "bytes": 2, "digest": "git:" + "0" * 40}],
+            "sources": {"org/model": {"commit": "the Hub's", "files": "the host's claim"}},
         },
         "gpu": "2x H200",
         "machine_id": 5,
@@ -102,14 +103,24 @@ def test_a_release_is_written_once_and_read_back(tmp_path):
     assert one.proven["written_at"] == "2026-11-24T00:00:00+00:00"
     assert one.proven["marketplace"] == "Vast.ai"
     assert one.proven["files"][0]["name"] == "params.json"
+    assert one.proven["whose_word"]["commits"] == {"org/model": "the Hub's"}
+    assert one.proven["whose_word"]["files"] == {"org/model": "the host's claim"}
+    assert one.proven["whose_word"]["gpu"] == "the host's claim"
     with pytest.raises(ReleaseRefused, match="there is a release r1 already"):
         write(one, tmp_path)
+
+
+def by_a_hosts_word():
+    told = known()
+    del told["release"]["sources"]
+    return told
 
 
 @pytest.mark.parametrize(
     ("name", "outputs", "said"),
     [
         ("r1", {}, "runs nothing"),
+        ("r1", by_a_hosts_word(), "is its host's word.*bring it up once more, which asks the Hub"),
         ("r1", known(proven=False), "the smoke test has not passed"),
         ("../r1", known(), "no name of a release"),
         ("", known(), "no name of a release"),
