@@ -53,10 +53,11 @@ def stack(
     commit: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RealStack]:
-    assert commit
     project = copy_project(tmp_path_factory.mktemp("project"), hub_cache)
     one = RealStack(tmp_path_factory.mktemp("stack"), emulator, project)
-    one.configure(model=PROFILE)
+    # No Hub has this model; a commit that is named is taken without one.
+    one.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    one.configure(model=PROFILE, revisions={NAME: commit})
     yield one
     one.destroy()
 
