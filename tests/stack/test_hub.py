@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,21 @@ from typing import Any
 import httpx
 import pytest
 
+from components.plan import make_plan
+from components.settings import parse
+from components.vllm import server
 from components.vllm.hub_references import short
 from emulator.standins.hub import commit_of
 from tests.stack.world import PROJECT, Done, Emulator, Stack
+from tests.test_settings import values
 
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 AT_THE_HUB = commit_of(MODEL)
 MOVED_TO = commit_of(MODEL, 1)
 CLAIMED = "badc0ffee0ddf00dbadc0ffee0ddf00dbadc0ffe"
 SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliability": "0.5"}
+pytestmark = pytest.mark.timeout(900)
+
 NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 
 
@@ -103,6 +110,51 @@ def test_with_the_hub_down_an_unchanged_stack_goes_on(stack):
     done = stack.with_environment(NOWHERE).preview("--expect-no-changes")
     assert done.status == 0, done.outcome()
     assert f"is unreachable (ConnectError); this stack stays at {short(AT_THE_HUB)}" in said(done)
+
+
+def as_an_older_release_left_it(stack: Stack, serving: Path) -> None:
+    """Take out of a state what stacks had not before commits were the Hub's, and off the host."""
+    file = stack.backend / ".pulumi/stacks" / PROJECT / f"{stack.name}.json"
+    content = json.loads(file.read_text())
+    latest = content["checkpoint"]["latest"]
+    kept = [one for one in latest["resources"] if "HubRevisions" not in one["urn"]]
+    for resource in kept:
+        by_property = resource.get("propertyDependencies") or {}
+        for names in (resource.get("dependencies") or [], *filter(None, by_property.values())):
+            names[:] = [name for name in names if "HubRevisions" not in name]
+        if resource["type"].endswith("vllm:Server"):
+            for name in ("commits", "hub_files", "files_compared"):
+                resource["inputs"].pop(name, None)
+                resource["outputs"].pop(name, None)
+            made = make_plan(parse(values(model=SMALL["model"])))
+            pushed = {**resource["inputs"], "environment": made.environment}
+            (serving / "pushed").write_text(server._pushed_digest(pushed))
+            digest = hashlib.sha256(pushed["serve_yaml"].encode()).hexdigest()
+            (serving / "state/config_digest").write_text(digest)
+    latest["resources"] = kept
+    file.write_text(json.dumps(content))
+
+
+def test_a_hosts_word_in_a_state_is_checked_at_the_next_up(stack, emulator):
+    before = stack.outputs()
+    as_an_older_release_left_it(stack, on_host(emulator))
+
+    without = stack.with_environment(NOWHERE).up()
+    assert without.status != 0, without.outcome()
+    assert "nobody says which commit main" in said(without)
+
+    after = emulator.last_request()
+    preview = stack.preview()
+    assert preview.status == 0, preview.outcome()
+    assert "restarts on the same host only if it runs others" in said(preview)
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert "the server runs with this configuration already" in said(done)
+    assert emulator.writes(after=after) == []
+    known = stack.outputs()
+    assert known["started_at"] == before["started_at"]
+    assert known["release"] == before["release"]
+    assert stack.preview("--expect-no-changes").status == 0
 
 
 def test_a_branch_that_moves_on_is_told_and_changes_nothing(stack, emulator):
