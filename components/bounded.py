@@ -105,8 +105,10 @@ def apart(
 
     started = clock.monotonic()
     threading.Thread(target=run, daemon=True).start()
-    while not ended.wait(min(look_every, max(seconds, 0))):
-        if clock.monotonic() - started >= seconds:
+    left = seconds
+    while not ended.wait(min(look_every, left)):
+        left = seconds - (clock.monotonic() - started)
+        if left <= 0:
             raise OutOfTime("its time is used up")
         waiting()
     if errors:

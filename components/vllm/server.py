@@ -754,13 +754,15 @@ def _looked_at(props: Properties, progress: Progress) -> str:
 def _answers(props: Properties) -> str:
     """`ready`, or what is wrong with the endpoint, in words."""
     key = str(props["api_key"])
-    endpoint = _endpoint(props, str(props.get("ca_certificate") or ""), PATIENT_TIMEOUT)
-    found = endpoint.models(key)
+    certificate = str(props.get("ca_certificate") or "")
+    # A list of models waits behind no request: only what is generated has a queue.
+    found = _endpoint(props, certificate).models(key)
     if not isinstance(found, ModelInfo):
         return str(found)
     if props["model"] not in found.ids or found.max_model_len != int(props["max_model_len"]):
         return f"serves {found.id} with {found.max_model_len} tokens"
-    return _unanswered(endpoint, key, str(props["model"])) or READY
+    patient = _endpoint(props, certificate, PATIENT_TIMEOUT)
+    return _unanswered(patient, key, str(props["model"])) or READY
 
 
 def _unanswered(endpoint: Endpoint, key: str, model: str) -> str:
