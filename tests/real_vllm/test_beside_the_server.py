@@ -85,16 +85,20 @@ from vllm.multimodal.media.connector import MediaConnector
 domains, urls = json.loads(sys.argv[1])
 connector = MediaConnector(allowed_media_domains=domains)
 told = []
-for url in urls:
-    for how in ("at once", "meanwhile"):
-        try:
-            if how == "at once":
-                connector.fetch_image(url)
-            else:
-                asyncio.run(connector.fetch_image_async(url))
-            told.append("fetched")
-        except Exception as error:
-            told.append(f"{type(error).__name__}: {error}")
+
+async def fetch_all():
+    for url in urls:
+        for meanwhile in (False, True):
+            try:
+                if meanwhile:
+                    await connector.fetch_image_async(url)
+                else:
+                    connector.fetch_image(url)
+                told.append("fetched")
+            except Exception as error:
+                told.append(f"{type(error).__name__}: {error}")
+
+asyncio.run(fetch_all())
 print(json.dumps(told))
 """
 """vLLM's own code for media, in both its ways, held to nothing but what `argv` and the variables
@@ -129,7 +133,7 @@ def test_no_redirect_is_followed_even_where_pictures_come_from_anywhere():
     with Pictures() as other, Pictures(other.at("/secret.png")) as first:
         told = fetched(plan(mediaFrom="anywhere"), first.at("/a.png"), first.at(ELSEWHERE))
         assert told[:2] == ["fetched"] * 2
-        assert "fetched" not in told[2:]
+        assert all("cannot identify image file" in one for one in told[2:]), told
         assert first.asked == ["/a.png"] * 2 + [ELSEWHERE] * 2
         assert other.asked == []
 
@@ -157,5 +161,6 @@ def test_a_list_is_held_to_and_leads_nowhere_else(tmp_path: Path):
         made = plan(mediaFrom="localhost")
         told = fetched(made, first.at("/a.png", "localhost"), first.at(ELSEWHERE, "localhost"))
         assert told[:2] == ["fetched"] * 2
-        assert "fetched" not in told[2:]
+        assert all("cannot identify image file" in one for one in told[2:]), told
+        assert first.asked == ["/a.png"] * 2 + [ELSEWHERE] * 2
         assert other.asked == []
