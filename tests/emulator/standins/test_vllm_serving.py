@@ -170,7 +170,7 @@ def test_a_server_that_drains_finishes_what_runs_and_begins_nothing(tmp_path: Pa
         server.client() as http,
         ThreadPoolExecutor(1) as pool,
     ):
-        running = pool.submit(http.post, CHAT, json=LONG | {"max_tokens": 7000})
+        running = pool.submit(http.post, CHAT, json=LONG | {"max_tokens": 20_000})
         until(lambda: gauge(server, "vllm:num_requests_running") == 1, what="the request")
         server.terminate()
         until(lambda: "draining in-flight requests count=1" in container.printed(),
@@ -185,7 +185,7 @@ def test_a_server_that_drains_finishes_what_runs_and_begins_nothing(tmp_path: Pa
     assert refused.status_code == 500
     assert "cannot schedule new futures after shutdown" in refused.json()["error"]["message"]
     assert answer.status_code == 200
-    assert answer.json()["usage"]["completion_tokens"] == 7000
+    assert answer.json()["usage"]["completion_tokens"] == 20_000
     assert answer.json()["choices"][0]["finish_reason"] == "length"
     assert status == 0
 
@@ -197,7 +197,7 @@ def test_a_server_that_drains_finishes_what_runs_and_begins_nothing(tmp_path: Pa
 def test_a_server_that_does_not_wait_long_enough_aborts(
     options: tuple[str, ...], mode: str, tmp_path: Path
 ) -> None:
-    container = small(tmp_path, speed=SLOW * 10)
+    container = small(tmp_path, speed=SLOW * 4)
     with (
         quick(container, *options) as server,
         server.client() as http,
@@ -230,7 +230,7 @@ def test_sequences_beyond_the_limit_wait(tmp_path: Path) -> None:
         server.client() as http,
         ThreadPoolExecutor(2) as pool,
     ):
-        both = [pool.submit(http.post, CHAT, json=LONG | {"max_tokens": 7000}) for _ in range(2)]
+        both = [pool.submit(http.post, CHAT, json=LONG | {"max_tokens": 20_000}) for _ in range(2)]
         until(lambda: gauge(server, "vllm:num_requests_waiting") == 1, what="the queue")
         running = gauge(server, "vllm:num_requests_running")
         with server.client() as other:
