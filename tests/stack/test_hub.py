@@ -112,6 +112,24 @@ def test_with_the_hub_down_an_unchanged_stack_goes_on(stack):
     assert f"is unreachable (ConnectError); this stack stays at {short(AT_THE_HUB)}" in said(done)
 
 
+def test_a_branch_that_moves_on_is_told_and_changes_nothing(stack, emulator):
+    arm(emulator, "hub_moved")
+    done = stack.preview("--expect-no-changes")
+    emulator.command("fault", "--clear")
+    assert done.status == 0, done.outcome()
+    assert f"main of {MODEL} has moved on to {short(MOVED_TO)}; this stack stays at" in said(done)
+    assert "until `make pin` takes the new commit" in said(done)
+
+
+def test_naming_the_commit_that_runs_restarts_nothing(stack):
+    started_at = stack.outputs()["started_at"]
+    stack.configure(**SMALL, revisions={MODEL: AT_THE_HUB})
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert stack.outputs()["started_at"] == started_at
+    assert stack.preview("--expect-no-changes").status == 0
+
+
 def as_an_older_release_left_it(stack: Stack, serving: Path) -> None:
     """Take out of a state what stacks had not before commits were the Hub's, and off the host."""
     file = stack.backend / ".pulumi/stacks" / PROJECT / f"{stack.name}.json"
@@ -136,6 +154,8 @@ def as_an_older_release_left_it(stack: Stack, serving: Path) -> None:
 
 
 def test_a_hosts_word_in_a_state_is_checked_at_the_next_up(stack, emulator):
+    stack.configure(**SMALL)
+    assert stack.up().status == 0
     before = stack.outputs()
     as_an_older_release_left_it(stack, on_host(emulator))
 
@@ -154,24 +174,6 @@ def test_a_hosts_word_in_a_state_is_checked_at_the_next_up(stack, emulator):
     known = stack.outputs()
     assert known["started_at"] == before["started_at"]
     assert known["release"] == before["release"]
-    assert stack.preview("--expect-no-changes").status == 0
-
-
-def test_a_branch_that_moves_on_is_told_and_changes_nothing(stack, emulator):
-    arm(emulator, "hub_moved")
-    done = stack.preview("--expect-no-changes")
-    emulator.command("fault", "--clear")
-    assert done.status == 0, done.outcome()
-    assert f"main of {MODEL} has moved on to {short(MOVED_TO)}; this stack stays at" in said(done)
-    assert "until `make pin` takes the new commit" in said(done)
-
-
-def test_naming_the_commit_that_runs_restarts_nothing(stack):
-    started_at = stack.outputs()["started_at"]
-    stack.configure(**SMALL, revisions={MODEL: AT_THE_HUB})
-    done = stack.up()
-    assert done.status == 0, done.outcome()
-    assert stack.outputs()["started_at"] == started_at
     assert stack.preview("--expect-no-changes").status == 0
 
 
