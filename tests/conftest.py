@@ -75,8 +75,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongFirst:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Hold each test to its tier."""
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Hold each test to its tier, from here to its end.
+
+    What follows it may be the end of something that other tests of this worker have shared.
+    """
+    with within(item.nodeid):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Hold the test itself to it."""
     with within(item.nodeid):
         return (yield)
 

@@ -106,7 +106,7 @@ def _wanted(repository: Repository, asked: argparse.Namespace) -> list[HubFile]:
 
 
 def _offline(root: Path, asked: argparse.Namespace) -> int:
-    snapshot = snapshot_of(root, asked.repo_id)
+    snapshot = snapshot_of(root, asked.repo_id, asked.revision)
     if snapshot is not None:
         _say(str(snapshot) if asked.quiet else f"✓ Downloaded\n  path: {snapshot}")
         return 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
 from emulator.standins.hub import HubFile, Repository
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def cache_root(environ: Mapping[str, str]) -> Path:
@@ -89,11 +92,16 @@ class PlainFolder:
         incomplete.replace(path)
 
 
-def snapshot_of(root: Path, name: str) -> Path | None:
-    """Return the newest snapshot of a repository that lies in the cache folder, or None."""
+def snapshot_of(root: Path, name: str, revision: str = "main") -> Path | None:
+    """Return a repository's snapshot at a revision that lies in the cache folder, or None.
+
+    A commit is looked up by itself and everything else by its ref, as the Hub's client does.
+    """
     folder = root / f"models--{name.replace('/', '--')}"
     try:
-        commit = (folder / "refs" / "main").read_text().strip()
+        commit = revision
+        if not _COMMIT.fullmatch(revision):
+            commit = (folder / "refs" / revision).read_text().strip()
     except OSError:
         return None
     snapshot = folder / "snapshots" / commit

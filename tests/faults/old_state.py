@@ -21,9 +21,11 @@ def as_the_first_release_wrote_it(file: Path) -> int:
     latest = state["checkpoint"]["latest"]
     resources = latest.get("resources") or []
     old = [resource for resource in resources if resource["type"].startswith(KINDS)]
+    kept = {resource["urn"] for resource in old}
     count = len(resources) - len(old)
     for resource in old:
         known = FIRST_RELEASE.get(resource["type"])
+        _depend_on_these_alone(resource, kept)
         for part in ("inputs", "outputs"):
             newer = set(resource.get(part) or {}) - set(known[part]) if known else set()
             count += len(newer)
@@ -32,3 +34,10 @@ def as_the_first_release_wrote_it(file: Path) -> int:
     latest["resources"] = old
     file.write_text(json.dumps(state, indent=4))
     return count
+
+
+def _depend_on_these_alone(resource: dict[str, Any], kept: set[str]) -> None:
+    """Take out what a resource depends on that is not there: Pulumi refuses such a state."""
+    by_property = resource.get("propertyDependencies") or {}
+    for names in (resource.get("dependencies") or [], *filter(None, by_property.values())):
+        names[:] = [name for name in names if name in kept]

@@ -66,7 +66,18 @@ def rented(stack: Stack) -> int | None:
     if not fit:
         return None
     offer = fit[0]["id"]
-    order = ["--image", IMAGE, "--env", "-p 8000:8000", "--disk", "500", "--onstart-cmd", SERVE]
+    order = [
+        "--ssh",
+        "--direct",
+        "--image",
+        IMAGE,
+        "--env",
+        "-p 8000:8000",
+        "--disk",
+        "500",
+        "--onstart-cmd",
+        SERVE,
+    ]
     done = vastai(stack, "create", "instance", str(offer), *order, "--raw")
     return json.loads(done.output)["new_contract"] if "new_contract" in done.output else None
 

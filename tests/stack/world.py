@@ -114,8 +114,8 @@ class Emulator:
         return max((int(call["n"]) for call in self.requests()), default=0)
 
     def writes(self, after: int = 0) -> list[str]:
-        """Calls that change something, as `METHOD path`."""
-        calls = self.requests(after)
+        """Calls that change something, as `METHOD path`; one that came too soon changed nothing."""
+        calls = [call for call in self.requests(after) if call["note"] != "throttled"]
         return [f"{call['method']} {call['path']}" for call in calls if call["writes"]]
 
 

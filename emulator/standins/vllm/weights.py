@@ -126,7 +126,7 @@ class Source:
         return RepositoryCache(self._root, repository).destination
 
     def _offline(self) -> Path:
-        snapshot = snapshot_of(self._root, self.name)
+        snapshot = snapshot_of(self._root, self.name, self._revision)
         if snapshot is None:
             raise StartError(
                 "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached "

@@ -112,6 +112,10 @@ def test_files_lie_as_in_the_real_cache_and_are_paid_for(tmp_path: Path) -> None
     snapshot = snapshot_of(cache_root({"HOME": str(host.root)}), QWEN)
     assert snapshot is not None
     assert snapshot.name == repository.commit
+    root = cache_root({"HOME": str(host.root)})
+    assert snapshot_of(root, QWEN, repository.commit) == snapshot
+    assert snapshot_of(root, QWEN, "f" * 40) is None
+    assert snapshot_of(root, QWEN, "another-branch") is None
     assert snapshot.parts[-4:-1] == ("hub", "models--Qwen--Qwen2.5-0.5B-Instruct", "snapshots")
     weights = snapshot / "model.safetensors"
     assert weights.is_symlink()
