@@ -196,6 +196,7 @@ class Marketplace:
                 self.host.remove(contract.id)
             for body in self.volumes.all():
                 self.host.remove_volume(body["id"])
+            goes_on = self.store.next_id("contract", FIRST_CONTRACT)
             self.store.clear()
             self._contracts = {}
             self.seed = seed
@@ -205,7 +206,7 @@ class Marketplace:
             self.faults.clear()
             self.store.set_fact("birth", self._birth)
             self.store.set_fact("clock", self._birth)
-            open_account(self.store, seed=seed, credit=credit)
+            open_account(self.store, seed=seed, credit=credit, first_contract=goes_on)
 
     # What a caller does
 
@@ -531,9 +532,21 @@ def _seconds(params: Mapping[str, str]) -> float | None:
     return float(params["seconds"]) if "seconds" in params else None
 
 
-def open_account(store: Store, *, seed: int, credit: float) -> None:
-    """Write down a new account: its market's `seed` and its `credit` in $."""
+def draw_first_contract(chance: random.Random) -> int:
+    """Draw the id of an account's first contract, which no other emulator's is likely to be near.
+
+    The processes of all containers see each other on one computer, and what tells them apart for a
+    script in one of them is the contract's id alone.
+    """
+    return chance.randrange(10_000_000, 90_000_000)
+
+
+def open_account(
+    store: Store, *, seed: int, credit: float, first_contract: int = FIRST_CONTRACT
+) -> None:
+    """Write down a new account: its market's `seed`, its `credit` in $, its first contract's id."""
     with store.transaction():
+        store.set_fact("next_contract", first_contract)
         store.set_fact("seed", seed)
         store.set_fact("granted", credit)
         store.set_fact("initial_credit", credit)

@@ -24,7 +24,7 @@ from emulator.clock import EmulatedClock
 from emulator.containers import Containers
 from emulator.host import ThisMachine
 from emulator.keys import new_key
-from emulator.marketplace import Marketplace, open_account
+from emulator.marketplace import Marketplace, draw_first_contract, open_account
 from emulator.network import Network
 from emulator.ports import HOST
 from emulator.store import Store
@@ -125,7 +125,8 @@ def _bound(port: int) -> socket.socket:
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     store = Store(settings.state / "state.sqlite3")
     if store.fact("seed") is None:
-        open_account(store, seed=settings.seed, credit=settings.credit)
+        first = draw_first_contract(random.SystemRandom())
+        open_account(store, seed=settings.seed, credit=settings.credit, first_contract=first)
     clock = EmulatedClock(
         start=store.fact("clock", time.time()), speed=settings.speed, monotonic=time.monotonic
     )

@@ -336,7 +336,7 @@ def test_admin_reset_begins_anew(world: World) -> None:
     status = world.ask("GET", "/emulator/status", key=None)
     assert (status["contracts"], status["credit"], status["spent"]) == ([], 7, 0)
     assert ("remove", number) in world.host.did
-    assert world.rent() == number
+    assert world.rent() > number
 
 
 def test_admin_requests_say_what_wrote(world: World) -> None:
