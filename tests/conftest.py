@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.schedule import LongFirst
+from tests.schedule import LongFirst, give_way
 from tests.summary import Summary
 from tests.tiers import TIER_NAMES, tier_of, within
 
 settings.register_profile("here", deadline=None, database=None, max_examples=200)
-settings.load_profile("here")
+# A change is judged by the same examples each time; a developer's runs look for new ones.
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 _summary: list[Summary] = []
 
@@ -80,6 +83,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 
     What follows it may be the end of something that other tests of this worker have shared.
     """
+    if hasattr(item.config, "workerinput"):
+        give_way(item.nodeid.partition("::")[0])
     with within(item.nodeid):
         return (yield)
 

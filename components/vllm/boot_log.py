@@ -311,7 +311,8 @@ def _nearer(known: Diagnosis | None, found: Diagnosis) -> Diagnosis:
 
 
 def _plain(line: str) -> str:
-    return shown(clipped(line, LONGEST_LINE)).rstrip()
+    # What is shown can be longer than what came, by the blanks in a runner's commands.
+    return clipped(shown(clipped(line, LONGEST_LINE)), LONGEST_LINE).rstrip()
 
 
 def _time(stamp: str) -> dt.datetime | None:

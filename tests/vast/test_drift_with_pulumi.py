@@ -15,7 +15,7 @@ import pytest
 from components.resources.context import Context
 from components.vast.api import Order, VastApi
 from components.vast.market import parse
-from tests.stack.world import PROJECT, REAL, ROOT, Emulator, Stack
+from tests.stack.world import PROJECT, ROOT, Emulator, Stack
 
 IMAGE = "vllm/vllm-openai:v0.33.0"
 SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliability": "0.5"}
@@ -101,20 +101,8 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_preview_and_up_right_after_it_keep_vasts_pace(tmp_path):
-    with Emulator(tmp_path / "market", speed=300, pace=REAL) as emulator:
-        stack = Stack(tmp_path / "stack", emulator)
-        stack.configure(**SMALL)
-        for done in (stack.preview(), stack.up()):
-            assert done.status == 0, done.outcome()
-        assert recorded(stack)["status"] == "running"
-        done = stack.destroy()
-        assert done.status == 0, done.outcome()
-        too_soon = httpx.codes.TOO_MANY_REQUESTS
-        assert [call for call in emulator.requests() if call["status"] == too_soon] == []
-
-
 def test_the_host_check_is_in_the_state(stack):
+    assert recorded(stack)["status"] == "running"
     facts = recorded(stack)["host_facts"]
     assert facts["gpu_names"] == ["NVIDIA GeForce RTX 4090"]
     assert facts["driver"] >= "580"

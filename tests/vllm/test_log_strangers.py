@@ -142,3 +142,11 @@ def test_whatever_is_logged_is_read_and_what_is_said_of_it_is_clean(pieces):
     assert all(is_clean(line) and len(line) <= LONGEST_LINE for line in log.tail(400))
     found = diagnose_prefetch("".join(pieces))
     assert found is None or is_clean(found.text)
+
+
+def test_a_line_at_the_limit_stays_within_it_though_a_command_in_it_gets_a_blank():
+    log = BootLog()
+    log.feed("9" * (LONGEST_LINE - len("##[add-mask]")) + "##[add-mask]\n")
+    (line,) = log.tail(400)
+    assert len(line) <= LONGEST_LINE
+    assert is_clean(line)
