@@ -13,7 +13,10 @@ from tests.schedule import LongFirst, give_way
 from tests.summary import Summary
 from tests.tiers import TIER_NAMES, tier_of, within
 
-settings.register_profile("here", deadline=None, database=None, max_examples=200)
+EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+"""Of each property; `EXAMPLES=2000 make test-fast` looks longer."""
+
+settings.register_profile("here", deadline=None, database=None, max_examples=EXAMPLES)
 # A change is judged by the same examples each time; a developer's runs look for new ones.
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
