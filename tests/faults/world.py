@@ -267,7 +267,10 @@ class World:
         self.end_commands()
         self.account.reset()
         self.stack.forget_everything()
-        shutil.rmtree(self.stack.folder / ".cache", ignore_errors=True)
+        # All but the pace: the market remembers the last calls of the key over a reset.
+        for file in (self.stack.folder / ".cache").rglob("*"):
+            if file.is_file() and file.name != "pace.json":
+                file.unlink()
         self.stopped_by_us = 0
         self.settings = settings
         self.configure(disk=DISK)
