@@ -19,7 +19,7 @@ from components.errors import ConfigurationError, StackError
 from components.plan import MODELS
 from components.vllm import hub_references
 from components.vllm.hub import is_commit
-from components.vllm.hub_client import HubClient, address_in, ask
+from components.vllm.hub_client import HubClient, address_in
 from components.vllm.hub_references import Reference, Snapshot
 from components.vllm.option_text import option_name
 from components.vllm.profile import load_profile
@@ -99,7 +99,7 @@ def pinned(
         HubRefuses, HubUnavailable: if it does not say.
     """
     commits = {}
-    for repository, answer in ask(snapshot, wanted, token).items():
+    for repository, answer in hub_references.ask(snapshot, wanted, token).items():
         if not isinstance(answer, Snapshot):
             raise answer
         commits[repository] = answer.commit

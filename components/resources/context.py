@@ -3,6 +3,9 @@
 No provider makes a clock or opens a connection to the market by itself: it asks `current()` at
 each call, and a test says by `using` what that gives. Providers have no attributes (the state holds
 their dotted path alone), so the place is this module and not an argument.
+
+A client's module is loaded by who asks for that client: with its libraries it costs a fifth of a
+second, in each of the four processes that one `pulumi` command starts.
 """
 
 from __future__ import annotations
@@ -11,13 +14,18 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from components.clock import Clock, SystemClock
 from components.progress import Progress, to_terminal
-from components.vast.api import VastApi, connect
-from components.vllm.endpoint import ANSWER_TIMEOUT, Endpoint
-from components.vllm.host import Host, HostAddress
-from components.vllm.hub_client import HubClient, address_in
+from components.vllm.endpoint_types import ANSWER_TIMEOUT
+from components.vllm.host_types import HostAddress
+
+if TYPE_CHECKING:
+    from components.vast.api import VastApi
+    from components.vllm.endpoint import Endpoint
+    from components.vllm.host import Host
+    from components.vllm.hub_client import HubClient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Context:
             NoCredential: if there is no key that can be sent.
             NoSharedFolder: if there is no place for what processes share.
         """
+        from components.vast.api import connect  # noqa: PLC0415
+
         return connect(self.environment, self.clock, self.say, patient=patient)
 
     def host(
@@ -50,12 +60,16 @@ class Context:
         secrets: Sequence[str] = (),
     ) -> Host:
         """The client of a rented machine, over SSH; see `Host`."""
+        from components.vllm.host import Host  # noqa: PLC0415
+
         return Host(address, private_key, known_host_key=known_host_key, secrets=secrets)
 
     def endpoint(
         self, url: str, certificate: str, answer_timeout: float = ANSWER_TIMEOUT
     ) -> Endpoint:
         """The client of what is served at `url`, trusting `certificate` (PEM) alone if given."""
+        from components.vllm.endpoint import Endpoint  # noqa: PLC0415
+
         return Endpoint(url, certificate or None, answer_timeout=answer_timeout, clock=self.clock)
 
     def hub(self) -> HubClient:
@@ -64,6 +78,8 @@ class Context:
         Raises:
             HubAddressRefused: if it could not be believed there.
         """
+        from components.vllm.hub_client import HubClient, address_in  # noqa: PLC0415
+
         return HubClient(address_in(self.environment), self.clock)
 
     def progress(self, subject: str) -> Progress:

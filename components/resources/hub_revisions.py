@@ -18,7 +18,6 @@ from components.errors import StackError
 from components.provider import Properties, Provider, changed, refused
 from components.resources.context import current
 from components.vllm import hub_references
-from components.vllm.hub_client import ask
 from components.vllm.hub_references import Reference, Resolved
 
 KEPT = ("references", "resolved")
@@ -35,7 +34,7 @@ class HubRevisionsProvider(Provider):
         try:
             asked = hub_references.to_ask(wanted, kept)
             snapshot = current().hub().snapshot
-            answers = ask(snapshot, asked, str(news.get("token") or ""))
+            answers = hub_references.ask(snapshot, asked, str(news.get("token") or ""))
             settled = hub_references.settle(wanted, kept, answers)
         except StackError as error:
             return refused(inputs, error)

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pulumi
 from pulumi import dynamic
@@ -47,16 +47,18 @@ from components.vast.term import replaces as replaced_for
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance, PriceAsked
 from components.vllm.agent_answers import moment
-from components.vllm.host import (
+from components.vllm.host_types import (
     FOLDER,
     CommandFailed,
-    Host,
     HostAddress,
     HostUnreachable,
     LoginRefused,
     Nonsense,
 )
 from components.vllm.readiness import DOWNLOAD_SHARE
+
+if TYPE_CHECKING:
+    from components.vllm.host import Host
 
 ORDERED = ("image", "disk_gb", "port", "public_key")
 """Inputs that are fixed for the life of a contract: a change needs another machine."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncssh
 import pulumi
 from pulumi import dynamic
 
@@ -18,6 +17,8 @@ class SshKeyProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Make an ed25519 pair."""
+        import asyncssh  # noqa: PLC0415  (slow to load, and this happens once in a stack's life)
+
         key = asyncssh.generate_private_key("ssh-ed25519", comment=str(props["comment"]))
         outs = {
             **props,

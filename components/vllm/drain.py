@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from components.clock import Clock
 from components.progress import Progress, duration
-from components.vllm.endpoint import Refused, Traffic, Unreachable
+from components.vllm.endpoint_types import Refused, Traffic, Unreachable
 
 QUIET = 20.0
 """Seconds without a request that are taken to mean that nobody is left; also seconds without any

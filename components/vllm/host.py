@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
-import dataclasses
 import errno
 import io
 import re
@@ -23,7 +22,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import asyncssh
 
@@ -32,27 +31,29 @@ from components.display import shown_lines
 from components.errors import HostError
 from components.redaction import redacted
 from components.vllm.agent_answers import AnswerUnreadable, read_status, whole
+from components.vllm.host_types import (
+    ASK_TIMEOUT,
+    COMMAND_TIMEOUT,
+    FOLDER,
+    LOG_PIECE,
+    CommandFailed,
+    HostAddress,
+    HostKeyChanged,
+    HostUnreachable,
+    LoginRefused,
+    Nonsense,
+    Result,
+    Unreachable,
+)
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection, and as many again for the login."""
-
-COMMAND_TIMEOUT = 30.0
-"""Seconds for a command, unless said otherwise, and for putting files."""
-
-ASK_TIMEOUT = 12.0
-"""Seconds for a look at a log or the status: whoever waits on them wants to say so meanwhile."""
-
-LOG_PIECE = 1_048_576
-"""Most bytes of a log that one call brings."""
 
 MOST_BYTES = LOG_PIECE + 65_536
 """Most bytes that a command may print, output and complaints together."""
 
 END_TIMEOUT = 5.0
 """Seconds for a connection to end once it was given up."""
-
-FOLDER = "serving"
-"""Where everything stands on the host, under the user's home."""
 
 _LEFT_BEHIND_MINUTES = 10
 """Age from which on half a put is no longer one that runs, and has only secrets left in it: its
@@ -68,80 +69,6 @@ _SETTLE = 0.01
 """Seconds in which a connection that ended since the last call is noticed as such."""
 
 T = TypeVar("T")
-
-Unreachable = Literal["refused", "timed_out", "no_route", "closed", "garbled"]
-"""How a connection failed: nobody listens; nothing answers; no way there; it broke off; what came
-is no SSH."""
-
-_UNREACHABLE: dict[Unreachable, str] = {
-    "refused": "refuses the connection: nothing listens there, so SSH is not up or not mapped",
-    "timed_out": "does not answer: the port is filtered or the machine is gone",
-    "no_route": "cannot be reached: there is no route to it",
-    "closed": "broke the connection off: SSH is starting, ending or overloaded",
-    "garbled": "sends what is no SSH",
-}
-
-
-class HostUnreachable(HostError):
-    """No SSH connection, or a lost one; `reason` tells which way."""
-
-    def __init__(self, address: HostAddress, reason: Unreachable) -> None:
-        super().__init__(f"host {address} {_UNREACHABLE[reason]}")
-        self.reason: Unreachable = reason
-
-
-class HostKeyChanged(HostError):
-    """Another host key than the one recorded at first contact: another machine answers."""
-
-
-class LoginRefused(HostError):
-    """The host does not take the stack's SSH key."""
-
-
-class CommandFailed(HostError):
-    """A command of the door's own ended badly, or any did not end in time or within its bytes."""
-
-
-class Nonsense(CommandFailed):
-    """A command printed what it never prints, or without an end: the host is not what it was."""
-
-
-@dataclasses.dataclass(frozen=True)
-class HostAddress:
-    """Where a host's SSH port is mapped to."""
-
-    ip: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.ip}:{self.port}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a command ended with: `exit_status` is minus the signal's number for a killed one."""
-
-    exit_status: int
-    stdout: str
-    stderr: str
-
-
-class HostDoor(Protocol):
-    """What policy may ask of a host. Each method may raise any of this module's errors."""
-
-    def run(
-        self, command: str, *, stdin: bytes | str | None = None, timeout: float = COMMAND_TIMEOUT
-    ) -> Result:
-        """Run a shell command to its end, whatever its exit status is; `timeout` in seconds."""
-
-    def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
-        """Write files (path under the serving folder -> content, mode), each replaced at once."""
-
-    def read_log(self, name: str, offset: int) -> tuple[str, int]:
-        """Give what a log holds from byte `offset` on, and the offset to go on from."""
-
-    def status(self) -> dict[str, str]:
-        """Give what `supervise.sh status` says."""
 
 
 class Host:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -154,21 +154,6 @@ class HubClient:
             max_redirects=MOST_MOVES,
             trust_env=False,
         )
-
-
-def ask(
-    snapshot: Callable[[Reference, str], Snapshot], wanted: Sequence[Reference], token: str
-) -> dict[str, Snapshot | HubRefuses | HubUnavailable]:
-    """Ask about each, by repository; a Hub that does not answer is asked no further."""
-    answers: dict[str, Snapshot | HubRefuses | HubUnavailable] = {}
-    for one in wanted:
-        try:
-            answers[one.repository] = snapshot(one, token)
-        except HubRefuses as error:
-            answers[one.repository] = error
-        except HubUnavailable as error:
-            return {**dict.fromkeys((each.repository for each in wanted), error), **answers}
-    return answers
 
 
 def address_in(environment: Mapping[str, str]) -> str:

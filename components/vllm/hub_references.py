@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from components.errors import ConfigurationError, PlatformError
@@ -89,6 +89,21 @@ def references(profile: Profile, options: Mapping[str, Any]) -> tuple[Reference,
 def to_ask(wanted: Iterable[Reference], kept: Mapping[str, Resolved]) -> tuple[Reference, ...]:
     """List what the Hub is asked about: branches always, a commit until its files are known."""
     return tuple(one for one in wanted if not _is_known(one, kept.get(one.repository)))
+
+
+def ask(
+    snapshot: Callable[[Reference, str], Snapshot], wanted: Sequence[Reference], token: str
+) -> dict[str, Snapshot | HubRefuses | HubUnavailable]:
+    """Ask about each, by repository; a Hub that does not answer is asked no further."""
+    answers: dict[str, Snapshot | HubRefuses | HubUnavailable] = {}
+    for one in wanted:
+        try:
+            answers[one.repository] = snapshot(one, token)
+        except HubRefuses as error:
+            answers[one.repository] = error
+        except HubUnavailable as error:
+            return {**dict.fromkeys((each.repository for each in wanted), error), **answers}
+    return answers
 
 
 def settle(

@@ -21,7 +21,7 @@ from components.vllm.agent_answers import moment, read_revisions, whole
 from components.vllm.boot_log import BootLog, Stage, diagnose_prefetch
 from components.vllm.diagnosis import SERVER, Diagnosis, Fault, Rank, diagnose
 from components.vllm.download import DownloadMeter
-from components.vllm.endpoint import EndpointDoor, Refused, Unreachable
+from components.vllm.endpoint_types import EndpointDoor, Refused, Unreachable
 from components.vllm.errors import (
     OtherWeights,
     ServerFailed,
@@ -29,7 +29,7 @@ from components.vllm.errors import (
     ServerMisconfigured,
     ServerPlatformFailed,
 )
-from components.vllm.host import (
+from components.vllm.host_types import (
     LOG_PIECE,
     CommandFailed,
     HostDoor,

@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pulumi
 from pulumi import dynamic
@@ -32,10 +32,9 @@ from components.vllm.boot_log import BootLog, Stage
 from components.vllm.change import READY, is_doubted
 from components.vllm.command import DRAIN_SECONDS
 from components.vllm.drain import until_quiet
-from components.vllm.endpoint import (
+from components.vllm.endpoint_types import (
     ANSWER_TIMEOUT,
     PATIENT_TIMEOUT,
-    Endpoint,
     EndpointDoor,
     ModelInfo,
     Refused,
@@ -43,7 +42,7 @@ from components.vllm.endpoint import (
     Unreachable,
 )
 from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
-from components.vllm.host import ASK_TIMEOUT, Host, HostAddress, Nonsense
+from components.vllm.host_types import ASK_TIMEOUT, HostAddress, Nonsense
 from components.vllm.hub_references import files_from_bag, matching
 from components.vllm.profile import Profile
 from components.vllm.readiness import (
@@ -57,6 +56,10 @@ from components.vllm.readiness import (
     in_utc,
     wait_until_ready,
 )
+
+if TYPE_CHECKING:
+    from components.vllm.endpoint import Endpoint
+    from components.vllm.host import Host
 
 ON_HOST = Path(__file__).parent / "on_host"
 """What runs on the host: shell and one Python file of the standard library."""

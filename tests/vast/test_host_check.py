@@ -24,7 +24,7 @@ from components.vast.host_check import (
     read_sample,
     sample_command,
 )
-from components.vllm.host import Result
+from components.vllm.host_types import Result
 from emulator.standins import COMMANDS
 from tests.emulator.standins.support import MISTRAL, Container
 

@@ -13,7 +13,13 @@ from components.vast.errors import BootFailed, HostUnfit
 from components.vast.instance import _Machine
 from components.vast.offer import search_for
 from components.vast.wire import Instance
-from components.vllm.host import CommandFailed, HostAddress, HostUnreachable, LoginRefused, Nonsense
+from components.vllm.host_types import (
+    CommandFailed,
+    HostAddress,
+    HostUnreachable,
+    LoginRefused,
+    Nonsense,
+)
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, need
 

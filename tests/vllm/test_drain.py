@@ -7,7 +7,7 @@ import pytest
 
 from components.progress import Progress
 from components.vllm.drain import HANGS, QUIET, until_quiet
-from components.vllm.endpoint import Refused, Traffic, Unreachable
+from components.vllm.endpoint_types import Refused, Traffic, Unreachable
 from tests.fakes import VirtualClock
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from components.vllm.endpoint import Endpoint, ModelInfo, Refused, Traffic, Unreachable
+from components.vllm.endpoint import Endpoint
+from components.vllm.endpoint_types import ModelInfo, Refused, Traffic, Unreachable
 from emulator.standins.vllm.metrics import Metrics, exposition
 
 KEY = "a-key-of-the-endpoint"

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.bounded_http import trust
-from components.vllm.endpoint import (
+from components.vllm.endpoint import Endpoint
+from components.vllm.endpoint_types import (
     ANSWER_TIMEOUT,
     MOST_BYTES,
-    Endpoint,
     ModelInfo,
     Refused,
     Traffic,

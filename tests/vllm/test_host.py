@@ -13,10 +13,9 @@ import pytest
 
 from components.display import LONGEST_LINE
 from components.vllm import host as module
-from components.vllm.host import (
-    MOST_BYTES,
+from components.vllm.host import MOST_BYTES, Host
+from components.vllm.host_types import (
     CommandFailed,
-    Host,
     HostAddress,
     HostKeyChanged,
     HostUnreachable,

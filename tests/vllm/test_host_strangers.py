@@ -17,13 +17,10 @@ from hypothesis import strategies as st
 from components.errors import StackError
 from components.vllm import agent_answers
 from components.vllm.agent_answers import AnswerUnreadable
-from components.vllm.host import (
-    CONNECT_TIMEOUT,
-    END_TIMEOUT,
+from components.vllm.host import CONNECT_TIMEOUT, END_TIMEOUT, MOST_BYTES, Host
+from components.vllm.host_types import (
     LOG_PIECE,
-    MOST_BYTES,
     CommandFailed,
-    Host,
     HostAddress,
     HostUnreachable,
     Result,

@@ -19,7 +19,6 @@ from components.vllm.hub_client import (
     HubAddressRefused,
     HubClient,
     address_in,
-    ask,
 )
 from components.vllm.hub_references import (
     HubFile,
@@ -27,6 +26,7 @@ from components.vllm.hub_references import (
     HubUnavailable,
     Reference,
     Snapshot,
+    ask,
 )
 from tests.fakes import VirtualClock
 

@@ -16,7 +16,7 @@ from components.vast import boot
 from components.vllm import boot_log, diagnosis
 from components.vllm.boot_log import BootLog, diagnose_prefetch
 from components.vllm.diagnosis import PREFETCH, SERVER
-from components.vllm.host import LOG_PIECE
+from components.vllm.host_types import LOG_PIECE
 from tests.test_display import is_clean
 
 

@@ -10,9 +10,9 @@ import pytest
 from components.errors import ConfigurationError, HostError, PlatformError, StackError
 from components.progress import Progress
 from components.vllm import readiness
-from components.vllm.endpoint import ModelInfo, Refused, Unreachable
+from components.vllm.endpoint_types import ModelInfo, Refused, Unreachable
 from components.vllm.errors import OtherWeights
-from components.vllm.host import (
+from components.vllm.host_types import (
     LOG_PIECE,
     CommandFailed,
     HostAddress,

@@ -17,7 +17,7 @@ from components.resources.context import Context, using
 from components.vast import unfit
 from components.vllm import server
 from components.vllm.change import READY
-from components.vllm.endpoint import (
+from components.vllm.endpoint_types import (
     ANSWER_TIMEOUT,
     PATIENT_TIMEOUT,
     ModelInfo,
@@ -26,7 +26,7 @@ from components.vllm.endpoint import (
     Unreachable,
 )
 from components.vllm.errors import ChangeFailed
-from components.vllm.host import HostAddress, HostUnreachable, Result
+from components.vllm.host_types import HostAddress, HostUnreachable, Result
 from components.vllm.profile import load_profile
 from components.vllm.readiness import in_utc
 from components.vllm.server import ServerProvider, model_env
