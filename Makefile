@@ -30,6 +30,8 @@ $(foreach name,$(COUNTS),$(if $(call is_foreign,$(name),$(DIGITS) .),$(error \
 $(foreach name,STACK WORKERS SPEED,$(if $(value $(name)),,$(error \
   $(name) is empty: leave it out or give one; nothing was done)))
 
+# Six workers would compile every test anew, a third of a minute of CPU.
+unexport PYTHONDONTWRITEBYTECODE
 # Measured where it is looked at, once for each change.
 COVERAGE := $(if $(CI),--cov)
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)

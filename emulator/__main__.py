@@ -12,7 +12,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
@@ -20,8 +20,16 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from emulator.containers import REPOSITORY, container_processes
-from emulator.serve import Running, Settings, prepare_directory, read_running, serve
+from emulator.running import (
+    REPOSITORY,
+    Running,
+    container_processes,
+    prepare_directory,
+    read_running,
+)
+
+if TYPE_CHECKING:
+    from emulator.serve import Settings
 
 DEFAULT_PORT = 8765
 DEFAULT_SPEED = 60.0
@@ -76,6 +84,8 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from emulator.serve import serve  # noqa: PLC0415  (the other commands need no server's libraries)
+
     try:
         serve(_settings(options))
     except BlockingIOError:
@@ -268,6 +278,8 @@ def _pace(text: str) -> float:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    from emulator.serve import Settings  # noqa: PLC0415
+
     return Settings(
         state=options.state,
         port=options.port,

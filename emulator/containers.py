@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -24,9 +23,9 @@ import psutil
 from emulator import images
 from emulator.contracts import Contract
 from emulator.market import Machine
+from emulator.running import REPOSITORY, container_processes
 from emulator.standins import COMMANDS
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SHM_SHARE = 0.5
 """Docker's /dev/shm on these hosts, as a share of the container's memory."""
 
@@ -258,24 +257,6 @@ def host_facts(contract: Contract, machine: Machine, speed: float) -> dict[str, 
         "cpu_cores": round(machine.cpu_cores * share),
         "faults": contract.faults,
     }
-
-
-def container_processes(root: Path, contract_id: int | None) -> list[psutil.Process]:
-    """Return the live processes whose environment names a container under `root`."""
-    wanted = None if contract_id is None else str(contract_id)
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and _belongs(process.environ(), root, wanted):
-                found[process.pid] = process
-    return list(found.values())
-
-
-def _belongs(environment: Mapping[str, str], root: Path, contract_id: str | None) -> bool:
-    facts = environment.get("EMULATED_HOST")
-    if facts is None or Path(facts).parent.parent != root:
-        return False
-    return contract_id is None or environment.get("CONTAINER_ID") == contract_id
 
 
 def _stand_in(module: str) -> str:

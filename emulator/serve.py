@@ -23,10 +23,10 @@ from emulator.app import create_app
 from emulator.clock import EmulatedClock
 from emulator.containers import Containers
 from emulator.host import ThisMachine
-from emulator.keys import new_key
 from emulator.marketplace import Marketplace, draw_first_contract, open_account
 from emulator.network import Network
 from emulator.ports import HOST
+from emulator.running import Running, prepare_directory
 from emulator.store import Store
 from emulator.throttle import Throttle
 
@@ -53,17 +53,6 @@ class Settings:
     """A process whose end is this one's, too."""
 
 
-@dataclass(frozen=True)
-class Running:
-    """What server.json says about the process that serves a state directory."""
-
-    url: str
-    pid: int
-    port: int
-    speed: float
-    pace: float = 1.0
-
-
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it.
 
@@ -78,25 +67,6 @@ def serve(settings: Settings) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         listener = _listen(settings)
         asyncio.run(_serve(settings, listener))
-
-
-def prepare_directory(state: Path) -> str:
-    """Make the state directory, readable by its owner alone, and return the account's key."""
-    state.mkdir(parents=True, exist_ok=True)
-    state.chmod(0o700)
-    path = state / "api_key"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(f"{new_key()}\n")
-    return path.read_text().strip()
-
-
-def read_running(state: Path) -> Running | None:
-    """Return what server.json says, or None if there is none."""
-    try:
-        return Running(**json.loads((state / "server.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _listen(settings: Settings) -> socket.socket:

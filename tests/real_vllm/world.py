@@ -14,7 +14,7 @@ import httpx
 import psutil
 import yaml
 
-from emulator.containers import container_processes
+from emulator.running import container_processes
 from tests.stack.world import ROOT, Done, Emulator, Stack
 from tests.vllm.polling import eventually
 from toolchain.real_vllm import tiny_mistral4

@@ -15,7 +15,7 @@ import openai
 import psutil
 import pytest
 
-from emulator.containers import container_processes
+from emulator.running import container_processes
 from tests.stack.world import PATH, ROOT, Emulator, Stack, run
 
 RECIPE = (
