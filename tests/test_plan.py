@@ -18,6 +18,8 @@ RECIPE = (
 )
 
 
+A_MILLION = {"offerQuery": "gpu_name=H100_SXM num_gpus=2", "maxModelLen": "1048576"}
+
 MS4 = "mistral-small-4-ms4-2xh200"
 
 
@@ -282,7 +284,13 @@ def test_tls_off_is_possible_and_warned_about():
         ({"vllmOverrides": '{"max-num-seq": 64}'}, "did you mean `max-num-seqs`?"),
         ({"vllmOverrides": '{"api-key": "x"}'}, "the key gate decides"),
         ({"vllmOverrides": '{"allowed-media-domains": ["a.b"]}'}, "set mediaFrom"),
+        ({"vllmOverrides": '{"max-num-seqs": "many"}'}, "takes a whole number"),
         ({"offerQuery": "gpu=H200"}, "names 'gpu'"),
+        ({"offerQuery": "gpu=H200"}, "did you mean"),
+        ({"offerQuery": "gpu_name=H200 num_gpus"}, "cannot be read"),
+        (A_MILLION, "does not fit"),
+        (A_MILLION, "one sequence of 1048576 tokens needs"),
+        (A_MILLION, "what would fit"),
         ({"diskGb": "100"}, "diskGb is 100 and mistral-small-4-fp8-2xh200 needs 167 GB"),
     ],
 )
