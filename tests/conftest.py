@@ -74,6 +74,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(tier_of(item.nodeid))
 
 
+def pytest_collection_finish() -> None:
+    """Take what was collected, some 5,000 tests, out of what the garbage collector goes through."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongFirst:
     """Deal the files out to several workers."""
