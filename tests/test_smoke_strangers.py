@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import httpcore2
 import httpx2
 import pytest
 from hypothesis import given, settings
@@ -20,8 +19,9 @@ from components.progress import Progress
 from components.smoke_checks import CHECKS, Target
 from components.smoke_test import LONGEST_ANSWER, MOST_BYTES, connect, run_checks, verdict
 from tests.fakes import VirtualClock
+from tests.network import CHUNKED, Network, drip, flood, response
 from tests.test_display import is_clean
-from tests.vllm.test_endpoint_strangers import CHUNKED, JSON, Network, drip, flood, response
+from tests.vllm.test_endpoint_strangers import JSON
 
 KEY = "a-key-of-the-endpoint"
 TARGET = Target(
@@ -107,7 +107,7 @@ def pace(monkeypatch: pytest.MonkeyPatch, script: Any) -> tuple[dict[str, Any], 
     """Test a host of this pace, in virtual time."""
     clock = VirtualClock()
     monkeypatch.setattr(smoke_test, "SystemClock", lambda: clock)
-    network = Network(clock, script)
+    network = Network(clock, itertools.repeat(iter(script)))
     budget = lambda: Budget(clock, LONGEST_ANSWER, MOST_BYTES)  # noqa: E731
     report = outcome_of(BoundedTransport(trust(""), budget, network))
     assert network.sent <= MOST_BYTES + 65_536
@@ -137,17 +137,12 @@ def test_all_answers_together_have_a_limit(monkeypatch):
     clock = VirtualClock()
     monkeypatch.setattr(smoke_test, "SystemClock", lambda: clock)
 
-    class Late(httpcore2.NetworkBackend):
-        def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.NetworkStream:
-            return Network(clock, late()).connect_tcp()
-
-    def late() -> Iterator[tuple[float, bytes]]:
-        yield LONGEST_ANSWER - 1, response(b"{}")
-
+    late = [(LONGEST_ANSWER - 1, response(b"{}"))]
+    network = Network(clock, itertools.repeat(late))
     monkeypatch.setattr(
         smoke_test,
         "BoundedTransport",
-        lambda tls, budget: BoundedTransport(tls, budget, Late()),
+        lambda tls, budget: BoundedTransport(tls, budget, network),
     )
     client = connect(TARGET)
     with client.http:

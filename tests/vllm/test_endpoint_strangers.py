@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import ssl
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
-import httpcore2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,12 +22,10 @@ from components.vllm.endpoint_types import (
     Unreachable,
 )
 from tests.fakes import VirtualClock
+from tests.network import CHUNK, CHUNKED, LONG, Network, Script, at_once, drip, flood, response
 from tests.test_display import is_clean
 
 KEY = "a-key-of-the-endpoint"
-CHUNK = 65_536
-
-Script = Iterable[tuple[float, bytes]]
 Answer = ModelInfo | Traffic | Refused | Unreachable | str | int
 
 ASK: dict[str, Callable[[Endpoint], Answer]] = {
@@ -40,53 +36,10 @@ ASK: dict[str, Callable[[Endpoint], Answer]] = {
 }
 
 
-class Network(httpcore2.NetworkBackend):
-    """A host that sends each piece after its seconds, and then closes the connection."""
-
-    def __init__(self, clock: VirtualClock, script: Script) -> None:
-        self.clock = clock
-        self.pieces = iter(script)
-        self.sent = 0
-        self.unbounded = False
-        """Whether the client ever waited without a limit."""
-
-    def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.NetworkStream:
-        return Stream(self)
-
-
-class Stream(httpcore2.NetworkStream):
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._left = b""
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._network.unbounded |= not timeout
-        timeout = timeout or 0.0
-        if not self._left:
-            seconds, self._left = next(self._network.pieces, (0.0, b""))
-            if seconds > timeout:
-                self._network.clock.sleep(timeout)
-                raise httpcore2.ReadTimeout
-            self._network.clock.sleep(seconds)
-        given, self._left = self._left[:max_bytes], self._left[max_bytes:]
-        self._network.sent += len(given)
-        return given
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        del buffer
-        self._network.unbounded |= not timeout
-
-    def close(self) -> None:
-        pass
-
-    def get_extra_info(self, info: str) -> Any:
-        del info
-
-
 def asked(how: str, script: Script) -> Answer:
     """Ask a host once, and hold the client to its bounds."""
     clock = VirtualClock()
-    network = Network(clock, script)
+    network = Network(clock, [script])
     answer = ASK[how](Endpoint("http://192.0.2.1:8000", clock=clock, network=network))
     assert clock.passed <= ANSWER_TIMEOUT + 1e-6
     assert network.sent <= MOST_BYTES + CHUNK
@@ -102,16 +55,6 @@ def texts_of(answer: Answer) -> list[str]:
     if isinstance(answer, ModelInfo):
         return [*answer.ids, answer.root]
     return [answer] if isinstance(answer, str) else [str(answer)]
-
-
-def response(body: bytes, status: int = 200, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} x", f"content-length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-def at_once(body: Any, *headers: str, status: int = 200) -> Script:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return [(0.0, response(content, status, *headers))]
 
 
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**30), 2**63, 1e308])
@@ -201,17 +144,7 @@ def test_whatever_a_good_status_comes_with_is_read_or_refused(how, body):
     asked(how, at_once(body))
 
 
-def drip(content: bytes, seconds: float) -> Script:
-    """One byte after the other, and the last one for ever."""
-    for one in content:
-        yield seconds, bytes([one])
-    while True:
-        yield seconds, content[-1:]
-
-
 HEAD = b"HTTP/1.1 200 OK\r\nx: "
-LONG = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999999\r\n\r\n"
-CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize("how", ASK)
@@ -222,12 +155,6 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 @pytest.mark.parametrize("seconds", [0.001, 3.0])
 def test_a_drip_ends_with_the_time_for_an_answer(how, content, seconds):
     assert asked(how, drip(content, seconds)) == Unreachable("timed_out")
-
-
-def flood(start: bytes, piece: bytes) -> Script:
-    yield 0.0, start
-    while True:
-        yield 0.0, piece
 
 
 @pytest.mark.parametrize("how", ASK)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from typing import Any
 
-import httpcore2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,57 +26,11 @@ from components.vllm.hub_references import (
     ask,
 )
 from tests.fakes import VirtualClock
+from tests.network import CHUNK, Network, Script, at_once
 
 COMMIT, OTHER = "0123456789abcdef" * 2 + "01234567", "f" * 40
 BRANCH = Reference("org/model", "main")
 NAMED = Reference("org/model", COMMIT)
-CHUNK = 65_536
-
-Script = Iterable[tuple[float, bytes]]
-
-
-class Network(httpcore2.NetworkBackend):
-    """A Hub that sends, on each connection, each piece after its seconds."""
-
-    def __init__(self, clock: VirtualClock, scripts: Iterable[Script]) -> None:
-        self.clock = clock
-        self.scripts = iter(scripts)
-        self.connected: list[str] = []
-        self.written = b""
-        self.sent = 0
-
-    def connect_tcp(self, host: str, *_: Any, **__: Any) -> httpcore2.NetworkStream:
-        self.connected.append(host)
-        return Stream(self, next(self.scripts, []))
-
-
-class Stream(httpcore2.NetworkStream):
-    def __init__(self, network: Network, script: Script) -> None:
-        self._network = network
-        self._pieces = iter(script)
-        self._left = b""
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        assert timeout, "waits without a limit"
-        if not self._left:
-            seconds, self._left = next(self._pieces, (0.0, b""))
-            if seconds > timeout:
-                self._network.clock.sleep(timeout)
-                raise httpcore2.ReadTimeout
-            self._network.clock.sleep(seconds)
-        given, self._left = self._left[:max_bytes], self._left[max_bytes:]
-        self._network.sent += len(given)
-        return given
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        assert timeout, "waits without a limit"
-        self._network.written += buffer
-
-    def close(self) -> None:
-        pass
-
-    def get_extra_info(self, info: str) -> Any:
-        del info
 
 
 class Hub:
@@ -89,16 +40,6 @@ class Hub:
         self.clock = VirtualClock()
         self.network = Network(self.clock, scripts)
         self.client = HubClient("http://127.0.0.1:8000", self.clock, network=self.network)
-
-
-def response(body: bytes, status: int = 200, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} x", f"content-length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-def at_once(body: Any, *headers: str, status: int = 200) -> Script:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return [(0.0, response(content, status, *headers))]
 
 
 def revision(**changes: Any) -> dict[str, Any]:
@@ -285,6 +226,7 @@ def test_whatever_it_sends_ends_in_time_in_an_answer_or_a_sentence(
     assert getattr(answer, "commit", COMMIT) == COMMIT
     assert hub.clock.passed <= 4 * SECONDS
     assert hub.network.sent <= 4 * (MOST_BYTES + CHUNK)
+    assert not hub.network.unbounded
 
 
 def test_a_hub_that_does_not_answer_is_asked_no_further() -> None:
