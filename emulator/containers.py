@@ -1,8 +1,9 @@
 """Containers as processes: directories, commands on the PATH, the start script, and their end.
 
 A container is `<state>/containers/<id>/` with root/ (its HOME), bin/ (first on its PATH), tmp/,
-host.json (facts of the machine), traffic (bytes downloaded) and container.log. All its processes
-carry CONTAINER_ID and EMULATED_HOST in their environment: that is how they are found again, no
+host.json (facts of the machine), traffic (bytes downloaded) and container.log. Of its own etc/ssh
+and proc/1 there is what a start script looks for, below CONTAINER_ROOT. All its processes carry
+CONTAINER_ID and EMULATED_HOST in their environment: that is how they are found again, no
 matter which session or parent they have, and also by an emulator that did not start them.
 """
 
@@ -59,12 +60,15 @@ class Containers:
     def prepare(self, contract: Contract, machine: Machine) -> None:
         """Make the container's directory, commands, host key and keys that may log in."""
         place = self.directory(contract.id)
-        for name in ("root/.ssh", "bin", "tmp"):
+        for name in ("root/.ssh", "bin", "tmp", "etc/ssh", "proc/1/fd"):
             (place / name).mkdir(parents=True, exist_ok=True)
         (place / "root" / ".ssh").chmod(0o700)
         place.chmod(0o700)
-        asyncssh.generate_private_key("ssh-ed25519").write_private_key(self.host_key(contract.id))
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        key.write_private_key(self.host_key(contract.id))
         self.host_key(contract.id).chmod(0o600)
+        key.write_public_key(place / "etc/ssh/ssh_host_ed25519_key.pub")
+        (place / "proc/1/fd/1").symlink_to(place / "container.log")
         self.authorize(contract)
         self._write_facts(contract, machine)
         self._write_commands(contract)
@@ -158,6 +162,7 @@ class Containers:
             "VAST_CONTAINERLABEL": f"C.{contract.id}",
             "GPU_COUNT": str(contract.num_gpus),
             "EMULATED_HOST": str(place / "host.json"),
+            "CONTAINER_ROOT": str(place),
         }
 
     async def kill(self, contract_id: int | None = None) -> None:

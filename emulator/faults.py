@@ -126,6 +126,16 @@ FAULTS: dict[str, Kind] = {
         "mapped, but not reachable from outside",
         {"how": "timeout or refused (timeout)", "port": "internal port, 22 too (all but 22)"},
     ),
+    "log_late": Kind(
+        "contract at create",
+        "the container's log is empty at first, or for ever",
+        {"seconds": "emulated, from its start on (for ever)"},
+    ),
+    "machine_in_the_middle": Kind(
+        "contract at create",
+        "whoever logs in reaches another SSH server, which lets everybody in, passes commands on "
+        "and keeps what it hears in overheard/ID",
+    ),
     "outbid": Kind(
         "contract",
         "a running interruptible contract loses its GPUs",

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncssh
+
 from emulator.contracts import Contract
 from emulator.hostile import Hostile, HostilePort
 from emulator.ports import BlackHole, Forwarder, Traffic, draw_port, internal_ports
 from emulator.ssh_server import ContainerSsh
 
 SSH_PORT = "22/tcp"
+OVERHEARD = "overheard"
+"""Folder beside that of the containers: what machines in the middle were sent, by contract."""
 MOST_PORTS = 64
 SAME_NUMBER = 70_000
 """From here on an internal port means: the same number inside and outside."""
@@ -106,7 +110,17 @@ class Network:
         hostile = Hostile.of(contract.faults)
         if has_ssh(contract):
             mode = hostile.mode if hostile is not None and hostile.is_over("ssh") else ""
-            link.ssh = ContainerSsh(home, host_key, environment, contract.address, mode)
+            overheard = None
+            if "machine_in_the_middle" in contract.faults:
+                host_key, overheard = _of_the_middle(home.parent)
+            link.ssh = ContainerSsh(
+                home,
+                host_key,
+                environment,
+                contract.address,
+                hostile=mode,
+                overheard=overheard,
+            )
             inside = await link.ssh.listen()
             await self._forward(link, contract.ssh_port, (contract.address, inside))
             if SSH_PORT in contract.ports:
@@ -151,6 +165,17 @@ class Network:
         hole = BlackHole()
         link.listeners.append(hole)
         await hole.listen(port)
+
+
+def _of_the_middle(place: Path) -> tuple[Path, Path]:
+    """The host key of a machine in the middle, which is not the container's, and what it hears."""
+    host_key = place / "key_in_the_middle"
+    if not host_key.exists():
+        asyncssh.generate_private_key("ssh-ed25519").write_private_key(host_key)
+        host_key.chmod(0o600)
+    overheard = place.parent.parent / OVERHEARD / place.name
+    overheard.parent.mkdir(exist_ok=True)
+    return host_key, overheard
 
 
 def has_ssh(contract: Contract) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from typing import Any
@@ -192,7 +193,7 @@ async def request_logs(call: Call) -> Any:
     contract = call.market.contract(call.number)
     tail = call.body.get("tail")
     daemon = str(call.body.get("daemon_logs", "")).lower() == "true"
-    text = contract.status_msg or "" if daemon else call.market.host.log(contract.id)
+    text = contract.status_msg or "" if daemon else _printed(call, contract)
     try:
         shown = excerpt(
             text,
@@ -426,6 +427,16 @@ def _words(command: str) -> list[str]:
         if outside or ".." in word.split("/"):
             raise ApiError(400, "invalid_args", f"{word} is not below /root")
     return words
+
+
+def _printed(call: Call, contract: Contract) -> str:
+    """What the container printed; nothing as long as the fault `log_late` holds."""
+    late = contract.faults.get("log_late")
+    if late is not None:
+        now = call.market.clock.now()
+        if now - (contract.running_since or now) < float(late.get("seconds", math.inf)):
+            return ""
+    return call.market.host.log(contract.id)
 
 
 def _link(call: Call, text: str) -> str:

@@ -36,13 +36,17 @@ class ContainerSsh:
         host_key: Path,
         environment: Callable[[], Mapping[str, str]],
         address: str,
+        *,
         hostile: str = "",
+        overheard: Path | None = None,
     ) -> None:
         """Serve the container whose HOME is `home` and whose network address is `address`.
 
         `host_key` is the file of its private key; `environment` gives what a command sees. A
-        `hostile` host runs no command and prints what that mode prints.
+        `hostile` host runs no command and prints what that mode prints. One that stands in the
+        middle lets everybody in, and keeps in `overheard` what is sent to it.
         """
+        self._overheard = overheard
         self._hostile = hostile
         self._answered = itertools.count()
         self._home = home
@@ -58,7 +62,12 @@ class ContainerSsh:
         self._acceptor = await asyncssh.listen(
             self._address,
             0,
-            server_factory=lambda: _Login(self._home, self._address, self._connections),
+            server_factory=lambda: _Login(
+                self._home,
+                self._address,
+                self._connections,
+                self._hear if self._overheard else None,
+            ),
             server_host_keys=[str(self._host_key)],
             process_factory=self._session,
             sftp_factory=None,
@@ -77,6 +86,7 @@ class ContainerSsh:
             await self._acceptor.wait_closed()
 
     async def _session(self, channel: asyncssh.SSHServerProcess[bytes]) -> None:
+        self._hear((channel.command or "").encode())
         if self._hostile:
             await self._as_it_likes(channel)
             return
@@ -113,7 +123,7 @@ class ContainerSsh:
             os.close(err_end)
         # Awaited apart from the channel: the child may outlive it and is reaped all the same.
         ended = self._keep(child.wait())
-        feeding = asyncio.create_task(_feed(channel, child))
+        feeding = asyncio.create_task(_feed(channel, child, self._hear))
         hung_up = asyncio.create_task(channel.channel.wait_closed())
         copied = asyncio.gather(_copy(out, channel.stdout), _copy(err, channel.stderr))
         try:
@@ -127,6 +137,11 @@ class ContainerSsh:
             # What still writes finds its pipe broken, as behind a real sshd.
             out.transport.close()
             err.transport.close()
+
+    def _hear(self, sent: bytes) -> None:
+        if self._overheard is not None:
+            with self._overheard.open("ab") as kept:
+                kept.write(sent + b"\n")
 
     def _keep(self, waiting: Coroutine[Any, Any, int]) -> asyncio.Task[int]:
         task = asyncio.create_task(waiting)
@@ -164,11 +179,19 @@ class ContainerSsh:
 
 
 class _Login(asyncssh.SSHServer):
-    """Who may log in: root, with a key that authorized_keys holds at this very moment."""
+    """Who may log in: root, with a key that authorized_keys holds at this very moment.
+
+    With `hear`, which is told of it: everybody.
+    """
 
     def __init__(
-        self, home: Path, address: str, connections: set[asyncssh.SSHServerConnection]
+        self,
+        home: Path,
+        address: str,
+        connections: set[asyncssh.SSHServerConnection],
+        hear: Callable[[bytes], None] | None,
     ) -> None:
+        self._hear = hear
         self._home = home
         self._address = address
         self._connections = connections
@@ -194,10 +217,16 @@ class _Login(asyncssh.SSHServer):
         return False
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        if self._hear is not None:
+            return True
         if username != "root":
             return False
         offered = key.export_public_key().split()[:2]
         return any(line.split()[:2] == offered for line in self._authorized())
+
+    def auth_completed(self) -> None:
+        if self._hear is not None:
+            self._hear(b"a login")
 
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
@@ -237,13 +266,16 @@ async def _pipe() -> tuple[_Pipe, int]:
 
 
 async def _feed(
-    channel: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process
+    channel: asyncssh.SSHServerProcess[bytes],
+    child: asyncio.subprocess.Process,
+    hear: Callable[[bytes], None],
 ) -> None:
     stdin = child.stdin
     if stdin is None:
         return
     with suppress(ConnectionError, asyncssh.Error):
         while chunk := await _received(channel, child):
+            hear(chunk)
             stdin.write(chunk)
             await stdin.drain()
     stdin.close()

@@ -333,6 +333,18 @@ def test_logs_come_late_and_without_a_key(world: World) -> None:
     assert world.call("GET", "/instance_logs/nothing.log", key=None).status_code == 403
 
 
+def test_a_log_can_be_late_or_never_there(world: World) -> None:
+    for params, texts in (({}, ["", ""]), ({"seconds": "3000"}, ["", "one\n"])):
+        world.market.faults.arm("log_late", params=params)
+        number = world.rent_running()
+        world.host.logs[number] = "one\n"
+        for text in texts:
+            answer = world.ask("PUT", f"/api/v0/instances/request_logs/{number}/", {})
+            path = answer["result_url"].removeprefix("http://127.0.0.1:8765")
+            assert [world.call("GET", path, key=None) for _ in range(3)][2].text == text
+            world.pass_time(3600)
+
+
 @pytest.mark.parametrize(
     ("command", "status"),
     [

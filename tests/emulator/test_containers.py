@@ -9,8 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncssh
 import pytest
 
+from components.vast.first_contact import MARK, fingerprint, named, proof_key
+from components.vast.onstart import onstart
 from emulator.containers import Containers, host_facts
 from emulator.contracts import Contract
 from emulator.market import draw_market
@@ -130,6 +133,19 @@ def test_curl_takes_loopback_to_the_container_itself(running: Running) -> None:
     )
     running.start(containers, contract)
     until(lambda: "its own" in containers.log(contract.id))
+
+
+def test_a_start_script_finds_the_host_key_and_the_output_of_its_container(
+    running: Running,
+) -> None:
+    containers = running.containers()
+    key = proof_key("PRIVATE", "p/s/r/1")
+    contract = rented(onstart=onstart("ssh-ed25519 AAAA p/s", {}, key))
+    running.start(containers, contract)
+    until(lambda: MARK in containers.log(contract.id))
+    private = asyncssh.read_private_key(containers.host_key(contract.id))
+    shown = private.export_public_key().decode()
+    assert named(containers.log(contract.id), key) == {fingerprint(shown)}
 
 
 def test_every_command_is_on_the_path(tmp_path: Path) -> None:

@@ -16,14 +16,16 @@ KEY = asyncssh.generate_private_key("ssh-ed25519")
 Talk = Callable[[asyncssh.SSHClientConnection], Awaitable[None]]
 
 
-async def serve(place: Path, use: Callable[[int], Awaitable[None]]) -> None:
+async def serve(
+    place: Path, use: Callable[[int], Awaitable[None]], overheard: Path | None = None
+) -> None:
     home = place / "root"
     (home / ".ssh").mkdir(parents=True, exist_ok=True)
     (home / ".ssh" / "authorized_keys").write_bytes(b"\n# a comment\n" + KEY.export_public_key())
     host_key = place / "host_key"
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(host_key)
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CONTAINER_ID": "1001"}
-    server = ContainerSsh(home, host_key, lambda: environment, ADDRESS)
+    server = ContainerSsh(home, host_key, lambda: environment, ADDRESS, overheard=overheard)
     port = await server.listen()
     try:
         await use(port)
@@ -51,6 +53,23 @@ def test_a_command_runs_in_the_container(tmp_path: Path) -> None:
         assert done.exit_status == 7
 
     talk(tmp_path, conversation)
+
+
+def test_a_machine_in_the_middle_lets_everybody_in_and_hears_what_is_sent(tmp_path: Path) -> None:
+    overheard = tmp_path / "overheard"
+    stranger = asyncssh.generate_private_key("ssh-ed25519")
+
+    async def use(port: int) -> None:
+        async with asyncssh.connect(
+            ADDRESS, port, username="root", client_keys=[stranger], known_hosts=None, config=[]
+        ) as connection:
+            done = await connection.run("cat; echo done", input="HF_TOKEN=hf_x\n")
+            assert done.stdout == "HF_TOKEN=hf_x\ndone\n"
+
+    asyncio.run(serve(tmp_path, use, overheard))
+    assert overheard.read_text().split("\n") == [
+        *("a login", "cat; echo done", "HF_TOKEN=hf_x", "", "")
+    ]
 
 
 def test_streams_are_binary_safe(tmp_path: Path) -> None:
