@@ -16,7 +16,7 @@ from components.resources.hub_revisions import HubRevisions
 from components.rules import is_called_production
 from components.settings import Settings
 from components.smoke_test_command import smoke_report
-from components.vast import login
+from components.vast import first_contact, login
 from components.vast.holdings import Holdings
 from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
@@ -59,8 +59,8 @@ class ModelEndpoint(pulumi.ComponentResource):
     release: pulumi.Output[dict[str, Any]]
     """What runs: `name` of the release or empty, `digest`, whether it is `proven`, by a smoke test
     of that very digest, whether this stack's gate has `let_in` it (one that takes its releases
-    from nobody lets in all), `runs`, all of it as JSON, the model's `files` on the host, and the
-    `sources` of commits and files, by repository."""
+    from nobody lets in all), `runs`, all of it as JSON, the model's `files` on the host, the
+    `sources` of commits and files, by repository, and whose word the SSH `host_key` is."""
 
     instance: VastInstance
     server: VllmServer
@@ -110,6 +110,7 @@ class ModelEndpoint(pulumi.ComponentResource):
         offer = VastOffer(f"{host}-offer", query=plan.query, need=plan.need, opts=inside)
         first.append(offer)
         api_key = ApiKey(f"{name}-api-key", generation=settings.key_generation, opts=inside)
+        token_for = revisions.closed.apply(lambda closed: _token_for(settings, plan, closed))
         after = pulumi.ResourceOptions(parent=self, depends_on=first)
         self.instance = VastInstance(
             f"{host}-instance",
@@ -130,6 +131,8 @@ class ModelEndpoint(pulumi.ComponentResource):
             losses=lease.losses,
             term=Rule(settings.warn_days_before, settings.when_contract_ends, create_first),
             time_to_live=Leash(settings.time_to_live_hours, settings.idle_minutes),
+            first_contact=settings.first_contact,
+            token_for=token_for,
             opts=after,
         )
         Holdings(
@@ -152,6 +155,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             max_request_mib=settings.max_request_mib,
             environment=plan.environment,
             ready_minutes=settings.ready_minutes,
+            token_for=token_for,
             drain_minutes=settings.drain_minutes if create_first else None,
             opts=after,
         )
@@ -185,7 +189,8 @@ class ModelEndpoint(pulumi.ComponentResource):
             self.server.files,
             pulumi.Output.all(revisions.resolved, self.server.files_compared),
             self.smoke_report,
-        ).apply(lambda known: _release(plan, *known, let_in=let_in))
+            self.instance.host_key_from,
+        ).apply(lambda known: _release(plan, *known[:4], host_key_from=known[4], let_in=let_in))
         self.endpoint_url = self.server.endpoint_url
         self.api_key = api_key.api_key
         self.ca_certificate = self.server.ca_certificate
@@ -214,6 +219,17 @@ def _plan(settings: Settings) -> Plan:
     return plan
 
 
+def _token_for(settings: Settings, plan: Plan, closed: Sequence[str]) -> list[str]:
+    """The repositories that cannot be fetched without the stack's token; none without one.
+
+    `closed` are those that the Hub says so of; a profile knows of its own model.
+    """
+    if not settings.hugging_face_token:
+        return []
+    own = [plan.profile.repository] if plan.profile.gated else []
+    return sorted({*closed, *own})
+
+
 def held_to_nothing(settings: Settings, plan: Plan, stack: str) -> list[str]:
     """Say what a stack looks held to and is not."""
     said = []
@@ -237,6 +253,7 @@ def _release(
     known: Sequence[Any],
     smoke_report: Mapping[str, Any],
     *,
+    host_key_from: str | None,
     let_in: bool,
 ) -> dict[str, Any]:
     digest = digest_of(runs)
@@ -250,4 +267,5 @@ def _release(
         "runs": runs.model_dump_json(),
         "files": files,
         "sources": sources(*known),
+        "host_key": host_key_from or first_contact.BY_TRUST,
     }

@@ -400,6 +400,7 @@ def _check_production(
             revisions=revisions,
             options=options,
             environment=tuple(profile.env),
+            first_contact=settings.first_contact,
             media_from=media.said_by(options),
         )
     )

@@ -68,6 +68,7 @@ def served_by(resource_type: str, props: Mapping[str, Any]) -> Served:
             max_dollars_per_hour=_cap(search),
             image=props.get("image"),
             revisions=revision,
+            first_contact=props.get("first_contact"),
         )
     if resource_type == PROMOTION:
         return Served(release=props.get("release"), promote_from=props.get("promote_from"))

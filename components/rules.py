@@ -49,6 +49,8 @@ class Served:
     """Of `vllm serve`, by their long names, as they are rendered."""
     environment: Collection[str] | None = None
     """Names of the variables that the server is given beside its host's own."""
+    first_contact: str | None = None
+    """What becomes of a machine whose SSH host key nobody vouches for; empty if nobody said."""
     media_from: str | None = None
     """Whom the server fetches pictures from that a request names, as `media.parsed` gives it."""
 
@@ -150,6 +152,16 @@ def media(served: Served) -> str | None:
     return None
 
 
+def first_contact(served: Served) -> str | None:
+    """Somebody has decided whether a machine is proven before it is told anything."""
+    if served.first_contact == "":
+        return (
+            "nobody has said whether a machine whose SSH host key the market's log does not name "
+            "may serve (firstContact: verified, or trust)"
+        )
+    return None
+
+
 RULES: Mapping[str, Callable[[Served], str | None]] = {
     "released": released,
     "promoted": promoted,
@@ -159,6 +171,7 @@ RULES: Mapping[str, Callable[[Served], str | None]] = {
     "pinned-image": pinned_image,
     "pinned-revision": pinned_revision,
     "no-foreign-code": no_foreign_code,
+    "first-contact": first_contact,
     "media": media,
 }
 """By the names that the policy pack shows."""

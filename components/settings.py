@@ -106,6 +106,9 @@ class Settings(BaseModel):
     key_grace_minutes: float = Field(ge=0, le=10_080)
     """How long a replaced key still works after the update that replaced it."""
 
+    first_contact: Literal["", "trust", "verified"] = ""
+    """Whether a machine whose SSH host key nobody vouches for is taken; empty: it is, by trust."""
+
     media_from: Annotated[OneLine, AfterValidator(media.parsed)] = ""
     """Domains that pictures may come from, `none` or `anywhere`; empty: see `plan.py`."""
 

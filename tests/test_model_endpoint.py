@@ -57,12 +57,17 @@ class EngineMocks(Mocks):
         self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
         self.report: dict[str, Any] = {}
         """Of a smoke test that does not run now; empty: it runs and passes."""
+        self.closed = False
+        """Whether the Hub gives the model to those alone whom its owner lets in."""
 
     def new_resource(
         self, args: pulumi.runtime.MockResourceArgs
     ) -> tuple[str | None, dict[str, Any]]:
         self.made[args.typ] = args
         answer = ANSWERS.get(args.typ, {})
+        if self.closed and "resolved" in answer:
+            closed = {name: {**one, "closed": True} for name, one in answer["resolved"].items()}
+            answer = {"resolved": closed}
         if args.typ == COMMAND:
             environment = unwrap_rpc_secret(args.inputs["environment"])
             report = self.report or {"ok": True, "digest": environment["ENDPOINT_DIGEST"]}
@@ -262,6 +267,30 @@ async def test_what_runs_says_whose_word_it_is(mocks):
     }
     server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
     assert server["commits"] == {"mistralai/Mistral-Small-4-119B-2603": "0" * 40}
+
+
+@pulumi_test
+async def test_what_runs_says_who_vouches_for_its_machine(mocks):
+    told = await made_endpoint().release.future()
+    assert mocks.made
+    assert told["host_key"] == "first contact"
+
+
+@pytest.mark.parametrize(
+    ("settings", "token_for"),
+    [({}, []), ({"huggingFaceToken": "hf_x"}, ["mistralai/Mistral-Small-4-119B-2603"])],
+)
+def test_what_the_hub_gives_to_the_token_s_holder_alone_is_known(mocks, settings, token_for):
+    mocks.closed = True
+
+    async def told(_mocks: EngineMocks) -> None:
+        await settled(made_endpoint(**settings))
+        for kind in ("vast:Instance", "vllm:Server"):
+            made = mocks.made[f"pulumi-python:dynamic/{kind}"].inputs
+            assert made["token_for"] == token_for
+        assert mocks.made["pulumi-python:dynamic/vast:Instance"].inputs["first_contact"] == ""
+
+    pulumi_test(told)(mocks)
 
 
 @pytest.mark.parametrize(("takes_from", "let_in"), [("", True), ("dev", False)])

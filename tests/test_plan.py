@@ -331,6 +331,7 @@ PINNED = "vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64
 
 PRODUCTION = {
     "production": "true",
+    "firstContact": "verified",
     "promoteFrom": "staging",
     "datacenterOnly": "true",
     "minReliability": "0.99",
@@ -376,6 +377,13 @@ def test_production_takes_a_release_alone_and_from_a_stack_before(tmp_path):
     first = PRODUCTION | {"promoteFrom": ""}
     with pytest.raises(ConfigurationError, match="and no stack has to prove its releases before"):
         in_production(tmp_path, settings=first)
+
+
+def test_production_has_decided_about_machines_that_nobody_vouches_for(tmp_path):
+    undecided = {key: value for key, value in PRODUCTION.items() if key != "firstContact"}
+    with pytest.raises(ConfigurationError, match=r"\(firstContact: verified, or trust\)"):
+        in_production(tmp_path, settings=undecided)
+    in_production(tmp_path, settings=undecided | {"firstContact": "trust"})
 
 
 def test_production_takes_no_draft_at_a_branch(tmp_path):

@@ -62,8 +62,13 @@ def _note(said: list[str], text: str, _urn: str | None) -> None:
 
 
 def instance_inputs(**changes: Any) -> dict[str, Any]:
-    plan = make_plan(parse(values(**changes)))
-    return {"image": plan.profile.image, "search": search_for(plan.query, plan.need)}
+    settings = parse(values(**changes))
+    plan = make_plan(settings)
+    return {
+        "image": plan.profile.image,
+        "search": search_for(plan.query, plan.need),
+        "first_contact": settings.first_contact,
+    }
 
 
 def test_the_packs_policies_are_the_rules():
@@ -74,7 +79,9 @@ def test_the_packs_policies_are_the_rules():
 
 def test_a_careless_stack_breaks_all_but_the_cap():
     instance = violations(resource(INSTANCE, instance_inputs()))
-    assert set(instance) == {"datacenter-floor", "pinned-image", "pinned-revision"}
+    assert set(instance) == {
+        *("datacenter-floor", "pinned-image", "pinned-revision", "first-contact")
+    }
     assert set(violations(resource(SERVER, {"tls": False}))) == {"tls"}
     dear = instance_inputs(maxDollarsPerHour="50", maxDollarsPerMonth="90000")
     assert "price-cap" in violations(resource(INSTANCE, dear))

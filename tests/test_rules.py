@@ -18,6 +18,7 @@ GOOD = Served(
     options={"middleware": "key_gate.KeyGate", "max-num-seqs": 64},
     environment=("VLLM_LOGGING_LEVEL",),
     media_from="none",
+    first_contact="verified",
 )
 
 
@@ -43,6 +44,7 @@ def test_no_rule_speaks_of_what_is_not_known():
         ("media", {"media_from": "anywhere"}, "fetch any address"),
         ("media", {"media_from": "a.example, 10.0.0.7"}, r"come from 10\.0\.0\.7, which is no"),
         ("media", {"media_from": "localhost"}, "come from localhost"),
+        ("first-contact", {"first_contact": ""}, "nobody has said whether a machine"),
         ("pinned-revision", {"revisions": {"a/b": "0" * 40, "c/d": "main"}}, "c/d is taken at"),
         ("no-foreign-code", {"options": {"trust-remote-code": True}}, "trust-remote-code runs"),
         ("no-foreign-code", {"options": {"middleware": "evil.Gate"}}, "middleware runs a class"),

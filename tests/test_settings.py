@@ -66,6 +66,10 @@ def test_objects_come_as_json_text():
         ({"vllmOverrides": "[1]"}, "'vllmOverrides' is '[1]': input should be a valid dict"),
         ({"keyGeneration": "0"}, "'keyGeneration' is '0'"),
         ({"maxRequestMib": "0"}, "'maxRequestMib' is '0'"),
+        (
+            {"firstContact": "trusted"},
+            "'firstContact' is 'trusted': input should be '', 'trust' or",
+        ),
         ({"mediaFrom": "*.a.example"}, "'mediaFrom' is '*.a.example': '*.a.example' is no domain"),
         ({"mediaFrom": "a\nb"}, "must be one line"),
         ({"machineGeneration": "0"}, "'machineGeneration' is '0'"),

@@ -38,6 +38,7 @@ TIERS: dict[str, Tier] = {
     "tests/toolchain/test_set_up.py": "process",
     "tests/vast/test_adapters.py": "process",
     "tests/vast/test_adoption.py": "process",
+    "tests/vast/test_first_contact.py": "process",
     "tests/vast/test_holdings.py": "process",
     "tests/vast/test_host_check.py": "process",
     "tests/vast/test_login_with_openssh.py": "process",

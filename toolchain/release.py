@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from components.display import shown, shown_value
 from components.errors import StackError
 from components.release import Release, ReleaseRefused, Runs, short, to_text
+from components.vast.first_contact import BY_TRUST
 from toolchain.stacks import (
     Stacks,
     of_kind,
@@ -157,20 +158,23 @@ def _proven(
         "written_at": now.isoformat(),
         **{key: shown_value(known[key]) for key in MEASURED},
         "files": shown_value(known["release"]["files"]),
-        "whose_word": _whose_word(known["release"]["sources"]),
+        "whose_word": _whose_word(known["release"]),
         "tokens_per_second_for_one_client": rate,
         "dollars_per_million_tokens_for_one_client": per_million,
     }
 
 
-def _whose_word(sources: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def _whose_word(told: Mapping[str, Any]) -> dict[str, Any]:
     """Say of each fact whose it is: ours, the Hub's, the market's or the host's claim."""
+    sources: Mapping[str, Mapping[str, str]] = told["sources"]
     return {
         "commits": {name: one["commit"] for name, one in sources.items()},
         "files": {name: one["files"] for name, one in sources.items()},
         "machine_id, hourly_cost": "the market's",
         "smoke_report, boot_seconds": "measured from outside",
         "gpu": "the host's claim",
+        # An older release of this project asked nobody about it.
+        "host_key": told.get("host_key", BY_TRUST),
     }
 
 

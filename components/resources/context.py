@@ -23,6 +23,7 @@ from components.vllm.host_types import HostAddress
 
 if TYPE_CHECKING:
     from components.vast.api import VastApi
+    from components.vast.container_log import ContainerLog
     from components.vllm.endpoint import Endpoint
     from components.vllm.host import Host
     from components.vllm.hub_client import HubClient
@@ -50,6 +51,17 @@ class Context:
         from components.vast.api import connect  # noqa: PLC0415
 
         return connect(self.environment, self.clock, self.say, patient=patient)
+
+    def container_log(self) -> ContainerLog:
+        """The client of what containers printed, as the market hands it out.
+
+        Raises:
+            MarketUrlRefused, NoCredential, NoSharedFolder: as `market`.
+        """
+        from components.vast.container_log import ContainerLog  # noqa: PLC0415
+
+        market = self.market()
+        return ContainerLog(market.log_link, market.url, self.clock)
 
     def host(
         self,

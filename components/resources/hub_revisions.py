@@ -94,6 +94,13 @@ class HubRevisions(dynamic.Resource, module="vllm", name="HubRevisions"):
         )
 
     @property
+    def closed(self) -> pulumi.Output[list[str]]:
+        """The repositories that the Hub does not give to everybody."""
+        return self.resolved.apply(
+            lambda bag: [name for name, one in _resolved(bag).items() if one.is_closed]
+        )
+
+    @property
     def files(self) -> pulumi.Output[dict[str, list[dict[str, Any]]]]:
         """The Hub's own list, by repository; none of a repository that it has not listed."""
         return self.resolved.apply(

@@ -358,6 +358,21 @@ class VastApi:
         )
         return answer.get("success") is not False
 
+    def log_link(self, instance_id: int, pattern: str) -> str:
+        """Ask for those lines of a container's log in which `pattern` is found; give their link.
+
+        The link works a moment later, for everybody and without a key (vast-api reference, 6).
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast gives none.
+        """
+        path = f"/instances/request_logs/{instance_id}/"
+        body = {"filter": pattern}
+        answer = self._repeatedly(
+            "logs", f"PUT {path}", lambda: self._transport.put(path, json_data=body)
+        )
+        return str(answer.get("result_url") or "")
+
     def price_asked(self, instance_id: int) -> PriceAsked | None:
         """The higher price that a contract's host asks for, if it does.
 

@@ -12,8 +12,16 @@ from typing import Protocol, TypeVar
 
 from components.clock import Clock
 from components.progress import Progress, duration
+from components.vast import first_contact
 from components.vast.attempts import Attempt
-from components.vast.errors import BootFailed, BudgetSpent, ImageRefused, TermsDiffer
+from components.vast.errors import (
+    BootFailed,
+    BudgetSpent,
+    HostKeyDiffers,
+    HostKeyUnproven,
+    ImageRefused,
+    TermsDiffer,
+)
 from components.vast.host_check import Inspection
 from components.vast.outbid import MarketState
 from components.vast.reach import Reach
@@ -21,6 +29,9 @@ from components.vast.wire import Instance
 
 POLL = 3.0
 """Seconds between two looks at a booting instance, and the age at which a list is asked anew."""
+
+LOG_POLL = 10.0
+"""Seconds between two looks at a container's log; each is a call, and a text that is uploaded."""
 
 PULLING = {"", "created", "loading"}
 """Statuses until the image is there (vast-api reference, 4.4)."""
@@ -66,6 +77,12 @@ class Machine(Protocol):
     def log_in(self, instance: Instance) -> str:
         """Log in by SSH and give the host key; `BootFailed` while that does not work yet."""
 
+    def named_keys(self, instance: Instance) -> frozenset[str]:
+        """The host keys that the market's log proves (`first_contact.named`).
+
+        `BootFailed` while it names none.
+        """
+
     def inspect(self, instance: Instance) -> Inspection:
         """Check the machine; `HostUnfit` is a verdict, `BootFailed` a lost connection."""
 
@@ -82,6 +99,8 @@ class Deadlines:
     """Of a mapped port that does not answer, within `ports`."""
     ssh: float = 300.0
     check: float = 240.0
+    named: float = 120.0
+    """From the login on, for the market's log to name the host key."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +114,8 @@ class Rented:
     boot_seconds: dict[str, float]
     """Seconds by stage: contract, image, container, ports, ssh, check."""
     adopted: bool
+    is_named: bool
+    """Whether the market's log names that host key; else it was taken on trust."""
 
 
 class Boot:
@@ -111,6 +132,7 @@ class Boot:
         max_dollars_per_hour: float,
         interruptible: bool,
         until: float,
+        proof_needed: str = "",
     ) -> None:
         """Look at `contracts`, wait by `clock`, speak through `progress`.
 
@@ -123,6 +145,7 @@ class Boot:
             max_dollars_per_hour: what the contract may cost, read back.
             interruptible: the kind of contract that was ordered, read back.
             until: when time or money for all tries together is used up.
+            proof_needed: why a machine whose host key no log names is of no use; empty if it is.
         """
         self._contracts = contracts
         self._clock = clock
@@ -132,6 +155,7 @@ class Boot:
         self._cap = max_dollars_per_hour
         self._interruptible = interruptible
         self._until = until
+        self._proof_needed = proof_needed
         self._filtered_since: dict[str, float] = {}
         self._doing = ""
         self._seconds: dict[str, float] = {}
@@ -156,12 +180,16 @@ class Boot:
         host_key = self._stage(
             "ssh", self._deadlines.ssh, lambda: self._answered(machine.log_in, instance)
         )
+        logged_in = self._clock.monotonic()
         self._progress.say("logged in; checking the machine")
+        # Nothing secret is in the check. A log that is late comes while it goes on.
+        is_named = self._is_named(instance, machine, host_key)
         found = self._stage(
             "check", self._deadlines.check, lambda: self._answered(machine.inspect, instance)
         )
+        is_named = is_named or self._named_in_time(instance, machine, host_key, logged_in)
         self._progress.say(f"instance {instance_id} works: {_in_words(instance, found)}")
-        return Rented(instance, found, host_key, self._seconds, adopted)
+        return Rented(instance, found, host_key, self._seconds, adopted, is_named)
 
     def _stage(self, name: str, deadline: float, look: Callable[[], T | None]) -> T:
         """Look again and again until there is something; `look` says what it waits for."""
@@ -235,6 +263,63 @@ class Boot:
         except BootFailed as error:
             self._doing = f"waiting for SSH ({error})"
             return None
+
+    def _is_named(self, instance: Instance, machine: Machine, host_key: str) -> bool:
+        """Whether the market's log names the key that was shown; False while it names none.
+
+        Raises:
+            HostKeyDiffers: it names others.
+        """
+        try:
+            named = machine.named_keys(instance)
+        except BootFailed as error:
+            self._doing = f"the SSH host key is not proven yet ({error})"
+            return False
+        shown = first_contact.fingerprint(host_key)
+        if shown in named:
+            self._progress.say("its SSH host key is the one that the market's log names")
+            return True
+        wanted = ", ".join(sorted(map(first_contact.in_words, named)))
+        raise HostKeyDiffers(
+            f"another machine answers at {instance.public_ip}:{instance.ports['22/tcp']} than was "
+            f"rented: it shows the SSH host key {first_contact.in_words(shown)}, and the market's "
+            f"log of instance {instance.id} names {wanted}; nothing secret was sent to it"
+        )
+
+    def _named_in_time(
+        self, instance: Instance, machine: Machine, host_key: str, since: float
+    ) -> bool:
+        """Wait until the log names the key; where it does not, a key may be taken on trust.
+
+        Raises:
+            HostKeyUnproven: if it may not.
+            HostKeyDiffers: the log names others.
+            BudgetSpent: time or money for all tries is used up meanwhile.
+        """
+        self._attempt.stage = "host key"
+        while not self._is_named(instance, machine, host_key):
+            now = self._clock.monotonic()
+            if now - since >= self._deadlines.named:
+                return self._taken_on_trust(instance, host_key)
+            if now >= self._until:
+                raise BudgetSpent(f"the budget for all tries is used up: {self._doing}")
+            self._progress.waiting(self._doing)
+            self._clock.sleep(LOG_POLL)
+        return True
+
+    def _taken_on_trust(self, instance: Instance, host_key: str) -> bool:
+        seconds = duration(self._deadlines.named)
+        if self._proof_needed:
+            raise HostKeyUnproven(
+                f"nobody vouches for instance {instance.id} within {seconds} of the login: "
+                f"{self._doing}; {self._proof_needed}"
+            )
+        key = first_contact.in_words(first_contact.fingerprint(host_key))
+        self._progress.say(
+            f"{self._doing} within {seconds}: the key {key} of instance {instance.id} is taken on "
+            "trust (firstContact), and no Hub token is sent there"
+        )
+        return False
 
     def _look(self, instance_id: int) -> Instance:
         for one in self._contracts.instances(POLL):

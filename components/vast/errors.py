@@ -14,13 +14,16 @@ ConfigurationError
 ├── NoCredit            the account cannot pay for it
 ├── RentRefused         Vast refuses the order itself (arguments, price)
 ├── CannotAdopt         a machine rented by hand is not what the stack would rent
-└── ImageRefused        the image does not exist or may not be pulled
+├── ImageRefused        the image does not exist or may not be pulled
+└── NobodyVouches       no machine could be proven to be the one that was rented
 HostError
 ├── OfferTaken          somebody else was faster
 ├── TermsDiffer         the contract costs more, or is of another kind, than what was ordered
 ├── BootFailed          the machine did not become a running, reachable container
 ├── BudgetSpent         it was still starting when time or money for all tries was used up
-└── HostUnfit           it runs, but it is not what was rented
+├── HostUnfit           it runs, but it is not what was rented
+└── HostKeyUnproven     the market's log does not name the SSH host key that was shown
+    └── HostKeyDiffers  it names others: another machine answers
 PlatformError
 ├── RateLimited         too many calls, even after waiting
 ├── ApiUnreachable      no answer
@@ -113,6 +116,18 @@ class BudgetSpent(HostError):
 
 class HostUnfit(HostError):
     """The running machine is not what was rented."""
+
+
+class HostKeyUnproven(HostError):
+    """Nobody vouches for the SSH host key that was shown at first contact, and it is needed."""
+
+
+class HostKeyDiffers(HostKeyUnproven):
+    """The machine that answers is not the one that was rented: it shows another host key."""
+
+
+class NobodyVouches(ConfigurationError):
+    """Machine after machine could not be proven: it is the network from here, or the market."""
 
 
 class RateLimited(PlatformError):

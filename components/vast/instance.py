@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import pulumi
@@ -20,7 +20,7 @@ from components.errors import StackError
 from components.progress import Progress
 from components.provider import Properties, Provider, changed, refused
 from components.resources.context import current
-from components.vast import adoption, drift, leash, market, outbid
+from components.vast import adoption, drift, first_contact, leash, market, outbid
 from components.vast.account import account_of, hold_to
 from components.vast.adoption import SECONDS_TO_END, TAKE_OUT, Wanted
 from components.vast.api import Order, VastApi
@@ -75,7 +75,8 @@ class InstanceProvider(Provider):
 
         The inputs of before are empty for a machine that is new or is to be replaced.
         """
-        known = {key: value for key, value in news.items() if key != "losses"}
+        later = ("losses", "token_for")
+        known = {key: value for key, value in news.items() if key not in later}
         try:
             if not olds and _to_adopt(news):
                 # Also before the stack's key exists, without which no order can be named.
@@ -130,7 +131,7 @@ class InstanceProvider(Provider):
         progress = _progress()
         order = _order(props, api.url)
         ports = ("22/tcp", f"{int(props['port'])}/tcp")
-        with _Machine(props, progress) as machine:
+        with _Machine(props, progress, order.label) as machine:
             rental = _rental(api, props, progress)
             if by_hand:
                 _adopt(api, props, order, machine, ports)
@@ -222,6 +223,9 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
     """Where the container's `port` is reached from outside; may move at a restart."""
     host_key: pulumi.Output[str]
     """The SSH host key seen at first contact; checked ever after."""
+    host_key_from: pulumi.Output[str | None]
+    """Who vouched for it then, `first_contact.BY_LOG` or `BY_TRUST`; None if an older release
+    rented the machine, which asked nobody."""
     gpu: pulumi.Output[str]
     hourly_cost: pulumi.Output[float]
     """$/h with the disk, without traffic."""
@@ -254,9 +258,15 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         losses: pulumi.Input[Mapping[str, Any]],
         time_to_live: Leash,
         term: Rule,
+        first_contact: str,
+        token_for: pulumi.Input[Sequence[str]],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Rent for `label_prefix` (`<project>/<stack>/<resource>/`) what `search` finds."""
+        """Rent for `label_prefix` (`<project>/<stack>/<resource>/`) what `search` finds.
+
+        `first_contact` is the setting as it is written. `token_for` are the repositories that the
+        Hub gives to the holder of the stack's token alone.
+        """
         inputs = {
             "label_prefix": label_prefix,
             "search": search,
@@ -272,6 +282,8 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             "losses": losses,
             "leash": dataclasses.asdict(time_to_live),
             "term": dataclasses.asdict(term),
+            "first_contact": first_contact,
+            "token_for": token_for,
         }
         outputs = dict.fromkeys(
             [
@@ -281,6 +293,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
                 "ssh_port",
                 "host_port",
                 "host_key",
+                "host_key_from",
                 "gpu",
                 "hourly_cost",
                 "location",
@@ -306,9 +319,10 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
 class _Machine:
     """`boot.Machine` over SSH, with the stack's key; a context manager."""
 
-    def __init__(self, props: Properties, progress: Progress) -> None:
+    def __init__(self, props: Properties, progress: Progress, label: str) -> None:
         self._props = props
         self._progress = progress
+        self._label = label
         self._host: Host | None = None
         self._address: HostAddress | None = None
         self._late = 0
@@ -327,6 +341,17 @@ class _Machine:
             return self.door(instance).connect()
         except (HostUnreachable, LoginRefused) as error:
             raise BootFailed(str(error)) from None
+
+    def named_keys(self, instance: Instance) -> frozenset[str]:
+        try:
+            log = current().container_log().lines(instance.id, first_contact.MARK)
+        except StackError as error:
+            raise BootFailed(str(error)) from None
+        key = first_contact.proof_key(str(self._props["private_key"]), self._label)
+        named = first_contact.named(log, key)
+        if not named:
+            raise BootFailed("the market's log names none")
+        return named
 
     def inspect(self, instance: Instance) -> Inspection:
         try:
@@ -553,6 +578,7 @@ def _adopt(
             max_dollars_per_hour=market.hourly_cap(wanted.need),
             interruptible=wanted.need.contract == "interruptible",
             until=clock.monotonic() + wanted.need.rent_budget_minutes * 60,
+            proof_needed=_proof_needed(props),
         )
         return boot.bring_up(found.id, machine, ports, adopted=True)
 
@@ -817,12 +843,17 @@ def _order(props: Properties, api_url: str) -> Order:
     if contract_of(props["search"]) != "on-demand":
         facts.append(contract_of(props["search"]))
     owner = owner_of(str(props["public_key"]))
+    label = f"{props['label_prefix']}{nonce(owner, json.dumps(facts))}"
     return Order(
         image=str(props["image"]),
         disk_gb=float(props["disk_gb"]),
-        label=f"{props['label_prefix']}{nonce(owner, json.dumps(facts))}",
+        label=label,
         owner=owner,
-        onstart=onstart(str(props["public_key"]), leash.carried(Leash.read(props), api_url)),
+        onstart=onstart(
+            str(props["public_key"]),
+            leash.carried(Leash.read(props), api_url),
+            first_contact.proof_key(str(props["private_key"]), label),
+        ),
         ports=(int(props["port"]),),
     )
 
@@ -836,8 +867,15 @@ def _rental(api: VastApi, props: Properties, progress: Progress) -> Rental:
         interruptible=need.contract == "interruptible",
         budget_seconds=need.rent_budget_minutes * 60,
         budget_dollars=need.rent_budget_dollars,
+        proof_needed=_proof_needed(props),
     )
     return Rental(api, clock, progress, limits, _note(api, props, progress))
+
+
+def _proof_needed(props: Properties) -> str:
+    return first_contact.proof_needed(
+        str(props.get("first_contact") or ""), props.get("token_for") or []
+    )
 
 
 def _note(api: VastApi, props: Properties, progress: Progress) -> RentNote:
@@ -907,6 +945,7 @@ def _outputs(props: Properties, order: Order, rented: Rented) -> Properties:
         "label": order.label,
         "strays": [],
         "host_key": rented.host_key,
+        "host_key_from": first_contact.BY_LOG if rented.is_named else first_contact.BY_TRUST,
         "host_facts": {
             **dataclasses.asdict(facts),
             "gpu_names": list(facts.gpu_names),

@@ -1,13 +1,18 @@
-"""The script that Vast runs at every start of the container. Small, stable, carries no secret."""
+"""The script that Vast runs at every start of the container. Small and stable.
+
+It carries nothing that opens anything. Who knows `proof_key` could vouch for a host key.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from components.vast import first_contact
+
 END_OF_FILE = "END_OF_FILE"
 
 
-def onstart(public_key: str, files: Mapping[str, str] | None = None) -> str:
+def onstart(public_key: str, files: Mapping[str, str] | None = None, proof_key: str = "") -> str:
     """Let the stack in, and start the model server's supervisor if this host has one.
 
     The container's own variables are kept for the supervisor, since a login over SSH has none of
@@ -17,6 +22,9 @@ def onstart(public_key: str, files: Mapping[str, str] | None = None) -> str:
     `files` (name to content) are written to the serving folder unless they are there, since later
     ones are pushed over SSH; with them the watch over the machine's time begins at the first
     start, before anybody has logged in.
+
+    With a `proof_key` the fingerprints of the SSH host keys are written to the container's output
+    (`first_contact.py`), for whoever is about to log in for the first time.
 
     Relative to `$HOME`, since an emulated container's home is a directory of its own. Well under
     the 4000 characters that Vast takes for certain (vast-api reference, 3.2).
@@ -28,6 +36,7 @@ def onstart(public_key: str, files: Mapping[str, str] | None = None) -> str:
     )
     if carried:
         carried = f'{carried}sh "$HOME/serving/time_to_live.sh" start\n'
+    vouched = first_contact.script(proof_key) if proof_key else ""
     return f"""\
 umask 077
 mkdir -p "$HOME/.ssh" "$HOME/serving/state"
@@ -37,5 +46,6 @@ grep -qxF "$key" "$known" 2>/dev/null || echo "$key" >> "$known"
 [ -z "${{CONTAINER_API_KEY:-}}" ] || echo "$CONTAINER_API_KEY" > "$HOME/serving/state/container_key"
 unset CONTAINER_API_KEY
 sh -c 'export -p' > "$HOME/.container-environment"
+{vouched}\
 {carried}if [ -f "$HOME/serving/supervise.sh" ]; then sh "$HOME/serving/supervise.sh" start; fi
 """

@@ -21,8 +21,10 @@ from components.vast.errors import (
     BudgetSpent,
     CannotAdopt,
     ContractParked,
+    HostKeyUnproven,
     KeyRefused,
     LeftRunning,
+    NobodyVouches,
     NoCandidateLeft,
     NoOffer,
     OfferTaken,
@@ -36,6 +38,9 @@ from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
 
 MOST_TRIES = 12
+
+MOST_UNPROVEN = 2
+"""Machines whose host key nobody vouches for: a third would not be another matter."""
 
 POLL = 3.0
 """Seconds between two looks for a contract whose rent call was not answered."""
@@ -69,6 +74,8 @@ class Limits:
     budget_seconds: float
     """For all tries together, and so with the dollars."""
     budget_dollars: float
+    proof_needed: str = ""
+    """See `Boot`."""
 
 
 class Rental:
@@ -89,6 +96,7 @@ class Rental:
         self._ending = Ending(market, clock, progress)
         self._attempts: list[Attempt] = []
         self._unfit: set[int] = set()
+        self._unproven = 0
         self._is_sent = False
         """Whether a rent call was sent at all."""
         self._listed_by = 0.0
@@ -386,6 +394,7 @@ class Rental:
             self._close(attempt, _fault(error), f"{error}; given back")
             if isinstance(error, HostError):
                 self._unfit.add(attempt.machine_id)
+                self._count_unproven(error)
                 return None
             if isinstance(error, ConfigurationError):
                 error.args = (f"{error}; {_cost(attempt)}",)
@@ -393,6 +402,23 @@ class Rental:
         attempt.seconds = self._clock.monotonic() - started
         self._close(attempt, "works", "")
         return rented
+
+    def _count_unproven(self, error: HostError) -> None:
+        """Stop where machine after machine is not proven: each costs what a boot costs.
+
+        Raises:
+            NobodyVouches: it was the last one.
+        """
+        if not isinstance(error, HostKeyUnproven):
+            return
+        self._unproven += 1
+        if self._unproven >= MOST_UNPROVEN:
+            raise NobodyVouches(
+                f"{self._unproven} machines could not be proven to be those that were rented, and "
+                f"no other is tried; the last one: {error}; all were given back, at most "
+                f"${spent(self._attempts):.2f}, and nothing is billed any more; run `pulumi up` "
+                "again later, or from another network"
+            ) from None
 
     def _boot(self, attempt: Attempt, started: float) -> Boot:
         """What brings a contract up within what is left, from the moment `started` on."""
@@ -405,6 +431,7 @@ class Rental:
             max_dollars_per_hour=self._limits.max_dollars_per_hour,
             interruptible=self._limits.interruptible,
             until=started + self._left(),
+            proof_needed=self._limits.proof_needed,
         )
 
     def _attempt(self, machine_id: int, place: str, dollars_per_hour: float) -> Attempt:

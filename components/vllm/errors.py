@@ -4,6 +4,7 @@ ConfigurationError
 ├── ProfileError            a model's profile, or an override of it, cannot be used
 ├── DoesNotFit              the model does not fit these GPUs at this context length
 ├── OptionRefused           an option that vLLM does not know, or that the stack sets itself
+├── TokenHeldBack           the model needs the Hub token, which its machine does not get
 └── ServerMisconfigured     } vLLM ended, and its log says why; all three are ServerFailed
 HostError                   }
 └── ServerHostFailed        }
@@ -31,6 +32,10 @@ class DoesNotFit(ConfigurationError):
 
 class OptionRefused(ConfigurationError):
     """A vLLM option with an unknown name, a wrong value, or one that is not the user's to set."""
+
+
+class TokenHeldBack(ConfigurationError):
+    """Nobody vouches for the machine, and the model cannot be fetched there without the token."""
 
 
 class ServerFailed(StackError):

@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import httpcore2
@@ -226,6 +226,8 @@ class _File(_Told):
 class _Revision(_Told):
     sha: _Digits
     siblings: list[_File] = Field(max_length=MOST_FILES)
+    gated: bool | Literal["auto", "manual"] | None = None
+    private: bool | None = None
 
 
 def _read(told: Any) -> Snapshot:
@@ -238,7 +240,8 @@ def _read(told: Any) -> Snapshot:
     names = [file.rfilename for file in read.siblings]
     if len(set(names)) != len(names) or not all(name.isprintable() for name in names):
         raise ValueError("names that cannot be")
-    return Snapshot(read.sha, tuple(_file(file) for file in read.siblings))
+    files = tuple(_file(file) for file in read.siblings)
+    return Snapshot(read.sha, files, is_closed=bool(read.gated or read.private))
 
 
 def _file(file: _File) -> HubFile:

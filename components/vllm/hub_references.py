@@ -48,6 +48,8 @@ class Snapshot:
 
     commit: str
     files: tuple[HubFile, ...]
+    is_closed: bool = False
+    """Whether it is given to those alone whom its owner lets in: gated, or private."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Resolved:
     commit: str
     source: Source
     files: tuple[HubFile, ...] | None
+    is_closed: bool = False
+    """As of the `Snapshot`; also False while the Hub has not said."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +138,8 @@ def to_bag(resolved: Mapping[str, Resolved]) -> dict[str, Any]:
             "commit": one.commit,
             "source": one.source,
             "files": None if one.files is None else files_to_bag(one.files),
+            # Left out where it is not so, as in the states of older releases.
+            **({"closed": True} if one.is_closed else {}),
         }
         for name, one in resolved.items()
     }
@@ -147,6 +153,7 @@ def from_bag(bag: Mapping[str, Any] | None) -> dict[str, Resolved]:
             str(one["commit"]),
             "setting" if one["source"] == "setting" else "hub",
             None if one.get("files") is None else files_from_bag(one["files"]),
+            bool(one.get("closed")),
         )
         for name, one in (bag or {}).items()
     }
@@ -193,8 +200,10 @@ def _settle_one(
         return _named(one, before, answer)
     if before is None:
         if isinstance(answer, Snapshot):
-            return Resolved(one, answer.commit, "hub", answer.files), ""
+            return Resolved(one, answer.commit, "hub", answer.files, answer.is_closed), ""
         raise _unresolved(one, answer)
+    if isinstance(answer, Snapshot):
+        return dataclasses.replace(before, is_closed=answer.is_closed), _moved(before, answer)
     return before, _moved(before, answer)
 
 
@@ -205,7 +214,7 @@ def _named(
 ) -> tuple[Resolved, str]:
     """A commit is what it is, whether the Hub answers or not; it must exist if it does."""
     if isinstance(answer, Snapshot):
-        return Resolved(one, one.revision, "hub", answer.files), ""
+        return Resolved(one, one.revision, "hub", answer.files, answer.is_closed), ""
     if before is not None:
         return before, f"{answer}; it stays as it is" if answer else ""
     if isinstance(answer, HubRefuses):

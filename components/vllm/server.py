@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -22,7 +22,7 @@ from components.progress import Progress, duration
 from components.provider import Properties, Provider, changed
 from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
-from components.vast import unfit
+from components.vast import first_contact, unfit
 from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change, hub_commits
 from components.vllm.agent_answers import AnswerUnreadable, moment, read_certificate, read_files
@@ -41,7 +41,13 @@ from components.vllm.endpoint_types import (
     Traffic,
     Unreachable,
 )
-from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
+from components.vllm.errors import (
+    ChangeFailed,
+    OtherWeights,
+    ServerFailed,
+    ServerHostFailed,
+    TokenHeldBack,
+)
 from components.vllm.host_types import ASK_TIMEOUT, HostAddress, Nonsense
 from components.vllm.hub_references import files_from_bag, matching
 from components.vllm.profile import Profile
@@ -94,6 +100,12 @@ DRAINING = "the server asks its clients to leave, as before its end"
 
 MIB = 1024 * 1024
 """Bytes."""
+
+OF_THE_HUB = "HF_TOKEN"
+"""The variable that the Hub's tools read a token from."""
+
+NOT_VOUCHED_FOR = "nobody vouched for its SSH host key at first contact"
+"""Why a machine does not get that variable."""
 
 PUSHED_MARK = "pushed"
 """File on the host with the digest of what it was brought to run; empty while it is brought there.
@@ -238,13 +250,15 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         max_request_mib: int,
         environment: str,
         ready_minutes: float,
+        token_for: pulumi.Input[Sequence[str]],
         drain_minutes: float | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Serve `profile` at `revisions` as `serve_yaml` says, on `instance`, with `api_key`.
 
-        `environment` is what the function of that name gives. With `drain_minutes`, its end waits
-        that long at most until no client asks any more.
+        `environment` is what the function of that name gives. `token_for` are the repositories that
+        the Hub gives to the holder of the token alone. With `drain_minutes`, its end waits that
+        long at most until no client asks any more.
         """
         inputs: dict[str, Any] = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
@@ -253,6 +267,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "host_port": instance.host_port,
             "ssh_port": instance.ssh_port,
             "host_key": instance.host_key,
+            "host_key_from": instance.host_key_from,
+            "token_for": token_for,
             "private_key": private_key,
             "api_key": api_key.api_key,
             "key_digest": api_key.digest,
@@ -329,7 +345,7 @@ def environment(
     """
     values = {**profile.env, **environments}
     if hugging_face_token:
-        values["HF_TOKEN"] = hugging_face_token
+        values[OF_THE_HUB] = hugging_face_token
         if all_fetched and "HF_HUB_OFFLINE" not in values:
             values["HUB_OFFLINE_ONCE_FETCHED"] = "1"
     return assignments(values)
@@ -474,6 +490,7 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
                 progress.say("it was draining, and takes requests again")
             return _Pushed(certificate, was_up)
         progress.say(f"the server runs and is not well ({ailing}): it is restarted")
+    _refuse_without_token(props, progress)
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
     host.put({PUSHED_MARK: (b"", 0o644)})
     told = _told(props)
@@ -627,13 +644,49 @@ def _commits(props: Properties) -> dict[str, str]:
 
 
 def _told(props: Properties) -> Properties:
-    """The inputs as they are pushed, with each repository at its commit."""
+    """The inputs as they are pushed, with each repository at its commit.
+
+    Without the token where it is held back.
+    """
     commits = _commits(props)
+    environment = props["environment"]
+    if _holds_token_back(props):
+        values = assigned(str(environment))
+        environment = assignments({name: values[name] for name in values if name != OF_THE_HUB})
     return {
         **props,
+        "environment": environment,
         "serve_yaml": hub_commits.serve_yaml_at(str(props["serve_yaml"]), commits),
         "model_env": hub_commits.model_env_at(str(props["model_env"]), commits),
     }
+
+
+def _holds_token_back(props: Properties) -> bool:
+    """Whether there is a token that the machine does not get.
+
+    A machine that an older release rented has it already.
+    """
+    is_unproven = props.get("host_key_from") == first_contact.BY_TRUST
+    return is_unproven and OF_THE_HUB in assigned(str(props["environment"]))
+
+
+def _refuse_without_token(props: Properties, progress: Progress) -> None:
+    """Say that the token is held back.
+
+    Raises:
+        TokenHeldBack: if the download would need it.
+    """
+    if not _holds_token_back(props):
+        return
+    closed = ", ".join(props.get("token_for") or [])
+    if closed:
+        raise TokenHeldBack(
+            f"the Hub gives {closed} to the holder of huggingFaceToken alone, and the token is not "
+            f"sent to instance {int(props['instance_id'])}: {NOT_VOUCHED_FOR}; take another "
+            "machine by `pulumi up --replace` with the URN of this one, or a model that everybody "
+            "may have"
+        )
+    progress.say(f"the Hub token is not sent to this machine: {NOT_VOUCHED_FOR}")
 
 
 def _held(props: Properties) -> hub_commits.Held:
@@ -643,7 +696,8 @@ def _held(props: Properties) -> hub_commits.Held:
 def _felt(olds: Properties, news: Properties, keys: list[str]) -> list[str]:
     """Leave out of the changed `keys` what a host is told no other thing by."""
     before, after = _told(olds), _told({**olds, **news})
-    same = [key for key in ("serve_yaml", "model_env") if before[key] == after[key]]
+    pushed = ("serve_yaml", "model_env", "environment")
+    same = [key for key in pushed if before[key] == after[key]]
     return [key for key in keys if key not in same]
 
 

@@ -36,6 +36,9 @@ class NeverReached:
     def log_in(self, instance: Instance) -> str:
         raise AssertionError(instance.id)
 
+    def named_keys(self, instance: Instance) -> frozenset[str]:
+        raise AssertionError(instance.id)
+
     def inspect(self, instance: Instance) -> Inspection:
         raise AssertionError(instance.id)
 

@@ -23,7 +23,13 @@ MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 AT_THE_HUB = commit_of(MODEL)
 MOVED_TO = commit_of(MODEL, 1)
 CLAIMED = "badc0ffee0ddf00dbadc0ffee0ddf00dbadc0ffe"
-SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliability": "0.5"}
+TOKEN = "hf_sentinel_of_a_test"
+SMALL = {
+    "model": "qwen2.5-0.5b-1x4090",
+    "datacenterOnly": False,
+    "minReliability": "0.5",
+    "huggingFaceToken": TOKEN,
+}
 pytestmark = pytest.mark.timeout(900)
 
 NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
@@ -92,10 +98,24 @@ def test_a_hub_without_tls_is_refused(stack, emulator):
     assert "HF_ENDPOINT leads to hub.example without TLS" in text
 
 
-def test_what_the_hub_says_is_pushed_and_released(stack, emulator):
+def test_a_machine_in_the_middle_gets_no_token_and_the_next_machine_does(stack, emulator):
+    wanted = {"name": "machine_in_the_middle"}
+    httpx.post(f"{emulator.url}/emulator/faults", json=wanted, trust_env=False).raise_for_status()
     done = stack.up()
     assert done.status == 0, done.outcome()
 
+    text = said(done)
+    assert "another machine answers at 127.0.0.1:" in text
+    assert "nothing secret was sent to it; given back" in text
+    (heard,) = (emulator.folder / "emulator/overheard").iterdir()
+    assert heard.name != str(contract(emulator)["id"])
+    # It was logged in to, and that is all.
+    assert set(heard.read_text().split("\n")) == {"a login", ""}
+    assert TOKEN in (on_host(emulator) / "environment").read_text()
+    assert stack.outputs()["release"]["host_key"] == "the market's log"
+
+
+def test_what_the_hub_says_is_pushed_and_released(stack, emulator):
     known = stack.outputs()
     serving = on_host(emulator)
     assert f"REVISION={AT_THE_HUB}\n" in (serving / "model.env").read_text()
@@ -144,7 +164,7 @@ def as_an_older_release_left_it(stack: Stack, serving: Path) -> None:
             for name in ("commits", "hub_files", "files_compared"):
                 resource["inputs"].pop(name, None)
                 resource["outputs"].pop(name, None)
-            made = make_plan(parse(values(model=SMALL["model"])))
+            made = make_plan(parse(values(model=SMALL["model"], huggingFaceToken=TOKEN)))
             pushed = {**resource["inputs"], "environment": made.environment}
             (serving / "pushed").write_text(server._pushed_digest(pushed))
             digest = hashlib.sha256(pushed["serve_yaml"].encode()).hexdigest()

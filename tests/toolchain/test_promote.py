@@ -86,6 +86,7 @@ def known(*, proven: bool = True):
             "runs": what.model_dump_json(),
             "files": [{"name": "params.json", "bytes": 2, "digest": "git:" + "0" * 40}],
             "sources": {"org/model": {"commit": "the Hub's", "files": "the host's claim"}},
+            "host_key": "the market's log",
         },
         "gpu": "2x H200",
         "machine_id": 5,
@@ -106,6 +107,7 @@ def test_a_release_is_written_once_and_read_back(tmp_path):
     assert one.proven["whose_word"]["commits"] == {"org/model": "the Hub's"}
     assert one.proven["whose_word"]["files"] == {"org/model": "the host's claim"}
     assert one.proven["whose_word"]["gpu"] == "the host's claim"
+    assert one.proven["whose_word"]["host_key"] == "the market's log"
     with pytest.raises(ReleaseRefused, match="there is a release r1 already"):
         write(one, tmp_path)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from components.vast import first_contact
 from tests.vast.offers import instance, row
 
 KEY = "fake-vast-key-5f2a"
@@ -35,6 +38,9 @@ class FakeVast:
         """Whether a start is queued, since others have the GPUs."""
         self.contract: dict[str, Any] = {}
         """What every new contract has beside its id, label and image."""
+        self.host_keys: list[str] = []
+        """Public keys that start scripts write to their containers' logs."""
+        self._scripts: dict[int, str] = {}
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -71,7 +77,8 @@ class FakeVast:
 
     def writes(self) -> list[str]:
         """Calls that change something."""
-        return [call for call in self.calls if not call.startswith(("GET", "POST /bundles/"))]
+        reads = ("GET", "POST /bundles/", "PUT /instances/request_logs/")
+        return [call for call in self.calls if not call.startswith(reads)]
 
     def _serve(self, handler: BaseHTTPRequestHandler, method: str) -> None:
         length = int(handler.headers.get("Content-Length") or 0)
@@ -79,13 +86,18 @@ class FakeVast:
         path = urlsplit(handler.path).path.removeprefix("/api/v0")
         call = f"{method} {path}"
         self.calls.append(call)
+        if path.startswith("/instance_logs/"):
+            self._send(handler, 200, self._log(int(path.rpartition("/")[2])).encode())
+            return
         if handler.headers.get("Authorization") != f"Bearer {KEY}" or call in self.broken:
             status, answer = 404, {"success": False, "error": "auth_error", "msg": "Invalid key"}
         elif call in self.failing:
             status, answer = 400, {"success": False, "error": "ill", "msg": "not now"}
         else:
             status, answer = self._answer(method, path, body)
-        content = json.dumps(answer).encode()
+        self._send(handler, status, json.dumps(answer).encode())
+
+    def _send(self, handler: BaseHTTPRequestHandler, status: int, content: bytes) -> None:
         handler.send_response(status)
         handler.send_header("Content-Type", "application/json")
         handler.send_header("Content-Length", str(len(content)))
@@ -93,17 +105,31 @@ class FakeVast:
         handler.wfile.write(content)
 
     def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        if path == "/bundles/":
-            return 200, {"offers": self.offers}
-        if path == "/users/current/":
-            return 200, {"id": self.account_id, "credit": self.credit}
+        plain: dict[str, dict[str, Any]] = {
+            "/bundles/": {"offers": self.offers},
+            "/users/current/": {"id": self.account_id, "credit": self.credit},
+        }
+        if path in plain:
+            return 200, plain[path]
         if path == "/api/v1/instances/":
             return self._list()
         if path.endswith(("-price-increases/", "-price-increase/")):
             return self._prices(method)
         if path.startswith("/asks/"):
             return self._rent(body)
+        if path.startswith("/instances/request_logs/"):
+            link = f"{self.url}/instance_logs/{path.strip('/').rpartition('/')[2]}"
+            return 200, {"success": True, "result_url": link}
         return self._on_contract(method, int(path.strip("/").split("/")[-1]), body)
+
+    def _log(self, id_: int) -> str:
+        """What the start script of a contract that was rented here has written."""
+        key = re.search(r'"([0-9a-f]{64})\$print"', self._scripts.get(id_, ""))
+        if key is None:
+            return ""
+        prints = map(first_contact.fingerprint, self.host_keys)
+        lines = (f"{one} {hashlib.sha256((key[1] + one).encode()).hexdigest()}" for one in prints)
+        return "".join(f"{first_contact.MARK} {line}\n" for line in lines)
 
     def _prices(self, method: str) -> tuple[int, dict[str, Any]]:
         if method == "GET":
@@ -122,6 +148,7 @@ class FakeVast:
         id_ = 9001 + len(self.contracts)
         facts = {"label": body["label"], "image_uuid": body["image"], **self.contract}
         self.has(id_, **facts)
+        self._scripts[id_] = str(body["onstart"])
         return 200, {"success": True, "new_contract": id_}
 
     def _on_contract(

@@ -8,6 +8,7 @@ from typing import Any
 from components.errors import StackError
 from components.vast.api import Order
 from components.vast.errors import BootFailed, ContractParked, HostUnfit, OfferTaken, ReplyLost
+from components.vast.first_contact import fingerprint
 from components.vast.host_check import HostFacts, Inspection, Rate
 from components.vast.reach import Reach
 from components.vast.wire import Instance
@@ -23,6 +24,7 @@ FACTS = HostFacts(
     shm_gib=64.0,
     memory_gib=503.0,
 )
+HOST_KEY = "ssh-ed25519 host"
 INSPECTION = Inspection(FACTS, Rate(4000.0, ""))
 
 
@@ -39,6 +41,9 @@ class Boot:
     filtered_ports: dict[str, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
     """From when until when, in seconds of running, a port of this name is filtered instead."""
     ssh_after: float = 0.0
+    log_after: float = 0.0
+    """Seconds of running until the market's log names its host key."""
+    named: tuple[str, ...] = (HOST_KEY,)
     breaks_in_check: int = 0
     unfit: str = ""
     price: float = 6.0
@@ -80,6 +85,7 @@ class FakeMarket:
         self.destroyed_at: list[float] = []
         self.most_alive = 0
         self.lists = 0
+        self.logs = 0
 
     def rent(self, offer_id: int, order: Order) -> int:
         if offer_id in self.refuse:
@@ -133,7 +139,14 @@ class FakeMarket:
         contract, boot = self._behind(one)
         if self.clock.passed - contract.since < boot.running_after + boot.ssh_after:
             raise BootFailed("connection refused")
-        return "ssh-ed25519 host"
+        return HOST_KEY
+
+    def named_keys(self, one: Instance) -> frozenset[str]:
+        contract, boot = self._behind(one)
+        self.logs += 1
+        if self.clock.passed - contract.since < boot.running_after + boot.log_after:
+            raise BootFailed("the market's log names none")
+        return frozenset(map(fingerprint, boot.named))
 
     def inspect(self, one: Instance) -> Inspection:
         if self.inspection is not None:

@@ -89,6 +89,7 @@ def machine(
     monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
     with socket.socket() as free, SshHost(home, client_key) as host:
         free.bind(("127.0.0.1", 0))
+        vast.host_keys = [one.export_public_key().decode() for one in host.host_keys]
         vast.contract = {
             "public_ipaddr": "127.0.0.1\n",
             "ports": {
@@ -548,6 +549,51 @@ def test_create_rents_a_machine_that_works_and_records_what_it_is(
     assert outs["adopted"] is False
     assert set(outs["boot_seconds"]) == {"contract", "image", "container", "ports", "ssh", "check"}
     assert "works: 2x NVIDIA H200 (link unknown), driver 580.95.05" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_machine_is_proven_by_the_log_that_its_start_script_wrote(vast, client_key):
+    outs = outputs(InstanceProvider().create(ordered(client_key, first_contact="verified")))
+    assert outs["host_key_from"] == "the market's log"
+    assert outs["host_key"].split()[:2] == vast.host_keys[0].split()[:2]
+    assert vast.calls.count("PUT /instances/request_logs/9001/") == 1
+
+
+@pytest.mark.usefixtures("machine")
+def test_without_a_log_a_machine_is_taken_on_trust(vast, client_key, capsys):
+    vast.host_keys = []
+    outs = outputs(InstanceProvider().create(ordered(client_key)))
+    assert outs["host_key_from"] == "first contact"
+    assert "is taken on trust (firstContact)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"first_contact": "verified"}, {"token_for": ["org/gated"], "first_contact": "trust"}],
+)
+@pytest.mark.usefixtures("machine")
+def test_without_a_log_a_machine_that_must_be_proven_is_not_kept(vast, client_key, wanted):
+    vast.host_keys = []
+    with pytest.raises(NoCandidateLeft, match="nobody vouches for instance 9001"):
+        InstanceProvider().create(ordered(client_key, **wanted))
+    assert vast.contracts == {}
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_log_that_the_market_does_not_give_is_none(vast, client_key, capsys):
+    vast.failing = {"PUT /instances/request_logs/9001/"}
+    outs = outputs(InstanceProvider().create(ordered(client_key)))
+    assert outs["host_key_from"] == "first contact"
+    assert "Vast.ai's API at" in capsys.readouterr().out
+
+
+def test_a_machine_in_the_middle_is_told_nothing(vast, machine, client_key):
+    other = asyncssh.generate_private_key("ssh-ed25519")
+    vast.host_keys = [other.export_public_key().decode()]
+    with pytest.raises(NoCandidateLeft, match=r"another machine answers at 127\.0\.0\.1"):
+        InstanceProvider().create(ordered(client_key, time_to_live={"time_to_live_hours": 2.0}))
+    assert vast.contracts == {}
+    assert not (machine.home / "serving").exists(), "something was put there"
 
 
 def test_create_adopts_what_an_interrupted_one_left(vast, machine, client_key):

@@ -75,7 +75,9 @@ def adopted(contracts: Contracts, found: Instance, failing: str = "") -> None:
         found,
         order=ORDER,
         public_key="ssh-ed25519 A",
-        check=lambda: step("check", Rented(found, INSPECTION, "key", {}, adopted=True)),
+        check=lambda: step(
+            "check", Rented(found, INSPECTION, "key", {}, adopted=True, is_named=True)
+        ),
         run=lambda _instance, _script: step("run", "done"),
     )
 

@@ -61,7 +61,7 @@ def verdicts(error: HostError, looks: int) -> list[type[BaseException]]:
     context = Given(clock=clock)
     object.__setattr__(context, "shell", Shell(error))
     found: list[type[BaseException]] = []
-    with using(context), _Machine(PROPS, Progress("instance", clock, print)) as machine:
+    with using(context), _Machine(PROPS, Progress("instance", clock, print), "p/s/r/1") as machine:
         for _ in range(looks):
             with pytest.raises(HostError) as caught:
                 machine.inspect(ONE)
