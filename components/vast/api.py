@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import requests
 import tenacity
@@ -44,7 +44,9 @@ from components.vast.market_answers import MarketAnswers
 from components.vast.official import VastClient
 from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import SHARED_SECONDS, Throttle, read_pace
-from components.vast.wire import Charge, Instance, Json, Offer, PriceAsked
+from components.vast.wire import Charge, Instance, Json, Offer, PriceAsked, number, whole
+
+T = TypeVar("T")
 
 TIMEOUT = (10.0, 30.0)
 """Seconds to be connected, and to be answered; the official client's 120 would outlast a stage."""
@@ -60,6 +62,9 @@ LONGEST_PAUSE = 60.0
 
 PAGE = 25
 """Most instances that the list gives at once (vast-api reference, 4.2)."""
+
+MOST_PAGES = 400
+"""Of a list: ten thousand contracts, or two hundred thousand charges, are no list of ours."""
 
 MOST_CHARGES = 500
 """Most rows of the ledger that come at once (vast-api reference, 12)."""
@@ -382,7 +387,12 @@ class VastApi:
         path = "/instances/pending-price-increases/"
         answer = self._repeatedly("prices", f"GET {path}", lambda: self._transport.get(path))
         asked = answer.get("pending_price_increases") or []
-        mine = [raw for raw in asked if int(raw.get("contract_id") or 0) == instance_id]
+        rows = asked if isinstance(asked, list) else []
+        mine = [
+            raw
+            for raw in rows
+            if isinstance(raw, Mapping) and whole(raw.get("contract_id")) == instance_id
+        ]
         return PriceAsked.from_json(mine[-1]) if mine else None
 
     def accept_price(self, asked: PriceAsked) -> None:
@@ -415,7 +425,7 @@ class VastApi:
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
         """
-        return float(self._user().get("credit") or 0)
+        return self._of_the_user("credit", number) or 0.0
 
     def account_id(self) -> int:
         """The number of the account that the key belongs to.
@@ -423,7 +433,7 @@ class VastApi:
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
         """
-        return int(self._user().get("id") or 0)
+        return self._of_the_user("id", whole) or 0
 
     def charges(self, since: float, until: float) -> list[Charge]:
         """What the account was charged for between two moments, seconds since 1970.
@@ -441,18 +451,29 @@ class VastApi:
             "format": "table",
         }
         found: list[Charge] = []
-        while True:
+        for _ in range(MOST_PAGES):
             answer = self._charges(path, dict(query))
             for raw in _list_in(answer, "results", f"GET {path}"):
                 found += Charge.from_json(raw)
-            token = str(answer.get("next_token") or "")
+            token = _token(answer)
             if not token:
                 return found
             query["after_token"] = token
+        raise ApiFailed(self._failed(f"GET {path}", "has no end"))
 
-    def _user(self) -> Mapping[str, Any]:
+    def _of_the_user(self, key: str, read: Callable[[Any], T | None]) -> T | None:
+        """A fact of the account's; None if Vast gives none.
+
+        Raises:
+            ApiFailed: if Vast gives what cannot be read.
+        """
         path = "/users/current/"
-        return self._repeatedly("user", f"GET {path}", lambda: self._transport.get(path))
+        answer = self._repeatedly("user", f"GET {path}", lambda: self._transport.get(path))
+        told = answer.get(key)
+        fact = None if told is None else read(told)
+        if told is not None and fact is None:
+            raise ApiFailed(self._failed(f"GET {path}", f"gives no {key} that can be read"))
+        return fact
 
     def _charges(self, path: str, query: dict[str, Any]) -> Mapping[str, Any]:
         return self._repeatedly("charges", f"GET {path}", lambda: self._transport.get(path, query))
@@ -466,13 +487,14 @@ class VastApi:
     def _list(self) -> list[Instance]:
         found: list[Instance] = []
         token = ""
-        while True:
+        for _ in range(MOST_PAGES):
             answer = self._page(token)
             rows = _list_in(answer, "instances", LIST)
             found += [Instance.from_json(raw) for raw in rows]
-            token = str(answer.get("next_token") or "")
+            token = _token(answer)
             if not token:
                 return found
+        raise ApiFailed(self._failed(LIST, "has no end"))
 
     def _page(self, token: str) -> Mapping[str, Any]:
         query: dict[str, Any] = {
@@ -490,7 +512,7 @@ class VastApi:
     ) -> int:
         """Read the contract's id out of the answer to a rent call; raise what a bad one means."""
         answer = self._read(response)
-        made = _whole_number(answer.get("new_contract"))
+        made = whole(answer.get("new_contract")) or 0
         if made and not (response.ok and answer.get("success") is not False):
             raise self._parked(offer_id, order, made, response, answer)
         if response.status_code >= 500:  # noqa: PLR2004  (HTTP's server errors)
@@ -505,7 +527,10 @@ class VastApi:
 
     def _read(self, response: requests.Response) -> Mapping[str, Any]:
         """Read the body as an object that holds the key nowhere."""
-        return {name: _cleaned(value, self._key) for name, value in _json(response).items()}
+        try:
+            return {name: _cleaned(value, self._key) for name, value in _json(response).items()}
+        except RecursionError:
+            return {}
 
     def _repeatedly(
         self,
@@ -723,17 +748,15 @@ def _seconds(*candidates: Any) -> float | None:
     for candidate in candidates:
         try:
             return max(0.0, float(candidate))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
     return None
 
 
-def _whole_number(value: Any) -> int:
-    """Read a contract's number; 0 for what is none."""
-    try:
-        return int(value or 0)
-    except (TypeError, ValueError, OverflowError):
-        return 0
+def _token(answer: Mapping[str, Any]) -> str:
+    """What the next page is asked for by; empty at the last one."""
+    token = answer.get("next_token")
+    return token if isinstance(token, str) else ""
 
 
 def _rent_body(order: Order) -> dict[str, Any]:
@@ -769,7 +792,7 @@ def _json(response: requests.Response) -> Mapping[str, Any]:
     """Read the body as an object; text and HTML bodies (429, gateways) become an empty one."""
     try:
         answer = json.loads(response.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
 

@@ -20,7 +20,7 @@ from components.progress import duration
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
 from components.vast.official import offers_alias, offers_fields, offers_mult, parse_query
 from components.vast.table import lines, table
-from components.vast.wire import Instance, Json, Offer
+from components.vast.wire import Instance, Json, Offer, number
 
 Query = dict[str, dict[str, Any]]
 """Conditions by field: `{"num_gpus": {"eq": "2"}}`. Values may be strings, as Vast takes them."""
@@ -318,9 +318,9 @@ def _memory_share(row: Json) -> float:
 
     The row has the whole machine's, the same on each slice of it (marketplace-facts, 6).
     """
-    whole, cores = float(row["cpu_ram"]), row.get("cpu_cores")
-    own = row.get("cpu_cores_effective")
-    return whole * min(1.0, float(own) / float(cores)) if cores and own else whole
+    whole = number(row["cpu_ram"]) or 0.0
+    cores, own = number(row.get("cpu_cores")), number(row.get("cpu_cores_effective"))
+    return whole * min(1.0, own / cores) if cores and own else whole
 
 
 def still_fits(instance: Instance | Json, query: Query) -> bool:
@@ -544,7 +544,7 @@ def _holds(value: Any, operator: str, wanted: Any) -> bool:
         return _same(value, wanted) if operator == "eq" else not _same(value, wanted)
     try:
         left, right = float(value), float(wanted)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     comparisons: Mapping[str, bool] = {
         "lt": left < right,
@@ -559,5 +559,5 @@ def _same(value: Any, wanted: Any) -> bool:
     """Compare as Vast does: numbers may come as strings, and true may come as 1."""
     try:
         return float(value) == float(wanted)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return str(value).strip().lower() == str(wanted).strip().lower()

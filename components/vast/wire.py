@@ -1,13 +1,20 @@
-"""What Vast's JSON says, as types: an offer, an instance, a charge. Nulls and newlines end here."""
+"""What Vast's JSON says, as types: an offer, an instance, a charge. Nulls and newlines end here.
+
+The market is a stranger as well, and hosts write some of its fields. A number is one that can be
+counted with, a text is a text, and whatever else stands there is none: 0 or empty. Only a contract
+or a price without its own number is refused, since something would follow from its absence.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from components.display import clipped, shown
 from components.vast.addresses import address
+from components.vast.errors import ApiFailed
 
 LONGEST_TEXT = 2000
 """Characters of a text of the market that are kept. Any host may write some of them."""
@@ -16,6 +23,14 @@ Json = Mapping[str, Any]
 """One JSON object of an answer."""
 
 HIGHEST_PORT = 65535
+
+MOST, LEAST = 1e15, 1e-9
+"""Of an amount that is counted with: what is beyond them is no price, rate, size or time."""
+
+LARGEST_ID = 2**63 - 1
+
+LONGEST_NUMBER = 40
+"""Characters of a number that comes as a text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +64,13 @@ class Offer:
 
     @classmethod
     def from_json(cls, raw: Json) -> Offer:
-        """Read an element of `offers` (vast-api reference, 2.6)."""
+        """Read an element of `offers` (vast-api reference, 2.6); what is no offer has the id 0."""
+        raw = raw if isinstance(raw, Mapping) else {}
         return cls(
-            id=int(raw.get("id") or 0),
-            machine_id=int(raw.get("machine_id") or 0),
+            id=_whole(raw, "id"),
+            machine_id=_whole(raw, "machine_id"),
             gpu_name=_text(raw, "gpu_name"),
-            num_gpus=int(raw.get("num_gpus") or 0),
+            num_gpus=_whole(raw, "num_gpus"),
             gpu_ram_mib=_number(raw, "gpu_ram"),
             dollars_per_hour=_number(raw, "dph_total"),
             storage_dollars_per_hour=_number(raw, "storage_total_cost"),
@@ -115,10 +131,14 @@ class Instance:
 
     @classmethod
     def from_json(cls, raw: Json) -> Instance:
-        """Read an instance as the single GET and the list give it (vast-api reference, 4.3)."""
+        """Read an instance as the single GET and the list give it (vast-api reference, 4.3).
+
+        Raises:
+            ApiFailed: if it does not say which contract it is.
+        """
         return cls(
-            id=int(raw["id"]),
-            machine_id=int(raw.get("machine_id") or 0),
+            id=_own_number(raw, "id", "a contract"),
+            machine_id=_whole(raw, "machine_id"),
             label=_text(raw, "label"),
             actual_status=_text(raw, "actual_status"),
             intended_status=_text(raw, "intended_status"),
@@ -128,14 +148,14 @@ class Instance:
             public_ip=address(_text(raw, "public_ipaddr")),
             ports=_ports(raw.get("ports")),
             gpu_name=_text(raw, "gpu_name"),
-            num_gpus=int(raw.get("num_gpus") or 0),
+            num_gpus=_whole(raw, "num_gpus"),
             gpu_ram_mib=_number(raw, "gpu_ram"),
             driver=_text(raw, "driver_version"),
             cuda=_number(raw, "cuda_max_good"),
             dollars_per_hour=_number(raw, "dph_total"),
             storage_dollars_per_hour=_number(raw, "storage_total_cost"),
             inet_down_dollars_per_gb=_number(raw, "inet_down_cost"),
-            interruptible=bool(raw.get("is_bid")),
+            interruptible=raw.get("is_bid") in (True, 1),
             bid=_number(raw, "dph_base"),
             min_bid=_number(raw, "min_bid"),
             location=_text(raw, "geolocation"),
@@ -164,9 +184,15 @@ class Charge:
 
     @classmethod
     def from_json(cls, raw: Json) -> list[Charge]:
-        """Read an element of `results` (vast-api reference, 12); one without items is one item."""
+        """Read an element of `results` (vast-api reference, 12); one without items is one item.
+
+        Raises:
+            ApiFailed: if it is none, or an item of it is none: a bill must not lack a part.
+        """
+        items = _rows(raw, "items") or [raw]
         source = _text(raw, "source")
-        label = _text(raw.get("metadata") or {}, "label")
+        metadata = raw.get("metadata")
+        label = _text(metadata, "label") if isinstance(metadata, Mapping) else ""
         return [
             cls(
                 source=source,
@@ -176,7 +202,7 @@ class Charge:
                 until=_number(item, "end") or _number(raw, "end") or _number(raw, "start"),
                 dollars=_number(item, "amount"),
             )
-            for item in raw.get("items") or [raw]
+            for item in items
         ]
 
 
@@ -192,21 +218,76 @@ class PriceAsked:
 
     @classmethod
     def from_json(cls, raw: Json) -> PriceAsked:
-        """Read an element of `pending_price_increases` (vast-api reference, 5)."""
+        """Read an element of `pending_price_increases` (vast-api reference, 5).
+
+        Raises:
+            ApiFailed: if it does not say which one it is.
+        """
         return cls(
-            id=int(raw["pending_price_increase_id"]),
+            id=_own_number(raw, "pending_price_increase_id", "a higher price"),
             dollars_per_hour=round(_number(raw, "new_gpu_costpersec") * 3600, 6),
             until=_number(raw, "ask_end_date"),
         )
 
 
+def number(value: Any) -> float | None:
+    """Read a number, also one that comes as a text; None for what is none or cannot be counted."""
+    if isinstance(value, str):
+        is_plain = len(value) <= LONGEST_NUMBER and value.isascii() and "_" not in value
+        value = value if is_plain else None
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        read = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return read if math.isfinite(read) and abs(read) <= MOST else None
+
+
+def whole(value: Any) -> int | None:
+    """Read an id or a count; None for what is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if 0 <= value <= LARGEST_ID else None
+    read = number(value)
+    return int(read) if read is not None and read >= 0 and read.is_integer() else None
+
+
+def _own_number(raw: Any, key: str, what: str) -> int:
+    own = whole(raw.get(key)) if isinstance(raw, Mapping) else None
+    if not own:
+        raise ApiFailed(
+            f"Vast.ai's answer has {what} without a number, of which nothing can be said; what is "
+            "already rented stays as it is; try again later"
+        )
+    return own
+
+
+def _rows(raw: Any, key: str) -> list[Json]:
+    """The objects of a list in a row of the ledger; none if it has no list."""
+    items = raw.get(key) if isinstance(raw, Mapping) else None
+    given = items if isinstance(items, list) else []
+    if not isinstance(raw, Mapping) or not all(isinstance(one, Mapping) for one in given):
+        raise ApiFailed(
+            "Vast.ai's answer has a charge that cannot be read, and nothing is summed up without "
+            "it; try again later"
+        )
+    return given
+
+
 def _text(raw: Json, key: str) -> str:
     """Read a text: hosts write their place, their GPU's name and their status as they like."""
-    return shown(clipped(str(raw.get(key) or ""), LONGEST_TEXT)).strip()
+    value = raw.get(key)
+    return shown(clipped(value, LONGEST_TEXT)).strip() if isinstance(value, str) else ""
 
 
 def _number(raw: Json, key: str) -> float:
-    return float(raw.get(key) or 0)
+    """Read an amount; 0 for what is none."""
+    read = number(raw.get(key))
+    return read if read is not None and read >= LEAST else 0.0
+
+
+def _whole(raw: Json, key: str) -> int:
+    return whole(raw.get(key)) or 0
 
 
 def _ports(raw: Any) -> dict[str, int]:

@@ -512,6 +512,8 @@ CALLS = {
     "accept_price": lambda api: api.accept_price(PriceAsked(5, 6.0, 0.0)),
     "destroy": lambda api: api.destroy(9001),
     "credit": lambda api: api.credit(),
+    "account_id": lambda api: api.account_id(),
+    "log_link": lambda api: api.log_link(9001, "a mark"),
     "charges": lambda api: api.charges(0.0, 1.0),
 }
 QUOTED = f"bad request for api_key={SECRET}"

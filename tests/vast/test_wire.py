@@ -1,9 +1,20 @@
 from __future__ import annotations
 
-import pytest
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
 
-from components.vast.wire import Instance, Offer
-from tests.vast.offers import instance, row
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.vast import market
+from components.vast.errors import ApiFailed, NoOffer
+from components.vast.wire import LEAST, MOST, Charge, Instance, Offer, PriceAsked, number, whole
+from tests.test_display import is_clean
+from tests.vast.offers import instance, need, row
 
 
 def test_an_offer_is_read_with_its_units():
@@ -88,3 +99,111 @@ def test_what_a_host_writes_into_the_market_is_one_clean_line():
     assert offer.gpu_name == "RTX Texas, US # #[add-mask]x"
     assert one.location.startswith(": :error::x")
     assert len(one.location) < 2002
+
+
+# --------------------------------------------------------------- a market that answers as it likes
+
+NUMBERS = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([10**400, -(10**4000), 2**63, 1e308, 5e-324, float("nan"), float("-inf")])
+    | st.sampled_from(["1e999", "nan", "1_000", "\u0662", "6.5", " 2 ", "-1", "9" * 5000, "0x10"])
+)
+VALUES = st.none() | st.booleans() | NUMBERS | st.text() | st.lists(NUMBERS, max_size=2)
+JSON = VALUES | st.dictionaries(st.text(), VALUES, max_size=2) | st.lists(VALUES, max_size=2)
+NO_ROWS = st.none() | st.booleans() | NUMBERS | st.text() | st.lists(JSON, max_size=2)
+
+
+def any_row(good: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """A good row with any values in some of its fields, or none of all."""
+    fields = st.dictionaries(st.sampled_from(sorted(good)), JSON)
+    return fields.map(lambda changes: good | changes) | NO_ROWS
+
+
+def plain(one: Any) -> None:
+    """Assert that numbers can be counted with, and that texts are clean."""
+    for field in dataclasses.fields(one):
+        value = getattr(one, field.name)
+        if field.name in {"raw", "ports"}:
+            continue
+        assert type(value).__name__ == field.type, (field.name, value)
+        if isinstance(value, float):
+            assert value == 0 or LEAST <= value <= MOST, (field.name, value)
+        elif isinstance(value, str):
+            assert is_clean(value)
+
+
+MEMORY = {"cpu_ram": 500_000.0, "cpu_cores": 64.0, "cpu_cores_effective": 32.0}
+
+
+@given(any_row(row(**MEMORY)))
+def test_any_row_of_the_market_is_an_offer_that_can_be_counted_with_or_none(raw):
+    one = Offer.from_json(raw)
+    plain(one)
+    with contextlib.suppress(NoOffer):
+        (candidate,) = market.shortlist([one], market.parse("gpu_name=H200 cpu_ram>=1"), need())
+        assert one.id > 0
+        assert math.isfinite(candidate.landed_dollars_per_hour)
+        assert all(map(is_clean, market.shortlist_lines([candidate])))
+        assert is_clean(market.summary([candidate]))
+
+
+@given(any_row(instance()))
+def test_any_contract_of_a_list_is_one_or_a_sentence(raw):
+    read(Instance.from_json, raw)
+
+
+@given(any_row({"pending_price_increase_id": 1, "new_gpu_costpersec": 0.1, "ask_end_date": 1}))
+def test_any_higher_price_is_one_or_a_sentence(raw):
+    read(PriceAsked.from_json, raw)
+
+
+ITEM = {"type": "gpu", "start": 1, "end": 2, "amount": 0.1}
+CHARGE = {"source": "instance-1", "metadata": {"label": "a"}, "items": [ITEM], **ITEM}
+
+
+@given(any_row(CHARGE) | any_row(ITEM).map(lambda item: CHARGE | {"items": [item]}))
+def test_any_charge_is_one_or_a_sentence(raw):
+    for one in read(Charge.from_json, raw) or []:
+        plain(one)
+
+
+def read(reader: Callable[[Any], Any], raw: Any) -> Any:
+    """Read a row, or hold what is refused to a sentence."""
+    try:
+        found = reader(raw)
+    except ApiFailed as error:
+        sentence = str(error)
+    else:
+        if isinstance(found, Instance | PriceAsked):
+            plain(found)
+            assert found.id > 0
+        return found
+    assert is_clean(sentence)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("value", "is_number", "is_whole"),
+    [
+        (2, 2.0, 2),
+        (2.0, 2.0, 2),
+        ("2", 2.0, 2),
+        (" 2.0 ", 2.0, 2),
+        (2.5, 2.5, None),
+        (-1, -1.0, None),
+        (True, None, None),
+        (None, None, None),
+        ("1_0", None, None),
+        ("\u0662", None, None),
+        ("nan", None, None),
+        (float("inf"), None, None),
+        (10**400, None, None),
+        (2**63, None, None),
+        (2**63 - 1, None, 2**63 - 1),
+        ([1], None, None),
+    ],
+)
+def test_a_number_is_what_can_be_counted_with(value, is_number, is_whole):
+    assert number(value) == is_number
+    assert whole(value) == is_whole
