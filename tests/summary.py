@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import psutil
 import pytest
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tests.tiers import TIER_NAMES, tier_of
@@ -87,5 +88,5 @@ def slowest(took: dict[str, float]) -> Table:
     """The tests that took longest, what they were prepared with included."""
     table = Table("the slowest", "tier", "seconds")
     for test in sorted(took, key=lambda test: -took[test])[:SLOWEST]:
-        table.add_row(test.removeprefix("tests/"), tier_of(test), f"{took[test]:.1f}")
+        table.add_row(escape(test.removeprefix("tests/")), tier_of(test), f"{took[test]:.1f}")
     return table

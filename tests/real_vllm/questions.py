@@ -98,6 +98,7 @@ QUESTIONS = {
         "/v1/completions", {"prompt": "Hello", "max_tokens": 4, "stream": True}
     ),
     "message": Question("/v1/messages", {"messages": HELLO, "max_tokens": 32}),
+    "count of a message": Question("/v1/messages/count_tokens", {"messages": HELLO}),
     "no messages": Question("/v1/chat/completions", {}),
     "a wrong type": chat(max_tokens="many"),
     "another model": chat(model="nobody/nothing"),

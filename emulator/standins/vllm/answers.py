@@ -150,6 +150,9 @@ def _content(content: Any, viewer: Viewer) -> tuple[str, list[Picture]]:
     texts: list[str] = []
     pictures: list[Picture] = []
     for part in content or ():
+        if isinstance(part, str):
+            texts.append(part)
+            continue
         kind = part.get("type")
         if kind in ("text", "input_text", "output_text"):
             texts.append(str(part.get("text", "")))

@@ -14,6 +14,7 @@ from emulator.standins.vllm.engine import EngineDeadError, ShutDownError
 from emulator.standins.vllm.pictures import PictureError
 
 DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+_TYPES = frozenset({"str", "int", "float", "bool", "list", "dict", "none"})
 SHUT_DOWN = "cannot schedule new futures after shutdown"
 
 
@@ -28,9 +29,12 @@ class ApiError(Exception):
         self.param = param
 
 
-def bad_request(message: str, param: str | None = None) -> ApiError:
-    """Return the engine's own 400."""
-    return ApiError(400, "BadRequestError", message, param)
+def bad_request(message: str, param: str | None = None, *, value: Any = None) -> ApiError:
+    """Return the engine's own 400; its text ends with the field and the value to blame."""
+    blamed = [f"parameter={param}"] if param is not None else []
+    blamed += [f"value={value}"] if value is not None else []
+    told = f"{message} ({', '.join(blamed)})" if blamed else message
+    return ApiError(400, "BadRequestError", told, param)
 
 
 def from_picture(error: PictureError) -> ApiError:
@@ -54,7 +58,7 @@ def schema_error(problems: Sequence[Mapping[str, Any] | str]) -> ApiError:
         if isinstance(problem, str):
             shown.append(problem)
             continue
-        place = ".".join(["body", *(str(step) for step in problem["loc"])])
+        place = ".".join(["body", *_named(problem["loc"])])
         param = param or place
         shown.append(
             str(
@@ -69,6 +73,11 @@ def schema_error(problems: Sequence[Mapping[str, Any] | str]) -> ApiError:
     count = len(shown)
     head = f"{count} validation error{'s' if count > 1 else ''}:"
     return ApiError(400, "Bad Request", "\n".join([head, *(f"  {one}" for one in shown)]), param)
+
+
+def _named(place: Sequence[Any]) -> list[str]:
+    """Leave out what is a type in a union, and no name of a field."""
+    return [str(step) for step in place if str(step) not in _TYPES and "[" not in str(step)]
 
 
 def from_validation(error: ValidationError) -> ApiError:

@@ -13,30 +13,26 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from emulator.standins.vllm import VERSION
-from emulator.standins.vllm.answers import read_conversation
+from emulator.standins.vllm.anthropic import count_tokens, messages
 from emulator.standins.vllm.api_errors import (
     ApiError,
     answer_error,
     answer_http_exception,
     bad_request,
-    from_picture,
     schema_error,
 )
-from emulator.standins.vllm.chat import chat_completions
+from emulator.standins.vllm.asking import question_of
+from emulator.standins.vllm.chat import UNTRUSTED_TEMPLATE, chat_completions
 from emulator.standins.vllm.engine import EngineDeadError
 from emulator.standins.vllm.guard import add_guards
 from emulator.standins.vllm.memory import BLOCK_TOKENS
+from emulator.standins.vllm.messages import read_messages
 from emulator.standins.vllm.metrics import exposition
-from emulator.standins.vllm.other_completions import (
-    completions,
-    count_tokens,
-    messages,
-    responses,
-)
-from emulator.standins.vllm.pictures import PictureError
+from emulator.standins.vllm.other_completions import completions, responses
 from emulator.standins.vllm.requests import DetokenizeRequest, TokenizeRequest, read_body
 from emulator.standins.vllm.served import Served
 from emulator.standins.vllm.settings import Settings
+from emulator.standins.vllm.tokens import VOCABULARY
 
 _DOCS = """<!DOCTYPE html>
 <html>
@@ -155,11 +151,16 @@ async def _tokenize(request: Request) -> Response:
             raise schema_error(
                 [{"type": "missing", "loc": ("prompt",), "msg": "Field required", "input": {}}]
             )
-        told = [message.model_dump() for message in asked.messages]
-        try:
-            read_conversation(told, served.settings.viewer)
-        except PictureError as error:
-            raise from_picture(error) from error
+        told = read_messages(asked.messages)
+        if asked.chat_template is not None and not served.settings.trust_request_chat_template:
+            raise bad_request(UNTRUSTED_TEMPLATE)
+        question_of(
+            served,
+            told,
+            [tool.model_dump(exclude_none=True) for tool in asked.tools or ()],
+            begins=asked.add_generation_prompt,
+            goes_on=asked.continue_final_message,
+        )
         text = "\n".join(f"{message['role']}: {message.get('content')}" for message in told)
     numbers = served.tokenizer.encode(text)
     strings = (
@@ -181,6 +182,8 @@ async def _detokenize(request: Request) -> Response:
     served = _served(request)
     asked = await read_body(request, DetokenizeRequest)
     served.name_for(asked.model)
+    if foreign := [token for token in asked.tokens if token >= VOCABULARY]:
+        raise ApiError(500, "InternalServerError", f"'Invalid token for decoding: {foreign[0]}'")
     return JSONResponse({"prompt": served.tokenizer.decode(asked.tokens)})
 
 

@@ -16,17 +16,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from emulator.standins.vllm.answers import (
     Answer,
     Piece,
-    Question,
     answer_for,
-    read_conversation,
 )
-from emulator.standins.vllm.api_errors import (
-    as_api_error,
-    bad_request,
-    body_of,
-    from_picture,
-    schema_error,
-)
+from emulator.standins.vllm.api_errors import as_api_error, bad_request, body_of
+from emulator.standins.vllm.asking import question_of
 from emulator.standins.vllm.generation import (
     Generation,
     all_to_end,
@@ -34,20 +27,16 @@ from emulator.standins.vllm.generation import (
     run,
     usage,
 )
-from emulator.standins.vllm.pictures import PictureError
-from emulator.standins.vllm.requests import (
-    ChatRequest,
-    NamedChoice,
-    check_sampling,
-    limits_of,
-    read_body,
-)
+from emulator.standins.vllm.messages import read_messages
+from emulator.standins.vllm.requests import ChatRequest, NamedChoice, read_body
+from emulator.standins.vllm.sampling import check_sampling, check_schema, limits_of
 from emulator.standins.vllm.served import Served, request_id
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 
-_NO_SUCH_TOOL = (
-    "Value error, The tool specified in `tool_choice` does not match any of the specified `tools`"
+UNTRUSTED_TEMPLATE = (
+    "Chat template is passed with request, but --trust-request-chat-template is not set. Refused "
+    "request with untrusted chat template."
 )
 _ALPHABET = string.ascii_letters + string.digits
 _CALL_ID = 9
@@ -83,73 +72,86 @@ async def chat_completions(request: Request) -> Response:
 
 
 def _accept(served: Served, asked: ChatRequest, identifier: str) -> _Chat:
+    messages = read_messages(asked.messages)
     model = served.name_for(asked.model)
-    check_sampling(asked, served.settings.max_sequences)
+    _check_overrides(served, asked)
     tools = _tools(served, asked)
-    question = _question(served, asked)
-    served.check_pictures(len(question.pictures))
-    _check_order(served, asked)
+    schema = _schema(asked)
+    question = question_of(
+        served,
+        messages,
+        tools,
+        begins=asked.add_generation_prompt,
+        goes_on=asked.continue_final_message,
+        is_chat=True,
+    )
+    _check_grammars(asked, schema)
+    check_sampling(asked, served.settings.max_sequences)
     effort = served.effort(asked.reasoning_effort)
-    tool_tokens = len(json.dumps(tools)) // 4 if tools else 0
-    prompt_tokens = question.prompt_tokens + tool_tokens
-    wish = asked.max_completion_tokens or asked.max_tokens
-    limits = limits_of(asked, served.max_tokens(prompt_tokens, wish))
+    prompt_tokens = question.prompt_tokens + served.tool_tokens(tools)
+    limits = limits_of(asked, served.max_tokens(prompt_tokens, asked.limit))
     answer = answer_for(
         question,
         model=served.root,
         tools=tools,
         tool_choice=_choice(asked),
-        schema=_schema(asked),
+        schema=schema,
         reasoning=effort == "high",
     )
     if answer.reasoning and not served.settings.reasoning_parser:
         # Without a parser the trace stays where the model writes it: in the text.
         answer = Answer("", f"[THINK]{answer.reasoning}[/THINK]{answer.content}", answer.tool_calls)
-    generations = [generation_of(answer, limits) for _ in range(asked.n)]
+    generations = [generation_of(answer, limits) for _ in range(asked.answers)]
     return _Chat(served, asked, model, identifier, int(time.time()), prompt_tokens, generations)
 
 
-def _question(served: Served, asked: ChatRequest) -> Question:
-    messages = [message.model_dump() for message in asked.messages]
-    if not messages:
-        raise bad_request("Conversation must have at least one message")
-    try:
-        return read_conversation(messages, served.settings.viewer)
-    except PictureError as error:
-        raise from_picture(error) from error
-
-
-def _check_order(served: Served, asked: ChatRequest) -> None:
-    last = asked.messages[-1]
-    if served.shape.mistral and last.role not in ("user", "tool"):
-        extra = last.model_extra or {}
-        if last.role == "assistant" and extra.get("prefix"):
-            return
-        raise bad_request(
-            "Expected last role User or Tool (or Assistant with prefix or continue_final_message "
-            f"set to True) for serving but got {last.role}"
-        )
+def _check_overrides(served: Served, asked: ChatRequest) -> None:
+    """Refuse what a request may not change of the server's own ways."""
+    given = asked.chat_template is not None or asked.chat_template_kwargs is not None
+    if served.shape.mistral and given:
+        raise bad_request("chat_template is not supported for Mistral tokenizers.", "chat_template")
+    served.check_effort(asked.reasoning_effort)
+    template = asked.chat_template or (asked.chat_template_kwargs or {}).get("chat_template")
+    if template is not None and not served.settings.trust_request_chat_template:
+        raise bad_request(UNTRUSTED_TEMPLATE)
+    for name, what in (
+        ("mm_processor_kwargs", "multimodal preprocessing"),
+        ("media_io_kwargs", "multimodal media loading"),
+    ):
+        if getattr(asked, name) and not served.settings.trust_request_mm_kwargs:
+            raise bad_request(
+                f"Per-request {name} are disabled by default because they can change {what} "
+                "resource usage. Start the server with --trust-request-mm-kwargs only when "
+                "clients are trusted.",
+                name,
+            )
 
 
 def _tools(served: Served, asked: ChatRequest) -> list[dict[str, Any]]:
+    """Return the tools; Mistral's tokenizer needs no parser to be asked with them."""
     tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
-    choice = asked.tool_choice
-    if not tools:
-        if choice not in (None, "none", "auto"):
-            raise schema_error(["Value error, When using `tool_choice`, `tools` must be set."])
-        return []
-    if isinstance(choice, NamedChoice):
-        names = [tool["function"]["name"] for tool in tools]
-        if choice.function.name not in names:
-            raise schema_error([_NO_SUCH_TOOL])
-        return tools
     settings = served.settings
+    choice = asked.tool_choice or ("auto" if tools else "none")
     ready = settings.enable_auto_tool_choice and settings.tool_call_parser
-    if choice in (None, "auto") and not ready:
+    if served.shape.mistral or choice == "none" or ready:
+        return tools
+    if choice == "auto":
         raise bad_request(
             '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
         )
-    return [] if choice == "none" else tools
+    if not settings.tool_call_parser:
+        named = choice.function.name if isinstance(choice, NamedChoice) else None
+        wanted = f'function "{named}"' if named else f'"{choice}"'
+        raise bad_request(f"tool_choice={wanted} requires --tool-call-parser to be set")
+    return tools
+
+
+def _check_grammars(asked: ChatRequest, schema: Mapping[str, Any] | None) -> None:
+    if schema is not None:
+        check_schema(schema)
+    for tool in asked.tools or () if asked.tool_choice != "none" else ():
+        if tool.function.strict and tool.function.parameters:
+            check_schema(tool.function.parameters)
 
 
 def _choice(asked: ChatRequest) -> Any:
@@ -158,19 +160,19 @@ def _choice(asked: ChatRequest) -> Any:
 
 
 def _schema(asked: ChatRequest) -> Mapping[str, Any] | None:
-    given = asked.response_format or {}
-    if given.get("type") == "json_schema":
-        envelope = given.get("json_schema")
-        if not isinstance(envelope, dict) or "schema" not in envelope:
-            raise schema_error(
-                ["Value error, response_format of type json_schema needs json_schema.schema"]
-            )
-        schema: Mapping[str, Any] = envelope["schema"]
-        return schema
-    if given.get("type") == "json_object":
+    """Return what the answer has to fit; a schema that `structured_outputs` has was checked."""
+    given = asked.response_format
+    if given is not None and given.type == "json_schema":
+        return given.json_schema.fields if given.json_schema else None
+    if given is not None and given.type == "json_object":
         return {"type": "object", "properties": {"answer": {"type": "string"}}}
-    wished: Mapping[str, Any] | None = (asked.structured_outputs or {}).get("json")
-    return wished
+    wished = (asked.structured_outputs or {}).get("json")
+    if isinstance(wished, str):
+        try:
+            wished = json.loads(wished)
+        except ValueError as error:
+            raise bad_request(str(error)) from error
+    return wished if isinstance(wished, Mapping) else None
 
 
 def _whole(chat: _Chat) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""/v1/completions, /v1/responses and /v1/messages: the same answers in other shapes."""
+"""/v1/completions and /v1/responses: the same answers in other shapes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from emulator.standins.vllm.answers import Question, answer_for, read_conversation
-from emulator.standins.vllm.api_errors import as_api_error, bad_request, body_of, from_picture
+from emulator.standins.vllm.answers import answer_for
+from emulator.standins.vllm.api_errors import ApiError, as_api_error, bad_request, body_of
+from emulator.standins.vllm.asking import question_of
 from emulator.standins.vllm.chat import EVENT_STREAM
 from emulator.standins.vllm.generation import (
     Generation,
@@ -21,23 +22,19 @@ from emulator.standins.vllm.generation import (
     run,
     usage,
 )
-from emulator.standins.vllm.pictures import PictureError
-from emulator.standins.vllm.requests import (
-    CompletionRequest,
-    CountRequest,
-    MessagesRequest,
-    ResponsesRequest,
-    check_sampling,
-    limits_of,
-    read_body,
-)
+from emulator.standins.vllm.messages import read_messages
+from emulator.standins.vllm.requests import CompletionRequest, ResponsesRequest, read_body
+from emulator.standins.vllm.response_items import as_chat
+from emulator.standins.vllm.sampling import check_sampling, check_schema, limits_of
 from emulator.standins.vllm.served import Served, request_id
 
-_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+_NO_SUFFIX = "suffix is only supported for models with FIM completion rendering"
 
 
 @dataclass(frozen=True)
-class _Accepted:
+class Accepted:
+    """One answer that is due."""
+
     served: Served
     model: str
     id: str
@@ -46,9 +43,11 @@ class _Accepted:
     generation: Generation
 
     def text(self) -> str:
+        """What is said."""
         return self.generation.text("content")
 
     def run(self) -> AsyncIterator[Any]:
+        """Give the pieces out when they are due."""
         return run(self.served, self.generation, self.prompt_tokens)
 
 
@@ -62,16 +61,18 @@ async def completions(request: Request) -> Response:
     asked = await read_body(request, CompletionRequest)
     model = served.name_for(asked.model)
     check_sampling(asked, served.settings.max_sequences)
+    if asked.suffix is not None:
+        raise ApiError(400, "BadRequestError", _NO_SUFFIX, "suffix")
     served.engine.check()
     identifier = request_id(request, "cmpl")
     accepted = [
-        _accept(served, model, identifier, [{"role": "user", "content": prompt}], asked)
+        accept(served, model, identifier, [{"role": "user", "content": prompt}], asked)
         for prompt in _prompts(served, asked.prompt)
-        for _ in range(asked.n)
+        for _ in range(asked.answers)
     ]
     if asked.stream:
-        return _stream(_completion_events(accepted, asked))
-    await _to_end(request, accepted)
+        return stream(_completion_events(accepted, asked))
+    await to_end(request, accepted)
     generations = [one.generation for one in accepted]
     return JSONResponse(
         {
@@ -97,74 +98,51 @@ async def responses(request: Request) -> Response:
     served: Served = request.app.state.served
     asked = await read_body(request, ResponsesRequest)
     model = served.name_for(asked.model)
+    _check_state(asked)
     served.engine.check()
-    messages = (
-        [{"role": "user", "content": asked.input}] if isinstance(asked.input, str) else asked.input
+    limits = CompletionRequest(
+        prompt="",
+        max_tokens=asked.max_output_tokens,
+        temperature=asked.temperature,
+        top_p=asked.top_p,
     )
-    if asked.instructions:
-        messages = [{"role": "system", "content": asked.instructions}, *messages]
-    limits = CompletionRequest(prompt="", max_tokens=asked.max_output_tokens)
-    effort = served.effort((asked.reasoning or {}).get("effort"))
+    check_sampling(limits, served.settings.max_sequences)
+    spoken = read_messages(as_chat(asked.input, asked.instructions))
+    tools = [
+        {"type": "function", "function": {"name": tool.name, "parameters": tool.parameters}}
+        for tool in asked.tools or ()
+        if tool.type == "function"
+    ]
+    if (schema := _schema(asked)) is not None:
+        check_schema(schema)
+    effort = served.effort(asked.reasoning.effort if asked.reasoning else None)
     identifier = request_id(request, "resp")
-    accepted = _accept(served, model, identifier, messages, limits, effort=effort)
+    accepted = accept(served, model, identifier, spoken, limits, tools=tools, effort=effort)
     if asked.stream:
-        return _stream(_response_events(accepted))
-    await _to_end(request, [accepted])
+        return stream(_response_events(accepted))
+    await to_end(request, [accepted])
     return JSONResponse(_response_body(accepted))
 
 
-async def messages(request: Request) -> Response:
-    """Answer POST /v1/messages, Anthropic's shape.
-
-    Raises:
-        ApiError: the request is refused.
-    """
-    served: Served = request.app.state.served
-    asked = await read_body(request, MessagesRequest)
-    model = served.name_for(asked.model)
-    served.engine.check()
-    sampling = CompletionRequest(prompt="", max_tokens=asked.max_tokens, stop=asked.stop_sequences)
-    check_sampling(sampling, served.settings.max_sequences)
-    spoken = _with_system(asked.messages, asked.system)
-    accepted = _accept(served, model, request_id(request, "chatcmpl"), spoken, sampling)
-    if asked.stream:
-        return _stream(_message_events(accepted))
-    await _to_end(request, [accepted])
-    return JSONResponse(
-        _message_body(accepted)
-        | {
-            "content": [{"type": "text", "text": accepted.text()}],
-            "stop_reason": _stop_reason(accepted),
-            "stop_sequence": accepted.generation.stopped_by,
-        }
-    )
-
-
-async def count_tokens(request: Request) -> Response:
-    """Answer POST /v1/messages/count_tokens.
-
-    Raises:
-        ApiError: the request is refused.
-    """
-    served: Served = request.app.state.served
-    asked = await read_body(request, CountRequest)
-    served.name_for(asked.model)
-    question = _read(served, _with_system(asked.messages, asked.system))
-    return JSONResponse({"input_tokens": question.prompt_tokens, "context_management": None})
-
-
-def _accept(
+def accept(
     served: Served,
     model: str,
     identifier: str,
     spoken: Sequence[Mapping[str, Any]],
     asked: CompletionRequest,
     *,
+    tools: Sequence[Mapping[str, Any]] = (),
     effort: str = "none",
-) -> _Accepted:
-    question = _read(served, spoken)
-    served.check_pictures(len(question.pictures))
-    limits = limits_of(asked, served.max_tokens(question.prompt_tokens, asked.max_tokens))
+    is_chat: bool = False,
+) -> Accepted:
+    """Take a conversation in; what is asked with tools counts, and none of them is called.
+
+    Raises:
+        ApiError: it is refused.
+    """
+    question = question_of(served, spoken, tools, is_chat=is_chat)
+    prompt_tokens = question.prompt_tokens + served.tool_tokens(tools)
+    limits = limits_of(asked, served.max_tokens(prompt_tokens, asked.max_tokens))
     answer = answer_for(
         question,
         model=served.root,
@@ -174,21 +152,39 @@ def _accept(
         reasoning=effort == "high",
     )
     generation = generation_of(answer, limits)
-    return _Accepted(
-        served, model, identifier, int(time.time()), question.prompt_tokens, generation
-    )
+    return Accepted(served, model, identifier, int(time.time()), prompt_tokens, generation)
 
 
-async def _to_end(request: Request, accepted: Sequence[_Accepted]) -> None:
+async def to_end(request: Request, accepted: Sequence[Accepted]) -> None:
+    """Let answers run to their end without giving them out."""
     pairs = [(one.generation, one.prompt_tokens) for one in accepted]
     await all_to_end(accepted[0].served, request, pairs)
 
 
-def _read(served: Served, spoken: Sequence[Mapping[str, Any]]) -> Question:
-    try:
-        return read_conversation(spoken, served.settings.viewer)
-    except PictureError as error:
-        raise from_picture(error) from error
+def _check_state(asked: ResponsesRequest) -> None:
+    """Refuse what needs answers that a server keeps; this one keeps none, as vLLM by default."""
+    if asked.previous_response_id is not None:
+        raise ApiError(
+            404,
+            "invalid_request_error",
+            f"Response with id '{asked.previous_response_id}' not found.",
+            "response_id",
+        )
+    if asked.background:
+        raise ApiError(
+            400,
+            "invalid_request_error",
+            "This vLLM engine does not support `store=True` and therefore does not support the "
+            "background mode. To enable these features, set the environment variable "
+            "`VLLM_ENABLE_RESPONSES_API_STORE=1` when launching the vLLM server.",
+            "background",
+        )
+
+
+def _schema(asked: ResponsesRequest) -> Mapping[str, Any] | None:
+    wished = (asked.text or {}).get("format") or {}
+    schema = wished.get("schema") if wished.get("type") == "json_schema" else None
+    return schema if isinstance(schema, Mapping) else None
 
 
 def _prompts(served: Served, prompt: str | list[Any]) -> list[str]:
@@ -201,12 +197,7 @@ def _prompts(served: Served, prompt: str | list[Any]) -> list[str]:
     return [one if isinstance(one, str) else served.tokenizer.decode(one) for one in prompt]
 
 
-def _with_system(spoken: Sequence[Any], system: Any) -> list[dict[str, Any]]:
-    told = [message.model_dump() for message in spoken]
-    return [{"role": "system", "content": system}, *told] if system else told
-
-
-def _completion_choice(index: int, accepted: _Accepted, text: str) -> dict[str, Any]:
+def _completion_choice(index: int, accepted: Accepted, text: str) -> dict[str, Any]:
     return {
         "index": index,
         "text": text,
@@ -220,7 +211,7 @@ def _completion_choice(index: int, accepted: _Accepted, text: str) -> dict[str, 
 
 
 async def _completion_events(
-    accepted: Sequence[_Accepted], asked: CompletionRequest
+    accepted: Sequence[Accepted], asked: CompletionRequest
 ) -> AsyncIterator[dict[str, Any]]:
     for index, one in enumerate(accepted):
         envelope = {
@@ -238,7 +229,7 @@ async def _completion_events(
             yield envelope | {"choices": [], "usage": spent}
 
 
-def _response_body(accepted: _Accepted, status: str = "completed") -> dict[str, Any]:
+def _response_body(accepted: Accepted, status: str = "completed") -> dict[str, Any]:
     spent = usage(accepted.served, accepted.prompt_tokens, [accepted.generation])
     done = status == "completed"
     cut = done and accepted.generation.finish_reason == "length"
@@ -279,7 +270,7 @@ def _response_body(accepted: _Accepted, status: str = "completed") -> dict[str, 
     }
 
 
-def _response_item(accepted: _Accepted) -> dict[str, Any]:
+def _response_item(accepted: Accepted) -> dict[str, Any]:
     return {
         "id": accepted.id.replace("resp", "msg"),
         "type": "message",
@@ -291,7 +282,7 @@ def _response_item(accepted: _Accepted) -> dict[str, Any]:
     }
 
 
-async def _response_events(accepted: _Accepted) -> AsyncIterator[dict[str, Any]]:
+async def _response_events(accepted: Accepted) -> AsyncIterator[dict[str, Any]]:
     item = accepted.id.replace("resp", "msg")
     place = {"item_id": item, "output_index": 0, "content_index": 0}
     number = 0
@@ -313,51 +304,8 @@ async def _response_events(accepted: _Accepted) -> AsyncIterator[dict[str, Any]]
     yield {"type": "response.completed", "sequence_number": number + 2, "response": ended}
 
 
-def _message_body(accepted: _Accepted) -> dict[str, Any]:
-    return {
-        "id": accepted.id,
-        "type": "message",
-        "role": "assistant",
-        "content": [],
-        "model": accepted.model,
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {
-            "input_tokens": accepted.prompt_tokens,
-            "output_tokens": accepted.generation.tokens,
-        },
-    }
-
-
-def _stop_reason(accepted: _Accepted) -> str:
-    if accepted.generation.stopped_by:
-        return "stop_sequence"
-    return _STOP_REASONS[accepted.generation.finish_reason]
-
-
-async def _message_events(accepted: _Accepted) -> AsyncIterator[dict[str, Any]]:
-    yield {"type": "message_start", "message": _message_body(accepted)}
-    yield {
-        "type": "content_block_start",
-        "index": 0,
-        "content_block": {"type": "text", "text": ""},
-    }
-    async for piece in accepted.run():
-        delta = {"type": "text_delta", "text": piece.text}
-        yield {"type": "content_block_delta", "index": 0, "delta": delta}
-    yield {"type": "content_block_stop", "index": 0}
-    yield {
-        "type": "message_delta",
-        "delta": {
-            "stop_reason": _stop_reason(accepted),
-            "stop_sequence": accepted.generation.stopped_by,
-        },
-        "usage": {"output_tokens": accepted.generation.tokens},
-    }
-    yield {"type": "message_stop"}
-
-
-def _stream(events: AsyncIterator[dict[str, Any]]) -> Response:
+def stream(events: AsyncIterator[dict[str, Any]]) -> Response:
+    """Answer with events."""
     return StreamingResponse(_lines(events), media_type=EVENT_STREAM)
 
 

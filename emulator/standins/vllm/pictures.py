@@ -69,6 +69,12 @@ class Viewer:
             return self._fetched(url)
         if parts.scheme == "data":
             return _embedded(parts.path)
+        if parts.scheme == "file":
+            raise PictureError(
+                "Cannot load local files without `--allowed-local-media-path`.", _OWN_FAULT
+            )
+        if not url:
+            raise PictureError("Unsupported image url scheme")
         raise PictureError("The URL must be either a HTTP, data or file URL.")
 
     def _fetched(self, url: str) -> Picture:

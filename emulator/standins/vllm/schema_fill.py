@@ -29,11 +29,11 @@ def fill(schema: Mapping[str, Any], text: str) -> Any:
     return _fill(schema, text, schema, 0)
 
 
-def _fill(schema: Mapping[str, Any], text: str, root: Mapping[str, Any], depth: int) -> Any:
+def _fill(schema: Any, text: str, root: Mapping[str, Any], depth: int) -> Any:
     schema = _resolved(schema, root)
     if "const" in schema:
         return schema["const"]
-    if "enum" in schema:
+    if schema.get("enum"):
         return _choice(schema["enum"], text)
     kind = schema.get("type") or ("object" if "properties" in schema else "string")
     if isinstance(kind, list):
@@ -52,13 +52,16 @@ def _plain(kind: str, schema: Mapping[str, Any], text: str) -> Any:
     return None if kind == "null" else _string(schema, text)
 
 
-def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
     for _ in range(_DEEPEST):
+        if not isinstance(schema, Mapping):
+            # `true` stands for a schema that anything fits.
+            return {}
         if "$ref" in schema:
             schema = _referenced(schema["$ref"], root)
         elif schema.get("anyOf") or schema.get("oneOf"):
             options = schema.get("anyOf") or schema["oneOf"]
-            schema = next((one for one in options if one.get("type") != "null"), options[0])
+            schema = next((one for one in options if not _is_null(one)), options[0])
         elif schema.get("allOf"):
             merged: dict[str, Any] = {}
             for part in schema["allOf"]:
@@ -66,15 +69,19 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
             return merged
         else:
             break
-    return schema
+    return schema if isinstance(schema, Mapping) else {}
+
+
+def _is_null(schema: Any) -> bool:
+    return isinstance(schema, Mapping) and schema.get("type") == "null"
 
 
 def _referenced(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
     place: Any = root
     for step in reference.removeprefix("#").strip("/").split("/"):
-        place = place[step] if step else place
-    found: Mapping[str, Any] = place
-    return found
+        if step:
+            place = place.get(step) if isinstance(place, Mapping) else None
+    return place if isinstance(place, Mapping) else {}
 
 
 def _object(schema: Mapping[str, Any], text: str, root: Mapping[str, Any], depth: int) -> Any:

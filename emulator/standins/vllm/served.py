@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -44,7 +46,7 @@ class Served:
         Raises:
             ApiError: 404, no such model here.
         """
-        if asked is None:
+        if not asked:
             return self.names[0]
         if asked not in self.names:
             raise unknown_model(asked, self.names)
@@ -70,6 +72,7 @@ class Served:
                 f"max_tokens={asked} cannot be greater than max_model_len={length}. "
                 "Please request fewer output tokens.",
                 "max_tokens",
+                value=asked,
             )
         if prompt_tokens + (asked or 1) > length:
             more = f" and {asked} output tokens were requested" if asked else ""
@@ -81,6 +84,19 @@ class Served:
             )
         return asked or length - prompt_tokens
 
+    def check_effort(self, asked: str | None) -> None:
+        """Refuse an effort that Mistral's models do not have, whatever the server's map says.
+
+        Raises:
+            ApiError: 400.
+        """
+        if self.shape.mistral and asked and asked not in MISTRAL_EFFORTS:
+            raise bad_request(
+                f"reasoning_effort={asked} is not supported by Mistral models. Supported values "
+                f"are: {list(MISTRAL_EFFORTS)}.",
+                "reasoning_effort",
+            )
+
     def effort(self, asked: str | None) -> str:
         """Return none or high, after the server's own map.
 
@@ -91,9 +107,14 @@ class Served:
         effort = (self.settings.reasoning_effort_map or {}).get(effort, effort)
         if self.shape.mistral and effort not in MISTRAL_EFFORTS:
             raise bad_request(
-                f"reasoning_effort should be one of {list(MISTRAL_EFFORTS)}, got {effort}."
+                f"1 validation error for ChatCompletionRequest\nreasoning_effort\n  Input should "
+                f"be 'none' or 'high' [type=enum, input_value='{effort}', input_type=str]"
             )
         return effort if self.shape.mistral else "none"
+
+    def tool_tokens(self, tools: Sequence[Mapping[str, Any]]) -> int:
+        """Return how many tokens of the prompt the tools take."""
+        return len(json.dumps(tools)) // 4 if tools else 0
 
     def check_pictures(self, count: int) -> None:
         """Refuse more pictures than a prompt may have.
@@ -107,7 +128,7 @@ class Served:
         if not self.shape.vision or self.settings.language_model_only:
             allowed = 0
         if count > allowed:
-            raise bad_request(f"At most {allowed} image(s) may be provided in one prompt.")
+            raise bad_request(f"At most {allowed} image(s) may be provided in one prompt.", "image")
 
     def models(self, now: int) -> dict[str, Any]:
         """Return the body of GET /v1/models."""

@@ -40,6 +40,8 @@ class Settings:
     reasoning_effort_map: Mapping[str, str] | None = None
     limit_mm_per_prompt: Mapping[str, Any] = field(default_factory=dict)
     language_model_only: bool = False
+    trust_request_chat_template: bool = False
+    trust_request_mm_kwargs: bool = False
     viewer: Viewer = field(default_factory=Viewer)
     max_sequences: int = 16384
     host: str | None = None

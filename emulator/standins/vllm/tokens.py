@@ -6,7 +6,8 @@ import zlib
 
 CHARACTERS = 4
 _FIRST = 1000
-_VOCABULARY = 131_072
+VOCABULARY = 131_072
+"""Tokens that there are, as Mistral's tokenizer has them."""
 
 
 class Tokenizer:
@@ -20,7 +21,7 @@ class Tokenizer:
         """Return the numbers of the text's tokens."""
         numbers = []
         for piece in split(text):
-            number = _FIRST + zlib.crc32(piece.encode()) % (_VOCABULARY - _FIRST)
+            number = _FIRST + zlib.crc32(piece.encode()) % (VOCABULARY - _FIRST)
             self._known[number] = piece
             numbers.append(number)
         return numbers

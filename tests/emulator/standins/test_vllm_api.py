@@ -50,6 +50,10 @@ WEATHER: ChatCompletionToolParam = {
         },
     },
 }
+ANTHROPIC_TOOL = {
+    "name": "get_weather",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
 ASKED: list[ChatCompletionMessageParam] = [
     {"role": "user", "content": "How is the weather in Paris?"}
 ]
@@ -384,23 +388,7 @@ def test_an_open_route_completes_a_chat_without_a_key(server: Server) -> None:
             (400, "BadRequestError", "input_tokens"),
             "context length is 4096 tokens. However, your prompt contains 5127 input tokens",
         ),
-        (chat(temperature=-1), (400, "BadRequestError", "temperature"), "must be non-negative"),
-        (
-            chat(reasoning_effort="low"),
-            (400, "BadRequestError", None),
-            "reasoning_effort should be one of ['none', 'high'], got low.",
-        ),
-        (
-            chat(reasoning_effort="hi"),
-            (400, "Bad Request", "body.reasoning_effort"),
-            "literal_error",
-        ),
         ({}, (400, "Bad Request", "body.messages"), "{'type': 'missing', 'loc': 'body.messages'"),
-        (
-            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
-            (400, "BadRequestError", None),
-            "Expected last role User or Tool",
-        ),
         (
             {
                 "messages": [
@@ -413,12 +401,12 @@ def test_an_open_route_completes_a_chat_without_a_key(server: Server) -> None:
             (400, "BadRequestError", None),
             "The URL must be either a HTTP, data or file URL.",
         ),
-        (chat(tool_choice="required"), (400, "Bad Request", None), "`tools` must be set"),
     ],
-)  # fmt: skip
+)
 def test_a_request_is_refused_in_the_real_shape(
     http: httpx.Client, body: Any, shape: tuple[int, str, str | None], said: str
 ) -> None:
+    """What depends on the server's own model and length; the rest is in test_vllm_refusals.py."""
     answer = post(http, "/v1/chat/completions", body)
 
     error = answer.json()["error"]
@@ -522,10 +510,16 @@ def test_messages_in_anthropics_shape(http: httpx.Client) -> None:
     whole = post(http, "/v1/messages", asked).json()
     stream = post(http, "/v1/messages", asked | {"stream": True}).text
     counted = post(http, "/v1/messages/count_tokens", asked).json()
+    weighed = post(http, "/v1/messages/count_tokens", asked | {"tools": [ANTHROPIC_TOOL]}).json()
 
     assert (whole["type"], whole["role"]) == ("message", "assistant")
     assert (whole["stop_reason"], whole["usage"]["output_tokens"]) == ("max_tokens", 5)
-    assert counted["input_tokens"] == whole["usage"]["input_tokens"]
+    tokens = whole["usage"]["input_tokens"]
+    assert counted == {
+        "input_tokens": tokens,
+        "context_management": {"original_input_tokens": tokens},
+    }
+    assert weighed["input_tokens"] > tokens
     events = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]
     texts = [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"]
     assert "".join(texts) == whole["content"][0]["text"]
@@ -623,5 +617,5 @@ def test_media_come_from_whom_the_options_name(tmp_path: Path) -> None:
     assert "cannot identify image file" in redirected[1]
     assert missing[0] == 422
     assert '"type":"UnprocessableEntityError"' in missing[1]
-    assert (many.status_code, many.json()["error"]["param"]) == (400, "n")
+    assert many.status_code == 400
     assert "n must be at most 3, got 4." in many.text
