@@ -41,6 +41,7 @@ GUARDED = {
     "/v1/completions": "POST",
     "/v1/responses": "POST",
     "/v1/messages": "POST",
+    "/v1/messages/count_tokens": "POST",
     "/v1/embeddings": "POST",
     "/tokenize": "POST",
     "/detokenize": "POST",
