@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -21,6 +22,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.documented import block
 from tests.emulator.world import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -148,6 +150,32 @@ def emulator(tmp_path: Path) -> Iterator[Emulator]:
 
 def _command_lines() -> list[list[str]]:
     return [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+
+
+def test_the_readme_s_lines_start_it_and_search(tmp_path: Path) -> None:
+    """But for the port, which may be taken here, and the end of the emulator with this process."""
+    lines = block("emulator/README.md", "Vast.ai on this machine")
+    assert ":8765 " in lines
+    begin, then = lines.replace("http://127.0.0.1:8765", "$URL").split("\n", 1)
+    up = f"{begin} --port 0 --end-with {os.getpid()}"
+    url = 'URL=$(sed \'s/.*"url": "\\([^"]*\\).*/\\1/\' .emulator/server.json)'
+    done = subprocess.run(
+        ["bash", "-euc", f"{up}\n{url}\n{then}\npython -m emulator down"],
+        cwd=tmp_path,
+        env={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(REPOSITORY),
+            "EMULATOR_HOME": str(tmp_path / ".emulator"),
+            "VASTAI_NO_UPDATE_CHECK": "1",
+            "NO_PROXY": "127.0.0.1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"2x +H200", done.stdout)) >= 3, done.stdout
 
 
 def test_the_official_cli_goes_through_the_recipe(emulator: Emulator) -> None:
@@ -429,19 +457,18 @@ def test_status_logs_faults_and_reset_by_command(emulator: Emulator) -> None:
 
 def test_a_scenario_comes_from_a_file(emulator: Emulator, tmp_path: Path) -> None:
     file = tmp_path / "scenario.yaml"
-    file.write_text(
-        "- {name: offer_taken, next: 2}\n"
-        "- name: rate_limited\n"
-        "  params: {route: /instances/, retry_after: 1}\n"
-    )
+    file.write_text(block("emulator/README.md", "Faults"))
     done = emulator.command("fault", "--scenario", str(file))
-    assert done.stdout == ("offer_taken strikes the next 2.\nrate_limited strikes the next 1.\n"), (
-        done.stderr
-    )
+    assert done.stdout == (
+        "offer_taken strikes the next 2.\n"
+        "rate_limited strikes the next 3.\n"
+        "driver_old strikes the next 1 on machine 23446.\n"
+    ), done.stderr
     armed = emulator.call("GET", "/emulator/faults")["armed"]
     assert [(one["name"], one["left"], one["params"]) for one in armed] == [
         ("offer_taken", 2, {}),
-        ("rate_limited", 1, {"route": "/instances/", "retry_after": "1"}),
+        ("rate_limited", 3, {"route": "/instances/", "shape": "detail", "retry_after": "1"}),
+        ("driver_old", 1, {}),
     ]
 
 

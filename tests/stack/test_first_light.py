@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from emulator.running import container_processes
-from tests.stack.world import PATH, ROOT, Emulator, Stack, run
+from tests.documented import block
+from tests.stack.world import PATH, Emulator, Stack, run
 
 RECIPE = (
     "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 cuda_vers>=12.2"
@@ -117,13 +118,21 @@ def test_the_recipes_example_asks_about_a_picture_by_its_address(stack):
     assert "PNG of 720x432 pixels from static.wikia" in ask(stack, about=RECIPE_PICTURE)
 
 
-def test_the_readmes_example_runs_as_printed(stack):
-    readme = (ROOT / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+def test_the_readmes_examples_run_as_printed(stack):
+    """OpenAI's client and, in the same program, LangChain's, waiting and not."""
+    example = block("README.md", "Use it", 0) + block("README.md", "Use it", 2)
     environment = {**stack.environment, "PULUMI_STACK": stack.name}
     done = run(["python", "-c", example], environment)
     assert done.status == 0, done.outcome()
-    assert "Why is the sky blue?" in done.output
+    assert done.output.count("Why is the sky blue?") == 3
+
+
+def test_the_readmes_lines_for_curl_run_as_printed(stack):
+    lines = block("README.md", "Use it", 1)
+    environment = {**stack.environment, "PULUMI_STACK": stack.name}
+    done = run(["bash", "-euc", lines], environment, folder=stack.folder)
+    assert done.status == 0, done.outcome()
+    assert '"id":"mistralai/Mistral-Small-4-119B-2603"' in done.output
 
 
 def test_who_has_no_key_is_refused_on_every_route_but_health(stack):

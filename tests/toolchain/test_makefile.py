@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documented import commands
 from tests.stack.world import PATH, ROOT, Done, run
 
 
@@ -92,6 +94,20 @@ def test_what_is_right_runs(words, command):
     done = make(*words)
     assert done.status == 0, done.outcome()
     assert command in done.output
+
+
+MADE = [words[1:] for place in commands().values() for words in place if words[0] == "make"]
+"""What the documents say to type behind `make`."""
+
+
+@pytest.mark.parametrize("words", MADE, ids=" ".join)
+def test_what_the_documents_say_is_a_command(words):
+    done = make(*words)
+    assert done.status == 0, done.outcome()
+    modules = re.findall(r"^(?:\S+=\S+ )?python3? -m (\S+)", done.output, re.MULTILINE)
+    assert done.output.strip()
+    for module in modules:
+        assert importlib.util.find_spec(module) is not None, module
 
 
 NAMES = ("STACK", "WORKERS", "NAME", "RELEASE", "TO", "FROM")

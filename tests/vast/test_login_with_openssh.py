@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import asyncssh
 import pytest
 
 from components.vast.login import known_hosts, ssh_command
-from tests.stack.world import ROOT
+from tests.documented import block
 from tests.vllm.ssh_host import SshHost
 
 PULUMI = """#!/bin/sh
@@ -24,10 +23,7 @@ PULUMI = """#!/bin/sh
 
 
 def lines() -> str:
-    section = (ROOT / "README.md").read_text().partition("## Look inside")[2]
-    block = re.search(r"```\n(.*?)```", section, re.DOTALL)
-    assert block is not None
-    return block[1].rstrip()
+    return block("README.md", "Look inside").rstrip()
 
 
 class Person:
