@@ -18,8 +18,8 @@ from components.clock import Clock
 from components.progress import Progress, duration, size
 from components.redaction import redacted
 from components.vllm.agent_answers import moment, read_revisions, whole
-from components.vllm.boot_log import BootLog, Stage, diagnose_prefetch
-from components.vllm.diagnosis import SERVER, Diagnosis, Fault, Rank, diagnose
+from components.vllm.boot_log import BootLog, Stage
+from components.vllm.diagnosis import Diagnosis, Fault, Rank, diagnose
 from components.vllm.download import DownloadMeter
 from components.vllm.endpoint_types import EndpointDoor, Refused, Unreachable
 from components.vllm.errors import (
@@ -38,6 +38,8 @@ from components.vllm.host_types import (
     Nonsense,
 )
 from components.vllm.hub_commits import Held
+from components.vllm.log_patterns import SERVER
+from components.vllm.prefetch_log import diagnose_prefetch
 
 StageName = Literal[
     "download", "load", "compile", "graphs", "server", "model", "completion", "refusals"
@@ -129,11 +131,16 @@ _BY_LOG: Mapping[Stage, StageName] = {
     Stage.STARTING: "load",
     Stage.CONFIG: "load",
     Stage.ENGINE: "load",
+    Stage.WORKERS: "load",
+    Stage.NCCL: "load",
     Stage.LOAD: "load",
     Stage.SHARDS: "load",
+    Stage.PROFILE: "compile",
     Stage.COMPILE: "compile",
     Stage.KV: "compile",
+    Stage.TUNING: "compile",
     Stage.GRAPHS: "graphs",
+    Stage.SERVER: "server",
     Stage.SERVING: "server",
 }
 
@@ -546,8 +553,7 @@ class _Wait:
         if in_talks and self._log.lives == self._asked_life:
             return True
         self._asked = "model"
-        initialised = self._log.init_seconds is not None
-        self._stages.enter("server" if initialised else _BY_LOG[self._log.stage])
+        self._stages.enter(_BY_LOG[self._log.stage])
         took = duration(self._stages.elapsed())
         self._progress.measuring(f"{self._log.progress}, {took} in this stage")
         if now - self._moved_at > self._plan.stall:

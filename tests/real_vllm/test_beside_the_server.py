@@ -13,8 +13,8 @@ import yaml
 
 from components.plan import Plan
 from components.vllm import media
-from components.vllm.boot_log import diagnose_prefetch
 from components.vllm.command import OPTIONS_FOLDER
+from components.vllm.prefetch_log import diagnose_prefetch
 from components.vllm.profile import load_profile
 from components.vllm.server import ON_HOST, model_env
 from tests.real_vllm.pictures import ELSEWHERE, Pictures

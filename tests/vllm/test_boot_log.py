@@ -20,22 +20,22 @@ GPU_BOOT: list[tuple[str, Stage, str]] = [
     (MARKER, Stage.STARTING, "starting vLLM"),
     (
         API + "vLLM server version 0.33.0, serving model mistralai/M",
-        Stage.STARTING,
+        Stage.CONFIG,
         "starting vLLM 0.33.0",
     ),
-    (API + "non-default args: {'port': 8000}", Stage.STARTING, "starting vLLM 0.33.0"),
+    (API + "non-default args: {'port': 8000}", Stage.CONFIG, "starting vLLM 0.33.0"),
     (
         API + "Resolved architecture: PixtralForConditionalGeneration",
         Stage.CONFIG,
         "reading the configuration (PixtralForConditionalGeneration)",
     ),
-    (API + "Using max model len 131072", Stage.CONFIG, "configured for 131072 tokens of context"),
+    (API + "Using max model len 131072", Stage.ENGINE, "configured for 131072 tokens of context"),
     (
         ENGINE + "Initializing a V1 LLM engine (v0.33.0) with config: model='m'",
-        Stage.ENGINE,
+        Stage.WORKERS,
         "starting the engine",
     ),
-    (RANK0 + "vLLM is using nccl==2.28.9", Stage.ENGINE, "connecting the workers"),
+    (RANK0 + "vLLM is using nccl==2.28.9", Stage.NCCL, "connecting the workers"),
     (RANK1 + "Starting to load model mistralai/M...", Stage.LOAD, "building the model"),
     (
         RANK0 + "Time spent downloading weights for mistralai/M: 193.420000 seconds",
@@ -66,13 +66,18 @@ GPU_BOOT: list[tuple[str, Stage, str]] = [
     (RANK0 + "Loading weights took 93.41 seconds", Stage.SHARDS, "weights read in 93 s"),
     (
         RANK0 + "Model loading took 56.61 GiB memory and 95.210000 seconds",
-        Stage.SHARDS,
+        Stage.PROFILE,
         "model loaded, 56.6 GiB a GPU in 95 s",
     ),
     (
         RANK1 + "Model loading took 56.5 GiB memory and 97.910000 seconds",
-        Stage.SHARDS,
+        Stage.PROFILE,
         "model loaded, 56.6 GiB a GPU in 98 s",
+    ),
+    (
+        RANK0 + "Encoder cache will be initialized with a budget of 8192 tokens, and profiled",
+        Stage.PROFILE,
+        "running the model once",
     ),
     (RANK0 + "Dynamo bytecode transform time: 9.12 s", Stage.COMPILE, "compiling"),
     (RANK1 + "Loading weights took 99.41 seconds", Stage.COMPILE, "compiling"),
@@ -81,7 +86,16 @@ GPU_BOOT: list[tuple[str, Stage, str]] = [
         Stage.COMPILE,
         "compiling",
     ),
-    (RANK0 + "torch.compile took 44.31 s in total", Stage.COMPILE, "compiled in 44 s"),
+    (
+        RANK0 + "torch.compile took 44.31 s in total",
+        Stage.KV,
+        "compiled in 44 s, measuring memory",
+    ),
+    (
+        RANK0 + "Profiling CUDA graph memory: PIECEWISE=67 (largest=512), FULL=35 (largest=256)",
+        Stage.KV,
+        "measuring what CUDA graphs take",
+    ),
     (
         RANK0 + "Available KV cache memory: 63.21 GiB",
         Stage.KV,
@@ -99,24 +113,55 @@ GPU_BOOT: list[tuple[str, Stage, str]] = [
         "KV cache for 2,945,903 tokens",
     ),
     (
+        (
+            "(Worker_TP0 pid=13) 2026-11-23 09:00:40,947 - INFO - autotuner.py:651 - "
+            "flashinfer.jit: [Autotuner]: Autotuning process starts ..."
+        ),
+        Stage.TUNING,
+        "tuning kernels",
+    ),
+    (
+        "\r[AutoTuner]: Tuning trtllm::fused_moe::gemm1:   5%|5   | 1/21 [00:07<02:26,  7.33s]\r",
+        Stage.TUNING,
+        "tuning kernels, 1 of 21",
+    ),
+    (
+        "\r[AutoTuner]: Tuning trtllm::fused_moe::gemm2:   5%|5   | 1/21 [00:07<02:26,  7.33s]\r",
+        Stage.TUNING,
+        "tuning kernels, 2 of 42",
+    ),
+    (
+        (
+            "(Worker_TP0 pid=13) 2026-11-23 09:01:04,519 - INFO - autotuner.py:674 - "
+            "flashinfer.jit: [Autotuner]: Autotuning process ends"
+        ),
+        Stage.TUNING,
+        "kernels are tuned",
+    ),
+    (
         "\rCapturing CUDA graphs (mixed prefill-decode, PIECEWISE):  52%|#####2    | 35/67\r",
         Stage.GRAPHS,
-        "capturing CUDA graphs (52%)",
+        "capturing CUDA graphs, 35 of 102",
+    ),
+    (
+        "\rCapturing CUDA graphs (decode, FULL):   3%|#         | 1/35\r",
+        Stage.GRAPHS,
+        "capturing CUDA graphs, 36 of 102",
     ),
     (
         RANK0 + "Graph capturing finished in 21 secs, took 1.42 GiB",
-        Stage.GRAPHS,
+        Stage.SERVER,
         "CUDA graphs captured in 21 s",
     ),
     (
         ENGINE + "init engine (profile, create kv cache, warmup model) took 112.30 s "
         "(compilation: 44.31 s)",
-        Stage.GRAPHS,
+        Stage.SERVER,
         "starting the API server",
     ),
     (
         API + "Starting vLLM server on https://0.0.0.0:8000",
-        Stage.GRAPHS,
+        Stage.SERVER,
         "starting the API server",
     ),
     ("INFO:     Application startup complete.", Stage.SERVING, "serving"),
@@ -135,7 +180,7 @@ def fed(*lines: str) -> BootLog:
 
 
 def facts(log: BootLog) -> tuple[object, ...]:
-    return (log.stage, log.progress, log.fatal, log.reached, log.kv_cache_tokens, log.tail(1000))
+    return (log.stage, log.progress, log.fatal, log.reached, log.facts, log.tail(1000))
 
 
 def test_a_boot_on_two_gpus_line_by_line() -> None:
@@ -148,17 +193,20 @@ def test_a_boot_on_two_gpus_line_by_line() -> None:
 
 def test_what_a_boot_measures() -> None:
     log = fed(*(line for line, _, _ in GPU_BOOT))
-    assert log.vllm_version == "0.33.0"
-    assert log.max_model_len == 131072
-    assert log.load_seconds == pytest.approx(97.91)
-    assert log.load_gib == pytest.approx(56.61)
-    assert log.kv_cache_gib == pytest.approx(62.9)
-    assert log.kv_cache_tokens == 2945903
-    assert log.concurrency == pytest.approx(22.48)
-    assert log.init_seconds == pytest.approx(112.3)
+    facts = log.facts
+    assert facts.vllm_version == "0.33.0"
+    assert facts.max_model_len == 131072
+    assert facts.load_seconds == pytest.approx(97.91)
+    assert facts.load_gib == pytest.approx(56.61)
+    assert facts.kv_cache_gib == pytest.approx(62.9)
+    assert facts.kv_cache_tokens == 2945903
+    assert facts.concurrency == pytest.approx(22.48)
+    assert facts.init_seconds == pytest.approx(112.3)
     assert list(log.reached) == list(Stage)
-    assert log.reached[Stage.ENGINE] == 10.0
-    assert log.reached[Stage.SERVING] is None
+    assert log.reached[Stage.WORKERS] == 10.0
+    # The bars and the HTTP server's lines have no time of their own.
+    assert log.reached[Stage.GRAPHS] == 64.0
+    assert log.reached[Stage.SERVING] is not None
 
 
 def test_older_wording_is_understood() -> None:
@@ -169,11 +217,11 @@ def test_older_wording_is_understood() -> None:
         ENGINE + "Maximum concurrency for 131,072 tokens per request: 22.48x",
         ENGINE + "init engine (profile, create kv cache, warmup model) took 112.30 seconds",
     )
-    assert log.load_gib == pytest.approx(56.61)
-    assert log.stage is Stage.KV
-    assert log.kv_cache_tokens == 2945903
-    assert log.concurrency == pytest.approx(22.48)
-    assert log.init_seconds == pytest.approx(112.3)
+    assert log.facts.load_gib == pytest.approx(56.61)
+    assert log.stage is Stage.SERVER
+    assert log.facts.kv_cache_tokens == 2945903
+    assert log.facts.concurrency == pytest.approx(22.48)
+    assert log.facts.init_seconds == pytest.approx(112.3)
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -183,8 +231,8 @@ def test_a_real_healthy_log_reaches_serving_and_nothing_in_it_is_fatal(name: str
         log.feed(line)
         assert log.fatal is None, line
     assert log.stage is Stage.SERVING
-    assert log.vllm_version == "0.32.0"
-    assert log.kv_cache_tokens == 466032
+    assert log.facts.vllm_version == "0.32.0"
+    assert log.facts.kv_cache_tokens == 466032
     assert log.lives == 1
     assert log.stopping
 
@@ -340,7 +388,7 @@ def test_a_new_life_begins_at_the_supervisor_s_line_and_forgets_the_old_one() ->
     assert log.fatal is None
     assert log.earlier_fatal is not None
     assert log.earlier_fatal.pattern == "kv_too_small"
-    assert (log.stage, log.max_model_len) == (Stage.CONFIG, 4096)
+    assert (log.stage, log.facts.max_model_len) == (Stage.ENGINE, 4096)
 
 
 def test_a_new_life_is_seen_without_a_supervisor_too() -> None:
@@ -355,7 +403,7 @@ def test_times_over_a_new_year() -> None:
         "(APIServer pid=1) INFO 12-31 23:59:50 [x.py:1] Using max model len 4096",
         "(EngineCore pid=1) INFO 01-01 00:00:05 [x.py:1] Initializing a V1 LLM engine (v1)",
     )
-    assert log.reached[Stage.ENGINE] == 15.0
+    assert log.reached[Stage.WORKERS] == 15.0
 
 
 @pytest.mark.parametrize(
@@ -370,7 +418,7 @@ def test_times_over_a_new_year() -> None:
                     "memory broadcast block found in 60 seconds. This typically happens"
                 ),
             ],
-            "worker_stuck",
+            "no_progress",
             "while compiling",
         ),
         ([RANK0 + "Starting to load model m..."], "no_progress", "while building the model"),

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from components.display import LONGEST_LINE
 from components.vast import boot
-from components.vllm import boot_log, diagnosis
-from components.vllm.boot_log import BootLog, diagnose_prefetch
-from components.vllm.diagnosis import PREFETCH, SERVER
+from components.vllm import boot_events, boot_log, diagnosis, prefetch_log, validation_errors
+from components.vllm.boot_log import BootLog
 from components.vllm.host_types import LOG_PIECE
+from components.vllm.log_patterns import PREFETCH, SERVER
+from components.vllm.prefetch_log import diagnose_prefetch
 from tests.test_display import is_clean
 
 
@@ -25,12 +26,12 @@ def expressions() -> Iterator[tuple[str, re.Pattern[str]]]:
     for pattern in dict.fromkeys((*SERVER, *PREFETCH)):
         for number, compiled in enumerate(pattern.compiled):
             yield f"{pattern.name}-{number}", compiled
-    for module in (diagnosis, boot_log, boot):
+    for module in (diagnosis, boot_log, prefetch_log, validation_errors, boot):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 yield name, value
-    for compiled, apply in boot_log._EVENTS:
-        yield apply.__name__, compiled
+    for place, (stage, compiled, _) in enumerate(boot_events._EVENTS):
+        yield f"{stage.name}-{place}", compiled
 
 
 def pumps(expression: str) -> set[str]:
@@ -87,8 +88,14 @@ def all_of_a_piece(line: str) -> str:
         all_of_a_piece("1" * LONGEST_LINE),
         all_of_a_piece("loading " + "a " * 2000),
         "\r" * LOG_PIECE,
+        all_of_a_piece("(a pid=1) " * 400),
+        all_of_a_piece("(a pid=1) x" * 370),
+        all_of_a_piece("1 validation error for X\n  a [type=b, input_value=" + " [type=" * 40),
     ],
-    ids=["escapes", "parentheses", "errors", "digits", "shards", "returns"],
+    ids=[
+        *("escapes", "parentheses", "errors", "digits", "shards", "returns"),
+        *("processes", "glued", "validation"),
+    ],
 )
 def test_a_piece_of_a_log_is_read_in_seconds(text):
     began = time.thread_time()
@@ -100,6 +107,18 @@ def test_a_piece_of_a_log_is_read_in_seconds(text):
 
 
 WORDS = [
+    *(
+        "2026-99-99 99:99:99,999 - INFO - a:1 - ",
+        "[Autotuner]: Autotuning process starts",
+        "\u2028",
+    ),
+    *("[AutoTuner]: Tuning a: 5%| | 9/2 [", "Capturing CUDA graphs (a): 5%| | 1/2 [", "(a pid=1) "),
+    *(
+        "Profiling CUDA graph memory: A=999999",
+        "1 validation error for X\n",
+        "a\n",
+        "  {b!r} [type=c",
+    ),
     *("(Worker_TP0 pid=9) ", "ERROR 99-99 99:99:99 [a:1] ", "INFO 11-23 09:03:24 [b:2] ", "\n"),
     *(
         "Model loading took ",

@@ -223,7 +223,7 @@ def test_a_boot_that_goes_well(scene: Scene) -> None:
     assert report.seconds["download"] == pytest.approx(200, abs=3)
     assert report.seconds["load"] == pytest.approx(100, abs=4)
     assert report.seconds["compile"] == pytest.approx(70, abs=4)
-    assert report.seconds["graphs"] == pytest.approx(35, abs=4)
+    assert report.seconds["graphs"] == pytest.approx(30, abs=4)
     assert sum(report.seconds.values()) == scene.clock.passed
     assert report.resolved_revision == COMMIT
     assert report.companion_revisions == {"org/head": "abc", "org/other": "def"}

@@ -78,10 +78,10 @@ def test_the_stacks_own_reader_understands_the_log(tmp_path: Path) -> None:
 
     assert log.stage is Stage.SERVING
     assert log.fatal is None
-    assert (log.vllm_version, log.max_model_len) == ("0.33.0", 131_072)
-    assert log.kv_cache_tokens is not None
-    assert log.kv_cache_tokens > 2_900_000
-    assert log.load_gib == pytest.approx(56.31)
+    assert (log.facts.vllm_version, log.facts.max_model_len) == ("0.33.0", 131_072)
+    assert log.facts.kv_cache_tokens is not None
+    assert log.facts.kv_cache_tokens > 2_900_000
+    assert log.facts.load_gib == pytest.approx(56.31)
 
 
 def test_a_second_start_fetches_and_compiles_nothing(tmp_path: Path) -> None:

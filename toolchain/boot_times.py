@@ -1,0 +1,75 @@
+"""How long vLLM's starts took, stage by stage: `python -m toolchain.boot_times vllm.log ...`.
+
+A log is one as supervise.sh keeps it. Seconds are whole ones, as vLLM's lines have them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.vllm.boot_log import BootLog, Stage
+
+TO_SERVING = "to serving"
+UNKNOWN = "-"
+
+
+def main() -> int:
+    """Print a table of the logs' stages."""
+    parser = argparse.ArgumentParser(prog="python -m toolchain.boot_times", description=__doc__)
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOG")
+    try:
+        logs = {str(path): read(path) for path in parser.parse_args().logs}
+    except OSError as error:
+        text = f"cannot read {error.filename}: {error.strerror}"
+        print(text, file=sys.stderr)  # noqa: T201  (a command's own output)
+        return 1
+    print(table(logs))  # noqa: T201  (a command's own output)
+    return 0
+
+
+def read(path: Path) -> BootLog:
+    """Read a whole log.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    log = BootLog()
+    log.feed(path.read_text(encoding="utf-8", errors="replace") + "\n")
+    return log
+
+
+def seconds(log: BootLog) -> dict[Stage, float]:
+    """Return how long each stage of the last run took, of those that another one followed."""
+    reached = [(stage, at) for stage, at in sorted(log.reached.items()) if at is not None]
+    return {stage: after - at for (stage, at), (_, after) in itertools.pairwise(reached)}
+
+
+def table(logs: Mapping[str, BootLog]) -> str:
+    """Write a Markdown table: a row a stage, a column a log."""
+    columns = [_column(log) for log in logs.values()]
+    rows = [
+        [stage.name.lower() if stage is not Stage.SERVING else TO_SERVING]
+        + [column[stage] for column in columns]
+        for stage in Stage
+    ]
+    head = ["stage, s", *(Path(name).stem for name in logs)]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _column(log: BootLog) -> dict[Stage, str]:
+    taken: dict[Stage, float | None] = {**seconds(log)}
+    taken[Stage.SERVING] = log.reached.get(Stage.SERVING)
+    return {stage: _whole(taken.get(stage)) for stage in Stage}
+
+
+def _whole(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
