@@ -335,10 +335,11 @@ def _fit(profile: Profile, query: market.Query, num_gpus: int) -> tuple[list[str
         return [], []
     warnings = sizing.check_fit(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
     room = sizing.size(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
+    where = f" in {room.engines} engines" if room.engines > 1 else ""
     fact = (
         f"{profile.name} on {num_gpus}x {gpu_name}: weights {room.weights_gib_per_gpu:.1f} GiB "
         f"and KV cache {room.kv_gib_available:.1f} GiB on each GPU, which holds "
-        f"{room.sequences:.1f} sequences of {room.max_model_len} tokens"
+        f"{room.sequences:.1f} sequences of {room.max_model_len} tokens{where}"
     )
     return [fact], warnings
 

@@ -46,7 +46,7 @@ _ADDRESS = "the port mapping and the readiness checks count on the stack's own"
 _MODEL = "the profile names the model, and the stack checks that this is the one that answers"
 _SHAPE = "sizing counts with it; set it in the profile (models/*.yaml), under its own name"
 _LENGTH = "sizing counts with it; set maxModelLen, or max_model_len in the profile (models/*.yaml)"
-_RANKS = "the stack places one engine with tensor_parallel_size ranks on one host"
+_RANKS = "the stack places all engines of a profile, and their ranks, on one host"
 _COUNTS = (
     "idleMinutes, drainMinutes and refresh go by the counts of requests that it takes away, so a "
     "machine in use would end as an idle one"
@@ -90,7 +90,7 @@ RESERVED: dict[str, str] = {
     ),
     "tensor-parallel-size": _SHAPE,
     "pipeline-parallel-size": _RANKS,
-    "data-parallel-size": _RANKS,
+    "data-parallel-size": _SHAPE,
     "nnodes": _RANKS,
     "headless": _RANKS,
     "disable-log-stats": _COUNTS,
@@ -210,13 +210,13 @@ def render(
         "host": "0.0.0.0",  # noqa: S104  (a container's port is published by its own address)
         "port": port,
         "tensor-parallel-size": profile.tensor_parallel_size,
+        **({"data-parallel-size": engines} if (engines := profile.data_parallel_size) > 1 else {}),
         "max-model-len": profile.max_model_len,
         "gpu-memory-utilization": profile.gpu_memory_utilization,
         "disable-fastapi-docs": True,
         "shutdown-timeout": SHUTDOWN_TIMEOUT,
+        **({"middleware": MIDDLEWARE} if key_gate else {}),
     }
-    if key_gate:
-        options["middleware"] = MIDDLEWARE
     # vLLM would take the draft's main branch, whatever its companion names.
     commits = {name: revision for name, revision in profile.fetched.items() if is_commit(revision)}
     flags = draft.pinned(flags, commits)

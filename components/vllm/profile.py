@@ -106,6 +106,12 @@ class Profile(BaseModel):
         description="GB of weights with those of the companions, on disk and summed over the GPUs "
         "(above 0)",
     )
+    experts_gb: float = Field(
+        default=0.0,
+        ge=0,
+        description="GB of the weights that are routed experts, which are spread over the GPUs of "
+        "all engines (0 or more)",
+    )
     unsharded_gib: float = Field(
         default=0.0, ge=0, description="GiB of weights that every rank keeps whole (0 or more)"
     )
@@ -122,6 +128,9 @@ class Profile(BaseModel):
         gt=0, le=1, description="vLLM's share of a GPU's memory, above 0 and at most 1"
     )
     tensor_parallel_size: int = Field(gt=0, description="ranks that share the weights")
+    data_parallel_size: int = Field(
+        default=1, gt=0, description="engines, each with tensor_parallel_size ranks (1 or more)"
+    )
     gpu_name: Text = Field(description="the GPU it is meant for, as Vast names it: `H100 SXM`")
     num_gpus: int = Field(gt=0, description="GPUs that it is meant for (a whole number)")
     overhead_gib: float = Field(
@@ -210,6 +219,17 @@ class Profile(BaseModel):
                 f"tensor_parallel_size is {ranks}, which is more than num_gpus, "
                 f"{self.num_gpus}; lower the one or raise the other"
             )
+        if self.gpus_used > self.num_gpus:
+            raise ValueError(
+                f"data_parallel_size is {self.data_parallel_size}, which with "
+                f"tensor_parallel_size {ranks} takes {self.gpus_used} GPUs, and num_gpus is "
+                f"{self.num_gpus}; lower the one or raise the other"
+            )
+        if self.experts_gb > self.weights_gb:
+            raise ValueError(
+                f"experts_gb is {self.experts_gb}, which is more than weights_gb, "
+                f"{self.weights_gb}; they are a part of those"
+            )
         if self.max_model_len > self.max_position_embeddings:
             raise ValueError(
                 f"max_model_len is {self.max_model_len}, which is more than the "
@@ -221,6 +241,11 @@ class Profile(BaseModel):
                 "fetch it unseen; add it to companions"
             )
         return self
+
+    @property
+    def gpus_used(self) -> int:
+        """GPUs that carry a rank of an engine."""
+        return self.tensor_parallel_size * self.data_parallel_size
 
     @property
     def fetched(self) -> dict[str, str]:

@@ -69,7 +69,7 @@ def test_preview_asks_the_market_and_rents_nothing(stack, emulator):
     assert done.status == 0, done.outcome()
     assert "offers, best: 2x H200" in done.output
     assert "mediaFrom is anywhere: whoever has the key" in " ".join(done.output.split())
-    assert "22.5 sequences of 131072 tokens" in done.output
+    assert "23.3 sequences of 131072 tokens" in done.output
     assert emulator.writes(after=before) == []
 
 

@@ -114,6 +114,18 @@ def test_a_draft_head_is_taken_at_the_commit_of_its_companion(
     assert options["speculative-config"].get("revision") == wanted
 
 
+def test_several_engines_are_the_profile_s_to_name() -> None:
+    profile = load_profile(DEFAULT, MODELS).with_overrides(
+        tensor_parallel_size=1, data_parallel_size=2, flags={"enable-expert-parallel": True}
+    )
+    options = render(profile, port=8000, key_gate=True)
+    assert (options["tensor-parallel-size"], options["data-parallel-size"]) == (1, 2)
+    check_options(options, load_table(profile.vllm_version))
+    assert "data-parallel-size" not in rendered()
+    with pytest.raises(OptionRefused, match="sizing counts with it; set it in the profile"):
+        rendered(overrides={"data-parallel-size": 2})
+
+
 def test_the_text_reads_back_as_the_options() -> None:
     options = rendered(f"{DEFAULT}-eagle")
     assert yaml.safe_load(to_yaml(options)) == options
