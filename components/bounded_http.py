@@ -30,8 +30,12 @@ class Answer:
 
 
 def trust(certificate: str) -> ssl.SSLContext:
-    """Trust one certificate (PEM) and nobody else; what is no certificate trusts nobody at all."""
+    """Trust these certificates (PEM) and nobody else; what is no certificate trusts nobody at all.
+
+    A server's own certificate can stand for itself: then no other of the same signer does.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if certificate:
         try:
             context.load_verify_locations(cadata=certificate)

@@ -12,6 +12,7 @@ from components.errors import ConfigurationError
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
 from components.release import Runs, digest_of, sources
+from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
 from components.rules import is_called_production
 from components.settings import Settings
@@ -142,6 +143,14 @@ class ModelEndpoint(pulumi.ComponentResource):
             public_key=ssh_key.public_key,
             opts=inside,
         )
+        authority = Authority(
+            f"{name}-authority",
+            instance=self.instance,
+            private_key=ssh_key.private_key,
+            tls=settings.tls,
+            generation=settings.ca_generation,
+            opts=inside,
+        )
         self.server = VllmServer(
             f"{host}-server",
             instance=self.instance,
@@ -149,6 +158,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             api_key=api_key,
             profile=plan.profile,
             revisions=revisions,
+            authority=authority,
             serve_yaml=plan.serve_yaml,
             tls=settings.tls,
             key_grace_minutes=settings.key_grace_minutes,

@@ -126,6 +126,9 @@ class Settings(BaseModel):
     tls: bool = True
     """Off: keys and prompts cross the network in clear."""
 
+    ca_generation: int = Field(default=1, ge=1)
+    """A higher one makes another authority, trusted beside the one that signs for 30 days."""
+
     production: bool = False
     """On: the program keeps to `rules.py` and refuses what breaks one."""
 

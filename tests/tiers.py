@@ -48,6 +48,7 @@ TIERS: dict[str, Tier] = {
     "tests/vllm/test_agent_answers.py": "process",
     "tests/vllm/test_endpoint.py": "process",
     "tests/vllm/test_host.py": "process",
+    "tests/vllm/test_host_certificates.py": "process",
     "tests/vllm/test_key_gate_served.py": "process",
     "tests/vllm/test_prefetch_from_the_hub.py": "process",
     "tests/vllm/test_supervise.py": "process",

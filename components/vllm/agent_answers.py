@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 LONGEST_WHOLE = 15
@@ -99,6 +101,26 @@ def read_certificate(printed: str) -> str:
     if len(found) != 1:
         raise AnswerUnreadable(f"shows {len(found) or 'no'} certificates where one belongs")
     return found[0].public_bytes(Encoding.PEM).decode()
+
+
+def read_request(printed: str) -> ec.EllipticCurvePublicKey:
+    """Read the public key of a certificate request: of P-256, by whoever holds its private half.
+
+    Nothing else of the request counts: not its names, nor what it wants to be.
+
+    Raises:
+        AnswerUnreadable: if it is none.
+    """
+    try:
+        request = x509.load_pem_x509_csr(printed.encode())
+        key, is_signed = request.public_key(), request.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise AnswerUnreadable("shows no certificate request where one belongs") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != ec.SECP256R1.name:
+        raise AnswerUnreadable("requests a certificate for a key that is none of P-256")
+    if not is_signed:
+        raise AnswerUnreadable("requests a certificate for a key that it does not hold")
+    return key
 
 
 def read_revisions(printed: str) -> dict[str, str]:

@@ -56,6 +56,8 @@ def _without_restart(
             f"takes a new key; the old one works {float(news['key_grace_minutes']):g} minutes "
             "longer, and nothing restarts"
         )
+    if "leaf" in changed and olds.get("leaf") and isinstance(news.get("leaf"), str):
+        return "takes a new certificate, and nothing restarts"
     if "max_request_mib" in changed:
         return f"takes requests of up to {news['max_request_mib']:g} MiB, and nothing restarts"
     if "commits" in changed and not olds.get("commits"):

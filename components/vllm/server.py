@@ -20,12 +20,13 @@ from components.bounded import OutOfTime, apart
 from components.errors import HostError, StackError
 from components.progress import Progress, duration
 from components.provider import Properties, Provider, changed
+from components.resources.authority import Authority
 from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
 from components.vast import first_contact, unfit
 from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change, hub_commits
-from components.vllm.agent_answers import AnswerUnreadable, moment, read_certificate, read_files
+from components.vllm.agent_answers import AnswerUnreadable, moment, read_files
 from components.vllm.api_key import ApiKey
 from components.vllm.assignments import assigned, assignments
 from components.vllm.boot_log import BootLog, Stage
@@ -48,6 +49,7 @@ from components.vllm.errors import (
     ServerHostFailed,
     TokenHeldBack,
 )
+from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
 from components.vllm.host_types import ASK_TIMEOUT, HostAddress, Nonsense
 from components.vllm.hub_references import files_from_bag, matching
 from components.vllm.profile import Profile
@@ -83,6 +85,8 @@ OTHERS = (
     "key_digest",
     "key_grace_minutes",
     "max_request_mib",
+    "authorities",
+    "leaf",
     "model",
     "max_model_len",
     "download_gb",
@@ -110,6 +114,9 @@ NOT_VOUCHED_FOR = "nobody vouched for its SSH host key at first contact"
 PUSHED_MARK = "pushed"
 """File on the host with the digest of what it was brought to run; empty while it is brought there.
 """
+
+PUSHED_CERTIFICATES = "tls/pushed.pem"
+"""File on the host with what the server shows; `supervise.sh certify` puts it in its place."""
 
 UNTOUCHED = (
     "what served before, if anything did, is on another machine, untouched, and serves on; this "
@@ -217,7 +224,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
 
     endpoint_url: pulumi.Output[str]
     ca_certificate: pulumi.Output[str]
-    """PEM to pin; empty with `tls` off."""
+    """PEM to pin: the stack's authority; on a machine from an older release also the certificate
+    that it had before. Empty with `tls` off."""
     model: pulumi.Output[str]
     max_model_len: pulumi.Output[int]
     commits: pulumi.Output[dict[str, str]]
@@ -244,6 +252,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         api_key: ApiKey,
         profile: Profile,
         revisions: HubRevisions,
+        authority: Authority,
         serve_yaml: str,
         tls: bool,
         key_grace_minutes: float,
@@ -256,6 +265,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
     ) -> None:
         """Serve `profile` at `revisions` as `serve_yaml` says, on `instance`, with `api_key`.
 
+        With `tls`, it shows the certificate that `authority` has signed for the instance.
         `environment` is what the function of that name gives. `token_for` are the repositories that
         the Hub gives to the holder of the token alone. With `drain_minutes`, its end waits that
         long at most until no client asks any more.
@@ -281,6 +291,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "model_env": model_env(profile),
             "commits": revisions.commits,
             "hub_files": revisions.files,
+            "authorities": authority.certificate,
+            "leaf": authority.leaf,
             "key_grace_minutes": key_grace_minutes,
             "max_request_mib": max_request_mib,
             "environment": pulumi.Output.secret(environment),
@@ -293,6 +305,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             [
                 "endpoint_url",
                 "ca_certificate",
+                "former_certificate",
+                "cross_certificate",
                 "model_revision",
                 "files",
                 "files_compared",
@@ -370,11 +384,12 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         progress.say("pushing its configuration to the host")
         # Until the new key is proven, the ones before must not run out.
         _push_gate(host, props, allowed_keys.prolonged(_replaced(before, props), plan.deadline))
-        pushed = _push(host, props, known, progress)
-        endpoint: EndpointDoor = _endpoint(props, pushed.certificate)
+        shown = _certified(host, Shown.of(props, before), progress)
+        pushed = _push(host, props, known, shown, progress)
+        endpoint: EndpointDoor = _endpoint(props, shown.trusted)
         if pushed.served_before:
             plan = dataclasses.replace(plan, served_before=True)
-            endpoint = _Patient(_endpoint(props, pushed.certificate, PATIENT_TIMEOUT), progress)
+            endpoint = _Patient(_endpoint(props, shown.trusted, PATIENT_TIMEOUT), progress)
         report = wait_until_ready(host, endpoint, plan, current().clock, progress)
         # Clients can change over from now on only, so the grace of the key before begins now.
         replaced = _replaced(before, props)
@@ -384,7 +399,7 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
     progress.say(f"{props['model']} answers at {_url(props)}")
     if before and before["key_digest"] != props["key_digest"]:
         progress.say(_of_the_key_before(replaced.get(str(before["key_digest"])), props))
-    outs = _outputs(props, pushed.certificate, report)
+    outs = _outputs(props, shown, report)
     return {**outs, "files": files, "files_compared": compared, "replaced_keys": replaced}
 
 
@@ -464,31 +479,46 @@ def _mark_if_unfit(props: Properties, error: StackError) -> None:
 class _Pushed(NamedTuple):
     """What became of a push."""
 
-    certificate: str
     served_before: bool
     """Whether the server was left running and had been up before."""
 
 
-def _push(host: Host, props: Properties, known: Properties, progress: Progress) -> _Pushed:
-    """Bring the host's files up to date and the server to run with them."""
+def _certified(host: Host, shown: Shown, progress: Progress) -> Shown:
+    """Push the scripts, and the certificates that a server shows; one that runs takes them up."""
     host.put(_agent())
-    certificate = _certificate(host, props) if props["tls"] else ""
+    shown = with_cross_certificate(shown, host)
+    if shown.former and shown.leaf and not shown.cross:
+        progress.say(
+            "the host cannot vouch for the stack's authority with its own former certificate: "
+            "clients that pin that one alone need the stack's `ca_certificate` now"
+        )
+    if shown.leaf:
+        host.put({PUSHED_CERTIFICATES: (shown.chain.encode(), 0o644)})
+        _run(host, _supervise("certify"), timeout=60.0)
+    return shown
+
+
+def _push(
+    host: Host, props: Properties, known: Properties, shown: Shown, progress: Progress
+) -> _Pushed:
+    """Bring the host's files up to date and the server to run with them."""
     status = _running(host, props)
     if status is not None:
         was_up = _was_up(host, status, known)
         ailing = ""
-        if was_up and is_doubted(known):
+        if shown.leaf and not is_taken(_endpoint(props, shown.leaf), current().clock):
+            ailing = "it does not take up its new certificate"
+        elif was_up and is_doubted(known):
             ailing = str(known["status"])
-            if certificate != str(known.get("ca_certificate") or ""):
-                # It was asked for with the certificate of another address.
-                ailing = _ailing(props, certificate, progress)
+            if _is_known_otherwise(known, shown):
+                ailing = _ailing(props, shown.trusted, progress)
         if not ailing:
             progress.say("the server runs with this configuration already")
             if status.get("draining"):
                 # Its end was begun and not gone through with.
                 _run(host, _supervise("undrain"), timeout=60.0)
                 progress.say("it was draining, and takes requests again")
-            return _Pushed(certificate, was_up)
+            return _Pushed(was_up)
         progress.say(f"the server runs and is not well ({ailing}): it is restarted")
     _refuse_without_token(props, progress)
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
@@ -504,7 +534,13 @@ def _push(host: Host, props: Properties, known: Properties, progress: Progress) 
     _run_long(host, _supervise("restart"), progress, "the running server drains and starts anew")
     host.put({PUSHED_MARK: (_pushed_digest(told).encode(), 0o644)})
     progress.say("the supervisor has started")
-    return _Pushed(certificate, served_before=False)
+    return _Pushed(served_before=False)
+
+
+def _is_known_otherwise(known: Properties, shown: Shown) -> bool:
+    """Whether a server was asked for at another address, or while its certificate had ended."""
+    pinned, leaf = str(known.get("ca_certificate") or ""), str(known.get("leaf") or "")
+    return (pinned, leaf) != (shown.trusted, shown.leaf)
 
 
 def _replaced(before: Properties, props: Properties) -> allowed_keys.Replaced:
@@ -558,10 +594,6 @@ def _compared(
             )
         compared.append(name)
     return compared
-
-
-def _certificate(host: Host, props: Properties) -> str:
-    return _answered(host, _supervise(f"certificate {props['public_ip']}"), read_certificate)
 
 
 def _answered(host: Host, command: str, read: Callable[[str], T]) -> T:
@@ -921,16 +953,16 @@ def _url(props: Properties) -> str:
     return f"{scheme}://{props['public_ip']}:{int(props['host_port'])}"
 
 
-def _outputs(props: Properties, certificate: str, report: ReadinessReport) -> Properties:
+def _outputs(props: Properties, shown: Shown, report: ReadinessReport) -> Properties:
     held = _held(props)
     # What a host was held to is known without its word, which may name more.
     resolved = held.commits.get(held.model, report.resolved_revision)
     companions = {name: at for name, at in held.commits.items() if name != held.model}
     return {
         **props,
+        **shown.outputs(),
         "status": READY,
         "endpoint_url": f"{_url(props)}/v1",
-        "ca_certificate": certificate,
         "model_revision": resolved,
         "companion_revisions": companions if held.commits else report.companion_revisions,
         "started_at": report.started_at,

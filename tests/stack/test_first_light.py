@@ -165,7 +165,7 @@ def test_a_second_up_writes_nothing_to_vasts_api(stack, emulator):
     before = emulator.last_request()
     done = stack.up()
     assert done.status == 0, done.outcome()
-    assert "11 unchanged" in done.output
+    assert "12 unchanged" in done.output
     assert emulator.writes(after=before) == []
 
 
@@ -183,7 +183,7 @@ def test_the_state_refers_to_the_providers_by_name_alone(stack):
         for resource in stack.state()["resources"]
         if "__provider" in resource.get("inputs", {})
     }
-    assert len(blobs) == 8
+    assert len(blobs) == 9
     for kind, blob in blobs.items():
         assert len(blob) < 100, kind
         assert blob.count(b"components.") == 1, kind

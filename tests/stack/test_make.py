@@ -36,7 +36,7 @@ def test_up_chat_outputs_and_down(environment, emulator):
     up = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
     assert up.status == 0, up.outcome()
     again = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
-    assert "11 unchanged" in again.output, again.outcome()
+    assert "12 unchanged" in again.output, again.outcome()
 
     chat = run(["python", "-m", "toolchain.chat", "local"], environment | {"MSG": "Name a $moon"})
     assert chat.status == 0, chat.outcome()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,15 @@ from components.vllm.agent_answers import (
     read_revisions,
     whole,
 )
+from tests.vllm.tls_host import TlsHost
 
-SUPERVISE = Path(__file__).parents[2] / "components" / "vllm" / "on_host" / "supervise.sh"
 SHA, GIT = "a" * 64, "b" * 40
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> str:
-    """What the host's own script makes."""
-    made = subprocess.run(
-        ["sh", str(SUPERVISE), "certificate", "127.0.0.1"],
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return made.stdout
+    """What a host made for itself under an older release."""
+    return TlsHost(tmp_path).make_former_certificate("127.0.0.1")
 
 
 def test_exactly_one_certificate_is_taken_and_written_anew(certificate: str) -> None:

@@ -9,6 +9,7 @@ OLDS = {
     "serve_yaml": "model: m\nmax-num-seqs: 32\n",
     "boot_seconds": {"download": 900.0, "load": 80.0, "graphs": 40.0},
     "tls": True,
+    "leaf": "the first",
     "key_grace_minutes": 10.0,
 }
 
@@ -38,6 +39,7 @@ VARIABLES = ["environment"]
         ({"tls": False}, ["tls"], "TLS off"),
         ({}, ["agent", "environment"], "other variables, newer scripts"),
         ({}, ["key_digest", "api_key"], "takes a new key; the old one works 10 minutes longer"),
+        ({"leaf": "the next"}, ["leaf"], "takes a new certificate, and nothing restarts"),
         ({"max_request_mib": 8}, ["max_request_mib"], "requests of up to 8 MiB, and nothing rest"),
     ],
 )

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +14,9 @@ import pytest
 from components.vllm.endpoint import Endpoint
 from components.vllm.endpoint_types import ModelInfo, Refused, Traffic, Unreachable
 from emulator.standins.vllm.metrics import Metrics, exposition
+from tests.vllm.tls_host import TlsHost
 
 KEY = "a-key-of-the-endpoint"
-SUPERVISE = Path(__file__).parents[2] / "components" / "vllm" / "on_host" / "supervise.sh"
 
 MODELS = {"object": "list", "data": [{"id": "a/b", "root": "r", "max_model_len": 4096}]}
 
@@ -230,19 +229,13 @@ def test_tls_is_asked_of_a_server_without(server: Server) -> None:
 
 @pytest.fixture
 def pem(tmp_path: Path, server: Server) -> str:
-    """Serve with the certificate that the host's own script makes."""
-    made = subprocess.run(
-        ["sh", str(SUPERVISE), "certificate", "127.0.0.1"],
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    tls = tmp_path / "serving" / "tls"
+    """Serve with a certificate that the host makes; give it."""
+    host = TlsHost(tmp_path)
+    made = host.make_former_certificate("127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tls / "cert.pem", tls / "key.pem")
+    context.load_cert_chain(host.tls / "cert.pem", host.tls / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    return made.stdout
+    return made
 
 
 def test_the_pinned_certificate_is_the_host_s_own(server: Server, pem: str) -> None:
@@ -252,16 +245,7 @@ def test_the_pinned_certificate_is_the_host_s_own(server: Server, pem: str) -> N
 
 def test_another_certificate_gets_no_key(server: Server, pem: str, tmp_path: Path) -> None:
     assert pem
-    other = tmp_path / "other"
-    other.mkdir()
-    made = subprocess.run(
-        ["sh", str(SUPERVISE), "certificate", "127.0.0.1"],
-        env={"HOME": str(other), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for pinned in (made.stdout, None):
+    for pinned in (TlsHost(tmp_path / "other").make_former_certificate("127.0.0.1"), None):
         endpoint = Endpoint(f"https://127.0.0.1:{server.port}", pinned)
         assert endpoint.models(KEY) == Unreachable("certificate")
     assert server.asked == []

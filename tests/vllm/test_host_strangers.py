@@ -235,6 +235,7 @@ def test_what_the_scripts_print_is_read_or_refused(printed):
         agent_answers.read_status,
         agent_answers.read_files,
         agent_answers.read_certificate,
+        agent_answers.read_request,
     ):
         with contextlib.suppress(AnswerUnreadable):
             read(printed)

@@ -692,17 +692,53 @@ def test_one_that_came_back_under_other_ports_is_asked_there(scene: Scene) -> No
     assert scene.host.restarts == []
 
 
-def test_one_that_has_another_certificate_by_now_is_asked_with_that(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene.olds |= {"tls": True, "ca_certificate": "the former", "status": "doubted"}
+def with_tls(scene: Scene, *, takes_up: bool = True) -> Properties:
+    """Let a server with a certificate run, and give what it is to have next.
+
+    Certificates are words here: the authority's is `CA`, and the server shows what it read last.
+    """
+    shown = {"authorities": "CA", "leaf": "first"}
+    scene.olds |= {**shown, "tls": True, "ca_certificate": "CA", "former_certificate": ""}
     scene.host.files["pushed"] = server._pushed_digest(inputs(tls=True))
-    monkeypatch.setattr(server, "_certificate", lambda *_: "the latter")
-    stranger = FakeEndpoint(scene.clock)
-    stranger.found = Unreachable("certificate")
-    stranger.completion = lambda: Unreachable("certificate")
-    scene.endpoint_at = lambda _, pem: scene.endpoint if pem == "the latter" else stranger
-    assert scene.update(tls=True)["status"] == READY
+    refused = FakeEndpoint(scene.clock)
+    refused.found = Unreachable("certificate")
+    refused.completion = lambda: Unreachable("certificate")
+    refused.status_of = lambda *_, **__: Unreachable("certificate")  # type: ignore[method-assign]
+
+    def shows() -> str:
+        has_read = scene.host.restarts or (takes_up and "certify" in scene.host.commands)
+        return scene.host.files["tls/pushed.pem"] if has_read else "first"
+
+    # The first one has ended: whoever trusts the authority refuses it.
+    scene.endpoint_at = lambda _, pem: (
+        scene.endpoint if shows() == "next" and pem in {"CA", "next"} else refused
+    )
+    return {**shown, "tls": True, "leaf": "next"}
+
+
+def test_one_whose_certificate_had_ended_takes_up_the_next_one_without_a_restart(
+    scene: Scene,
+) -> None:
+    news = with_tls(scene)
+    assert scene.refresh() == "the endpoint shows another certificate than the pinned one"
+    outs = scene.update(**news)
+    assert (outs["status"], outs["leaf"], outs["ca_certificate"]) == (READY, "next", "CA")
+    assert scene.host.restarts == []
+
+
+def test_one_that_does_not_take_it_up_is_restarted(scene: Scene) -> None:
+    news = with_tls(scene, takes_up=False)
+    assert scene.update(**news)["status"] == READY
+    assert len(scene.host.restarts) == 1
+
+
+def test_one_that_gives_no_answer_is_not_taken_for_one_that_did_not(scene: Scene) -> None:
+    news = with_tls(scene)
+    silent = FakeEndpoint(scene.clock)
+    silent.status_of = lambda *_, **__: Unreachable("timed_out")  # type: ignore[method-assign]
+    usual = scene.endpoint_at
+    scene.endpoint_at = lambda url, pem: silent if pem == "next" else usual(url, pem)
+    assert scene.update(**news)["status"] == READY
     assert scene.host.restarts == []
 
 

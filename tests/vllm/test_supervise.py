@@ -5,7 +5,6 @@ import hashlib
 import os
 import shlex
 import shutil
-import ssl
 import stat
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cryptography import x509
 
 from components.vast.onstart import onstart
 from components.vllm.profile import FORBIDDEN_ENV
@@ -732,41 +730,40 @@ def test_an_unknown_word_is_refused(container: Container) -> None:
 # --------------------------------------------------------------------------- certificate
 
 
-def test_certificate_is_for_the_address_and_its_key_stays(container: Container) -> None:
-    printed = container.supervise("certificate", "203.0.113.7")
-
-    assert printed.returncode == 0
-    certificate = x509.load_pem_x509_certificate(printed.stdout.encode())
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["203.0.113.7"]
-    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    assert lifetime.days == 3650
-    key = container.serving / "tls" / "key.pem"
-    assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert "PRIVATE" not in printed.stdout + printed.stderr
-    assert printed.stdout.count("-----") == 4
-    pinned = ssl.create_default_context(cadata=printed.stdout)
-    assert len(pinned.get_ca_certs()) == 1
+def test_pushed_certificates_are_shown_in_the_file_that_vllm_watches(container: Container) -> None:
+    """A file that takes another's name is seen once: vLLM watches the first one from then on."""
+    tls = container.serving / "tls"
+    tls.mkdir()
+    shown, pushed = tls / "cert.pem", tls / "pushed.pem"
+    shown.write_text("the first, which is longer\n")
+    watched = shown.stat().st_ino
+    for text in ("the second\n", "the third\n"):
+        pushed.write_text(text)
+        assert container.supervise("certify").returncode == 0
+        assert shown.read_text() == text
+    assert shown.stat().st_ino == watched
 
 
-def test_certificate_is_made_once_for_an_address(container: Container) -> None:
-    first = container.supervise("certificate", "203.0.113.7").stdout
-    assert container.supervise("certificate", "203.0.113.7").stdout == first
-    other = container.supervise("certificate", "203.0.113.8").stdout
-    assert other != first
-    key = (container.serving / "tls" / "key.pem").read_bytes()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(
-        container.serving / "tls" / "cert.pem", container.serving / "tls" / "key.pem"
-    )
-    assert key.startswith(b"-----BEGIN PRIVATE KEY-----")
+def test_where_none_were_pushed_the_existing_one_stays(container: Container) -> None:
+    assert container.supervise("certify").returncode == 0
+    tls = container.serving / "tls"
+    tls.mkdir()
+    (tls / "cert.pem").write_text("an older release's\n")
+    assert container.supervise("certify").returncode == 0
+    assert (tls / "cert.pem").read_text() == "an older release's\n"
 
 
-@pytest.mark.parametrize("address", ["", "example.org", "1.2.3.4\nDNS:x", "$(id)"])
-def test_certificate_for_no_address(container: Container, address: str) -> None:
-    refused = container.supervise("certificate", address)
-    assert refused.returncode != 0
-    assert refused.stdout == ""
+def test_a_start_shows_the_whole_certificate_after_one_that_was_cut_off(
+    container: Container,
+) -> None:
+    tls = container.serving / "tls"
+    tls.mkdir()
+    (tls / "pushed.pem").write_text("the whole\n")
+    (tls / "cert.pem").write_text("the wh")
+    container.command("vllm", f"cat {tls}/cert.pem; {SERVES}")
+    assert container.supervise("start").returncode == 0
+    log = container.serving / "vllm.log"
+    eventually(lambda: log.is_file() and "the whole\n" in log.read_text())
 
 
 # --------------------------------------------------------------------------- prefetch

@@ -12,7 +12,7 @@
 #   supervise.sh status           key=value lines
 #   supervise.sh requests         how many requests vLLM has running, waiting and finished
 #   supervise.sh files            what was fetched: bytes, digest and name, a line each
-#   supervise.sh certificate IP   the server's certificate for this address, made if missing
+#   supervise.sh certify          show the certificates that were pushed; a running server too
 #
 # Reads model.env (shell assignments: MODEL, REVISION, FILES, COMPANIONS and what stands under
 # "settings" below) and environment (shell assignments, mode 0600: variables for the server and
@@ -71,10 +71,10 @@ main() {
         status) status ;;
         requests) requests ;;
         files) files ;;
-        certificate) certificate "${2:-}" ;;
+        certify) certify ;;
         *)
             echo "usage: supervise.sh start|run|stop|restart|drain|undrain|status|requests|files" \
-                "|certificate IP" >&2
+                "|certify" >&2
             return 64
             ;;
     esac
@@ -127,6 +127,8 @@ run() {
     record supervisor $$
     load_environment
     make_local_key
+    # One who was cut off in the middle of `certify` leaves half a file.
+    certify
     fetch_weights
     hub_token=""
     if [ -n "${HUB_OFFLINE_ONCE_FETCHED:-}" ]; then
@@ -214,18 +216,9 @@ files() {
     done
 }
 
-certificate() {
-    case "$1" in
-        "" | *[!0-9a-fA-F.:]*)
-            echo "not an IP address: '$1'" >&2
-            return 64
-            ;;
-    esac
-    mkdir -p "$TLS" || return 1
-    if ! certificate_is_for "$1"; then
-        make_certificate "$1" >&2 || return 1
-    fi
-    cat "$TLS/cert.pem"
+# Written in place: vLLM watches the file itself, and does not see a second one that takes its name.
+certify() {
+    [ ! -s "$TLS/pushed.pem" ] || cat "$TLS/pushed.pem" >"$TLS/cert.pem"
 }
 
 # ------------------------------------------------------------------------- the loop's parts
@@ -524,37 +517,6 @@ downloaded_kb() {
     fi
     # Files that come and go while they are measured are no error.
     du -sck "$@" 2>/dev/null | tail -n 1 | cut -f 1
-}
-
-# ------------------------------------------------------------------------- certificate
-
-certificate_is_for() {
-    [ -s "$TLS/key.pem" ] && [ -s "$TLS/cert.pem" ] &&
-        openssl x509 -in "$TLS/cert.pem" -noout -checkip "$1" | grep -q 'does match'
-}
-
-# The key is made here and never leaves. A configuration of our own, since images bring theirs,
-# and strict clients want a CA's key usage on a certificate that they are given as the root.
-make_certificate() {
-    cat >"$TLS/request.cnf" <<END
-[req]
-prompt = no
-distinguished_name = name
-x509_extensions = extensions
-[name]
-CN = $1
-[extensions]
-subjectAltName = IP:$1
-basicConstraints = critical,CA:TRUE
-keyUsage = critical,digitalSignature,keyCertSign
-extendedKeyUsage = serverAuth
-subjectKeyIdentifier = hash
-END
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -days 3650 \
-        -config "$TLS/request.cnf" -keyout "$TLS/key.pem.new" -out "$TLS/cert.pem.new" &&
-        chmod 600 "$TLS/key.pem.new" &&
-        mv -f "$TLS/key.pem.new" "$TLS/key.pem" &&
-        mv -f "$TLS/cert.pem.new" "$TLS/cert.pem"
 }
 
 main "$@"

@@ -169,13 +169,11 @@ class _Serving:
             return
         files = [name for name in (keyfile, certfile) if name]
         self._log.info(API_SERVER, "ssl.py:60", f"SSLCertRefresher monitors files: {files}")
-        seen = _changed_at(files)
+        watch = FileWatch(files)
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            now = _changed_at(files)
-            if now == seen:
+            if not watch.has_changed():
                 continue
-            seen = now
             try:
                 context.load_cert_chain(certfile, keyfile)
             except (OSError, ssl.SSLError) as error:
@@ -262,11 +260,37 @@ class _Quiet(logging.Filter):
         return urlsplit(str(record.args[2])).path not in self._paths
 
 
-def _changed_at(files: list[str]) -> list[int]:
-    moments = []
-    for name in files:
-        try:
-            moments.append(Path(name).stat().st_mtime_ns)
-        except OSError:
-            moments.append(0)
-    return moments
+class FileWatch:
+    """Sees what vLLM's watcher sees: it follows files, not names.
+
+    Of what takes a file's place it sees the moment at which it does, and nothing after that.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self._files = {name: _file(name) for name in names}
+        self._seen = {name: _changed_at(name) for name in names}
+
+    def has_changed(self) -> bool:
+        """Whether any of them has, since the last time this was asked."""
+        changed = False
+        for name, before in list(self._seen.items()):
+            self._seen[name] = _changed_at(name)
+            is_gone = _file(name) != self._files[name]
+            changed = changed or is_gone or self._seen[name] != before
+            if is_gone:
+                del self._seen[name]
+        return changed
+
+
+def _file(name: str) -> int:
+    try:
+        return Path(name).stat().st_ino
+    except OSError:
+        return 0
+
+
+def _changed_at(name: str) -> int:
+    try:
+        return Path(name).stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from components.vllm import server as vllm_server
 from components.vllm.server import ServerProvider
+from emulator.standins.vllm.server import FileWatch
 from tests.emulator.standins.support import QWEN, REPOSITORY, Container, Server, serving, until
 
 LONG = {"messages": [{"role": "user", "content": "Go on"}], "ignore_eos": True}
@@ -146,6 +148,24 @@ def test_tls_is_served_and_a_new_certificate_is_taken_up(tmp_path: Path) -> None
 
     assert "Starting vLLM server on https://" in log
     assert "SSLCertRefresher monitors files:" in log
+
+
+def test_a_file_is_watched_and_not_its_name(tmp_path: Path) -> None:
+    """As by vLLM: what takes its place is seen once, and what is done to that is not."""
+    file, other = tmp_path / "cert.pem", tmp_path / "new.pem"
+    file.write_text("first")
+    watch = FileWatch([str(file)])
+    seen = [watch.has_changed()]
+    for number in range(2):
+        file.write_text("again")
+        os.utime(file, ns=(number, number))
+        seen.append(watch.has_changed())
+    for number in range(2, 4):
+        other.write_text("another")
+        os.utime(other, ns=(number, number))
+        other.rename(file)
+        seen.append(watch.has_changed())
+    assert seen == [False, True, True, True, False]
 
 
 def test_the_access_log_can_be_quiet(tmp_path: Path) -> None:

@@ -1,0 +1,221 @@
+"""Certificates of a stack: its authority's own, and those that it signs for machines. Pure.
+
+The authority can speak for IP addresses and for names under `vast-vllm.internal` alone, signs no
+other authority, and is good for TLS alone: who trusts it for a whole process gives away no more.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from collections.abc import Sequence
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+LEAF_DAYS = 90
+"""For how long a machine's certificate holds: after that, a host that was given back speaks for
+nobody."""
+
+AUTHORITY_DAYS = 3652
+"""Ten years."""
+
+SKEW = dt.timedelta(hours=1)
+"""By how much a client's clock may be late."""
+
+DOMAIN = "vast-vllm.internal"
+"""Under it are the names of machines. `.internal` is reserved for private use, so no name server
+of the public internet answers for it."""
+
+
+PublicKey = ec.EllipticCurvePublicKey
+
+
+def new_key() -> str:
+    """Make a P-256 key; PEM, PKCS #8."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def authority_certificate(key: str, now: float) -> str:
+    """Sign an authority's own certificate (PEM) with its `key`; `now` in seconds since 1970.
+
+    Its name has a digest of its key, since a client may trust two authorities of one stack. It says
+    nothing of the stack: whoever connects to a machine reads it.
+    """
+    private = _private(key)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
+    name = _name(f"vast-vllm authority {identifier.digest.hex()[:16]}")
+    begins = _moment(now) - SKEW
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(begins + dt.timedelta(days=AUTHORITY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            ),
+            critical=False,
+        )
+        .add_extension(NAME_CONSTRAINTS, critical=True)
+        .add_extension(identifier, critical=False)
+    )
+    return _pem(builder.sign(private, hashes.SHA256()))
+
+
+def machine_certificate(
+    key: str,
+    authority: str,
+    public_key: PublicKey,
+    *,
+    ip: str,
+    instance_id: int,
+    now: float,
+) -> str:
+    """Sign the certificate (PEM) of a machine's server, with the authority's `key`.
+
+    It names `ip` and the contract and holds from an hour before `now` for `LEAF_DAYS`.
+
+    Raises:
+        ValueError: if `ip` is no address, or `public_key` none of P-256.
+    """
+    if public_key.curve.name != ec.SECP256R1.name:
+        raise ValueError(f"a key on {public_key.curve.name}, not on P-256")
+    private, issuer = _private(key), _read(authority)
+    name = machine_name(instance_id)
+    begins = _moment(now) - SKEW
+    ends = min(_moment(now) + dt.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
+    names = [x509.IPAddress(ipaddress.ip_address(ip)), x509.DNSName(name)]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(issuer.subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(max(begins, issuer.not_valid_before_utc))
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(
+            # By the key alone: a certificate of the authority that another has signed fits too.
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(private.public_key()),
+            critical=False,
+        )
+    )
+    return _pem(builder.sign(private, hashes.SHA256()))
+
+
+def machine_name(instance_id: int) -> str:
+    """The name of a contract's machine, in certificates alone."""
+    return f"i{instance_id}.{DOMAIN}"
+
+
+def ends_at(certificate: str) -> float:
+    """When a certificate (PEM) ends, in seconds since 1970."""
+    return _read(certificate).not_valid_after_utc.timestamp()
+
+
+def signer(certificate: str, authorities: str) -> str:
+    """Find which of several authorities (PEM) has signed a certificate; empty if none has."""
+    signed = _read(certificate)
+    for authority in x509.load_pem_x509_certificates(authorities.encode()):
+        if _has_signed(authority, signed):
+            return _pem(authority)
+    return ""
+
+
+def is_cross_certificate(cross: str, authority: str, former: str) -> bool:
+    """Whether `cross` (PEM) is the authority's name and key, signed with the key of `former`.
+
+    A client that trusts `former` alone then trusts what the authority signs.
+    """
+    try:
+        link, root, trusted = (_read(one) for one in (cross, authority, former))
+        return (
+            link.subject.public_bytes() == root.subject.public_bytes()
+            and link.public_key() == root.public_key()
+            and link.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+            and _has_signed(trusted, link)
+        )
+    except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound):
+        return False
+
+
+def joined(certificates: Sequence[str]) -> str:
+    """Write several certificates (PEM) as one text, each once, in their order."""
+    return "".join(dict.fromkeys(one for one in certificates if one))
+
+
+NAME_CONSTRAINTS = x509.NameConstraints(
+    permitted_subtrees=[
+        x509.IPAddress(ipaddress.ip_network("0.0.0.0/0")),
+        x509.IPAddress(ipaddress.ip_network("::/0")),
+        # Without a dot in front: that is how a constraint on DNS names is written (RFC 5280,
+        # 4.2.1.10); the domain itself is nobody's.
+        x509.DNSName(DOMAIN),
+    ],
+    excluded_subtrees=None,
+)
+"""What an authority may sign for. Any address: a machine that is rented tomorrow has another."""
+
+
+def _has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _read(certificate: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(certificate.encode())
+
+
+def _private(key: str) -> ec.EllipticCurvePrivateKey:
+    private = load_pem_private_key(key.encode(), password=None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)  # noqa: S101  (`new_key` makes no other)
+    return private
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _moment(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(int(seconds), dt.UTC)
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

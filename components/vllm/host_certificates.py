@@ -1,0 +1,191 @@
+"""The certificate of a machine's server, seen from the user's side: asked for, pushed, taken up.
+
+The host makes the key, which never leaves it, and a request; the stack's authority signs. A machine
+that was rented under an older release has a certificate of its own, which its clients pin: it signs
+the authority with that one's key, so that those clients trust what the authority signs as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from components import certificates
+from components.clock import Clock
+from components.vllm.agent_answers import AnswerUnreadable, read_certificate, read_request
+from components.vllm.endpoint_types import EndpointDoor, Unreachable
+from components.vllm.errors import ServerHostFailed
+from components.vllm.host_types import FOLDER, CommandFailed, HostDoor
+
+REQUEST_SECONDS = 30.0
+"""For making a key and a request."""
+
+TAKEN_SECONDS = 15.0
+"""In which a server takes up a new certificate. vLLM's own watcher gathers changes for 1.6 s."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at which certificate it shows."""
+
+_REQUEST = f"""
+umask 077; PATH="$PATH:/usr/local/bin:/usr/bin:/bin"
+mkdir -p "$HOME/{FOLDER}/tls" && cd "$HOME/{FOLDER}/tls" || exit 1
+openssl ec -in key.pem -noout -text 2>/dev/null | grep -q prime256v1 || {{
+    openssl ecparam -name prime256v1 -genkey -noout -out key.pem.new && mv -f key.pem.new key.pem
+}} || exit 1
+printf '%s\\n' '[req]' prompt=no distinguished_name=name '[name]' CN=server >request.cnf
+openssl req -new -key key.pem -sha256 -config request.cnf
+"""
+"""A configuration of our own, since images bring theirs. Its names do not count."""
+
+_CROSS_REQUEST = """[req]
+prompt = no
+string_mask = utf8only
+distinguished_name = name
+[name]
+CN = {name}
+[extensions]
+basicConstraints = critical, CA:TRUE, pathlen:0
+keyUsage = critical, keyCertSign
+nameConstraints = critical, @permitted
+subjectKeyIdentifier = {identifier}
+authorityKeyIdentifier = keyid
+[permitted]
+permitted;IP.1 = 0.0.0.0/0.0.0.0
+permitted;IP.2 = 0:0:0:0:0:0:0:0/0:0:0:0:0:0:0:0
+permitted;DNS.1 = {domain}
+"""
+_CROSS_SIGN = f"""
+umask 077; PATH="$PATH:/usr/local/bin:/usr/bin:/bin"
+cd "$HOME/{FOLDER}/tls" || exit 1
+openssl x509 -in authority.pem -noout -pubkey >authority.key &&
+    openssl req -new -key key.pem -sha256 -config cross.cnf -out cross.csr &&
+    openssl x509 -req -in cross.csr -force_pubkey authority.key -CA former.pem -CAkey key.pem \\
+        -set_serial {{serial}} -days {certificates.AUTHORITY_DAYS} -sha256 \\
+        -extfile cross.cnf -extensions extensions
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What a server shows, and what its clients trust; all PEM."""
+
+    leaf: str = ""
+    """Signed by the stack's authority; empty without TLS, and where an older release serves."""
+    authorities: str = ""
+    """Those of the stack."""
+    former: str = ""
+    """What the host made for itself under an older release, and clients may pin."""
+    cross: str = ""
+    """The authority that signed the leaf, signed with the key of `former`; or empty."""
+
+    @classmethod
+    def of(cls, props: Mapping[str, Any], before: Mapping[str, Any]) -> Shown:
+        """Read what a server is to show, and what it has kept from `before`: its former outputs.
+
+        What an older release served stays as it is.
+        """
+        if not props["tls"]:
+            return cls()
+        if "leaf" not in props:
+            return cls(former=str(props.get("ca_certificate") or ""))
+        key = "former_certificate" if "leaf" in before else "ca_certificate"
+        former = str(before.get(key) or "")
+        cross = str(before.get("cross_certificate") or "")
+        return cls(str(props["leaf"]), str(props["authorities"]), former, cross)
+
+    @property
+    def trusted(self) -> str:
+        """What clients pin."""
+        return certificates.joined([self.authorities, self.former])
+
+    @property
+    def chain(self) -> str:
+        """What the server sends."""
+        return certificates.joined([self.leaf, self.cross])
+
+    def outputs(self) -> dict[str, str]:
+        """What the state keeps of it."""
+        return {
+            "ca_certificate": self.trusted,
+            "former_certificate": self.former,
+            "cross_certificate": self.cross,
+        }
+
+
+def requested_key(host: HostDoor) -> ec.EllipticCurvePublicKey:
+    """Ask a host for the public key of its server, which it makes if it has none.
+
+    Raises:
+        ServerHostFailed: if it has no good one to show.
+        HostError: as `HostDoor.run`.
+    """
+    result = host.run(_REQUEST, timeout=REQUEST_SECONDS)
+    if result.exit_status != 0:
+        last = (result.stderr or result.stdout).strip()[-300:]
+        raise ServerHostFailed(
+            f"the host cannot make a key for its server (status {result.exit_status}: {last}); "
+            "another host may do"
+        )
+    try:
+        return read_request(result.stdout)
+    except AnswerUnreadable as error:
+        raise ServerHostFailed(f"the host {error}; another host may do") from None
+
+
+def with_cross_certificate(shown: Shown, host: HostDoor) -> Shown:
+    """Have the authority signed by what clients pinned before; as it was if that is done.
+
+    A host that cannot gives one without: nothing else would make its clients' pins good again.
+
+    Raises:
+        HostError: as `HostDoor.run`, if it cannot be asked.
+    """
+    if not shown.former or not shown.leaf:
+        return shown
+    authority = certificates.signer(shown.leaf, shown.authorities)
+    if shown.cross and certificates.is_cross_certificate(shown.cross, authority, shown.former):
+        return shown
+    host.put(
+        {
+            "tls/authority.pem": (authority.encode(), 0o644),
+            "tls/former.pem": (shown.former.encode(), 0o644),
+            "tls/cross.cnf": (_cross_configuration(authority).encode(), 0o644),
+        }
+    )
+    serial = shlex.quote(hex(secrets.randbits(120)))
+    try:
+        printed = host.run(_CROSS_SIGN.format(serial=serial), timeout=REQUEST_SECONDS).stdout
+        cross = read_certificate(printed)
+    except (AnswerUnreadable, CommandFailed):
+        cross = ""
+    if not cross or not certificates.is_cross_certificate(cross, authority, shown.former):
+        cross = ""
+    return dataclasses.replace(shown, cross=cross)
+
+
+def is_taken(endpoint: EndpointDoor, clock: Clock) -> bool:
+    """Whether a running server has taken up the certificate that `endpoint` alone trusts.
+
+    One that gives no answer at all is not judged here.
+    """
+    deadline = clock.monotonic() + TAKEN_SECONDS
+    while endpoint.status_of("/health", None) == Unreachable("certificate"):
+        if clock.monotonic() >= deadline:
+            return False
+        clock.sleep(LOOK_EVERY)
+    return True
+
+
+def _cross_configuration(authority: str) -> str:
+    certificate = x509.load_pem_x509_certificate(authority.encode())
+    identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    (name,) = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return _CROSS_REQUEST.format(
+        name=name.value, identifier=identifier.value.digest.hex(), domain=certificates.DOMAIN
+    )

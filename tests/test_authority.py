@@ -1,0 +1,270 @@
+"""The resource that vouches for a stack's machine, with a host that answers what a test says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any, Self
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from components import certificates
+from components.authority import DAY, OVERLAP_DAYS, RENEW_DAYS
+from components.errors import HostError
+from components.provider import Properties
+from components.resources.authority import AuthorityProvider
+from components.resources.context import Context, using
+from components.vast import unfit
+from components.vllm.errors import ServerHostFailed
+from components.vllm.host_types import HostAddress, HostUnreachable, Result
+from tests.fakes import VirtualClock
+
+
+class FakeHost:
+    """A machine that has a key, and is asked over SSH."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.asked: list[tuple[str, str | None]] = []
+        """The address, and the host key that it was held to."""
+        self.prints: str | None = None
+        self.is_down = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, command: str, *, timeout: float) -> Result:
+        assert "openssl req -new" in command
+        assert timeout < 60
+        if self.is_down:
+            raise HostUnreachable(HostAddress("203.0.113.1", 22), "timed_out")
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        request = builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+        return Result(0, request if self.prints is None else self.prints, "")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MachineContext(Context):
+    machine: FakeHost
+
+    def market(self, *, patient: bool = True) -> Any:
+        del patient
+
+    def host(self, address: HostAddress, *_: object, **given: Any) -> Any:
+        self.machine.asked.append((str(address), given["known_host_key"]))
+        return self.machine
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def marks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    made: list[str] = []
+
+    def mark(_: object, instance_id: int, why: str) -> str:
+        made.append(why)
+        return f"instance {instance_id} is marked unfit"
+
+    monkeypatch.setattr(unfit, "mark", mark)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def machine(clock: VirtualClock, said: list[str], marks: list[str]) -> Iterator[FakeHost]:
+    del marks
+    one = FakeHost()
+    with using(MachineContext(clock=clock, say=said.append, machine=one)):
+        yield one
+
+
+def inputs(**changed: Any) -> Properties:
+    return {
+        "instance_id": "7",
+        "public_ip": "203.0.113.1",
+        "ssh_port": 40022.0,
+        "host_key": "ssh-ed25519 AAAA",
+        "private_key": "PRIVATE",
+        "tls": True,
+        "generation": 1.0,
+        **changed,
+    }
+
+
+def made(**changed: Any) -> Properties:
+    # As a state gives it back: all numbers are floats.
+    return dict(json.loads(json.dumps(AuthorityProvider().create(inputs(**changed)).outs)))
+
+
+def updated(olds: Properties, **changed: Any) -> Properties:
+    return dict(AuthorityProvider().update("authority", olds, inputs(**changed)).outs or {})
+
+
+def changes(olds: Properties, **changed: Any) -> bool:
+    found = AuthorityProvider().diff("authority", olds, inputs(**changed))
+    assert not found.replaces
+    return bool(found.changes)
+
+
+def names(leaf: str) -> list[str]:
+    certificate = x509.load_pem_x509_certificate(leaf.encode())
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(one.value) for one in found]
+
+
+# --------------------------------------------------------------------------- one authority
+
+
+def test_a_machine_is_asked_for_its_key_and_vouched_for(machine):
+    outs = made()
+    assert machine.asked == [("203.0.113.1:40022", "ssh-ed25519 AAAA")]
+    assert names(outs["leaf"]) == ["203.0.113.1", "i7.vast-vllm.internal"]
+    assert certificates.signer(outs["leaf"], outs["certificate"]) == outs["certificate"]
+    leaf = x509.load_pem_x509_certificate(outs["leaf"].encode())
+    assert leaf.public_key() == machine.key.public_key()
+
+
+def test_another_machine_has_another_certificate_of_the_same_authority():
+    olds = made()
+    assert changes(olds, instance_id="8", public_ip="203.0.113.2")
+    outs = updated(olds, instance_id="8", public_ip="203.0.113.2")
+    assert names(outs["leaf"]) == ["203.0.113.2", "i8.vast-vllm.internal"]
+    assert outs["certificate"] == olds["certificate"]
+    assert outs["key"] == olds["key"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"public_ip": "203.0.113.2"}, {"tls": False}, {"generation": 2.0}]
+)
+def test_what_it_is_signed_for_changes_it(change):
+    assert changes(made(), **change)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"ssh_port": 1.0}, {"host_key": "other"}, {"private_key": "other"}]
+)
+def test_how_the_machine_is_reached_changes_nothing(change):
+    assert not changes(made(), **change)
+
+
+def test_without_tls_no_host_is_asked(machine):
+    outs = made(tls=False)
+    assert (outs["leaf"], machine.asked) == ("", [])
+    assert "BEGIN CERTIFICATE" in outs["certificate"]
+    assert updated(outs)["certificate"] == outs["certificate"]
+
+
+def test_keys_are_in_no_output_but_their_own():
+    outs = updated(made(), generation=2.0)
+    secret = {outs["key"], outs["former_key"]}
+    assert all("PRIVATE KEY" in one for one in secret)
+    for name, value in outs.items():
+        assert name in {"key", "former_key"} or "PRIVATE KEY" not in str(value)
+
+
+# --------------------------------------------------------------------------- time
+
+
+def test_it_is_signed_anew_before_it_ends(clock, said):
+    olds = made()
+    clock.sleep((certificates.LEAF_DAYS - RENEW_DAYS) * DAY)
+    assert not changes(olds)
+    AuthorityProvider().read("authority", olds)
+    assert said == []
+    clock.sleep(1)
+    assert changes(olds)
+    AuthorityProvider().read("authority", olds)
+    assert "the machine's certificate ends in 29 days: `pulumi up` renews it, and" in said[0]
+    outs = updated(olds)
+    assert not changes(outs)
+    assert certificates.ends_at(outs["leaf"]) == int(clock.epoch()) + certificates.LEAF_DAYS * DAY
+    assert outs["certificate"] == olds["certificate"]
+
+
+def test_one_that_has_ended_is_said_to_have(clock, said):
+    olds = made()
+    clock.sleep(certificates.LEAF_DAYS * DAY)
+    assert AuthorityProvider().read("authority", olds).outs == olds
+    assert "the machine's certificate has ended" in said[0]
+
+
+def test_the_authority_itself_ends_too(clock, said):
+    olds = made(tls=False)
+    clock.sleep((certificates.AUTHORITY_DAYS - 300) * DAY)
+    AuthorityProvider().read("authority", olds)
+    assert "the stack's authority ends in 299 days: raise `caGeneration`" in said[0]
+    assert not changes(olds, tls=False)
+
+
+# --------------------------------------------------------------------------- another authority
+
+
+def test_a_higher_generation_lets_another_be_trusted_while_the_former_signs_on(clock, said):
+    first = made()
+    both = updated(first, generation=2.0)
+    assert "clients have 30 days to take it" in said[0]
+    assert both["certificate"].startswith(first["certificate"])
+    assert both["certificate"].count("BEGIN CERTIFICATE") == 2
+    assert certificates.signer(both["leaf"], first["certificate"])
+    assert not changes(both, generation=2.0)
+
+    clock.sleep(OVERLAP_DAYS * DAY)
+    assert changes(both, generation=2.0)
+    after = updated(both, generation=2.0)
+    assert after["certificate"] == both["newest_certificate"]
+    assert certificates.signer(after["leaf"], after["certificate"])
+    assert after["former_key"] == ""
+    assert not changes(after, generation=2.0)
+
+
+def test_one_that_never_signed_is_left_out_when_another_follows_at_once(clock):
+    first = made()
+    second = updated(first, generation=2.0)
+    clock.sleep(DAY)
+    third = updated(second, generation=3.0)
+    assert third["certificate"].startswith(first["certificate"])
+    assert second["newest_certificate"] not in third["certificate"]
+
+
+# --------------------------------------------------------------------------- hosts
+
+
+def test_a_new_machine_that_requests_nonsense_is_marked_unfit(machine, marks):
+    machine.prints = "ATTACKER"
+    with pytest.raises(ServerHostFailed) as caught:
+        made()
+    assert marks == ["commands_fail"]
+    assert str(caught.value) == (
+        "the host shows no certificate request where one belongs; another host may do; "
+        "instance 7 is marked unfit"
+    )
+
+
+def test_one_that_served_is_not(machine, marks):
+    olds = made()
+    machine.prints = "ATTACKER"
+    with pytest.raises(ServerHostFailed, match="it stays and is billed until"):
+        updated(olds, generation=2.0)
+    assert marks == []
+
+
+def test_nor_is_one_that_cannot_be_reached(machine, marks):
+    machine.is_down = True
+    with pytest.raises(HostError, match=r"does not answer.*it stays and is billed until"):
+        made()
+    assert marks == []
