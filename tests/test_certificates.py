@@ -6,6 +6,7 @@ import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -246,7 +247,7 @@ ADDRESSES = st.ip_addresses()
 
 
 @st.composite
-def requests(draw: Callable[..., str]) -> str:
+def requests(draw: Callable[..., Any]) -> str:
     """A request of a host for whatever it likes to be."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, draw(NAMES))])
@@ -318,12 +319,11 @@ def test_so_is_a_key_that_the_host_does_not_hold() -> None:
     """Its own signature, in a request with another's key."""
     request = x509.load_pem_x509_csr(request_for(private(HOST_KEY)))
     other = private(certificates.new_key()).public_key()
-    forged = request.public_bytes(Encoding.DER).replace(
-        *(
-            one.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-            for one in (private(HOST_KEY).public_key(), other)
-        )
+    own, others = (
+        key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        for key in (private(HOST_KEY).public_key(), other)
     )
+    forged = request.public_bytes(Encoding.DER).replace(own, others)
     text = x509.load_der_x509_csr(forged).public_bytes(Encoding.PEM).decode()
     with pytest.raises(AnswerUnreadable, match="a key that it does not hold"):
         read_request(text)

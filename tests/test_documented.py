@@ -17,7 +17,7 @@ def fetched() -> set[Place]:
                 given = [one.value for one in node.args if isinstance(one, ast.Constant)]
                 if len(given) == len(node.args) in (2, 3):
                     document, heading, *number = given
-                    found.add(Place(str(document), str(heading), *number))
+                    found.add(Place(str(document), str(heading), *map(int, map(str, number))))
     return found
 
 

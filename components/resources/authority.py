@@ -17,8 +17,8 @@ from components.resources.context import current
 from components.vast import unfit
 from components.vast.instance import VastInstance
 from components.vllm.errors import ServerHostFailed
-from components.vllm.host_types import HostAddress, Nonsense
 from components.vllm.host_certificates import requested_key
+from components.vllm.host_types import HostAddress, Nonsense
 
 SIGNED_FOR = ("instance_id", "public_ip", "tls", "generation")
 """Inputs that another certificate follows from."""

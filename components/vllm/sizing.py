@@ -25,7 +25,7 @@ NCCL_GIB = 1.0
 when it was measured, so the rest is a margin."""
 
 ENGINES_GIB = 1.4
-"""GiB more on each GPU as soon as there are two engines: vLLM's estimate of the graphs is higher."""
+"""GiB more on each GPU with two engines or more: vLLM estimates more for their graphs."""
 
 GPUS_OF_A_HOST = 8
 

@@ -55,8 +55,13 @@ def _texts(plain: str) -> set[str]:
         value = plain
     found = set()
     for text in _strings(value):
-        found.add(text.splitlines()[3] if text.startswith("-----BEGIN") else text)
+        found.add(_line_of_its_own(text) if text.startswith("-----BEGIN") else text)
     return found
+
+
+def _line_of_its_own(pem: str) -> str:
+    """The first lines of a key are those of its kind; the last ones of PKCS #8 are public."""
+    return pem.splitlines()[2 if pem.startswith("-----BEGIN PRIVATE KEY") else 3]
 
 
 def _strings(value: Any) -> list[str]:

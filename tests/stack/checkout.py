@@ -96,13 +96,17 @@ class Asked:
 
 
 class Client:
-    """Asks a stack's endpoint ten times a second, and goes where the last announcement says."""
+    """Asks a stack's endpoint ten times a second, and goes where the last announcement says.
+
+    It pins the certificate that the stack had when it began, and no later one.
+    """
 
     EVERY = 0.1
 
     def __init__(self, checkout: Checkout, stack: str) -> None:
         known = checkout.outputs(stack)
         self._model, self._key = str(known["model"]), str(known["api_key"])
+        self._trust = ssl.create_default_context(cadata=str(known["ca_certificate"]))
         self._announced = checkout.announced(stack)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
@@ -124,12 +128,11 @@ class Client:
         url, http = "", httpx.Client()
         while not self._stopped.is_set():
             began = time.monotonic()
-            told, _, certificate = self._announced.read_text().partition("\n")
+            told, _, _ = self._announced.read_text().partition("\n")
             if told != url:
                 http.close()
                 url = told
-                trust = ssl.create_default_context(cadata=certificate)
-                http = httpx.Client(verify=trust, trust_env=False, timeout=10)
+                http = httpx.Client(verify=self._trust, trust_env=False, timeout=10)
             self._one(http, url)
             self._stopped.wait(max(0.0, self.EVERY - (time.monotonic() - began)))
         http.close()

@@ -220,6 +220,7 @@ class Story:
         assert new.failures == []
         assert "its clients have left" in done.output, done.outcome()
         assert after["api_key"] == before["api_key"]
+        assert after["ca_certificate"] == before["ca_certificate"]
         assert after["instance_id"] != before["instance_id"]
         return (
             f"the new machine answered {new.answered} of {_all(new)}, the old one, until its "

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
-from tests.stack.world import Emulator, Stack
+from tests.stack.world import PROJECT, Emulator, Stack
 from tests.vllm.polling import eventually
+from tests.vllm.tls_host import TlsHost
 
 SMALL = {"model": "qwen2.5-0.5b-1x4090", "minReliability": "0.9"}
 CLIENTS = 20
@@ -40,6 +43,8 @@ class Clients:
     key: str
     model: str
     certificate: str
+    reconnects: bool = False
+    """Each question on a connection of its own, and on after one that failed."""
     statuses: list[int | str] = dataclasses.field(default_factory=list)
     _over: threading.Event = dataclasses.field(default_factory=threading.Event)
 
@@ -63,14 +68,19 @@ class Clients:
             "messages": [{"role": "user", "content": "again"}],
         }
         headers = {"Authorization": f"Bearer {self.key}"}
-        with httpx.Client(verify=trust, trust_env=False, headers=headers, timeout=30) as client:
+        limits = httpx.Limits(max_keepalive_connections=0 if self.reconnects else None)
+        with httpx.Client(
+            verify=trust, trust_env=False, headers=headers, timeout=30, limits=limits
+        ) as client:
             while not self._over.is_set():
                 try:
                     answer = client.post(f"{self.url}/chat/completions", json=question)
                 except httpx.TransportError as error:
-                    self.statuses.append(type(error).__name__)
-                    return
-                self.statuses.append(answer.status_code)
+                    self.statuses.append(f"{type(error).__name__} {error}")
+                    if not self.reconnects:
+                        return
+                else:
+                    self.statuses.append(answer.status_code)
                 # A client that asks without a pause would measure this machine, not the gate.
                 self._over.wait(0.2)
 
@@ -125,6 +135,94 @@ def test_a_dead_server_is_found_by_refresh_and_brought_back_by_up(stack, emulato
     with clients(stack) as again:
         pass
     assert set(again.statuses) == {200}
+
+
+def test_no_request_fails_while_another_authority_joins(stack, emulator):
+    """The machine's certificate is signed anew for it, and taken up by the server that runs."""
+    before, since = stack.outputs(), emulator.last_request()
+    shown = leaf(before)
+    with clients(stack) as old:
+        stack.configure(**SMALL, keyGeneration=2, caGeneration=2)
+        done = stack.up()
+        assert done.status == 0, done.outcome()
+        after = stack.outputs()
+    assert set(old.statuses) == {200}
+    text = " ".join(done.output.split())
+    assert "clients have 30 days to take it" in text
+    assert "takes a new certificate, and nothing restarts" in text
+    assert after["started_at"] == before["started_at"]
+    assert emulator.writes(after=since) == []
+    assert after["ca_certificate"].startswith(before["ca_certificate"])
+    assert after["ca_certificate"].count("BEGIN CERTIFICATE") == 2
+    assert leaf(after) != shown
+    for known in (before, after):
+        with Clients(*where(after), known["ca_certificate"]) as again:
+            pass
+        assert set(again.statuses) == {200}
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def as_an_older_release_left_it(stack: Stack, emulator: Emulator) -> str:
+    """Let the machine have a certificate of its own, and the state know it; give the former."""
+    (contract,) = emulator.status()["contracts"]
+    home = emulator.folder / "emulator/containers" / str(contract["id"]) / "root"
+    (home / "serving/tls/pushed.pem").unlink()
+    (home / "serving/pushed").write_text("older scripts")
+    address = urlsplit(stack.outputs()["endpoint_url"]).hostname
+    former = TlsHost(home).make_former_certificate(str(address))
+    file = stack.backend / ".pulumi/stacks" / PROJECT / f"{stack.name}.json"
+    content = json.loads(file.read_text())
+    latest = content["checkpoint"]["latest"]
+    latest["resources"] = [one for one in latest["resources"] if "tls:Authority" not in one["urn"]]
+    for resource in latest["resources"]:
+        by_property = resource.get("propertyDependencies") or {}
+        for names in (resource.get("dependencies") or [], *filter(None, by_property.values())):
+            names[:] = [name for name in names if "tls:Authority" not in name]
+        if resource["type"].endswith("vllm:Server"):
+            for part in ("inputs", "outputs"):
+                resource[part]["agent"] = "older scripts"
+                for name in ("authorities", "leaf", "former_certificate", "cross_certificate"):
+                    resource[part].pop(name, None)
+            resource["outputs"]["ca_certificate"] = former
+    file.write_text(json.dumps(content))
+    return former
+
+
+def test_clients_of_an_older_release_are_served_on_with_what_they_pin(stack, emulator):
+    stack.configure(**SMALL, keyGeneration=2)
+    before, since = stack.outputs(), emulator.last_request()
+    former = as_an_older_release_left_it(stack, emulator)
+    eventually(lambda: leaf(before) == former)
+    asks = Clients(*where(before), former, reconnects=True)
+    with asks as old:
+        done = stack.up()
+        assert done.status == 0, done.outcome()
+        answered = old.statuses.count(200)
+        eventually(lambda: old.statuses.count(200) > answered + CLIENTS)
+    after = stack.outputs()
+    assert "newer scripts" in done.output
+    assert done.output.count("server: the supervisor has started") == 1
+    assert emulator.writes(after=since) == []
+    # While it restarts nobody is answered; nobody finds another certificate than the pinned one.
+    assert not [one for one in old.statuses if "CERTIFICATE" in str(one)]
+    assert after["ca_certificate"].endswith(former)
+    assert after["ca_certificate"].count("BEGIN CERTIFICATE") == 2
+    authority = after["ca_certificate"].removesuffix(former)
+    for pinned in (former, authority, after["ca_certificate"]):
+        with Clients(*where(after), pinned) as again:
+            pass
+        assert set(again.statuses) == {200}
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def where(known: Mapping[str, Any]) -> tuple[str, str, str]:
+    return known["endpoint_url"], known["api_key"], known["model"]
+
+
+def leaf(known: Mapping[str, Any]) -> str:
+    """The certificate that a server shows, whoever vouches for it."""
+    url = urlsplit(known["endpoint_url"])
+    return ssl.get_server_certificate((str(url.hostname), int(url.port or 443)), timeout=5)
 
 
 def server_processes(emulator: Emulator) -> list[psutil.Process]:

@@ -152,6 +152,11 @@ class Stack:
         assert done.status == 0, done.outcome()
         self._salt = yaml.safe_load(self.config_file.read_text())
 
+    @property
+    def salt(self) -> str:
+        """Of the key that encrypts its secrets."""
+        return str(self._salt["encryptionsalt"])
+
     def configure(self, **values: Any) -> None:
         """Make this the stack's whole configuration."""
         config = {f"{PROJECT}:{key}": value for key, value in values.items()}

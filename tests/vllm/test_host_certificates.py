@@ -20,7 +20,6 @@ from components import certificates
 from components.authority import Authority
 from components.vllm.endpoint_types import Unreachable
 from components.vllm.errors import ServerHostFailed
-from components.vllm.host_types import CommandFailed
 from components.vllm.host_certificates import (
     TAKEN_SECONDS,
     Shown,
@@ -28,6 +27,7 @@ from components.vllm.host_certificates import (
     requested_key,
     with_cross_certificate,
 )
+from components.vllm.host_types import CommandFailed
 from tests.fakes import VirtualClock
 from tests.handshakes import client_of, server_with, shake_hands
 from tests.vllm.tls_host import TlsHost
