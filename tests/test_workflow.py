@@ -44,11 +44,30 @@ def test_each_stack_has_its_configuration_and_takes_releases_from_the_one_before
     assert settings[2]["vast-vllm:datacenterOnly"] is True
 
 
+def test_the_scheduled_job_renews_and_rents_nothing():
+    job = WORKFLOW["jobs"]["renew"]
+    assert job["if"] == "github.event_name == 'schedule'"
+    assert WORKFLOW["jobs"]["test"]["if"] == "github.event_name != 'schedule'"
+    assert job["concurrency"] == {
+        "group": "deploy-${{ matrix.stack }}",
+        "cancel-in-progress": False,
+    }
+    asked = steps("renew")[-1]["with"]
+    assert (asked["command"], asked["suppress-outputs"]) == ("up", True)
+    assert asked["target"].split() == RENEWED
+    days = {str(one["cron"]).split()[-1] for one in WORKFLOW[True]["schedule"]}
+    assert days <= set("0123456"), "less often than weekly, it may find a certificate too late"
+
+
+RENEWED = ["**dynamic/tls:Authority::**", "**dynamic/vllm:Server::**"]
+"""What a renewal touches; `tests/stack` plays it."""
+
+
 def steps(job: str) -> list[dict[str, Any]]:
     return list(WORKFLOW["jobs"][job]["steps"])
 
 
-@pytest.mark.parametrize("job", ["preview", *STACKS])
+@pytest.mark.parametrize("job", ["preview", "renew", *STACKS])
 @pytest.mark.parametrize(
     ("settings", "something"),
     [
@@ -117,7 +136,7 @@ def test_no_checkout_leaves_its_token_to_the_program(job):
     assert [one["with"]["persist-credentials"] for one in checkouts] == [False]
 
 
-@pytest.mark.parametrize("job", ["preview", *STACKS])
+@pytest.mark.parametrize("job", ["preview", "renew", *STACKS])
 def test_the_cli_is_the_one_that_set_up_holds_to_its_digest(job):
     *_, prepares, _, pulumi = steps(job)
     assert "toolchain/set_up.py pulumi" in prepares["run"]

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +16,12 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from components import certificates
+from components.authority import DAY, Authority
 from tests.stack.world import PROJECT, Emulator, Stack
+from tests.test_workflow import RENEWED
 from tests.vllm.polling import eventually
 from tests.vllm.tls_host import TlsHost
 
@@ -162,6 +167,54 @@ def test_no_request_fails_while_another_authority_joins(stack, emulator):
     assert stack.preview("--expect-no-changes").status == 0
 
 
+def test_a_certificate_that_ends_soon_is_renewed_by_what_the_scheduled_job_asks_for(
+    stack, emulator
+):
+    stack.configure(**SMALL, keyGeneration=2, caGeneration=2)
+    before, since = stack.outputs(), emulator.last_request()
+    let_its_certificate_end_in_20_days(stack)
+    warned = stack.refresh()
+    assert "the machine's certificate ends in 19 days: `pulumi up` renews it" in warned.output
+    shown = leaf(before)
+    with clients(stack) as asking:
+        done = stack.up(*(part for one in RENEWED for part in ("--target", one)))
+        assert done.status == 0, done.outcome()
+        eventually(lambda: leaf(before) != shown)
+    assert set(asking.statuses) == {200}
+    assert "~ 2 updated\n    10 unchanged" in done.output
+    assert stack.outputs()["started_at"] == before["started_at"]
+    assert emulator.writes(after=since) == []
+    assert stack.preview("--expect-no-changes").status == 0
+
+
+def let_its_certificate_end_in_20_days(stack: Stack) -> None:
+    """Let the state have one; whoever signed it, its end is what counts here."""
+    signed = Authority.made(time.time())
+    key = load_pem_private_key(certificates.new_key().encode(), password=None)
+    public = key.public_key()
+    assert isinstance(public, certificates.PublicKey)
+    ends_soon = certificates.machine_certificate(
+        signed.key,
+        signed.certificate,
+        public,
+        ip="127.0.0.1",
+        instance_id=1,
+        now=time.time() - (certificates.LEAF_DAYS - 20) * DAY,
+    )
+    file, latest, content = checkpoint(stack)
+    for resource in latest["resources"]:
+        if "tls:Authority" in resource["urn"]:
+            resource["outputs"]["leaf"] = ends_soon
+    file.write_text(json.dumps(content))
+
+
+def checkpoint(stack: Stack) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The file of a state, its resources' part, and all of it."""
+    file = stack.backend / ".pulumi/stacks" / PROJECT / f"{stack.name}.json"
+    content = json.loads(file.read_text())
+    return file, content["checkpoint"]["latest"], content
+
+
 def as_an_older_release_left_it(stack: Stack, emulator: Emulator) -> str:
     """Let the machine have a certificate of its own, and the state know it; give the former."""
     (contract,) = emulator.status()["contracts"]
@@ -170,9 +223,7 @@ def as_an_older_release_left_it(stack: Stack, emulator: Emulator) -> str:
     (home / "serving/pushed").write_text("older scripts")
     address = urlsplit(stack.outputs()["endpoint_url"]).hostname
     former = TlsHost(home).make_former_certificate(str(address))
-    file = stack.backend / ".pulumi/stacks" / PROJECT / f"{stack.name}.json"
-    content = json.loads(file.read_text())
-    latest = content["checkpoint"]["latest"]
+    file, latest, content = checkpoint(stack)
     latest["resources"] = [one for one in latest["resources"] if "tls:Authority" not in one["urn"]]
     for resource in latest["resources"]:
         by_property = resource.get("propertyDependencies") or {}
@@ -201,7 +252,8 @@ def test_clients_of_an_older_release_are_served_on_with_what_they_pin(stack, emu
         eventually(lambda: old.statuses.count(200) > answered + CLIENTS)
     after = stack.outputs()
     assert "newer scripts" in done.output
-    assert done.output.count("server: the supervisor has started") == 1
+    lines = done.output.partition("Diagnostics:")[0]
+    assert lines.count("server: the supervisor has started") == 1
     assert emulator.writes(after=since) == []
     # While it restarts nobody is answered; nobody finds another certificate than the pinned one.
     assert not [one for one in old.statuses if "CERTIFICATE" in str(one)]
