@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
+import socket
+import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from components import certificates
+from components.authority import Authority
 from components.plan import Plan
 from components.vllm import media
 from components.vllm.command import OPTIONS_FOLDER
+from components.vllm.host_certificates import TAKEN_SECONDS, requested_key
 from components.vllm.prefetch_log import diagnose_prefetch
 from components.vllm.profile import load_profile
 from components.vllm.server import ON_HOST, model_env
@@ -21,6 +28,8 @@ from tests.real_vllm.pictures import ELSEWHERE, Pictures
 from tests.real_vllm.world import MODELS, PROFILE
 from tests.stack.world import ROOT
 from tests.test_plan import PRODUCTION, in_production, plan
+from tests.vllm.polling import eventually
+from tests.vllm.tls_host import TlsHost
 from toolchain.real_vllm.set_up import VENV
 
 pytestmark = pytest.mark.timeout(300)
@@ -164,3 +173,74 @@ def test_a_list_is_held_to_and_leads_nowhere_else(tmp_path: Path):
         assert all("cannot identify image file" in one for one in told[2:]), told
         assert first.asked == ["/a.png"] * 2 + [ELSEWHERE] * 2
         assert other.asked == []
+
+
+WATCH = """
+import asyncio, sys
+import uvicorn
+from vllm.entrypoints.launchers.utils.ssl import SSLCertRefresher
+
+async def app(scope, receive, send):
+    pass
+
+async def main():
+    config = uvicorn.Config(
+        app, port=int(sys.argv[1]), lifespan="off",
+        ssl_keyfile="tls/key.pem", ssl_certfile="tls/cert.pem",
+    )
+    config.load()
+    refresher = SSLCertRefresher(config.ssl, config.ssl_keyfile, config.ssl_certfile)
+    await uvicorn.Server(config).serve()
+
+asyncio.run(main())
+"""
+"""vLLM's own watcher over certificates, on a server as its launcher starts one."""
+
+
+@pytest.mark.parametrize(("by_name", "taken_up"), [(False, 3), (True, 1)])
+def test_vllm_takes_up_certificates_that_are_written_into_the_file_and_not_over_its_name(
+    tmp_path, by_name, taken_up
+):
+    """What `supervise.sh certify` does, and what a host would do with `mv`."""
+    host, authority = TlsHost(tmp_path), Authority.made(time.time())
+    host.put({"supervise.sh": ((ON_HOST / "supervise.sh").read_bytes(), 0o755)})
+    key = requested_key(host)
+
+    def push() -> str:
+        leaf = certificates.machine_certificate(
+            *(authority.key, authority.certificate, key),
+            ip="127.0.0.1",
+            instance_id=7,
+            now=time.time(),
+        )
+        host.put({"tls/pushed.pem": (leaf.encode(), 0o644)})
+        how = "mv tls/pushed.pem tls/cert.pem" if by_name else "sh supervise.sh certify"
+        assert host.run(f"cd serving && {how}").exit_status == 0
+        return leaf
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def is_shown(leaf: str, within: float) -> bool:
+        def look() -> bool:
+            with contextlib.suppress(OSError):
+                return ssl.get_server_certificate(("127.0.0.1", port), timeout=5) == leaf
+            return False
+
+        try:
+            return eventually(look, within=within, every=0.2)
+        except AssertionError:
+            return False
+
+    leaf = push()
+    with subprocess.Popen(
+        [str(VENV / "bin" / "python"), "-c", WATCH, str(port)],
+        cwd=tmp_path / "serving",
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    ) as server:
+        try:
+            assert is_shown(leaf, within=120)
+            taken = sum(is_shown(push(), within=TAKEN_SECONDS) for _ in range(3))
+        finally:
+            server.terminate()
+    assert taken == taken_up

@@ -39,6 +39,7 @@ class TlsHost:
         self.commands.append(command)
         done = subprocess.run(
             ["sh", "-c", command],
+            cwd=self.home,
             env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,
             capture_output=True,
