@@ -89,7 +89,8 @@ def _accept(served: Served, asked: ChatRequest, identifier: str) -> _Chat:
     check_sampling(asked, served.settings.max_sequences)
     effort = served.effort(asked.reasoning_effort)
     prompt_tokens = question.prompt_tokens + served.tool_tokens(tools)
-    limits = limits_of(asked, served.max_tokens(prompt_tokens, asked.limit))
+    field_name = "max_tokens" if asked.max_completion_tokens is None else "max_completion_tokens"
+    limits = limits_of(asked, served.max_tokens(prompt_tokens, asked.limit, field_name))
     answer = answer_for(
         question,
         model=served.root,
@@ -160,7 +161,7 @@ def _choice(asked: ChatRequest) -> Any:
 
 
 def _schema(asked: ChatRequest) -> Mapping[str, Any] | None:
-    """Return what the answer has to fit; a schema that `structured_outputs` has was checked."""
+    """Return the JSON schema that the answer has to fit."""
     given = asked.response_format
     if given is not None and given.type == "json_schema":
         return given.json_schema.fields if given.json_schema else None

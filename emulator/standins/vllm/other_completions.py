@@ -117,7 +117,16 @@ async def responses(request: Request) -> Response:
         check_schema(schema)
     effort = served.effort(asked.reasoning.effort if asked.reasoning else None)
     identifier = request_id(request, "resp")
-    accepted = accept(served, model, identifier, spoken, limits, tools=tools, effort=effort)
+    accepted = accept(
+        served,
+        model,
+        identifier,
+        spoken,
+        limits,
+        tools=tools,
+        effort=effort,
+        limit_name="max_output_tokens",
+    )
     if asked.stream:
         return stream(_response_events(accepted))
     await to_end(request, [accepted])
@@ -134,6 +143,7 @@ def accept(
     tools: Sequence[Mapping[str, Any]] = (),
     effort: str = "none",
     is_chat: bool = False,
+    limit_name: str = "max_tokens",
 ) -> Accepted:
     """Take a conversation in; what is asked with tools counts, and none of them is called.
 
@@ -142,7 +152,7 @@ def accept(
     """
     question = question_of(served, spoken, tools, is_chat=is_chat)
     prompt_tokens = question.prompt_tokens + served.tool_tokens(tools)
-    limits = limits_of(asked, served.max_tokens(prompt_tokens, asked.max_tokens))
+    limits = limits_of(asked, served.max_tokens(prompt_tokens, asked.max_tokens, limit_name))
     answer = answer_for(
         question,
         model=served.root,

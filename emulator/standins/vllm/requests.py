@@ -42,7 +42,8 @@ def _positive(number: int) -> int:
 class Open(BaseModel):
     """Unknown fields are accepted, as vLLM does."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    # Each is made ready when the first request needs it: most servers answer chats alone.
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), defer_build=True)
     rule: ClassVar[Rule | None] = None
     """What is refused of the body before its types are looked at."""
 

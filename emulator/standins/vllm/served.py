@@ -60,29 +60,36 @@ class Served:
         digest = sha256(f"{self.settings!r}{self.names}".encode()).hexdigest()[:8]
         return f"vllm-{VERSION}-{f'tp{ranks}-' if ranks > 1 else ''}{digest}"
 
-    def max_tokens(self, prompt_tokens: int, asked: int | None) -> int:
-        """Return how many tokens may be generated.
+    def max_tokens(
+        self, prompt_tokens: int, asked: int | None, field_name: str = "max_tokens"
+    ) -> int:
+        """Return how many tokens may be generated: what is asked for, as far as there is room.
 
         Raises:
-            ApiError: 400, the prompt or the wish is longer than the context.
+            ApiError: 400, the prompt or the wish, in the field `field_name`, is longer than the
+                context.
         """
         length = self.max_model_len
         if asked is not None and asked > length:
             raise bad_request(
-                f"max_tokens={asked} cannot be greater than max_model_len={length}. "
-                "Please request fewer output tokens.",
-                "max_tokens",
+                f"{field_name}={asked} cannot be greater than max_model_len={length}. Please "
+                "request fewer output tokens.",
+                field_name,
                 value=asked,
             )
-        if prompt_tokens + (asked or 1) > length:
-            more = f" and {asked} output tokens were requested" if asked else ""
+        if prompt_tokens > length:
             raise bad_request(
                 f"This model's maximum context length is {length} tokens. However, your prompt "
-                f"contains {prompt_tokens} input tokens{more}, which is too many. Please reduce "
-                "the length of the input prompt or the number of requested output tokens.",
+                f"contains {prompt_tokens} input tokens, which exceeds this limit even without "
+                "any output tokens. Please reduce the length of the input prompt.",
                 "input_tokens",
+                value=prompt_tokens,
             )
-        return asked or length - prompt_tokens
+        if prompt_tokens == length:
+            # No room is left, and the sampler is asked for no token.
+            raise bad_request("max_tokens must be at least 1, got 0.", "max_tokens", value=0)
+        room = length - prompt_tokens
+        return room if asked is None else min(asked, room)
 
     def check_effort(self, asked: str | None) -> None:
         """Refuse an effort that Mistral's models do not have, whatever the server's map says.

@@ -464,6 +464,17 @@ SAMPLING: dict[str, Asked] = {
     "no completion tokens": no(
         max_completion_tokens=0, said="max_tokens must be at least 1, got 0.", param="max_tokens"
     ),
+    "more tokens than there is room for": no(
+        max_tokens=131_073,
+        said="max_tokens=131073 cannot be greater than max_model_len=131072.",
+        param="max_tokens",
+    ),
+    "more completion tokens than there is room for": no(
+        max_completion_tokens=131_073,
+        said="max_completion_tokens=131073 cannot be greater than max_model_len=131072.",
+        param="max_completion_tokens",
+    ),
+    "all tokens that there are, and a prompt": ok(max_tokens=131_072),
     "at least fewer than none": no(
         min_tokens=-1, said="min_tokens must be greater than or equal to 0"
     ),
