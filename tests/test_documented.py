@@ -16,8 +16,8 @@ def fetched() -> set[Place]:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "block":
                 given = [one.value for one in node.args if isinstance(one, ast.Constant)]
                 if len(given) == len(node.args) in (2, 3):
-                    document, heading, *number = given
-                    found.add(Place(str(document), str(heading), *map(int, map(str, number))))
+                    document, heading, number = (*given, 0)[:3]
+                    found.add(Place(str(document), str(heading), int(str(number))))
     return found
 
 
