@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,9 +31,14 @@ RECIPE = (
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEmulator]:
+def emulator() -> Iterator[RealEmulator]:
+    # vLLM's processes talk over sockets in the container's own `tmp`, and the path of a socket has
+    # at most 107 characters: pytest's folders are too deep for some users' names.
     # A real server takes real minutes to start; at this speed they cost some ten dollars.
-    with RealEmulator(tmp_path_factory.mktemp("market"), speed=30) as one:
+    with (
+        tempfile.TemporaryDirectory(prefix="vllm-") as folder,
+        RealEmulator(Path(folder), speed=30) as one,
+    ):
         yield one
 
 
