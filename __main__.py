@@ -18,6 +18,8 @@ endpoint = ModelEndpoint("endpoint", settings)
 pulumi.export("endpoint_url", endpoint.endpoint_url)
 pulumi.export("api_key", endpoint.api_key)
 pulumi.export("ca_certificate", endpoint.ca_certificate)
+if settings.client_certificates:
+    pulumi.export("client_certificate", endpoint.client_certificate)
 pulumi.export("model", endpoint.server.model)
 pulumi.export("max_model_len", endpoint.server.max_model_len)
 pulumi.export("model_revision", endpoint.server.model_revision)

@@ -91,16 +91,37 @@ def to_bag(authorities: Authorities) -> dict[str, Any]:
 def is_due(bag: Mapping[str, Any], now: float) -> bool:
     """Whether something is to be signed anew though nothing was changed."""
     authorities = from_bag(bag)
-    return _ends_soon(bag, now) or authorities.at(now) != authorities
+    ends_soon = _ends_soon(bag, "leaf", now) or _ends_soon(bag, "client_certificate", now)
+    return ends_soon or authorities.at(now) != authorities
+
+
+def client_identity(
+    authorities: Authorities, olds: Mapping[str, Any], generation: object, now: float
+) -> str:
+    """Give the identity of clients: the existing one, or another if that ends or is overruled.
+
+    The newest authority signs it. Servers let both in, so clients change over in the same days.
+    """
+    kept = str(olds.get("client_certificate") or "")
+    is_good = kept and olds.get("generation") == generation
+    if is_good and not _ends_soon(olds, "client_certificate", now):
+        return kept
+    return certificates.client_identity(authorities.newest.key, authorities.newest.certificate, now)
 
 
 def warnings(bag: Mapping[str, Any], now: float) -> list[str]:
     """Say what ends soon."""
     said = []
-    if _ends_soon(bag, now):
+    if _ends_soon(bag, "leaf", now):
         said.append(
             f"the machine's certificate {_ends(certificates.ends_at(str(bag['leaf'])), now)}: "
             "`pulumi up` renews it, and nothing restarts"
+        )
+    if _ends_soon(bag, "client_certificate", now):
+        ends = certificates.ends_at(str(bag["client_certificate"]))
+        said.append(
+            f"the clients' certificate {_ends(ends, now)}: `pulumi up` makes the next one, and "
+            "clients have to take it from the output `client_certificate`"
         )
     newest = from_bag(bag).newest.certificate
     if certificates.ends_at(newest) - now < LAST_DAYS * DAY:
@@ -111,9 +132,9 @@ def warnings(bag: Mapping[str, Any], now: float) -> list[str]:
     return said
 
 
-def _ends_soon(bag: Mapping[str, Any], now: float) -> bool:
-    leaf = str(bag.get("leaf") or "")
-    return bool(leaf) and certificates.ends_at(leaf) - now < RENEW_DAYS * DAY
+def _ends_soon(bag: Mapping[str, Any], name: str, now: float) -> bool:
+    certificate = str(bag.get(name) or "")
+    return bool(certificate) and certificates.ends_at(certificate) - now < RENEW_DAYS * DAY
 
 
 def _ends(moment: float, now: float) -> str:

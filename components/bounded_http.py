@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import ssl
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -29,10 +30,11 @@ class Answer:
     body: bytes
 
 
-def trust(certificate: str) -> ssl.SSLContext:
+def trust(certificate: str, identity: str = "") -> ssl.SSLContext:
     """Trust these certificates (PEM) and nobody else; what is no certificate trusts nobody at all.
 
     A server's own certificate can stand for itself: then no other of the same signer does.
+    `identity` (PEM of certificate and key) is shown to a server that asks for one.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -41,6 +43,12 @@ def trust(certificate: str) -> ssl.SSLContext:
             context.load_verify_locations(cadata=certificate)
         except (ssl.SSLError, ValueError, TypeError):
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if identity:
+        # Python reads it from a file alone; nobody else can read this one, and it goes at once.
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(identity)
+            file.flush()
+            context.load_cert_chain(file.name)
     return context
 
 

@@ -26,6 +26,9 @@ LEAF_DAYS = 90
 """For how long a machine's certificate holds: after that, a host that was given back speaks for
 nobody."""
 
+CLIENT_DAYS = 365
+"""For how long a client's certificate holds: clients have to be given the next one by hand."""
+
 AUTHORITY_DAYS = 3652
 """Ten years."""
 
@@ -96,31 +99,27 @@ def machine_certificate(
     """
     if public_key.curve.name != ec.SECP256R1.name:
         raise ValueError(f"a key on {public_key.curve.name}, not on P-256")
-    private, issuer = _private(key), _read(authority)
     name = machine_name(instance_id)
-    begins = _moment(now) - SKEW
-    ends = min(_moment(now) + dt.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
     names = [x509.IPAddress(ipaddress.ip_address(ip)), x509.DNSName(name)]
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(_name(name))
-        .issuer_name(issuer.subject)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(max(begins, issuer.not_valid_before_utc))
-        .not_valid_after(ends)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(
-            # By the key alone: a certificate of the authority that another has signed fits too.
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(private.public_key()),
-            critical=False,
-        )
+    builder = _begun(key, authority, public_key, name=name, now=now, days=LEAF_DAYS)
+    builder = builder.add_extension(
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+    ).add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return _pem(builder.sign(_private(key), hashes.SHA256()))
+
+
+def client_identity(key: str, authority: str, now: float) -> str:
+    """Make a key and sign a client's certificate for it; both as one PEM, which is a secret.
+
+    It names nobody and is good for clients alone.
+    """
+    own = new_key()
+    public_key = _private(own).public_key()
+    builder = _begun(key, authority, public_key, name="vast-vllm client", now=now, days=CLIENT_DAYS)
+    builder = builder.add_extension(
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
     )
-    return _pem(builder.sign(private, hashes.SHA256()))
+    return _pem(builder.sign(_private(key), hashes.SHA256())) + own
 
 
 def machine_name(instance_id: int) -> str:
@@ -175,6 +174,31 @@ NAME_CONSTRAINTS = x509.NameConstraints(
     excluded_subtrees=None,
 )
 """What an authority may sign for. Any address: a machine that is rented tomorrow has another."""
+
+
+def _begun(
+    key: str, authority: str, public_key: PublicKey, *, name: str, now: float, days: int
+) -> x509.CertificateBuilder:
+    """What all certificates have that are no authority's."""
+    issuer = _read(authority)
+    begins, ends = _moment(now) - SKEW, _moment(now) + dt.timedelta(days=days)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(issuer.subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(max(begins, issuer.not_valid_before_utc))
+        .not_valid_after(min(ends, issuer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(
+            # By the key alone: a certificate of the authority that another has signed fits too.
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(_private(key).public_key()),
+            critical=False,
+        )
+    )
 
 
 def _has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:

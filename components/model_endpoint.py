@@ -42,6 +42,9 @@ class ModelEndpoint(pulumi.ComponentResource):
     ca_certificate: pulumi.Output[str]
     """PEM to pin; empty with `tls` off."""
 
+    client_certificate: pulumi.Output[str]
+    """PEM of certificate and key that a client shows; secret, and empty if none is asked for."""
+
     ssh_command: pulumi.Output[str]
     """Expects the outputs `ssh_private_key` and `known_hosts` in `stack.key` and `stack.known`."""
 
@@ -149,6 +152,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             private_key=ssh_key.private_key,
             tls=settings.tls,
             generation=settings.ca_generation,
+            client_certificates=settings.client_certificates,
             opts=inside,
         )
         self.server = VllmServer(
@@ -169,6 +173,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             drain_minutes=settings.drain_minutes if create_first else None,
             opts=after,
         )
+        shown = authority.client_certificate if settings.client_certificates else None
         model = plan.profile.repository
         # The server's own, so that they are those that its host was held to.
         runs = pulumi.Output.all(self.server.commits, self.instance.gpu).apply(
@@ -179,6 +184,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             server=self.server,
             instance_id=self.instance.id,
             api_key=api_key,
+            client_certificate=shown,
             profile=plan.profile,
             serve_yaml=plan.serve_yaml,
             asked_for=digest_of(plan.as_asked()),
@@ -204,6 +210,7 @@ class ModelEndpoint(pulumi.ComponentResource):
         self.endpoint_url = self.server.endpoint_url
         self.api_key = api_key.api_key
         self.ca_certificate = self.server.ca_certificate
+        self.client_certificate = authority.client_certificate
         self.boot_seconds = pulumi.Output.all(
             self.instance.boot_seconds, self.server.boot_seconds
         ).apply(lambda stages: {**stages[0], **stages[1]})

@@ -300,7 +300,9 @@ def _options(
     """
     asked_for = profile.model_copy(update={"gpu_name": gpu_name})
     environments = command.of_the_environment(
-        tls_paths=command.TLS_PATHS if settings.tls else None, media_from=media_from
+        tls_paths=command.TLS_PATHS if settings.tls else None,
+        media_from=media_from,
+        client_certificates=settings.client_certificates,
     )
     options = release.runs.serve if release else _rendered(settings, asked_for)
     return command.laid_over(options, environments)

@@ -21,6 +21,11 @@ REPLACED_FIRST = (
     "does (`pulumi config set whenContractEnds warn`)"
 )
 
+SHOWN_IN_CLEAR = (
+    "clientCertificates is on and tls is off: without TLS nobody shows a certificate "
+    "(`pulumi config set tls true`, or `pulumi config set clientCertificates false`)"
+)
+
 
 class SettingRefused(ConfigurationError):
     """A key that does not exist, or a value that it cannot have."""
@@ -129,6 +134,9 @@ class Settings(BaseModel):
     ca_generation: int = Field(default=1, ge=1)
     """A higher one makes another authority, trusted beside the one that signs for 30 days."""
 
+    client_certificates: bool = False
+    """On: who shows no certificate of the stack's gets no further than TLS."""
+
     production: bool = False
     """On: the program keeps to `rules.py` and refuses what breaks one."""
 
@@ -223,6 +231,8 @@ def parse(values: Mapping[str, Any]) -> Settings:
         raise SettingRefused(_explain(error, values)) from None
     if settings.replacement == "create-first" and settings.when_contract_ends == "replace":
         raise SettingRefused(REPLACED_FIRST)
+    if settings.client_certificates and not settings.tls:
+        raise SettingRefused(SHOWN_IN_CLEAR)
     return settings
 
 

@@ -106,14 +106,16 @@ class Target:
     """Whether ids of tool calls are to be nine letters and digits."""
     digest: str = ""
     """Of what is served, for the report; empty if nobody said."""
+    client_certificate: str = dataclasses.field(default="", repr=False)
+    """PEM of certificate and key to show; empty where none is asked for."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Target:
         """Read `ENDPOINT_URL`, `_KEY`, `_CERTIFICATE`, `_MODEL`, `_MAX_MODEL_LEN`, `_ABILITIES`.
 
         `ENDPOINT_ABILITIES` has commas between its words; `ENDPOINT_TOOL_CALL_PARSER` is vLLM's
-        option of that name and `ENDPOINT_DIGEST` the digest of what is served. These three and the
-        certificate may be missing.
+        option of that name, `ENDPOINT_DIGEST` the digest of what is served and
+        `ENDPOINT_CLIENT_CERTIFICATE` what a client shows. These and the certificate may be missing.
 
         Raises:
             StackError: naming what is missing or no number.
@@ -134,6 +136,7 @@ class Target:
             abilities=frozenset(word for word in abilities.split(",") if word),
             mistral_call_ids=environment.get("ENDPOINT_TOOL_CALL_PARSER") == "mistral",
             digest=environment.get("ENDPOINT_DIGEST", ""),
+            client_certificate=environment.get("ENDPOINT_CLIENT_CERTIFICATE", ""),
         )
 
 

@@ -67,7 +67,8 @@ def connect(target: Target, transport: httpx2.BaseTransport | None = None) -> Cl
 
     http = httpx2.Client(
         trust_env=False,
-        transport=transport or BoundedTransport(trust(target.certificate), budget),
+        transport=transport
+        or BoundedTransport(trust(target.certificate, target.client_certificate), budget),
         timeout=httpx2.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT),
     )
     ai = openai.OpenAI(

@@ -35,12 +35,14 @@ def smoke_report(
     serve_yaml: str,
     asked_for: str,
     runs: pulumi.Input[str],
+    client_certificate: pulumi.Input[str] | None = None,
     opts: pulumi.ResourceOptions | None = None,
 ) -> pulumi.Output[dict[str, Any]]:
     """Ask the endpoint what it must answer; the output is the report of `smoke_test.run_checks`.
 
     `profile` and `serve_yaml` are what `server` serves, from the same plan. `asked_for` is the
     digest of that plan, and `runs` the one of what the host made of it: the report carries it.
+    `client_certificate` is shown if the server asks for one; None if it does not.
     """
     command = local.Command(
         name,
@@ -56,6 +58,7 @@ def smoke_report(
             "ENDPOINT_TOOL_CALL_PARSER": tool_call_parser(serve_yaml),
             # A branch that has moved on changes this alone, which is an update: it asks as well.
             "ENDPOINT_DIGEST": runs,
+            **({"ENDPOINT_CLIENT_CERTIFICATE": client_certificate} if client_certificate else {}),
         },
         # What was asked for is known in every preview; what runs is not while its server changes.
         triggers=[instance_id, asked_for, api_key.digest],

@@ -102,6 +102,7 @@ def inputs(**changed: Any) -> Properties:
         "private_key": "PRIVATE",
         "tls": True,
         "generation": 1.0,
+        "client_certificates": False,
         **changed,
     }
 
@@ -149,7 +150,13 @@ def test_another_machine_has_another_certificate_of_the_same_authority():
 
 
 @pytest.mark.parametrize(
-    "change", [{"public_ip": "203.0.113.2"}, {"tls": False}, {"generation": 2.0}]
+    "change",
+    [
+        {"public_ip": "203.0.113.2"},
+        {"tls": False},
+        {"generation": 2.0},
+        {"client_certificates": True},
+    ],
 )
 def test_what_it_is_signed_for_changes_it(change):
     assert changes(made(), **change)
@@ -170,11 +177,13 @@ def test_without_tls_no_host_is_asked(machine):
 
 
 def test_keys_are_in_no_output_but_their_own():
-    outs = updated(made(), generation=2.0)
-    secret = {outs["key"], outs["former_key"]}
-    assert all("PRIVATE KEY" in one for one in secret)
+    outs = updated(made(), generation=2.0, client_certificates=True)
+    secret = {"key", "former_key", "client_certificate"}
     for name, value in outs.items():
-        assert name in {"key", "former_key"} or "PRIVATE KEY" not in str(value)
+        assert ("PRIVATE KEY" in str(value)) == (name in secret), name
+    own = outs["client_certificate"]
+    assert outs["key"] not in own
+    assert outs["former_key"] not in own
 
 
 # --------------------------------------------------------------------------- time
@@ -239,6 +248,48 @@ def test_one_that_never_signed_is_left_out_when_another_follows_at_once(clock):
     third = updated(second, generation=3.0)
     assert third["certificate"].startswith(first["certificate"])
     assert second["newest_certificate"] not in third["certificate"]
+
+
+# --------------------------------------------------------------------------- clients
+
+
+def test_clients_have_no_certificate_unless_it_is_asked_for(machine):
+    assert made()["client_certificate"] == ""
+    asked = made(client_certificates=True)
+    assert "PRIVATE KEY" in asked["client_certificate"]
+    assert certificates.signer(asked["client_certificate"], asked["certificate"])
+    assert updated(asked)["client_certificate"] == ""
+    assert len(machine.asked) == 3
+
+
+def test_clients_keep_their_certificate_over_another_machine():
+    olds = made(client_certificates=True)
+    outs = updated(olds, client_certificates=True, instance_id="8")
+    assert outs["leaf"] != olds["leaf"]
+    assert outs["client_certificate"] == olds["client_certificate"]
+
+
+def test_it_is_signed_anew_before_it_ends_and_a_person_is_told(clock, said):
+    olds = made(client_certificates=True)
+    clock.sleep((certificates.CLIENT_DAYS - RENEW_DAYS) * DAY + 1)
+    outs = updated(olds, client_certificates=True)
+    assert outs["client_certificate"] != olds["client_certificate"]
+    AuthorityProvider().read("authority", olds)
+    assert any(
+        "clients have to take it from the output `client_certificate`" in one for one in said
+    )
+
+
+def test_with_another_authority_clients_have_its_certificate_at_once(clock):
+    """Servers let both in, so that clients take authority and certificate in the same days."""
+    olds = made(client_certificates=True)
+    both = updated(olds, client_certificates=True, generation=2.0)
+    assert certificates.signer(both["client_certificate"], both["newest_certificate"])
+    assert certificates.signer(olds["client_certificate"], both["certificate"])
+    clock.sleep(OVERLAP_DAYS * DAY)
+    after = updated(both, client_certificates=True, generation=2.0)
+    assert after["client_certificate"] == both["client_certificate"]
+    assert certificates.signer(after["client_certificate"], after["certificate"])
 
 
 # --------------------------------------------------------------------------- hosts

@@ -6,6 +6,7 @@ import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,9 +134,7 @@ def test_what_a_host_signs_with_its_own_key_is_refused(authority, tmp_path):
 
 
 def test_a_servers_certificate_is_none_of_a_client(authority, tmp_path):
-    server = server_with(tmp_path / "server", leaf(authority), HOST_KEY)
-    server.load_verify_locations(cadata=authority.certificate)
-    server.verify_mode = ssl.CERT_REQUIRED
+    server = server_that_asks(tmp_path / "server", authority)
     client = client_of(
         authority.certificate, folder=tmp_path / "client", own=(leaf(authority), HOST_KEY)
     )
@@ -152,6 +151,40 @@ def test_a_clients_certificate_is_none_of_a_server(authority, tmp_path):
     server = server_with(tmp_path, of_client, HOST_KEY)
     said = refused(server, client_of(authority.certificate))
     assert "unsuitable certificate purpose" in said
+
+
+def server_that_asks(folder: Path, authority: Authority) -> ssl.SSLContext:
+    """One that lets in who shows a certificate of the authority's."""
+    server = server_with(folder, leaf(authority), HOST_KEY)
+    server.load_verify_locations(cadata=authority.certificate)
+    server.verify_mode = ssl.CERT_REQUIRED
+    return server
+
+
+def test_who_shows_a_clients_certificate_is_let_in(authority, tmp_path):
+    server = server_that_asks(tmp_path, authority)
+    identity = certificates.client_identity(authority.key, authority.certificate, NOW)
+    shake_hands(server, trust(authority.certificate, identity))
+    days = (certificates.ends_at(identity) - NOW) / DAY
+    assert round(days) == certificates.CLIENT_DAYS
+    name = x509.load_pem_x509_certificate(identity.encode()).subject.rfc4514_string()
+    assert name == "CN=vast-vllm client"
+
+
+def test_who_shows_none_or_a_strangers_is_not(authority, tmp_path):
+    server = server_that_asks(tmp_path, authority)
+    stranger = Authority.made(NOW)
+    theirs = certificates.client_identity(stranger.key, stranger.certificate, NOW)
+    assert "did not return a certificate" in refused(server, trust(authority.certificate))
+    assert refused(server, trust(authority.certificate, theirs))
+
+
+def test_a_clients_identity_serves_nobody(authority, tmp_path):
+    identity = certificates.client_identity(authority.key, authority.certificate, NOW)
+    server = server_with(tmp_path, identity, identity)
+    client = client_of(authority.certificate)
+    client.check_hostname = False
+    assert "unsuitable certificate purpose" in refused(server, client)
 
 
 def test_a_certificate_ends(authority, tmp_path):

@@ -181,6 +181,11 @@ def served_with(folder: Path, name: str, **changes) -> dict[str, object]:
         ({}, {"ssl-keyfile": "tls/key.pem", "enable-ssl-refresh": True}, {MEDIA}),
         ({"tls": "false"}, {}, {"ssl-keyfile", "ssl-certfile", "enable-ssl-refresh"}),
         ({"mediaFrom": "none"}, {MEDIA: ["none.invalid"]}, set()),
+        (
+            {"clientCertificates": "true"},
+            {"ssl-ca-certs": "tls/clients.pem", "ssl-cert-reqs": 2},
+            set(),
+        ),
         ({"mediaFrom": "a.example, b.example"}, {MEDIA: ["a.example", "b.example"]}, set()),
     ],
 )
@@ -229,6 +234,7 @@ def test_a_release_written_today_has_the_digest_that_it_would_have_had(tmp_path)
     )
     assert digest_of(runs()) == with_tls.digest
     assert digest_of(runs(tls="false", mediaFrom="none")) == with_tls.digest
+    assert digest_of(runs(clientCertificates="true")) == with_tls.digest
 
 
 def test_a_field_that_profiles_get_one_day_makes_no_other_release_of_those_there_are():

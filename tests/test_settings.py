@@ -73,6 +73,11 @@ def test_objects_come_as_json_text():
         ({"mediaFrom": "*.a.example"}, "'mediaFrom' is '*.a.example': '*.a.example' is no domain"),
         ({"mediaFrom": "a\nb"}, "must be one line"),
         ({"machineGeneration": "0"}, "'machineGeneration' is '0'"),
+        ({"caGeneration": "0"}, "'caGeneration' is '0'"),
+        (
+            {"clientCertificates": "true", "tls": "false"},
+            "clientCertificates is on and tls is off: without TLS nobody shows a certificate",
+        ),
         (
             {"replacement": "create-first", "whenContractEnds": "replace"},
             "whenContractEnds is replace, for which a machine goes before another one is rented",

@@ -47,6 +47,9 @@ class Given(pulumi.ComponentResource):
         self.__dict__.update(outputs)
 
 
+SHOWN = "clientCertificates"
+
+
 @pytest.fixture
 def mocks(loop_for_pulumi: None) -> EngineMocks:
     del loop_for_pulumi
@@ -74,6 +77,7 @@ async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
         serve_yaml=plan.serve_yaml,
         asked_for=digest_of(plan.as_asked()),
         runs=pulumi.Output.from_input(RUNS),
+        client_certificate=pulumi.Output.secret("identity") if changes.get(SHOWN) else None,
     )
     await report.future()
     return report
@@ -116,6 +120,13 @@ async def test_the_environment_says_what_is_served_and_is_secret_for_the_key(moc
         "ENDPOINT_TOOL_CALL_PARSER": "mistral",
         "ENDPOINT_DIGEST": RUNS,
     }
+
+
+@pulumi.runtime.test
+async def test_it_has_what_clients_show_if_the_server_asks_for_it(mocks):
+    environment = (await made_inputs(mocks, **{SHOWN: "true"}))["environment"]
+    assert is_rpc_secret(environment)
+    assert unwrap_rpc_secret(environment)["ENDPOINT_CLIENT_CERTIFICATE"] == "identity"
 
 
 @pulumi.runtime.test

@@ -31,7 +31,8 @@ def main(stack: str, message: str) -> int:
         return 1
     clock = SystemClock()
     transport = BoundedTransport(
-        trust(known["ca_certificate"]), lambda: Budget(clock, SECONDS, MOST_BYTES)
+        trust(known["ca_certificate"], known.get("client_certificate") or ""),
+        lambda: Budget(clock, SECONDS, MOST_BYTES),
     )
     client = openai.OpenAI(
         base_url=known["endpoint_url"],

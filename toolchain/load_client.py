@@ -11,7 +11,6 @@ import dataclasses
 import json
 import math
 import random
-import ssl
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from components.bounded_http import trust
 from components.errors import ConfigurationError, PlatformError
 
 WARM_UPS = 8
@@ -48,6 +48,8 @@ class Endpoint:
     key: str = dataclasses.field(repr=False)
     model: str
     certificate: str = ""
+    client_certificate: str = dataclasses.field(default="", repr=False)
+    """PEM of certificate and key to show; empty where none is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Clients:
         return httpx.AsyncClient(
             base_url=self._endpoint.url,
             headers={"authorization": f"Bearer {self._endpoint.key}"},
-            verify=ssl.create_default_context(cadata=pem) if pem else True,
+            verify=trust(pem, self._endpoint.client_certificate) if pem else True,
             limits=httpx.Limits(max_connections=clients, max_keepalive_connections=clients),
             timeout=httpx.Timeout(ANSWER_SECONDS, pool=None),
             trust_env=False,

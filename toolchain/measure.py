@@ -193,6 +193,7 @@ def _measure(given: argparse.Namespace, stacks: Stacks) -> int:
         key=str(known["api_key"]),
         model=str(known["model"]),
         certificate=str(known.get("ca_certificate") or ""),
+        client_certificate=str(known.get("client_certificate") or ""),
     )
     now = dt.datetime.now(dt.UTC)
     clients = Clients(endpoint, seed=int(now.timestamp()))

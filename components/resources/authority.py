@@ -20,7 +20,7 @@ from components.vllm.errors import ServerHostFailed
 from components.vllm.host_certificates import requested_key
 from components.vllm.host_types import HostAddress, Nonsense
 
-SIGNED_FOR = ("instance_id", "public_ip", "tls", "generation")
+SIGNED_FOR = ("instance_id", "public_ip", "tls", "generation", "client_certificates")
 """Inputs that another certificate follows from."""
 
 
@@ -70,6 +70,9 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
     leaf: pulumi.Output[str]
     """PEM of the machine's own certificate; empty with `tls` off."""
 
+    client_certificate: pulumi.Output[str]
+    """PEM of what a client shows, its key behind it: a secret. Empty if none is asked for."""
+
     def __init__(
         self,
         name: str,
@@ -78,6 +81,7 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
         private_key: pulumi.Input[str],
         tls: bool,
         generation: int,
+        client_certificates: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Vouch for `instance`, which is reached over SSH with `private_key`."""
@@ -89,11 +93,13 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
             "private_key": private_key,
             "tls": tls,
             "generation": generation,
+            "client_certificates": client_certificates,
         }
         outputs = dict.fromkeys(
             [
                 "certificate",
                 "leaf",
+                "client_certificate",
                 "key",
                 "newest_certificate",
                 "former_key",
@@ -102,7 +108,7 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
             ]
         )
         secret = pulumi.ResourceOptions(
-            additional_secret_outputs=["private_key", "key", "former_key"]
+            additional_secret_outputs=["private_key", "key", "former_key", "client_certificate"]
         )
         super().__init__(
             AuthorityProvider(),
@@ -113,9 +119,11 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
 
 
 def _signed(props: Properties, olds: Properties, authorities: authority.Authorities) -> Properties:
-    leaf = ""
+    now = current().clock.epoch()
+    leaf = client = ""
+    if props["client_certificates"]:
+        client = authority.client_identity(authorities, olds, props["generation"], now)
     if props["tls"]:
-        now = current().clock.epoch()
         signing = authorities.signing(now)
         leaf = certificates.machine_certificate(
             signing.key,
@@ -125,7 +133,8 @@ def _signed(props: Properties, olds: Properties, authorities: authority.Authorit
             instance_id=int(props["instance_id"]),
             now=now,
         )
-    return {**props, **authority.to_bag(authorities), "leaf": leaf}
+    signed = {"leaf": leaf, "client_certificate": client}
+    return {**props, **authority.to_bag(authorities), **signed}
 
 
 def _requested_key(props: Properties, olds: Properties) -> certificates.PublicKey:

@@ -77,12 +77,25 @@ class Context:
         return Host(address, private_key, known_host_key=known_host_key, secrets=secrets)
 
     def endpoint(
-        self, url: str, certificate: str, answer_timeout: float = ANSWER_TIMEOUT
+        self,
+        url: str,
+        certificate: str,
+        answer_timeout: float = ANSWER_TIMEOUT,
+        identity: str = "",
     ) -> Endpoint:
-        """The client of what is served at `url`, trusting `certificate` (PEM) alone if given."""
+        """The client of what is served at `url`, trusting `certificate` (PEM) alone if given.
+
+        It shows `identity` (PEM of certificate and key) if given.
+        """
         from components.vllm.endpoint import Endpoint  # noqa: PLC0415
 
-        return Endpoint(url, certificate or None, answer_timeout=answer_timeout, clock=self.clock)
+        return Endpoint(
+            url,
+            certificate or None,
+            identity=identity,
+            answer_timeout=answer_timeout,
+            clock=self.clock,
+        )
 
     def hub(self) -> HubClient:
         """The client of the Hub, where the environment says that it is.

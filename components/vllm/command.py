@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import json
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,6 +122,9 @@ class TlsPaths(NamedTuple):
     certfile: str
 
 
+CLIENTS_FILE = "tls/clients.pem"
+"""Whose certificates let a client in, where it has to show one; in the same folder."""
+
 TLS_PATHS = TlsPaths("tls/key.pem", "tls/cert.pem")
 """Where supervise.sh makes them, seen from the folder that it starts vLLM in."""
 
@@ -224,13 +228,19 @@ def render(
 
 
 def of_the_environment(
-    *, tls_paths: TlsPaths | tuple[str, str] | None, media_from: str
+    *,
+    tls_paths: TlsPaths | tuple[str, str] | None,
+    media_from: str,
+    client_certificates: bool = False,
 ) -> dict[str, Any]:
     """The options that an environment decides, whatever it serves; `media_from` as parsed."""
     options = media.options(media_from)
     if tls_paths:
         options["ssl-keyfile"], options["ssl-certfile"] = tls_paths
         options["enable-ssl-refresh"] = True
+    if client_certificates:
+        options["ssl-ca-certs"] = CLIENTS_FILE
+        options["ssl-cert-reqs"] = int(ssl.CERT_REQUIRED)
     return options
 
 

@@ -72,6 +72,7 @@ class Endpoint:
         base_url: str,
         certificate: str | None = None,
         *,
+        identity: str = "",
         connect_timeout: float = CONNECT_TIMEOUT,
         answer_timeout: float = ANSWER_TIMEOUT,
         clock: Clock | None = None,
@@ -86,7 +87,7 @@ class Endpoint:
         self._answer_timeout = answer_timeout
         self._clock = clock or SystemClock()
         self._network = network
-        self._tls = trust(certificate or "")
+        self._tls = trust(certificate or "", identity)
 
     def __repr__(self) -> str:
         return f"Endpoint({self._base_url!r})"

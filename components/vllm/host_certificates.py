@@ -32,7 +32,7 @@ TAKEN_SECONDS = 15.0
 LOOK_EVERY = 1.0
 """Seconds between two looks at which certificate it shows."""
 
-_REQUEST = f"""
+REQUEST = f"""
 umask 077; PATH="$PATH:/usr/local/bin:/usr/bin:/bin"
 mkdir -p "$HOME/{FOLDER}/tls" && cd "$HOME/{FOLDER}/tls" || exit 1
 openssl ec -in key.pem -noout -text 2>/dev/null | grep -q prime256v1 || {{
@@ -41,7 +41,8 @@ openssl ec -in key.pem -noout -text 2>/dev/null | grep -q prime256v1 || {{
 printf '%s\\n' '[req]' prompt=no distinguished_name=name '[name]' CN=server >request.cnf
 openssl req -new -key key.pem -sha256 -config request.cnf
 """
-"""A configuration of our own, since images bring theirs. Its names do not count."""
+"""What a host runs to make a key and a request. A configuration of our own, since images bring
+theirs; its names do not count."""
 
 _CROSS_REQUEST = """[req]
 prompt = no
@@ -71,6 +72,9 @@ openssl x509 -in authority.pem -noout -pubkey >authority.key &&
 """
 
 
+_NOT_YET = (Unreachable("certificate"), Unreachable("closed"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Shown:
     """What a server shows, and what its clients trust; all PEM."""
@@ -83,6 +87,8 @@ class Shown:
     """What the host made for itself under an older release, and clients may pin."""
     cross: str = ""
     """The authority that signed the leaf, signed with the key of `former`; or empty."""
+    lets_in: str = ""
+    """Whose clients alone it lets in; empty if it asks none for a certificate."""
 
     @classmethod
     def of(cls, props: Mapping[str, Any], before: Mapping[str, Any]) -> Shown:
@@ -97,7 +103,9 @@ class Shown:
         key = "former_certificate" if "leaf" in before else "ca_certificate"
         former = str(before.get(key) or "")
         cross = str(before.get("cross_certificate") or "")
-        return cls(str(props["leaf"]), str(props["authorities"]), former, cross)
+        authorities = str(props["authorities"])
+        lets_in = authorities if props.get("client_certificate") else ""
+        return cls(str(props["leaf"]), authorities, former, cross, lets_in)
 
     @property
     def trusted(self) -> str:
@@ -125,7 +133,7 @@ def requested_key(host: HostDoor) -> ec.EllipticCurvePublicKey:
         ServerHostFailed: if it has no good one to show.
         HostError: as `HostDoor.run`.
     """
-    result = host.run(_REQUEST, timeout=REQUEST_SECONDS)
+    result = host.run(REQUEST, timeout=REQUEST_SECONDS)
     if result.exit_status != 0:
         last = (result.stderr or result.stdout).strip()[-300:]
         raise ServerHostFailed(
@@ -172,12 +180,13 @@ def with_cross_certificate(shown: Shown, host: HostDoor) -> Shown:
 def is_taken(endpoint: EndpointDoor, clock: Clock) -> bool:
     """Whether a running server has taken up the certificate that `endpoint` alone trusts.
 
-    One that gives no answer at all is not judged here.
+    One that does not know this client's signer yet breaks off, and is asked again as well. One that
+    gives no answer at all is not judged here.
     """
     deadline = clock.monotonic() + TAKEN_SECONDS
-    while endpoint.status_of("/health", None) == Unreachable("certificate"):
+    while (found := endpoint.status_of("/health", None)) in _NOT_YET:
         if clock.monotonic() >= deadline:
-            return False
+            return found != Unreachable("certificate")
         clock.sleep(LOOK_EVERY)
     return True
 

@@ -87,6 +87,7 @@ OTHERS = (
     "max_request_mib",
     "authorities",
     "leaf",
+    "client_certificate",
     "model",
     "max_model_len",
     "download_gb",
@@ -117,6 +118,9 @@ PUSHED_MARK = "pushed"
 
 PUSHED_CERTIFICATES = "tls/pushed.pem"
 """File on the host with what the server shows; `supervise.sh certify` puts it in its place."""
+
+PUSHED_CLIENTS = "tls/pushed-clients.pem"
+"""The same of whose clients it lets in; empty if it lets in all."""
 
 UNTOUCHED = (
     "what served before, if anything did, is on another machine, untouched, and serves on; this "
@@ -293,6 +297,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "hub_files": revisions.files,
             "authorities": authority.certificate,
             "leaf": authority.leaf,
+            "client_certificate": authority.client_certificate,
             "key_grace_minutes": key_grace_minutes,
             "max_request_mib": max_request_mib,
             "environment": pulumi.Output.secret(environment),
@@ -316,7 +321,12 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             ]
         )
         own = pulumi.ResourceOptions(
-            additional_secret_outputs=["private_key", "api_key", "environment"],
+            additional_secret_outputs=[
+                "private_key",
+                "api_key",
+                "client_certificate",
+                "environment",
+            ],
             # Also where a person wants it replaced: the end of the old one stops what the new one
             # would have found running.
             delete_before_replace=True,
@@ -493,7 +503,12 @@ def _certified(host: Host, shown: Shown, progress: Progress) -> Shown:
             "clients that pin that one alone need the stack's `ca_certificate` now"
         )
     if shown.leaf:
-        host.put({PUSHED_CERTIFICATES: (shown.chain.encode(), 0o644)})
+        host.put(
+            {
+                PUSHED_CERTIFICATES: (shown.chain.encode(), 0o644),
+                PUSHED_CLIENTS: (shown.lets_in.encode(), 0o644),
+            }
+        )
         _run(host, _supervise("certify"), timeout=60.0)
     return shown
 
@@ -932,7 +947,8 @@ def _host(props: Properties) -> Host:
 def _endpoint(
     props: Properties, certificate: str, answer_timeout: float = ANSWER_TIMEOUT
 ) -> Endpoint:
-    return current().endpoint(_url(props), certificate, answer_timeout)
+    identity = str(props.get("client_certificate") or "")
+    return current().endpoint(_url(props), certificate, answer_timeout, identity)
 
 
 def _readiness(props: Properties) -> ReadinessPlan:

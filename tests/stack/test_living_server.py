@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from components import certificates
 from components.authority import DAY, Authority
+from components.vllm.host import Host
+from components.vllm.host_types import HostAddress
 from tests.stack.world import PROJECT, Emulator, Stack
 from tests.test_workflow import RENEWED
 from tests.vllm.polling import eventually
@@ -48,6 +52,8 @@ class Clients:
     key: str
     model: str
     certificate: str
+    identity: str = ""
+    """What they show: PEM of certificate and key."""
     reconnects: bool = False
     """Each question on a connection of its own, and on after one that failed."""
     statuses: list[int | str] = dataclasses.field(default_factory=list)
@@ -67,6 +73,11 @@ class Clients:
 
     def _ask(self) -> None:
         trust = ssl.create_default_context(cadata=self.certificate)
+        if self.identity:
+            with tempfile.NamedTemporaryFile("w") as file:
+                file.write(self.identity)
+                file.flush()
+                trust.load_cert_chain(file.name)
         question = {
             "model": self.model,
             "max_tokens": 4,
@@ -265,6 +276,36 @@ def test_clients_of_an_older_release_are_served_on_with_what_they_pin(stack, emu
             pass
         assert set(again.statuses) == {200}
     assert stack.preview("--expect-no-changes").status == 0
+
+
+def test_who_shows_no_certificate_gets_no_further_than_tls(stack, emulator):
+    """The stack itself does show one: its refresh, its smoke test, and the host's own watch."""
+    stack.configure(**SMALL, keyGeneration=2, clientCertificates=True)
+    since = emulator.last_request()
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert emulator.writes(after=since) == []
+    known = stack.outputs()
+    assert known["smoke_report"]["ok"] is True
+    trusted = known["ca_certificate"]
+    for identity, answers in ((known["client_certificate"], True), ("", False)):
+        with Clients(*where(known), trusted, reconnects=True, identity=identity) as asking:
+            pass
+        assert (set(asking.statuses) == {200}) is answers
+        assert (200 in asking.statuses) is answers
+    with on_its_machine(known) as host:
+        counted = host.run("sh serving/supervise.sh requests")
+    assert re.match(r"running=\d+\nwaiting=\d+\nfinished=[1-9]", counted.stdout), counted
+    refreshed = stack.refresh("--expect-no-changes")
+    assert refreshed.status == 0, refreshed.outcome()
+    assert known["client_certificate"].splitlines()[-3] not in "".join(stack.said)
+
+
+def on_its_machine(known: Mapping[str, Any]) -> Host:
+    """The shell of the stack's machine."""
+    found = re.search(r"-p (\d+) root@(\S+)$", known["ssh_command"])
+    assert found, known["ssh_command"]
+    return Host(HostAddress(found[2], int(found[1])), known["ssh_private_key"])
 
 
 def where(known: Mapping[str, Any]) -> tuple[str, str, str]:

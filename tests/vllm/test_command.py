@@ -11,6 +11,7 @@ import yaml
 
 from components.vllm.command import (
     AS_RELEASED,
+    CLIENTS_FILE,
     DRAIN_SECONDS,
     ENVIRONMENTS,
     MIDDLEWARE,
@@ -24,6 +25,8 @@ from components.vllm.command import (
     to_yaml,
 )
 from components.vllm.errors import OptionRefused
+from components.vllm.host_certificates import REQUEST
+from components.vllm.host_types import FOLDER
 from components.vllm.profile import load_profile, profile_names
 from toolchain.vllm_options import release, table
 
@@ -160,7 +163,13 @@ def test_an_environment_s_options_take_the_place_of_those_that_are_there() -> No
         "ssl-certfile": "tls/cert.pem",
         "enable-ssl-refresh": True,
     }
+    shown = of_the_environment(tls_paths=TLS_PATHS, media_from="none", client_certificates=True)
+    assert {name: shown[name] for name in shown.keys() - both.keys()} == {
+        "ssl-ca-certs": "tls/clients.pem",
+        "ssl-cert-reqs": 2,
+    }
     table = load_table("0.33.0")
+    check_options(laid_over(rendered(), shown), table)
     assert table.options.keys() >= ENVIRONMENTS
     check_options(laid_over(rendered(), both), table)
 
@@ -398,8 +407,14 @@ def test_the_gate_s_import_path_names_the_file_that_is_pushed() -> None:
     assert f"class {attribute}" in source.read_text()
 
 
-def test_the_tls_paths_are_those_that_the_supervisor_writes() -> None:
+def test_the_tls_paths_are_those_that_the_host_is_told() -> None:
+    """Where certificates are written is tried in `test_supervise.py`; where the key is, here."""
     script = (MODELS.parent / "components" / "vllm" / "on_host" / "supervise.sh").read_text()
     assert 'TLS="$HERE/tls"' in script
-    for path in TLS_PATHS:
-        assert f"$TLS/{Path(path).name}" in script
+    for path in (TLS_PATHS.certfile, CLIENTS_FILE):
+        assert f'>"$TLS/{Path(path).name}"' in script
+
+
+def test_a_host_makes_its_key_where_vllm_reads_it() -> None:
+    assert REQUEST.count(f" {Path(TLS_PATHS.keyfile).name} ") >= 2
+    assert f'"$HOME/{FOLDER}/{Path(TLS_PATHS.keyfile).parent}"' in REQUEST

@@ -228,6 +228,12 @@ def test_what_an_older_release_pinned_stays_trusted_until_the_machine_goes():
     assert Shown.of(NEW, {}).trusted == "CA\n"
 
 
+def test_clients_of_the_authorities_alone_are_let_in_if_they_have_to_show_something():
+    assert Shown.of({**NEW, "client_certificate": "identity"}, {}).lets_in == "CA\n"
+    assert Shown.of({**NEW, "client_certificate": ""}, {}).lets_in == ""
+    assert Shown.of(NEW, {}).lets_in == ""
+
+
 def test_going_back_to_what_an_older_release_served_leaves_its_certificate_alone():
     shown = Shown.of({"tls": True, "ca_certificate": "former\n"}, {})
     assert (shown.chain, shown.trusted) == ("", "former\n")
@@ -270,6 +276,8 @@ OTHER = Unreachable("certificate")
         (Shows(OTHER), False, TAKEN_SECONDS),
         (Shows(Unreachable("refused")), True, 0),
         (Shows(OTHER, Unreachable("timed_out")), True, 1),
+        (Shows(Unreachable("closed"), 200), True, 1),
+        (Shows(Unreachable("closed")), True, TAKEN_SECONDS),
     ],
 )
 def test_a_server_has_some_time_to_take_up_a_certificate(endpoint, taken, seconds):

@@ -247,7 +247,14 @@ class SceneContext(Context):
     def host(self, *_: object, **__: object) -> Any:
         return self.scene.host
 
-    def endpoint(self, url: str, certificate: str, answer_timeout: float = ANSWER_TIMEOUT) -> Any:
+    def endpoint(
+        self,
+        url: str,
+        certificate: str,
+        answer_timeout: float = ANSWER_TIMEOUT,
+        identity: str = "",
+    ) -> Any:
+        del identity
         self.scene.given.append(answer_timeout)
         return self.scene.endpoint_at(url, certificate)
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import ssl
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from components.vast.onstart import onstart
 from components.vllm.profile import FORBIDDEN_ENV
+from tests.handshakes import shake_hands
 from tests.vllm.polling import eventually
 from tests.vllm.processes import command_lines, processes_of
 
@@ -753,6 +755,36 @@ def test_where_none_were_pushed_the_existing_one_stays(container: Container) -> 
     assert (tls / "cert.pem").read_text() == "an older release's\n"
 
 
+def test_a_host_shows_its_own_server_what_it_lets_in(container: Container) -> None:
+    """Beside the stack's clients, and to be asked for vLLM's counters alone."""
+    tls = container.serving / "tls"
+    tls.mkdir()
+    for _ in range(2):
+        (tls / "pushed-clients.pem").write_text("the stack's\n")
+        assert container.supervise("certify").returncode == 0
+    local = (tls / "local.pem").read_text()
+    assert (tls / "clients.pem").read_text() == f"the stack's\n{local}"
+    assert local.count("BEGIN CERTIFICATE") == 1
+    assert (tls / "local.key").stat().st_mode & 0o777 == 0o600
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tls / "local.pem", tls / "local.key")
+    server.load_verify_locations(cadata=local)
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.load_cert_chain(tls / "local.pem", tls / "local.key")
+    shake_hands(server, client)
+
+
+def test_where_clients_need_none_none_is_made(container: Container) -> None:
+    tls = container.serving / "tls"
+    tls.mkdir()
+    (tls / "pushed-clients.pem").write_text("")
+    assert container.supervise("certify").returncode == 0
+    assert not (tls / "clients.pem").exists()
+    assert not (tls / "local.pem").exists()
+
+
 def test_a_start_shows_the_whole_certificate_after_one_that_was_cut_off(
     container: Container,
 ) -> None:
@@ -1265,6 +1297,21 @@ def test_requests_are_vllms_counters_read_with_the_hosts_own_key(
     assert known == hashlib.sha256(key.encode()).hexdigest()
     for name in ("local_keys", "state/local_key"):
         assert stat.S_IMODE((container.serving / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_the_host_shows_a_certificate_to_its_own_server_if_that_asks(
+    container: Container, asks: bool
+) -> None:
+    options = "ssl-keyfile: tls/key.pem\n" + ("ssl-ca-certs: tls/clients.pem\n" if asks else "")
+    (container.serving / "serve.yaml").write_text(options)
+    container.command("curl", CURL)
+    container.supervise("start")
+    container.until(phase="serving")
+    container.supervise("requests")
+    (call,) = container.calls("curl")
+    tls = container.serving / "tls"
+    assert (f"--cert {tls}/local.pem --key {tls}/local.key" in call) is asks
 
 
 def test_requests_fail_when_vllm_does_not_answer(container: Container) -> None:

@@ -193,9 +193,11 @@ requests() {
     scheme=http
     [ -z "$(option ssl-keyfile)" ] || scheme=https
     port=$(option port)
+    shown=$(option ssl-ca-certs)
     # The certificate is for the public address; on loopback there is nobody in between.
     counters=$(curl --silent --show-error --fail --insecure --noproxy '*' --max-time 10 \
-        --config "$STATE/local_key" "$scheme://127.0.0.1:${port:-8000}/metrics") || return 1
+        --config "$STATE/local_key" ${shown:+--cert "$TLS/local.pem" --key "$TLS/local.key"} \
+        "$scheme://127.0.0.1:${port:-8000}/metrics") || return 1
     printf '%s\n' "$counters" | awk '
         /^vllm:num_requests_running[{ ]/ { running += $NF; counted = 1 }
         /^vllm:num_requests_waiting[{ ]/ { waiting += $NF }
@@ -219,6 +221,9 @@ files() {
 # Written in place: vLLM watches the file itself, and does not see a second one that takes its name.
 certify() {
     [ ! -s "$TLS/pushed.pem" ] || cat "$TLS/pushed.pem" >"$TLS/cert.pem"
+    [ -s "$TLS/pushed-clients.pem" ] || return 0
+    [ -s "$TLS/local.pem" ] || make_local_certificate || return 1
+    cat "$TLS/pushed-clients.pem" "$TLS/local.pem" >"$TLS/clients.pem"
 }
 
 # ------------------------------------------------------------------------- the loop's parts
@@ -360,6 +365,27 @@ make_local_key() {
     key=$(od -A n -N 32 -t x1 /dev/urandom | tr -d ' \n')
     put local_key "header = \"Authorization: Bearer $key\""
     printf '%s' "$key" | sha256sum | cut -d ' ' -f 1 >local_keys.new && mv -f local_keys.new local_keys
+}
+
+# What this host shows to its own server, where clients have to show something. No other server
+# knows it: an authority of the stack's does not sign it.
+make_local_certificate() {
+    cat >"$TLS/local.cnf" <<END
+[req]
+prompt = no
+distinguished_name = name
+x509_extensions = extensions
+[name]
+CN = local
+[extensions]
+basicConstraints = critical,CA:FALSE
+keyUsage = critical,digitalSignature
+extendedKeyUsage = clientAuth
+subjectKeyIdentifier = hash
+END
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -days 3650 \
+        -config "$TLS/local.cnf" -keyout "$TLS/local.key" -out "$TLS/local.pem.new" 2>/dev/null &&
+        mv -f "$TLS/local.pem.new" "$TLS/local.pem"
 }
 
 # Interruptible, unlike a plain sleep: a stop is seen at once.

@@ -170,8 +170,14 @@ class _Serving:
         files = [name for name in (keyfile, certfile) if name]
         self._log.info(API_SERVER, "ssl.py:60", f"SSLCertRefresher monitors files: {files}")
         watch = FileWatch(files)
+        clients = self._settings.ssl_ca_certs
+        authorities = FileWatch([clients]) if clients else None
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
+            if authorities and authorities.has_changed():
+                # Only ever more of them: what a context has loaded, it keeps.
+                context.load_verify_locations(self._settings.ssl_ca_certs)
+                self._log.info(API_SERVER, "ssl.py:50", "Reloading SSL CA certificates")
             if not watch.has_changed():
                 continue
             try:
