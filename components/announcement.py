@@ -28,7 +28,7 @@ def announce(
     smoke_report: pulumi.Output[Mapping[str, Any]],
     opts: pulumi.ResourceOptions | None = None,
 ) -> local.Command:
-    """Run `command` with the environment `ENDPOINT_URL`, `ENDPOINT_MODEL`, `ENDPOINT_CERTIFICATE`.
+    """Run `command` with `ENDPOINT_URL`, `ENDPOINT_KEY`, `ENDPOINT_MODEL`, `ENDPOINT_CERTIFICATE`.
 
     Of the caller's variables it gets those by which a shell works, and `ANNOUNCE_*`: see
     `own_environment.sh`.
@@ -45,6 +45,7 @@ def announce(
             # A token may stand in it.
             "ANNOUNCE_COMMAND": pulumi.Output.secret(command),
             "ENDPOINT_URL": proven,
+            "ENDPOINT_KEY": server.api_key,
             "ENDPOINT_MODEL": server.model,
             "ENDPOINT_CERTIFICATE": server.ca_certificate,
         },

@@ -27,6 +27,7 @@ from components.vast.outbid import Policy
 from components.vast.ssh_key import SshKey
 from components.vast.term import Rule
 from components.vllm.api_key import ApiKey
+from components.vllm.machine_key import KeyRule, scope_of
 from components.vllm.server import VllmServer
 
 
@@ -37,7 +38,7 @@ class ModelEndpoint(pulumi.ComponentResource):
     """Base URL of the OpenAI API, with `/v1`."""
 
     api_key: pulumi.Output[str]
-    """Secret."""
+    """Secret; what the machine that serves takes."""
 
     ca_certificate: pulumi.Output[str]
     """PEM to pin; empty with `tls` off."""
@@ -113,7 +114,14 @@ class ModelEndpoint(pulumi.ComponentResource):
         host = f"{name}-{plan.generation()}" if create_first else name
         offer = VastOffer(f"{host}-offer", query=plan.query, need=plan.need, opts=inside)
         first.append(offer)
-        api_key = ApiKey(f"{name}-api-key", generation=settings.key_generation, opts=inside)
+        keys = KeyRule(
+            scope=scope_of(pulumi.get_project(), pulumi.get_stack()),
+            generation=settings.key_generation,
+            shared=settings.shared_api_key,
+        )
+        api_key = ApiKey(
+            f"{name}-api-key", generation=keys.generation, shared=keys.shared, opts=inside
+        )
         token_for = revisions.closed.apply(lambda closed: _token_for(settings, plan, closed))
         after = pulumi.ResourceOptions(parent=self, depends_on=first)
         self.instance = VastInstance(
@@ -160,6 +168,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             instance=self.instance,
             private_key=ssh_key.private_key,
             api_key=api_key,
+            key_rule=keys,
             profile=plan.profile,
             revisions=revisions,
             authority=authority,
@@ -183,7 +192,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             f"{host}-smoke-test",
             server=self.server,
             instance_id=self.instance.id,
-            api_key=api_key,
+            stack_key_digest=api_key.digest,
             client_certificate=shown,
             profile=plan.profile,
             serve_yaml=plan.serve_yaml,
@@ -208,7 +217,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             self.instance.host_key_from,
         ).apply(lambda known: _release(plan, *known[:4], host_key_from=known[4], let_in=let_in))
         self.endpoint_url = self.server.endpoint_url
-        self.api_key = api_key.api_key
+        self.api_key = self.server.api_key
         self.ca_certificate = self.server.ca_certificate
         self.client_certificate = authority.client_certificate
         self.boot_seconds = pulumi.Output.all(

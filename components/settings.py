@@ -108,6 +108,9 @@ class Settings(BaseModel):
     key_generation: int = Field(ge=1)
     """A higher one makes a new API key."""
 
+    shared_api_key: bool = False
+    """Machines take the stack's key itself, which then stays the same over replacements."""
+
     key_grace_minutes: float = Field(ge=0, le=10_080)
     """How long a replaced key still works after the update that replaced it."""
 

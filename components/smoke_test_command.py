@@ -15,7 +15,6 @@ import pulumi
 import yaml
 from pulumi_command import local
 
-from components.vllm.api_key import ApiKey
 from components.vllm.option_text import from_json
 from components.vllm.profile import Ability, Profile
 from components.vllm.server import VllmServer
@@ -30,7 +29,7 @@ def smoke_report(
     *,
     server: VllmServer,
     instance_id: pulumi.Input[str],
-    api_key: ApiKey,
+    stack_key_digest: pulumi.Input[str],
     profile: Profile,
     serve_yaml: str,
     asked_for: str,
@@ -50,7 +49,7 @@ def smoke_report(
         update=COMMAND,
         environment={
             "ENDPOINT_URL": server.endpoint_url,
-            "ENDPOINT_KEY": api_key.api_key,
+            "ENDPOINT_KEY": server.api_key,
             "ENDPOINT_CERTIFICATE": server.ca_certificate,
             "ENDPOINT_MODEL": profile.served_model_name,
             "ENDPOINT_MAX_MODEL_LEN": str(profile.max_model_len),
@@ -60,8 +59,9 @@ def smoke_report(
             "ENDPOINT_DIGEST": runs,
             **({"ENDPOINT_CLIENT_CERTIFICATE": client_certificate} if client_certificate else {}),
         },
-        # What was asked for is known in every preview; what runs is not while its server changes.
-        triggers=[instance_id, asked_for, api_key.digest],
+        # What was asked for is known in every preview; what runs is not while its server changes,
+        # nor is the key of its machine, which follows from the first and the last of these.
+        triggers=[instance_id, asked_for, stack_key_digest],
         # The last report is no business of the next run.
         add_previous_output_in_env=False,
         logging=local.Logging.STDERR,

@@ -35,6 +35,7 @@ def inputs_for(mocks: EngineMocks, command: str) -> dict[str, Any]:
     """What pulumi-command gets."""
     server: Any = SimpleNamespace(
         endpoint_url=pulumi.Output.from_input("https://203.0.113.9:40123/v1"),
+        api_key=pulumi.Output.secret("sentinel-key"),
         model=pulumi.Output.from_input("mistral"),
         ca_certificate=pulumi.Output.from_input("PEM"),
     )
@@ -57,6 +58,11 @@ def test_a_shell_runs_the_command_with_the_endpoint_in_its_environment(mocks, wh
     told = 'printf "%s %s" "$ENDPOINT_URL" "$ENDPOINT_CERTIFICATE" && echo " $ENDPOINT_MODEL" | cat'
     said = ran(inputs_for(mocks, told), when)
     assert said.stdout == "https://203.0.113.9:40123/v1 PEM mistral"
+
+
+def test_a_gateway_is_told_the_key_of_the_machine_that_serves(mocks):
+    said = ran(inputs_for(mocks, 'printf "%s" "$ENDPOINT_KEY"'), "create")
+    assert said.stdout == "sentinel-key"
 
 
 def test_a_command_that_fails_is_quoted_nowhere_and_is_kept_as_a_secret(mocks):

@@ -22,7 +22,11 @@ COMMAND = "command:local:Command"
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "pulumi-python:dynamic/vast:SshKey": {"private_key": "PRIVATE", "public_key": "ssh-ed25519 A"},
-    "pulumi-python:dynamic/vllm:ApiKey": {"api_key": "KEY", "digest": "d" * 64},
+    "pulumi-python:dynamic/vllm:ApiKey": {
+        "api_key": "KEY",
+        "digest": "d" * 64,
+        "previous_digest": "",
+    },
     "pulumi-python:dynamic/vast:Instance": {
         "instance_id": 9001,
         "public_ip": "203.0.113.9",
@@ -42,6 +46,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         }
     },
     "pulumi-python:dynamic/vllm:Server": {
+        "api_key": "MACHINE KEY",
         "endpoint_url": "https://203.0.113.9:40123/v1",
         "boot_seconds": {"load": 60.0},
         "model_revision": "0" * 40,
@@ -137,9 +142,29 @@ async def test_the_label_names_project_stack_and_resource(mocks):
 async def test_the_host_is_told_a_digest_and_the_file_holds_no_key(mocks):
     await settled(made_endpoint(huggingFaceToken="hf_sentinel"))
     server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
-    assert server["key_digest"] == "d" * 64
+    assert server["stack_key_digest"] == "d" * 64
     assert "hf_sentinel" not in server["serve_yaml"] + server["model_env"]
     assert "api-key" not in server["serve_yaml"]
+
+
+@pulumi_test
+async def test_the_key_that_is_shown_and_asked_with_is_the_machines(mocks):
+    endpoint = made_endpoint()
+    assert await endpoint.api_key.future() == "MACHINE KEY"
+    await endpoint.release.future()
+    environment = unwrap_rpc_secret(mocks.made[COMMAND].inputs["environment"])
+    assert environment["ENDPOINT_KEY"] == "MACHINE KEY"
+
+
+@pulumi_test
+async def test_a_servers_key_is_of_this_project_and_stack_and_no_other(mocks):
+    await settled(made_endpoint(keyGeneration="3", sharedApiKey="true"))
+    server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
+    assert unwrap_rpc_secret(server["stack_key"]) == "KEY"
+    assert server["key_scope"] == "vast-vllm/vast-vllm/dev/"
+    assert (server["key_generation"], server["shared_api_key"]) == (3, True)
+    api_key = mocks.made["pulumi-python:dynamic/vllm:ApiKey"].inputs
+    assert (api_key["generation"], api_key["shared"]) == (3, True)
 
 
 @pulumi_test

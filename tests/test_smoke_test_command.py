@@ -40,7 +40,7 @@ class EngineMocks(Mocks):
 
 
 class Given(pulumi.ComponentResource):
-    """Stands for the server and the key, with the outputs that are read of them."""
+    """Stands for the server, with the outputs that are read of them."""
 
     def __init__(self, name: str, **outputs: pulumi.Output[str]) -> None:
         super().__init__("test:index:Given", name)
@@ -61,18 +61,14 @@ async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
     server: Any = Given(
         "server",
         endpoint_url=pulumi.Output.from_input("https://203.0.113.9:40123/v1"),
-        ca_certificate=pulumi.Output.from_input("PEM"),
-    )
-    api_key: Any = Given(
-        "api-key",
         api_key=pulumi.Output.secret("sentinel-key"),
-        digest=pulumi.Output.from_input("d" * 64),
+        ca_certificate=pulumi.Output.from_input("PEM"),
     )
     report = smoke_report(
         "endpoint-smoke-test",
         server=server,
         instance_id=pulumi.Output.from_input("9001"),
-        api_key=api_key,
+        stack_key_digest=pulumi.Output.from_input("d" * 64),
         profile=plan.profile,
         serve_yaml=plan.serve_yaml,
         asked_for=digest_of(plan.as_asked()),

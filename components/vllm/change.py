@@ -30,7 +30,7 @@ def describe(
     """
     if "instance_id" in changed:
         said = "moves to another host: boots there from the start and downloads the weights again"
-        return f"{said}, and takes the new key alone" if "key_digest" in changed else said
+        return f"{said}, and takes another API key" if "key_digest" in changed else said
     found = f"was found not ready ({olds['status']}): it " if is_doubted(olds) else ""
     restarts = [
         key for key in ("serve_yaml", "model_env", "environment", "agent", "tls") if key in changed

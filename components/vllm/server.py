@@ -25,7 +25,7 @@ from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
 from components.vast import first_contact, unfit
 from components.vast.instance import VastInstance
-from components.vllm import allowed_keys, change, hub_commits
+from components.vllm import allowed_keys, change, hub_commits, machine_key
 from components.vllm.agent_answers import AnswerUnreadable, moment, read_files
 from components.vllm.api_key import ApiKey
 from components.vllm.assignments import assigned, assignments
@@ -81,8 +81,9 @@ OTHERS = (
     "ssh_port",
     "host_key",
     "private_key",
-    "api_key",
-    "key_digest",
+    "stack_key_digest",
+    "key_generation",
+    "shared_api_key",
     "key_grace_minutes",
     "max_request_mib",
     "authorities",
@@ -164,7 +165,7 @@ class ServerProvider(Provider):
         replaces = changed(olds, news, ["instance_id"])
         others = changed(olds, news, PUSHED + OTHERS)
         drifted = olds.get("status") != READY
-        said = change.describe(olds, news, replaces + _felt(olds, news, others))
+        said = change.describe(olds, news, replaces + _felt(olds, news, others + _key(olds, news)))
         if said:
             _progress().say(said)
         return dynamic.DiffResult(
@@ -175,6 +176,7 @@ class ServerProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Push, start, wait until the model has answered."""
+        props = _keyed({}, props)
         try:
             outs = _serve(props, {}, {})
         except StackError as error:
@@ -192,7 +194,7 @@ class ServerProvider(Provider):
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Serve what is asked for now, or go back; a replaced key works on for its grace."""
-        olds = _asked_again(olds, news)
+        olds, news = _asked_again(olds, news), _keyed(olds, news)
         try:
             outs = _serve(news, olds, olds)
         except StackError as error:
@@ -227,6 +229,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
     """One model, served."""
 
     endpoint_url: pulumi.Output[str]
+    api_key: pulumi.Output[str]
+    """Secret: what the machine takes, see `machine_key.py`."""
     ca_certificate: pulumi.Output[str]
     """PEM to pin: the stack's authority; on a machine from an older release also the certificate
     that it had before. Empty with `tls` off."""
@@ -254,6 +258,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         instance: VastInstance,
         private_key: pulumi.Input[str],
         api_key: ApiKey,
+        key_rule: machine_key.KeyRule,
         profile: Profile,
         revisions: HubRevisions,
         authority: Authority,
@@ -267,7 +272,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         drain_minutes: float | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Serve `profile` at `revisions` as `serve_yaml` says, on `instance`, with `api_key`.
+        """Serve `profile` at `revisions` as `serve_yaml` says, on `instance`.
 
         With `tls`, it shows the certificate that `authority` has signed for the instance.
         `environment` is what the function of that name gives. `token_for` are the repositories that
@@ -284,8 +289,12 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "host_key_from": instance.host_key_from,
             "token_for": token_for,
             "private_key": private_key,
-            "api_key": api_key.api_key,
-            "key_digest": api_key.digest,
+            "stack_key": api_key.api_key,
+            "stack_key_digest": api_key.digest,
+            "previous_key_digest": api_key.previous_digest,
+            "key_scope": key_rule.scope,
+            "key_generation": key_rule.generation,
+            "shared_api_key": key_rule.shared,
             "model": profile.served_model_name,
             "max_model_len": profile.max_model_len,
             "download_gb": profile.weights_gb,
@@ -309,6 +318,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         outputs = dict.fromkeys(
             [
                 "endpoint_url",
+                "api_key",
+                "key_digest",
                 "ca_certificate",
                 "former_certificate",
                 "cross_certificate",
@@ -323,6 +334,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         own = pulumi.ResourceOptions(
             additional_secret_outputs=[
                 "private_key",
+                "stack_key",
                 "api_key",
                 "client_certificate",
                 "environment",
@@ -738,6 +750,21 @@ def _refuse_without_token(props: Properties, progress: Progress) -> None:
 
 def _held(props: Properties) -> hub_commits.Held:
     return hub_commits.held(str(props["model_env"]), _commits(props))
+
+
+def _keyed(olds: Properties, news: Properties) -> Properties:
+    """The inputs with the key that the machine takes; `olds` are the outputs on that machine."""
+    key = machine_key.taken(olds, news)
+    return {**news, "api_key": key, "key_digest": machine_key.digest(key)}
+
+
+def _key(olds: Properties, news: Properties) -> list[str]:
+    """`key_digest` if the machine's key changes: no input, but what a client notices."""
+    if "stack_key" not in news:
+        # A refresh comes by with inputs that an older release has recorded.
+        return []
+    known = not pulumi.contains_unknowns(news["stack_key"])
+    return ["key_digest"] if machine_key.will_change(olds, news, known=known) else []
 
 
 def _felt(olds: Properties, news: Properties, keys: list[str]) -> list[str]:

@@ -336,7 +336,11 @@ def a_token_reaches_the_host_and_no_other_place(world: World) -> str:
 
 @cell("F26", "state_of_old_code", "refresh, up, destroy", needs="running")
 def a_state_of_the_first_release_works(world: World) -> str:
-    (before,) = world.account.alive()
+    # As with the first release, the machine takes the stack's key itself.
+    world.configure(sharedApiKey=True)
+    world.succeeds("up")
+    world.configure()
+    (before,), key = world.account.alive(), world.stack.outputs()["api_key"]
     file = world.stack.backend / ".pulumi/stacks/vast-vllm/test.json"
     taken_out = as_the_first_release_wrote_it(file)
     world.succeeds("refresh")
@@ -344,6 +348,7 @@ def a_state_of_the_first_release_works(world: World) -> str:
     (after,) = world.account.alive()
     assert after["id"] == before["id"], "the machine was replaced"
     assert world.answers()
+    assert world.stack.outputs()["api_key"] == key, "the machine's key was replaced"
     as_the_first_release_wrote_it(file)
     world.succeeds("destroy")
     assert json.loads(file.read_text())["checkpoint"]["latest"].get("resources") in (None, [])

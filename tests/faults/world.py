@@ -318,14 +318,16 @@ class World:
         eventually(lambda: self.account.alive()[0]["actual_status"] == "exited")
 
     def answers(self, server: Mapping[str, Any] | None = None) -> bool:
-        """I3: whether the right model answers who has the key, and nobody else.
+        """I3: whether the right model answers who has the machine's key, and nobody else.
 
-        Of the state's one server, or of that of an earlier state.
+        Of the state's one server, or of that of an earlier state. The stack's key, of which the
+        machine's is made, opens nothing, unless it is a shared one.
         """
-        server, key = server or self.stack.resource("vllm:Server"), self._api_keys()
+        server = server or self.stack.resource("vllm:Server")
         if server is None:
             return False
         outs = server["outputs"]
+        keys = self._api_keys(outs)
         trust = ssl.create_default_context(cadata=outs["ca_certificate"])
         body = {"model": outs["model"], "messages": [{"role": "user", "content": "up?"}]}
         try:
@@ -336,7 +338,7 @@ class World:
                     http.post(
                         "/chat/completions", json=body, headers={"Authorization": f"Bearer {one}"}
                     )
-                    for one in [*key, "wrong"]
+                    for one in [*keys, "wrong"]
                 ]
         except httpx.TransportError:
             return False
@@ -347,8 +349,8 @@ class World:
             and answers[-1].status_code == 401
         )
 
-    def _api_keys(self) -> list[str]:
-        known = json.dumps(self.stack.resource("vllm:ApiKey") or {})
+    def _api_keys(self, outs: Mapping[str, Any]) -> list[str]:
+        known = json.dumps([outs["api_key"], outs.get("stack_key")])
         return sorted(secret_texts(self.stack.key, known))
 
 

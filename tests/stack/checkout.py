@@ -70,7 +70,7 @@ class Checkout:
         return {file.name: file.read_text() for file in files}
 
     def announced(self, stack: str) -> Path:
-        """Where a stack says which endpoint is proven: its URL, and its certificate below."""
+        """Where a stack says which endpoint is proven: URL, key and certificate, in lines."""
         return self.home / f"{stack}.endpoint"
 
     def outputs(self, stack: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Client:
 
     def __init__(self, checkout: Checkout, stack: str) -> None:
         known = checkout.outputs(stack)
-        self._model, self._key = str(known["model"]), str(known["api_key"])
+        self._model = str(known["model"])
         self._trust = ssl.create_default_context(cadata=str(known["ca_certificate"]))
         self._announced = checkout.announced(stack)
         self._stopped = threading.Event()
@@ -125,26 +125,26 @@ class Client:
         return self.asked.get(url, Asked()).answered
 
     def _ask(self) -> None:
-        url, http = "", httpx.Client()
+        url, key, http = "", "", httpx.Client()
         while not self._stopped.is_set():
             began = time.monotonic()
-            told, _, _ = self._announced.read_text().partition("\n")
-            if told != url:
+            told, of_it, _ = self._announced.read_text().split("\n", 2)
+            if (told, of_it) != (url, key):
                 http.close()
-                url = told
+                url, key = told, of_it
                 http = httpx.Client(verify=self._trust, trust_env=False, timeout=10)
-            self._one(http, url)
+            self._one(http, url, key)
             self._stopped.wait(max(0.0, self.EVERY - (time.monotonic() - began)))
         http.close()
 
-    def _one(self, http: httpx.Client, url: str) -> None:
+    def _one(self, http: httpx.Client, url: str, key: str) -> None:
         asked = self.asked.setdefault(url, Asked())
         question = {
             "model": self._model,
             "messages": [{"role": "user", "content": "Still there?"}],
             "max_tokens": 1,
         }
-        headers = {"Authorization": f"Bearer {self._key}"}
+        headers = {"Authorization": f"Bearer {key}"}
         try:
             answer = http.post(f"{url}/chat/completions", json=question, headers=headers)
         except httpx.TransportError as error:

@@ -77,7 +77,7 @@ class Story:
     def prod_tells_its_gateway(self) -> None:
         """The file stands for whatever routes the clients."""
         place = self.checkout.announced("prod")
-        tell = 'printf \'%s\\n%s\' "$ENDPOINT_URL" "$ENDPOINT_CERTIFICATE"'
+        tell = 'printf "%s\\n" "$ENDPOINT_URL" "$ENDPOINT_KEY" "$ENDPOINT_CERTIFICATE"'
         self.checkout.configure(
             "prod", announceCommand=f"{tell} > {place}.new && mv {place}.new {place}"
         )
@@ -219,7 +219,7 @@ class Story:
         assert new.answered > 0
         assert new.failures == []
         assert "its clients have left" in done.output, done.outcome()
-        assert after["api_key"] == before["api_key"]
+        assert after["api_key"] != before["api_key"]
         assert after["ca_certificate"] == before["ca_certificate"]
         assert after["instance_id"] != before["instance_id"]
         return (

@@ -15,6 +15,7 @@ import httpx2
 import openai
 import psutil
 import pytest
+import yaml
 
 from emulator.running import container_processes
 from tests.documented import block
@@ -98,6 +99,7 @@ def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
     assert known["smoke_report"]["tokens_per_second"] > 0
     assert len(known["smoke_report"]["checks"]) == 10
     assert known["endpoint_url"].startswith("https://127.0.0.1:")
+    assert re.fullmatch("[0-9a-f]{64}", known["api_key"])
     assert len(emulator.status()["contracts"]) == 1
 
 
@@ -258,6 +260,12 @@ def test_no_secret_lies_anywhere_in_clear(stack, emulator):
         "passphrase": stack.passphrase,
         "authority's key": authoritys_key(stack),
     }
+    # Keys that machines have theirs of: of this generation and the one before it.
+    salt = yaml.safe_load(stack.config_file.read_text())["encryptionsalt"]
+    written = secret_texts(key_of(stack.passphrase, salt), stack.written())
+    of_the_stack = sorted(text for text in written if re.fullmatch("[0-9a-f]{48}", text))
+    assert len(of_the_stack) == 2
+    secrets |= {f"stack's key {n}": key for n, key in enumerate(of_the_stack)}
     assert all(len(secret) >= 16 for secret in secrets.values())
     processes = "\n".join(
         " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])

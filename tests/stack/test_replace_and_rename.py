@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from components.vllm.machine_key import digest
 from tests.stack.world import PROJECT, Emulator, Stack
 from tests.vllm.polling import eventually
 
@@ -42,13 +44,36 @@ def urn(stack: Stack, kind: str) -> str:
     return str(found)
 
 
+def keys_on_the_host(emulator: Emulator) -> list[str]:
+    """Digests that the gate of the one machine takes."""
+    place = emulator.folder / f"emulator/containers/{contract(emulator)['id']}"
+    (file,) = place.rglob("serving/allowed_keys")
+    return [line.split()[0] for line in file.read_text().splitlines()]
+
+
+def status_with(known: dict[str, Any], key: str) -> int:
+    """What the endpoint of a stack's outputs answers to who shows `key`."""
+    trust = ssl.create_default_context(cadata=known["ca_certificate"])
+    headers = {"Authorization": f"Bearer {key}"}
+    url = f"{known['endpoint_url']}/models"
+    return httpx.get(url, headers=headers, verify=trust, trust_env=False).status_code
+
+
 def test_a_machine_that_is_asked_to_be_replaced_goes_before_the_next_one(stack, emulator):
     before, since = contract(emulator), emulator.last_request()
+    (its_key,) = keys_on_the_host(emulator)
+    old_key = stack.outputs()["api_key"]
     done = stack.up("--replace", urn(stack, "vast:Instance"))
     assert done.status == 0, done.outcome()
     after = contract(emulator)
     assert after["id"] != before["id"]
-    assert stack.outputs()["instance_id"] == after["id"]
+    known = stack.outputs()
+    assert known["instance_id"] == after["id"]
+    # What the first host has seen opens nothing any more.
+    (key_of_the_next,) = keys_on_the_host(emulator)
+    assert its_key == digest(old_key) != key_of_the_next == digest(known["api_key"])
+    assert status_with(known, old_key) == httpx.codes.UNAUTHORIZED
+    assert status_with(known, known["api_key"]) == httpx.codes.OK
     writes = [call.split()[0] for call in emulator.writes(after=since)]
     assert writes == ["DELETE", "PUT"]
     assert stack.preview("--expect-no-changes").status == 0
@@ -75,6 +100,7 @@ def test_a_lease_with_a_machine_is_not_replaced(stack, emulator):
 
 def test_a_renamed_stack_keeps_its_machine(stack, emulator):
     before, since = contract(emulator), emulator.last_request()
+    key = stack.outputs()["api_key"]
     assert stack.rename("after").status == 0
     done = stack.up()
     assert done.status == 0, done.outcome()
@@ -83,6 +109,7 @@ def test_a_renamed_stack_keeps_its_machine(stack, emulator):
     assert before["label"].startswith(f"{PROJECT}/before/")
     assert after["label"] == before["label"].replace("/before/", "/after/")
     assert emulator.writes(after=since) == [f"PUT /api/v0/instances/{before['id']}/"]
+    assert stack.outputs()["api_key"] == key
     assert stack.preview("--expect-no-changes").status == 0
 
 

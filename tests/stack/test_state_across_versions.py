@@ -53,7 +53,8 @@ def test_a_state_of_november_is_refreshed_brought_up_and_destroyed(emulator, tmp
     assert up.status == 0, up.outcome()
     assert "Traceback" not in up.output
     known = stack.outputs()
-    assert known["api_key"] == key
+    # The machine is another one, and an earlier host has seen that key.
+    assert known["api_key"] != key
     assert known["smoke_report"]["ok"] is True
     (contract,) = emulator.status()["contracts"]
     assert contract["id"] == known["instance_id"]

@@ -20,7 +20,7 @@ VARIABLES = ["environment"]
     ("news", "changed", "said"),
     [
         ({}, ["instance_id"], "moves to another host: boots there from the start and downloads"),
-        ({}, ["instance_id", "key_digest"], "the weights again, and takes the new key alone"),
+        ({}, ["instance_id", "key_digest"], "the weights again, and takes another API key"),
         (
             {"serve_yaml": "model: m\nmax-num-seqs: 64\n"},
             ["serve_yaml"],

@@ -27,6 +27,7 @@ from components.vllm.endpoint_types import (
 )
 from components.vllm.errors import ChangeFailed
 from components.vllm.host_types import HostAddress, HostUnreachable, Result
+from components.vllm.machine_key import digest, machine_key
 from components.vllm.profile import load_profile
 from components.vllm.readiness import in_utc
 from components.vllm.server import ServerProvider, model_env
@@ -34,7 +35,11 @@ from tests.fakes import VirtualClock
 
 MODEL = "org/model"
 LENGTH = 4096
-OLD_KEY, NEW_KEY, OLDER_KEY, OLDEST_KEY = "a" * 64, "b" * 64, "c" * 64, "d" * 64
+SCOPE = "vast-vllm/vast-vllm/dev/"
+KEY, NEXT_KEY = (machine_key(stack_key, SCOPE, 7) for stack_key in ("the-key", "new-key"))
+KEY_OF_ANOTHER_MACHINE = machine_key("the-key", SCOPE, 8)
+OLD_KEY, NEW_KEY, OLDER_KEY, OLDEST_KEY = digest(KEY), digest(NEXT_KEY), "c" * 64, "d" * 64
+GOOD_KEYS = {"the-key", KEY, NEXT_KEY, KEY_OF_ANOTHER_MACHINE}
 COMMIT, OTHER_COMMIT = "c" * 40, "d" * 40
 BROKEN = HostUnreachable(HostAddress("203.0.113.1", 22), "closed")
 STARTS = "== supervise.sh: server start\n"
@@ -154,7 +159,7 @@ class FakeEndpoint:
 
     def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
         del method
-        return 404 if path == "/invocations" and key in {"the-key", "new-key"} else 401
+        return 404 if path == "/invocations" and key in GOOD_KEYS else 401
 
     def _spend(self, answer: object) -> None:
         if answer == Unreachable("timed_out"):
@@ -207,6 +212,14 @@ class Scene:
         return str(self.olds["status"])
 
 
+def made_of(stack_key: str) -> Properties:
+    """A stack's key as its server gets it."""
+    return {"stack_key": stack_key, "stack_key_digest": digest(stack_key)}
+
+
+ROTATED = made_of("new-key") | {"key_generation": 2}
+
+
 def inputs(**changed: Any) -> Properties:
     return {
         "instance_id": 7,
@@ -215,8 +228,11 @@ def inputs(**changed: Any) -> Properties:
         "ssh_port": 40022,
         "host_key": "",
         "private_key": "",
-        "api_key": "the-key",
-        "key_digest": OLD_KEY,
+        **made_of("the-key"),
+        "previous_key_digest": "",
+        "key_scope": SCOPE,
+        "key_generation": 1,
+        "shared_api_key": False,
         "model": MODEL,
         "max_model_len": LENGTH,
         "download_gb": 1.0,
@@ -384,13 +400,62 @@ def test_while_the_weights_come_the_digest_is_of_the_server_before(scene: Scene)
 # --------------------------------------------------------------------------- keys
 
 
+def test_the_next_machine_takes_a_key_of_its_own_alone(scene: Scene) -> None:
+    assert scene.host.keys() == [OLD_KEY]
+    outs = ServerProvider().create(inputs(instance_id=8)).outs or {}
+    assert outs["api_key"] == KEY_OF_ANOTHER_MACHINE
+    assert scene.host.keys() == [digest(outs["api_key"])]
+    assert not {OLD_KEY, digest("the-key")} & {*scene.host.keys()}
+
+
+def test_a_machine_of_an_older_release_keeps_its_key_until_the_generation_rises(
+    scene: Scene,
+) -> None:
+    seen, fresh = made_of("the-key"), made_of("never-seen")
+    for name in (*seen, "previous_key_digest", "key_scope", "key_generation", "shared_api_key"):
+        del scene.olds[name]
+    scene.olds |= {"api_key": "the-key", "key_digest": digest("the-key")}
+    news = fresh | {"previous_key_digest": digest("the-key")}
+
+    assert ServerProvider().diff("x", scene.olds, inputs(**news)).changes
+    scene.olds = scene.update(**news)
+    assert scene.host.keys() == [digest("the-key")]
+    assert scene.host.restarts == []
+    assert not ServerProvider().diff("x", scene.olds, inputs(**news)).changes
+
+    outs = scene.update(**ROTATED)
+    assert scene.host.keys() == [NEW_KEY, digest("the-key")]
+    assert list(outs["replaced_keys"]) == [digest("the-key")]
+    assert scene.host.restarts == []
+
+
+def test_a_refresh_comes_by_with_the_inputs_that_an_older_release_has_recorded(
+    scene: Scene,
+) -> None:
+    recorded = inputs(api_key="the-key", key_digest=digest("the-key"))
+    for name in ("stack_key", "stack_key_digest", "previous_key_digest", "key_scope"):
+        del recorded[name], scene.olds[name]
+    for name in ("key_generation", "shared_api_key"):
+        del recorded[name], scene.olds[name]
+    scene.olds |= {"api_key": "the-key", "key_digest": digest("the-key")}
+    assert not ServerProvider().diff("x", scene.olds, recorded).changes
+
+
+def test_a_shared_key_is_the_stacks_own_and_the_one_that_it_replaces_has_its_grace(
+    scene: Scene,
+) -> None:
+    outs = scene.update(shared_api_key=True)
+    assert outs["api_key"] == "the-key"
+    assert scene.host.keys() == [digest("the-key"), OLD_KEY]
+
+
 def test_going_back_leaves_replaced_keys_their_grace(scene: Scene) -> None:
     grace_ends = scene.clock.epoch() + 86_400
     scene.olds["replaced_keys"] = {OLDER_KEY: grace_ends}
     scene.endpoint.completion = lambda: (
         Refused(400, "no") if scene.host.runs == NEW["serve_yaml"] else "Yes"
     )
-    error = scene.fails(**NEW, key_digest=NEW_KEY)
+    error = scene.fails(**NEW, **ROTATED)
     assert "the configuration of before serves again" in str(error)
     assert scene.host.files["allowed_keys"] == f"{OLD_KEY}\n{OLDER_KEY} until {grace_ends:.0f}\n"
 
@@ -407,7 +472,7 @@ def test_the_grace_of_a_replaced_key_begins_when_the_new_one_is_proven(scene: Sc
         return "Yes"
 
     scene.endpoint.completion = slow
-    outs = scene.update(**NEW, key_digest=NEW_KEY)
+    outs = scene.update(**NEW, **ROTATED)
 
     proven = scene.clock.epoch()
     assert proven >= began + 300
@@ -422,25 +487,25 @@ def test_it_is_said_until_when_a_key_that_was_replaced_works(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ends = in_utc(scene.clock.epoch() + 600)
-    scene.olds = scene.update(key_digest=NEW_KEY)
+    scene.olds = scene.update(**ROTATED)
     said = capsys.readouterr().out
     assert f"the key of before works until {ends}" in said
     assert "run `pulumi up` again before then" in said
 
-    scene.update(key_digest=NEW_KEY)
+    scene.update(**ROTATED)
     assert "the key of before" not in capsys.readouterr().out
 
 
 def test_a_key_without_a_grace_is_said_to_be_refused_at_once(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene.update(key_digest=NEW_KEY, key_grace_minutes=0.0)
+    scene.update(**ROTATED, key_grace_minutes=0.0)
     assert "the key of before is refused from now on" in capsys.readouterr().out
 
 
 def test_a_key_is_replaced_though_the_log_has_an_error_of_long_ago(scene: Scene) -> None:
     scene.host.log += "ERROR 11-23 09:10:00 [x.py:1] OSError: [Errno 28] No space left on device\n"
-    scene.update(key_digest=NEW_KEY)
+    scene.update(**ROTATED)
     assert scene.host.keys() == [NEW_KEY, OLD_KEY]
     assert scene.host.restarts == []
 
@@ -453,7 +518,7 @@ def test_a_key_that_changes_on_a_busy_server_marks_no_machine(
     scene: Scene, answer: Refused | Unreachable
 ) -> None:
     scene.endpoint.completion = lambda: answer
-    error = scene.fails(key_digest=NEW_KEY)
+    error = scene.fails(**ROTATED)
     assert isinstance(error, ChangeFailed)
     assert "the keys of before hold again, and the server runs on as it was" in str(error)
     assert "nothing serves" not in str(error)
@@ -474,7 +539,7 @@ def test_a_server_with_clients_is_given_longer_to_answer(scene: Scene) -> None:
     scene.update(**NEW)
     assert scene.given == [ANSWER_TIMEOUT]
     scene.olds["serve_yaml"] = NEW["serve_yaml"]
-    scene.update(**NEW, key_digest=NEW_KEY)
+    scene.update(**NEW, **ROTATED)
     assert scene.given[-1] == PATIENT_TIMEOUT
 
 
@@ -694,8 +759,8 @@ def test_one_that_came_back_under_other_ports_is_asked_there(scene: Scene) -> No
     gone.completion = lambda: Unreachable("refused")
     scene.endpoint_at = lambda url, _: scene.endpoint if url.endswith(":41111") else gone
     assert scene.refresh() == "the endpoint refuses the connection: nothing listens there"
-    scene.update(host_port=41111, api_key="new-key", key_digest=NEW_KEY)
-    assert scene.endpoint.counted_with == ["the-key"]
+    scene.update(host_port=41111, **ROTATED)
+    assert scene.endpoint.counted_with == [KEY]
     assert scene.host.restarts == []
 
 
@@ -763,7 +828,7 @@ def test_so_are_the_keys_of_a_server_that_is_busy(scene: Scene) -> None:
     doubted(scene)
     scene.endpoint.counters = moving()
     scene.endpoint.completion = lambda: TIMED_OUT
-    assert "the keys of before hold again" in str(scene.fails(key_digest=NEW_KEY))
+    assert "the keys of before hold again" in str(scene.fails(**ROTATED))
     assert scene.host.keys() == [OLD_KEY]
 
 
@@ -864,7 +929,7 @@ def test_what_a_request_may_have_is_told_without_a_restart(scene: Scene) -> None
 def test_a_state_without_that_limit_is_gone_back_to(scene: Scene) -> None:
     del scene.olds["max_request_mib"]
     scene.host.breaks_at = lambda doing: "allowed_keys" in doing and NEW_KEY in doing
-    assert "keys of before hold again" in str(scene.fails(key_digest=NEW_KEY))
+    assert "keys of before hold again" in str(scene.fails(**ROTATED))
 
 
 def test_nobody_is_waited_for_where_nothing_takes_over(scene: Scene) -> None:
