@@ -70,7 +70,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
-	pin release promote rollback promotion adopt cost orphans faults more-faults test-vllm \
+	pin release promote rollback promotion adopt cost orphans overdue faults more-faults test-vllm \
 	benchmark measure
 
 help: ## list the commands
@@ -123,6 +123,9 @@ cost: $(PLACE) ## compare charges with the estimate, also of a destroyed stack: 
 
 orphans: $(PLACE) ## list contracts that no stack knows and what they cost; DELETE=1 ends them
 	@python -m toolchain.orphans $(if $(ACCOUNT),,--emulator) $(if $(DELETE),--delete)
+
+overdue: $(PLACE) ## list machines that are there past their own recorded end; DELETE=1 ends them
+	@python -m toolchain.overdue $(if $(ACCOUNT),,--emulator) $(if $(ASKED),--stack $(ASKED)) $(if $(DELETE),--end)
 
 shell: setup ## a shell with pulumi, python and vastai on its PATH
 	@$${SHELL:-/bin/sh}

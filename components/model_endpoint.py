@@ -142,7 +142,9 @@ class ModelEndpoint(pulumi.ComponentResource):
             ),
             losses=lease.losses,
             term=Rule(settings.warn_days_before, settings.when_contract_ends, create_first),
-            time_to_live=Leash(settings.time_to_live_hours, settings.idle_minutes),
+            time_to_live=Leash(
+                settings.time_to_live_hours, settings.idle_minutes, settings.market_end
+            ),
             first_contact=settings.first_contact,
             token_for=token_for,
             opts=after,

@@ -27,6 +27,13 @@ SHOWN_IN_CLEAR = (
 )
 
 
+NO_END = (
+    "marketEnd is true and timeToLiveHours is 0, so there is no end for the market to know: set "
+    "timeToLiveHours (`pulumi config set timeToLiveHours 12`), or take marketEnd out "
+    "(`pulumi config rm marketEnd`)"
+)
+
+
 class SettingRefused(ConfigurationError):
     """A key that does not exist, or a value that it cannot have."""
 
@@ -179,6 +186,9 @@ class Settings(BaseModel):
     idle_minutes: float = Field(ge=0, le=10_080)
     """Without a request, until the machine ends itself; 0 is never."""
 
+    market_end: bool = False
+    """Beside `time_to_live_hours`: the market destroys what did not end itself."""
+
     warn_days_before: float = Field(ge=0, le=365)
     """Days before the host's contract ends from which on every preview says so."""
 
@@ -236,6 +246,8 @@ def parse(values: Mapping[str, Any]) -> Settings:
         raise SettingRefused(REPLACED_FIRST)
     if settings.client_certificates and not settings.tls:
         raise SettingRefused(SHOWN_IN_CLEAR)
+    if settings.market_end and not settings.time_to_live_hours:
+        raise SettingRefused(NO_END)
     return settings
 
 

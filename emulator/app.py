@@ -21,7 +21,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from emulator import admin, hub_api, registry, routes_account, routes_instances, routes_offers
+from emulator import (
+    admin,
+    hub_api,
+    registry,
+    routes_account,
+    routes_instances,
+    routes_offers,
+    routes_scheduled,
+)
 from emulator.api import Call, Endpoint
 from emulator.errors import ApiError
 from emulator.faults import Occasion
@@ -59,6 +67,7 @@ def create_app(market: Marketplace, throttle: Throttle, *, ticking: bool = True)
         *routes_offers.ENDPOINTS,
         *routes_instances.ENDPOINTS,
         *routes_account.ENDPOINTS,
+        *routes_scheduled.ENDPOINTS,
     ]
     routes = [_route(gate, endpoint) for endpoint in endpoints]
     routes += admin.routes(market)

@@ -103,6 +103,9 @@ FAULTS: dict[str, Kind] = {
         "main has moved on",
         {"commits": "by how many, 7 at most (1)", "route": "part of the path"},
     ),
+    "job_refused": Kind("api", "a scheduled job is refused", {"code": "status (400)"}),
+    "job_early": Kind("api", "a scheduled job runs at the next full hour, whatever its start"),
+    "job_lost": Kind("api", "a scheduled job is answered with success and not kept"),
     "instance_null_once": Kind("api", 'a single GET is {"instances": null} for a live contract'),
     "ports_of_one": Kind(
         "api",

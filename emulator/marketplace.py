@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from emulator import contracts, images
+from emulator import contracts, images, scheduled
 from emulator.clock import EmulatedClock
 from emulator.contracts import Charge, Contract, Effect, Phase, Step
 from emulator.errors import ApiError, insufficient_credit, no_such_ask, no_such_instance
@@ -32,6 +32,7 @@ from emulator.market import (
     offers_of,
 )
 from emulator.rental import Place, can_start, draw_up, has_image, refuse_unfit
+from emulator.scheduled import ScheduledEnd
 from emulator.store import FIRST_CONTRACT, Store
 from emulator.terms import Terms
 from emulator.volumes import Volumes
@@ -363,8 +364,9 @@ class Marketplace:
         now = self.clock.now()
         charges: list[Charge] = []
         moved: list[Contract] = []
+        ends = self._scheduled_ends(now)
         for contract in self.alive():
-            step = contracts.advance(contract, now)
+            step = _carried(contract, now, ends.get(contract.id))
             metered, passed = self._meter(step.contract, now)
             charges += [*step.charges, *passed]
             settled = await self._settle(replace(step, contract=metered), now)
@@ -379,6 +381,12 @@ class Marketplace:
                 self.store.set_fact("clock", now)
             self._kept = now
         self._end_without_credit(now)
+
+    def _scheduled_ends(self, now: float) -> dict[int, ScheduledEnd]:
+        """What scheduled jobs destroy up to now, by contract; the first job of each counts."""
+        jobs = [scheduled.end_of(*one) for one in self.store.documents(scheduled.KIND)]
+        due = [one for one in jobs if one is not None and one.at <= now]
+        return {one.contract: one for one in sorted(due, key=lambda one: -one.at)}
 
     async def _settle(self, step: Step, now: float) -> Contract:
         contract = await self._do(step.contract, step.effects)
@@ -525,6 +533,21 @@ class Marketplace:
             )
         except OSError:
             _log.exception("contract %s: its ports are somebody else's now", contract.id)
+
+
+def _carried(contract: Contract, now: float, end: ScheduledEnd | None) -> Step:
+    """Carry a contract to `now`; one that a scheduled job destroys on the way, at that moment."""
+    if end is None or contract.phase is Phase.DESTROYING:
+        return contracts.advance(contract, now)
+    _log.info("contract %s: destroyed by scheduled job %s", contract.id, end.job)
+    at = max(end.at, contract.charged_until)
+    until = contracts.advance(contract, at)
+    after = contracts.advance(contracts.destroy(until.contract, at), now)
+    return Step(
+        after.contract,
+        (*until.effects, *after.effects),
+        (*until.charges, *after.charges),
+    )
 
 
 def _seconds(params: Mapping[str, str]) -> float | None:

@@ -41,12 +41,13 @@ SECONDS: dict[str, float] = {
     "tests/stack/test_hostile_text.py": 85,
     "tests/stack/test_adoption.py": 75,
     "tests/stack/test_state_across_versions.py": 55,
-    f"{_LEASH}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 45,
+    f"{_LEASH}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 55,
     "tests/test_smoke_test.py": 43,
     "tests/emulator/standins/test_vllm_serving.py": 30,
     "tests/faults/test_polling.py": 20,
     "tests/vllm/test_log_strangers.py": 20,
     "tests/toolchain/test_makefile.py": 20,
+    "tests/vast/test_market_end_of_a_machine.py": 18,
     "tests/stack/test_death_of_a_worker.py": 16,
 }
 """What a unit took, where that is long, with six workers on two cores: for the order alone."""

@@ -65,6 +65,8 @@ def test_objects_come_as_json_text():
         ({"offerQuery": "a\nb"}, "must be one line"),
         ({"vllmOverrides": "[1]"}, "'vllmOverrides' is '[1]': input should be a valid dict"),
         ({"keyGeneration": "0"}, "'keyGeneration' is '0'"),
+        ({"sharedApiKey": "often"}, "'sharedApiKey' is 'often'"),
+        ({"marketEnd": "true"}, "marketEnd is true and timeToLiveHours is 0"),
         ({"maxRequestMib": "0"}, "'maxRequestMib' is '0'"),
         (
             {"firstContact": "trusted"},

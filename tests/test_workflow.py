@@ -14,6 +14,7 @@ from toolchain.set_up import CLI
 
 ROOT = Path(__file__).parent.parent
 WORKFLOW: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+OVERDUE: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/overdue.yml").read_text())
 STACKS = ("dev", "staging", "prod")
 
 
@@ -122,17 +123,24 @@ def test_no_step_prints_the_outputs_of_a_stack():
         assert WORKFLOW["jobs"][stack]["steps"][-1]["with"]["suppress-outputs"] is True
 
 
-@pytest.mark.parametrize("job", sorted(WORKFLOW["jobs"]))
+ALL_STEPS = {job: steps(job) for job in sorted(WORKFLOW["jobs"])} | {
+    "overdue": list(OVERDUE["jobs"]["end"]["steps"])
+}
+
+
+@pytest.mark.parametrize("job", ALL_STEPS)
 def test_every_action_is_a_commit(job):
     """A tag is what its owner says it is tomorrow, and these see the keys."""
-    for step in steps(job):
+    for step in ALL_STEPS[job]:
         if "uses" in step:
             assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"]), step
 
 
-@pytest.mark.parametrize("job", sorted(WORKFLOW["jobs"]))
+@pytest.mark.parametrize("job", ALL_STEPS)
 def test_no_checkout_leaves_its_token_to_the_program(job):
-    checkouts = [one for one in steps(job) if str(one.get("uses")).startswith("actions/checkout@")]
+    checkouts = [
+        one for one in ALL_STEPS[job] if str(one.get("uses")).startswith("actions/checkout@")
+    ]
     assert [one["with"]["persist-credentials"] for one in checkouts] == [False]
 
 
@@ -142,3 +150,17 @@ def test_the_cli_is_the_one_that_set_up_holds_to_its_digest(job):
     assert "toolchain/set_up.py pulumi" in prepares["run"]
     assert '"$PWD/.tools/bin" >> "$GITHUB_PATH"' in prepares["run"]
     assert pulumi["with"]["pulumi-version"] == CLI
+
+
+def test_what_is_overdue_is_ended_each_hour_without_anybody_and_without_holding_up_a_deployment():
+    triggers = OVERDUE[True]  # YAML reads `on` as a truth value
+    assert re.fullmatch(r"[1-5]?\d \* \* \* \*", triggers["schedule"][0]["cron"])
+    assert set(triggers) == {"schedule", "workflow_dispatch"}
+    assert OVERDUE["permissions"] == {"contents": "read"}
+    job = OVERDUE["jobs"]["end"]
+    assert job["environment"] == "overdue"
+    assert job["concurrency"]["group"] not in {f"deploy-{stack}" for stack in STACKS}
+    *others, ends = job["steps"]
+    assert ends["run"] == ".venv/bin/python -m toolchain.overdue --end"
+    assert set(ends["env"]) == {"PULUMI_ACCESS_TOKEN", "VAST_API_KEY"}
+    assert "secrets." not in str(others)

@@ -42,6 +42,7 @@ TIERS: dict[str, Tier] = {
     "tests/vast/test_holdings.py": "process",
     "tests/vast/test_host_check.py": "process",
     "tests/vast/test_login_with_openssh.py": "process",
+    "tests/vast/test_market_end_of_a_machine.py": "process",
     "tests/vast/test_official.py": "process",
     "tests/vast/test_orphans.py": "process",
     "tests/vast/test_shared.py": "process",

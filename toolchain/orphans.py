@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +27,7 @@ from components.vast.table import table, terminal
 from components.vast.wire import Instance
 from toolchain.configuration import project_name
 from toolchain.on_emulator import ROOT, emulator_environment
-from toolchain.stacks import PulumiFailed, of_kind
+from toolchain.stacks import ask, of_kind
 
 RENTED = "dynamic/vast:Instance"
 """End of the type of every resource that stands for a contract."""
@@ -156,12 +154,12 @@ def ask_pulumi(environment: Mapping[str, str]) -> Known:
     Raises:
         PulumiFailed: with what `pulumi` said.
     """
-    stacks = [str(one["name"]) for one in _pulumi(environment, "stack", "ls", "--json")]
+    stacks = [str(one["name"]) for one in ask(environment, "stack", "ls", "--json")]
     contracts: set[int] = set()
     owners: dict[str, frozenset[str]] = {}
     pending = set()
     for stack in stacks:
-        exported = _pulumi(environment, "stack", "export", "--stack", stack)
+        exported = ask(environment, "stack", "export", "--stack", stack)
         deployment = exported.get("deployment") or {}
         contracts |= ids_in(deployment)
         name = _name(stack)
@@ -236,23 +234,6 @@ def _show(console: Console, orphans: list[Orphan]) -> None:
             "rented with another SSH key than the stack's: they may belong to another backend and "
             "are ended with --delete --unknown-stacks alone"
         )
-
-
-def _pulumi(environment: Mapping[str, str], *arguments: str) -> Any:
-    done = subprocess.run(  # noqa: S603  (our own arguments)
-        ["pulumi", "--non-interactive", *arguments],  # noqa: S607  (the PATH was set up for it)
-        cwd=ROOT,
-        env=dict(environment),
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise PulumiFailed(
-            f"`pulumi {' '.join(arguments)}` ended with {done.returncode}: "
-            f"{done.stderr.strip()[-500:]}; without the states nobody can tell what is an orphan"
-        )
-    return json.loads(done.stdout)
 
 
 if __name__ == "__main__":

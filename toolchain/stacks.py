@@ -115,6 +115,29 @@ def resources(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
     return list((exported.get("deployment") or {}).get("resources") or [])
 
 
+def ask(environment: Mapping[str, str], *arguments: str) -> Any:
+    """What `pulumi` answers in JSON, in the backend that `environment` leads to.
+
+    Raises:
+        PulumiFailed: with what `pulumi` said.
+    """
+    done = subprocess.run(  # noqa: S603  (our own arguments)
+        ["pulumi", "--non-interactive", *arguments],  # noqa: S607  (the PATH was set up for it)
+        cwd=ROOT,
+        env=dict(environment),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise PulumiFailed(
+            f"`pulumi {' '.join(arguments)}` ended with {done.returncode}: "
+            f"{done.stderr.strip()[-500:]}; without the states nobody can tell which machines are "
+            "whose"
+        )
+    return json.loads(done.stdout)
+
+
 def of_kind(resources: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
     """Those of a state's resources whose type ends with `kind`, whatever they stand in."""
     return [one for one in resources if str(one["type"]).endswith(kind)]

@@ -44,7 +44,16 @@ from components.vast.market_answers import MarketAnswers
 from components.vast.official import VastClient
 from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import SHARED_SECONDS, Throttle, read_pace
-from components.vast.wire import Charge, Instance, Json, Offer, PriceAsked, number, whole
+from components.vast.wire import (
+    Charge,
+    Instance,
+    Json,
+    Offer,
+    PriceAsked,
+    ScheduledEnd,
+    number,
+    whole,
+)
 
 T = TypeVar("T")
 
@@ -70,6 +79,8 @@ MOST_CHARGES = 500
 """Most rows of the ledger that come at once (vast-api reference, 12)."""
 
 LIST = "GET /api/v1/instances/"
+
+JOBS = "/commands/schedule_job/"
 
 PERMISSIONS = "misc, instance_read, instance_write, user_read and billing_read"
 """What a key needs for everything that is done here; the last one is for `make cost` alone."""
@@ -419,6 +430,62 @@ class VastApi:
             gone_is_empty=True,
         )
 
+    def scheduled_ends(self) -> list[ScheduledEnd]:
+        """All contracts' ends that the market is to carry out by itself.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
+        """
+        answer = self._repeatedly("jobs", f"GET {JOBS}", lambda: self._transport.get(JOBS))
+        rows = _list_in(answer, "results", f"GET {JOBS}")
+        return [end for end in map(ScheduledEnd.from_json, rows) if end is not None]
+
+    def schedule_end(self, instance_id: int, starts_at: float, until: float) -> None:
+        """Have the market destroy a contract each hour from a moment on.
+
+        A job that exists for this contract stays as it is. So a lost answer does no harm: the call
+        is made again.
+
+        Args:
+            instance_id: of the contract.
+            starts_at: seconds since 1970. The market was seen to begin with the full hour before.
+            until: when the market forgets it, seconds since 1970.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        body = _end_body(instance_id, starts_at, until)
+        self._repeatedly(
+            "jobs",
+            f"POST {JOBS}",
+            lambda: self._transport.post(JOBS, json_data=body),
+            may_exist=True,
+        )
+
+    def move_end(self, job: int, instance_id: int, starts_at: float, until: float) -> None:
+        """Give a scheduled end another time; arguments as of `schedule_end`.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        path = f"{JOBS}{job}/"
+        body = _end_body(instance_id, starts_at, until)
+        self._repeatedly("jobs", f"PUT {path}", lambda: self._transport.put(path, json_data=body))
+
+    def drop_end(self, job: int) -> None:
+        """Take a scheduled end away; returns also when there is none.
+
+        Raises:
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
+        """
+        path = f"{JOBS}{job}/"
+        self._repeatedly(
+            "jobs",
+            f"DELETE {path}",
+            lambda: self._transport.delete(path, json_data={}),
+            gone_is_empty=True,
+        )
+
     def credit(self) -> float:
         """Dollars that the account can still spend.
 
@@ -540,6 +607,7 @@ class VastApi:
         *,
         gone_is_empty: bool = False,
         may_be_queued: bool = False,
+        may_exist: bool = False,
     ) -> Mapping[str, Any]:
         """Make a call that is safe to repeat, until it is answered or the tries are used up."""
 
@@ -550,7 +618,11 @@ class VastApi:
             except requests.RequestException as error:
                 raise self._unreachable(endpoint, error) from None
             return self._checked(
-                endpoint, response, gone_is_empty=gone_is_empty, may_be_queued=may_be_queued
+                endpoint,
+                response,
+                gone_is_empty=gone_is_empty,
+                may_be_queued=may_be_queued,
+                may_exist=may_exist,
             )
 
         return self._retrying(_is_passing)(once)
@@ -587,6 +659,7 @@ class VastApi:
         *,
         gone_is_empty: bool,
         may_be_queued: bool = False,
+        may_exist: bool = False,
     ) -> Mapping[str, Any]:
         """Return the body of a good answer; raise what a bad one means."""
         answer = self._read(response)
@@ -594,6 +667,8 @@ class VastApi:
         status = response.status_code
         if status == 404 and gone_is_empty and _says_gone(answer):  # noqa: PLR2004  (HTTP)
             return {}
+        if status == 422 and may_exist and answer.get("scheduled_job_id"):  # noqa: PLR2004  (HTTP)
+            return answer
         if status == 429:  # noqa: PLR2004  (HTTP: too many requests)
             raise self._too_many(endpoint, response, answer)
         if status >= 500:  # noqa: PLR2004  (HTTP's server errors)
@@ -788,12 +863,32 @@ def _rent_body(order: Order) -> dict[str, Any]:
     }
 
 
+def _end_body(instance_id: int, starts_at: float, until: float) -> dict[str, Any]:
+    """Build what the official client sends for an hourly job."""
+    return {
+        "start_time": starts_at,
+        "end_time": until,
+        "api_endpoint": f"/api/v0/instances/{instance_id}/",
+        "request_method": "DELETE",
+        "request_body": {},
+        "day_of_the_week": None,
+        "hour_of_the_day": None,
+        "frequency": "HOURLY",
+        "instance_id": instance_id,
+    }
+
+
 def _json(response: requests.Response) -> Mapping[str, Any]:
-    """Read the body as an object; text and HTML bodies (429, gateways) become an empty one."""
+    """Read the body as an object; text and HTML bodies (429, gateways) become an empty one.
+
+    A bare list, as that of the scheduled jobs, becomes its `results`.
+    """
     try:
         answer = json.loads(response.text)
     except (ValueError, RecursionError):
         return {}
+    if isinstance(answer, list):
+        return {"results": answer}
     return answer if isinstance(answer, dict) else {}
 
 

@@ -13,6 +13,7 @@ ConfigurationError
 ├── NoOffer             nothing on the market matches, or nothing under the cap
 ├── NoCredit            the account cannot pay for it
 ├── RentRefused         Vast refuses the order itself (arguments, price)
+├── MarketEndRefused    the market does not take, or does not show, the end that it was given
 ├── CannotAdopt         a machine rented by hand is not what the stack would rent
 ├── ImageRefused        the image does not exist or may not be pulled
 └── NobodyVouches       no machine could be proven to be the one that was rented
@@ -166,6 +167,10 @@ class RentedElsewhere(PlatformError):
 
 class NoCandidateLeft(PlatformError):
     """All tries, or their time or money, were spent on hosts that failed."""
+
+
+class MarketEndRefused(ConfigurationError):
+    """The market does not take, or does not show, the end of a machine that it was given."""
 
 
 class StillOutbid(PlatformError):

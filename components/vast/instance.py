@@ -20,7 +20,7 @@ from components.errors import StackError
 from components.progress import Progress
 from components.provider import Properties, Provider, changed, refused
 from components.resources.context import current
-from components.vast import adoption, drift, first_contact, leash, market, outbid
+from components.vast import adoption, drift, first_contact, leash, market, market_end, outbid
 from components.vast.account import account_of, hold_to
 from components.vast.adoption import SECONDS_TO_END, TAKE_OUT, Wanted
 from components.vast.api import Order, VastApi
@@ -33,6 +33,7 @@ from components.vast.host_check import Expected, Inspection, inspect
 from components.vast.in_the_state import NOTE, InTheState
 from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
+from components.vast.market_end import FirstEnd, MarketEnd
 from components.vast.offer import candidates, contract_of, need_of, show_market
 from components.vast.onstart import onstart
 from components.vast.outbid import MarketState
@@ -110,7 +111,14 @@ class InstanceProvider(Provider):
         if why_unfit(str(olds.get("carried_label") or "")):
             replaces.append("carried_label")
         return dynamic.DiffResult(
-            changes=bool(replaces or others or is_kept or _to_mend(olds) or accepts(term, rule)),
+            changes=bool(
+                replaces
+                or others
+                or is_kept
+                or _to_mend(olds)
+                or accepts(term, rule)
+                or _is_unarmed(olds, news)
+            ),
             replaces=replaces,
             delete_before_replace=True,
         )
@@ -132,17 +140,19 @@ class InstanceProvider(Provider):
         order = _order(props, api.url)
         ports = ("22/tcp", f"{int(props['port'])}/tcp")
         with _Machine(props, progress, order.label) as machine:
-            rental = _rental(api, props, progress)
+            rental = _rental(api, props, progress, _first_end(api, props, progress))
             if by_hand:
                 _adopt(api, props, order, machine, ports)
                 rented = rental.take_over(by_hand, order, machine, ports)
             else:
                 rented = rental.obtain(order, ask, machine, ports)
             ends_at = _leashed(machine, rented, props, api.url, progress)
+            armed = _armed(api, rented, props, ends_at, progress)
         _note_estimate(api, rented.instance, need, progress, had_its_weights=bool(by_hand))
         outs = {
             **_outputs(props, order, rented),
             "ends_itself_at": ends_at,
+            **armed,
             "account_id": account_of(api),
         }
         return dynamic.CreateResult(str(rented.instance.id), outs)
@@ -152,6 +162,8 @@ class InstanceProvider(Provider):
         contracts, live = _seen(int(id_), props)
         if live is None:
             current().say(drift.gone(int(id_), props, current().clock.epoch()))
+            # No state knows of it from now on.
+            _disarm_what_is_gone(current().market(patient=False), int(id_), props, _progress())
             return dynamic.ReadResult("", {})
         strays = _others(contracts, props, live.id)
         api = current().market(patient=False)
@@ -166,6 +178,7 @@ class InstanceProvider(Provider):
         for sentence in term_in_words(term, Rule.read(props), now):
             current().say(f"instance {live.id} {sentence}")
         found |= {"strays": [stray.id for stray in strays], "losses": losses}
+        found |= _seen_at_the_market(api, live.id, props)
         if not props.get("account_id"):
             # It was not to be had when the machine was rented. That it is seen here settles it.
             found["account_id"] = account_of(api)
@@ -189,12 +202,8 @@ class InstanceProvider(Provider):
         term = _term(olds, news)
         if term.asked is not None and accepts(term, Rule.read(news)):
             mended |= _accept(int(id_), term.asked, news)
-        if Leash.read(olds) != Leash.read(news):
-            with _host({**olds, **news, **mended}) as host:
-                ends_at = _put_on_leash(
-                    host, Leash.read(news), current().market().url, _progress(), always=True
-                )
-            mended["ends_itself_at"] = ends_at
+        if Leash.read(olds) != Leash.read(news) or _is_unarmed(olds, news):
+            mended |= _given_another_end(int(id_), olds, news, mended)
         return dynamic.UpdateResult({**olds, **news, **mended})
 
     def delete(self, id_: str, props: Properties) -> None:
@@ -210,6 +219,7 @@ class InstanceProvider(Provider):
         price = float(props.get("hourly_cost") or 0)
         Ending(api, current().clock, progress).end(int(id_), price)
         progress.say(f"instance {id_} is gone and costs nothing any more")
+        _disarm_what_is_gone(api, int(id_), props, progress)
 
 
 class VastInstance(dynamic.Resource, module="vast", name="Instance"):
@@ -239,6 +249,9 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
 
     ends_itself_at: pulumi.Output[float]
     """When its time to live is over, in seconds since 1970; 0 for never."""
+
+    market_ends_at: pulumi.Output[float]
+    """When the market's own job to destroy it starts, in seconds since 1970; 0 without one."""
 
     def __init__(
         self,
@@ -301,6 +314,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
                 "boot_seconds",
                 "host_facts",
                 "ends_itself_at",
+                *market_end.NONE,
             ]
         )
         # `diff` says so as well, but is not asked where a person wants it replaced: its successor
@@ -774,12 +788,113 @@ def _leashed(
         ) from None
 
 
+def _armed(
+    api: VastApi, rented: Rented, props: Properties, ends_at: float, progress: Progress
+) -> Properties:
+    """Give the market the end of a machine that was just rented or adopted, if it is to have one.
+
+    Raises:
+        LeftRunning: if it does not take it; the machine is in no state yet, and is adopted by the
+            next `up`.
+    """
+    starts_at, instance = market_end.wanted(Leash.read(props), ends_at), rented.instance
+    own = MarketEnd(api, progress, instance.id)
+    if not starts_at:
+        if rented.adopted:
+            # An earlier try, with other settings, may have given it one.
+            _disarmed(own, progress)
+        return dict(market_end.NONE)
+    try:
+        return own.arm(starts_at)
+    except StackError as error:
+        raise LeftRunning(
+            f"instance {instance.id} works and costs ${instance.dollars_per_hour:.2f}/h, and "
+            f"{error}; it ends itself all the same if its host lets it: run `pulumi up` to try "
+            "again or, after that, to go on without, or `pulumi destroy`"
+        ) from None
+
+
+def _is_unarmed(olds: Properties, news: Properties) -> bool:
+    """Whether the market has another end of a machine than it was to be given, or none."""
+    ends_at = float(olds.get("ends_itself_at") or 0)
+    wanted = market_end.wanted(Leash.read(news), ends_at)
+    return abs(float(olds.get("market_ends_at") or 0) - wanted) >= 1
+
+
+def _given_another_end(
+    instance_id: int, olds: Properties, news: Properties, mended: Properties
+) -> Properties:
+    """Tell machine and market when it ends now, in the order in which neither ends it too early.
+
+    Raises:
+        MarketEndRefused: if the market keeps another end; the time to live stays what it was then,
+            unless it became shorter.
+    """
+    progress = _progress()
+    before, wanted = Leash.read(olds), Leash.read(news)
+    ends_at = float(olds.get("ends_itself_at") or 0)
+    ahead = MarketEnd(current().market(), progress, instance_id)
+    first_start = before.began(ends_at)
+    # As far as the state knows the machine's first start: its market's end was set by that.
+    later = wanted.ends_at(first_start) if first_start else 0.0
+    armed: Properties = {}
+    if olds.get("market_job") and not market_end.wanted(wanted, later):
+        armed = ahead.disarm()
+    elif olds.get("market_job") and later > ends_at:
+        armed = ahead.arm(market_end.wanted(wanted, later))
+    if before.of_the_host() != wanted.of_the_host():
+        with _host({**olds, **news, **mended}) as host:
+            told = _put_on_leash(host, wanted, current().market().url, progress, always=True)
+        # A host's word may bring its end forward, and not put it off.
+        ends_at = min(told, later) if told and later else told
+    starts_at = market_end.wanted(wanted, ends_at)
+    if starts_at and abs(float(armed.get("market_ends_at", 0)) - starts_at) >= 1:
+        armed = ahead.arm(starts_at)
+    return {"ends_itself_at": ends_at, **(armed or market_end.NONE)}
+
+
+def _seen_at_the_market(api: VastApi, instance_id: int, props: Properties) -> Properties:
+    """Read back the market's own end of a machine that is to have one."""
+    if not market_end.wanted(Leash.read(props), float(props.get("ends_itself_at") or 0)):
+        return {}
+    try:
+        found = MarketEnd(api, _progress(), instance_id).look()
+    except StackError as error:
+        current().say(
+            f"whether the market still ends instance {instance_id} is not known ({error})"
+        )
+        return {}
+    if _is_unarmed({**props, **found}, props):
+        current().say(
+            f"the market has no end for instance {instance_id}, or another one than it was given "
+            "(marketEnd): the next `pulumi up` gives it again"
+        )
+    return found
+
+
+def _disarm_what_is_gone(
+    api: VastApi, instance_id: int, props: Properties, progress: Progress
+) -> None:
+    """Take the market's job away when its machine is gone; what is left of it does no harm."""
+    if props.get("market_job"):
+        _disarmed(MarketEnd(api, progress, instance_id), progress)
+
+
+def _disarmed(end: MarketEnd, progress: Progress) -> None:
+    """Take the market's end of a machine away; a failure is told and stops nothing."""
+    try:
+        end.disarm()
+    except StackError as error:
+        progress.say(str(error))
+
+
 def _put_on_leash(
     host: Host, wanted: Leash, api_url: str, progress: Progress, *, always: bool = False
 ) -> float:
     """Tell a machine's own watch how long it may live; return when its time is over, 0 for never.
 
     Nothing restarts. A machine that never had a leash and gets none is left alone, unless `always`.
+    A host that says that it starts in the future does not put its end off.
     """
     if not (wanted or always):
         return 0.0
@@ -791,7 +906,8 @@ def _put_on_leash(
     if wanted and "key" not in status:
         progress.say("but it has no key of its own (CONTAINER_API_KEY): it cannot end itself")
     first_start = moment(status.get("first_start", ""))
-    return wanted.ends_at(current().clock.epoch() if first_start is None else first_start)
+    now = current().clock.epoch()
+    return wanted.ends_at(now if first_start is None else min(first_start, now))
 
 
 def _host(props: Properties) -> Host:
@@ -858,7 +974,18 @@ def _order(props: Properties, api_url: str) -> Order:
     )
 
 
-def _rental(api: VastApi, props: Properties, progress: Progress) -> Rental:
+def _first_end(api: VastApi, props: Properties, progress: Progress) -> FirstEnd | None:
+    """The market's end of a machine while it boots: it may take all of its time to start."""
+    wanted = Leash.read(props)
+    if not wanted.market_end:
+        return None
+    clock, seconds = current().clock, float(props["boot_minutes"]) * 60
+    return FirstEnd(
+        api, progress, lambda: market_end.wanted(wanted, wanted.ends_at(clock.epoch() + seconds))
+    )
+
+
+def _rental(api: VastApi, props: Properties, progress: Progress, guard: FirstEnd | None) -> Rental:
     clock = current().clock
     need = need_of(props["search"])
     limits = Limits(
@@ -869,7 +996,7 @@ def _rental(api: VastApi, props: Properties, progress: Progress) -> Rental:
         budget_dollars=need.rent_budget_dollars,
         proof_needed=_proof_needed(props),
     )
-    return Rental(api, clock, progress, limits, _note(api, props, progress))
+    return Rental(api, clock, progress, limits, _note(api, props, progress), guard=guard)
 
 
 def _proof_needed(props: Properties) -> str:

@@ -36,6 +36,8 @@ class Leash:
     """From the container's first start, which is when its GPUs begin to be billed."""
     idle_minutes: float = 0.0
     """Without a request, by vLLM's own counters."""
+    market_end: bool = False
+    """Whether the market is to destroy it as well, should it not end itself (`market_end.py`)."""
 
     @classmethod
     def read(cls, props: Mapping[str, Any]) -> Leash:
@@ -43,11 +45,19 @@ class Leash:
         given = props.get("leash")
         if not given:
             return cls()
-        return cls(float(given["time_to_live_hours"]), float(given["idle_minutes"]))
+        return cls(
+            float(given["time_to_live_hours"]),
+            float(given["idle_minutes"]),
+            bool(given.get("market_end")),
+        )
 
     def __bool__(self) -> bool:
         """Whether there is anything to watch."""
         return bool(self.time_to_live_hours or self.idle_minutes)
+
+    def of_the_host(self) -> Leash:
+        """Give what the machine's own watch is told of it."""
+        return dataclasses.replace(self, market_end=False)
 
     def settings(self, api_url: str) -> str:
         """What the watch reads, as shell assignments; `api_url` is of Vast's API."""
@@ -56,6 +66,11 @@ class Leash:
             f"TTL_SECONDS={_whole(self.time_to_live_hours * 3600)}\n"
             f"IDLE_SECONDS={_whole(self.idle_minutes * 60)}\n"
         )
+
+    def began(self, ends_at: float) -> float:
+        """Give the first start that an end was counted from; 0 if nobody can say."""
+        known = ends_at and self.time_to_live_hours
+        return ends_at - self.time_to_live_hours * 3600 if known else 0.0
 
     def ends_at(self, first_start: float) -> float:
         """When the time to live is over, in seconds since 1970; 0 for never."""
@@ -88,12 +103,15 @@ def why_gone(leash: Leash, ends_at: float, contract_ends_at: float, now: float) 
         )
     if contract_ends_at and now >= contract_ends_at:
         return f"its host's contract ended at {moment(contract_ends_at)}"
+    others = "somebody else ended it, or its host did (Vast does not say who)"
+    if leash.market_end:
+        others = f"the market may have ended it before its time (marketEnd); else {others}"
     if leash.idle_minutes:
         return (
             f"idleMinutes is {leash.idle_minutes:g}, so it has destroyed itself if nobody asked "
-            "it for so long; otherwise somebody else ended it (Vast does not say who)"
+            f"it for so long; otherwise {others}"
         )
-    return "somebody else ended it, or its host did (Vast does not say who)"
+    return others
 
 
 def overdue_since(ends_at: float, now: float) -> float:

@@ -62,6 +62,16 @@ class Market(Protocol):
         """See `VastApi.destroy`."""
 
 
+class Guard(Protocol):
+    """Who else is to end a machine that was rented and that nobody may come back for."""
+
+    def rented(self, instance_id: int) -> None:
+        """See to it; what this raises has the machine given back."""
+
+    def ended(self, instance_id: int) -> None:
+        """The machine was given back. Raises nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """What renting may take and cost."""
@@ -82,12 +92,21 @@ class Rental:
     """Rents one machine for one resource."""
 
     def __init__(
-        self, market: Market, clock: Clock, progress: Progress, limits: Limits, note: RentNote
+        self,
+        market: Market,
+        clock: Clock,
+        progress: Progress,
+        limits: Limits,
+        note: RentNote,
+        *,
+        guard: Guard | None = None,
     ) -> None:
         """Act on `market`, wait by `clock`, speak through `progress`, keep to `limits`.
 
-        `note` holds others of this computer off and outlives this process.
+        `note` holds others of this computer off and outlives this process. `guard` is told of each
+        machine that is rented, before it has started.
         """
+        self._guard = guard
         self._market = market
         self._clock = clock
         self._progress = progress
@@ -383,6 +402,8 @@ class Rental:
         started = self._clock.monotonic()
         boot = self._boot(attempt, started)
         try:
+            if self._guard is not None and not adopted:
+                self._guard.rented(instance_id)
             rented = boot.bring_up(instance_id, machine, ports, adopted=adopted)
         except (PlatformError, KeyRefused) as error:
             attempt.seconds = self._clock.monotonic() - started
@@ -492,6 +513,8 @@ class Rental:
                 f"it costs up to ${attempt.dollars_per_hour:.2f}/h until it is: run `pulumi up` or "
                 f"`pulumi destroy` again, or `vastai destroy instance {instance_id} -y`"
             ) from None
+        if self._guard is not None:
+            self._guard.ended(instance_id)
 
 
 def _fault(error: BaseException) -> Outcome:

@@ -30,8 +30,10 @@ INTERVALS: Final[dict[str, float]] = {
     "user": 1.0,
     "charges": 1.0,
     "ssh": 1.0,
+    "jobs": 1.0,
 }
-"""Least seconds between two calls (vast-api reference, 1.6; search is 10 a minute)."""
+"""Least seconds between two calls (vast-api reference, 1.6; search is 10 a minute; of `jobs` none
+is published)."""
 
 SHARED_CALLS: Final = 5
 SHARED_SECONDS: Final = 10.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ LARGEST_ID = 2**63 - 1
 
 LONGEST_NUMBER = 40
 """Characters of a number that comes as a text."""
+
+_DESTROYS = re.compile(r"/api/v0/instances/([0-9]{1,18})/?")
+"""What a scheduled job calls to destroy an instance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +232,27 @@ class PriceAsked:
             dollars_per_hour=round(_number(raw, "new_gpu_costpersec") * 3600, 6),
             until=_number(raw, "ask_end_date"),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduledEnd:
+    """A contract's destruction that the market is to carry out by itself."""
+
+    job: int
+    instance_id: int
+    starts_at: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def from_json(cls, raw: Any) -> ScheduledEnd | None:
+        """Read a row of the scheduled jobs; None for one that does anything else."""
+        if not isinstance(raw, Mapping) or raw.get("frequency") != "HOURLY":
+            return None
+        destroys = _DESTROYS.fullmatch(str(raw.get("api_endpoint") or ""))
+        job, starts_at = whole(raw.get("id")), number(raw.get("start_time"))
+        if str(raw.get("request_method")).upper() != "DELETE" or not destroys:
+            return None
+        return cls(job, int(destroys[1]), starts_at) if job and starts_at is not None else None
 
 
 def number(value: Any) -> float | None:

@@ -73,6 +73,12 @@ def stop_by_hand(emulator: Emulator) -> None:
     eventually(let_in)
 
 
+def jobs(emulator: Emulator) -> list[dict[str, Any]]:
+    """What the market is to do by itself."""
+    path = f"{emulator.url}/api/v0/commands/schedule_job/"
+    return list(httpx.get(path, params={"api_key": emulator.key}, trust_env=False).json())
+
+
 def losses(stack: Stack) -> list[str]:
     """The machines that the lease has counted as lost."""
     (lease,) = (one for one in stack.state()["resources"] if one["type"].endswith("vast:Lease"))
@@ -163,16 +169,28 @@ def test_an_interruptible_machine_that_is_stopped_by_hand_or_crashes_was_not_out
 def test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why(
     emulator: Emulator, stack: Stack
 ) -> None:
-    done = up(stack, timeToLiveHours="2", idleMinutes=30)
+    # The market's own end follows emulated time, the machine's follows the real one.
+    done = up(stack, timeToLiveHours="200", idleMinutes=30, marketEnd=True)
     assert (
-        "the machine ends itself 2 h after its first start or after 30 min without" in done.output
+        "the machine ends itself 200 h after its first start or after 30 min without" in done.output
     )
     first = contract(emulator)["id"]
     started_at = stack.outputs()["boot_seconds"]
+    (job,) = jobs(emulator)
+    assert job["api_endpoint"] == f"/api/v0/instances/{first}/"
+
+    # A longer life is none where the market would end the machine before that.
+    emulator.command("fault", "job_refused")
+    stack.configure(**SMALL, timeToLiveHours="500", idleMinutes=30, marketEnd=True)
+    done = stack.up()
+    assert done.status != 0
+    assert f"does not take the end of instance {first} (marketEnd)" in " ".join(done.output.split())
+    assert jobs(emulator) == [job]
 
     # Shorter by far, told in place: nothing restarts, and the machine does what it was told.
     done = up(stack, timeToLiveHours="0.0003", idleMinutes=30)
     assert "restarts on the same host" not in done.output
+    assert jobs(emulator) == []
     assert stack.outputs()["boot_seconds"] == started_at
     eventually(lambda: emulator.status()["contracts"] == [], within=60)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -85,6 +86,17 @@ def rent_beside(emulator: Emulator, label: str) -> int:
         return int(eventually(lambda: http.put(ask, json=order).json().get("new_contract")))
 
 
+def should_be_gone(backend: Path) -> None:
+    """Let the recorded end of the one machine in a state be over."""
+    (file,) = backend.rglob("local.json")
+    state = json.loads(file.read_text())
+    resources = state["checkpoint"]["latest"]["resources"]
+    (one,) = [resource for resource in resources if resource["type"].endswith("vast:Instance")]
+    assert one["outputs"]["ends_itself_at"] == 0
+    one["outputs"]["ends_itself_at"] = 1.0
+    file.write_text(json.dumps(state))
+
+
 def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environment, emulator):
     orphans = ["python", "-m", "toolchain.orphans", "--emulator"]
     on_emulator = ["python", "-m", "toolchain.on_emulator"]
@@ -106,6 +118,17 @@ def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environm
     ended = run([*orphans, "--delete"], environment)
     assert f"instance {ours} is gone" in ended.output, ended.outcome()
     assert {one["id"] for one in emulator.status()["contracts"]} == {known["id"], theirs}
+
+    # By its own record it should have ended itself long ago; what stands in no state has none.
+    overdue = ["python", "-m", "toolchain.overdue", "--emulator", "--end"]
+    in_time = run(overdue, environment)
+    assert in_time.status == 0, in_time.outcome()
+    assert "no machine of 1 is past its recorded end" in in_time.output
+    should_be_gone(Path(environment["STACK_HOME"]) / "state")
+    late = run(overdue, environment)
+    assert late.status == 0, late.outcome()
+    assert f"instance {known['id']} of stack local was to destroy itself at 1970" in late.output
+    assert {one["id"] for one in emulator.status()["contracts"]} == {theirs}
 
     # Where a stack has nothing rented, what carries its name is another backend's.
     down = run([*on_emulator, "destroy"], environment)
@@ -141,6 +164,7 @@ def test_make_alone_lists_the_commands():
         "preview",
         "outputs",
         "orphans",
+        "overdue",
         "cost",
         "test",
         "faults",

@@ -85,6 +85,11 @@ def test_on_the_account_a_stack_is_named(goal):
         (["down", "ON="], "on_emulator --stack local destroy"),
         (["orphans"], "toolchain.orphans --emulator"),
         (["orphans", "DELETE=1", "ON=account"], "toolchain.orphans  --delete"),
+        (["overdue"], "toolchain.overdue --emulator"),
+        (
+            ["overdue", "STACK=dev", "DELETE=1", "ON=account"],
+            "toolchain.overdue  --stack dev --end",
+        ),
         (["release", "NAME=r1", "STACK=dev", "ON=account"], '"r1" --stack dev --account'),
         (["promote", "RELEASE=r1", "TO=prod", "ON=account"], '--to "prod" --from "" --account'),
         (["cost", "STACK=dev", "DAYS=3"], "--stack dev --days 3"),

@@ -36,6 +36,12 @@ class FakeVast:
         """Whether the list is answered with 410."""
         self.taken_on_demand = False
         """Whether a start is queued, since others have the GPUs."""
+        self.jobs: dict[int, dict[str, Any]] = {}
+        """What is scheduled, by number."""
+        self.starts: list[float] = []
+        """For when something was scheduled, in order."""
+        self.loses_jobs = False
+        """Whether a job is answered with success and not kept."""
         self.contract: dict[str, Any] = {}
         """What every new contract has beside its id, label and image."""
         self.host_keys: list[str] = []
@@ -104,7 +110,7 @@ class FakeVast:
         handler.end_headers()
         handler.wfile.write(content)
 
-    def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         plain: dict[str, dict[str, Any]] = {
             "/bundles/": {"offers": self.offers},
             "/users/current/": {"id": self.account_id, "credit": self.credit},
@@ -120,7 +126,27 @@ class FakeVast:
         if path.startswith("/instances/request_logs/"):
             link = f"{self.url}/instance_logs/{path.strip('/').rpartition('/')[2]}"
             return 200, {"success": True, "result_url": link}
-        return self._on_contract(method, int(path.strip("/").split("/")[-1]), body)
+        return self._on_number(method, path, path.strip("/").split("/")[-1], body)
+
+    def _on_number(
+        self, method: str, path: str, number: str, body: dict[str, Any]
+    ) -> tuple[int, Any]:
+        if path.startswith("/commands/schedule_job/"):
+            return self._on_jobs(method, number, body)
+        return self._on_contract(method, int(number), body)
+
+    def _on_jobs(self, method: str, number: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if method == "GET":
+            return 200, [{"id": one, **job} for one, job in self.jobs.items()]
+        job = max(self.jobs, default=0) + 1 if method == "POST" else int(number)
+        if method == "DELETE":
+            if self.jobs.pop(job, None) is None:
+                return 404, {"success": False, "error": "not_found"}
+        else:
+            self.starts.append(body["start_time"])
+            if not self.loses_jobs:
+                self.jobs[job] = body
+        return 200, {"success": True, "scheduled_job_id": job}
 
     def _log(self, id_: int) -> str:
         """What the start script of a contract that was rented here has written."""

@@ -35,7 +35,11 @@ def test_the_start_script_carries_the_watch_without_its_comments():
         (Leash(2.0), NOW + 3600, NOW + 9e6, "somebody else ended it, or its host did"),
         (Leash(), 0.0, NOW - 1, "its host's contract ended at 2027-01-15 07:59 UTC"),
         (Leash(0, 30), 0.0, NOW + 9e6, "idleMinutes is 30, so it has destroyed itself if nobody"),
+        (Leash(0, 30), 0.0, NOW + 9e6, "for so long; otherwise somebody else ended it"),
         (Leash(), 0.0, 0.0, "somebody else ended it"),
+        (Leash(2, 0, market_end=True), NOW + 3600, 0.0, "market may have ended it before its time"),
+        (Leash(2, 30, market_end=True), NOW + 3600, 0.0, "idleMinutes is 30, so it has destroyed"),
+        (Leash(2, 30, market_end=True), NOW - 1, 0.0, "its time to live of 2 h was over"),
     ],
 )
 def test_why_a_machine_is_gone_is_said_as_far_as_it_can_be_known(
