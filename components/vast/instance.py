@@ -824,33 +824,67 @@ def _is_unarmed(olds: Properties, news: Properties) -> bool:
 def _given_another_end(
     instance_id: int, olds: Properties, news: Properties, mended: Properties
 ) -> Properties:
-    """Tell machine and market when it ends now, in the order in which neither ends it too early.
+    """Tell machine and market when it ends now, so that at no moment the market would come first.
 
     Raises:
-        MarketEndRefused: if the market keeps another end; the time to live stays what it was then,
-            unless it became shorter.
+        MarketEndRefused, KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not
+            take, or does not say, what has to hold before the machine is told; nothing has changed
+            then.
     """
     progress = _progress()
     before, wanted = Leash.read(olds), Leash.read(news)
     ends_at = float(olds.get("ends_itself_at") or 0)
-    ahead = MarketEnd(current().market(), progress, instance_id)
-    first_start = before.began(ends_at)
-    # As far as the state knows the machine's first start: its market's end was set by that.
-    later = wanted.ends_at(first_start) if first_start else 0.0
-    armed: Properties = {}
-    if olds.get("market_job") and not market_end.wanted(wanted, later):
-        armed = ahead.disarm()
-    elif olds.get("market_job") and later > ends_at:
-        armed = ahead.arm(market_end.wanted(wanted, later))
+    market = MarketEnd(current().market(), progress, instance_id)
+    # It started by now at the latest.
+    latest = wanted.ends_at(before.began(ends_at) or current().clock.epoch())
+    known = {name: olds.get(name) or none for name, none in market_end.NONE.items()}
+    is_later = not latest or latest > ends_at
+    if not market_end.wanted(wanted, latest):
+        known = _given_no_end(market, before, is_later and bool(ends_at), known, progress)
+    elif not ends_at:
+        # It lives for ever until it is told, so it is told first; but not if nobody answers here.
+        known = market.look()
+    elif is_later or not known["market_job"]:
+        known = market.arm(market_end.wanted(wanted, max(latest, ends_at)))
     if before.of_the_host() != wanted.of_the_host():
-        with _host({**olds, **news, **mended}) as host:
-            told = _put_on_leash(host, wanted, current().market().url, progress, always=True)
+        try:
+            with _host({**olds, **news, **mended}) as host:
+                told = _put_on_leash(host, wanted, current().market().url, progress, always=True)
+        except StackError:
+            if known["market_job"] and not olds.get("market_job"):
+                # No state would know of it.
+                _disarmed(market, progress)
+            raise
         # A host's word may bring its end forward, and not put it off.
-        ends_at = min(told, later) if told and later else told
+        ends_at = min(told, latest)
     starts_at = market_end.wanted(wanted, ends_at)
-    if starts_at and abs(float(armed.get("market_ends_at", 0)) - starts_at) >= 1:
-        armed = ahead.arm(starts_at)
-    return {"ends_itself_at": ends_at, **(armed or market_end.NONE)}
+    if starts_at and abs(known["market_ends_at"] - starts_at) >= 1:
+        try:
+            known = market.arm(starts_at)
+        except StackError as error:
+            progress.say(f"{error}; until then the market ends it later, or not at all")
+    return {"ends_itself_at": ends_at, **known}
+
+
+def _given_no_end(
+    market: MarketEnd, before: Leash, is_later: bool, known: Properties, progress: Progress
+) -> Properties:
+    """Take the market's end of a machine away, before the machine may live on.
+
+    One that nobody knows of can be there after an `up` that failed to read it back.
+
+    Raises:
+        MarketEndRefused: if the market does not let it go.
+    """
+    if before.market_end or known["market_job"]:
+        return market.disarm()
+    found: Properties = {}
+    if is_later:
+        try:
+            found = market.look()
+        except StackError as error:
+            progress.say(f"whether the market ends the machine is not known ({error})")
+    return market.disarm() if found.get("market_job") else dict(market_end.NONE)
 
 
 def _seen_at_the_market(api: VastApi, instance_id: int, props: Properties) -> Properties:

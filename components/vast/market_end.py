@@ -9,6 +9,7 @@ project. It was seen in 2026 that an hourly job runs at minute 0, and first in t
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ LASTS = 48 * 3600.0
 
 HOUR = 3600
 
-WITHOUT = "`pulumi config rm marketEnd` does without it"
+WITHOUT = "the next `pulumi up` tries again, `pulumi config rm marketEnd` does without it"
 
 NONE: dict[str, Any] = {"market_job": 0, "market_ends_at": 0.0}
 """Outputs of a machine that the market does not end."""
@@ -83,11 +84,16 @@ class MarketEnd:
         Raises:
             MarketEndRefused: if the market does not take it, or does not show it.
         """
+        is_new = False
         try:
-            found = self._armed(starts_at)
-        except MarketEndRefused:
-            raise
+            listed = self._listed()
+            is_new = not listed
+            found = self._armed(listed, starts_at)
         except StackError as error:
+            if is_new:
+                self._tidy_up()
+            if isinstance(error, MarketEndRefused):
+                raise
             raise MarketEndRefused(
                 f"the market does not take the end of instance {self._instance_id} (marketEnd): "
                 f"{error}; {WITHOUT}"
@@ -118,9 +124,14 @@ class MarketEnd:
             ) from None
         return dict(NONE)
 
-    def _armed(self, starts_at: float) -> ScheduledEnd:
+    def _tidy_up(self) -> None:
+        """Leave no end behind that no state will know of, if the market lets it go."""
+        with contextlib.suppress(StackError):
+            for one in self._listed():
+                self._jobs.drop_end(one.job)
+
+    def _armed(self, listed: list[ScheduledEnd], starts_at: float) -> ScheduledEnd:
         until = starts_at + LASTS
-        listed = self._listed()
         if listed:
             listed, others = listed[:1], listed[1:]
             for one in others:

@@ -100,6 +100,20 @@ def test_one_that_is_there_for_that_time_is_left_as_it_is():
     assert jobs.calls == ["list"]
 
 
+def test_one_that_cannot_be_read_back_is_taken_away_again():
+    class ForgetsOnce(FakeJobs):
+        def scheduled_ends(self) -> list[ScheduledEnd]:
+            if self.calls.count("list") == 1:
+                self.calls.append("list")
+                raise ApiFailed("no list")
+            return super().scheduled_ends()
+
+    jobs = ForgetsOnce()
+    with pytest.raises(MarketEndRefused, match="no list"):
+        end_of(jobs).arm(NOW)
+    assert jobs.jobs == {}
+
+
 @pytest.mark.parametrize("call", ["list", "add"])
 def test_one_that_is_refused_is_an_error_that_names_setting_and_reason(call):
     jobs = FakeJobs()

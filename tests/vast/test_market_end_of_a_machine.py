@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -173,15 +174,18 @@ def test_a_longer_life_is_refused_where_the_market_only_says_that_it_moved_its_e
     assert hours_told(tmp_path) == 2.0
 
 
-def test_a_shorter_life_is_told_to_the_machine_before_the_market(vast, made, client_key, tmp_path):
+def test_a_shorter_life_is_told_to_the_machine_before_the_market(
+    vast, made, client_key, tmp_path, capsys
+):
     vast.failing = {f"PUT {JOBS}1/"}
     news = ordered(client_key, leash=leash(1.0))
-    with pytest.raises(MarketEndRefused):
-        InstanceProvider().update("9001", made, news)
+    outs = outputs(InstanceProvider().update("9001", made, news))
+    said = "the next `pulumi up` tries again, .*until then the market ends it later, or not at all"
+    assert re.search(said, capsys.readouterr().out)
     assert hours_told(tmp_path) == 1.0
-    assert start_of_the_job(vast) == made["market_ends_at"]
+    assert start_of_the_job(vast) == outs["market_ends_at"] == made["market_ends_at"]
     vast.failing.clear()
-    outs = updated(made, news)
+    outs = updated(outs, news)
     assert start_of_the_job(vast) == outs["ends_itself_at"] + HOUR
 
 
