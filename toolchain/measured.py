@@ -83,6 +83,9 @@ class Run(BaseModel):
     health_seconds: float | None = None
     """Seconds from the process's start to `/health`; None where other work ran beside it."""
     note: str = ""
+    parts: tuple[str, ...] = ()
+    """Runs that were measured at the same time, whose loads are added up: folders, seen from this
+    measurement's. Empty for a run with results of its own."""
 
 
 class Measurement(BaseModel):
@@ -219,6 +222,15 @@ def rows(folder: Path) -> dict[tuple[int, int, int], Row]:
     return dict(sorted(found.items()))
 
 
+def rows_of(folder: Path, run: Run) -> dict[tuple[int, int, int], Row]:
+    """Read a run's results by load; those of its parts are added up where it has parts."""
+    if not run.parts:
+        return rows(folder / run.name)
+    parts = [list(rows(folder / part).values()) for part in run.parts]
+    summed = [_sum(at_once) for at_once in zip(*parts, strict=True)]
+    return dict(sorted((row.shape, row) for row in summed))
+
+
 def start(log: str) -> Start:
     """Read a start's figures from vLLM's log."""
     facts = {}
@@ -232,7 +244,7 @@ def block(folder: Path, measurement: Measurement, name: str) -> Measured:
     """Make a profile's `measured:` from one run."""
     run = _run(measurement, name)
     baseline = _run(measurement, run.against) if run.against else None
-    compared = rows(folder / baseline.name) if baseline else {}
+    compared = rows_of(folder, baseline) if baseline else {}
     return Measured(
         vllm=measurement.vllm,
         gpu_name=measurement.gpu_name,
@@ -253,7 +265,7 @@ def block(folder: Path, measurement: Measurement, name: str) -> Measured:
                 request_ms=_figure(row.e2el[0]),
                 ratio=_ratio(row, compared.get(shape)),
             )
-            for shape, row in rows(folder / run.name).items()
+            for shape, row in rows_of(folder, run).items()
         ),
     )
 
@@ -313,6 +325,28 @@ def _row(load: Mapping[str, int], path: Path) -> Row:
     return Row.model_validate({**load, **facts, **times})
 
 
+def _sum(at_once: Sequence[Row]) -> Row:
+    """Add up what several servers did at the same time. Times are those of the slowest."""
+
+    def slowest(name: str) -> tuple[float, float]:
+        medians, highs = zip(*(getattr(row, name) for row in at_once), strict=True)
+        return max(medians), max(highs)
+
+    (shape,) = {row.shape for row in at_once}
+    tokens_in, tokens_out, _ = shape
+    return Row(
+        clients=sum(row.clients for row in at_once),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        requests=sum(row.requests for row in at_once),
+        failed=sum(row.failed for row in at_once),
+        tokens_per_second=sum(row.tokens_per_second for row in at_once),
+        ttft=slowest("ttft"),
+        tpot=slowest("tpot"),
+        e2el=slowest("e2el"),
+    )
+
+
 def _subject(measurement: Measurement) -> str:
     gpus = f"{measurement.num_gpus}x {measurement.gpu_name}"
     return f"vLLM {measurement.vllm}, {gpus}, {measurement.weights} weights, {measurement.date}."
@@ -348,7 +382,7 @@ def _options(runs: Sequence[Run]) -> str:
 
 
 def _speeds(folder: Path, runs: Sequence[Run]) -> str:
-    by_run = {run.name: rows(folder / run.name) for run in runs}
+    by_run = {run.name: rows_of(folder, run) for run in runs}
     lines = []
     for shape in sorted({shape for found in by_run.values() for shape in found}):
         for run in runs:
