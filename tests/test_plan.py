@@ -72,6 +72,14 @@ def test_preview_quotes_a_measurement_and_says_that_it_was_another_vllm(model):
     assert "docs/measured/2xh200-vllm-0.26.0" in times
 
 
+def test_preview_quotes_what_one_gpu_gave():
+    _, speed, times = plan(model="mistral-small-4-fp8-1xh200").facts
+    assert "measured with vLLM 0.26.0 on 1x H200, another vLLM than the 0.32.0" in speed
+    assert "186 (1 client, 1024 tokens in and 256 out)" in speed
+    assert "docs/measured/1xh200-vllm-0.26.0" in times
+    assert "multicast" not in times
+
+
 def test_preview_quotes_the_same_vllm_as_the_server_s_own():
     _, speed, _ = plan(image="vllm/vllm-openai:v0.26.0").facts
     assert "another vLLM" not in speed

@@ -226,8 +226,10 @@ def rows_of(folder: Path, run: Run) -> dict[tuple[int, int, int], Row]:
     """Read a run's results by load; those of its parts are added up where it has parts."""
     if not run.parts:
         return rows(folder / run.name)
-    parts = [list(rows(folder / part).values()) for part in run.parts]
-    summed = [_sum(at_once) for at_once in zip(*parts, strict=True)]
+    parts = [rows(folder / part) for part in run.parts]
+    if any(part.keys() != parts[0].keys() for part in parts):
+        raise SystemExit(f"{run.name}'s parts were not measured at the same loads")
+    summed = [_sum([part[shape] for part in parts]) for shape in parts[0]]
     return dict(sorted((row.shape, row) for row in summed))
 
 
@@ -274,6 +276,8 @@ def block_text(measured: Measured) -> str:
     """Write a `measured:` as it stands in a profile's file: one load a line."""
     content = measured.model_dump(mode="json", exclude_none=True)
     loads = content.pop("loads")
+    if not measured.conditions:
+        del content["conditions"]
     head = yaml.safe_dump({"measured": content}, sort_keys=False, width=100)
     lines = [
         "    - {" + ", ".join(f"{name}: {value:g}" for name, value in load.items()) + "}"
@@ -332,12 +336,10 @@ def _sum(at_once: Sequence[Row]) -> Row:
         medians, highs = zip(*(getattr(row, name) for row in at_once), strict=True)
         return max(medians), max(highs)
 
-    (shape,) = {row.shape for row in at_once}
-    tokens_in, tokens_out, _ = shape
     return Row(
         clients=sum(row.clients for row in at_once),
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
+        tokens_in=at_once[0].tokens_in,
+        tokens_out=at_once[0].tokens_out,
         requests=sum(row.requests for row in at_once),
         failed=sum(row.failed for row in at_once),
         tokens_per_second=sum(row.tokens_per_second for row in at_once),

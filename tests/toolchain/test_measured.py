@@ -8,13 +8,19 @@ import pytest
 
 from components.plan import MODELS
 from components.vllm.boot_log import BootLog, Stage
+from components.vllm.measured import Measured
 from components.vllm.profile import load_profile, profile_names
 from components.vllm.sizing import memory_per_gpu_gib, size
 from toolchain import measured
 
-FOLDER = Path(__file__).parents[2] / "docs" / "measured" / "2xh200-vllm-0.26.0"
-LOGS = sorted(FOLDER.glob("*/vllm.log"))
-REFUSED = "no-free-memory-a"
+MEASURED = Path(__file__).parents[2] / "docs" / "measured"
+FOLDERS = sorted(path.parent for path in MEASURED.glob(f"*/{measured.MEASUREMENT}"))
+ONE = MEASURED / "1xh200-vllm-0.26.0"
+FOLDER = MEASURED / "2xh200-vllm-0.26.0"
+LOGS = sorted(MEASURED.glob("*/*/vllm.log"))
+REFUSED = {"no-free-memory-a": "gpu_in_use"}
+"""Runs whose server ended, and what the reader makes of it."""
+each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=[path.name for path in FOLDERS])
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +28,24 @@ def measurement() -> measured.Measurement:
     return measured.load(FOLDER)
 
 
-def test_the_committed_page_is_what_the_command_writes(measurement: measured.Measurement) -> None:
-    written = (FOLDER / measured.PAGE).read_text(encoding="utf-8")
-    assert written == measured.page(FOLDER, measurement)
+@each_folder
+def test_the_committed_page_is_what_the_command_writes(folder: Path) -> None:
+    written = (folder / measured.PAGE).read_text(encoding="utf-8")
+    assert written == measured.page(folder, measured.load(folder))
 
 
-def test_each_profile_s_measurement_is_what_the_command_prints(
-    measurement: measured.Measurement,
-) -> None:
-    runs = [run for run in measurement.runs if run.profile]
+def test_each_profile_s_measurement_is_what_the_command_prints() -> None:
+    blocks: dict[str, list[Measured]] = {}
+    for folder in FOLDERS:
+        measurement = measured.load(folder)
+        for run in measurement.runs:
+            if run.profile:
+                block = measured.block(folder, measurement, run.name)
+                blocks.setdefault(run.profile, []).append(block)
     for name in profile_names(MODELS):
         held = load_profile(name, MODELS).measured
-        mine = [
-            measured.block(FOLDER, measurement, run.name) for run in runs if run.profile == name
-        ]
-        assert (held in mine) if mine else held is None
+        assert (held in blocks[name]) if name in blocks else held is None
+    assert set(blocks) <= set(profile_names(MODELS))
 
 
 def test_a_block_reads_back_as_the_same_measurement(measurement: measured.Measurement) -> None:
@@ -46,26 +55,57 @@ def test_a_block_reads_back_as_the_same_measurement(measurement: measured.Measur
     assert "ratio" not in measured.block_text(measured.block(FOLDER, measurement, "recipe-a"))
 
 
-def test_ratios_are_taken_within_one_machine(measurement: measured.Measurement) -> None:
-    machine = {run.name: run.machine for run in measurement.runs}
-    compared = [run for run in measurement.runs if run.against]
-    assert compared
-    for run in compared:
-        assert machine[run.against or ""] == run.machine
+@each_folder
+def test_ratios_are_taken_within_one_machine(folder: Path) -> None:
+    runs = measured.load(folder).runs
+    machine = {run.name: run.machine for run in runs}
+    for run in runs:
+        if run.against:
+            assert machine[run.against] == run.machine
 
 
-def test_no_request_of_a_run_failed(measurement: measured.Measurement) -> None:
-    for run in measurement.runs:
-        for row in measured.rows(FOLDER / run.name).values():
+@each_folder
+def test_no_request_of_a_run_failed(folder: Path) -> None:
+    for run in measured.load(folder).runs:
+        for row in measured.rows_of(folder, run).values():
             assert row.failed == 0
+
+
+def test_servers_that_ran_at_once_are_added_up(measurement: measured.Measurement) -> None:
+    (run,) = (run for run in measurement.runs if run.parts)
+    parts = [measured.rows(FOLDER / part) for part in run.parts]
+    summed = measured.rows_of(FOLDER, run)
+    assert len(parts) == 2 == len({path.name for path in map(Path, run.parts)})
+    assert len(summed) == len(parts[0])
+    one, other = (part[1024, 256, 128] for part in parts)
+    both = summed[1024, 256, 256]
+    assert both.tokens_per_second == one.tokens_per_second + other.tokens_per_second
+    assert both.requests == one.requests + other.requests
+    assert both.ttft == (max(one.ttft[0], other.ttft[0]), max(one.ttft[1], other.ttft[1]))
+
+
+def test_servers_with_other_loads_are_not_added_up(
+    measurement: measured.Measurement, tmp_path: Path
+) -> None:
+    (run,) = (run for run in measurement.runs if run.parts)
+    for part in (ONE / "graphs-a", ONE / "graphs-b"):
+        shutil.copytree(part, tmp_path / part.name)
+    (tmp_path / "graphs-b" / "c128_i1024_o256.json").unlink()
+    beside = run.model_copy(update={"parts": ("graphs-a", "graphs-b")})
+    with pytest.raises(SystemExit, match="two-servers-c's parts were not measured at the same loads"):
+        measured.rows_of(tmp_path, beside)
 
 
 @pytest.mark.parametrize(
     ("run", "profile"),
-    [("latency-a", "mistral-small-4-fp8-2xh200-latency")],
+    [
+        (FOLDER / "latency-a", "mistral-small-4-fp8-2xh200-latency"),
+        (ONE / "graphs-a", "mistral-small-4-fp8-1xh200"),
+    ],
+    ids=["latency", "1xh200"],
 )
-def test_the_sizing_of_a_measured_profile_is_within_two_percent(run: str, profile: str) -> None:
-    facts = measured.start((FOLDER / run / measured.LOG).read_text(encoding="utf-8"))
+def test_the_sizing_of_a_measured_profile_is_within_two_percent(run: Path, profile: str) -> None:
+    facts = measured.start((run / measured.LOG).read_text(encoding="utf-8"))
     memory = memory_per_gpu_gib("H200")
     assert memory is not None
     room = size(load_profile(profile, MODELS), gpu_memory_gib=memory, num_gpus=2)
@@ -78,9 +118,8 @@ def test_the_sizing_of_a_measured_profile_is_within_two_percent(run: str, profil
 def test_the_project_s_own_reader_understands_the_logs(path: Path) -> None:
     log = BootLog()
     log.feed(path.read_text(encoding="utf-8"))
-    if path.parent.name == REFUSED:
-        ended = log.ended(1)
-        assert ended.pattern == "gpu_in_use"
+    if pattern := REFUSED.get(path.parent.name):
+        assert log.ended(1).pattern == pattern
     else:
         assert log.stage is Stage.SERVING
 

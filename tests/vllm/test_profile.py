@@ -23,6 +23,7 @@ def write(folder: Path, **changes: Any) -> None:
 
 def test_the_profiles_that_the_readme_offers_are_there() -> None:
     assert profile_names(MODELS) == [
+        "mistral-small-4-fp8-1xh200",
         "mistral-small-4-fp8-2xh200",
         "mistral-small-4-fp8-2xh200-eagle",
         "mistral-small-4-fp8-2xh200-latency",

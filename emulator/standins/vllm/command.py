@@ -85,7 +85,9 @@ def _served(
         metrics,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
-        speeds=speeds_of(settings.moe_backend, settings.compilation_config),
+        speeds=speeds_of(
+            settings.moe_backend, settings.compilation_config, settings.tensor_parallel_size
+        ),
         kv_tokens=booted.fit.kv_tokens,
         hangs=host.fault("green_but_dead") is not None,
         set_busy=set_busy,

@@ -4,8 +4,8 @@ vLLM works in steps. Each running sequence gets one token in a step, and what is
 budget of tokens reads prompts, first come first served. A step's prompts are chosen while the step
 before it runs, as vLLM's asynchronous scheduling does.
 
-The times were measured with Mistral Small 4 (FP8) on 2x H200 and vLLM 0.26.0, and lie in
-docs/measured/2xh200-vllm-0.26.0. Every model and every GPU gets these.
+The times were measured with Mistral Small 4 (FP8) on two H200 and on one, and vLLM 0.26.0. They lie
+in docs/measured. Every model and every GPU gets these.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RECIPE = Speeds(
         8192: 147.9,
     },
 )
-"""The run `recipe-b`. Steps above 512 tokens run outside CUDA graphs."""
+"""The run `recipe-b` on two GPUs. Steps above 512 tokens run outside CUDA graphs."""
 
 LATENCY = Speeds(
     decode={1: 4.45, 16: 10.48, 64: 17.31, 256: 23.88},
@@ -55,10 +55,25 @@ LATENCY = Speeds(
         8192: 138.4,
     },
 )
-"""The run `latency-a`: CUDA graphs up to 8192 tokens, and the Triton MoE."""
+"""The run `latency-a` on two GPUs: CUDA graphs up to 8192 tokens, and the Triton MoE."""
+
+ONE_GPU = Speeds(
+    decode={1: 5.21, 8: 10.64, 32: 22.25, 128: 33.24},
+    prompts={
+        64: 35.2,
+        256: 42.1,
+        512: 45.5,
+        768: 48.6,
+        1024: 50.6,
+        2048: 72.3,
+        4096: 116.3,
+        8192: 186.2,
+    },
+)
+"""The run `graphs-a` on one GPU: CUDA graphs up to 8192 tokens."""
 
 LARGEST_GRAPH = 8192
-"""Tokens of the largest graph of `LATENCY`."""
+"""Tokens of the largest graph of `LATENCY` and `ONE_GPU`."""
 
 
 @dataclass(eq=False)
@@ -142,11 +157,18 @@ class Steps:
         return chosen
 
 
-def speeds_of(moe_backend: str | None, compilation_config: Mapping[str, Any] | None) -> Speeds:
-    """Choose what was measured with these options: both of the latency profile's, or the recipe."""
+def speeds_of(
+    moe_backend: str | None,
+    compilation_config: Mapping[str, Any] | None,
+    tensor_parallel_size: int,
+) -> Speeds:
+    """Choose what was measured with these options; the recipe on two GPUs for all others."""
     sizes = (compilation_config or {}).get("cudagraph_capture_sizes") or [0]
-    is_latency = moe_backend == "triton" and max(sizes) >= LARGEST_GRAPH
-    return LATENCY if is_latency else RECIPE
+    if max(sizes) < LARGEST_GRAPH:
+        return RECIPE
+    if tensor_parallel_size == 1:
+        return ONE_GPU
+    return LATENCY if moe_backend == "triton" else RECIPE
 
 
 def step_seconds(speeds: Speeds, prompt_tokens: int, sequences: int) -> float:
