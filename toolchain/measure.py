@@ -22,7 +22,7 @@ import yaml
 
 from components.errors import ConfigurationError, StackError
 from components.release import short
-from toolchain import measured
+from toolchain import measured, results
 from toolchain.load_client import Clients, Endpoint, EndpointRefuses, Load, load_of, result
 from toolchain.on_emulator import ROOT
 from toolchain.stacks import Stacks, project_of, secret_outputs, stacks_of, takes_account
@@ -212,15 +212,15 @@ def _measure(given: argparse.Namespace, stacks: Stacks) -> int:
         cut=cut,
         at=now,
     )
-    (folder / measured.MEASUREMENT).write_text(yaml.safe_dump(content, sort_keys=False))
-    made = measured.load(folder)
+    (folder / results.MEASUREMENT).write_text(yaml.safe_dump(content, sort_keys=False))
+    made = results.load(folder)
     page = measured.page(folder, made)
     (folder / measured.PAGE).write_text(page, encoding="utf-8")
     _say(page)
     if project.own:
         _say("this was the emulator's stand-in: no profile gets it as its `measured:`")
     else:
-        _say(measured.block_text(measured.block(folder, made, RUN)))
+        _say(results.block_text(results.block(folder, made, RUN)))
     _say(f"written to {project.shown(folder)}")
     return 0
 

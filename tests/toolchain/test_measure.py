@@ -13,7 +13,7 @@ import yaml
 
 from components.errors import ConfigurationError
 from tests.emulator.standins.support import QWEN, Container, Server, serving
-from toolchain import measure, measured
+from toolchain import measure, measured, results
 from toolchain.load_client import (
     Answer,
     Clients,
@@ -132,7 +132,7 @@ def test_a_result_has_the_benchmark_s_names() -> None:
     assert content["p50_tpot_ms"] == pytest.approx(150)
     assert content["p99_e2el_ms"] == pytest.approx(2288)
     assert (content["num_prompts"], content["failed"]) == (3, 1)
-    assert set(content) <= measured.KEPT
+    assert set(content) <= results.KEPT
 
 
 def test_answers_of_one_token_have_no_time_for_a_further_one() -> None:
@@ -238,7 +238,7 @@ def test_a_rented_server_gets_a_page_and_a_block(
     assert block["weights"] == "real"
     assert block["gpu_name"] == "RTX 4090"
     page = (folder / measured.PAGE).read_text()
-    assert page == measured.page(folder, measured.load(folder))
+    assert page == measured.page(folder, results.load(folder))
     assert "| 4 | 40 / 10 | qwen2.5-0.5b-1x4090 | 8 (0) |" in page
     assert "## Not measured" not in page
     written = "".join(path.read_text() for path in folder.rglob("*") if path.is_file())

@@ -11,10 +11,10 @@ from components.vllm.boot_log import BootLog, Stage
 from components.vllm.measured import Measured
 from components.vllm.profile import load_profile, profile_names
 from components.vllm.sizing import memory_per_gpu_gib, size
-from toolchain import measured
+from toolchain import measured, results
 
 MEASURED = Path(__file__).parents[2] / "docs" / "measured"
-FOLDERS = sorted(path.parent for path in MEASURED.glob(f"*/{measured.MEASUREMENT}"))
+FOLDERS = sorted(path.parent for path in MEASURED.glob(f"*/{results.MEASUREMENT}"))
 ONE = MEASURED / "1xh200-vllm-0.26.0"
 FOLDER = MEASURED / "2xh200-vllm-0.26.0"
 LOGS = sorted(MEASURED.glob("*/*/vllm.log"))
@@ -24,23 +24,23 @@ each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=[path.name for path
 
 
 @pytest.fixture(scope="module")
-def measurement() -> measured.Measurement:
-    return measured.load(FOLDER)
+def measurement() -> results.Measurement:
+    return results.load(FOLDER)
 
 
 @each_folder
 def test_the_committed_page_is_what_the_command_writes(folder: Path) -> None:
     written = (folder / measured.PAGE).read_text(encoding="utf-8")
-    assert written == measured.page(folder, measured.load(folder))
+    assert written == measured.page(folder, results.load(folder))
 
 
 def test_each_profile_s_measurement_is_what_the_command_prints() -> None:
     blocks: dict[str, list[Measured]] = {}
     for folder in FOLDERS:
-        measurement = measured.load(folder)
+        measurement = results.load(folder)
         for run in measurement.runs:
             if run.profile:
-                block = measured.block(folder, measurement, run.name)
+                block = results.block(folder, measurement, run.name)
                 blocks.setdefault(run.profile, []).append(block)
     for name in profile_names(MODELS):
         held = load_profile(name, MODELS).measured
@@ -48,16 +48,16 @@ def test_each_profile_s_measurement_is_what_the_command_prints() -> None:
     assert set(blocks) <= set(profile_names(MODELS))
 
 
-def test_a_block_reads_back_as_the_same_measurement(measurement: measured.Measurement) -> None:
-    block = measured.block(FOLDER, measurement, "latency-a")
+def test_a_block_reads_back_as_the_same_measurement(measurement: results.Measurement) -> None:
+    block = results.block(FOLDER, measurement, "latency-a")
     assert block.compared_with == "mistral-small-4-fp8-2xh200"
     assert [load.ratio for load in block.loads] == [1.15, 1.01, 1.04, 1.01, 1.06]
-    assert "ratio" not in measured.block_text(measured.block(FOLDER, measurement, "recipe-a"))
+    assert "ratio" not in results.block_text(results.block(FOLDER, measurement, "recipe-a"))
 
 
 @each_folder
 def test_ratios_are_taken_within_one_machine(folder: Path) -> None:
-    runs = measured.load(folder).runs
+    runs = results.load(folder).runs
     machine = {run.name: run.machine for run in runs}
     for run in runs:
         if run.against:
@@ -66,15 +66,15 @@ def test_ratios_are_taken_within_one_machine(folder: Path) -> None:
 
 @each_folder
 def test_no_request_of_a_run_failed(folder: Path) -> None:
-    for run in measured.load(folder).runs:
-        for row in measured.rows_of(folder, run).values():
+    for run in results.load(folder).runs:
+        for row in results.rows_of(folder, run).values():
             assert row.failed == 0
 
 
-def test_servers_that_ran_at_once_are_added_up(measurement: measured.Measurement) -> None:
+def test_servers_that_ran_at_once_are_added_up(measurement: results.Measurement) -> None:
     (run,) = (run for run in measurement.runs if run.parts)
-    parts = [measured.rows(FOLDER / part) for part in run.parts]
-    summed = measured.rows_of(FOLDER, run)
+    parts = [results.rows(FOLDER / part) for part in run.parts]
+    summed = results.rows_of(FOLDER, run)
     assert len(parts) == 2 == len({path.name for path in map(Path, run.parts)})
     assert len(summed) == len(parts[0])
     one, other = (part[1024, 256, 128] for part in parts)
@@ -85,15 +85,15 @@ def test_servers_that_ran_at_once_are_added_up(measurement: measured.Measurement
 
 
 def test_servers_with_other_loads_are_not_added_up(
-    measurement: measured.Measurement, tmp_path: Path
+    measurement: results.Measurement, tmp_path: Path
 ) -> None:
     (run,) = (run for run in measurement.runs if run.parts)
     for part in (ONE / "graphs-a", ONE / "graphs-b"):
         shutil.copytree(part, tmp_path / part.name)
     (tmp_path / "graphs-b" / "c128_i1024_o256.json").unlink()
     beside = run.model_copy(update={"parts": ("graphs-a", "graphs-b")})
-    with pytest.raises(SystemExit, match="two-servers-c's parts were not measured at the same loads"):
-        measured.rows_of(tmp_path, beside)
+    with pytest.raises(SystemExit, match="parts were not measured at the same loads"):
+        results.rows_of(tmp_path, beside)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_servers_with_other_loads_are_not_added_up(
     ids=["latency", "1xh200"],
 )
 def test_the_sizing_of_a_measured_profile_is_within_two_percent(run: Path, profile: str) -> None:
-    facts = measured.start((run / measured.LOG).read_text(encoding="utf-8"))
+    facts = results.start((run / results.LOG).read_text(encoding="utf-8"))
     memory = memory_per_gpu_gib("H200")
     assert memory is not None
     room = size(load_profile(profile, MODELS), gpu_memory_gib=memory, num_gpus=2)
@@ -127,17 +127,17 @@ def test_the_project_s_own_reader_understands_the_logs(path: Path) -> None:
 def test_a_log_keeps_the_last_state_of_each_bar_alone() -> None:
     bar = "Capturing CUDA graphs (PIECEWISE): "
     log = f"one\n{bar} 2%|   | 1/51\r{bar} 98%|## | 50/51\r{bar} 100%|###| 51/51\ntwo\r\nthree\n"
-    assert measured.without_bars(log) == f"one\n{bar} 100%|###| 51/51\ntwo\nthree\n"
+    assert results.without_bars(log) == f"one\n{bar} 100%|###| 51/51\ntwo\nthree\n"
 
 
 def test_a_result_is_kept_without_the_machine_s_paths(tmp_path: Path) -> None:
     result = json.loads((FOLDER / "recipe-a" / "c64_i1024_o256.json").read_text())
     path = tmp_path / "bench_base_c64_i1024_o256.json"
     path.write_text(json.dumps({**result, "tokenizer_id": "/somewhere/model", "label": None}))
-    measured.add(tmp_path / "run", path)
+    results.add(tmp_path / "run", path)
     kept = json.loads((tmp_path / "run" / "c64_i1024_o256.json").read_text())
     assert kept == result
-    (row,) = measured.rows(tmp_path / "run").values()
+    (row,) = results.rows(tmp_path / "run").values()
     assert row.shape == (1024, 256, 64)
 
 
@@ -145,7 +145,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     path.write_text("{}")
     with pytest.raises(SystemExit, match="no result of the benchmark"):
-        measured.add(tmp_path / "run", path)
+        results.add(tmp_path / "run", path)
 
 
 def test_the_command_writes_prints_and_names_what_it_does_not_know(

@@ -22,7 +22,7 @@ from emulator.standins.vllm.pace import (
     speeds_of,
     step_seconds,
 )
-from toolchain.measured import ALONE, Row, rows
+from toolchain.results import ALONE, Row, rows
 
 REPOSITORY = Path(__file__).parents[3]
 MEASURED = REPOSITORY / "docs" / "measured"
