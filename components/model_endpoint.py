@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 
 from components.announcement import announce
+from components.commands import as_typed_here
 from components.errors import ConfigurationError
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
@@ -239,11 +240,11 @@ def _plan(settings: Settings) -> Plan:
     try:
         plan = make_plan(settings)
     except ConfigurationError as error:
-        raise pulumi.RunError(str(error)) from None
+        raise pulumi.RunError(as_typed_here(str(error))) from None
     for fact in plan.facts:
-        pulumi.log.info(fact)
+        pulumi.log.info(as_typed_here(fact))
     for warning in (*held_to_nothing(settings, plan, pulumi.get_stack()), *plan.warnings):
-        pulumi.log.warn(warning)
+        pulumi.log.warn(as_typed_here(warning))
     return plan
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from components.clock import Clock
+from components.commands import as_typed_here
 from components.display import shown
+from components.interruption import Interrupted
 
 LONGEST_SILENCE = 10.0
 """Seconds after which an unchanged line is said again, with the time that has passed."""
@@ -21,9 +23,19 @@ MEASURED_EVERY = 5.0
 class Progress:
     """Lines about one long operation: a new fact at once, an old one every ten seconds."""
 
-    def __init__(self, subject: str, clock: Clock, write: Callable[[str], None]) -> None:
-        """Speak about `subject` (a short name that begins each line) through `write`."""
+    def __init__(
+        self,
+        subject: str,
+        clock: Clock,
+        write: Callable[[str], None],
+        is_asked_to_end: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Speak about `subject` (a short name that begins each line) through `write`.
+
+        `is_asked_to_end` says whether the person who waits does not want to any more.
+        """
         self._subject = subject
+        self._is_asked_to_end = is_asked_to_end
         self._clock = clock
         self._write = write
         self._started = clock.monotonic()
@@ -48,6 +60,15 @@ class Progress:
         self._said_at = now
         self._write(f"{self._subject}: {text} ({duration(now - self._started)} so far)")
 
+    def go_on(self, what: str, left: str = "") -> None:
+        """Let a long wait go on, unless somebody wants it to end.
+
+        Raises:
+            Interrupted: saying `what` ended, and what is `left` behind.
+        """
+        if self._is_asked_to_end():
+            raise Interrupted(f"{what} was ended by Ctrl-C{f'; {left}' if left else ''}")
+
     def measuring(self, text: str) -> None:
         """Say a number that moves all the time, at most every five seconds."""
         if self._clock.monotonic() - self._said_at >= MEASURED_EVERY:
@@ -56,7 +77,7 @@ class Progress:
 
 def to_terminal(line: str) -> None:
     """Write one line where Pulumi picks it up: the provider process's standard output."""
-    print(shown(line), flush=True)  # noqa: T201  (this is how a dynamic provider speaks)
+    print(as_typed_here(shown(line)), flush=True)  # noqa: T201  (this is how a dynamic provider speaks)
 
 
 def duration(seconds: float) -> str:

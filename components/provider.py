@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import functools
 import os
-import select
 import sys
-import threading
 import traceback
 from collections.abc import Iterable, Mapping
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import pulumi
 from pulumi import dynamic
 
+from components import interruption
+from components.commands import as_typed_here
 from components.display import shown_lines
 from components.errors import StackError
 
@@ -36,6 +36,7 @@ class Provider(dynamic.ResourceProvider):
         """Called before anything else: errors in their own words, no life after `pulumi`'s."""
         if is_pulumis_process():
             tell_errors_plainly()
+            hear_cancel()
             end_with_pulumi()
 
 
@@ -55,6 +56,24 @@ def tell_errors_plainly() -> None:
     vars(sys.modules["__main__"])["traceback"] = SimpleNamespace(format_exc=_format_current_error)
 
 
+def hear_cancel() -> bool:
+    """Make Pulumi's provider process hear that somebody has pressed Ctrl-C; whether that works.
+
+    `pulumi.dynamic.__main__` answers `Cancel` and does nothing. Its server holds that very function
+    already, so its code is replaced, in that module alone. If a later SDK has it otherwise, nothing
+    is replaced, and every wait runs to its end.
+    """
+    servicer = vars(sys.modules["__main__"]).get("DynamicResourceProviderServicer")
+    cancel = vars(servicer).get("Cancel") if servicer is not None else None
+    if not isinstance(cancel, FunctionType):
+        return False
+    own, theirs = _cancelled.__code__, cancel.__code__
+    if theirs.co_argcount != own.co_argcount or theirs.co_freevars:
+        return False
+    cancel.__code__ = own
+    return True
+
+
 @functools.cache
 def end_with_pulumi() -> None:
     """End this process, whatever it does, as soon as nobody reads its output any more.
@@ -63,7 +82,8 @@ def end_with_pulumi() -> None:
     on reaches no state: it would rent beside the `pulumi` that a person starts instead, and never
     end. What it has rented so far carries its label and is found by it.
     """
-    threading.Thread(target=_end_without_reader, name="end with pulumi", daemon=True).start()
+    # Threads in the middle of a call would hold up any other end.
+    interruption.when_unread(sys.stdout.fileno(), lambda: os._exit(1))
 
 
 def refused(news: Properties, error: StackError) -> dynamic.CheckResult:
@@ -71,7 +91,7 @@ def refused(news: Properties, error: StackError) -> dynamic.CheckResult:
 
     The failure names no property: Pulumi would print that property's value, secret or not.
     """
-    return dynamic.CheckResult(news, [dynamic.CheckFailure("", str(error))])
+    return dynamic.CheckResult(news, [dynamic.CheckFailure("", as_typed_here(str(error)))])
 
 
 def changed(olds: Mapping[str, Any], news: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
@@ -83,16 +103,18 @@ def changed(olds: Mapping[str, Any], news: Mapping[str, Any], keys: Iterable[str
     ]
 
 
-def _end_without_reader() -> None:
-    """Wait in `poll`, which reports a pipe without a reader though it is asked for nothing."""
-    output = select.poll()
-    output.register(sys.stdout.fileno(), 0)
-    output.poll()
-    os._exit(1)  # threads in the middle of a call would hold up any other end
+def _cancelled(_servicer: Any, _request: Any, _context: Any) -> Any:
+    """Stand in for `Cancel`: it runs with the names of that module, and so imports its own."""
+    from google.protobuf import empty_pb2  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    from components import interruption  # noqa: PLC0415
+
+    interruption.ask()
+    return empty_pb2.Empty()
 
 
 def _format_current_error() -> str:
     error = sys.exc_info()[1]
     if isinstance(error, StackError):
-        return str(error)
+        return as_typed_here(str(error))
     return shown_lines(traceback.format_exc())

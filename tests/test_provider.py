@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import dill  # type: ignore[import-untyped]
+import grpc  # type: ignore[import-untyped]
 import pytest
+from google.protobuf import empty_pb2, struct_pb2  # type: ignore[import-untyped]
+from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
+
+from components.commands import STACK_ON_EMULATOR
+from tests.interruptible import WaitingProvider
 
 ROOT = Path(__file__).resolve().parent.parent
 WAITS_FOR_EVER = """
@@ -43,3 +52,33 @@ def test_a_test_is_not_taken_for_pulumis_process():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+@pytest.fixture
+def pulumis():
+    """Pulumi's own provider process, with a stub of its protocol."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "pulumi.dynamic"],
+        cwd=ROOT,
+        env={**os.environ, STACK_ON_EMULATOR: "dev"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    port = process.stdout.readline().strip()
+    with process, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield process, provider_pb2_grpc.ResourceProviderStub(channel)
+        process.kill()
+
+
+def test_a_ctrl_c_ends_a_wait_with_a_sentence_and_no_traceback(pulumis):
+    process, stub = pulumis
+    blob = base64.b64encode(dill.dumps(WaitingProvider(), recurse=True)).decode()
+    properties = struct_pb2.Struct()
+    properties.update({"__provider": blob})
+    stub.Configure(provider_pb2.ConfigureRequest())
+    creating = stub.Create.future(provider_pb2.CreateRequest(properties=properties))
+    assert process.stdout.readline() == "test: waits\n"
+    stub.Cancel(empty_pb2.Empty())
+    refused = creating.exception(timeout=10)
+    assert refused.details() == "the wait was ended by Ctrl-C; run `make up STACK=dev` again"

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from components import interruption
 from components.clock import Clock, SystemClock
 from components.progress import Progress, to_terminal
 from components.vllm.endpoint_types import ANSWER_TIMEOUT
@@ -37,6 +38,8 @@ class Context:
     say: Callable[[str], None] = to_terminal
     """Takes a line for the person who waits."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=lambda: os.environ)
+    is_asked_to_end: Callable[[], bool] = interruption.is_asked
+    """Whether the person who waits has pressed Ctrl-C."""
 
     def market(self, *, patient: bool = True) -> VastApi:
         """The client of the market, with the credential that the environment has just now.
@@ -109,7 +112,7 @@ class Context:
 
     def progress(self, subject: str) -> Progress:
         """Lines about one operation, each beginning with `subject`."""
-        return Progress(subject, self.clock, self.say)
+        return Progress(subject, self.clock, self.say, self.is_asked_to_end)
 
 
 _standing = Context()

@@ -10,9 +10,16 @@ from components.progress import duration
 from components.vast.table import lines, table
 
 Outcome = Literal[
-    "under way", "works", "host fault", "configuration fault", "platform fault", "budget"
+    "under way",
+    "works",
+    "host fault",
+    "configuration fault",
+    "platform fault",
+    "budget",
+    "interrupted",
 ]
-"""How a try ended: with a machine that works, by whose fault without one, or for lack of budget."""
+"""How a try ended: with a machine that works, by whose fault without one, for lack of budget, or by
+a person's Ctrl-C."""
 
 
 @dataclasses.dataclass

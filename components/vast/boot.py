@@ -169,6 +169,7 @@ class Boot:
             HostError: the machine failed, or is not on the terms that were ordered.
             ImageRefused: the registry's refusal, which every host would meet.
             PlatformError, KeyRefused: it could not be seen.
+            Interrupted: somebody asked to end; the machine goes on starting.
         """
         self._progress.say(f"instance {instance_id} is ours; waiting for its container")
         self._stage("contract", self._deadlines.contract, lambda: self._listed(instance_id))
@@ -205,6 +206,7 @@ class Boot:
                 raise BootFailed(f"not within {duration(deadline)}: {self._doing}")
             if now >= self._until:
                 raise BudgetSpent(f"the budget for all tries is used up: {self._doing}")
+            self._progress.go_on("the wait for it")
             self._progress.waiting(self._doing)
             self._clock.sleep(POLL)
 

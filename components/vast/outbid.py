@@ -258,6 +258,7 @@ def wait_until_back(
 
     Raises:
         StillOutbid: if it does not within `seconds`, with what it costs meanwhile.
+        Interrupted: somebody asked to end.
     """
     wanted = set(ports)
     deadline = clock.monotonic() + seconds
@@ -276,6 +277,7 @@ def wait_until_back(
                 "rerent, take another machine by `pulumi up --replace` with its URN, or "
                 "`pulumi destroy`"
             )
+        progress.go_on(f"the wait for the GPUs of instance {instance_id}", _meanwhile(found))
         progress.waiting(f"instance {instance_id} waits for its GPUs; {_meanwhile(found)}")
         clock.sleep(POLL)
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from components.clock import Clock
 from components.errors import ConfigurationError, HostError, PlatformError, StackError
+from components.interruption import Interrupted
 from components.progress import Progress, duration
 from components.vast.api import Order
 from components.vast.attempts import Attempt, Outcome, attempt_lines, spent
@@ -407,7 +408,8 @@ class Rental:
             rented = boot.bring_up(instance_id, machine, ports, adopted=adopted)
         except (PlatformError, KeyRefused) as error:
             attempt.seconds = self._clock.monotonic() - started
-            self._close(attempt, "platform fault", str(error))
+            is_asked = isinstance(error, Interrupted)
+            self._close(attempt, "interrupted" if is_asked else "platform fault", str(error))
             raise _left_running(instance_id, attempt, error) from None
         except BaseException as error:
             self._give_back(instance_id, attempt, error)
@@ -535,6 +537,12 @@ def _cost(attempt: Attempt) -> str:
 
 
 def _left_running(instance_id: int, attempt: Attempt, error: StackError) -> LeftRunning:
+    if isinstance(error, Interrupted):
+        return LeftRunning(
+            f"instance {instance_id} was rented for ${attempt.dollars_per_hour:.2f}/h, and {error} "
+            f"in stage {attempt.stage}; it goes on starting and is billed: run `pulumi up` to go "
+            "on with it or `pulumi destroy` to end it"
+        )
     return LeftRunning(
         f"instance {instance_id} was rented for ${attempt.dollars_per_hour:.2f}/h and can no "
         f"longer be seen in stage {attempt.stage} ({error}); it goes on starting and is billed: "

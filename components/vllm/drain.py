@@ -32,6 +32,9 @@ def until_quiet(
 
     Where nothing listens, or the server hangs, there are no clients that could be cut off. Any
     other look without counters may be at a server that is busy with them.
+
+    Raises:
+        Interrupted: somebody asked to end.
     """
     started = clock.monotonic()
     looks = _Looks(quiet_since=started, moved_at=started)
@@ -49,6 +52,7 @@ def until_quiet(
                 "drainMinutes says"
             )
             return False
+        progress.go_on("the wait for its clients")
         progress.waiting(
             "another endpoint has taken over; waiting for clients to leave this one "
             f"({looks.state})"

@@ -252,6 +252,7 @@ def wait_until_ready(
         LoginRefused: the same.
         CommandFailed: the same.
         HostKeyChanged: at once.
+        Interrupted: somebody asked to end; the host goes on with what it does.
     """
     return _Wait(host, endpoint, plan, clock, progress).run()
 
@@ -345,6 +346,7 @@ class _Wait:
             if self._reached_host() and self._serves() and self._answers():
                 return self._report()
             self._check_limits()
+            self._progress.go_on("the wait for the model")
             downloads = self._stages.current in {None, "download"}
             plan = self._plan
             self._clock.sleep(plan.poll_seconds if downloads else plan.boot_poll_seconds)

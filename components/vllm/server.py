@@ -18,6 +18,7 @@ from pulumi import dynamic
 
 from components.bounded import OutOfTime, apart
 from components.errors import HostError, StackError
+from components.interruption import Interrupted
 from components.progress import Progress, duration
 from components.provider import Properties, Provider, changed
 from components.resources.authority import Authority
@@ -216,6 +217,7 @@ class ServerProvider(Provider):
             _on_its_way_out(progress, "asking clients to leave", HOST_LOOK, lambda: _drain(props))
             seconds = minutes * 60 + ANSWER_TIMEOUT + LOOK_EVERY
             _on_its_way_out(progress, "the wait for its clients", seconds, lambda: _drained(props))
+            progress.go_on("the end of the previous endpoint", STAYS)
         serves = props.get("status") == READY
         seconds = HOST_LOOK if serves else HOST_LOOK / 2
         if not _on_its_way_out(progress, "a look at its host", seconds, lambda: _reached(props)):
@@ -450,6 +452,8 @@ def _asked_again(olds: Properties, news: Properties) -> Properties:
 
 def _undone(olds: Properties, error: StackError) -> StackError:
     """Serve again what was served before a change that did not come up; return what to tell."""
+    if isinstance(error, Interrupted):
+        return Interrupted(f"{error}; the host goes on with the change, and {STAYS}")
     if olds.get("status") != READY or isinstance(error, OtherWeights):
         # What a host served before that has other weights is no more to be believed.
         _mark_if_unfit(olds, error)
@@ -823,6 +827,9 @@ def _on_its_way_out(
         _meanwhile(progress, f"{what} goes on", call, seconds)
     except OutOfTime:
         progress.say(f"{what} was given up after {duration(seconds)}: its host goes anyway")
+    except Interrupted:
+        # The caller says so; its host does not go.
+        return False
     except Exception as error:  # noqa: BLE001  (nothing that a host does may keep it from its end)
         words = str(error) if isinstance(error, StackError) else type(error).__name__
         progress.say(f"{what} failed, its host goes anyway ({words})")

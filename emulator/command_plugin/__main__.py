@@ -1,4 +1,4 @@
-"""What the engine starts: it serves until it is told to stop, and says its port first."""
+"""What the engine starts: it says its port first and serves until it or its engine ends."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import signal
 import sys
 import threading
 
+from components.interruption import when_unread
 from emulator.command_plugin.provider import serve
 
 
 def main(arguments: list[str]) -> None:
     """Serve the engine whose address is the first argument that is no option."""
     addresses = [argument for argument in arguments if not argument.startswith("-")]
-    server, port = serve(addresses[0] if addresses else None)
+    server, port, running = serve(addresses[0] if addresses else None)
     print(port, flush=True)  # noqa: T201  (the protocol's first line)
     told = threading.Event()
+    when_unread(sys.stdout.fileno(), told.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     told.wait()
+    # A killed engine asks for nothing any more, and what its commands lead to reaches no state.
+    running.end()
     server.stop(grace=None)
 
 

@@ -50,9 +50,9 @@ Log = Callable[[str, str], None]
 class CommandProvider(provider_pb2_grpc.ResourceProviderServicer):
     """Serves `command:local:Command` to the engine."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, running: Running) -> None:
         self._log = log
-        self._running = Running()
+        self._running = running
 
     def Handshake(  # noqa: N802  (the protocol's name)
         self, _request: Any, _context: grpc.ServicerContext
@@ -169,8 +169,8 @@ class CommandProvider(provider_pb2_grpc.ResourceProviderServicer):
         return {"stdout": said.stdout, "stderr": said.stderr}
 
 
-def serve(engine_address: str | None) -> tuple[grpc.Server, int]:
-    """Start a server on loopback; return it and its port."""
+def serve(engine_address: str | None) -> tuple[grpc.Server, int, Running]:
+    """Start a server on loopback; return it, its port and the commands that it runs."""
     server = grpc.server(
         ThreadPoolExecutor(max_workers=16),
         options=[
@@ -178,11 +178,12 @@ def serve(engine_address: str | None) -> tuple[grpc.Server, int]:
             ("grpc.max_send_message_length", MESSAGE_BYTES),
         ],
     )
-    provider = CommandProvider(_engine_log(engine_address) if engine_address else _silent)
+    running = Running()
+    provider = CommandProvider(_engine_log(engine_address) if engine_address else _silent, running)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    return server, port
+    return server, port, running
 
 
 def _only_commands(urn: str, context: grpc.ServicerContext) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
+import psutil
 import pytest
+from google.protobuf import struct_pb2  # type: ignore[import-untyped]
+from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
 from emulator.command_plugin import package
 from emulator.command_plugin.inputs import differences, problems, with_defaults
@@ -158,3 +164,25 @@ def test_the_archive_holds_one_executable_that_leads_here(tmp_path: Path) -> Non
     assert text.startswith("#!/bin/sh\n")
     assert "emulator.command_plugin" in text
     assert str(Path(__file__).parents[2]) in text
+
+
+def test_it_ends_with_its_engine_and_ends_what_it_runs(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emulator.command_plugin"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    port = process.stdout.readline().strip()
+    with process, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        said = tmp_path / "pid"
+        inputs = struct_pb2.Struct()
+        inputs.update({"create": f"echo $$ >{said}.new; mv {said}.new {said}; exec sleep 600"})
+        stub = provider_pb2_grpc.ResourceProviderStub(channel)
+        urn = "urn:pulumi:s::p::command:local:Command::one"
+        stub.Create.future(provider_pb2.CreateRequest(urn=urn, properties=inputs))
+        until(said.exists, what="it runs its command")
+        command = psutil.Process(int(said.read_text()))
+        assert process.poll() is None
+        # That is all that a plugin hears of the end of an engine that was killed.
+        process.stdout.close()
+        assert process.wait(10) == 0
+        until(lambda: not command.is_running(), what="its command ends")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from components.interruption import Interrupted
 from components.progress import Progress
 from components.vast import outbid
 from components.vast.errors import StillOutbid
@@ -235,3 +236,12 @@ def test_a_wait_ends_with_what_it_costs(waiting, said, least):
         wait(Waiting(clock, **waiting), clock, [])
     assert said in str(failed.value)
     assert least <= clock.passed <= least + 2 * outbid.POLL
+
+
+def test_a_ctrl_c_ends_the_wait_with_what_it_costs():
+    clock = VirtualClock()
+    progress = Progress("instance", clock, print, lambda: clock.passed >= 30)
+    waiting = Waiting(clock, 1e9)
+    with pytest.raises(Interrupted, match=r"instance 9001 was ended by Ctrl-C; its disk is billed"):
+        wait_until_back(waiting, clock, progress, 9001, ports=("22/tcp",), seconds=600.0)
+    assert clock.passed < 30 + 2 * outbid.POLL

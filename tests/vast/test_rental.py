@@ -62,6 +62,7 @@ class World:
         self.spoken_at: list[float] = []
         self.file = SharedFile(folder / "rent.json")
         self.searches = 0
+        self.is_asked_to_end = False
         self.offers = [offer(id=n, machine_id=n) for n in range(1, 21)]
 
     def say(self, line: str) -> None:
@@ -69,7 +70,7 @@ class World:
         self.spoken_at.append(self.clock.passed)
 
     def rental(self, **limits):
-        progress = Progress("instance", self.clock, self.say)
+        progress = Progress("instance", self.clock, self.say, lambda: self.is_asked_to_end)
         note = RentNote(self.file, self.clock, progress)
         whole = dataclasses.replace(LIMITS, **limits)
         return Rental(self.market, self.clock, progress, whole, note)
@@ -710,3 +711,19 @@ def test_what_another_key_rented_under_the_same_name_is_left_alone(world):
     rented = world.rental().obtain(order, world.candidates, world.market, PORTS)
     assert set(world.market.alive) == {other, rented.instance.id}
     assert "is left alone" in world.told(f"instance {other} ($6.00/h) carries the label")
+
+
+def test_a_ctrl_c_ends_the_wait_keeps_the_machine_and_says_what_it_costs(world):
+    world.is_asked_to_end = True
+    with pytest.raises(LeftRunning) as caught:
+        world.obtain()
+    assert str(caught.value) == (
+        "instance 9000 was rented for $6.00/h, and the wait for it was ended by Ctrl-C in stage "
+        "image; it goes on starting and is billed: run `pulumi up` to go on with it or "
+        "`pulumi destroy` to end it"
+    )
+    assert world.clock.passed < 10
+    assert "interrupted: the wait for it was ended by Ctrl-C" in world.told("instance: try 1")
+    world.is_asked_to_end = False
+    assert world.obtain().adopted
+    assert world.market.rented == [1]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from components.interruption import Interrupted
 from components.progress import Progress
 from components.vllm.drain import HANGS, QUIET, until_quiet
 from components.vllm.endpoint_types import Refused, Traffic, Unreachable
@@ -119,3 +120,10 @@ def test_busy_looks_do_not_outlast_the_limit(clock):
     assert not quiet
     assert clock.monotonic() == pytest.approx(120, abs=2)
     assert "drainMinutes" in said[-1]
+
+
+def test_a_ctrl_c_ends_the_wait_for_clients(clock):
+    progress = Progress("server", clock, print, lambda: clock.monotonic() >= 5)
+    with pytest.raises(Interrupted, match="the wait for its clients was ended by Ctrl-C"):
+        until_quiet(lambda: Traffic(1, 17), 600, clock, progress)
+    assert clock.monotonic() < 10

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import math
 import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any, Self
 import pytest
 
 from components.errors import StackError
+from components.interruption import Interrupted
 from components.plan import MODELS
 from components.provider import Properties
 from components.resources.context import Context, using
@@ -180,10 +182,17 @@ class Scene:
         self.marks: list[str] = []
         monkeypatch.setattr(unfit, "mark", self._mark)
         self.olds: Properties = {}
+        self.interrupted_at = math.inf
+        """When somebody presses Ctrl-C, in seconds of the clock."""
 
     def context(self) -> Context:
         """The context of its operations."""
-        return SceneContext(clock=self.clock, say=self._hear, scene=self)
+        return SceneContext(
+            clock=self.clock,
+            say=self._hear,
+            is_asked_to_end=lambda: self.clock.passed >= self.interrupted_at,
+            scene=self,
+        )
 
     def _hear(self, line: str) -> None:
         self.hears(line)
@@ -543,6 +552,21 @@ def test_a_server_with_clients_is_given_longer_to_answer(scene: Scene) -> None:
     assert scene.given[-1] == PATIENT_TIMEOUT
 
 
+def test_a_change_that_is_interrupted_goes_on_and_is_not_undone(scene: Scene) -> None:
+    scene.endpoint.completion = lambda: TIMED_OUT
+    scene.interrupted_at = scene.clock.passed + 60
+    error = scene.fails(**NEW)
+    assert isinstance(error, Interrupted)
+    assert str(error) == (
+        "the wait for the model was ended by Ctrl-C; the host goes on with the change, and the "
+        "machine stays and is billed until an `up` that works, or `pulumi destroy`"
+    )
+    assert scene.host.restarts == [NEW["serve_yaml"]]
+    assert scene.marks == []
+    scene.interrupted_at, scene.endpoint.completion = math.inf, lambda: "Yes"
+    assert scene.update(**NEW)["status"] == READY
+
+
 # --------------------------------------------------------------------------- a first start
 
 
@@ -897,6 +921,20 @@ def test_clients_are_asked_to_leave_before_they_are_waited_for(scene: Scene) -> 
     assert seen
     assert all(seen)
     assert scene.host.commands == ["drain", "stop"]
+
+
+def test_a_ctrl_c_while_clients_are_waited_for_ends_neither_them_nor_the_machine(
+    scene: Scene,
+) -> None:
+    scene.olds["drain_minutes"] = 10.0
+    tokens = itertools.count(1000)
+    scene.endpoint.counters = lambda: Traffic(1, 7, next(tokens))
+    scene.host.commands.clear()
+    scene.interrupted_at = scene.clock.passed + 30
+    with pytest.raises(Interrupted, match="the machine stays and is billed"):
+        ServerProvider().delete("x", scene.olds)
+    assert scene.host.commands == ["drain"]
+    assert scene.refresh() == server.DRAINING
 
 
 def test_a_host_that_cannot_ask_them_is_no_reason_to_stay(scene: Scene) -> None:

@@ -1,0 +1,65 @@
+"""Somebody asks a running command to end: one Ctrl-C, which `pulumi` hands on to its providers.
+
+Pulumi waits for the operation that runs, and for nothing else. So a wait that may take long, and
+that the next command goes on with, asks here and ends. What a person pays for is said, and
+deletions go through. `provider.hear_cancel` brings the wish here.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from components.errors import PlatformError
+
+_ASKED = threading.Event()
+
+
+class Interrupted(PlatformError):
+    """A wait that ended because somebody asked for it: nothing failed, and what is there stays."""
+
+
+def is_asked() -> bool:
+    """Whether this process was asked to end what it does."""
+    return _ASKED.is_set()
+
+
+def ask() -> None:
+    """Ask for it."""
+    _ASKED.set()
+
+
+def when_unread(output: int, do: Callable[[], None]) -> None:
+    """Call `do` in a thread of its own as soon as nobody reads a pipe any more.
+
+    `output` is its descriptor. That is how a plugin knows of the death of its `pulumi`.
+    """
+
+    def wait() -> None:
+        """Wait in `poll`, which reports a pipe without a reader though it is asked for nothing."""
+        pipe = select.poll()
+        pipe.register(output, 0)
+        pipe.poll()
+        do()
+
+    threading.Thread(target=wait, name="end with pulumi", daemon=True).start()
+
+
+def end_quietly() -> None:
+    """Let this process end without a traceback if it is interrupted, also while it still imports.
+
+    It ends by the signal all the same, which is how `make` knows.
+    """
+    sys.excepthook = _without_interrupts
+
+
+def _without_interrupts(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr, flush=True)  # noqa: T201  (a command's own output)
+        return
+    sys.__excepthook__(kind, error, trace)
