@@ -53,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CommandError as problem:
         Console(stderr=True).print(str(problem), markup=False, soft_wrap=True)
         return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        return 130
     return status
 
 

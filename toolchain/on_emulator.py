@@ -15,12 +15,17 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
+from components.commands import STACK_ON_EMULATOR, as_typed_on_emulator, made
+from components.commands import on_emulator as typed_on_emulator
 from components.errors import StackError
+from toolchain import pulumi_process
 from toolchain.configuration import for_emulator, path_of, read, secrets_from, settings_of
 from toolchain.project import Project
+from toolchain.stack_command import CONFIGURED, Place, run_on_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 BELONGINGS = Path(os.environ.get("STACK_HOME") or ROOT / ".tools")
@@ -54,29 +59,52 @@ def main() -> int:
 
 
 def run(command: str, stack: str, environment: dict[str, str], arguments: list[str]) -> int:
-    """Run one command on a stack that exists afterwards, unless it is to be destroyed."""
+    """Run one command on a stack that exists afterwards, unless it is to be destroyed.
+
+    Raises:
+        StackLocked: if another command works on the stack.
+    """
     make_stack(stack, environment)
     if command in {"up", "preview"}:
         say_differences(stack)
-    config = ["--config-file", str(config_file(stack))]
     lines = {
-        "up": ["up", "--yes", "--skip-preview", *config],
-        "preview": ["preview", *config],
-        "refresh": ["refresh", "--yes", "--skip-preview", *config],
-        "destroy": ["destroy", "--yes", "--skip-preview", *config],
+        "up": ["up", "--yes", "--skip-preview"],
+        "preview": ["preview"],
+        "refresh": ["refresh", "--yes", "--skip-preview"],
+        "destroy": ["destroy", "--yes", "--skip-preview"],
         "outputs": ["stack", "output"],
         "pulumi": arguments,
     }
-    return pulumi([*lines[command], "--stack", stack], environment).returncode
+    return on_stack(lines[command], stack, environment).returncode
+
+
+def on_stack(
+    words: list[str], stack: str, environment: dict[str, str], *, quiet: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the CLI on a stack that is there.
+
+    Raises:
+        StackLocked: if it changes the stack, and another command works on it.
+    """
+    takes_config = words[:1] and words[0] in CONFIGURED
+    config = ["--config-file", str(config_file(stack))] if takes_config else []
+    place = Place(
+        folder=ROOT,
+        notes=BELONGINGS / "running",
+        up=made("up", stack),
+        down=made("down", stack),
+        cancel=f"`{typed_on_emulator('cancel --yes', stack)}` in `make shell`",
+        change=lambda text: as_typed_on_emulator(text, stack),
+    )
+    line = [*words[:1], *config, *words[1:], "--stack", stack]
+    here = {**environment, STACK_ON_EMULATOR: stack}
+    return run_on_stack(place, line, stack, here, quiet=quiet)
 
 
 def outputs(stack: str) -> dict[str, Any]:
     """Outputs of a stack with its secrets, for a program that must not print them."""
-    told = pulumi(
-        ["stack", "output", "--json", "--show-secrets", "--stack", stack],
-        emulator_environment(),
-        quiet=True,
-    )
+    words = ["stack", "output", "--json", "--show-secrets"]
+    told = on_stack(words, stack, emulator_environment(), quiet=True)
     result: dict[str, Any] = json.loads(told.stdout or "{}")
     return result
 
@@ -120,7 +148,7 @@ def local_backend(folder: Path) -> str:
     Without `metadata=skip` Pulumi writes a file of attributes beside each state, and not at once:
     a `pulumi` that is killed meanwhile leaves an empty one, with which no command reads the state.
     """
-    return f"file://{folder}?metadata=skip"
+    return f"file://{quote(str(folder))}?metadata=skip"
 
 
 def make_stack(stack: str, environment: dict[str, str]) -> None:
@@ -182,15 +210,11 @@ def _names(keys: Iterable[str]) -> str:
 def pulumi(
     arguments: list[str], environment: dict[str, str], *, quiet: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run the CLI; what it prints goes to the terminal unless `quiet`."""
-    return subprocess.run(  # noqa: S603  (our own arguments and the user's own command line)
-        ["pulumi", "--non-interactive", *arguments],  # noqa: S607  (the PATH was set up for it)
-        cwd=ROOT,
-        env=environment,
-        check=False,
-        capture_output=quiet,
-        text=True,
-    )
+    """Run the CLI where no stack is at work; what it prints goes to the terminal unless `quiet`."""
+    ended = pulumi_process.run(arguments, environment, ROOT, quiet=quiet)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+    return ended.completed
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from components.commands import DEFAULT_STACK, as_typed_on_emulator
 from components.errors import StackError
 from components.resources.context import Context
 from components.vast.ending import Ending
@@ -78,6 +79,7 @@ def main() -> int:
     )
     parser.add_argument("--emulator", action="store_true", help="look at the emulator's account")
     given = parser.parse_args()
+    typed = as_typed_on_emulator if given.emulator else _as_it_is
     environment = emulator_environment() if given.emulator else dict(os.environ)
     project = project_name(ROOT)
     try:
@@ -87,9 +89,10 @@ def main() -> int:
             delete=given.delete,
             unknown_stacks=given.unknown_stacks,
             pending_stacks=given.pending_stacks,
+            typed=typed,
         )
     except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own words)
+        print(typed(str(error), DEFAULT_STACK), file=sys.stderr)  # noqa: T201  (a command's own words)
         return 2
 
 
@@ -182,6 +185,7 @@ def _run(
     delete: bool,
     unknown_stacks: bool,
     pending_stacks: bool,
+    typed: Callable[[str, str], str],
 ) -> int:
     console = terminal()
     # The contracts first: one that is rented in between is then not taken for an orphan.
@@ -196,7 +200,7 @@ def _run(
             f"of {len(contracts)} on the account is beyond them"
         )
         return 0
-    _show(console, orphans)
+    _show(console, orphans, typed)
     if not delete:
         return 1
     doomed = to_end(orphans, unknown_stacks=unknown_stacks, pending_stacks=pending_stacks)
@@ -205,7 +209,13 @@ def _run(
     return 0 if len(doomed) == len(orphans) else 1
 
 
-def _show(console: Console, orphans: list[Orphan]) -> None:
+def _as_it_is(sentence: str, _stack: str) -> str:
+    """Give a sentence for the account, where commands are what they are called."""
+    return sentence
+
+
+def _show(console: Console, orphans: list[Orphan], typed: Callable[[str, str], str]) -> None:
+    """List orphans with their price; `typed` says a sentence as it is typed for a stack."""
     headings = ("contract", "label", "stack", "status", "machine", "place", "$/h")
     rows = [
         (
@@ -223,11 +233,12 @@ def _show(console: Console, orphans: list[Orphan]) -> None:
     total = sum(one.contract.dollars_per_hour for one in orphans)
     console.print(f"{len(orphans)} contracts in no state, ${total:.2f}/h together")
     for stack in sorted({one.stack for one in orphans if one.stack_pending}):
-        console.print(
+        sentence = (
             f"stack {stack} has operations pending: either a `pulumi up` runs just now and will "
             "record its machine, or one was cut off and the next `pulumi up` adopts it; its "
             "machines are ended with --delete --pending-stacks alone"
         )
+        console.print(typed(sentence, stack))
     if any(not one.stack_known for one in orphans):
         console.print(
             "those that are not known here are of stacks that have not rented from here, or were "

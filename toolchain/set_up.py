@@ -418,4 +418,7 @@ def runs(command: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    try:
+        main(*sys.argv[1:2])
+    except KeyboardInterrupt:
+        sys.exit("setup: interrupted; `make setup` goes on where it was")

@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from components.errors import PlatformError
-from toolchain import on_emulator
+from toolchain import on_emulator, pulumi_process
 from toolchain.on_emulator import ROOT
 from toolchain.project import Project
+from toolchain.stack_command import Place, run_on_stack
 
 PAGE = 100
 """Updates that are asked for at once."""
@@ -46,10 +49,7 @@ class OnEmulator:
         on_emulator.make_stack(stack, environment)
         if not quiet:
             on_emulator.say_differences(stack)
-        config = ["--config-file", str(on_emulator.config_file(stack))]
-        takes_config = command in {"preview", "up", "refresh", "destroy"}
-        line = [*command.split(), *(config if takes_config else []), *arguments, "--stack", stack]
-        return on_emulator.pulumi(line, environment, quiet=quiet)
+        return on_emulator.on_stack([*command.split(), *arguments], stack, environment, quiet=quiet)
 
 
 class OnAccount:
@@ -59,13 +59,15 @@ class OnAccount:
         self, command: str, stack: str, *arguments: str, quiet: bool = False
     ) -> subprocess.CompletedProcess[str]:
         """See `Stacks`."""
-        return subprocess.run(  # noqa: S603  (our own arguments and the name of a stack)
-            ["pulumi", "--non-interactive", *command.split(), *arguments, "--stack", stack],  # noqa: S607  (the user's own CLI)
-            cwd=ROOT,
-            check=False,
-            capture_output=quiet,
-            text=True,
+        place = Place(
+            folder=ROOT,
+            notes=Path.home() / ".cache/vast-vllm/running",
+            up=f"`pulumi up --stack {stack}`",
+            down=f"`pulumi destroy --stack {stack}`",
+            cancel=f"`pulumi cancel --yes --stack {stack}`",
         )
+        line = [*command.split(), *arguments, "--stack", stack]
+        return run_on_stack(place, line, stack, dict(os.environ), quiet=quiet)
 
 
 def takes_account(parser: argparse.ArgumentParser) -> None:
@@ -121,14 +123,9 @@ def ask(environment: Mapping[str, str], *arguments: str) -> Any:
     Raises:
         PulumiFailed: with what `pulumi` said.
     """
-    done = subprocess.run(  # noqa: S603  (our own arguments)
-        ["pulumi", "--non-interactive", *arguments],  # noqa: S607  (the PATH was set up for it)
-        cwd=ROOT,
-        env=dict(environment),
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = pulumi_process.run(arguments, environment, ROOT, quiet=True)
+    if done.interrupted:
+        raise KeyboardInterrupt
     if done.returncode != 0:
         raise PulumiFailed(
             f"`pulumi {' '.join(arguments)}` ended with {done.returncode}: "

@@ -26,9 +26,10 @@ from tests.faults.moments import (
     uncovered,
     when,
 )
-from tests.faults.world import Running, World, assert_plain, orphans_of
+from tests.faults.world import Running, World, assert_plain, assert_says, orphans_of
 from tests.stack.world import Done
 from tests.vllm.polling import eventually
+from toolchain.stack_command import INTERRUPTED
 
 BOOK = Book()
 
@@ -72,6 +73,49 @@ def ctrl_c_twice(world: World, running: Running) -> None:
     running.interrupt()
     eventually(lambda: running.ended() or "terminate immediately" in running.output())
     running.interrupt()
+
+
+def interrupted(course: Course, moment: str, billed: str) -> Act:
+    """One Ctrl-C into a command of the project: it ends by itself, and leaves no lock."""
+
+    def act(world: World) -> str:
+        course.prepare(world)
+        since = world.account.last_request()
+        running = world.stack.start(course.command, wrapped=True)
+        when(world, running, moment, since)
+        running.interrupt()
+        ended = running.wait()
+        assert_plain(ended)
+        assert_says(ended, "^C received; cancelling", f"interrupted: {billed}")
+        # What is left of a `destroy` may have been that very deletion.
+        expected = {0, INTERRUPTED} if course.command == "destroy" else {INTERRUPTED}
+        assert ended.status in expected, ended.outcome()
+        assert not world.stack.is_locked()
+        assert eventually(lambda: not orphans_of(world))
+        return aftermath(world, ended, course.command)
+
+    return act
+
+
+def all_killed(course: Course, moment: str) -> Act:
+    """A command of the project dies with all that it has started; the next one finds its lock."""
+
+    def act(world: World) -> str:
+        course.prepare(world)
+        since = world.account.last_request()
+        running = world.stack.start(course.command, wrapped=True)
+        when(world, running, moment, since)
+        running.kill_all()
+        running.wait()
+        assert world.stack.is_locked()
+        before = {int(one["id"]) for one in world.account.alive()}
+        again = world.stack.start(course.command, wrapped=True).wait()
+        assert again.status == 0, again.outcome()
+        assert_says(again, "which is gone with all that it had started: the lock was taken away")
+        assert not world.stack.is_locked()
+        return f"killed; {_what_up_did(world, before, set())}, without its lock"
+
+    return act
 
 
 VICTIMS: dict[str, Strike] = {
@@ -334,8 +378,37 @@ _IN_THE_CALL = (
     (DESTROY, "DELETE", "/instances/"),
 )
 
+
+def _of_the_wrapper() -> None:
+    """The project's own commands stand between a person and `pulumi`."""
+    interrupts: tuple[tuple[Course, str, str, Part], ...] = (
+        (UP, "its container runs", "instance", "short"),
+        (UP, "its supervisor runs", "instance", "whole"),
+        (DESTROY, "the destroy call", "nothing is billed", "whole"),
+    )
+    for course, moment, billed, part in interrupts:
+        BOOK.cell(
+            "F18",
+            f"one Ctrl-C: {moment}",
+            course.name,
+            needs=course.needs,
+            leaves=course.leaves,
+            part=part,
+        )(interrupted(course, moment, billed))
+    parts: dict[str, Part] = {"the rent call": "short", "its supervisor runs": "whole"}
+    for moment, part in parts.items():
+        BOOK.cell(
+            "F18",
+            f"the wrapper and all below it die: {moment}",
+            UP.name,
+            leaves="running",
+            part=part,
+        )(all_killed(UP, moment))
+
+
 _undisturbed()
 _matrix()
 _given_up_instead()
 _changed_again()
 _other_ends()
+_of_the_wrapper()

@@ -12,6 +12,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.faults import wrapper
 from tests.faults.state_secrets import encrypted, key_of, secret_texts
 from tests.stack.world import PROJECT, REAL, ROOT, Done, Emulator, Stack, ending_with_us
 from tests.vllm.polling import eventually
@@ -136,8 +138,14 @@ class Running:
         """SIGKILL the CLI alone."""
         self._process.kill()
 
+    def kill_all(self) -> None:
+        """SIGKILL the command and everything below it."""
+        for process in (*self._below.children(recursive=True), self._below):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def interrupt(self) -> None:
-        """What Ctrl-C does to the CLI."""
+        """What Ctrl-C does to the command that runs in the foreground."""
         self._process.send_signal(2)
 
     def ended(self) -> bool:
@@ -178,11 +186,13 @@ class Cli(Stack):
         shutil.rmtree(self._runs)
         self._runs.mkdir()
 
-    def start(self, command: str, *arguments: str) -> Running:
-        """Begin `up`, `refresh` or `destroy`."""
+    def start(self, command: str, *arguments: str, wrapped: bool = False) -> Running:
+        """Begin `up`, `refresh` or `destroy`; `wrapped` as the project's own commands run it."""
         said = self._runs / f"{len(list(self._runs.iterdir()))}.log"
-        words = ["pulumi", "--non-interactive", command, "--yes", "--skip-preview"]
-        words += ["--stack", self.name, "--config-file", str(self.config_file), *arguments]
+        options = ["--yes", "--skip-preview", "--config-file", str(self.config_file), *arguments]
+        words = ["pulumi", "--non-interactive", command, "--stack", self.name, *options]
+        if wrapped:
+            words = [sys.executable, "-m", wrapper.__name__, command, self.name, *options]
         with said.open("w") as output:
             process = subprocess.Popen(
                 ending_with_us(words),
