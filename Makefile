@@ -84,7 +84,7 @@ emulator: setup ## start Vast.ai on this machine, if it does not run yet
 
 up: emulator ## rent, serve and ask the model one question, on the emulator
 	@$(ON_EMULATOR) up
-	@python -m toolchain.chat $(STACK)
+	@python -m toolchain.chat $(STACK) --panel
 
 preview: emulator ## say what `make up` would do
 	@$(ON_EMULATOR) preview

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pulumi
 
+from components.commands import as_typed_here
 from components.errors import ConfigurationError
 from components.model_endpoint import ModelEndpoint
 from components.settings import load
@@ -11,7 +12,7 @@ from components.settings import load
 try:
     settings = load(pulumi.Config())
 except ConfigurationError as error:
-    raise pulumi.RunError(str(error)) from None
+    raise pulumi.RunError(as_typed_here(str(error))) from None
 
 endpoint = ModelEndpoint("endpoint", settings)
 
@@ -21,18 +22,11 @@ pulumi.export("ca_certificate", endpoint.ca_certificate)
 if settings.client_certificates:
     pulumi.export("client_certificate", endpoint.client_certificate)
 pulumi.export("model", endpoint.server.model)
-pulumi.export("max_model_len", endpoint.server.max_model_len)
-pulumi.export("model_revision", endpoint.server.model_revision)
-pulumi.export("companion_revisions", endpoint.server.companion_revisions)
 pulumi.export("instance_id", endpoint.instance.instance_id)
-pulumi.export("machine_id", endpoint.instance.machine_id)
-pulumi.export("gpu", endpoint.instance.gpu)
 pulumi.export("hourly_cost", endpoint.instance.hourly_cost)
 pulumi.export("ssh_command", endpoint.ssh_command)
 pulumi.export("known_hosts", endpoint.known_hosts)
 pulumi.export("ssh_private_key", endpoint.ssh_private_key)
-pulumi.export("started_at", endpoint.server.started_at)
-pulumi.export("boot_seconds", endpoint.boot_seconds)
-pulumi.export("smoke_report", endpoint.smoke_report)
 pulumi.export("release", endpoint.release)
+pulumi.export("report", endpoint.report)
 pulumi.export("readme", Path("Pulumi.README.md").read_text())

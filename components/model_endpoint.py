@@ -10,6 +10,7 @@ import pulumi
 from components.announcement import announce
 from components.commands import as_typed_here
 from components.errors import ConfigurationError
+from components.outputs import folded
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
 from components.release import Runs, digest_of, sources
@@ -65,8 +66,12 @@ class ModelEndpoint(pulumi.ComponentResource):
     release: pulumi.Output[dict[str, Any]]
     """What runs: `name` of the release or empty, `digest`, whether it is `proven`, by a smoke test
     of that very digest, whether this stack's gate has `let_in` it (one that takes its releases
-    from nobody lets in all), `runs`, all of it as JSON, the model's `files` on the host, the
-    `sources` of commits and files, by repository, and whose word the SSH `host_key` is."""
+    from nobody lets in all), and whose word the SSH `host_key` is."""
+
+    report: pulumi.Output[str]
+    """Everything else, as `outputs.unfolded` reads it: of the release `runs`, all of it as JSON,
+    the model's `files` on the host and the `sources` of commits and files, by repository; and what
+    `outputs.REPORTED` names."""
 
     instance: VastInstance
     server: VllmServer
@@ -212,20 +217,33 @@ class ModelEndpoint(pulumi.ComponentResource):
                 opts=inside,
             )
         let_in = plan.release is not None or not settings.promote_from
-        self.release = pulumi.Output.all(
+        release = pulumi.Output.all(
             runs,
             self.server.files,
             pulumi.Output.all(revisions.resolved, self.server.files_compared),
             self.smoke_report,
             self.instance.host_key_from,
         ).apply(lambda known: _release(plan, *known[:4], host_key_from=known[4], let_in=let_in))
+        self.boot_seconds = pulumi.Output.all(
+            self.instance.boot_seconds, self.server.boot_seconds
+        ).apply(lambda stages: {**stages[0], **stages[1]})
+        facts = pulumi.Output.all(
+            max_model_len=self.server.max_model_len,
+            model_revision=self.server.model_revision,
+            companion_revisions=self.server.companion_revisions,
+            machine_id=self.instance.machine_id,
+            gpu=self.instance.gpu,
+            started_at=self.server.started_at,
+            boot_seconds=self.boot_seconds,
+            smoke_report=self.smoke_report,
+        )
+        outputs = pulumi.Output.all(release, facts).apply(lambda known: folded(*known))
+        self.release = outputs.apply(lambda both: both[0])
+        self.report = outputs.apply(lambda both: both[1])
         self.endpoint_url = self.server.endpoint_url
         self.api_key = self.server.api_key
         self.ca_certificate = self.server.ca_certificate
         self.client_certificate = authority.client_certificate
-        self.boot_seconds = pulumi.Output.all(
-            self.instance.boot_seconds, self.server.boot_seconds
-        ).apply(lambda stages: {**stages[0], **stages[1]})
         self.ssh_private_key = ssh_key.private_key
         self.ssh_command = pulumi.Output.all(self.instance.public_ip, self.instance.ssh_port).apply(
             lambda where: login.ssh_command(*where)

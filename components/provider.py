@@ -22,6 +22,7 @@ from components import interruption
 from components.commands import as_typed_here
 from components.display import shown_lines
 from components.errors import StackError
+from components.terminal import keep_to_terminal
 
 Properties = dict[str, Any]
 """A property bag as Pulumi hands it over: all numbers are floats."""
@@ -37,6 +38,7 @@ class Provider(dynamic.ResourceProvider):
         if is_pulumis_process():
             tell_errors_plainly()
             hear_cancel()
+            keep_to_terminal()
             end_with_pulumi()
 
 

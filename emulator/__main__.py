@@ -20,6 +20,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from components.terminal import keep_to_terminal
 from emulator.running import (
     REPOSITORY,
     Running,
@@ -37,6 +38,7 @@ DEFAULT_CREDIT = 100.0
 PATIENCE = 30.0
 """Real seconds within which a server starts to answer, or ends."""
 
+keep_to_terminal()
 _console = Console()
 
 

@@ -48,6 +48,7 @@ SECONDS: dict[str, float] = {
     "tests/vllm/test_log_strangers.py": 20,
     "tests/toolchain/test_makefile.py": 20,
     "tests/vast/test_market_end_of_a_machine.py": 18,
+    "tests/toolchain/test_panel.py": 10,
     "tests/stack/test_death_of_a_worker.py": 16,
 }
 """What a unit took, where that is long, with six workers on two cores: for the order alone."""

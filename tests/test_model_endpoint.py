@@ -11,6 +11,7 @@ import pulumi
 import pytest
 from pulumi.runtime.rpc import unwrap_rpc_secret
 
+from components.outputs import unfolded
 from components.plan import MODELS, make_plan
 from components.release import Runs, digest_of
 from components.settings import parse
@@ -266,10 +267,18 @@ async def test_the_machine_knows_whether_another_one_comes_up_beside_it(mocks):
     assert instance["term"]["create_first"] is True
 
 
+async def release_of(endpoint: Any) -> dict[str, Any]:
+    """All that the outputs say of what runs."""
+    outputs = {
+        "release": await endpoint.release.future(),
+        "report": await endpoint.report.future(),
+    }
+    return dict(unfolded(outputs)["release"])
+
+
 @pulumi_test
 async def test_what_runs_is_an_output_with_its_digest(mocks):
-    endpoint = made_endpoint()
-    told = await endpoint.release.future()
+    told = await release_of(made_endpoint())
     assert mocks.made
     assert told["name"] == ""
     assert told["proven"] is True
@@ -286,7 +295,7 @@ async def test_what_runs_has_the_gpus_that_were_rented(mocks):
 
 @pulumi_test
 async def test_what_runs_says_whose_word_it_is(mocks):
-    told = await made_endpoint().release.future()
+    told = await release_of(made_endpoint())
     assert told["sources"] == {
         "mistralai/Mistral-Small-4-119B-2603": {"commit": "the Hub's", "files": "the Hub's"}
     }

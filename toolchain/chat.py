@@ -1,9 +1,14 @@
-"""Ask the running stack's model one question: `MSG="..." python -m toolchain.chat STACK`."""
+"""Ask the running stack's model one question: `MSG="..." python -m toolchain.chat STACK`.
+
+With `--panel` it says what is up as well, last of all: that is how `make up` ends.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import httpx2
 import openai
@@ -11,8 +16,10 @@ import openai
 from components.bounded import Budget
 from components.bounded_http import BoundedTransport, trust
 from components.clock import SystemClock
+from components.commands import made
 from components.display import shown, shown_lines
 from toolchain.on_emulator import outputs
+from toolchain.panel import console, panel
 
 SECONDS = 120.0
 """For a whole answer."""
@@ -23,12 +30,20 @@ MOST_BYTES = 2_097_152
 QUESTION = "In one sentence: what are you, and where do you run?"
 
 
-def main(stack: str, message: str) -> int:
+def main(stack: str, message: str, *, with_panel: bool = False) -> int:
     """Print the model's answer; return 1 with a sentence if there is none."""
     known = outputs(stack)
     if "endpoint_url" not in known:
-        print("there is no endpoint: run `make up` first", file=sys.stderr)  # noqa: T201  (a command's own output)
+        print(f"there is no endpoint: run {made('up', stack)} first", file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
+    status = _ask(known, message)
+    if with_panel:
+        # Also under an endpoint that does not answer: it is billed.
+        console().print(panel(stack, known, billed_at="of the emulator's money"))
+    return status
+
+
+def _ask(known: Mapping[str, Any], message: str) -> int:
     clock = SystemClock()
     transport = BoundedTransport(
         trust(known["ca_certificate"], known.get("client_certificate") or ""),
@@ -47,9 +62,15 @@ def main(stack: str, message: str) -> int:
     except Exception as error:  # noqa: BLE001  (a stranger's bytes may bring libraries to any)
         print(shown(f"the endpoint did not answer: {error}"), file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
-    print(f"you:   {message}\nmodel: {shown_lines(said)}")  # noqa: T201  (a command's own output)
+    print(f"you:   {message}\nmodel: {shown_lines(said)}", flush=True)  # noqa: T201  (a command's own output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], os.environ.get("MSG") or QUESTION))
+    sys.exit(
+        main(
+            sys.argv[1],
+            os.environ.get("MSG") or QUESTION,
+            with_panel="--panel" in sys.argv[2:],
+        )
+    )

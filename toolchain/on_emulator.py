@@ -22,14 +22,17 @@ import yaml
 from components.commands import STACK_ON_EMULATOR, as_typed_on_emulator, made
 from components.commands import on_emulator as typed_on_emulator
 from components.errors import StackError
+from components.outputs import unfolded
 from toolchain import pulumi_process
 from toolchain.configuration import for_emulator, path_of, read, secrets_from, settings_of
+from toolchain.panel import console, how_to_show, listing
 from toolchain.project import Project
 from toolchain.stack_command import CONFIGURED, Place, run_on_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 BELONGINGS = Path(os.environ.get("STACK_HOME") or ROOT / ".tools")
 """Holds Pulumi's home, the backend, the passphrase and the stacks' configuration."""
+NOTHING_RUNS = "there are no outputs: nothing has come up in this stack yet"
 PROJECT = Project(ROOT, own=BELONGINGS / "emulated")
 """The checkout as the emulator's stacks see it."""
 
@@ -65,14 +68,20 @@ def run(command: str, stack: str, environment: dict[str, str], arguments: list[s
         StackLocked: if another command works on the stack.
     """
     make_stack(stack, environment)
+    if command == "outputs":
+        known = outputs(stack, secrets=False)
+        if known:
+            console().print(listing(known))
+        print(how_to_show(stack) if known else NOTHING_RUNS)  # noqa: T201  (a command's own output)
+        return 0
     if command in {"up", "preview"}:
         say_differences(stack)
     lines = {
-        "up": ["up", "--yes", "--skip-preview"],
+        # The panel at its end says what a person asks for; `outputs` lists them.
+        "up": ["up", "--yes", "--skip-preview", "--suppress-outputs"],
         "preview": ["preview"],
-        "refresh": ["refresh", "--yes", "--skip-preview"],
-        "destroy": ["destroy", "--yes", "--skip-preview"],
-        "outputs": ["stack", "output"],
+        "refresh": ["refresh", "--yes", "--skip-preview", "--suppress-outputs"],
+        "destroy": ["destroy", "--yes", "--skip-preview", "--suppress-outputs"],
         "pulumi": arguments,
     }
     return on_stack(lines[command], stack, environment).returncode
@@ -101,12 +110,11 @@ def on_stack(
     return run_on_stack(place, line, stack, here, quiet=quiet)
 
 
-def outputs(stack: str) -> dict[str, Any]:
-    """Outputs of a stack with its secrets, for a program that must not print them."""
-    words = ["stack", "output", "--json", "--show-secrets"]
+def outputs(stack: str, *, secrets: bool = True) -> dict[str, Any]:
+    """Outputs of a stack, unfolded; with its secrets for a program that must not print them."""
+    words = ["stack", "output", "--json", *(["--show-secrets"] if secrets else [])]
     told = on_stack(words, stack, emulator_environment(), quiet=True)
-    result: dict[str, Any] = json.loads(told.stdout or "{}")
-    return result
+    return unfolded(json.loads(told.stdout or "{}"))
 
 
 def emulator_environment() -> dict[str, str]:

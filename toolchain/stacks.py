@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.errors import PlatformError
+from components.outputs import unfolded
 from toolchain import on_emulator, pulumi_process
 from toolchain.on_emulator import ROOT
 from toolchain.project import Project
@@ -95,7 +96,7 @@ def outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
     Raises:
         PulumiFailed: if nobody can say.
     """
-    return dict(_told(stacks, "stack output", stack, "--json") or {})
+    return unfolded(_told(stacks, "stack output", stack, "--json") or {})
 
 
 def secret_outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def secret_outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
     Raises:
         PulumiFailed: if nobody can say.
     """
-    return dict(_told(stacks, "stack output", stack, "--json", "--show-secrets") or {})
+    return unfolded(_told(stacks, "stack output", stack, "--json", "--show-secrets") or {})
 
 
 def resources(stacks: Stacks, stack: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from components.outputs import unfolded
 from tests.stack.world import PATH, ROOT, Done, Emulator, run
 
 FOLDERS = ("components", "emulator", "models", "toolchain")
@@ -84,7 +85,7 @@ class Checkout:
             folder=self.folder,
             apart=True,
         )
-        return dict(json.loads(told.output or "{}"))
+        return unfolded(json.loads(told.output or "{}"))
 
 
 @dataclasses.dataclass

@@ -86,6 +86,8 @@ def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
         "answers at",
     ):
         assert said in done.output
+    outputs = re.split(r"^(?:Outputs|Resources):$", done.output, flags=re.MULTILINE)[1]
+    assert len(outputs.splitlines()) < 40, outputs
     for secret in ("api_key", "ssh_private_key"):
         assert re.search(rf"{secret} *: \[secret\]", done.output)
     known = stack.outputs()

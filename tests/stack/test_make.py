@@ -39,14 +39,20 @@ def test_up_chat_outputs_and_down(environment, emulator):
     again = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
     assert "12 unchanged" in again.output, again.outcome()
 
-    chat = run(["python", "-m", "toolchain.chat", "local"], environment | {"MSG": "Name a $moon"})
+    assert "Outputs:" not in up.output
+    question = environment | {"MSG": "Name a $moon"}
+    chat = run(["python", "-m", "toolchain.chat", "local", "--panel"], question)
     assert chat.status == 0, chat.outcome()
+    panel = chat.output.splitlines()[2:]
+    assert len(panel) < 25
+    assert any("end it" in line and "make down" in line for line in panel)
     assert "you:   Name a $moon" in chat.output
     assert "stand-in for mistralai/Mistral-Small-4" in chat.output
 
     told = run(["python", "-m", "toolchain.on_emulator", "outputs"], environment)
     assert told.status == 0, told.outcome()
     assert "[secret]" in told.output
+    assert len(told.output.splitlines()) < 25
     assert "PRIVATE KEY" not in told.output
 
     down = run(["python", "-m", "toolchain.on_emulator", "destroy"], environment)

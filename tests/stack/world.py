@@ -15,6 +15,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from components.outputs import unfolded
 from toolchain.on_emulator import local_backend
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -189,7 +190,7 @@ class Stack:
         arguments = ["stack", "output", "--json", "--show-secrets", "--stack", self.name]
         done = run(["pulumi", "--non-interactive", *arguments], self.environment, apart=True)
         assert done.status == 0, done.outcome()
-        return dict(json.loads(done.output))
+        return unfolded(json.loads(done.output))
 
     def state(self) -> dict[str, Any]:
         """The checkpoint as it lies on the disk."""
