@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pulumi
+import yaml
 from pulumi.runtime import config as runtime_config
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from components import misplaced
 from components.errors import ConfigurationError
 from components.vllm import media
 
@@ -199,12 +201,15 @@ class Settings(BaseModel):
     """Secret; only for gated repositories."""
 
 
+KEYS = tuple(to_camel(name) for name in Settings.model_fields)
+"""The settings by their keys, without the project's name."""
+
 MAY_BE_SECRET = ("huggingFaceToken", "announceCommand")
 """Keys whose values are kept as secrets, however they were set."""
 
 
-def load(config: pulumi.Config) -> Settings:
-    """Read the running stack's configuration.
+def load(config: pulumi.Config, folder: Path = Path()) -> Settings:
+    """Read the running stack's configuration; `folder` is the project's, with the stack's file.
 
     Raises:
         SettingRefused: one sentence with the key, the value unless it may be a secret, the limit
@@ -212,6 +217,7 @@ def load(config: pulumi.Config) -> Settings:
     """
     prefix = f"{config.name}:"
     everything = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
+    refuse_misplaced(config.name, everything, _file_of(pulumi.get_stack(), folder))
     mine = {
         key.removeprefix(prefix): value
         for key, value in everything.items()
@@ -227,6 +233,24 @@ def load(config: pulumi.Config) -> Settings:
     return parse(mine)
 
 
+def refuse_misplaced(project: str, keys: Iterable[str], file: Mapping[str, Any]) -> None:
+    """Refuse settings that would not be applied.
+
+    Args:
+        project: its name, which is the namespace of its settings.
+        keys: full keys of the configuration.
+        file: the content of the stack's file.
+
+    Raises:
+        SettingRefused: one sentence with the key and its place.
+    """
+    said = misplaced.in_other_namespaces(keys, project, KEYS) or misplaced.beside_config(
+        file, project, KEYS
+    )
+    if said:
+        raise SettingRefused(said)
+
+
 def parse(values: Mapping[str, Any]) -> Settings:
     """Check a configuration given by its keys.
 
@@ -234,10 +258,9 @@ def parse(values: Mapping[str, Any]) -> Settings:
         SettingRefused: one sentence with the key, the value unless it may be a secret, the limit
             and the remedy.
     """
-    known = [to_camel(name) for name in Settings.model_fields]
     for key in values:
-        if key not in known:
-            raise SettingRefused(_unknown(key, known))
+        if key not in KEYS:
+            raise SettingRefused(_unknown(key, KEYS))
     try:
         settings = Settings.model_validate(dict(values))
     except ValidationError as error:
@@ -251,10 +274,18 @@ def parse(values: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _unknown(key: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
+def _file_of(stack: str, folder: Path) -> Mapping[str, Any]:
+    """What the stack's file says; nothing if it is another file, or one that Pulumi explains."""
+    try:
+        content = yaml.safe_load((folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _unknown(key: str, known: Collection[str]) -> str:
+    close = misplaced.similar(key, known)
+    hint = f"did you mean {close!r}?" if close else f"the keys are {', '.join(sorted(known))}"
     return f"configuration key {key!r} does not exist: {hint} (`pulumi config rm {key}`)"
 
 

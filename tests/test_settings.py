@@ -152,3 +152,21 @@ def test_a_value_that_may_be_secret_is_refused_without_being_quoted(key, value):
 def test_what_is_no_number_of_anything_is_refused(key, number):
     with pytest.raises(SettingRefused, match=key):
         parse(values(**{key: number}))
+
+
+@pytest.mark.parametrize(
+    ("key", "beside"),
+    [("vast_vllm:maxDollarsPerHour", ""), ("", "vast-vllm:maxDollarsPerHour: 5\n")],
+)
+def test_a_cap_that_would_not_be_applied_is_refused_by_the_program(
+    configured, tmp_path, key, beside
+):
+    configured(values(), [])
+    if key:
+        config.set_config(key, "5")
+    (tmp_path / f"Pulumi.{pulumi.get_stack()}.yaml").write_text(beside)
+    with pytest.raises(SettingRefused, match="did you mean 'vast-vllm:maxDollarsPerHour'"):
+        load(pulumi.Config("vast-vllm"), tmp_path)
+    (tmp_path / f"Pulumi.{pulumi.get_stack()}.yaml").write_text("{")
+    if not key:
+        assert load(pulumi.Config("vast-vllm"), tmp_path).max_dollars_per_hour == 8.0

@@ -12,8 +12,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.errors import ConfigurationError
+from components.settings import refuse_misplaced
 
-PREFIX = "vast-vllm:"
+PROJECT = "vast-vllm"
+PREFIX = f"{PROJECT}:"
 """Of the project's own settings."""
 
 OF_THE_ACCOUNT = {f"{PREFIX}release", f"{PREFIX}adopt", f"{PREFIX}revisions"}
@@ -64,12 +66,17 @@ def read(path: Path) -> str:
         raise NoConfiguration(f"{path.name} is no YAML ({reason}): correct it") from None
     if not isinstance(content, dict) or not isinstance(content.get("config") or {}, dict):
         raise NoConfiguration(f"{path.name} has no settings by name under `config`: correct it")
+    try:
+        refuse_misplaced(PROJECT, map(str, content.get("config") or {}), content)
+    except ConfigurationError as error:
+        raise NoConfiguration(f"{path.name}: {error}") from None
     return text
 
 
 def settings_of(text: str) -> dict[str, Any]:
-    """What stands under `config`, by full keys."""
-    return dict((YAML(typ="safe").load(text) or {}).get("config") or {})
+    """What stands under `config`, by full keys; one without a namespace is the project's."""
+    settings = (YAML(typ="safe").load(text) or {}).get("config") or {}
+    return {key if ":" in str(key) else f"{PREFIX}{key}": one for key, one in settings.items()}
 
 
 def for_emulator(committed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -100,6 +107,7 @@ def with_setting(text: str, key: str, value: Any) -> str:
     content = _editor().load(text) or {}
     # A bare `config:` is None, not absent.
     content["config"] = content.get("config") or {}
+    content["config"].pop(key, None)
     content["config"][f"{PREFIX}{key}"] = value
     return _written(content)
 
@@ -107,7 +115,8 @@ def with_setting(text: str, key: str, value: Any) -> str:
 def without_setting(text: str, key: str) -> str:
     """The file without one of the project's settings; comments stay."""
     content = _editor().load(text) or {}
-    (content.get("config") or {}).pop(f"{PREFIX}{key}", None)
+    for name in (key, f"{PREFIX}{key}"):
+        (content.get("config") or {}).pop(name, None)
     return _written(content)
 
 

@@ -78,7 +78,7 @@ def named(settings: Mapping[str, Any], models: Path = MODELS) -> tuple[Reference
             "already: nothing was pinned"
         )
     declared = settings_of((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
-    model = settings.get(f"{PREFIX}model") or declared["model"]["default"]
+    model = settings.get(f"{PREFIX}model") or declared[f"{PREFIX}model"]["default"]
     revisions = settings.get(f"{PREFIX}revisions") or {}
     branches = {
         str(name): str(revision)

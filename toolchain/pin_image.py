@@ -138,5 +138,5 @@ def _image(settings: dict[str, Any]) -> str:
     if settings.get(f"{PREFIX}image"):
         return str(settings[f"{PREFIX}image"])
     declared = settings_of((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
-    model = settings.get(f"{PREFIX}model") or declared["model"]["default"]
+    model = settings.get(f"{PREFIX}model") or declared[f"{PREFIX}model"]["default"]
     return load_profile(str(model), MODELS).image

@@ -70,3 +70,30 @@ def test_the_emulator_takes_what_is_plain_and_not_the_accounts(key, value, left)
 def test_where_secrets_come_from_is_named_without_the_salt():
     text = "environment: [vast]\nsecretsprovider: awskms://x\nencryptionsalt: v1:a\nconfig:\n"
     assert secrets_from(text) == ["environment", "secretsprovider"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "config:\n  vast_vllm:maxDollarsPerHour: 5\n",
+            "did you mean 'vast-vllm:maxDollarsPerHour'",
+        ),
+        ("maxDollarsPerHour: 5\n", "stands outside of `config:`"),
+        ("Config:\n  vast-vllm:diskGb: 5\n", "did you mean 'config'?"),
+    ],
+)
+def test_a_setting_that_nobody_would_read_is_refused_with_its_file(tmp_path, text, said):
+    path = tmp_path / "Pulumi.dev.yaml"
+    path.write_text(text)
+    with pytest.raises(NoConfiguration, match=r"Pulumi\.dev\.yaml: ") as refused:
+        read(path)
+    assert said in str(refused.value)
+
+
+def test_a_setting_without_a_namespace_is_the_projects_as_pulumi_has_it():
+    text = "config:\n  release: r1\n  aws:region: here\n"
+    assert settings_of(text) == {"vast-vllm:release": "r1", "aws:region": "here"}
+    assert for_emulator(settings_of(text))[1] == ["vast-vllm:release"]
+    assert settings_of(with_setting(text, "release", "r2"))["vast-vllm:release"] == "r2"
+    assert settings_of(without_setting(text, "release")) == {"aws:region": "here"}
