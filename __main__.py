@@ -6,9 +6,11 @@ import pulumi
 
 from components.commands import as_typed_here
 from components.errors import ConfigurationError
+from components.interruption import leave_quietly
 from components.model_endpoint import ModelEndpoint
 from components.settings import load
 
+leave_quietly()
 try:
     settings = load(pulumi.Config())
 except ConfigurationError as error:

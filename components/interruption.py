@@ -7,13 +7,19 @@ deletions go through. `provider.hear_cancel` brings the wish here.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
 
 from components.errors import PlatformError
+
+MESSAGE_SHOWN = 32
+"""Exit status by which a program tells Pulumi's language host that nothing is left to say."""
 
 _ASKED = threading.Event()
 
@@ -46,6 +52,16 @@ def when_unread(output: int, do: Callable[[], None]) -> None:
         do()
 
     threading.Thread(target=wait, name="end with pulumi", daemon=True).start()
+
+
+def leave_quietly() -> None:
+    """Let the stack's program end without a word when the engine interrupts it.
+
+    After an operation that failed, newer language hosts send SIGINT to a program that still waits.
+    The failure was told by then; a traceback of the interpreter would hide it.
+    """
+    with contextlib.suppress(ValueError):  # not in the main thread, where signals never come
+        signal.signal(signal.SIGINT, lambda *_: os._exit(MESSAGE_SHOWN))
 
 
 def end_quietly() -> None:
