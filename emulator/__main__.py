@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -392,10 +393,12 @@ def _kill_containers(state: Path) -> None:
 
 def _tell(state: Path, running: Running) -> None:
     key = state / "api_key"
+    quoted = shlex.quote(str(key))
     _console.print(
-        f"  key      {key}\n  use it   export VAST_URL={running.url} VAST_API_KEY=$(cat {key}) "
-        f"HF_ENDPOINT={running.url}",
+        f"  key      {key}\n  use it   export VAST_URL={running.url} "
+        f'VAST_API_KEY="$(cat {quoted})" HF_ENDPOINT={running.url}',
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -236,7 +237,7 @@ class Containers:
         bin_directory = self.directory(contract.id) / "bin"
         for name, module in COMMANDS.items():
             _write_command(bin_directory / name, _stand_in(module))
-        _write_command(bin_directory / "python3", f'exec "{sys.executable}" "$@"')
+        _write_command(bin_directory / "python3", f'exec {shlex.quote(sys.executable)} "$@"')
         _write_command(bin_directory / "curl", _curl(contract))
         if self._vllm is not None:
             _write_command(bin_directory / "vllm", _real_vllm(self._vllm, contract.address))
@@ -266,8 +267,8 @@ def host_facts(contract: Contract, machine: Machine, speed: float) -> dict[str, 
 
 def _stand_in(module: str) -> str:
     return (
-        f'PYTHONPATH="{REPOSITORY}${{PYTHONPATH:+:$PYTHONPATH}}" '
-        f'exec "{sys.executable}" -P -m {module} "$@"'
+        f'PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}" '
+        f'exec {shlex.quote(sys.executable)} -P -m {module} "$@"'
     )
 
 
@@ -277,13 +278,12 @@ def _curl(contract: Contract) -> str:
     own = " ".join(
         f"--connect-to 127.0.0.1:{port}:{contract.address}:{port}" for port in sorted(inside)
     )
-    return f'PATH="{_SYSTEM_PATH}" exec curl {own} "$@"'
+    return f'PATH={shlex.quote(_SYSTEM_PATH)} exec curl {own} "$@"'
 
 
 def _real_vllm(path: str, address: str) -> str:
-    return (
-        f'if [ "$1" = serve ]; then\n  exec "{path}" "$@" --host {address}\nfi\nexec "{path}" "$@"'
-    )
+    vllm = shlex.quote(path)
+    return f'if [ "$1" = serve ]; then\n  exec {vllm} "$@" --host {address}\nfi\nexec {vllm} "$@"'
 
 
 def _write_command(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,11 @@ def main(only: str = "") -> None:
     """
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
+    if os.pathsep in str(ROOT):
+        sys.exit(
+            f"setup: the folder {ROOT} has a {os.pathsep!r} in its name, at which a PATH is cut: "
+            "give it another name and retry"
+        )
     if missing := [name for name in COMMANDS if which(name) is None]:
         sys.exit(f"setup: {', '.join(missing)} cannot be found on the PATH; install it and retry")
     if only == "pulumi":
@@ -334,7 +340,8 @@ def plugin_is_there() -> str:
     if STAND_IN_MARK not in content:
         return f"{wanted}, the official one"
     # It starts the code of one checkout with one environment: moved, it has to be packed anew.
-    here = str(ROOT).encode() in content and str(VENV).encode() in content
+    parts = (str(ROOT), str(VENV / "bin" / "python"))
+    here = all(shlex.quote(part).encode() in content for part in parts)
     return f"{wanted}, the emulator's stand-in" if here else ""
 
 

@@ -15,6 +15,7 @@ import pytest
 from google.protobuf import struct_pb2  # type: ignore[import-untyped]
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
+from emulator import containers
 from emulator.command_plugin import package
 from emulator.command_plugin.inputs import differences, problems, with_defaults
 from emulator.command_plugin.shell import CommandFailedError, Running, Said, run
@@ -166,6 +167,14 @@ def test_the_archive_holds_one_executable_that_leads_here(tmp_path: Path) -> Non
     assert str(Path(__file__).parents[2]) in text
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Also if nobody has asked for its exit status."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_it_ends_with_its_engine_and_ends_what_it_runs(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "emulator.command_plugin"], stdout=subprocess.PIPE, text=True
@@ -185,4 +194,39 @@ def test_it_ends_with_its_engine_and_ends_what_it_runs(tmp_path: Path) -> None:
         # That is all that a plugin hears of the end of an engine that was killed.
         process.stdout.close()
         assert process.wait(10) == 0
-        until(lambda: not command.is_running(), what="its command ends")
+        until(lambda: has_ended(command), what="its command ends")
+
+
+ODD = 'it\'s a folder; $HOME `of` "mine"'
+
+
+def test_the_launcher_starts_in_a_folder_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ODD).symlink_to(package.PROJECT)
+    monkeypatch.setattr(package, "PROJECT", tmp_path / ODD)
+    plugin = tmp_path / "plugin"
+    plugin.write_text(package.launcher())
+    plugin.chmod(0o755)
+    process = subprocess.Popen([plugin], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline().strip().isdigit()
+        process.stdout.close()
+
+
+def test_a_containers_command_starts_in_a_folder_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ODD).symlink_to(package.PROJECT)
+    monkeypatch.setattr(containers, "REPOSITORY", tmp_path / ODD)
+    command = containers._stand_in("emulator.standins.hf")
+    done = subprocess.run(
+        ["sh", "-c", f"{command}", "hf", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # It was found and started, which is all that it does outside of a container.
+    assert done.stderr.startswith("hf: this is the emulator's stand-in"), done

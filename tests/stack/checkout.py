@@ -24,7 +24,7 @@ class Checkout:
     """The project in a folder where its files may be changed."""
 
     def __init__(self, folder: Path, emulator: Emulator) -> None:
-        self.folder = folder / "project"
+        self.folder = folder / "somebody's project"
         self.folder.mkdir()
         for name in FOLDERS:
             skipped = shutil.ignore_patterns("__pycache__")
@@ -32,7 +32,7 @@ class Checkout:
         for file in [*ROOT.glob("Pulumi*"), ROOT / "__main__.py"]:
             shutil.copy(file, self.folder)
         (self.folder / ".venv").symlink_to(ROOT / ".venv")
-        self.home = folder / "home"
+        self.home = folder / "a home"
         for name in ("state", "home"):
             (self.home / name).mkdir(parents=True)
         (self.home / "home/plugins").symlink_to(ROOT / ".tools/home/plugins")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -78,11 +79,10 @@ class Story:
 
     def prod_tells_its_gateway(self) -> None:
         """The file stands for whatever routes the clients."""
-        place = self.checkout.announced("prod")
-        tell = 'printf "%s\\n" "$ENDPOINT_URL" "$ENDPOINT_KEY" "$ENDPOINT_CERTIFICATE"'
-        self.checkout.configure(
-            "prod", announceCommand=f"{tell} > {place}.new && mv {place}.new {place}"
-        )
+        place = shlex.quote(str(self.checkout.announced("prod")))
+        new = f"{place}.new"
+        tell = 'printf \'%s\\n%s\' "$ENDPOINT_URL" "$ENDPOINT_CERTIFICATE"'
+        self.checkout.configure("prod", announceCommand=f"{tell} > {new} && mv {new} {place}")
 
     def prod_refuses_what_was_never_released(self) -> None:
         """Its own rules: settings with a tag and a branch are nothing for production."""

@@ -16,7 +16,7 @@ from tests.vllm.polling import eventually
 
 @pytest.fixture(scope="module")
 def environment(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    home = tmp_path_factory.mktemp("belongings")
+    home = tmp_path_factory.mktemp("somebody's belongings")
     (home / "state").mkdir()
     (home / "home").mkdir()
     (home / "home/plugins").symlink_to(ROOT / ".tools/home/plugins")

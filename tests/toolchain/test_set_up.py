@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import pytest
 
+from emulator.command_plugin import package
 from toolchain import set_up
 
 WANTED = "1.2.1"
@@ -23,7 +24,9 @@ class PluginInstall:
     def __call__(self, arguments: list[str], seconds: float) -> bool:
         del seconds
         if "--file" in arguments:
-            packed = b"\n".join([set_up.STAND_IN_MARK, bytes(set_up.ROOT), bytes(set_up.VENV)])
+            packed = b"\n".join(
+                [set_up.STAND_IN_MARK, bytes(set_up.ROOT), bytes(set_up.VENV / "bin/python")]
+            )
             self.plugin.write_bytes(packed)
             return True
         return self.plugin.exists() and "--reinstall" not in arguments
@@ -168,3 +171,29 @@ def test_the_plugin_is_downloaded_by_its_digest_alone(monkeypatch, known):
     (arguments,) = installed
     assert ("--file" in arguments) is not known
     assert (arguments[-2:] == ["--checksum", "0" * 64]) is known
+
+
+@pytest.mark.parametrize("name", ["plain", "with a space", "somebody's"])
+def test_the_stand_in_of_this_checkout_is_known_whatever_its_folder_is_called(
+    monkeypatch, tmp_path, name
+):
+    root = tmp_path / name
+    python = root / ".venv/bin/python"
+    monkeypatch.setattr(set_up, "ROOT", root)
+    monkeypatch.setattr(set_up, "VENV", root / ".venv")
+    monkeypatch.setattr(set_up, "TOOLS", root / ".tools")
+    monkeypatch.setattr(set_up, "plugin_version", lambda: WANTED)
+    monkeypatch.setattr(package, "PROJECT", root)
+    monkeypatch.setattr(package.sys, "executable", str(python))
+    folder = root / f".tools/home/plugins/resource-command-v{WANTED}"
+    folder.mkdir(parents=True)
+    (folder / set_up.PLUGIN).write_text(package.launcher())
+    assert set_up.plugin_is_there() == f"{WANTED}, the emulator's stand-in"
+    monkeypatch.setattr(set_up, "ROOT", tmp_path / "elsewhere")
+    assert set_up.plugin_is_there() == ""
+
+
+def test_a_folder_that_no_path_can_hold_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(set_up, "ROOT", tmp_path / "a:b")
+    with pytest.raises(SystemExit, match=r"has a ':' in its name.* give it another name"):
+        set_up.main()

@@ -1343,3 +1343,15 @@ def test_the_hosts_own_key_stays_over_a_restart(container: Container) -> None:
     container.supervise("restart")
     container.until(phase="serving")
     assert (container.serving / "state" / "local_key").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "a b"', "1/of 2", "a;b $HOME"])
+def test_what_was_fetched_is_found_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    home.mkdir(parents=True)
+    container = Container(home)
+    container.command("hf", DOWNLOADS.replace("  path: $folder", '3/3 files: "$folder" (1/1)'))
+    done = container.prefetch()
+    assert done.returncode == 0, done.stdout
+    there = (container.serving / "state/snapshot").read_text().strip()
+    assert there == f"{home}/huggingface/hub/models--org--model/snapshots/{COMMIT}"

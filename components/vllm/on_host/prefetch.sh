@@ -219,9 +219,20 @@ fetch() {
     done
 }
 
-# The path that hf prints at the end, whatever a version puts around it.
+# The folder that hf names at the end, whatever a version puts around it. A path may hold blanks
+# and quotes, so no pattern says where it begins: it is the longest one that is there.
 snapshot_in() {
-    grep -o '/[^[:space:]"]*/snapshots/[^/[:space:]"]*' "$1" | tail -n 1
+    line=$(grep '/snapshots/' "$1" | tail -n 1)
+    rest=${line##*/snapshots/}
+    begun=${line%/snapshots/*}
+    while [ "$begun" != "${begun#*/}" ]; do
+        begun=${begun#*/}
+        folder="/$begun/snapshots/${rest%%[!0-9A-Za-z._-]*}"
+        if [ -d "$folder" ]; then
+            printf '%s\n' "$folder"
+            return
+        fi
+    done
 }
 
 give_up_if_hopeless() {
