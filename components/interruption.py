@@ -8,6 +8,7 @@ deletions go through. `provider.hear_cancel` brings the wish here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from types import TracebackType
 
 from components.errors import PlatformError
+
+NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 
 MESSAGE_SHOWN = 32
 """Exit status by which a program tells Pulumi's language host that nothing is left to say."""
@@ -67,15 +70,28 @@ def leave_quietly() -> None:
 def end_quietly() -> None:
     """Let this process end without a traceback if it is interrupted, also while it still imports.
 
-    It ends by the signal all the same, which is how `make` knows.
+    It ends by the signal all the same, which is how `make` knows. Nor is a file that cannot be
+    written a fault of the program: it is told by its name.
     """
-    sys.excepthook = _without_interrupts
+    sys.excepthook = _told
 
 
-def _without_interrupts(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
+def unwritable(error: BaseException) -> str:
+    """Say which file cannot be written and what to do; empty for any other error."""
+    if not isinstance(error, OSError) or error.errno not in NOT_WRITABLE:
+        return ""
+    return (
+        f"{error.filename or 'a file'} cannot be written ({error.strerror}), and nothing more was "
+        "done. Work on a copy of the checkout that is yours; on the emulator STACK_HOME and "
+        "EMULATOR_HOME name other folders for what is kept"
+    )
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr, flush=True)  # noqa: T201  (a command's own output)
+        return
+    if sentence := unwritable(error):
+        print(sentence, file=sys.stderr, flush=True)  # noqa: T201  (a command's own output)
         return
     sys.__excepthook__(kind, error, trace)

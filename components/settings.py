@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from components import misplaced
 from components.errors import ConfigurationError
-from components.vllm import media
+from components.vllm import image_name, media
 
 REPLACED_FIRST = (
     "whenContractEnds is replace, for which a machine goes before another one is rented, and "
@@ -89,7 +89,7 @@ class Settings(BaseModel):
     disk_gb: int = Field(ge=0, le=10_000)
     """Fixed for the life of a machine."""
 
-    image: OneLine = ""
+    image: Annotated[OneLine, AfterValidator(image_name.checked)] = ""
     """Docker image that vLLM runs in."""
 
     adopt: int = Field(default=0, ge=0)

@@ -21,6 +21,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from components.interruption import unwritable
 from components.terminal import keep_to_terminal
 from emulator.running import (
     REPOSITORY,
@@ -55,6 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
         status: int = options.run(options)
     except CommandError as problem:
         Console(stderr=True).print(str(problem), markup=False, soft_wrap=True)
+        return 1
+    except OSError as problem:
+        if not (sentence := unwritable(problem)):
+            raise
+        Console(stderr=True).print(sentence, markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")

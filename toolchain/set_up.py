@@ -6,6 +6,7 @@ Each step says what it does and is skipped when it is done. What it makes stands
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import importlib.util
@@ -67,6 +68,7 @@ here is not downloaded. None is: Pulumi publishes them beside the archives alone
 wrote this could fetch that."""
 
 STAND_IN_MARK = b"emulator.command_plugin"
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 DOWNLOAD_SECONDS = 600.0
 
 PIP_SETTINGS = "[global]\ndisable-pip-version-check = true\n"
@@ -429,3 +431,10 @@ if __name__ == "__main__":
         main(*sys.argv[1:2])
     except KeyboardInterrupt:
         sys.exit("setup: interrupted; `make setup` goes on where it was")
+    except OSError as problem:
+        if problem.errno not in NOT_WRITABLE:
+            raise
+        sys.exit(
+            f"setup: {problem.filename} cannot be written ({problem.strerror}): .venv and .tools "
+            "are made in the checkout, so work on a copy of it that is yours"
+        )

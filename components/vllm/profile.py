@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from components.vllm import media, unseen
+from components.vllm import image_name, media, unseen
 from components.vllm.environment_names import NAMES, is_known
 from components.vllm.errors import ProfileError
 from components.vllm.hub import REPOSITORY
@@ -136,7 +144,9 @@ class Profile(BaseModel):
     overhead_gib: float = Field(
         ge=0, description="GiB a GPU needs for activations and graphs, without NCCL (0 or more)"
     )
-    image: Text = Field(description="the container image, with a tag or a digest")
+    image: Annotated[Text, AfterValidator(image_name.checked)] = Field(
+        description="the container image, with a tag or a digest"
+    )
     vllm_version: str = Field(
         pattern=r"^\d+\.\d+\.\d+$", description="the vLLM in the image, in quotes: '0.33.0'"
     )
@@ -233,7 +243,10 @@ class Profile(BaseModel):
         if self.max_model_len > self.max_position_embeddings:
             raise ValueError(
                 f"max_model_len is {self.max_model_len}, which is more than the "
-                f"{self.max_position_embeddings} positions of the model; lower it"
+                f"{self.max_position_embeddings} positions of the model; lower it. "
+                "A model that YaRN makes longer needs a profile of its own: `hf-overrides` among "
+                "its flags with the rope_parameters of the model's card, and "
+                "max_position_embeddings as long as they make it"
             )
         if unnamed := unseen.repositories(self.flags, self.fetched):
             raise ValueError(

@@ -106,7 +106,8 @@ OPTIONS = (
         ),
         fault="configuration",
         sentence="max_model_len {asked} is more than the {possible} that the model is built for",
-        remedy="set max_model_len to at most {possible}",
+        remedy="set max_model_len to at most {possible}, or make the model longer by YaRN: "
+        "hf-overrides with the rope_parameters of the model's card",
     ),
     Pattern(
         name="heads_and_ranks",
