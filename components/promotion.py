@@ -105,26 +105,26 @@ def why_not(
     if not before or not before.get("digest"):
         return (
             f"{refusal}: the stack {promote_from} runs nothing; bring it up with this release "
-            f"first (`make promote RELEASE={release} TO={promote_from}`, "
-            f"`make up STACK={promote_from}`)"
+            f"first (`make promote RELEASE={release} TO={promote_from} ON=account`, "
+            f"`pulumi up --stack {promote_from}`)"
         )
     if before["digest"] != digest:
         runs = f"{before.get('name') or 'something else'} ({short(str(before['digest']))})"
         return (
             f"{refusal}: the stack {promote_from} runs {runs} and has to run the release that it "
             f"hands on; promote it there first (`make promote RELEASE={release} "
-            f"TO={promote_from}`, `make up STACK={promote_from}`)"
+            f"TO={promote_from} ON=account`, `pulumi up --stack {promote_from}`)"
         )
     if not before.get("proven"):
         return (
             f"{refusal}: its smoke test has not passed in the stack {promote_from}; run "
-            f"`pulumi up` there until it does, or write a release that works"
+            f"`pulumi up --stack {promote_from}` until it does, or write a release that works"
         )
     if not before.get("let_in"):
         return (
             f"{refusal}: the stack {promote_from} runs the same by its own settings, past its own "
-            f"gate; promote it there first (`make promote RELEASE={release} TO={promote_from}`, "
-            f"`make up STACK={promote_from}`)"
+            f"gate; promote it there first (`make promote RELEASE={release} TO={promote_from} "
+            f"ON=account`, `pulumi up --stack {promote_from}`)"
         )
     return None
 

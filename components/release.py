@@ -176,7 +176,8 @@ def _missing(name: str, folder: Path) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
     return (
-        f"there is no release {name!r} in releases/: {hint}; `make release NAME={name} STACK=dev` "
+        f"there is no release {name!r} in releases/: {hint}; `make release NAME={name} STACK=dev "
+        "ON=account` "
         "writes one of what a stack runs"
     )
 

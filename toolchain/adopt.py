@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import sys
 
+from components.commands import as_typed_on_emulator
 from components.errors import ConfigurationError, StackError
 from toolchain.configuration import with_setting, without_setting
 from toolchain.project import Project
-from toolchain.stacks import Stacks, project_of, stacks_of, takes_account
+from toolchain.stacks import Stacks, as_typed, project_of, stacks_of, takes_account
 
 KEY = "adopt"
 
@@ -32,7 +33,7 @@ def main() -> int:
     try:
         return adopt(stacks_of(given), project_of(given), given.stack, given.instance)
     except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        print(as_typed(given, str(error), given.stack), file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
 
 
@@ -63,11 +64,12 @@ def adopt(stacks: Stacks, project: Project, stack: str, instance: int) -> int:
         return refused
     failed = stacks.pulumi("up", stack, "--yes", "--skip-preview").returncode
     if failed:
-        print(  # noqa: T201  (a command's own output)
+        sentence = (
             f"{project.shown(project.path(stack))} keeps `adopt: {instance}`, so that the next "
             "update goes on with it; the machine may be the stack's by now, so that an update "
             "without it, or `pulumi destroy`, may end it"
         )
+        print(as_typed_on_emulator(sentence, stack) if project.own else sentence)  # noqa: T201  (a command's own output)
         return failed
     project.write(stack, without_setting(project.text(stack), KEY))
     return 0

@@ -20,7 +20,7 @@ from components.release import Release, short
 from toolchain.configuration import PREFIX, with_setting
 from toolchain.project import Project
 from toolchain.release import EMULATOR
-from toolchain.stacks import Stacks, history, project_of, stacks_of, takes_account
+from toolchain.stacks import Stacks, as_typed, history, project_of, stacks_of, takes_account
 
 KEY = f"{PREFIX}release"
 SOURCE = f"{PREFIX}promoteFrom"
@@ -49,7 +49,8 @@ def main() -> int:
             return promote(stacks, project, given.name, given.to, given.source)
         return rollback(stacks, project, given.stack)
     except StackError as error:
-        _say(str(error))
+        stack = given.to if given.command == "release" else given.stack
+        _say(as_typed(given, str(error), stack))
         return 1
 
 
@@ -83,8 +84,8 @@ def rollback(stacks: Stacks, project: Project, stack: str) -> int:
     if not name:
         raise CannotPromote(
             f"there is nothing to go back to in the stack {stack}: it has come up with no release "
-            f"that led to {current or 'its own settings'}; `make promote RELEASE=... TO={stack}` "
-            "sets one by name"
+            f"that led to {current or 'its own settings'}; `make promote RELEASE=... TO={stack} "
+            "ON=account` sets one by name"
         )
     release = _release(project, name)
     _say(f"back to {name} ({short(release.digest)}) in {stack}: {_file(project, stack)}")

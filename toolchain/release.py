@@ -21,6 +21,7 @@ from components.release import Release, ReleaseRefused, Runs, short, to_text
 from components.vast.first_contact import BY_TRUST
 from toolchain.stacks import (
     Stacks,
+    as_typed,
     of_kind,
     outputs,
     project_of,
@@ -54,7 +55,7 @@ def main() -> int:
         release = release_of(given.name, given.stack, known, now, marketplace)
         path = write(release, project.releases)
     except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        print(as_typed(given, str(error), given.stack), file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
     print(  # noqa: T201  (a command's own output)
         shown(f"{project.shown(path)}: {short(release.digest)}, {release.proven['summary']}")

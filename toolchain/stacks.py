@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.commands import as_typed_on_emulator
 from components.errors import PlatformError
 from components.outputs import unfolded
 from toolchain import on_emulator, pulumi_process
@@ -78,6 +79,11 @@ def takes_account(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use the backend that pulumi is logged in to, not the emulator's",
     )
+
+
+def as_typed(given: argparse.Namespace, sentence: str, stack: str) -> str:
+    """Say a sentence with the commands that work where it is read."""
+    return sentence if given.account else as_typed_on_emulator(sentence, stack)
 
 
 def stacks_of(given: argparse.Namespace) -> Stacks:

@@ -184,7 +184,7 @@ def test_the_stand_in_of_this_checkout_is_known_whatever_its_folder_is_called(
     monkeypatch.setattr(set_up, "TOOLS", root / ".tools")
     monkeypatch.setattr(set_up, "plugin_version", lambda: WANTED)
     monkeypatch.setattr(package, "PROJECT", root)
-    monkeypatch.setattr(package.sys, "executable", str(python))
+    monkeypatch.setattr("sys.executable", str(python))
     folder = root / f".tools/home/plugins/resource-command-v{WANTED}"
     folder.mkdir(parents=True)
     (folder / set_up.PLUGIN).write_text(package.launcher())
