@@ -81,7 +81,7 @@ class Story:
         """The file stands for whatever routes the clients."""
         place = shlex.quote(str(self.checkout.announced("prod")))
         new = f"{place}.new"
-        tell = 'printf \'%s\\n%s\' "$ENDPOINT_URL" "$ENDPOINT_CERTIFICATE"'
+        tell = 'printf "%s\\n" "$ENDPOINT_URL" "$ENDPOINT_KEY" "$ENDPOINT_CERTIFICATE"'
         self.checkout.configure("prod", announceCommand=f"{tell} > {new} && mv {new} {place}")
 
     def prod_refuses_what_was_never_released(self) -> None:

@@ -20,7 +20,7 @@ from components.vast.instance import InstanceProvider
 from components.vast.leash import Leash
 from components.vast.market_end import NONE, MarketEnd
 from components.vast.wire import ScheduledEnd
-from components.vllm.host import HostAddress, HostUnreachable, Result
+from components.vllm.host_types import HostAddress, HostUnreachable, Result
 from tests.fakes import VirtualClock
 from tests.vast.test_adapters import ordered, rented
 
