@@ -56,7 +56,7 @@ def test_a_call_that_outlasts_its_seconds_is_left_to_itself() -> None:
     with pytest.raises(OutOfTime):
         apart(
             over.wait,
-            seconds=0.05,
+            seconds=1.0,
             clock=SystemClock(),
             waiting=lambda: looks.append(1),
             look_every=0.01,

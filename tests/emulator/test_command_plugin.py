@@ -187,8 +187,10 @@ def test_it_ends_with_its_engine_and_ends_what_it_runs(tmp_path: Path) -> None:
         inputs.update({"create": f"echo $$ >{said}.new; mv {said}.new {said}; exec sleep 600"})
         stub = provider_pb2_grpc.ResourceProviderStub(channel)
         urn = "urn:pulumi:s::p::command:local:Command::one"
-        stub.Create.future(provider_pb2.CreateRequest(urn=urn, properties=inputs))
+        # A call that nobody holds is cancelled.
+        call = stub.Create.future(provider_pb2.CreateRequest(urn=urn, properties=inputs))
         until(said.exists, what="it runs its command")
+        assert not call.done()
         command = psutil.Process(int(said.read_text()))
         assert process.poll() is None
         # That is all that a plugin hears of the end of an engine that was killed.

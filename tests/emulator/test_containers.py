@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def test_every_command_is_on_the_path(tmp_path: Path) -> None:
     for name, module in COMMANDS.items():
         text = (bin_directory / name).read_text()
         assert text.startswith("#!/bin/sh\n")
-        assert f'"{sys.executable}" -P -m {module} "$@"' in text
+        assert f'{shlex.quote(sys.executable)} -P -m {module} "$@"' in text
         assert os.access(bin_directory / name, os.X_OK)
     done = subprocess.run(
         [bin_directory / "python3", "-c", "import asyncssh, sys; print(sys.prefix)"],
