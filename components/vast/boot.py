@@ -83,8 +83,11 @@ class Machine(Protocol):
         `BootFailed` while it names none.
         """
 
-    def inspect(self, instance: Instance) -> Inspection:
-        """Check the machine; `HostUnfit` is a verdict, `BootFailed` a lost connection."""
+    def inspect(self, instance: Instance, *, adopted: bool) -> Inspection:
+        """Check the machine; `HostUnfit` is a verdict, `BootFailed` a lost connection.
+
+        One that is `adopted` was there before this rental, and may serve.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +189,9 @@ class Boot:
         # Nothing secret is in the check. A log that is late comes while it goes on.
         is_named = self._is_named(instance, machine, host_key)
         found = self._stage(
-            "check", self._deadlines.check, lambda: self._answered(machine.inspect, instance)
+            "check",
+            self._deadlines.check,
+            lambda: self._answered(lambda one: machine.inspect(one, adopted=adopted), instance),
         )
         is_named = is_named or self._named_in_time(instance, machine, host_key, logged_in)
         self._progress.say(f"instance {instance_id} works: {_in_words(instance, found)}")

@@ -1,6 +1,9 @@
 """Is the machine what was rented, and is its link to the Hub? Asked over SSH. Verdicts are pure.
 
 Asked before any weight is downloaded: a wrong machine found here costs cents, found later dollars.
+A contract of an earlier `up` may serve already. Its cards and its disk are in use then, by the
+stack itself, and it passed this check before anything was put on it: such a machine is only asked
+whether its GPUs are still there.
 """
 
 from __future__ import annotations
@@ -17,7 +20,11 @@ from components.vast.errors import HostUnfit
 from components.vast.gpu_name import is_same_gpu
 from components.vast.market import is_older
 
-FACTS = """\
+STARTED = '[ ! -s "$HOME/serving/serve.yaml" ] || echo yes'
+"""Whether a server's configuration was pushed, which follows a check that was passed."""
+
+FACTS = f"""\
+echo @started; {STARTED}
 echo @gpus; nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version \
 --format=csv,noheader,nounits
 echo @apps; nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader,nounits
@@ -100,6 +107,9 @@ class Expected:
     files: tuple[str, ...]
     download_seconds: float
     """What of the time to the first answer the download may take."""
+    may_serve: bool = False
+    """Whether an earlier `up` rented it for this resource, so that the stack's server may run on
+    it. Known from the contract: a host that was rented just now is not asked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +155,9 @@ def inspect(shell: Shell, expected: Expected, say: Callable[[str], None]) -> Ins
     """
     printed = shell.run(FACTS, timeout=FACTS_TIMEOUT)
     facts = judge(printed.stdout + printed.stderr, expected)
+    if is_in_use(printed.stdout, expected):
+        say("the stack's own server was started on it before: only its GPUs are checked")
+        return Inspection(facts, Rate(None, "the stack's own server was started on it before"))
     say("the machine is what was rented; measuring its link to the Hub")
     sample = shell.run(sample_command(expected), timeout=SAMPLE_LIMIT + 30.0)
     rate = read_sample(sample.stdout)
@@ -172,10 +185,21 @@ def judge(printed: str, expected: Expected) -> HostFacts:
         shm_gib=_column(parts.get("shm", ""), 1) / 1024**2,
         memory_gib=_memory_gib(parts.get("memory", ""), parts.get("memory_limit", "")),
     )
-    _check_gpus(gpus, parts.get("apps", ""), expected)
-    _check_driver(facts, expected)
-    _check_space(facts, expected)
+    _check_gpus(gpus, expected)
+    if not is_in_use(printed, expected):
+        _check_free(gpus, parts.get("apps", ""))
+        _check_driver(facts, expected)
+        _check_space(facts, expected)
     return facts
+
+
+def is_in_use(printed: str, expected: Expected) -> bool:
+    """Whether the stack's own server was started on the machine, from what `FACTS` printed.
+
+    It holds GPU memory and disk, may be loading weights, and answers clients: nothing of that
+    speaks against the machine, and no check may disturb it.
+    """
+    return expected.may_serve and _parts(printed).get("started") == "yes"
 
 
 def gpu_link(topology: str, num_gpus: int) -> str:
@@ -267,16 +291,20 @@ def judge_rate(rate: Rate, expected: Expected) -> None:
         )
 
 
-def _check_gpus(gpus: list[list[str]], apps: str, expected: Expected) -> None:
+def _check_gpus(gpus: list[list[str]], expected: Expected) -> None:
     if len(gpus) != expected.num_gpus:
         raise HostUnfit(f"{expected.num_gpus} GPUs were rented and {len(gpus)} are there")
-    for name, memory, used, _ in gpus:
+    for name, memory, _, _ in gpus:
         if not is_same_gpu(expected.gpu_name, name):
             raise HostUnfit(f"{expected.gpu_name} was rented and {name} is there")
         if _number(memory) < expected.gpu_ram_mib * 0.97:
             raise HostUnfit(
                 f"GPUs of {expected.gpu_ram_mib:.0f} MiB were rented and {memory} MiB are there"
             )
+
+
+def _check_free(gpus: list[list[str]], apps: str) -> None:
+    for _, _, used, _ in gpus:
         if _number(used) > FREE_GPU_MIB:
             raise HostUnfit(f"{used} MiB of a GPU's memory are in use by somebody else")
     if apps:

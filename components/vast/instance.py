@@ -25,7 +25,7 @@ from components.vast.account import account_of, hold_to
 from components.vast.adoption import SECONDS_TO_END, TAKE_OUT, Wanted
 from components.vast.api import Order, VastApi
 from components.vast.attempts import Attempt
-from components.vast.boot import Boot, Deadlines, Rented
+from components.vast.boot import PRICE_TOLERANCE, Boot, Deadlines, Rented
 from components.vast.ending import Ending, left_alone
 from components.vast.errors import BootFailed, CannotAdopt, HostUnfit, LeftRunning, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
@@ -367,11 +367,10 @@ class _Machine:
             raise BootFailed("the market's log names none")
         return named
 
-    def inspect(self, instance: Instance) -> Inspection:
+    def inspect(self, instance: Instance, *, adopted: bool) -> Inspection:
+        expected = _expected(instance, self._props, adopted=adopted)
         try:
-            return inspect(
-                self.door(instance), _expected(instance, self._props), self._progress.say
-            )
+            return inspect(self.door(instance), expected, self._progress.say)
         except Nonsense as error:
             raise HostUnfit(str(error)) from None
         except CommandFailed as error:
@@ -477,6 +476,14 @@ def _to_go_on_with(contracts: list[Instance], label: str, props: Properties) -> 
         if one.label != label or drift.is_lost(one.actual_status, one.intended_status):
             continue
         if _ends_by_rule(one, props):
+            continue
+        cap = market.hourly_cap(need_of(props["search"]))
+        if one.dollars_per_hour > cap * PRICE_TOLERANCE:
+            current().say(
+                f"instance {one.id} was rented for this resource before and costs "
+                f"${one.dollars_per_hour:.2f}/h, above the cap of ${cap:.2f}/h: `pulumi up` ends "
+                "it and rents another one; raise the cap to go on with it"
+            )
             continue
         current().say(
             f"instance {one.id} was rented for this resource before and costs "
@@ -1044,8 +1051,10 @@ def _note(api: VastApi, props: Properties, progress: Progress) -> RentNote:
     return RentNote(api.shared(f"{name}{SUFFIX}"), current().clock, progress)
 
 
-def _expected(instance: Instance, props: Properties) -> Expected:
+def _expected(instance: Instance, props: Properties, *, adopted: bool) -> Expected:
     need = need_of(props["search"])
+    # What is rented by hand has no label of the stack's before its own server has ended.
+    is_labelled = instance.label.startswith(str(props["label_prefix"]))
     return Expected(
         gpu_name=instance.gpu_name,
         num_gpus=need.num_gpus,
@@ -1058,6 +1067,7 @@ def _expected(instance: Instance, props: Properties) -> Expected:
         revision=need.revision,
         files=need.files,
         download_seconds=need.ready_minutes * 60 * DOWNLOAD_SHARE,
+        may_serve=adopted and is_labelled,
     )
 
 

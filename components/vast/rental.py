@@ -412,6 +412,13 @@ class Rental:
             self._close(attempt, "interrupted" if is_asked else "platform fault", str(error))
             raise _left_running(instance_id, attempt, error) from None
         except BaseException as error:
+            if adopted and not isinstance(error, StackError):
+                # An interrupt, or our own bug: no verdict on what may serve already.
+                self._progress.say(
+                    f"instance {instance_id} is kept (${attempt.dollars_per_hour:.2f}/h): "
+                    "`pulumi up` goes on with it, `pulumi destroy` ends it"
+                )
+                raise
             self._give_back(instance_id, attempt, error)
             attempt.seconds = self._clock.monotonic() - started
             self._close(attempt, _fault(error), f"{error}; given back")

@@ -39,8 +39,8 @@ class NeverReached:
     def named_keys(self, instance: Instance) -> frozenset[str]:
         raise AssertionError(instance.id)
 
-    def inspect(self, instance: Instance) -> Inspection:
-        raise AssertionError(instance.id)
+    def inspect(self, instance: Instance, *, adopted: bool) -> Inspection:
+        raise AssertionError((instance.id, adopted))
 
 
 @pytest.fixture

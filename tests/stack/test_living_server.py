@@ -101,8 +101,8 @@ class Clients:
                 self._over.wait(0.2)
 
 
-def clients(stack: Stack) -> Clients:
-    known = stack.outputs()
+def clients(stack: Stack, known: dict[str, Any] | None = None) -> Clients:
+    known = known or stack.outputs()
     return Clients(known["endpoint_url"], known["api_key"], known["model"], known["ca_certificate"])
 
 
@@ -151,6 +151,23 @@ def test_a_dead_server_is_found_by_refresh_and_brought_back_by_up(stack, emulato
     with clients(stack) as again:
         pass
     assert set(again.statuses) == {200}
+
+
+def test_a_state_set_back_by_a_backup_goes_on_with_the_machine_that_serves(stack, emulator):
+    """A backup of before the machine: `endpoint-instance` and what stands on it are not in it."""
+    before, known = emulator.last_request(), stack.outputs()
+    gone = {"endpoint-instance", "endpoint-holdings", "endpoint-server", "endpoint-smoke-test"}
+    done = stack.set_back(without=gone)
+    assert done.status == 0, done.outcome()
+    with clients(stack, known) as meanwhile:
+        done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert "was rented for this resource before" in done.output
+    assert "only its GPUs are checked" in done.output
+    assert stack.outputs()["instance_id"] == known["instance_id"]
+    assert stack.outputs()["started_at"] == known["started_at"]
+    assert emulator.writes(after=before) == []
+    assert set(meanwhile.statuses) == {200}
 
 
 def test_no_request_fails_while_another_authority_joins(stack, emulator):

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -184,6 +184,19 @@ class Stack:
         done = self._pulumi("stack", "rename", name, "--stack", self.name)
         self.name = name
         return done
+
+    def set_back(self, *, without: Collection[str]) -> Done:
+        """Import the state as it is, less the resources of these names."""
+        place = self.folder / "exported.json"
+        done = self._pulumi("stack", "export", "--stack", self.name, "--file", str(place))
+        assert done.status == 0, done.outcome()
+        exported = json.loads(place.read_text())
+        deployment = exported["deployment"]
+        deployment["resources"] = [
+            one for one in deployment["resources"] if one["urn"].split("::")[-1] not in without
+        ]
+        place.write_text(json.dumps(exported))
+        return self._pulumi("stack", "import", "--stack", self.name, "--file", str(place))
 
     def outputs(self) -> dict[str, Any]:
         """Outputs with secrets. The one command whose output is kept out of `said`."""

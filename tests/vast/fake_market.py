@@ -77,8 +77,10 @@ class FakeMarket:
         self.parks: dict[int, StackError] = {}
         """By offer: the refusal of a rent call that makes a contract all the same."""
         self.lose_replies = 0
-        self.inspection: Exception | None = None
+        self.inspection: BaseException | None = None
         """Raised by every inspection."""
+        self.inspected: list[tuple[int, bool]] = []
+        """Contracts, and whether each was adopted."""
         self.undying = 0
         self.failing: list[Exception] = []
         """Raised by the next calls, one each."""
@@ -148,7 +150,8 @@ class FakeMarket:
             raise BootFailed("the market's log names none")
         return frozenset(map(fingerprint, boot.named))
 
-    def inspect(self, one: Instance) -> Inspection:
+    def inspect(self, one: Instance, *, adopted: bool) -> Inspection:
+        self.inspected.append((one.id, adopted))
         if self.inspection is not None:
             raise self.inspection
         _, boot = self._behind(one)

@@ -332,6 +332,15 @@ def test_a_contract_of_an_interrupted_up_is_gone_on_with_whatever_the_market_has
     assert "no offer" in reasons(InstanceProvider().check({}, ordered()))
 
 
+def test_a_contract_above_the_cap_is_not_promised_to_be_gone_on_with(vast, capsys):
+    vast.has(9001, label=vast_label(), dph_total=9.0)
+    capped = ordered(search=search(max_dollars_per_hour=8.0))
+    assert InstanceProvider().check({}, capped).failures == []
+    said = capsys.readouterr().out
+    assert "costs $9.00/h, above the cap of $8.00/h: `pulumi up` ends it and rents another" in said
+    assert "goes on with it" not in said
+
+
 @pytest.mark.parametrize("drifted", [{"end_date": 1.0}, {"end_date": 1e11, "asked": True}])
 @pytest.mark.parametrize(("when", "refused"), [("replace", True), ("warn", False)])
 def test_a_machine_that_the_rule_replaces_goes_only_if_another_can_be_rented(
@@ -601,6 +610,24 @@ def test_create_adopts_what_an_interrupted_one_left(vast, machine, client_key):
     again = InstanceProvider().create(ordered(client_key))
     assert again.id == first.id
     assert outputs(again)["adopted"] is True
+    assert machine.logins == 2
+    assert vast.writes() == ["PUT /asks/111/"]
+
+
+def test_create_goes_on_with_a_machine_that_serves_whatever_it_uses(
+    vast, machine, client_key, tmp_path
+):
+    first = InstanceProvider().create(ordered(client_key))
+    (tmp_path / "home/serving").mkdir(exist_ok=True)
+    (tmp_path / "home/serving/serve.yaml").write_text("model: org/model\n")
+    in_use = 'echo "NVIDIA H200, 143771, 128790, 580.95.05"\n' * 2
+    (tmp_path / "bin/nvidia-smi").write_text(
+        f'#!/bin/sh\ncase "$1" in --query-gpu*) {in_use};; *apps*) echo "300, 128790";; esac'
+    )
+    (tmp_path / "bin/df").write_text('#!/bin/sh\necho "overlay 524288000 1 77148437 84% /"')
+    again = InstanceProvider().create(ordered(client_key))
+    assert again.id == first.id
+    assert outputs(again)["host_facts"]["download_note"].startswith("the stack's own server")
     assert machine.logins == 2
     assert vast.writes() == ["PUT /asks/111/"]
 

@@ -59,9 +59,18 @@ Legend:
 
 
 def printed(
-    *, gpus=(GPU, GPU), apps="", disk=DISK, shm=SHM, memory=FREE, limit="max", topology=TOPOLOGY
+    *,
+    gpus=(GPU, GPU),
+    apps="",
+    disk=DISK,
+    shm=SHM,
+    memory=FREE,
+    limit="max",
+    topology=TOPOLOGY,
+    started="",
 ):
     parts = {
+        "started": started,
         "gpus": "\n".join(gpus),
         "apps": apps,
         "topology": topology,
@@ -120,6 +129,41 @@ def test_what_is_missing_wrong_or_in_use_is_named(output, complaint):
     with pytest.raises(HostUnfit) as unfit:
         judge(output, EXPECTED)
     assert complaint in str(unfit.value)
+
+
+SERVES = dataclasses.replace(EXPECTED, may_serve=True)
+LOADED = GPU.replace(" 4,", " 128790,")
+IN_USE = [
+    {"gpus": (LOADED, LOADED)},
+    {"apps": "300, 128790\n301, 128790"},
+    {"disk": DISK.replace("523239424", "77148437")},
+    {"gpus": (GPU.replace("580.95.05", "570.1"),) * 2},
+]
+"""What the stack's own server makes of a machine, or what was rented under another profile."""
+
+
+@pytest.mark.parametrize("changes", IN_USE)
+def test_what_the_stacks_own_server_uses_is_no_fault_of_its_machine(changes):
+    judge(printed(started="yes", **changes), SERVES)
+
+
+@pytest.mark.parametrize("changes", IN_USE)
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [("", SERVES), ("yes", EXPECTED), ("no", SERVES)],
+    ids=["nothing was started there", "rented just now", "says otherwise"],
+)
+def test_in_use_is_a_verdict_where_the_stack_has_started_nothing(changes, started, expected):
+    with pytest.raises(HostUnfit):
+        judge(printed(started=started, **changes), expected)
+
+
+@pytest.mark.parametrize(
+    "gpus", [(LOADED,), (LOADED, LOADED.replace("H200", "H100")), ("No devices were found",)]
+)
+def test_gpus_that_are_gone_are_a_verdict_on_a_machine_that_serves_too(gpus):
+    with pytest.raises(HostUnfit):
+        judge(printed(started="yes", gpus=gpus), SERVES)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +263,22 @@ def test_an_emulated_machine_is_inspected_and_nothing_is_left_there(tmp_path):
     assert found.rate.mbps > 1000
     assert "measuring its link" in said[0]
     assert list(shell.container.home.iterdir()) == []
+
+
+def test_a_machine_that_serves_is_looked_at_and_nothing_is_fetched_or_started(tmp_path):
+    shell = EmulatedShell(Container(tmp_path, {"faults": {"gpu_wrong": {}}}))
+    serving = shell.container.home / "serving"
+    serving.mkdir()
+    (serving / "serve.yaml").write_text("model: org/model\n")
+    with pytest.raises(HostUnfit, match="in use by somebody else"):
+        inspect(shell, EXPECTED, lambda _: None)
+    shell.commands.clear()
+    said: list[str] = []
+    found = inspect(shell, SERVES, said.append)
+    assert found.rate == Rate(None, "the stack's own server was started on it before")
+    assert "only its GPUs are checked" in said[0]
+    assert shell.commands == [FACTS]
+    assert shell.container.traffic == 0
 
 
 def test_a_hub_that_refuses_is_no_verdict_on_the_machine(tmp_path):

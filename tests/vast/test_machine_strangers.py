@@ -26,6 +26,7 @@ from tests.vast.offers import instance, need
 ONE = Instance.from_json(instance())
 ADDRESS = HostAddress("203.0.113.9", 40022)
 PROPS = {
+    "label_prefix": "p/s/endpoint-instance/",
     "search": search_for("gpu_name=H200", need()),
     "private_key": "",
     "disk_gb": 500.0,
@@ -64,7 +65,7 @@ def verdicts(error: HostError, looks: int) -> list[type[BaseException]]:
     with using(context), _Machine(PROPS, Progress("instance", clock, print), "p/s/r/1") as machine:
         for _ in range(looks):
             with pytest.raises(HostError) as caught:
-                machine.inspect(ONE)
+                machine.inspect(ONE, adopted=False)
             found.append(caught.type)
     return found
 

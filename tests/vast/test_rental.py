@@ -458,9 +458,9 @@ def test_one_that_shows_up_is_ended_before_a_fault_of_the_configuration_is_told(
 
 def test_leftovers_that_cannot_be_ended_do_not_cost_the_machine_that_works(world):
     class Late(FakeMarket):
-        def inspect(self, one):
+        def inspect(self, one, *, adopted):
             self.failing = [ApiFailed("Vast is down")] * 3
-            return super().inspect(one)
+            return super().inspect(one, adopted=adopted)
 
     world.market = Late(world.clock)
     assert world.obtain().instance.machine_id == 1
@@ -598,6 +598,22 @@ def test_what_could_not_be_seen_is_adopted_by_the_next_up(world):
     world.market.down = False
     assert world.obtain().adopted
     assert world.market.rented == [1]
+
+
+def test_only_what_was_there_before_may_serve_already(world):
+    world.obtain()
+    world.obtain()
+    assert world.market.inspected == [(9000, False), (9000, True)]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), KeyboardInterrupt()])
+def test_an_adopted_machine_is_kept_whatever_becomes_of_this_process(world, error):
+    world.market.rent(5, ORDER)
+    world.market.inspection = error
+    with pytest.raises(type(error)):
+        world.obtain()
+    assert world.market.labels() == [LABEL]
+    assert "instance 9000 is kept ($6.00/h)" in world.told("is kept")
 
 
 def test_an_error_of_our_own_gives_the_machine_back(world):
