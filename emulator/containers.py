@@ -27,6 +27,7 @@ from emulator.contracts import Contract
 from emulator.market import Machine
 from emulator.running import REPOSITORY, container_processes
 from emulator.standins import COMMANDS
+from emulator.standins.cuda import LIBRARY
 
 SHM_SHARE = 0.5
 """Docker's /dev/shm on these hosts, as a share of the container's memory."""
@@ -235,12 +236,20 @@ class Containers:
 
     def _write_commands(self, contract: Contract) -> None:
         bin_directory = self.directory(contract.id) / "bin"
-        for name, module in COMMANDS.items():
-            _write_command(bin_directory / name, _stand_in(module))
-        _write_command(bin_directory / "python3", f'exec {shlex.quote(sys.executable)} "$@"')
+        for name, text in commands().items():
+            _write_command(bin_directory / name, text)
         _write_command(bin_directory / "curl", _curl(contract))
         if self._vllm is not None:
             _write_command(bin_directory / "vllm", _real_vllm(self._vllm, contract.address))
+
+
+def commands() -> dict[str, str]:
+    """Return the scripts behind the stand-ins' names, and behind `python3`."""
+    cuda = _stand_in("emulator.standins.cuda", '"$2"')
+    python = (
+        f'case "${{2:-}}" in *{LIBRARY}*) {cuda} ;; esac\nexec {shlex.quote(sys.executable)} "$@"'
+    )
+    return {**{name: _stand_in(module) for name, module in COMMANDS.items()}, "python3": python}
 
 
 def host_facts(contract: Contract, machine: Machine, speed: float) -> dict[str, Any]:
@@ -265,10 +274,10 @@ def host_facts(contract: Contract, machine: Machine, speed: float) -> dict[str, 
     }
 
 
-def _stand_in(module: str) -> str:
+def _stand_in(module: str, arguments: str = '"$@"') -> str:
     return (
         f'PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}" '
-        f'exec {shlex.quote(sys.executable)} -P -m {module} "$@"'
+        f"exec {shlex.quote(sys.executable)} -P -m {module} {arguments}"
     )
 
 

@@ -182,6 +182,15 @@ FAULTS: dict[str, Kind] = {
         "host", "an old NVIDIA driver", {"version": "550.54.15", "cuda": "that it allows"}
     ),
     "gpu_missing": Kind("host", "fewer GPUs than rented", {"count": "GPUs seen (one less)"}),
+    "cuda_dead": Kind(
+        "host",
+        "CUDA does not start on the GPUs that are there",
+        {
+            "code": "the driver's error: 802, 803, 804 or 999 (802)",
+            "nvml": "true: nvidia-smi does not start either",
+            "late": "true: not before the server starts",
+        },
+    ),
     "gpu_wrong": Kind(
         "host",
         "others use the GPUs, or they are another model",

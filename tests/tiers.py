@@ -41,6 +41,7 @@ TIERS: dict[str, Tier] = {
     "tests/toolchain/test_set_up.py": "process",
     "tests/vast/test_adapters.py": "process",
     "tests/vast/test_adoption.py": "process",
+    "tests/vast/test_cuda_start.py": "process",
     "tests/vast/test_first_contact.py": "process",
     "tests/vast/test_holdings.py": "process",
     "tests/vast/test_host_check.py": "process",

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from components.display import shown_lines
 from components.progress import duration
+from components.vast import cuda_start
 from components.vast.errors import HostUnfit
 from components.vast.gpu_name import is_same_gpu
 from components.vast.market import is_older
@@ -147,7 +148,7 @@ class Inspection:
 
 
 def inspect(shell: Shell, expected: Expected, say: Callable[[str], None]) -> Inspection:
-    """Ask a machine what it is and how fast it downloads, and judge both.
+    """Ask a machine what it is, whether CUDA starts, and how fast it downloads; judge each.
 
     Raises:
         HostUnfit: naming what is missing, wrong, in use or too slow.
@@ -158,6 +159,8 @@ def inspect(shell: Shell, expected: Expected, say: Callable[[str], None]) -> Ins
     if is_in_use(printed.stdout, expected):
         say("the stack's own server was started on it before: only its GPUs are checked")
         return Inspection(facts, Rate(None, "the stack's own server was started on it before"))
+    started = shell.run(cuda_start.COMMAND, timeout=cuda_start.TIMEOUT)
+    cuda_start.judge(started.stdout, expected.num_gpus)
     say("the machine is what was rented; measuring its link to the Hub")
     sample = shell.run(sample_command(expected), timeout=SAMPLE_LIMIT + 30.0)
     rate = read_sample(sample.stdout)
@@ -175,7 +178,8 @@ def judge(printed: str, expected: Expected) -> HostFacts:
     rows = parts.get("gpus", "").splitlines()
     gpus = [[cell.strip() for cell in row.split(",")] for row in rows]
     if not 0 < len(gpus) <= MOST_GPUS or not all(_is_gpu(gpu) for gpu in gpus):
-        raise HostUnfit(f"nvidia-smi does not answer: {printed.strip()[-200:]!r}")
+        said = parts.get("gpus") or parts.get("end") or printed.strip()
+        raise HostUnfit(f"nvidia-smi does not answer: {said[-200:]!r}")
     facts = HostFacts(
         gpu_names=tuple(gpu[0] for gpu in gpus),
         gpu_ram_mib=min(_number(gpu[1]) for gpu in gpus),

@@ -35,6 +35,7 @@ _PRODUCTS = {
 _CAPABILITIES = {"H100 PCIE": 900, "A100 PCIE": 800}
 _OLD_DRIVER = "550.54.15"
 _OLD_DRIVER_CUDA = 12.4
+_NOT_READY = 802
 _FOREIGN_MIB = 40_960
 _FOREIGN_PID = 3177
 _NVLINK_GB_S = 400
@@ -121,6 +122,22 @@ def driver(host: Host) -> tuple[str, float]:
     if fault is None:
         return host.driver_version, host.cuda
     return str(fault.get("version", _OLD_DRIVER)), float(fault.get("cuda", _OLD_DRIVER_CUDA))
+
+
+def cuda_error(host: Host, *, serving: bool) -> int:
+    """Return the error with which CUDA does not start, as the driver numbers it; 0 if it does.
+
+    The fault cuda_dead with `late` strikes a server (`serving`) and not a check before it.
+    """
+    fault = host.fault("cuda_dead")
+    if fault is None or (fault.get("late") and not serving):
+        return 0
+    return int(fault.get("code", _NOT_READY))
+
+
+def nvml_is_dead(host: Host) -> bool:
+    """Say whether nvidia-smi does not start either: the driver and its libraries differ."""
+    return bool((host.fault("cuda_dead") or {}).get("nvml"))
 
 
 def has_nvlink(host: Host) -> bool:

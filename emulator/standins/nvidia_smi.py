@@ -76,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `nvidia-smi` with `arguments` (the process's own if None); return its exit status."""
     host = host_or_exit("nvidia-smi", os.environ)
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if gpus.nvml_is_dead(host):
+        _say("Failed to initialize NVML: Driver/library version mismatch")
+        _say(f"NVML library version: {gpus.driver(host)[0].rpartition('.')[0]}")
+        return 18
     cards = gpus.cards(host)
     if not cards:
         _say("No devices were found")

@@ -107,6 +107,9 @@ cell("F06", "port_unreachable, the server's", "up", leaves="running", part="whol
 
 cell("F07", "driver_old", "up", leaves="running")(unfit("driver_old", "driver", "550.54.15"))
 cell("F07", "gpu_missing", "up", leaves="running", part="whole")(unfit("gpu_missing", count=0))
+cell("F07", "cuda_dead", "up", leaves="running", part="whole")(
+    unfit("cuda_dead", "CUDA does not start", "802")
+)
 cell("F07", "gpu_wrong, another model", "up", leaves="running", part="whole")(
     unfit("gpu_wrong", "GTX 1080", name="NVIDIA GeForce GTX 1080")
 )

@@ -51,6 +51,7 @@ COMMANDS = {
 case "$1" in
   --query-gpu*) echo "NVIDIA H200, 143771, 4, 580.95.05"; echo "NVIDIA H200, 143771, 4, 580.95.05";;
 esac""",
+    "python3": 'echo "started 2"',
     "df": 'echo "overlay 999999999 1048576 998951423 1% /"',
     "free": 'echo "Mem: 527433728 1 1"',
     "hf": 'echo "Error: no Hub here" >&2; exit 1',

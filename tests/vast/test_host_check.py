@@ -4,13 +4,13 @@ import contextlib
 import dataclasses
 import json
 import subprocess
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.display import shown_lines
+from components.vast.cuda_start import COMMAND
 from components.vast.errors import HostUnfit
 from components.vast.host_check import (
     FACTS,
@@ -25,7 +25,7 @@ from components.vast.host_check import (
     sample_command,
 )
 from components.vllm.host_types import Result
-from emulator.standins import COMMANDS
+from emulator.containers import commands
 from tests.emulator.standins.support import MISTRAL, Container
 
 EXPECTED = Expected(
@@ -235,9 +235,9 @@ class EmulatedShell:
     def __init__(self, container: Container) -> None:
         self.container = container
         self.commands: list[str] = []
-        for name, module in COMMANDS.items():
+        for name, script in commands().items():
             command = container.directory / "bin" / name
-            command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m {module} "$@"\n')
+            command.write_text(f"#!/bin/sh\n{script}\n")
             command.chmod(0o755)
 
     def run(self, command: str, *, timeout: float) -> subprocess.CompletedProcess[str]:
@@ -294,7 +294,7 @@ def test_a_crawling_link_is_found_before_the_weights_are_fetched(tmp_path):
     huge = dataclasses.replace(EXPECTED, weights_gb=1e6)
     with pytest.raises(HostUnfit, match="readyMinutes leaves 45 min for that"):
         inspect(shell, huge, lambda _: None)
-    assert shell.commands == [FACTS, sample_command(huge)]
+    assert shell.commands == [FACTS, COMMAND, sample_command(huge)]
     assert shell.container.traffic < 2 * SAMPLE_GB * 1e9
 
 
@@ -325,7 +325,7 @@ def test_whatever_a_machine_says_of_itself_it_is_judged(facts, sample, gpu_name,
     expected = dataclasses.replace(EXPECTED, gpu_name=gpu_name, num_gpus=num_gpus)
     said: list[str] = []
     with contextlib.suppress(HostUnfit):
-        found = inspect(Strange(facts, sample), expected, said.append)
+        found = inspect(Strange(facts, sample, sample), expected, said.append)
         json.dumps(dataclasses.asdict(found), allow_nan=False)
 
 

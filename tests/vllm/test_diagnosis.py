@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from components.vllm.boot_log import BootLog
 from components.vllm.diagnosis import diagnose
 from components.vllm.log_patterns import SERVER
 
@@ -133,6 +135,31 @@ FATAL: list[tuple[str, str, str, list[str]]] = [
         "gpu_missing",
         HOST,
         ["4 GPUs", "sees 2"],
+    ),
+    *(
+        (
+            f"RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run? Error {error}",
+            "cuda_does_not_start",
+            HOST,
+            [error.partition(": ")[2]],
+        )
+        for error in (
+            "802: system not yet initialized",
+            "803: system has unsupported display driver / cuda driver combination",
+            "999: unknown error",
+        )
+    ),
+    (
+        "RuntimeError: Error 804: forward compatibility was attempted on non supported HW",
+        "driver_too_old",
+        HOST,
+        ["no newer library"],
+    ),
+    (
+        "pynvml.NVMLError_LibRmVersionMismatch: Driver/library version mismatch",
+        "cuda_does_not_start",
+        HOST,
+        ["version mismatch"],
     ),
     (
         "RuntimeError: Failed to infer device type, please set the environment variable",
@@ -503,3 +530,13 @@ def test_what_a_client_was_answered_says_nothing_of_the_server(
 ) -> None:
     line = f'{process}INFO:     203.0.113.9:4711 - "POST /v1/completions HTTP/1.1" {answered}'
     assert diagnose(line, SERVER, serving=serving) is None
+
+
+def test_the_log_of_a_machine_on_which_cuda_does_not_start_names_that_and_not_its_end():
+    log = BootLog()
+    log.feed((Path(__file__).parent / "logs/cuda_802.log").read_text())
+    found = log.ended(1)
+    assert (found.pattern, found.fault) == ("cuda_does_not_start", HOST)
+    assert found.text == (
+        "CUDA does not start on the machine (system not yet initialized); another host is needed"
+    )

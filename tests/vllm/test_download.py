@@ -61,7 +61,11 @@ def test_a_link_that_the_host_check_passes_is_fast_enough_for_the_wait(mbps):
     """Else a machine is rented, downloads for a while, and is given up for what was known."""
     search = {"query": "", **vars(need(ready_minutes=45.0, weights_gb=120.92))}
     machine = Instance.from_json(instance())
-    expected = _expected(machine, {"search": search, "disk_gb": 200.0, "min_driver": "580"})
+    expected = _expected(
+        machine,
+        {"search": search, "disk_gb": 200.0, "min_driver": "580", "label_prefix": "p/s/r/"},
+        adopted=False,
+    )
     plan = ReadinessPlan("m", 4096, "the-key", 120.92e9, deadline=45 * 60)
     fast_enough = 120.92e9 * 8 / (mbps * 1e6) <= plan.limit("download")
     if fast_enough:

@@ -165,6 +165,25 @@ HARDWARE = (
         remedy="take a host with a newer driver: raise min_cuda or min_driver",
     ),
     Pattern(
+        name="cuda_does_not_start",
+        expressions=(
+            (
+                r"cudaGetDeviceCount\(\).{0,300}Error (?P<code>\d{1,4}): "
+                r"(?P<what>[\w /]{1,100})"
+            ),
+            r"(?P<what>system not yet initialized)",
+            r"(?P<what>cudaErrorSystemNotReady|CUDA_ERROR_SYSTEM_NOT_READY)",
+            r"(?P<what>system has unsupported display driver / cuda driver combination)",
+            r"(?P<what>cudaErrorSystemDriverMismatch|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH)",
+            r"(?P<what>Driver/library version mismatch)",
+            r"(?P<what>NVML_ERROR_LIB_RM_VERSION_MISMATCH|NVML_ERROR_DRIVER_NOT_LOADED)",
+            r"(?P<what>Unexpected error from cudaGetDeviceCount)",
+        ),
+        fault="host",
+        sentence="CUDA does not start on the machine ({what})",
+        remedy="another host is needed",
+    ),
+    Pattern(
         name="gpu_missing",
         expressions=(
             (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from emulator.standins import gpus
 from emulator.standins.host import Host
 from emulator.standins.vllm import memory
 from emulator.standins.vllm.errors import StartError, Where
@@ -49,6 +50,17 @@ def strike(stage: Stage, start: Starting) -> None:
         parameters = start.host.fault(name)
         if at is stage and parameters is not None:
             act(start, parameters)
+
+
+def _cuda_dead(start: Starting, parameters: Mapping[str, Any]) -> None:
+    del parameters
+    code = gpus.cuda_error(start.host, serving=True)
+    raise StartError(
+        "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions "
+        "before calling NumCudaDevices() that might have already set an error? Error "
+        f"{code}: {_CUDA_ERRORS.get(code, 'unknown error')}",
+        Where.WORKER,
+    )
 
 
 def _nccl_hang(start: Starting, parameters: Mapping[str, Any]) -> None:
@@ -96,7 +108,14 @@ def _kv_too_small(start: Starting, parameters: Mapping[str, Any]) -> None:
     start.available_gib = min(start.available_gib, small)
 
 
+_CUDA_ERRORS = {
+    802: "system not yet initialized",
+    803: "system has unsupported display driver / cuda driver combination",
+    804: "forward compatibility was attempted on non supported HW",
+}
+
 _TABLE: dict[str, tuple[Stage, Callable[[Starting, Mapping[str, Any]], None]]] = {
+    "cuda_dead": (Stage.NCCL, _cuda_dead),
     "nccl_hang": (Stage.NCCL, _nccl_hang),
     "crash_loop": (Stage.LOAD, _crash),
     "engine_oom": (Stage.PROFILE, _out_of_memory),

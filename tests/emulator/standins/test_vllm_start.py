@@ -227,6 +227,12 @@ def test_the_port_is_bound_early_and_refuses_until_the_server_listens(tmp_path: 
         (["-tp", "2"], {"faults": {"driver_old": {}}}, 1, "(found version 12040)"),
         (
             ["-tp", "2"],
+            {"faults": {"cuda_dead": {"late": True}}},
+            1,
+            "NumCudaDevices() that might have already set an error? Error 802: system not yet",
+        ),
+        (
+            ["-tp", "2"],
             {"faults": {"gpu_wrong": {}}},
             1,
             "Free memory on device cuda:0 (99.14/139.74 GiB) on startup is less than desired",
