@@ -11,7 +11,9 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
+from components import gpus
 from components.errors import ConfigurationError
+from components.gpus import GpuRule
 from components.release import RELEASES, Release, Runs, load_release, what_runs
 from components.rules import Served, broken
 from components.settings import Settings
@@ -21,6 +23,7 @@ from components.vllm import (
     command,
     draft,
     hub_references,
+    image_cuda,
     known_holes,
     measured,
     media,
@@ -28,8 +31,10 @@ from components.vllm import (
     sizing,
     unseen,
 )
+from components.vllm.errors import DoesNotFit, OptionRefused
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
+from components.vllm.option_text import from_json
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -132,11 +137,14 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     num_gpus = market.gpus_asked(query, profile.num_gpus)
     facts, warnings = _fit(profile, query, num_gpus)
     _check_disk(profile)
-    need = _need(settings, profile, num_gpus)
     media_from = _media_from(settings, release)
     table = command.load_table(profile.vllm_version)
     options = _options(settings, profile, release, _gpu_name(query) or profile.gpu_name, media_from)
     command.check_options(options, table)
+    rule = _gpu_rule(profile, options)
+    need = _need(settings, profile, num_gpus, rule)
+    facts += _open_choice(query, need, rule)
+    warnings += _of_unfit_gpus(profile, query, need, rule)
     apart = unseen.repositories(options, profile.fetched)
     if settings.production:
         _check_production(settings, profile, need, options, profile.fetched | apart)
@@ -147,6 +155,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     ]
     warnings += _of_another_format(profile, options)
     warnings += _of_taken_counts(options)
+    warnings += image_cuda.warnings(profile)
     warnings += _of_its_version(settings.image, profile.vllm_version)
     warnings += filter(None, [known_holes.warning(profile.vllm_version)])
     if _takes_media(profile, options):
@@ -235,7 +244,7 @@ def _check_hardware(release: Release, query: market.Query) -> None:
 def _profile(settings: Settings, models: Path, release: Release | None) -> Profile:
     if release is not None:
         return release.runs.profile.with_overrides(disk_gb=float(settings.disk_gb) or None)
-    return (
+    profile = (
         load_profile(settings.model, models)
         .with_overrides(
             max_model_len=settings.max_model_len or None,
@@ -245,6 +254,7 @@ def _profile(settings: Settings, models: Path, release: Release | None) -> Profi
         )
         .at_revisions(settings.revisions)
     )
+    return image_cuda.with_its_driver(profile) if settings.image else profile
 
 
 def _of_revisions_of_nothing(settings: Settings, taken: tuple[Reference, ...]) -> list[str]:
@@ -326,24 +336,81 @@ def _in_a_query(gpu_name: str) -> str:
 
 def _gpu_name(query: market.Query) -> str:
     """The one GPU that a query asks for; empty if it leaves a choice."""
-    return str(query.get("gpu_name", {}).get("eq", ""))
+    names = _gpu_names(query)
+    return names[0] if len(names) == 1 else ""
+
+
+def _gpu_names(query: market.Query) -> list[str]:
+    """The GPUs that a query asks for, one or several; none if the market decides."""
+    asked = query.get("gpu_name", {})
+    return [str(asked["eq"])] if "eq" in asked else [str(name) for name in asked.get("in", [])]
 
 
 def _fit(profile: Profile, query: market.Query, num_gpus: int) -> tuple[list[str], list[str]]:
-    """Compute what fits on the GPUs that the query names; without a name the market decides."""
-    gpu_name = _gpu_name(query)
-    memory = sizing.memory_per_gpu_gib(gpu_name)
-    if memory is None:
-        return [], []
-    warnings = sizing.check_fit(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
-    room = sizing.size(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
-    where = f" in {room.engines} engines" if room.engines > 1 else ""
-    fact = (
-        f"{profile.name} on {num_gpus}x {gpu_name}: weights {room.weights_gib_per_gpu:.1f} GiB "
-        f"and KV cache {room.kv_gib_available:.1f} GiB on each GPU, which holds "
-        f"{room.sequences:.1f} sequences of {room.max_model_len} tokens{where}"
+    """Compute what fits on each GPU that the query names; of others the market tells the memory.
+
+    Raises:
+        DoesNotFit: if it fits on none of those that are named, or needs more GPUs.
+    """
+    facts, misfits = [], []
+    warnings = sizing.idle_warnings(profile, num_gpus)
+    named = _gpu_names(query)
+    for gpu_name in named:
+        memory = sizing.memory_per_gpu_gib(gpu_name)
+        if memory is None:
+            continue
+        try:
+            warnings += sizing.check_fit(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
+        except DoesNotFit as error:
+            misfits.append(error)
+            continue
+        room = sizing.size(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
+        where = f" in {room.engines} engines" if room.engines > 1 else ""
+        facts.append(
+            f"{profile.name} on {num_gpus}x {gpu_name}: weights {room.weights_gib_per_gpu:.1f} GiB "
+            f"and KV cache {room.kv_gib_available:.1f} GiB on each GPU, which holds "
+            f"{room.sequences:.1f} sequences of {room.max_model_len} tokens{where}"
+        )
+    if misfits and len(misfits) == len(named):
+        raise misfits[0]
+    return facts, list(dict.fromkeys(warnings))
+
+
+def _gpu_rule(profile: Profile, options: Mapping[str, Any]) -> GpuRule:
+    """Which GPUs the server starts on, by what it is really served with."""
+    read = {name: from_json(value) for name, value in options.items()}
+    return gpus.rule_of(read, min_cuda=profile.min_cuda)
+
+
+def _open_choice(query: market.Query, need: Need, rule: GpuRule) -> list[str]:
+    """Say what an offer's GPUs must be where the query leaves a choice."""
+    if _gpu_name(query):
+        return []
+    said = (
+        f"offerQuery leaves the GPU open: those that come into question have "
+        f"{need.gpu_ram_gib:.0f} GiB or more each, and are {rule.gpus} ({rule.why})"
     )
-    return [fact], warnings
+    return [said]
+
+
+def _of_unfit_gpus(profile: Profile, query: market.Query, need: Need, rule: GpuRule) -> list[str]:
+    """Say which of the named GPUs are never rented, since the server does not start on them.
+
+    Raises:
+        OptionRefused: if it starts on none of them.
+    """
+    named = _gpu_names(query)
+    unfit = [name for name in named if not market.starts_on({"gpu_name": name}, need)]
+    unfit = [name for name in unfit if gpus.capability(name) is not None]
+    if not unfit:
+        return []
+    said, unfit_names = f"{rule.why} runs on {rule.gpus} alone", " and ".join(unfit)
+    if len(unfit) == len(named):
+        raise OptionRefused(
+            f"profile {profile.name}: {said} and none of {unfit_names} is one; ask for other GPUs "
+            "in offerQuery, or change the option"
+        )
+    return [f"{said}, so nothing with {unfit_names} is rented, though offerQuery names it"]
 
 
 def _measured(
@@ -413,7 +480,7 @@ def _check_production(
         )
 
 
-def _need(settings: Settings, profile: Profile, num_gpus: int) -> Need:
+def _need(settings: Settings, profile: Profile, num_gpus: int, rule: GpuRule) -> Need:
     return Need(
         num_gpus=num_gpus,
         gpu_ram_gib=sizing.needed_gpu_memory_gib(profile, num_gpus, profile.max_model_len),
@@ -436,6 +503,8 @@ def _need(settings: Settings, profile: Profile, num_gpus: int) -> Need:
         rent_budget_minutes=settings.rent_budget_minutes,
         rent_budget_dollars=settings.rent_budget_dollars,
         contract=settings.contract,
+        least_compute_cap=float(rule.least),
+        compute_cap_below=float(rule.below),
     )
 
 

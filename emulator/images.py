@@ -7,7 +7,12 @@ something that nobody can pull.
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
+
+_CUDA_12, _CUDA_13 = 12.8, 13.0
+_CUDA_13_FROM = 20
+"""The minor version of the first vLLM with torch 2.11."""
 
 GB = 1e9
 BITS = 8
@@ -48,6 +53,24 @@ def pull_seconds(size: float, mbits_per_second: float) -> float:
     Most of an image is one layer, so it is unpacked when it has come, and not meanwhile.
     """
     return size * BITS / (mbits_per_second * 1e6) + size / UNPACKED_BYTES_PER_SECOND
+
+
+def cuda(image: str) -> float:
+    """Return the CUDA that an image is built with: its driver must be as new.
+
+    A tag's suffix says it (`-cu129`). The official images go with their wheels: CUDA 12.8 up to
+    vLLM 0.19, and 13.0 since. The recipe's own image is of the month of 0.18.0. An image that does
+    not speak of vLLM asks for nothing.
+    """
+    suffix = re.search(r":.*cu(1[0-9])([0-9])", image)
+    if suffix:
+        return float(f"{suffix[1]}.{suffix[2]}")
+    version = re.search(r":v?0\.(\d+)\.\d+", image)
+    if repository(image).endswith("vllm-ms4"):
+        return _CUDA_12
+    if not serves_vllm(image):
+        return 0.0
+    return _CUDA_12 if version and int(version[1]) < _CUDA_13_FROM else _CUDA_13
 
 
 def repository(image: str) -> str:

@@ -233,6 +233,42 @@ def test_an_option_is_held_to_the_gpus_that_the_stack_asks_for():
     assert plan(offerQuery="gpu_name=H100_SXM num_gpus=4 gpu_ram>=140").serve_yaml
 
 
+def test_gpus_by_memory_are_told_and_narrowed_by_what_is_served():
+    """As the market's own pages teach: the recipe's flags run on Hopper alone."""
+    made = plan(offerQuery="num_gpus=2 gpu_ram>=80")
+    assert (made.need.least_compute_cap, made.need.compute_cap_below) == (900, 1000)
+    assert any(
+        "leaves the GPU open" in fact
+        and "are Hopper GPUs (attention-backend FLASH_ATTN_MLA)" in fact
+        for fact in made.facts
+    )
+    free = plan(
+        offerQuery="num_gpus=2 gpu_ram>=80", vllmOverrides='{"attention-backend": "TRITON_MLA"}'
+    )
+    assert (free.need.least_compute_cap, free.need.compute_cap_below) == (800, 0)
+    inside = plan(
+        offerQuery="num_gpus=2 gpu_ram>=80",
+        vllmOverrides='{"attention-backend": null, "attention-config": {"backend": "FLASHMLA"}}',
+    )
+    assert (inside.need.least_compute_cap, inside.need.compute_cap_below) == (900, 1100)
+
+
+def test_a_list_of_gpus_is_asked_one_by_one():
+    made = plan(offerQuery="num_gpus=2 gpu_name in [H200,A100_SXM4]")
+    assert any("so nothing with A100 SXM4 is rented" in one for one in made.warnings)
+    assert any("on 2x H200: weights" in fact for fact in made.facts)
+    with pytest.raises(ConfigurationError, match="Hopper GPUs alone and none of A100 SXM4 and B20"):
+        plan(offerQuery="num_gpus=2 gpu_name in [A100_SXM4,B200]")
+    with pytest.raises(ConfigurationError, match="does not fit"):
+        plan(offerQuery="num_gpus=2 gpu_name in [RTX_4090,RTX_3090]")
+
+
+def test_cards_that_carry_nothing_are_told_whatever_they_are():
+    for query in ("num_gpus=4 gpu_ram>=130", "num_gpus=4 gpu_name in [H200,H200_NVL]"):
+        said = [one for one in plan(offerQuery=query).warnings if "paid for nothing" in one]
+        assert len(said) == 1
+
+
 EAGLE = "mistral-small-4-fp8-2xh200-eagle"
 
 
@@ -440,3 +476,31 @@ def test_a_draft_that_is_no_companion_is_at_the_revision_that_is_set():
 def test_a_revision_of_what_is_not_taken_is_told():
     made = plan(revisions=json.dumps({"org/other": COMMIT}))
     assert "revisions names org/other, which this stack does not take" in made.warnings
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "cuda", "driver"),
+    [
+        (MS4, "", 12.8, "570"),
+        (MS4, "vllm/vllm-openai:v0.33.0", 13.0, "580"),
+        ("mistral-small-4-fp8-2xh200", "mistralllm/vllm-ms4:latest", 12.8, "570"),
+        ("mistral-small-4-fp8-2xh200", "vllm/vllm-openai:v0.33.0-cu129", 12.9, "575"),
+        ("mistral-small-4-fp8-2xh200", "registry.example/own:1", 13.0, "580"),
+    ],
+)
+def test_what_a_driver_must_be_follows_the_image(model, image, cuda, driver):
+    need = plan(model=model, **({"image": image} if image else {})).need
+    assert (need.min_cuda, need.min_driver) == (cuda, driver)
+
+
+@pytest.mark.parametrize("name", profile_names(MODELS))
+def test_no_profile_asks_for_less_than_its_image_needs(name):
+    assert not [one for one in plan(model=name).warnings if "min_cuda" in one]
+
+
+def test_a_profile_that_asks_for_less_than_its_image_needs_is_told(tmp_path):
+    text = (MODELS / f"{MS4}.yaml").read_text()
+    newer = text.replace("mistralllm/vllm-ms4:latest", "vllm/vllm-openai:v0.32.0")
+    (tmp_path / "own.yaml").write_text(newer)
+    made = make_plan(parse(values(model="own")), models=tmp_path)
+    assert any("min_cuda is 12.8" in one and "holds CUDA 13" in one for one in made.warnings)

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
+from components import gpus
 from components.errors import HostError
 from components.progress import Progress
 from components.vast import market
@@ -253,6 +254,9 @@ def _gpus(found: Instance, wanted: Wanted) -> str:
     query.setdefault("num_gpus", {"eq": wanted.need.num_gpus})
     of_gpus = {name: wish for name, wish in query.items() if name in {"gpu_name", "num_gpus"}}
     row = {"gpu_name": found.gpu_name, "num_gpus": found.num_gpus}
+    starts = market.starts_on({**row, "gpu_ram": found.gpu_ram_mib}, wanted.need)
+    if not starts and gpus.capability(found.gpu_name) is not None:
+        return f"it has {found.num_gpus}x {found.gpu_name}, on which the server does not start"
     if market.still_fits(row, of_gpus):
         return ""
     return f"it has {found.num_gpus}x {found.gpu_name}, which offerQuery excludes"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pulumi
 from pulumi import dynamic
 
+from components import gpus
 from components.errors import StackError
 from components.progress import Progress
 from components.provider import Properties, Provider, changed, refused
@@ -34,7 +35,7 @@ from components.vast.in_the_state import NOTE, InTheState
 from components.vast.leash import Leash
 from components.vast.market import HOURS_A_MONTH
 from components.vast.market_end import FirstEnd, MarketEnd
-from components.vast.offer import candidates, contract_of, need_of, show_market
+from components.vast.offer import candidates, contract_of, gained, need_of, show_market
 from components.vast.onstart import onstart
 from components.vast.outbid import MarketState
 from components.vast.owner import nonce, owner_in, owner_of, told_apart
@@ -92,7 +93,9 @@ class InstanceProvider(Provider):
         """Replace what a contract cannot change, what the query excludes, and what is lost."""
         _refuse_a_second(id_, olds, news)
         if olds.get("search"):
-            olds = {**olds, "search": {"contract": "on-demand", **olds["search"]}}
+            search = news["search"]
+            wanted = {} if pulumi.contains_unknowns(search) else search
+            olds = {**olds, "search": gained(olds["search"], wanted)}
         replaces = changed(olds, news, ORDERED)
         others = [*changed(olds, news, OTHERS), *_changed_policies(olds, news)]
         if contract_of(olds.get("search")) != _contract_wanted(news):
@@ -635,7 +638,10 @@ def _search_allows(olds: Properties, news: Properties) -> bool:
         return True
     query = market.parse(str(news["search"]["query"]))
     query.setdefault("num_gpus", {"eq": news["search"]["num_gpus"]})
-    return market.still_fits(olds, query)
+    known = gpus.capability(str(olds.get("gpu_name") or ""))
+    row = {"gpu_name": olds.get("gpu_name")}
+    starts = known is None or market.starts_on(row, need_of(news["search"]))
+    return starts and market.still_fits(olds, query)
 
 
 def _changed_policies(olds: Properties, news: Properties) -> list[str]:

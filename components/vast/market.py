@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from components import gpus
 from components.progress import duration
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
 from components.vast.official import offers_alias, offers_fields, offers_mult, parse_query
@@ -123,7 +124,11 @@ class Need:
     """For all tries to rent together, and so with the dollars."""
     rent_budget_dollars: float
     contract: Contract = "on-demand"
-    """The last field, and with a default, since states were written that lack it."""
+    """This field and those below have defaults, since states were written that lack them."""
+    least_compute_cap: float = 0.0
+    """Of a GPU on which the server starts, times 100 as the market counts it: 900 is Hopper."""
+    compute_cap_below: float = 0.0
+    """The one from which on it starts no more; 0 for none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,12 +205,11 @@ def with_floors(query: Query, need: Need) -> Query:
         "direct_port_count": 2,
         "disk_space": need.disk_gb,
         "cuda_max_good": need.min_cuda,
-        "compute_cap": LEAST_COMPUTE_CAP,
+        "compute_cap": max(LEAST_COMPUTE_CAP, need.least_compute_cap),
         "reliability": need.min_reliability,
         "inet_down": need.min_inet_down_mbps,
         "duration": need.min_days_left * 86400,
-        # GiB to the MB (really MiB) of Vast; a percent less, since drivers keep some for themselves
-        "gpu_ram": need.gpu_ram_gib * 1024 * 0.99,
+        "gpu_ram": _least_memory_mib(need),
     }
     whole = {field: dict(conditions) for field, conditions in query.items()}
     whole.setdefault("num_gpus", {"eq": need.num_gpus})
@@ -217,6 +221,9 @@ def with_floors(query: Query, need: Need) -> Query:
             continue
         asked = float(conditions.get("gte", floor))
         conditions["gte"] = max(asked, floor)
+    if need.compute_cap_below and "eq" not in whole["compute_cap"]:
+        asked = float(whole["compute_cap"].get("lt", need.compute_cap_below))
+        whole["compute_cap"]["lt"] = min(asked, need.compute_cap_below)
     return whole
 
 
@@ -333,6 +340,26 @@ def still_fits(instance: Instance | Json, query: Query) -> bool:
     return matches(row, lasting)
 
 
+def starts_on(row: Json, need: Need) -> bool:
+    """Whether the server starts on a row's GPUs, whatever the query asks for.
+
+    A row without a memory or a capability is judged by its GPU's name; one that is not known
+    either is none to rent.
+    """
+    if str(row.get("gpu_arch") or "nvidia").lower() != "nvidia":
+        return False
+    memory = row.get("gpu_ram")
+    if memory is not None and float(memory) < _least_memory_mib(need):
+        return False
+    if not need.least_compute_cap:
+        return True
+    stated = row.get("compute_cap") or gpus.capability(str(row.get("gpu_name") or ""))
+    if not stated:
+        return False
+    too_new = need.compute_cap_below and float(stated) >= need.compute_cap_below
+    return float(stated) >= need.least_compute_cap and not too_new
+
+
 def describe(candidate: Candidate) -> str:
     """One offer in one line."""
     offer = candidate.offer
@@ -360,6 +387,7 @@ def shortlist_lines(candidates: list[Candidate]) -> list[str]:
     numbers = {"$/h", "Mbit/s", "reliability", "$ to ready", "$/day", "$/month"}
     headings = (
         "machine",
+        "GPUs",
         "place",
         "host",
         "$/h",
@@ -454,6 +482,11 @@ def _in_units_of_a_row(field: str, conditions: Mapping[str, Any]) -> dict[str, A
     }
 
 
+def _least_memory_mib(need: Need) -> float:
+    """GiB to the MB (really MiB) of Vast; a percent less, since drivers keep some themselves."""
+    return need.gpu_ram_gib * 1024 * 0.99
+
+
 def _nothing_matches(query: Query, need: Need) -> str:
     conditions = " ".join(
         f"{field} {operator} {_plain(value)}"
@@ -498,6 +531,8 @@ def _above_floors(offer: Offer, need: Need) -> bool:
     """Check what the server filters by columns that a row shows in another form."""
     if need.datacenter_only and not offer.datacenter:
         return False
+    if not starts_on(offer.raw, need):
+        return False
     return not offer.driver or not is_older(offer.driver, need.min_driver)
 
 
@@ -509,6 +544,7 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
     offer = candidate.offer
     return (
         str(offer.machine_id),
+        f"{offer.num_gpus}x {offer.gpu_name}",
         offer.location or "not named",
         "datacenter" if offer.datacenter else "marketplace",
         f"{offer.dollars_per_hour:.2f}",

@@ -78,6 +78,13 @@ def need_of(props: Properties) -> Need:
     return _NEED.validate_python({name: props[name] for name in NEEDS if name in props})
 
 
+def gained(search: Properties, news: Properties) -> Properties:
+    """Fill in what a search of an older release lacks, so that it alone is no change."""
+    later = ("least_compute_cap", "compute_cap_below")
+    known = {name: news[name] for name in later if name in news}
+    return {"contract": contract_of(search), **known, **search}
+
+
 def contract_of(search: Properties | None) -> str:
     """Read the kind of contract out of a search; states of before always meant on demand."""
     return str((search or {}).get("contract") or "on-demand")
@@ -201,5 +208,5 @@ def _row(candidate: Candidate) -> Properties:
 
 
 def _changed(olds: Properties, news: Properties, keys: tuple[str, ...]) -> list[str]:
-    """As `provider.changed`, for inputs of before that may lack the kind of contract."""
-    return changed({**olds, "contract": contract_of(olds)} if olds else olds, news, keys)
+    """As `provider.changed`, for inputs of an older release, which may lack some."""
+    return changed(gained(olds, news) if olds else olds, news, keys)

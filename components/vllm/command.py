@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from components import gpus
 from components.vllm import draft, media
 from components.vllm.errors import OptionRefused
 from components.vllm.hub import is_commit
@@ -106,7 +107,6 @@ ENVIRONMENTS = frozenset(name for name, why in RESERVED.items() if why in {_TLS,
 """Options that are the environment's: laid over what a stack or a release serves, and not in the
 digest of either."""
 
-_HOPPER = ("H100", "H200", "H800", "H20", "GH200")
 _EAGLE_WORKS_FROM = (0, 24, 0)
 _INTEGER = re.compile(r"[+-]?\d+")
 _READABLE_INTEGER = re.compile(r"-?\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]")
@@ -312,12 +312,14 @@ def check_options(options: Mapping[str, Any], table: OptionTable) -> None:
 
 def _refuse_known_crashes(profile: Profile, flags: Mapping[str, Any]) -> None:
     """Combinations that parse and then end the server, minutes later (reference: vLLM 0.5, 0.6)."""
-    backend = str(flags.get("attention-backend", "")).upper()
-    if backend == "FLASH_ATTN_MLA" and not profile.gpu_name.upper().startswith(_HOPPER):
+    flags = {name: from_json(value) for name, value in flags.items()}
+    rule, own = gpus.rule_of(flags, min_cuda=profile.min_cuda), gpus.capability(profile.gpu_name)
+    if own is not None and not rule.allows(own):
         raise OptionRefused(
-            f"profile {profile.name}: attention-backend FLASH_ATTN_MLA runs on Hopper GPUs alone "
-            f"and {profile.gpu_name} is none; remove the option and vLLM picks a backend"
+            f"profile {profile.name}: {rule.why} runs on {rule.gpus} alone and {profile.gpu_name} "
+            f"is none; {rule.remedy}"
         )
+    backend = gpus.attention_backend(flags)
     if backend == "FLASH_ATTN_MLA" and str(flags.get("kv-cache-dtype", "")).startswith("fp8"):
         raise OptionRefused(
             f"profile {profile.name}: attention-backend FLASH_ATTN_MLA takes no kv-cache-dtype "

@@ -138,7 +138,19 @@ def check_fit(
     )
     if sizing.tokens_of_one < sizing.max_model_len:
         raise DoesNotFit(_misfit(profile, sizing))
-    return _warnings(profile, sizing, num_gpus)
+    return [*_tight_warnings(profile, sizing), *idle_warnings(profile, num_gpus)]
+
+
+def idle_warnings(profile: Profile, num_gpus: int) -> list[str]:
+    """Say which GPUs would carry nothing, whatever they are."""
+    idle = num_gpus - profile.gpus_used
+    if idle <= 0:
+        return []
+    said = (
+        f"profile {profile.name} uses {profile.gpus_used} of {num_gpus} GPUs and "
+        f"{idle} would be paid for nothing; raise {_parallel_sizes(profile)} or rent fewer"
+    )
+    return [said]
 
 
 def needed_gpu_memory_gib(profile: Profile, num_gpus: int, max_model_len: int) -> float:
@@ -226,21 +238,15 @@ def _ranks_that_fit(profile: Profile, sizing: Sizing) -> int | None:
     return None
 
 
-def _warnings(profile: Profile, sizing: Sizing, num_gpus: int) -> list[str]:
-    warnings = []
-    if sizing.sequences / sizing.engines < FEW_SEQUENCES:
-        warnings.append(
-            f"profile {profile.name} is tight: {sizing.kv_gib_available:.1f} GiB of KV cache on "
-            f"each GPU hold {sizing.sequences:.1f} sequences of {sizing.max_model_len} tokens, and "
-            f"the {sizing.overhead_gib_per_gpu:.0f} GiB of overhead are an estimate"
-        )
-    idle = num_gpus - profile.gpus_used
-    if idle > 0:
-        warnings.append(
-            f"profile {profile.name} uses {profile.gpus_used} of {num_gpus} GPUs and "
-            f"{idle} would be paid for nothing; raise {_parallel_sizes(profile)} or rent fewer"
-        )
-    return warnings
+def _tight_warnings(profile: Profile, sizing: Sizing) -> list[str]:
+    if sizing.sequences / sizing.engines >= FEW_SEQUENCES:
+        return []
+    said = (
+        f"profile {profile.name} is tight: {sizing.kv_gib_available:.1f} GiB of KV cache on "
+        f"each GPU hold {sizing.sequences:.1f} sequences of {sizing.max_model_len} tokens, and "
+        f"the {sizing.overhead_gib_per_gpu:.0f} GiB of overhead are an estimate"
+    )
+    return [said]
 
 
 def _parallel_sizes(profile: Profile) -> str:

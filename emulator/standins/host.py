@@ -41,6 +41,8 @@ class Host:
     cpu_ram_mb: float
     cpu_cores: float
     image_gb: float = 0.0
+    image_cuda: float = 13.0
+    """The CUDA that the image is built with."""
     faults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def fault(self, name: str) -> Mapping[str, Any] | None:

@@ -67,6 +67,7 @@ def test_host_facts_have_the_agreed_shape() -> None:
         "gpu_ram_mib",
         "driver_version",
         "cuda",
+        "image_cuda",
         "inet_down_mbps",
         "disk_gb",
         "shm_gib",

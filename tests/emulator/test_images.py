@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from components.vllm.image_cuda import cuda_in
 from emulator import images
 
 
@@ -20,3 +21,21 @@ def test_published_pulls_of_vllm_took_longer_than_the_emulator_s():
 
 def test_an_image_that_is_there_needs_no_pull():
     assert images.pull_seconds(0.0, 100.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "cuda"),
+    [
+        ("mistralllm/vllm-ms4:latest", 12.8),
+        ("mistralllm/vllm-ms4@sha256:" + "47" * 32, 12.8),
+        ("vllm/vllm-openai:v0.18.0", 12.8),
+        ("vllm/vllm-openai:v0.33.0", 13.0),
+        ("vllm/vllm-openai:v0.33.0-cu129", 12.9),
+        ("vllm/vllm-openai:latest", 13.0),
+        ("ubuntu:24.04", 0.0),
+    ],
+)
+def test_what_an_image_needs_of_a_driver_follows_the_image(image, cuda):
+    assert images.cuda(image) == cuda
+    believed = cuda_in(image)
+    assert believed in {cuda, None}

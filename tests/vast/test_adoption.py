@@ -100,6 +100,7 @@ def test_what_the_stack_would_have_rented_fits():
         ({"is_bid": True}, "it is interruptible and the stack's on-demand"),
         ({"dph_total": 8.5}, "it costs $8.50/h and the cap is $8.00"),
         ({"num_gpus": 1}, "it has 1x H200, which offerQuery excludes"),
+        ({"gpu_ram": 40960}, "it has 2x H200, on which the server does not start"),
         ({"gpu_name": "H100 SXM"}, "it has 2x H100 SXM, which offerQuery excludes"),
         ({"ports": {}}, "it maps no port 22/tcp and 8000/tcp"),
         ({"actual_status": "exited"}, "it is exited, not running"),

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from components.vast.cuda_start import COMMAND, judge
 from components.vast.errors import HostUnfit
+from components.vast.host_check import inspect
 from tests.emulator.standins.support import Container
-from tests.vast.test_host_check import EXPECTED, EmulatedShell, inspect
+from tests.vast.test_host_check import EXPECTED, EmulatedShell
 
 SAID = st.sampled_from(
     ["started ", "failed ", "cuInit ", "802 ", "library ", "2", "\n", "9" * 4000]

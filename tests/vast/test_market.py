@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.vast import market
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
+from components.vast.wire import Offer
+from emulator.gpus import GPUS
 from tests.vast.offers import need, offer, row
 
 RECIPE = (
@@ -126,6 +133,78 @@ def test_the_memory_of_a_slice_is_its_share():
     assert not market.matches(slice_of_8, market.parse("cpu_ram>=501"))
     assert market.matches(row(cpu_ram=2_000_000), market.parse("cpu_ram>=501"))
     assert market.matches(slice_of_8, market.parse("cpu_ram<=2000"))
+
+
+HOPPER = {"least_compute_cap": 900.0, "compute_cap_below": 1000.0}
+BY_MEMORY = "num_gpus=2 gpu_ram>=80"
+
+
+def of(kind: str, **changes: Any) -> dict[str, Any]:
+    known = {gpu.name: gpu for gpu in GPUS}[kind]
+    facts = {"gpu_name": kind, "gpu_ram": known.ram_mib, "compute_cap": known.compute_cap}
+    return row(**facts | changes)
+
+
+def starting(query: str, **changes: Any) -> set[str]:
+    """The GPUs of a market of all kinds that come into question."""
+    wanted = market.with_floors(market.parse(query), need(**changes))
+    offers = [Offer.from_json(of(gpu.name, id=n)) for n, gpu in enumerate(GPUS, 1)]
+    try:
+        found = market.shortlist(offers, wanted, need(**changes))
+    except NoOffer:
+        return set()
+    return {one.offer.gpu_name for one in found}
+
+
+def test_gpus_by_memory_are_those_on_which_the_server_starts():
+    assert starting(BY_MEMORY, **HOPPER) == {"H200", "H200 NVL", "H100 SXM", "H100 NVL"}
+    assert "A100 SXM4" in starting(BY_MEMORY, least_compute_cap=800.0)
+    assert starting("gpu_name in [A100_SXM4,H200]", **HOPPER) == {"H200"}
+    assert starting("compute_cap=800", **HOPPER) == set()
+    assert starting("gpu_ram=24.564", gpu_ram_gib=72.0) == set()
+
+
+def test_the_market_is_asked_for_them_too_since_it_gives_only_so_many():
+    body = market.search_body(market.with_floors(market.parse(BY_MEMORY), need()), need())
+    assert body["compute_cap"] == {"gte": 500.0}
+    floors = market.with_floors(market.parse(BY_MEMORY), need(**HOPPER))
+    assert floors["compute_cap"] == {"gte": 900.0, "lt": 1000.0}
+    stricter = market.with_floors(market.parse("compute_cap>=890 compute_cap<950"), need(**HOPPER))
+    assert stricter["compute_cap"] == {"gte": 900.0, "lt": 950.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "starts"),
+    [
+        ({"compute_cap": None}, True),  # its name is known
+        ({"compute_cap": None, "gpu_name": "H900"}, False),
+        ({"compute_cap": 800}, False),
+        ({"compute_cap": 1000}, False),
+        ({"gpu_ram": 40960}, False),
+        ({"gpu_ram": None}, True),
+        ({"gpu_arch": "amd"}, False),
+        ({"gpu_arch": "nvidia"}, True),
+    ],
+)
+def test_a_row_is_judged_by_what_it_says(changes, starts):
+    assert market.starts_on(of("H200", **changes), need(**HOPPER)) is starts
+
+
+@given(
+    st.sampled_from([gpu.name for gpu in GPUS]),
+    st.sampled_from(["", "gpu_ram>=20", "gpu_ram=80", "compute_cap>=700", "gpu_name in [A,B]"]),
+    st.sampled_from([(700, 0), (800, 0), (900, 1000), (900, 1100), (1000, 1100)]),
+    st.floats(1, 200),
+)
+def test_whatever_is_asked_no_offer_is_a_candidate_that_cannot_start(name, query, caps, memory):
+    least, below = map(float, caps)
+    needs = need(least_compute_cap=least, compute_cap_below=below, gpu_ram_gib=memory)
+    offer_ = Offer.from_json(of(name))
+    with contextlib.suppress(NoOffer):
+        market.shortlist([offer_], market.with_floors(market.parse(query), needs), needs)
+        assert offer_.raw["compute_cap"] >= least
+        assert not below or offer_.raw["compute_cap"] < below
+        assert offer_.gpu_ram_mib >= memory * 1024 * 0.99
 
 
 def test_a_search_by_cuda_names_a_compute_capability_too():
@@ -303,10 +382,11 @@ def test_the_shortlist_is_a_table_that_any_terminal_shows():
     many = [offer(id=n, machine_id=n, dph_total=6.0 + n / 100) for n in range(1, 12)]
     heading, _, best, *others = market.shortlist_lines(market.shortlist(many, {}, need()))
     assert " ".join(heading.split()) == (
-        "machine place host $/h Mbit/s reliability download $ to ready $/day $/month offered for"
+        "machine GPUs place host $/h Mbit/s reliability download $ to ready $/day $/month "
+        "offered for"
     )
     assert " ".join(best.split()) == (
-        "1 Iceland, IS datacenter 6.01 5,000 0.995 4 min 0.70 144 4,327 30 days"
+        "1 2x H200 Iceland, IS datacenter 6.01 5,000 0.995 4 min 0.70 144 4,327 30 days"
     )
     assert len(others) == market.SHOWN - 1
 

@@ -166,7 +166,8 @@ class Boot:
             f"enforce_eager={settings.enforce_eager}, kv_cache_dtype={settings.kv_cache_dtype}, "
             f"served_model_name={settings.served_names[0]}",
         )
-        checks.check_driver(gpus.driver(self._host)[1])
+        checks.check_driver(gpus.driver(self._host)[1], self._host.image_cuda)
+        checks.check_type(settings, gpus.compute_capability(self._host), self._host.gpu_name)
         self._check_memory()
         if settings.world_size > 1:
             self._log.info(self._log.worker, "pynccl.py:111", "vLLM is using nccl==2.29.7")

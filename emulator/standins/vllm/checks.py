@@ -9,8 +9,8 @@ from emulator.standins.vllm.settings import Settings
 
 HOPPER = 9
 BLACKWELL = 10
-
-_CUDA_NEEDED = 13.0
+_AMPERE = 8
+_HALF = frozenset({"half", "float16", "float", "float32"})
 
 
 def check_line(settings: Settings) -> None:
@@ -58,13 +58,13 @@ def check_config(settings: Settings, shape: ModelShape, gpus: int, environ_allow
     return length
 
 
-def check_driver(cuda: float) -> None:
-    """Refuse a driver that is older than the CUDA 13 of vLLM 0.33.0's PyTorch.
+def check_driver(cuda: float, needed: float) -> None:
+    """Refuse a driver that is older than the CUDA (`needed`) of the image's PyTorch.
 
     Raises:
         StartError: in the engine.
     """
-    if cuda < _CUDA_NEEDED:
+    if cuda < needed:
         major, minor = divmod(round(cuda * 10), 10)
         raise StartError(
             "RuntimeError: The NVIDIA driver on your system is too old (found version "
@@ -73,6 +73,23 @@ def check_driver(cuda: float) -> None:
             "http://www.nvidia.com/Download/index.aspx",
             Where.ENGINE,
         )
+
+
+def check_type(settings: Settings, capability: tuple[int, int], gpu_name: str) -> None:
+    """Refuse bfloat16, which models have unless they are told otherwise, on a GPU before Ampere.
+
+    Raises:
+        StartError: in the worker.
+    """
+    if capability[0] >= _AMPERE or settings.dtype in _HALF:
+        return
+    major, minor = capability
+    raise StartError(
+        "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. "
+        f"Your {gpu_name} GPU has compute capability {major}.{minor}. You can use float16 instead "
+        "by explicitly setting the `dtype` flag in CLI, for example: --dtype=half.",
+        Where.WORKER,
+    )
 
 
 def choose_backend(

@@ -20,6 +20,7 @@ class Settings:
     served_names: tuple[str, ...]
     revision: str = "main"
     load_format: str = "auto"
+    dtype: str = "auto"
     config_format: str = "auto"
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1

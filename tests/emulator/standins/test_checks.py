@@ -14,6 +14,7 @@ from emulator.standins.vllm.checks import (
     check_driver,
     check_line,
     check_tool_parser,
+    check_type,
     choose_backend,
 )
 from emulator.standins.vllm.errors import StartError, Where
@@ -178,11 +179,19 @@ def test_a_backend_that_cannot_run_here_is_refused_in_the_worker(
     assert refused.value.where is Where.WORKER
 
 
+def test_bfloat16_begins_with_ampere() -> None:
+    check_type(settings(), (8, 0), "A100 PCIE")
+    check_type(settings(dtype="half"), (7, 5), "Tesla T4")
+    with pytest.raises(StartError, match=r"Your Tesla T4 GPU has compute capability 7\.5"):
+        check_type(settings(), (7, 5), "Tesla T4")
+
+
 @pytest.mark.parametrize(("cuda", "found"), [(12.8, "12080"), (12.4, "12040")])
 def test_an_old_driver_is_named_by_its_cuda(cuda: float, found: str) -> None:
-    check_driver(13.0)
+    check_driver(13.0, 13.0)
+    check_driver(12.8, 12.8)
     with pytest.raises(StartError, match=rf"too old \(found version {found}\)"):
-        check_driver(cuda)
+        check_driver(cuda, 13.0)
 
 
 @pytest.mark.parametrize(
