@@ -259,7 +259,7 @@ def _plan(settings: Settings) -> Plan:
         plan = make_plan(settings)
     except ConfigurationError as error:
         raise pulumi.RunError(as_typed_here(str(error))) from None
-    for fact in plan.facts:
+    for fact in (f"profile {plan.profile.name}: {plan.profile.description}", *plan.facts):
         pulumi.log.info(as_typed_here(fact))
     for warning in (*held_to_nothing(settings, plan, pulumi.get_stack()), *plan.warnings):
         pulumi.log.warn(as_typed_here(warning))

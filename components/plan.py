@@ -55,6 +55,10 @@ class NotForProduction(ConfigurationError):
     """A production stack that breaks a rule of production."""
 
 
+class TokenMissing(ConfigurationError):
+    """A model for which the Hub wants a token, and a stack without one."""
+
+
 class DiskTooSmall(ConfigurationError):
     """The disk that would be rented cannot hold image and weights."""
 
@@ -135,6 +139,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     query_text = _query_text(settings, profile, release)
     query = market.parse(query_text)
     num_gpus = market.gpus_asked(query, profile.num_gpus)
+    _check_token(settings, profile)
     facts, warnings = _fit(profile, query, num_gpus)
     _check_disk(profile)
     media_from = _media_from(settings, release)
@@ -426,6 +431,21 @@ def _measured(
         num_gpus=num_gpus,
         is_changed=bool(settings.image or settings.max_model_len or settings.vllm_overrides),
     )
+
+
+def _check_token(settings: Settings, profile: Profile) -> None:
+    """A repository that asks for a token is not fetched without one.
+
+    Raises:
+        TokenMissing: with what to do.
+    """
+    if profile.gated and not settings.hugging_face_token:
+        raise TokenMissing(
+            f"the profile {profile.name} says that the Hub gives {profile.repository} only to "
+            "accounts that accepted its conditions (gated), and the stack has no token: accept "
+            "them on the model's page, then `pulumi config set --secret huggingFaceToken`; "
+            "nothing was rented"
+        )
 
 
 def _check_disk(profile: Profile) -> None:

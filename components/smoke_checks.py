@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import openai
@@ -28,12 +28,16 @@ from openai.types.chat import (
 
 from components.clock import Clock
 from components.errors import StackError
+from components.vllm.thinking import Thinking, asked
 
 LONGEST_ANSWER = 512
 """Tokens; a server with a short context is asked for fewer."""
 
 LONGEST_REASONING = 4096
 """Tokens of trace and answer together: a thorough model thinks for longer than it speaks."""
+
+CANNOT_HELP_IT = "if the model cannot do without one, the profile says so: `thinking: always`"
+"""What may be the matter where a model thinks though it is asked not to."""
 
 MOST_TOKENS = 10**9
 """Of a question or an answer; no model's context is nearly as long."""
@@ -108,17 +112,20 @@ class Target:
     """Of what is served, for the report; empty if nobody said."""
     client_certificate: str = dataclasses.field(default="", repr=False)
     """PEM of certificate and key to show; empty where none is asked for."""
+    thinking: Thinking = "effort"
+    """How the model thinks before it answers."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Target:
         """Read `ENDPOINT_URL`, `_KEY`, `_CERTIFICATE`, `_MODEL`, `_MAX_MODEL_LEN`, `_ABILITIES`.
 
         `ENDPOINT_ABILITIES` has commas between its words; `ENDPOINT_TOOL_CALL_PARSER` is vLLM's
-        option of that name, `ENDPOINT_DIGEST` the digest of what is served and
-        `ENDPOINT_CLIENT_CERTIFICATE` what a client shows. These and the certificate may be missing.
+        option of that name, `ENDPOINT_DIGEST` the digest of what is served,
+        `ENDPOINT_CLIENT_CERTIFICATE` what a client shows and `ENDPOINT_THINKING` how the model
+        thinks. These and the certificate may be missing.
 
         Raises:
-            StackError: naming what is missing or no number.
+            StackError: naming what is missing, no number or no way of thinking.
         """
         missing = [name for name in REQUIRED if not environment.get(name)]
         if missing:
@@ -127,6 +134,9 @@ class Target:
         if not length.isdecimal():
             raise StackError(f"ENDPOINT_MAX_MODEL_LEN is {length!r} and no number of tokens")
         abilities = environment.get("ENDPOINT_ABILITIES", "")
+        thinking = environment.get("ENDPOINT_THINKING", "effort")
+        if thinking not in get_args(Thinking):
+            raise StackError(f"ENDPOINT_THINKING is {thinking!r}, which is no way of thinking")
         return cls(
             url=environment["ENDPOINT_URL"].rstrip("/"),
             key=environment["ENDPOINT_KEY"],
@@ -137,6 +147,7 @@ class Target:
             mistral_call_ids=environment.get("ENDPOINT_TOOL_CALL_PARSER") == "mistral",
             digest=environment.get("ENDPOINT_DIGEST", ""),
             client_certificate=environment.get("ENDPOINT_CLIENT_CERTIFICATE", ""),
+            thinking=thinking,
         )
 
 
@@ -179,7 +190,7 @@ def check_model(client: Client) -> Finding:
 def check_text(client: Client) -> Finding:
     """A question gets an answer in text."""
     answer = _ask(client, "In one short sentence: what are you?", max_tokens=_limit(client, 64))
-    return Finding(_said(_text(answer)))
+    return Finding(_answer(answer).shown)
 
 
 def check_streaming(client: Client) -> Finding:
@@ -221,37 +232,45 @@ def check_picture(client: Client) -> Finding:
         [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": url}}],
         max_tokens=_limit(client, 32),
     )
-    text = _text(shown)
+    said = _answer(shown)
     blind = _ask(client, [{"type": "text", "text": question}], max_tokens=1)
     took = _usage(shown).prompt_tokens - _usage(blind).prompt_tokens
     if took < 1:
         raise CheckFailed("the picture took no prompt tokens, so the model never saw it")
-    return Finding(f"{took} prompt tokens for the picture; {_said(text)}")
+    return Finding(f"{took} prompt tokens for the picture; {said.shown}")
 
 
 def check_reasoning_high(client: Client) -> Finding:
-    """With effort `high` the trace comes, apart from the answer."""
+    """Where a trace is asked for, or always comes, it comes apart from the answer."""
     answer = _ask(
         client,
         "A bat and a ball cost 1.10 together, the bat 1.00 more than the ball. The ball costs?",
         max_tokens=_limit(client, LONGEST_REASONING),
-        effort="high",
+        wanted=True,
     )
     trace = _trace(_message(answer))
     if not trace:
-        raise CheckFailed("with reasoning_effort high there is no trace in message.reasoning")
+        raise CheckFailed(f"{_told(client, True)} there is no trace in message.reasoning")
     _check_apart(_message(answer).content or "")
     return Finding(f"a trace of {len(trace)} characters, apart from the answer")
 
 
 def check_reasoning_none(client: Client) -> Finding:
-    """With effort `none` there is an answer and no trace."""
-    answer = _ask(client, "How many legs has a cat?", max_tokens=_limit(client, 64), effort="none")
-    text = _text(answer)
+    """Where no trace is asked for, there is an answer and no trace."""
+    question = "How many legs has a cat?"
+    try:
+        answer = _ask(client, question, max_tokens=_limit(client, 64), wanted=False)
+    except openai.BadRequestError as error:
+        raise CheckFailed(
+            f"{_told(client, False)} it is refused ({error.message}); {CANNOT_HELP_IT}"
+        ) from None
+    said = _answer(answer)
     if _trace(_message(answer)):
-        raise CheckFailed("with reasoning_effort none there is a trace in message.reasoning")
-    _check_apart(text)
-    return Finding(_said(text))
+        raise CheckFailed(
+            f"{_told(client, False)} there is a trace in message.reasoning; {CANNOT_HELP_IT}"
+        )
+    _check_apart(said.text)
+    return Finding(said.shown)
 
 
 def check_tools(client: Client) -> Finding:
@@ -260,7 +279,10 @@ def check_tools(client: Client) -> Finding:
         "role": "user",
         "content": "How is the weather in Paris? Use the tool.",
     }
-    call, how = _call(client, question)
+    found = _call(client, question)
+    if found is None:
+        return Finding("its trace met the token limit each time, so no tool was called")
+    call, how = found
     identifier = call.id
     if client.target.mistral_call_ids and not CALL_ID.fullmatch(identifier or ""):
         raise CheckFailed(f"the call's id is {identifier!r} and not nine letters and digits")
@@ -287,9 +309,10 @@ def check_tools(client: Client) -> Finding:
         tools=[WEATHER],
         tool_choice="none",
         temperature=0.1,
-        max_tokens=_limit(client, 128),
+        max_tokens=_limit(client, _with_trace(client, 128)),
+        extra_body=asked(client.target.thinking, None) or None,
     )
-    return Finding(f"called {how} as {identifier}; {_said(_text(answer))}")
+    return Finding(f"called {how} as {identifier}; {_answer(answer).shown}")
 
 
 def check_json_schema(client: Client) -> Finding:
@@ -302,9 +325,13 @@ def check_json_schema(client: Client) -> Finding:
             "json_schema": {"name": "verdict", "schema": VERDICT, "strict": True},
         },
         temperature=0.1,
-        max_tokens=_limit(client, 128),
+        max_tokens=_limit(client, _with_trace(client, 128)),
+        extra_body=asked(client.target.thinking, None) or None,
     )
-    text = _text(answer)
+    said = _answer(answer)
+    if said.is_cut:
+        return Finding(said.shown)
+    text = said.text
     try:
         given = json.loads(text)
     except ValueError:
@@ -386,6 +413,20 @@ NEEDS = {
 """Checks that are for some models only, by the ability that they need."""
 
 
+def why_not(name: str, target: Target) -> str:
+    """Say why a check is not for this endpoint; empty if it is."""
+    ability = NEEDS.get(name)
+    if ability is None:
+        return ""
+    if ability not in target.abilities:
+        return f"{target.model} is served without {ability}"
+    if ability == "reasoning" and target.thinking == "none":
+        return f"{target.model} does not think"
+    if name == "reasoning_none" and target.thinking == "always":
+        return f"{target.model} always thinks"
+    return ""
+
+
 def picture() -> bytes:
     """Draw a PNG: one red square of 56 x 56 pixels, which is two patches either way."""
     side = 56
@@ -396,14 +437,15 @@ def picture() -> bytes:
 
 
 def _ask(
-    client: Client, content: Any, *, max_tokens: int, effort: str | None = None
+    client: Client, content: Any, *, max_tokens: int, wanted: bool | None = None
 ) -> ChatCompletion:
+    """Ask for an answer; `wanted` says whether for one with a trace, if that matters."""
     return client.ai.chat.completions.create(
         model=client.target.model,
         messages=[{"role": "user", "content": content}],
         temperature=0.1,
         max_tokens=max_tokens,
-        extra_body={"reasoning_effort": effort} if effort else None,
+        extra_body=asked(client.target.thinking, wanted) or None,
     )
 
 
@@ -431,12 +473,53 @@ def _is_count(tokens: object) -> bool:
     return isinstance(tokens, int) and 1 <= tokens <= MOST_TOKENS
 
 
-def _text(answer: ChatCompletion) -> str:
-    content = _message(answer).content
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """What came: text, or a trace that met the token limit before there was any."""
+
+    text: str
+    is_cut: bool = False
+
+    @property
+    def shown(self) -> str:
+        """For the report."""
+        return (
+            f"a trace that met the token limit, {_said(self.text)}"
+            if self.is_cut
+            else _said(self.text)
+        )
+
+
+def _answer(answer: ChatCompletion) -> _Answer:
+    message = _message(answer)
+    content = message.content
     _usage(answer)
-    if not isinstance(content, str) or not content.strip():
-        raise CheckFailed("the answer has no text in message.content")
-    return content
+    if isinstance(content, str) and content.strip():
+        return _Answer(content)
+    if _is_cut_trace(answer):
+        return _Answer(_trace(message), is_cut=True)
+    raise CheckFailed("the answer has no text in message.content")
+
+
+def _is_cut_trace(answer: ChatCompletion) -> bool:
+    """Whether nothing but a trace came before the token limit."""
+    message = _message(answer)
+    is_cut = answer.choices[0].finish_reason == "length"
+    return is_cut and not (message.content or "").strip() and bool(_trace(message).strip())
+
+
+def _told(client: Client, wanted: bool) -> str:
+    """Name what the model was told, as the beginning of a sentence."""
+    if client.target.thinking == "always":
+        return "though its profile says that it always thinks,"
+    if client.target.thinking == "switch":
+        return f"with thinking switched {'on' if wanted else 'off'}"
+    return f"with reasoning_effort {'high' if wanted else 'none'}"
+
+
+def _with_trace(client: Client, tokens: int) -> int:
+    """Leave a model that always thinks room for its trace, where an answer has to follow."""
+    return LONGEST_REASONING if client.target.thinking == "always" else tokens
 
 
 def _trace(message: ChatCompletionMessage) -> str:
@@ -451,8 +534,12 @@ def _check_apart(text: str) -> None:
 
 def _call(
     client: Client, question: ChatCompletionMessageParam
-) -> tuple[ChatCompletionMessageFunctionToolCall, str]:
-    """The call that the model makes by itself; a model that would rather talk is told to."""
+) -> tuple[ChatCompletionMessageFunctionToolCall, str] | None:
+    """The call that the model makes by itself; a model that would rather talk is told to.
+
+    None if all that came are traces which met the token limit.
+    """
+    cut = 0
     for choice, how in (("auto", "by itself"), ("required", "when told to")):
         answer = client.ai.chat.completions.create(
             model=client.target.model,
@@ -460,11 +547,15 @@ def _call(
             tools=[WEATHER],
             tool_choice="auto" if choice == "auto" else "required",
             temperature=0.1,
-            max_tokens=_limit(client, 128),
+            max_tokens=_limit(client, _with_trace(client, 128)),
+            extra_body=asked(client.target.thinking, None) or None,
         )
         for call in _message(answer).tool_calls or []:
             if isinstance(call, ChatCompletionMessageFunctionToolCall):
                 return _checked(call), how
+        cut += _is_cut_trace(answer)
+    if cut == 2:  # noqa: PLR2004  (both)
+        return None
     raise CheckFailed("no tool is called, not even with tool_choice required")
 
 

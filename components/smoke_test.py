@@ -33,6 +33,7 @@ from components.smoke_checks import (
     Finding,
     NoConnection,
     Target,
+    why_not,
 )
 
 CONNECT_TIMEOUT = 10.0
@@ -88,12 +89,12 @@ def run_checks(client: Client, progress: Progress) -> dict[str, Any]:
     `skipped`, and what was measured: `seconds_to_first_token`, `tokens_per_second`.
     """
     target = client.target
-    skipped = [name for name, ability in NEEDS.items() if ability not in target.abilities]
+    skipped = [name for name in NEEDS if why_not(name, target)]
     checks: dict[str, dict[str, Any]] = {}
     measures: dict[str, float] = {}
     for name, check in CHECKS.items():
         if name in skipped:
-            progress.say(f"{name}: not asked, {target.model} is served without {NEEDS[name]}")
+            progress.say(f"{name}: not asked, {why_not(name, target)}")
             continue
         started = client.clock.monotonic()
         try:

@@ -15,6 +15,7 @@ import pulumi
 import yaml
 from pulumi_command import local
 
+from components.vllm import thinking
 from components.vllm.option_text import from_json
 from components.vllm.profile import Ability, Profile
 from components.vllm.server import VllmServer
@@ -58,6 +59,7 @@ def smoke_report(
             # A branch that has moved on changes this alone, which is an update: it asks as well.
             "ENDPOINT_DIGEST": runs,
             **({"ENDPOINT_CLIENT_CERTIFICATE": client_certificate} if client_certificate else {}),
+            **_thinking(profile, serve_yaml),
         },
         # What was asked for is known in every preview; what runs is not while its server changes,
         # nor is the key of its machine, which follows from the first and the last of these.
@@ -85,6 +87,17 @@ def served_abilities(profile: Profile, serve_yaml: str) -> tuple[Ability, ...]:
         "tools": bool(options.get("enable-auto-tool-choice") and options.get("tool-call-parser")),
     }
     return tuple(ability for ability in profile.abilities if there[ability])
+
+
+def _thinking(profile: Profile, serve_yaml: str) -> dict[str, str]:
+    """How the model thinks, where that is not by effort, as a test takes it that is not told."""
+    reasons = "reasoning" in profile.abilities
+    way = thinking.how(profile.thinking, _options(serve_yaml), reasons=reasons)
+    return (
+        {"ENDPOINT_THINKING": way}
+        if way in {"switch", "always"} or (reasons and way == "none")
+        else {}
+    )
 
 
 def tool_call_parser(serve_yaml: str) -> str:

@@ -504,3 +504,39 @@ def test_a_profile_that_asks_for_less_than_its_image_needs_is_told(tmp_path):
     (tmp_path / "own.yaml").write_text(newer)
     made = make_plan(parse(values(model="own")), models=tmp_path)
     assert any("min_cuda is 12.8" in one and "holds CUDA 13" in one for one in made.warnings)
+
+
+GATED = """\
+description: Llama 3.2 1B Instruct on 1x RTX 4090
+repository: meta-llama/Llama-3.2-1B-Instruct
+files: ["*.safetensors", "*.json"]
+served_model_name: llama
+weights_gb: 2.48
+kv_bytes_per_token: 32768
+kv_replicated: false
+attention_heads: 32
+max_position_embeddings: 131072
+max_model_len: 32768
+gpu_memory_utilization: 0.9
+tensor_parallel_size: 1
+gpu_name: RTX 4090
+num_gpus: 1
+overhead_gib: 3
+image: vllm/vllm-openai:v0.33.0
+vllm_version: "0.33.0"
+min_cuda: 13.0
+min_driver: "580"
+image_gb: 30
+disk_gb: 60
+gated: true
+"""
+
+
+def test_a_gated_model_without_a_token_is_refused_before_anything_is_rented(tmp_path):
+    (tmp_path / "llama.yaml").write_text(GATED)
+    with pytest.raises(ConfigurationError, match=r"\(gated\), and the stack has no token.*nothing"):
+        make_plan(parse(values(model="llama")), models=tmp_path)
+    with_token = parse(values(model="llama", huggingFaceToken="hf_sentinel"))
+    assert make_plan(with_token, models=tmp_path).profile.gated
+    (tmp_path / "llama.yaml").write_text(GATED.replace("gated: true", "gated: false"))
+    assert make_plan(parse(values(model="llama")), models=tmp_path)

@@ -29,6 +29,7 @@ from components.vllm.errors import ProfileError
 from components.vllm.hub import REPOSITORY
 from components.vllm.measured import Load, Measured
 from components.vllm.option_text import merged, option_name
+from components.vllm.thinking import Thinking
 
 FORBIDDEN_ENV: dict[str, str] = {
     "VLLM_API_KEY": "the key gate holds the keys' digests, and the host never holds a key",
@@ -167,6 +168,12 @@ class Profile(BaseModel):
         description="what the model can besides text, of [vision, reasoning, tools]: "
         "the smoke test asks for it",
     )
+    thinking: Thinking | None = Field(
+        default=None,
+        description="how the model thinks before it answers, one of none, effort "
+        "(reasoning_effort), switch (a variable of its chat template) and always; left out, as "
+        "the models of its reasoning-parser do",
+    )
     gated: bool = Field(default=False, description="true where the Hub asks for a token")
     warnings: tuple[Text, ...] = Field(
         default=(), description="what somebody who picks this profile has to know"
@@ -247,6 +254,10 @@ class Profile(BaseModel):
                 "A model that YaRN makes longer needs a profile of its own: `hf-overrides` among "
                 "its flags with the rope_parameters of the model's card, and "
                 "max_position_embeddings as long as they make it"
+            )
+        if self.thinking == "none" and "reasoning" in self.abilities:
+            raise ValueError(
+                "thinking is none and abilities name reasoning; take one of the two out"
             )
         if unnamed := unseen.repositories(self.flags, self.fetched):
             raise ValueError(
