@@ -22,6 +22,7 @@ from components.vast.market import Need
 from components.vllm import (
     command,
     draft,
+    host_files,
     hub_references,
     image_cuda,
     known_holes,
@@ -145,7 +146,9 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     media_from = _media_from(settings, release)
     table = command.load_table(profile.vllm_version)
     options = _options(settings, profile, release, _gpu_name(query) or profile.gpu_name, media_from)
+    options = host_files.carried(options, models)
     command.check_options(options, table)
+    warnings += host_files.check(options, models)
     rule = _gpu_rule(profile, options)
     need = _need(settings, profile, num_gpus, rule)
     facts += _open_choice(query, need, rule)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,17 @@ def table(parser: argparse.ArgumentParser, version: str) -> dict[str, Any]:
                 "flag": type(action).__name__,
                 "nargs": action.nargs,
                 "type": getattr(action.type, "__name__", None),
+                "reads": _reads(action.type),
                 "choices": None if action.choices is None else [str(one) for one in action.choices],
             }
     return {"vllm": version, "options": options}
+
+
+def _reads(kind: Any) -> str | None:
+    """Name what a conversion makes of a text; vLLM wraps it where a value may also be none."""
+    inner = inspect.getclosurevars(kind).nonlocals if inspect.isfunction(kind) else {}
+    wrapped = inner.get("return_type")
+    return _reads(wrapped) if wrapped is not None else getattr(kind, "__name__", None)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,8 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _READABLE_INTEGER = re.compile(r"-?\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]")
 _JSON_ALWAYS = ("loads", "parse_dataclass")
 _JSON_TOO = ("_optional_type", "union_dict_and_str", "_parse_type")
-"""Types of the parser that read JSON always, or also."""
+"""Types of the parser that read JSON always, or also; the last ones where a table says no more."""
+_MAYBE_NONE = "_optional_type"
 
 
 class TlsPaths(NamedTuple):
@@ -146,6 +147,8 @@ class Option:
     is_list: bool
     kind: str
     """The name of the parser's conversion: `int`, `loads`, `_optional_type` …"""
+    reads: str
+    """What that makes of a text, where it is wrapped: `_optional_type` may read an `int`."""
     choices: tuple[str, ...]
 
 
@@ -367,6 +370,7 @@ def _option(raw: Mapping[str, Any]) -> Option:
         is_flag=raw["nargs"] == 0,
         is_list=raw["nargs"] == "+",
         kind=raw["type"] or "str",
+        reads=raw.get("reads") or raw["type"] or "str",
         choices=tuple(raw["choices"] or ()),
     )
 
@@ -396,7 +400,7 @@ def _complaint_about_list(option: Option, values: list[object]) -> str | None:
         return next((complaint for complaint in complaints if complaint), None)
     if option.is_list:
         return "needs at least one value; give one or leave the option out"
-    if option.kind in _JSON_ALWAYS:
+    if option.reads in _JSON_ALWAYS:
         return f"reads JSON there; write it as text: '{json.dumps(values, default=str)}'"
     return "takes one value and no list for it"
 
@@ -405,17 +409,32 @@ def _complaint_about_one(option: Option, value: object) -> str | None:
     if isinstance(value, bool) or value is None:
         return "takes a value and neither true nor false for it; put text in quotes"
     if isinstance(value, Mapping):
-        takes_json = option.kind in (*_JSON_ALWAYS, *_JSON_TOO)
+        takes_json = option.reads in (*_JSON_ALWAYS, *_JSON_TOO)
         return None if takes_json else "takes no mapping for it"
     text = str(value)
     if text.startswith("--"):
         return "would read that as another option; remove the dashes"
     if option.choices:
         return _complaint_about_choice(option, text)
-    if option.kind in _JSON_ALWAYS:
-        readable = not isinstance(from_json(text), str) or text.startswith('"')
-        return None if readable else "reads JSON there and this is none; write a mapping"
+    return _complaint_about_text(option, text)
+
+
+def _complaint_about_text(option: Option, text: str) -> str | None:
+    if option.kind == _MAYBE_NONE and text in ("", "None"):
+        return None
+    if option.reads in _JSON_ALWAYS:
+        return _complaint_about_json(option, text)
     return _complaint_about_number(option, text)
+
+
+def _complaint_about_json(option: Option, text: str) -> str | None:
+    """No option that reads JSON takes one word or number: they are mappings and lists."""
+    read = from_json(text)
+    if isinstance(read, Mapping) or (isinstance(read, list) and option.reads == "loads"):
+        return None
+    if isinstance(read, str):
+        return "reads JSON there and this is none; write a mapping"
+    return f"reads JSON there, and takes no {text}; write a mapping"
 
 
 def _complaint_about_choice(option: Option, text: str) -> str | None:
@@ -428,14 +447,14 @@ def _complaint_about_choice(option: Option, text: str) -> str | None:
 
 
 def _complaint_about_number(option: Option, text: str) -> str | None:
-    if option.kind == "int" and not _INTEGER.fullmatch(text):
+    if option.reads == "int" and not _INTEGER.fullmatch(text):
         return "takes a whole number for it"
-    if option.kind == "human_readable_int" and not _READABLE_INTEGER.fullmatch(text):
+    if option.reads == "human_readable_int" and not _READABLE_INTEGER.fullmatch(text):
         return "takes a whole number for it, or one such as 16k (16000) or 16K (16384)"
-    if option.kind == "human_readable_int_or_auto":
+    if option.reads == "human_readable_int_or_auto":
         known = text.lower() == "auto" or _READABLE_INTEGER.fullmatch(text)
         return None if known else "takes a whole number for it, one such as 128K, or auto"
-    if option.kind == "float":
+    if option.reads == "float":
         try:
             float(text)
         except ValueError:

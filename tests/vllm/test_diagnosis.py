@@ -33,6 +33,15 @@ FATAL: list[tuple[str, str, str, list[str]]] = [
         ["--tensor-parallel-size", "expected one argument"],
     ),
     (
+        (
+            "vllm.exceptions.VLLMValidationError: The supplied chat template string (a/b.jinja) "
+            "appears path-like, but doesn't exist! Tried: a/b.jinja and /usr/x (parameter=y)"
+        ),
+        "chat_template_missing",
+        CONFIGURATION,
+        ["a/b.jinja", "models/"],
+    ),
+    (
         "KeyError: 'invalid tool call parser: mistra (chose from { deepseek_v3,hermes,mistral })'",
         "tool_call_parser",
         CONFIGURATION,

@@ -23,6 +23,18 @@ OPTIONS = (
         remedy="correct it in the vLLM options",
     ),
     Pattern(
+        name="chat_template_missing",
+        expressions=(
+            (
+                r"supplied chat template (?:string )?\((?P<path>[^)]{0,500})\) "
+                r"(?:appears path-like|looks like a file path)"
+            ),
+        ),
+        fault="configuration",
+        sentence="there is no chat template {path} on the host",
+        remedy="put it into models/ and name it from there, or write its text into chat-template",
+    ),
+    Pattern(
         name="tool_call_parser",
         expressions=(
             (

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from emulator.standins.vllm.errors import StartError, Where, invalid_config
 from emulator.standins.vllm.model import ModelShape
-from emulator.standins.vllm.names import ATTENTION_BACKENDS, REASONING_PARSERS, TOOL_PARSERS
+from emulator.standins.vllm.names import (
+    ATTENTION_BACKENDS,
+    CHAT_TEMPLATES,
+    REASONING_PARSERS,
+    TOOL_PARSERS,
+)
 from emulator.standins.vllm.settings import Settings
 
 HOPPER = 9
@@ -17,8 +24,9 @@ def check_line(settings: Settings) -> None:
     """Refuse options that contradict each other, before the server says anything.
 
     Raises:
-        StartError: automatic tool choice without a parser for it.
+        StartError: a template that is not there, or automatic tool choice without a parser for it.
     """
+    _check_template(settings.chat_template)
     if settings.enable_auto_tool_choice and not settings.tool_call_parser:
         raise StartError("TypeError: Error: --enable-auto-tool-choice requires --tool-call-parser")
 
@@ -194,6 +202,22 @@ def _check_names(settings: Settings) -> None:
             f"KeyError: \"Reasoning parser '{parser}' not found. "
             f'Available parsers: {", ".join(REASONING_PARSERS)}"'
         )
+
+
+def _check_template(template: str | None) -> None:
+    """What has no brace and no line end is a path, or the name of one of vLLM's own."""
+    if template is None or any(mark in template for mark in "{}\n"):
+        return
+    if Path(template).exists() or template in CHAT_TEMPLATES:
+        return
+    own = (
+        f"/usr/local/lib/python3.12/dist-packages/vllm/transformers_utils/chat_templates/{template}"
+    )
+    raise StartError(
+        "vllm.exceptions.VLLMValidationError: The supplied chat template string "
+        f"({template}) appears path-like, but doesn't exist! Tried: {template} and {own} "
+        "(parameter=chat_template)"
+    )
 
 
 def _candidates(shape: ModelShape, capability: tuple[int, int]) -> list[str]:

@@ -31,3 +31,9 @@ ATTENTION_BACKENDS = (
     "FLASH_ATTN_MLA", "NO_ATTENTION", "FLEX_ATTENTION", "TREE_ATTN", "ROCM_AITER_UNIFIED_ATTN",
     "CPU_ATTN", "CPU_MLA", "AMX_MLA", "TURBOQUANT", "CUSTOM",
 )  # fmt: skip
+
+CHAT_TEMPLATES = (
+    "template_basic.jinja", "template_blip2.jinja", "template_chatml.jinja",
+    "template_deepseek_ocr.jinja", "template_deepseek_vl2.jinja", "template_kimi_audio.jinja",
+    "template_minicpmv45.jinja",
+)  # fmt: skip

@@ -20,20 +20,7 @@ _TABLE = Path(__file__).resolve().parents[3] / "components" / "vllm" / "options"
 _COMMANDS = ("chat", "complete", "serve", "launch", "bench", "collect-env", "run-batch")
 _SIZES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
           "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}  # fmt: skip
-_WHOLE_NUMBERS = frozenset({
-    "--cpu-distributed-timeout-seconds", "--distributed-timeout-seconds", "--grpc-port",
-    "--kv-cache-memory-bytes", "--mamba-block-size", "--max-cpu-loras", "--max-log-len",
-    "--max-lora-cls-labels", "--max-num-active-seqs", "--max-num-queued-reqs",
-    "--max-num-queued-tokens", "--max-num-scheduled-tokens", "--max-parallel-loading-workers",
-    "--num-gpu-blocks-override", "--prefix-cache-retention-interval", "--prefix-match-unit",
-})  # fmt: skip
-_NUMBERS = frozenset({"--kv-offloading-size", "--video-pruning-rate"})
-_OBJECTS = frozenset({
-    "--default-mm-loras", "--diffusion-config", "--ec-transfer-config", "--kv-events-config",
-    "--kv-transfer-config", "--mm-processor-kwargs", "--pooler-config", "--quantization-config",
-    "--reasoning-config", "--speculative-config", "--watermark-config", "--weight-transfer-config",
-})  # fmt: skip
-_OBJECT_TYPES = frozenset({"loads", "parse_dataclass", "_parse_type"})
+_MAYBE_NONE = "_optional_type"
 
 
 class UsageError(Exception):
@@ -112,7 +99,7 @@ def _top_parser(table: dict[str, Any]) -> argparse.ArgumentParser:
 
 def _add_options(parser: argparse.ArgumentParser, table: dict[str, Any]) -> None:
     parser.add_argument("model_tag", nargs="?")
-    for name, option in table.items():
+    for option in table.values():
         if option["flag"] == "_HelpAction":
             continue
         arguments: dict[str, Any] = {"dest": _dest(option), "default": None}
@@ -121,7 +108,7 @@ def _add_options(parser: argparse.ArgumentParser, table: dict[str, Any]) -> None
         elif option["flag"] == "_StoreTrueAction":
             arguments |= {"action": "store_true", "default": None}
         else:
-            kind = _kind(name, option)
+            kind = _kind(option)
             arguments["type"] = kind
             if option["flag"] == "_AppendAction":
                 arguments["action"] = "append"
@@ -154,31 +141,37 @@ def _dest(option: dict[str, Any]) -> str:
     return str(option["names"][0]).lstrip("-").replace("-", "_")
 
 
-def _kind(name: str, option: dict[str, Any]) -> Callable[[str], Any]:
-    if option["type"] in _OBJECT_TYPES or name in _OBJECTS:
-        return _or_none(_json)
-    if name in _WHOLE_NUMBERS:
-        return _or_none(whole_number)
-    if name in _NUMBERS:
-        return _or_none(float)
+def _kind(option: dict[str, Any]) -> Callable[[str], Any]:
     kinds: dict[str | None, Callable[[str], Any]] = {
         "int": int,
         "float": float,
         "human_readable_int": whole_number,
         "human_readable_int_or_auto": length_or_auto,
-        "_optional_type": _or_none(str),
+        "loads": _json,
+        "parse_dataclass": _object,
     }
-    return kinds.get(option["type"], str)
+    kind = kinds.get(option["reads"], str)
+    return _or_none(kind) if option["type"] == _MAYBE_NONE else _or_refused(kind)
 
 
 def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    refused = _or_refused(kind)
+
     def convert(text: str) -> Any:
-        if text in ("", "None"):
-            return None
+        return None if text in ("", "None") else refused(text)
+
+    return convert
+
+
+def _or_refused(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    if kind not in _SHOWN:
+        return kind
+
+    def convert(text: str) -> Any:
         try:
             return kind(text)
         except ValueError as error:
-            shown = _SHOWN.get(kind, kind)
+            shown = _SHOWN[kind]
             raise argparse.ArgumentTypeError(
                 f"Value {text} cannot be converted to {shown}."
             ) from error
@@ -190,7 +183,18 @@ def _json(text: str) -> Any:
     return json.loads(text)
 
 
-_SHOWN: dict[Callable[[str], Any], Any] = {whole_number: int, _json: json.loads}
+def _object(text: str) -> Any:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text} is no object")  # noqa: TRY004  (as a conversion of argparse)
+    return value
+
+
+_SHOWN: dict[Callable[[str], Any], Any] = {
+    whole_number: whole_number,
+    _json: json.loads,
+    _object: json.loads,
+}
 """What the real parser calls these types in its refusals."""
 
 

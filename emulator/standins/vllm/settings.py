@@ -38,6 +38,7 @@ class Settings:
     tool_call_parser: str | None = None
     enable_auto_tool_choice: bool = False
     reasoning_parser: str | None = None
+    chat_template: str | None = None
     reasoning_effort_map: Mapping[str, str] | None = None
     limit_mm_per_prompt: Mapping[str, Any] = field(default_factory=dict)
     language_model_only: bool = False

@@ -259,6 +259,13 @@ def test_the_port_is_bound_early_and_refuses_until_the_server_listens(tmp_path: 
             "vllm: error: unrecognized arguments: --reasoning-effort-map",
         ),
         ([], {"faults": {"gated_model": {}}}, 1, "Cannot access gated repo for url"),
+        (
+            ["--chat-template", "examples/own.jinja"],
+            NONE,
+            1,
+            "The supplied chat template string (examples/own.jinja) appears path-like, but doesn't",
+        ),
+        (["--limit-mm-per-prompt", "image=4"], NONE, 2, "Value image=4 cannot be converted to"),
         (["--middleware", "no_such.Module"], NONE, 1, "ModuleNotFoundError: No module named"),
         (["--middleware", "os.path"], NONE, 1, "Invalid middleware os.path."),
     ],
