@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from components import gpus
+from components import gpu_choice
 from components.errors import ConfigurationError
 from components.gpus import GpuRule
 from components.release import RELEASES, Release, Runs, load_release, what_runs
@@ -32,10 +32,8 @@ from components.vllm import (
     sizing,
     unseen,
 )
-from components.vllm.errors import DoesNotFit, OptionRefused
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
-from components.vllm.option_text import from_json
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -141,18 +139,20 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     query = market.parse(query_text)
     num_gpus = market.gpus_asked(query, profile.num_gpus)
     _check_token(settings, profile)
-    facts, warnings = _fit(profile, query, num_gpus)
+    facts, warnings = gpu_choice.fit(profile, query, num_gpus)
     _check_disk(profile)
     media_from = _media_from(settings, release)
     table = command.load_table(profile.vllm_version)
-    options = _options(settings, profile, release, _gpu_name(query) or profile.gpu_name, media_from)
+    options = _options(
+        settings, profile, release, gpu_choice.the_one(query) or profile.gpu_name, media_from
+    )
     options = host_files.carried(options, models)
     command.check_options(options, table)
     warnings += host_files.check(options, models)
-    rule = _gpu_rule(profile, options)
+    rule = gpu_choice.rule(profile, options)
     need = _need(settings, profile, num_gpus, rule)
-    facts += _open_choice(query, need, rule)
-    warnings += _of_unfit_gpus(profile, query, need, rule)
+    facts += gpu_choice.open_choice(query, need, rule)
+    warnings += gpu_choice.of_unfit_gpus(profile, query, need, rule)
     apart = unseen.repositories(options, profile.fetched)
     if settings.production:
         _check_production(settings, profile, need, options, profile.fetched | apart)
@@ -177,7 +177,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         query=query_text,
         need=need,
         references=taken,
-        gpus=f"{num_gpus}x {_gpu_name(query) or profile.gpu_name}",
+        gpus=f"{num_gpus}x {gpu_choice.the_one(query) or profile.gpu_name}",
         serve_yaml=command.to_yaml(options),
         environment=server.environment(
             profile,
@@ -238,7 +238,7 @@ def _check_hardware(release: Release, query: market.Query) -> None:
         ReleaseOverridden: with what the query may ask for.
     """
     proven = release.runs.profile
-    same_name = "gpu_name" not in query or _gpu_name(query) == proven.gpu_name
+    same_name = "gpu_name" not in query or gpu_choice.the_one(query) == proven.gpu_name
     if same_name and market.gpus_asked(query, proven.num_gpus) == proven.num_gpus:
         return
     raise ReleaseOverridden(
@@ -342,85 +342,6 @@ def _in_a_query(gpu_name: str) -> str:
     return gpu_name.replace(" ", "_")
 
 
-def _gpu_name(query: market.Query) -> str:
-    """The one GPU that a query asks for; empty if it leaves a choice."""
-    names = _gpu_names(query)
-    return names[0] if len(names) == 1 else ""
-
-
-def _gpu_names(query: market.Query) -> list[str]:
-    """The GPUs that a query asks for, one or several; none if the market decides."""
-    asked = query.get("gpu_name", {})
-    return [str(asked["eq"])] if "eq" in asked else [str(name) for name in asked.get("in", [])]
-
-
-def _fit(profile: Profile, query: market.Query, num_gpus: int) -> tuple[list[str], list[str]]:
-    """Compute what fits on each GPU that the query names; of others the market tells the memory.
-
-    Raises:
-        DoesNotFit: if it fits on none of those that are named, or needs more GPUs.
-    """
-    facts, misfits = [], []
-    warnings = sizing.idle_warnings(profile, num_gpus)
-    named = _gpu_names(query)
-    for gpu_name in named:
-        memory = sizing.memory_per_gpu_gib(gpu_name)
-        if memory is None:
-            continue
-        try:
-            warnings += sizing.check_fit(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
-        except DoesNotFit as error:
-            misfits.append(error)
-            continue
-        room = sizing.size(profile, gpu_memory_gib=memory, num_gpus=num_gpus)
-        where = f" in {room.engines} engines" if room.engines > 1 else ""
-        facts.append(
-            f"{profile.name} on {num_gpus}x {gpu_name}: weights {room.weights_gib_per_gpu:.1f} GiB "
-            f"and KV cache {room.kv_gib_available:.1f} GiB on each GPU, which holds "
-            f"{room.sequences:.1f} sequences of {room.max_model_len} tokens{where}"
-        )
-    if misfits and len(misfits) == len(named):
-        raise misfits[0]
-    return facts, list(dict.fromkeys(warnings))
-
-
-def _gpu_rule(profile: Profile, options: Mapping[str, Any]) -> GpuRule:
-    """Which GPUs the server starts on, by what it is really served with."""
-    read = {name: from_json(value) for name, value in options.items()}
-    return gpus.rule_of(read, min_cuda=profile.min_cuda)
-
-
-def _open_choice(query: market.Query, need: Need, rule: GpuRule) -> list[str]:
-    """Say what an offer's GPUs must be where the query leaves a choice."""
-    if _gpu_name(query):
-        return []
-    said = (
-        f"offerQuery leaves the GPU open: those that come into question have "
-        f"{need.gpu_ram_gib:.0f} GiB or more each, and are {rule.gpus} ({rule.why})"
-    )
-    return [said]
-
-
-def _of_unfit_gpus(profile: Profile, query: market.Query, need: Need, rule: GpuRule) -> list[str]:
-    """Say which of the named GPUs are never rented, since the server does not start on them.
-
-    Raises:
-        OptionRefused: if it starts on none of them.
-    """
-    named = _gpu_names(query)
-    unfit = [name for name in named if not market.starts_on({"gpu_name": name}, need)]
-    unfit = [name for name in unfit if gpus.capability(name) is not None]
-    if not unfit:
-        return []
-    said, unfit_names = f"{rule.why} runs on {rule.gpus} alone", " and ".join(unfit)
-    if len(unfit) == len(named):
-        raise OptionRefused(
-            f"profile {profile.name}: {said} and none of {unfit_names} is one; ask for other GPUs "
-            "in offerQuery, or change the option"
-        )
-    return [f"{said}, so nothing with {unfit_names} is rented, though offerQuery names it"]
-
-
 def _measured(
     settings: Settings, profile: Profile, query: market.Query, num_gpus: int
 ) -> tuple[str, ...]:
@@ -430,7 +351,7 @@ def _measured(
     return measured.describe(
         profile.measured,
         vllm_version=profile.vllm_version,
-        gpu_name=_gpu_name(query),
+        gpu_name=gpu_choice.the_one(query),
         num_gpus=num_gpus,
         is_changed=bool(settings.image or settings.max_model_len or settings.vllm_overrides),
     )

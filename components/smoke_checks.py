@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 import httpx2
 import openai
@@ -28,7 +28,7 @@ from openai.types.chat import (
 
 from components.clock import Clock
 from components.errors import StackError
-from components.vllm.thinking import Thinking, asked
+from components.vllm.thinking import WAYS, Thinking, asked
 
 LONGEST_ANSWER = 512
 """Tokens; a server with a short context is asked for fewer."""
@@ -134,9 +134,10 @@ class Target:
         if not length.isdecimal():
             raise StackError(f"ENDPOINT_MAX_MODEL_LEN is {length!r} and no number of tokens")
         abilities = environment.get("ENDPOINT_ABILITIES", "")
-        thinking = environment.get("ENDPOINT_THINKING", "effort")
-        if thinking not in get_args(Thinking):
-            raise StackError(f"ENDPOINT_THINKING is {thinking!r}, which is no way of thinking")
+        told = environment.get("ENDPOINT_THINKING", "effort")
+        thinking = next((way for way in WAYS if way == told), None)
+        if thinking is None:
+            raise StackError(f"ENDPOINT_THINKING is {told!r}, which is no way of thinking")
         return cls(
             url=environment["ENDPOINT_URL"].rstrip("/"),
             key=environment["ENDPOINT_KEY"],

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 Thinking = Literal["none", "effort", "switch", "always"]
 
+WAYS: tuple[Thinking, ...] = ("none", "effort", "switch", "always")
+
 SWITCHES = ("enable_thinking", "thinking")
 """What chat templates call the variable (Qwen3 and GLM; DeepSeek V3.1 and Granite). A template
 ignores the other one."""

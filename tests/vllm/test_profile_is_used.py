@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from components.settings import Settings
 from components.vllm.profile import Companion, Profile
@@ -16,7 +17,7 @@ FOLDERS = [ROOT / "components", ROOT / "toolchain"]
 DECLARED = {"components/vllm/profile.py", "components/settings.py"}
 """Where the fields are declared and checked."""
 
-CALLED = {
+CALLED: dict[type[BaseModel], frozenset[str]] = {
     Profile: frozenset({"profile", "proven"}),
     Companion: frozenset({"one"}),
     Settings: frozenset({"settings"}),
