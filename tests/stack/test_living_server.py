@@ -24,7 +24,8 @@ from components import certificates
 from components.authority import DAY, Authority
 from components.vllm.host import Host
 from components.vllm.host_types import HostAddress
-from tests.stack.world import PROJECT, Emulator, Stack
+from tests.documented import block
+from tests.stack.world import PROJECT, Emulator, Stack, run
 from tests.test_workflow import RENEWED
 from tests.vllm.polling import eventually
 from tests.vllm.tls_host import TlsHost
@@ -310,6 +311,16 @@ def test_who_shows_no_certificate_gets_no_further_than_tls(stack, emulator):
             pass
         assert (set(asking.statuses) == {200}) is answers
         assert (200 in asking.statuses) is answers
+    environment = {**stack.environment, "PULUMI_STACK": stack.name}
+    pins = block("README.md", "Use it", 1).splitlines()[0]
+    lines = f"{pins}\n{block('README.md', 'Use it', 3)}"
+    curl = run(["bash", "-euc", lines], environment, folder=stack.folder)
+    assert curl.status == 0, curl.outcome()
+    assert f'"id":"{known["model"]}"' in curl.output
+    example = block("README.md", "Use it", 0)
+    shows = example.replace("client =", f"{block('README.md', 'Use it', 4)}client =")
+    assert run(["python", "-c", shows], environment, folder=stack.folder).status == 0
+    assert run(["python", "-c", example], environment, folder=stack.folder).status != 0
     with on_its_machine(known) as host:
         counted = host.run("sh serving/supervise.sh requests")
     assert re.match(r"running=\d+\nwaiting=\d+\nfinished=[1-9]", counted.stdout), counted
