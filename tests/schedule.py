@@ -37,7 +37,7 @@ SECONDS: dict[str, float] = {
     "tests/emulator/test_real_server.py": 110,
     "tests/stack/test_pace.py": 100,
     "tests/stack/test_make.py": 100,
-    "tests/stack/test_living_server.py": 90,
+    "tests/stack/test_living_server.py": 130,
     "tests/stack/test_hostile_text.py": 85,
     "tests/stack/test_adoption.py": 75,
     "tests/stack/test_state_across_versions.py": 55,

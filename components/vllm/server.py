@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pulumi
 from pulumi import dynamic
@@ -409,9 +409,9 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         # Until the new key is proven, the ones before must not run out.
         _push_gate(host, props, allowed_keys.prolonged(_replaced(before, props), plan.deadline))
         shown = _certified(host, Shown.of(props, before), progress)
-        pushed = _push(host, props, known, shown, progress)
+        served_before = _push(host, props, known, shown, progress)
         endpoint: EndpointDoor = _endpoint(props, shown.trusted)
-        if pushed.served_before:
+        if served_before:
             plan = dataclasses.replace(plan, served_before=True)
             endpoint = _Patient(_endpoint(props, shown.trusted, PATIENT_TIMEOUT), progress)
         report = wait_until_ready(host, endpoint, plan, current().clock, progress)
@@ -419,7 +419,7 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
         replaced = _replaced(before, props)
         _push_gate(host, props, replaced)
         files = _files(host, _supervise("files"))
-        compared = _compared(host, props, files, served_before=pushed.served_before)
+        compared = _compared(host, props, files, served_before=served_before)
     progress.say(f"{props['model']} answers at {_url(props)}")
     if before and before["key_digest"] != props["key_digest"]:
         progress.say(_of_the_key_before(replaced.get(str(before["key_digest"])), props))
@@ -502,13 +502,6 @@ def _mark_if_unfit(props: Properties, error: StackError) -> None:
         )
 
 
-class _Pushed(NamedTuple):
-    """What became of a push."""
-
-    served_before: bool
-    """Whether the server was left running and had been up before."""
-
-
 def _certified(host: Host, shown: Shown, progress: Progress) -> Shown:
     """Push the scripts, and the certificates that a server shows; one that runs takes them up."""
     host.put(_agent())
@@ -531,8 +524,11 @@ def _certified(host: Host, shown: Shown, progress: Progress) -> Shown:
 
 def _push(
     host: Host, props: Properties, known: Properties, shown: Shown, progress: Progress
-) -> _Pushed:
-    """Bring the host's files up to date and the server to run with them."""
+) -> bool:
+    """Bring the host's files up to date and the server to run with them.
+
+    Gives whether the server was left running and had been up before.
+    """
     status = _running(host, props)
     if status is not None:
         was_up = _was_up(host, status, known)
@@ -549,7 +545,7 @@ def _push(
                 # Its end was begun and not gone through with.
                 _run(host, _supervise("undrain"), timeout=60.0)
                 progress.say("it was draining, and takes requests again")
-            return _Pushed(was_up)
+            return was_up
         progress.say(f"the server runs and is not well ({ailing}): it is restarted")
     _refuse_without_token(props, progress)
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
@@ -565,7 +561,7 @@ def _push(
     _run_long(host, _supervise("restart"), progress, "the running server drains and starts anew")
     host.put({PUSHED_MARK: (_pushed_digest(told).encode(), 0o644)})
     progress.say("the supervisor has started")
-    return _Pushed(served_before=False)
+    return False
 
 
 def _is_known_otherwise(known: Properties, shown: Shown) -> bool:
