@@ -31,8 +31,8 @@ SHOWN_IN_CLEAR = (
 
 NO_END = (
     "marketEnd is true and timeToLiveHours is 0, so there is no end for the market to know: set "
-    "timeToLiveHours (`pulumi config set timeToLiveHours 12`), or take marketEnd out "
-    "(`pulumi config rm marketEnd`)"
+    "timeToLiveHours (`pulumi config set timeToLiveHours 12`), or do without "
+    "marketEnd (`pulumi config rm marketEnd`)"
 )
 
 

@@ -15,7 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.commands import DEFAULT_STACK, as_typed_on_emulator
 from components.errors import StackError
+from components.progress import to_terminal
 from components.resources.context import Context
 from components.vast.account import hold_to
 from components.vast.ending import Ending
@@ -52,13 +54,18 @@ def main() -> int:
     parser.add_argument("--emulator", action="store_true", help="look at the emulator's account")
     given = parser.parse_args()
     environment = emulator_environment() if given.emulator else dict(os.environ)
-    context = Context(environment=environment)
+
+    def typed(sentence: str) -> str:
+        here = given.stack or DEFAULT_STACK
+        return as_typed_on_emulator(sentence, here) if given.emulator else sentence
+
+    context = Context(environment=environment, say=lambda line: to_terminal(typed(line)))
     try:
         stacks = [given.stack] if given.stack else _stacks(environment)
         recorded = [one for stack in stacks for one in _recorded(environment, stack)]
         return end_overdue(context, recorded, end=given.end)
     except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own words)
+        print(typed(str(error)), file=sys.stderr)  # noqa: T201  (a command's own words)
         return 2
 
 
@@ -86,7 +93,7 @@ def end_overdue(context: Context, recorded: Sequence[Recorded], *, end: bool) ->
         context.say(_told(one, live))
         reason = _why_left_alone(one, live)
         if reason or not end:
-            context.say(f"instance {live.id} is left: {reason or 'ask for its end (--end)'}")
+            context.say(f"instance {live.id} is left: {reason or 'DELETE=1 (`--end`) ends it'}")
             left += 1
             continue
         try:

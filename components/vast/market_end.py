@@ -28,7 +28,7 @@ LASTS = 48 * 3600.0
 
 HOUR = 3600
 
-WITHOUT = "the next `pulumi up` tries again, `pulumi config rm marketEnd` does without it"
+WITHOUT = "the next `pulumi up` tries again; `pulumi config rm marketEnd` to do without it"
 
 NONE: dict[str, Any] = {"market_job": 0, "market_ends_at": 0.0}
 """Outputs of a machine that the market does not end."""

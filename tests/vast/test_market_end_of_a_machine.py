@@ -180,7 +180,7 @@ def test_a_shorter_life_is_told_to_the_machine_before_the_market(
     vast.failing = {f"PUT {JOBS}1/"}
     news = ordered(client_key, leash=leash(1.0))
     outs = outputs(InstanceProvider().update("9001", made, news))
-    said = "the next `pulumi up` tries again, .*until then the market ends it later, or not at all"
+    said = "the next `pulumi up` tries again; .*until then the market ends it later, or not at all"
     assert re.search(said, capsys.readouterr().out)
     assert hours_told(tmp_path) == 1.0
     assert start_of_the_job(vast) == outs["market_ends_at"] == made["market_ends_at"]
