@@ -38,6 +38,7 @@ TIERS: dict[str, Tier] = {
     "tests/toolchain/test_on_emulator.py": "process",
     "tests/toolchain/test_panel.py": "process",
     "tests/toolchain/test_pulumi_process.py": "process",
+    "tests/toolchain/test_stack_command.py": "process",
     "tests/toolchain/test_set_up.py": "process",
     "tests/vast/test_adapters.py": "process",
     "tests/vast/test_adoption.py": "process",

@@ -39,6 +39,9 @@ Change = Callable[[str], str]
 PIECE = 65_536
 """Most bytes of its output that are read at once."""
 
+LAST_WORDS_SECONDS = 10.0
+"""What an ended `pulumi` has said is read for so long: something else may hold its pipes open."""
+
 Started = Callable[[int, str], None]
 """Is told the process id of `pulumi` and the value of `RUN` as soon as there is one."""
 
@@ -151,17 +154,18 @@ def _pass_on(process: subprocess.Popen[str], change: Change, mark: str) -> None:
 
     def pump(source: IO[str], target: TextIO) -> None:
         words = Words(change)
-        while True:
-            piece = os.read(source.fileno(), PIECE)
-            # A terminal that is gone must not keep `pulumi` from its end.
-            with contextlib.suppress(OSError):
-                target.write(words.take(piece))
-                target.flush()
-            if not piece:
-                return
+        with source:
+            while True:
+                piece = os.read(source.fileno(), PIECE)
+                # A terminal that is gone must not keep `pulumi` from its end.
+                with contextlib.suppress(OSError):
+                    target.write(words.take(piece))
+                    target.flush()
+                if not piece:
+                    return
 
     pumps = [
-        threading.Thread(target=pump, args=(source, target))
+        threading.Thread(target=pump, args=(source, target), daemon=True)
         for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
         if source is not None
     ]
@@ -171,7 +175,7 @@ def _pass_on(process: subprocess.Popen[str], change: Change, mark: str) -> None:
     # It would hold the streams open.
     _end_left_over(process, mark)
     for one in pumps:
-        one.join()
+        one.join(LAST_WORDS_SECONDS)
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -21,9 +21,9 @@ from toolchain.pulumi_process import Words
 
 ROOT = Path(__file__).resolve().parents[2]
 PULUMI = """#!/bin/sh
-echo "begins $2"
 trap 'echo "heard INT"; interrupted=yes' INT
 trap 'echo "heard TERM"; interrupted=yes' TERM
+echo "begins $2"
 [ "$2" = leaves ] && { sleep 600 & echo "left $!"; kill -KILL $$; }
 while [ -z "$interrupted" ]; do sleep 0.05; done
 sleep 0.3
