@@ -25,7 +25,7 @@ from components.release import short
 from toolchain import measured, results
 from toolchain.load_client import Clients, Endpoint, EndpointRefuses, Load, load_of, result
 from toolchain.on_emulator import ROOT
-from toolchain.stacks import Stacks, project_of, secret_outputs, stacks_of, takes_account
+from toolchain.stacks import Stacks, as_typed, project_of, secret_outputs, stacks_of, takes_account
 
 LOADS = "1:6 16:64 64:192 256:768 16:48:8192:256"
 """Those of docs/measured: as CLIENTS:REQUESTS[:TOKENS_IN:TOKENS_OUT]."""
@@ -81,7 +81,7 @@ def main() -> int:
     try:
         return _measure(given, stacks_of(given))
     except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        print(as_typed(given, str(error), given.stack), file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
 
 

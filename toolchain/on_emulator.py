@@ -57,7 +57,7 @@ def main() -> int:
     try:
         return run(given.command, given.stack, environment, getattr(given, "arguments", []))
     except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        print(as_typed_on_emulator(str(error), given.stack), file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
 
 

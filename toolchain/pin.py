@@ -26,7 +26,7 @@ from components.vllm.profile import load_profile
 from toolchain import pin_image
 from toolchain.configuration import PREFIX, settings_of, with_setting
 from toolchain.on_emulator import ROOT, emulator_environment
-from toolchain.stacks import project_of, takes_account
+from toolchain.stacks import as_typed, project_of, takes_account
 
 TOKEN = "HF_TOKEN"  # noqa: S105  (a variable's name)
 """The variable with the token for what is gated or private: the stack's own is encrypted."""
@@ -53,7 +53,7 @@ def main() -> int:
         text = with_setting(project.text(given.stack), "image", image)
         text = with_setting(text, "revisions", commits)
     except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        print(as_typed(given, str(error), given.stack), file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
     project.write(given.stack, text)
     where = project.shown(project.path(given.stack))
