@@ -12,8 +12,12 @@ ELSEWHERE = "/moved.png"
 """Redirects to the server in the test's hands that a request does not name."""
 
 
+LATER = "/later.png"
+"""A picture at first, and from then on the same redirect."""
+
+
 class Pictures:
-    """A server on loopback: a picture at each address, but for the one that is a redirect."""
+    """A server on loopback: a picture at each address, but for those that are redirects."""
 
     def __init__(self, elsewhere: str = "") -> None:
         asked: list[str] = []
@@ -21,7 +25,7 @@ class Pictures:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked.append(self.path)
-                if self.path == ELSEWHERE:
+                if self.path == ELSEWHERE or (self.path == LATER and asked.count(LATER) > 1):
                     self.send_response(302)
                     self.send_header("Location", elsewhere)
                     self.send_header("Content-Length", "0")
