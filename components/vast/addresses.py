@@ -32,6 +32,11 @@ def address(text: str) -> str:
     return "" if "%" in text else str(read)
 
 
+def with_port(ip: str, port: int) -> str:
+    """An address and a port as a URL has them: an IPv6 address is in brackets."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
 def market_url(environ: Mapping[str, str]) -> str:
     """Read where the market is, without a slash at the end: `VAST_URL`, or Vast's own address.
 

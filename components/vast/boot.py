@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from components.clock import Clock
 from components.progress import Progress, duration
 from components.vast import first_contact
+from components.vast.addresses import with_port
 from components.vast.attempts import Attempt
 from components.vast.errors import (
     BootFailed,
@@ -254,7 +255,7 @@ class Boot:
             return True
         now = self._clock.monotonic()
         since = self._filtered_since.setdefault(port, now)
-        where = f"{instance.public_ip}:{instance.ports[port]}"
+        where = with_port(instance.public_ip, instance.ports[port])
         self._doing = f"port {port} at {where} {answer}"
         if now - since >= self._deadlines.reach:
             raise BootFailed(
@@ -287,10 +288,11 @@ class Boot:
             self._progress.say("its SSH host key is the one that the market's log names")
             return True
         wanted = ", ".join(sorted(map(first_contact.in_words, named)))
+        where = with_port(instance.public_ip, instance.ports["22/tcp"])
         raise HostKeyDiffers(
-            f"another machine answers at {instance.public_ip}:{instance.ports['22/tcp']} than was "
-            f"rented: it shows the SSH host key {first_contact.in_words(shown)}, and the market's "
-            f"log of instance {instance.id} names {wanted}; nothing secret was sent to it"
+            f"another machine answers at {where} than was rented: it shows the SSH host key "
+            f"{first_contact.in_words(shown)}, and the market's log of instance {instance.id} "
+            f"names {wanted}; nothing secret was sent to it"
         )
 
     def _named_in_time(

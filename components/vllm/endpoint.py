@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.bounded import Budget, OutOfTime, TooMuch
 from components.bounded_http import Answer, exchange, trust
-from components.clock import Clock, SystemClock
+from components.clock import Clock
 from components.display import shown
 from components.redaction import redacted
 from components.vllm.endpoint_types import (
@@ -75,7 +75,7 @@ class Endpoint:
         identity: str = "",
         connect_timeout: float = CONNECT_TIMEOUT,
         answer_timeout: float = ANSWER_TIMEOUT,
-        clock: Clock | None = None,
+        clock: Clock,
         network: httpcore2.NetworkBackend | None = None,
     ) -> None:
         """Speak to `base_url` (without `/v1`), trusting `certificate` (PEM) and nobody else.
@@ -85,7 +85,7 @@ class Endpoint:
         self._base_url = base_url
         self._connect_timeout = connect_timeout
         self._answer_timeout = answer_timeout
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._network = network
         self._tls = trust(certificate or "", identity)
 

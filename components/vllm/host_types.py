@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from components.errors import HostError
+from components.vast.addresses import with_port
 
 COMMAND_TIMEOUT = 30.0
 """Seconds for a command, unless said otherwise, and for putting files."""
@@ -68,7 +69,7 @@ class HostAddress:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.ip}:{self.port}"
+        return with_port(self.ip, self.port)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ from components.resources.authority import Authority
 from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
 from components.vast import first_contact, unfit
+from components.vast.addresses import with_port
 from components.vast.instance import VastInstance
 from components.vllm import allowed_keys, change, hub_commits, machine_key
 from components.vllm.agent_answers import AnswerUnreadable, moment, read_files
@@ -996,7 +997,7 @@ def _readiness(props: Properties) -> ReadinessPlan:
 
 def _url(props: Properties) -> str:
     scheme = "https" if props["tls"] else "http"
-    return f"{scheme}://{props['public_ip']}:{int(props['host_port'])}"
+    return f"{scheme}://{with_port(str(props['public_ip']), int(props['host_port']))}"
 
 
 def _outputs(props: Properties, shown: Shown, report: ReadinessReport) -> Properties:

@@ -2,12 +2,20 @@ from __future__ import annotations
 
 import ipaddress
 import string
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.vast.addresses import DEFAULT_URL, address, host_of, is_loopback, market_url
+from components.vast.addresses import (
+    DEFAULT_URL,
+    address,
+    host_of,
+    is_loopback,
+    market_url,
+    with_port,
+)
 from components.vast.api import connect
 from components.vast.errors import MarketUrlRefused
 from components.vast.throttle import read_pace
@@ -26,6 +34,12 @@ def test_what_is_taken_for_an_address_is_one_in_its_one_spelling(text):
 @given(st.ip_addresses())
 def test_every_address_is_taken(one):
     assert address(f" {one}\n") == str(one)
+
+
+@given(st.ip_addresses(), st.integers(1, 65535))
+def test_an_address_with_its_port_is_read_back_out_of_a_url(one, port):
+    parts = urlsplit(f"https://{with_port(str(one), port)}/v1")
+    assert (ipaddress.ip_address(parts.hostname or ""), parts.port) == (one, port)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from components.clock import SystemClock
 from components.vllm.endpoint import Endpoint
 from components.vllm.endpoint_types import ModelInfo, Refused, Traffic, Unreachable
 from emulator.standins.vllm.metrics import Metrics, exposition
 from tests.vllm.tls_host import TlsHost
+
+CLOCK = SystemClock()
+"""What these servers send, they send over real sockets."""
 
 KEY = "a-key-of-the-endpoint"
 
@@ -78,7 +82,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def endpoint(server: Server) -> Endpoint:
-    return Endpoint(f"http://127.0.0.1:{server.port}", answer_timeout=5)
+    return Endpoint(f"http://127.0.0.1:{server.port}", answer_timeout=5, clock=CLOCK)
 
 
 def test_asks_who_serves(server: Server, endpoint: Endpoint) -> None:
@@ -207,7 +211,7 @@ def test_what_are_no_metrics(server: Server, endpoint: Endpoint, status: int, bo
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    endpoint = Endpoint(f"http://127.0.0.1:{port}")
+    endpoint = Endpoint(f"http://127.0.0.1:{port}", clock=CLOCK)
     assert endpoint.models(KEY) == Unreachable("refused")
     assert endpoint.status_of("/health", None) == Unreachable("refused")
     assert endpoint.complete(KEY, "m") == Unreachable("refused")
@@ -215,7 +219,7 @@ def test_nobody_listens() -> None:
 
 def test_somebody_listens_and_says_nothing(server: Server) -> None:
     server.silent = threading.Event()
-    endpoint = Endpoint(f"http://127.0.0.1:{server.port}", answer_timeout=0.1)
+    endpoint = Endpoint(f"http://127.0.0.1:{server.port}", answer_timeout=0.1, clock=CLOCK)
     found = endpoint.complete(KEY, "m")
     server.silent.set()
     assert found == Unreachable("timed_out")
@@ -223,7 +227,7 @@ def test_somebody_listens_and_says_nothing(server: Server) -> None:
 
 
 def test_tls_is_asked_of_a_server_without(server: Server) -> None:
-    endpoint = Endpoint(f"https://127.0.0.1:{server.port}")
+    endpoint = Endpoint(f"https://127.0.0.1:{server.port}", clock=CLOCK)
     assert endpoint.models(KEY) == Unreachable("closed")
 
 
@@ -239,20 +243,20 @@ def pem(tmp_path: Path, server: Server) -> str:
 
 
 def test_the_pinned_certificate_is_the_host_s_own(server: Server, pem: str) -> None:
-    endpoint = Endpoint(f"https://127.0.0.1:{server.port}", pem)
+    endpoint = Endpoint(f"https://127.0.0.1:{server.port}", pem, clock=CLOCK)
     assert isinstance(endpoint.models(KEY), ModelInfo)
 
 
 def test_another_certificate_gets_no_key(server: Server, pem: str, tmp_path: Path) -> None:
     assert pem
     for pinned in (TlsHost(tmp_path / "other").make_former_certificate("127.0.0.1"), None):
-        endpoint = Endpoint(f"https://127.0.0.1:{server.port}", pinned)
+        endpoint = Endpoint(f"https://127.0.0.1:{server.port}", pinned, clock=CLOCK)
         assert endpoint.models(KEY) == Unreachable("certificate")
     assert server.asked == []
 
 
 def test_a_certificate_for_another_address_is_refused(server: Server, pem: str) -> None:
-    endpoint = Endpoint(f"https://localhost:{server.port}", pem)
+    endpoint = Endpoint(f"https://localhost:{server.port}", pem, clock=CLOCK)
     assert endpoint.models(KEY) == Unreachable("certificate")
 
 
@@ -267,4 +271,4 @@ def test_strict_clients_accept_the_certificate(server: Server, pem: str) -> None
 
 
 def test_shows_no_secret() -> None:
-    assert repr(Endpoint("http://127.0.0.1:1")) == "Endpoint('http://127.0.0.1:1')"
+    assert repr(Endpoint("http://127.0.0.1:1", clock=CLOCK)) == "Endpoint('http://127.0.0.1:1')"

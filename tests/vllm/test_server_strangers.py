@@ -18,7 +18,7 @@ from components.vllm.endpoint_types import ModelInfo, Refused, Traffic, Unreacha
 from components.vllm.host_types import CommandFailed, Nonsense
 from components.vllm.server import ServerProvider
 from tests.test_display import is_clean
-from tests.vllm.test_server import BROKEN, MODEL, NEW, Scene
+from tests.vllm.test_server import BROKEN, MODEL, NEW, Scene, inputs
 
 SECONDS = 0.05
 """For each of the limits that a host is held to here."""
@@ -183,3 +183,16 @@ def test_a_host_that_says_what_cannot_be_is_marked(scene: Scene) -> None:
 def test_a_model_by_another_name_is_said(scene: Scene) -> None:
     scene.endpoint.found = ModelInfo((f"{MODEL}-other",), 4096, "")
     assert scene.refresh() == f"serves {MODEL}-other with 4096 tokens"
+
+
+def test_a_machine_with_an_ipv6_address_is_served_at_a_url(scene: Scene) -> None:
+    asked: list[str] = []
+
+    def note(url: str, _certificate: str) -> Any:
+        asked.append(url)
+        return scene.endpoint
+
+    scene.endpoint_at = note
+    outs = ServerProvider().create(inputs(public_ip="2001:db8::7", tls=False)).outs or {}
+    assert outs["endpoint_url"] == "http://[2001:db8::7]:40000/v1"
+    assert set(asked) == {"http://[2001:db8::7]:40000"}
