@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emulator.ports import Listener
+
 MODES = ("shape", "drip", "flood", "lies")
 
 RUDE = (
@@ -56,37 +58,18 @@ class Hostile:
         return self.over in (way, "both")
 
 
-class HostilePort:
+class HostilePort(Listener):
     """A published port behind which the host itself answers, in the place of the server."""
 
     def __init__(self, mode: str, home: Path, traffic: Callable[[int], None]) -> None:
         """Answer in `mode`, with the TLS key under `home`; `traffic` counts what is sent."""
+        super().__init__()
         self._mode = mode
         self._tls = home / "serving/tls"
         self._count = traffic
         self._asked = itertools.count()
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-
-    async def listen(self, port: int) -> None:
-        """Accept on 127.0.0.1:`port`.
-
-        Raises:
-            OSError: somebody else has that port.
-        """
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
-
-    async def close(self) -> None:
-        """Stop listening and break every connection."""
-        if self._server is not None:
-            self._server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
-        if self._server is not None:
-            await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
         try:
             # Whoever gives up breaks it off; TLS may fail in any way.
             with suppress(OSError, ssl.SSLError, asyncio.IncompleteReadError, ValueError):
@@ -99,7 +82,6 @@ class HostilePort:
                     self._count(len(piece))
                     await writer.drain()
         finally:
-            self._open.discard(writer)
             writer.transport.abort() if self._mode in ("drip", "flood") else writer.close()
 
     def _context(self) -> ssl.SSLContext:

@@ -12,7 +12,7 @@ import asyncssh
 
 from emulator.contracts import Contract
 from emulator.hostile import Hostile, HostilePort
-from emulator.ports import BlackHole, Forwarder, Traffic, draw_port, internal_ports
+from emulator.ports import BlackHole, Forwarder, Listener, Traffic, draw_port, internal_ports
 from emulator.ssh_server import ContainerSsh
 
 SSH_PORT = "22/tcp"
@@ -28,7 +28,7 @@ class _Link:
     """What listens for one container."""
 
     traffic: Traffic = field(default_factory=Traffic)
-    listeners: list[Forwarder | BlackHole | HostilePort] = field(default_factory=list)
+    listeners: list[Listener | BlackHole] = field(default_factory=list)
     ssh: ContainerSsh | None = None
 
 

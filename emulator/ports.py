@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import random
 import socket
@@ -33,15 +34,14 @@ class Traffic:
         return taken
 
 
-class Forwarder:
-    """One published TCP port. What it accepts it passes on, in both directions, until closed."""
+class Listener(abc.ABC):
+    """One published TCP port, and what is open behind it."""
 
-    def __init__(self, target: tuple[str, int], traffic: Traffic) -> None:
-        """Forward to `target` (address, port) and count into `traffic`."""
-        self._target = target
-        self._traffic = traffic
+    def __init__(self) -> None:
+        """Listen to nothing yet."""
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        """Writers of connections, to both sides."""
 
     async def listen(self, port: int) -> None:
         """Accept on 127.0.0.1:`port`.
@@ -49,7 +49,7 @@ class Forwarder:
         Raises:
             OSError: somebody else has that port.
         """
-        self._server = await asyncio.start_server(self._serve, HOST, port)
+        self._server = await asyncio.start_server(self._accepted, HOST, port)
 
     async def close(self) -> None:
         """Stop listening and break every connection, as a container's end does."""
@@ -60,23 +60,43 @@ class Forwarder:
         if self._server is not None:
             await self._server.wait_closed()
 
-    async def _serve(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        self._open.add(back)
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._open.discard(writer)
+
+    @abc.abstractmethod
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end."""
+
+
+class Forwarder(Listener):
+    """Passes on what it accepts, in both directions, until closed."""
+
+    def __init__(self, target: tuple[str, int], traffic: Traffic) -> None:
+        """Forward to `target` (address, port) and count into `traffic`."""
+        super().__init__()
+        self._target = target
+        self._traffic = traffic
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             server, forth = await asyncio.open_connection(*self._target)
         except OSError:
             # Nothing listens in the container. It is too late to refuse: the client sees a reset.
-            self._open.discard(back)
-            back.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            back.transport.abort()
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
             return
         self._open.add(forth)
         try:
-            await asyncio.gather(self._pump(client, forth, "down"), self._pump(server, back, "up"))
+            down, up = self._pump(reader, forth, "down"), self._pump(server, writer, "up")
+            await asyncio.gather(down, up)
         finally:
-            for writer in (back, forth):
-                self._open.discard(writer)
-                writer.close()
+            self._open.discard(forth)
+            for one in (writer, forth):
+                one.close()
 
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, direction: str
