@@ -60,14 +60,6 @@ class Account(Emulator):
         """An account as new, on the same market."""
         self._send("POST", "reset", {"seed": SEED, "credit": CREDIT})
 
-    def arm(self, name: str, times: int = 1, /, **params: str | int) -> None:
-        """Switch a fault on for its next occasions."""
-        self._send("POST", "faults", {"name": name, "next": times, "params": params})
-
-    def disarm(self) -> None:
-        """Switch all faults off."""
-        self._send("DELETE", "faults")
-
     def set_credit(self, dollars: float) -> None:
         """Make this what the account can still spend."""
         self._send("POST", "credit", {"set": dollars})

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-import pytest
-
 from emulator.hostile import RUDE, RUDE_FIELDS
+from tests.stack.fixtures import own_emulator, own_stack
 from tests.stack.world import ROOT, Emulator, Stack
 from tests.test_display import MARKS
 from tests.vllm.polling import eventually
@@ -25,28 +22,8 @@ SMALL = {
 ALWAYS = 100_000
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="rude")
-    one.configure(**SMALL)
-    yield one
-    one.destroy()
-    assert emulator.status()["contracts"] == []
-
-
-def arm(emulator: Emulator, fault: str, times: int, **params: str) -> None:
-    wanted = {"name": fault, "next": times, "params": params}
-    httpx.post(f"{emulator.url}/emulator/faults", json=wanted, trust_env=False).raise_for_status()
-
-
-def disarm(emulator: Emulator) -> None:
-    httpx.delete(f"{emulator.url}/emulator/faults", trust_env=False).raise_for_status()
+emulator = own_emulator()
+stack = own_stack("rude", SMALL)
 
 
 def printed(stack: Stack, command: str, *arguments: str) -> tuple[int, str]:
@@ -85,17 +62,17 @@ def test_what_is_armed_is_rude_indeed() -> None:
 
 
 def test_a_preview_of_a_rude_market(stack: Stack, emulator: Emulator) -> None:
-    arm(emulator, "rude", ALWAYS, fields=f"{RUDE_FIELDS},gpu_name")
+    emulator.arm("rude", ALWAYS, fields=f"{RUDE_FIELDS},gpu_name")
     status, text = printed(stack, "preview")
-    disarm(emulator)
+    emulator.disarm()
     assert status == 0, text
     assert SEEN in text
 
 
 def test_a_server_that_logs_rudely(stack: Stack, emulator: Emulator) -> None:
     """Its last lines are shown, and the error that they lead to."""
-    arm(emulator, "rude", ALWAYS)
-    arm(emulator, "bad_flag", 1, flag=f"--x{RUDE}")
+    emulator.arm("rude", ALWAYS)
+    emulator.arm("bad_flag", 1, flag=f"--x{RUDE}")
     status, text = printed(stack, "up", *YES)
     assert status != 0, text
     assert "the log's last lines" in text
@@ -108,7 +85,7 @@ def test_a_host_that_lies_rudely(stack: Stack, emulator: Emulator, tmp_path: Pat
     assert status == 0, text
     assert SEEN in printed(stack, "stack", "output")[1] + text
     (one,) = emulator.status()["contracts"]
-    arm(emulator, "hostile", 1, mode="lies", over="both", id=str(one["id"]))
+    emulator.arm("hostile", 1, mode="lies", over="both", id=str(one["id"]))
     eventually(lambda: len(emulator.status()["faults"]) == 1)
     status, text = printed(stack, "refresh", *YES)
     assert status == 0, text

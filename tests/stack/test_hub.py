@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from components.plan import make_plan
@@ -16,6 +13,7 @@ from components.settings import parse
 from components.vllm import server
 from components.vllm.hub_references import short
 from emulator.standins.hub import commit_of
+from tests.stack.fixtures import own_emulator, own_stack
 from tests.stack.world import PROJECT, Done, Emulator, Stack
 from tests.test_settings import values
 
@@ -35,35 +33,12 @@ pytestmark = pytest.mark.timeout(900)
 NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="hub")
-    one.configure(**SMALL)
-    yield one
-    emulator.command("fault", "--clear")
-    done = one.destroy()
-    assert done.status == 0, done.outcome()
-    assert emulator.status()["contracts"] == []
-
-
-def arm(emulator: Emulator, fault: str, **params: str) -> None:
-    wanted = {"name": fault, "next": 50, "params": params}
-    httpx.post(f"{emulator.url}/emulator/faults", json=wanted, trust_env=False).raise_for_status()
-
-
-def contract(emulator: Emulator) -> dict[str, Any]:
-    (one,) = emulator.status()["contracts"]
-    return dict(one)
+emulator = own_emulator()
+stack = own_stack("hub", SMALL)
 
 
 def on_host(emulator: Emulator) -> Path:
-    return emulator.folder / "emulator/containers" / str(contract(emulator)["id"]) / "root/serving"
+    return emulator.folder / "emulator/containers" / str(emulator.contract()["id"]) / "root/serving"
 
 
 def said(done: Done) -> str:
@@ -86,9 +61,9 @@ def test_without_the_hub_a_branch_is_taken_on_nobodys_word(stack, emulator):
 
 @pytest.mark.parametrize("how", ["garbled", "flood"])
 def test_a_hub_that_lies_about_its_shape_is_no_hub(stack, emulator, how):
-    arm(emulator, "hub_down", how=how)
+    emulator.arm("hub_down", 50, how=how)
     text = refused_before_money(emulator, stack.up())
-    emulator.command("fault", "--clear")
+    emulator.disarm()
     assert f"nobody says which commit main of {MODEL} is" in text
 
 
@@ -99,8 +74,7 @@ def test_a_hub_without_tls_is_refused(stack, emulator):
 
 
 def test_a_machine_in_the_middle_gets_no_token_and_the_next_machine_does(stack, emulator):
-    wanted = {"name": "machine_in_the_middle"}
-    httpx.post(f"{emulator.url}/emulator/faults", json=wanted, trust_env=False).raise_for_status()
+    emulator.arm("machine_in_the_middle")
     done = stack.up()
     assert done.status == 0, done.outcome()
 
@@ -108,7 +82,7 @@ def test_a_machine_in_the_middle_gets_no_token_and_the_next_machine_does(stack, 
     assert "another machine answers at 127.0.0.1:" in text
     assert "nothing secret was sent to it; given back" in text
     (heard,) = (emulator.folder / "emulator/overheard").iterdir()
-    assert heard.name != str(contract(emulator)["id"])
+    assert heard.name != str(emulator.contract()["id"])
     # It was logged in to, and that is all.
     assert set(heard.read_text().split("\n")) == {"a login", ""}
     assert TOKEN in (on_host(emulator) / "environment").read_text()
@@ -133,9 +107,9 @@ def test_with_the_hub_down_an_unchanged_stack_goes_on(stack):
 
 
 def test_a_branch_that_moves_on_is_told_and_changes_nothing(stack, emulator):
-    arm(emulator, "hub_moved")
+    emulator.arm("hub_moved", 50)
     done = stack.preview("--expect-no-changes")
-    emulator.command("fault", "--clear")
+    emulator.disarm()
     assert done.status == 0, done.outcome()
     assert f"main of {MODEL} has moved on to {short(MOVED_TO)}; this stack stays at" in said(done)
     assert "until `make pin` takes the new commit" in said(done)
@@ -227,14 +201,14 @@ def test_a_commit_that_a_host_makes_up_is_refused_named_and_marked(stack, emulat
     named = f"the host names commit {CLAIMED} of {MODEL}, and was told to fetch {MOVED_TO}"
     assert named in text
     assert "is marked unfit and costs $" in text
-    label = contract(emulator)["label"]
+    label = emulator.contract()["label"]
     assert label.startswith(f"{PROJECT}/hub/endpoint-instance/unfit-other_weights-")
     assert stack.outputs()["release"] == before["release"]
     assert CLAIMED not in json.dumps(stack.outputs())
 
-    unfit = contract(emulator)["machine_id"]
+    unfit = emulator.contract()["machine_id"]
     done = stack.up()
     assert done.status == 0, done.outcome()
     assert "was marked unfit (other weights)" in said(done)
-    assert contract(emulator)["machine_id"] != unfit
+    assert emulator.contract()["machine_id"] != unfit
     assert json.loads(stack.outputs()["release"]["runs"])["profile"]["revision"] == MOVED_TO

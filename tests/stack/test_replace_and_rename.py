@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
 
 from components.vllm.machine_key import digest
+from tests.stack.fixtures import own_emulator, own_stack
 from tests.stack.world import PROJECT, Emulator, Stack
 from tests.vllm.polling import eventually
 
 SMALL = {"model": "qwen2.5-0.5b-1x4090", "datacenterOnly": False, "minReliability": "0.5"}
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="before")
-    one.configure(**SMALL)
-    done = one.up()
-    assert done.status == 0, done.outcome()
-    yield one
-    done = one.destroy()
-    assert done.status == 0, done.outcome()
-    assert emulator.status()["contracts"] == []
-
-
-def contract(emulator: Emulator) -> dict[str, Any]:
-    (one,) = emulator.status()["contracts"]
-    return dict(one)
+emulator = own_emulator()
+stack = own_stack("before", SMALL, is_up=True)
 
 
 def urn(stack: Stack, kind: str) -> str:
@@ -46,7 +26,7 @@ def urn(stack: Stack, kind: str) -> str:
 
 def keys_on_the_host(emulator: Emulator) -> list[str]:
     """Digests that the gate of the one machine takes."""
-    place = emulator.folder / f"emulator/containers/{contract(emulator)['id']}"
+    place = emulator.folder / f"emulator/containers/{emulator.contract()['id']}"
     (file,) = place.rglob("serving/allowed_keys")
     return [line.split()[0] for line in file.read_text().splitlines()]
 
@@ -60,12 +40,12 @@ def status_with(known: dict[str, Any], key: str) -> int:
 
 
 def test_a_machine_that_is_asked_to_be_replaced_goes_before_the_next_one(stack, emulator):
-    before, since = contract(emulator), emulator.last_request()
+    before, since = emulator.contract(), emulator.last_request()
     (its_key,) = keys_on_the_host(emulator)
     old_key = stack.outputs()["api_key"]
     done = stack.up("--replace", urn(stack, "vast:Instance"))
     assert done.status == 0, done.outcome()
-    after = contract(emulator)
+    after = emulator.contract()
     assert after["id"] != before["id"]
     known = stack.outputs()
     assert known["instance_id"] == after["id"]
@@ -91,20 +71,20 @@ def test_a_server_that_is_asked_to_be_replaced_serves_again(stack, emulator):
 
 
 def test_a_lease_with_a_machine_is_not_replaced(stack, emulator):
-    before = contract(emulator)
+    before = emulator.contract()
     done = stack.up("--replace", urn(stack, "vast:Lease"))
     assert done.status != 0, done.outcome()
     assert "whose lease must not be replaced" in " ".join(done.output.split())
-    assert contract(emulator)["id"] == before["id"]
+    assert emulator.contract()["id"] == before["id"]
 
 
 def test_a_renamed_stack_keeps_its_machine(stack, emulator):
-    before, since = contract(emulator), emulator.last_request()
+    before, since = emulator.contract(), emulator.last_request()
     key = stack.outputs()["api_key"]
     assert stack.rename("after").status == 0
     done = stack.up()
     assert done.status == 0, done.outcome()
-    after = contract(emulator)
+    after = emulator.contract()
     assert after["id"] == before["id"]
     assert before["label"].startswith(f"{PROJECT}/before/")
     assert after["label"] == before["label"].replace("/before/", "/after/")
@@ -127,12 +107,12 @@ def test_a_stack_of_the_same_name_in_another_backend_is_refused_in_preview(
 
 
 def test_what_a_colleague_rented_under_the_same_name_is_no_leftover(stack, emulator, tmp_path):
-    ended_at_the_console(emulator, contract(emulator)["id"])
+    ended_at_the_console(emulator, emulator.contract()["id"])
     colleagues = Stack(tmp_path / "colleague", emulator, name=stack.name)
     colleagues.configure(**SMALL)
     done = colleagues.up()
     assert done.status == 0, done.outcome()
-    theirs = contract(emulator)["id"]
+    theirs = emulator.contract()["id"]
     done = stack.up()
     assert done.status == 0, done.outcome()
     assert f"instance {theirs} (" in done.output
@@ -142,7 +122,7 @@ def test_what_a_colleague_rented_under_the_same_name_is_no_leftover(stack, emula
     assert stack.preview("--expect-no-changes").status == 0
     done = colleagues.destroy()
     assert done.status == 0, done.outcome()
-    assert contract(emulator)["id"] == ours
+    assert emulator.contract()["id"] == ours
 
 
 def ended_at_the_console(emulator: Emulator, instance_id: int) -> None:

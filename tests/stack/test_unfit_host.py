@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import httpx
-import pytest
-
 from components.resources.context import Context
 from components.vast.unfit import mark
+from tests.stack.fixtures import own_emulator, own_stack
 from tests.stack.world import PROJECT, Emulator, Stack
 
 SMALL = {
@@ -22,48 +17,26 @@ CRAWLS = "0.0005"
 """Mbit/s: so little that the host check sees not a byte in its time, and gives no verdict."""
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="unfit")
-    one.configure(**SMALL)
-    yield one
-    done = one.destroy()
-    assert done.status == 0, done.outcome()
-    assert emulator.status()["contracts"] == []
-
-
-def arm(emulator: Emulator, fault: str, **params: str) -> None:
-    wanted = {"name": fault, "next": 1, "params": params}
-    httpx.post(f"{emulator.url}/emulator/faults", json=wanted, trust_env=False).raise_for_status()
+emulator = own_emulator()
+stack = own_stack("unfit", SMALL)
 
 
 def replaced(stack: Stack, emulator: Emulator) -> str:
     """Bring the stack up, which ends its marked machine and rents another; return what it said."""
-    unfit = contract(emulator)
+    unfit = emulator.contract()
     before = emulator.last_request()
     done = stack.up()
     assert done.status == 0, done.outcome()
-    assert contract(emulator)["machine_id"] != unfit["machine_id"]
-    assert stack.outputs()["machine_id"] == contract(emulator)["machine_id"]
+    assert emulator.contract()["machine_id"] != unfit["machine_id"]
+    assert stack.outputs()["machine_id"] == emulator.contract()["machine_id"]
     writes = [call.split()[0] for call in emulator.writes(after=before)]
     assert writes.index("DELETE") < writes.index("PUT"), "two machines were paid at once"
     assert stack.preview("--expect-no-changes").status == 0
     return " ".join(done.output.split())
 
 
-def contract(emulator: Emulator) -> dict[str, Any]:
-    (one,) = emulator.status()["contracts"]
-    return dict(one)
-
-
 def test_a_host_too_slow_for_its_deadline_is_marked_and_replaced(stack, emulator):
-    arm(emulator, "download_slow", mbps=CRAWLS)
+    emulator.arm("download_slow", mbps=CRAWLS)
 
     failed = stack.up()
 
@@ -71,7 +44,7 @@ def test_a_host_too_slow_for_its_deadline_is_marked_and_replaced(stack, emulator
     assert failed.status != 0, failed.outcome()
     assert "the download is too slow" in said
     assert "is marked unfit and costs $" in said
-    label = contract(emulator)["label"]
+    label = emulator.contract()["label"]
     assert label.startswith(f"{PROJECT}/unfit/endpoint-instance/unfit-download_slow-")
 
     said = replaced(stack, emulator)

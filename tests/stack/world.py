@@ -96,6 +96,20 @@ class Emulator:
         """Contracts, credit and $/h."""
         return dict(self._http.get("/emulator/status").json())
 
+    def contract(self) -> dict[str, Any]:
+        """The one contract that there is."""
+        (one,) = self.status()["contracts"]
+        return dict(one)
+
+    def arm(self, fault: str, times: int = 1, /, **params: str | int) -> None:
+        """Switch a fault on for its next `times` occasions."""
+        wanted = {"name": fault, "next": times, "params": params}
+        self._http.post("/emulator/faults", json=wanted).raise_for_status()
+
+    def disarm(self) -> None:
+        """Switch every fault off."""
+        self._http.request("DELETE", "/emulator/faults").raise_for_status()
+
     def ledger(self) -> dict[str, Any]:
         """What everything cost."""
         return dict(self._http.get("/emulator/ledger").json())
