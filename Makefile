@@ -166,7 +166,6 @@ benchmark: setup ## compare a changed flag with a replaced machine, on the emula
 	@python -m tests.stack.benchmark
 
 lock: setup ## write the pinned, hashed requirements anew
-	@pip install --quiet uv
 	@for kind in "" -dev; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
