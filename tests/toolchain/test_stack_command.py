@@ -7,11 +7,12 @@ import os
 import signal
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from components.vast.wire import Instance
+from tests.vast.offers import instance
 from toolchain.stack_command import INTERRUPTED, Place, billed, run_on_stack
 from toolchain.stack_lock import StackLocked
 
@@ -99,8 +100,8 @@ def test_an_interrupted_command_says_what_is_billed_or_that_nobody_could_say(
 
 def test_what_is_billed_is_named_with_its_price(place):
     two = [
-        SimpleNamespace(id=7, dollars_per_hour=5.1846),
-        SimpleNamespace(id=8, dollars_per_hour=1),
+        Instance.from_json(instance(id=number, dph_total=price))
+        for number, price in ((7, 5.1846), (8, 1.0))
     ]
     assert billed("dev", two, place) == (
         "interrupted: instance 7 at $5.18/h, instance 8 at $1.00/h is billed for the stack dev; "
