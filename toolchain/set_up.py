@@ -36,7 +36,10 @@ REQUIREMENTS = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_PULUMI = (3, 250, 0)
-"""The release that all of this was tried with."""
+"""The oldest release that this was tried with."""
+
+BUILT = "3.260.0"
+"""The release of Pulumi's CLI that is built where none can be downloaded; see `pulumi/go.mod`."""
 
 CLI = "3.259.0"
 """The release of Pulumi's CLI that is downloaded."""
@@ -280,8 +283,7 @@ def platform_name(intel: str) -> str:
 def build_pulumi(go: str) -> None:
     """Build CLI and language host from the module proxy: minutes once, seconds with Go's caches."""
     say("  building it from its Go modules: about 5 minutes on 2 cores, the first time")
-    version = ".".join(map(str, OLDEST_PULUMI))
-    stamp = f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={version}"
+    stamp = f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={BUILT}"
     go_install(go, "language_host", "-s -w")
     go_install(go, "pulumi", f"-s -w {stamp}")
     module = subprocess.run(  # noqa: S603  (our own arguments)

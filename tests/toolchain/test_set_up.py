@@ -197,3 +197,10 @@ def test_a_folder_that_no_path_can_hold_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(set_up, "ROOT", tmp_path / "a:b")
     with pytest.raises(SystemExit, match=r"has a ':' in its name.* give it another name"):
         set_up.main()
+
+
+def test_what_is_built_is_what_its_module_file_names():
+    named = (set_up.ROOT / "toolchain/pulumi/go.mod").read_text()
+    for module in ("pkg", "sdk"):
+        assert f"github.com/pulumi/pulumi/{module}/v3 v{set_up.BUILT}" in named
+    assert tuple(map(int, set_up.BUILT.split("."))) >= set_up.OLDEST_PULUMI
