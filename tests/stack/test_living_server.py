@@ -33,6 +33,11 @@ from tests.vllm.tls_host import TlsHost
 SMALL = {"model": "qwen2.5-0.5b-1x4090", "minReliability": "0.9"}
 CLIENTS = 20
 
+handshakes_break_off = pytest.mark.filterwarnings(
+    "ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning"
+)
+"""The HTTP client leaves the socket of a handshake that broke off to the garbage collector."""
+
 
 @pytest.fixture(scope="module")
 def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -268,6 +273,7 @@ def as_an_older_release_left_it(stack: Stack, emulator: Emulator) -> str:
     return former
 
 
+@handshakes_break_off
 def test_clients_of_an_older_release_are_served_on_with_what_they_pin(stack, emulator):
     stack.configure(**SMALL, keyGeneration=2)
     before, since = stack.outputs(), emulator.last_request()
@@ -296,6 +302,7 @@ def test_clients_of_an_older_release_are_served_on_with_what_they_pin(stack, emu
     assert stack.preview("--expect-no-changes").status == 0
 
 
+@handshakes_break_off
 def test_who_shows_no_certificate_gets_no_further_than_tls(stack, emulator):
     """The stack itself does show one: its refresh, its smoke test, and the host's own watch."""
     stack.configure(**SMALL, keyGeneration=2, clientCertificates=True)
