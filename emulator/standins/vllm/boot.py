@@ -1,43 +1,34 @@
 """The start of a server: vLLM's phases in order, each with its lines and its time.
 
-Durations are emulated seconds, assumed for a 121 GB model within what is published (vllm reference,
-2.8).
+Lines and seconds are those of vLLM 0.26.0 on 2x H200, emulated: start_times.py has what was
+measured. This goes as far as the weights, and engine_init.py does the rest.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from emulator.standins import gpus
 from emulator.standins.host import Host
 from emulator.standins.vllm import VERSION, checks, memory
+from emulator.standins.vllm.compile_cache import CompileCache
+from emulator.standins.vllm.engine_init import WORKER_MODULE, EngineInit
 from emulator.standins.vllm.faults import Stage, Starting, strike
 from emulator.standins.vllm.log import API_SERVER, ENGINE, Log
 from emulator.standins.vllm.memory import GIB, Fit
 from emulator.standins.vllm.model import ModelShape, read_shape
 from emulator.standins.vllm.settings import Settings
+from emulator.standins.vllm.start_times import (
+    INSPECTION,
+    PAGE_CACHE_BYTES_PER_SECOND,
+    SHARD_BYTES_PER_SECOND,
+    start_times,
+)
 from emulator.standins.vllm.weights import Source, Weights, no_recognized_files
 
-CONFIG_SECONDS = 6.0
-ENGINE_SECONDS = 9.0
-LOAD_SECONDS = 4.0
-SHARD_BYTES_PER_SECOND = 1.344e9
-"""120.9 GB in 90 s: what an NVMe disk and a host's memory give."""
-PAGE_CACHE_BYTES_PER_SECOND = 5e9
-"""For weights that an earlier start left in the host's memory; assumed, not measured."""
-COMPILE_SECONDS = 45.0
-WARM_COMPILE_SECONDS = 5.0
-PROFILE_SECONDS = 5.0
-GRAPH_SECONDS = 20.0
-
 _QUICKEST_LOAD = 2.0
-_GRAPHS = 35
-_WORKER_MODULE = "gpu_model_runner.py"
 _EAGLE_METHODS = ("eagle", "eagle3", "mtp", "draft_model")
 
 
@@ -47,6 +38,7 @@ class Booted:
 
     shape: ModelShape
     fit: Fit
+    """Of all engines together."""
     root: str
     """The folder or repository that was served: /v1/models shows it."""
 
@@ -73,6 +65,8 @@ class Boot:
         self._environ = environ
         self._monotonic = monotonic
         self._cards = gpus.cards(host)
+        self._cache = CompileCache(host, settings, environ)
+        self._times = start_times(settings, compiled=self._cache.warm)
 
     def run(self) -> Booted:
         """Do everything between the open socket and the first request.
@@ -92,16 +86,18 @@ class Boot:
         self._configured(shape, length)
         self._start_engine()
         self._load(source, shape, draft)
-        started = self._monotonic()
-        self._compile()
-        fit = self._lay_out_kv(shape, draft, length)
-        self._capture_graphs()
-        took = (self._monotonic() - started) * self._host.speed
-        self._log.info(
-            ENGINE,
-            "core.py:402",
-            f"init engine (profile, create kv cache, warmup model) took {took:.2f} s",
-        )
+        self._now.length = length
+        fit = EngineInit(
+            self._now,
+            self._times,
+            self._cache,
+            [shape, *([draft[1]] if draft else [])],
+            self._monotonic,
+            self._hold,
+        ).run()
+        self._host.wait(self._times.server)
+        engines = self._settings.data_parallel_size
+        fit = replace(fit, kv_tokens=fit.kv_tokens * engines, concurrency=fit.concurrency * engines)
         return Booted(shape, fit, self._settings.model)
 
     # ------------------------------------------------------------------ configuration
@@ -130,7 +126,8 @@ class Boot:
         return source, self._read(source)
 
     def _configured(self, shape: ModelShape, length: int) -> None:
-        self._host.wait(CONFIG_SECONDS)
+        if not self._cache.inspected(shape):
+            self._host.wait(INSPECTION)
         shown = shape.max_positions if length == -1 else length
         log = self._log
         log.info(API_SERVER, "model.py:733", f"Resolved architecture: {shape.architecture}")
@@ -154,7 +151,8 @@ class Boot:
 
     def _start_engine(self) -> None:
         settings = self._settings
-        self._host.wait(ENGINE_SECONDS)
+        self._log.start_api_servers()
+        self._host.wait(self._times.engine)
         self._log.info(
             ENGINE,
             "core.py:133",
@@ -168,18 +166,36 @@ class Boot:
         )
         checks.check_driver(gpus.driver(self._host)[1], self._host.image_cuda)
         checks.check_type(settings, gpus.compute_capability(self._host), self._host.gpu_name)
+        self._host.wait(self._times.workers)
+        checks.check_ranks(settings, len(self._cards))
+        self._connect()
         self._check_memory()
-        if settings.world_size > 1:
-            self._log.info(self._log.worker, "pynccl.py:111", "vLLM is using nccl==2.29.7")
+
+    def _connect(self) -> None:
+        ranks = self._settings.gpus_used
+        for rank in range(ranks):
+            self._log.info(
+                self._log.unnamed_worker,
+                "parallel_state.py:1906",
+                f"world_size={ranks} rank={rank} local_rank={rank} "
+                "distributed_init_method=tcp://127.0.0.1:42949 backend=nccl",
+            )
+        if ranks > 1:
+            self._log.info(self._log.unnamed_worker, "pynccl.py:111", "vLLM is using nccl==2.29.7")
         strike(Stage.NCCL, self._now)
-        self._log.all_workers(
-            "parallel_state.py:2350",
-            f"rank {{rank}} in world size {settings.world_size} is assigned as DP rank 0, PP rank "
-            "0, PCP rank 0, TP rank {rank}, ETP rank {rank}, EP rank 0, EPLB rank N/A",
-        )
+        for rank in range(ranks):
+            engine, of_engine = divmod(rank, self._settings.world_size)
+            self._log.info(
+                self._log.unnamed_worker,
+                "parallel_state.py:2350",
+                f"rank {rank} in world size {ranks} is assigned as DP rank {engine}, PP rank 0, "
+                f"PCP rank 0, TP rank {of_engine}, ETP rank {of_engine}, EP rank "
+                f"{rank if self._settings.enable_expert_parallel else 0}, EPLB rank N/A",
+            )
+        self._host.wait(self._times.nccl)
 
     def _check_memory(self) -> None:
-        used = self._cards[: self._settings.world_size]
+        used = self._cards[: self._settings.gpus_used]
         self._now.total_gib = min(gpus.cuda_memory_gib(card) for card in used)
         foreign = max(card.used_mib for card in used) / 1024
         memory.check_free(self._now.total_gib, foreign, self._settings.gpu_memory_utilization)
@@ -189,11 +205,11 @@ class Boot:
     ) -> None:
         settings = self._settings
         began = self._monotonic()
-        self._host.wait(LOAD_SECONDS)
         self._log.all_workers(
-            f"{_WORKER_MODULE}:4812", f"Starting to load model {settings.model}..."
+            f"{WORKER_MODULE}:4812", f"Starting to load model {settings.model}..."
         )
         self._choose_backend(shape)
+        self._host.wait(self._times.build)
         downloading = self._monotonic()
         weights = source.load_weights(settings.load_format)
         took = (self._monotonic() - downloading) * self._host.speed
@@ -204,14 +220,15 @@ class Boot:
                 f"Time spent downloading weights for {settings.model}: {took:.6f} seconds",
             )
         extra = draft[0].load_weights("auto").size if draft else 0
-        self._now.weights_gib = weights.size / settings.world_size / GIB + extra / GIB
+        own = memory.weights_gib(weights.size, shape, settings)
+        self._now.weights_gib = own + extra / GIB
         memory.check_weights(self._now.total_gib, self._now.weights_gib)
         self._load_shards(weights)
         strike(Stage.LOAD, self._now)
         self._hold(self._now.weights_gib)
         took = (self._monotonic() - began) * self._host.speed
         self._log.all_workers(
-            f"{_WORKER_MODULE}:4879",
+            f"{WORKER_MODULE}:4879",
             f"Model loading took {self._now.weights_gib:.2f} GiB memory and {took:.6f} seconds",
         )
 
@@ -257,114 +274,8 @@ class Boot:
             last=number == count,
         )
 
-    # ------------------------------------------------------------------ compile, KV, graphs
-
-    def _compile(self) -> None:
-        if self._settings.enforce_eager:
-            return
-        folder = self._compile_cache() / "rank_0_0" / "backbone"
-        marker = folder / "vllm_compile_cache.py"
-        warm = marker.exists()
-        seconds = WARM_COMPILE_SECONDS if warm else COMPILE_SECONDS
-        self._log.info(
-            self._log.worker,
-            "backends.py:1089",
-            f"Using cache directory: {folder} for vLLM's torch.compile",
-        )
-        self._host.wait(seconds / 5)
-        self._log.info(
-            self._log.worker,
-            "backends.py:1148",
-            f"Dynamo bytecode transform time: {seconds / 5:.2f} s",
-        )
-        self._host.wait(seconds * 4 / 5)
-        tokens = self._settings.max_num_batched_tokens
-        text = (
-            f"Directly load the compiled graph(s) for compile range (1, {tokens}) from the cache, "
-            f"took {seconds * 4 / 5:.3f} s"
-            if warm
-            else f"Compiling a graph for compile range (1, {tokens}) takes {seconds * 4 / 5:.2f} s"
-        )
-        self._log.info(self._log.worker, "backends.py:390", text)
-        self._log.info(
-            self._log.worker, "monitor.py:35", f"torch.compile took {seconds:.2f} s in total"
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        marker.write_text("{}\n")
-
-    def _compile_cache(self) -> Path:
-        default = Path(self._environ["HOME"]) / ".cache" / "vllm"
-        root = Path(self._environ.get("VLLM_CACHE_ROOT") or default)
-        settings = self._settings
-        factors = [
-            VERSION,
-            settings.model,
-            settings.tensor_parallel_size,
-            settings.max_model_len,
-            settings.max_num_batched_tokens,
-            settings.kv_cache_dtype,
-            settings.compilation_config,
-            settings.speculative_config,
-            self._host.gpu_name,
-        ]
-        digest = sha256(json.dumps(factors, default=dict).encode()).hexdigest()
-        return root / "torch_compile_cache" / digest[:10]
-
-    def _lay_out_kv(
-        self, shape: ModelShape, draft: tuple[Source, ModelShape] | None, length: int
-    ) -> Fit:
-        self._host.wait(PROFILE_SECONDS)
-        settings = self._settings
-        self._now.length = length
-        self._now.bytes_per_token = sum(
-            one.kv_bytes_per_token(
-                tensor_parallel_size=settings.tensor_parallel_size,
-                fp8=settings.kv_cache_dtype.startswith("fp8"),
-            )
-            for one in [shape, *([draft[1]] if draft else [])]
-        )
-        self._now.available_gib = memory.kv_gib_left(
-            self._now.total_gib, self._now.weights_gib, settings.gpu_memory_utilization
-        )
-        strike(Stage.PROFILE, self._now)
-        self._log.all_workers(
-            "gpu_worker.py:441", f"Available KV cache memory: {self._now.available_gib:.2f} GiB"
-        )
-        fit = memory.fit_kv(
-            self._now.available_gib,
-            weights_gib=self._now.weights_gib,
-            bytes_per_token=self._now.bytes_per_token,
-            max_model_len=length,
-        )
-        self._log.info(
-            ENGINE,
-            "kv_cache_utils.py:2327",
-            f"GPU KV cache size: {fit.kv_tokens:,} tokens, Maximum concurrency for "
-            f"{fit.max_model_len:,} tokens per request: {fit.concurrency:.2f}x",
-        )
-        self._hold(self._now.total_gib * settings.gpu_memory_utilization)
-        return fit
-
-    def _capture_graphs(self) -> None:
-        if self._settings.enforce_eager:
-            return
-        for number in range(_GRAPHS + 1):
-            share = number * 100 // _GRAPHS
-            self._log.bar(
-                f"Capturing CUDA graphs (mixed prefill-decode, PIECEWISE): {share:>3}%|"
-                f"{'█' * (share // 10):<10}| {number}/{_GRAPHS}",
-                last=number == _GRAPHS,
-            )
-            if number < _GRAPHS:
-                self._host.wait(GRAPH_SECONDS / _GRAPHS)
-        self._log.info(
-            self._log.worker,
-            f"{_WORKER_MODULE}:6110",
-            f"Graph capturing finished in {GRAPH_SECONDS:.0f} secs, took 0.87 GiB",
-        )
-
     def _hold(self, gib: float) -> None:
-        self._claim.hold(list(range(self._settings.world_size)), round(gib * 1024))
+        self._claim.hold(list(range(self._settings.gpus_used)), round(gib * 1024))
 
 
 def process_name(settings: Settings) -> str:

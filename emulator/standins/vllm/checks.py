@@ -100,6 +100,18 @@ def check_type(settings: Settings, capability: tuple[int, int], gpu_name: str) -
     )
 
 
+def check_ranks(settings: Settings, gpus: int) -> None:
+    """Refuse more engines than there are GPUs for; one engine alone was refused before.
+
+    Raises:
+        StartError: in the worker that has no GPU.
+    """
+    if settings.gpus_used > gpus:
+        raise StartError(
+            f"AssertionError: DP adjusted local rank {gpus} is out of bounds. ", Where.WORKER
+        )
+
+
 def choose_backend(
     settings: Settings, shape: ModelShape, capability: tuple[int, int]
 ) -> tuple[str, list[str]]:

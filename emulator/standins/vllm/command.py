@@ -19,6 +19,7 @@ from emulator.standins.vllm.pace import speeds_of
 from emulator.standins.vllm.served import Served
 from emulator.standins.vllm.server import open_socket, serve
 from emulator.standins.vllm.settings import Settings, settings_from, shown
+from emulator.standins.vllm.start_times import StartTimes
 
 IMPORT_SECONDS = 14.0
 """Emulated seconds until vLLM has imported itself and reads its command line."""
@@ -54,10 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(
     host: Host, settings: Settings, spoken: Mapping[str, object], environ: Mapping[str, str]
 ) -> int:
-    log = Log(tensor_parallel_size=settings.tensor_parallel_size)
+    log = Log(
+        tensor_parallel_size=settings.tensor_parallel_size,
+        data_parallel_size=settings.data_parallel_size,
+    )
     claim = claim_for(host, settings)
     bound: socket.socket | None = None
     try:
+        host.wait(StartTimes.imports)
         logo = environ.get("VLLM_DISABLE_LOG_LOGO") not in ("1", "true")
         log.banner(VERSION, settings.model, logo=logo)
         log.info(API_SERVER, "api_utils.py:286", f"non-default args: {spoken}")

@@ -65,7 +65,7 @@ def _cuda_dead(start: Starting, parameters: Mapping[str, Any]) -> None:
 
 def _nccl_hang(start: Starting, parameters: Mapping[str, Any]) -> None:
     del parameters
-    if start.settings.world_size == 1:
+    if start.settings.gpus_used == 1:
         return
     while True:
         start.host.wait(_STUCK_SECONDS)

@@ -63,6 +63,8 @@ _LOGO = (
 
 API_SERVER = "APIServer"
 ENGINE = "EngineCore"
+NOT_NAMED = "Worker"
+"""A rank before it knows which one it is."""
 
 Frame = tuple[str, int, str, str]
 
@@ -70,18 +72,46 @@ Frame = tuple[str, int, str, str]
 class Log:
     """The server's log. Every process of the real one is this process here."""
 
-    def __init__(self, *, tensor_parallel_size: int = 1) -> None:
-        """Name workers after their rank, or, with one GPU, after the engine that they run in."""
-        self._workers = (
-            [f"Worker_TP{rank}" for rank in range(tensor_parallel_size)]
-            if tensor_parallel_size > 1
-            else [ENGINE]
+    def __init__(self, *, tensor_parallel_size: int = 1, data_parallel_size: int = 1) -> None:
+        """Name workers after their rank, or, with one GPU, after the engine that they run in.
+
+        Several engines have numbers, and so have their API servers.
+        """
+        ranks, engines = tensor_parallel_size, data_parallel_size
+        self._engines = (
+            [ENGINE] if engines == 1 else [f"{ENGINE}_DP{one}" for one in range(engines)]
         )
+        self._workers = (
+            [ENGINE]
+            if ranks * engines == 1
+            else [
+                _worker(engine, rank, ranks, engines)
+                for engine in range(engines)
+                for rank in range(ranks)
+            ]
+        )
+        # The process that starts the API servers has no name in the log.
+        self._api_server = API_SERVER if engines == 1 else ""
 
     @property
     def worker(self) -> str:
         """The process of the first rank."""
         return self._workers[0]
+
+    @property
+    def unnamed_worker(self) -> str:
+        """The same before it knows its rank; with one GPU it is the engine itself."""
+        return NOT_NAMED if len(self._workers) > 1 else self._workers[0]
+
+    def start_api_servers(self) -> None:
+        """Let the API servers speak from here on, in the place of the process that starts them."""
+        if not self._api_server:
+            count = len(self._engines)
+            self.info(
+                API_SERVER, "utils.py:1127", f"Started DP Coordinator process (PID: {os.getpid()})"
+            )
+            self.info(API_SERVER, "utils.py:241", f"Started {count} API server processes")
+            self._api_server = "ApiServer_0"
 
     def info(self, process: str, source: str, text: str) -> None:
         """Write an INFO line of `process`; `source` is like `core.py:133`."""
@@ -100,10 +130,25 @@ class Log:
         for rank, worker in enumerate(self._workers):
             self.info(worker, source, text.replace("{rank}", str(rank)))
 
+    def all_engines(self, source: str, text: str) -> None:
+        """Write an INFO line for every engine."""
+        for engine in self._engines:
+            self.info(engine, source, text)
+
+    def autotuner(self, source: str, text: str) -> None:
+        """Write a line of FlashInfer's for every rank: it has a format of its own."""
+        moment = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+        for worker in self._workers:
+            line = f"{moment} - INFO - {source} - flashinfer.jit: [Autotuner]: {text}"
+            sys.stdout.write(f"({worker} pid={os.getpid()}) {line}\n")
+        sys.stdout.flush()
+
     def write(self, level: str, process: str, source: str, text: str) -> None:
         """Write `text`, each of its lines with vLLM's prefix."""
         moment = datetime.now().astimezone().strftime("%m-%d %H:%M:%S")
-        prefix = f"({process} pid={os.getpid()}) {level} {moment} [{source}] "
+        named = {API_SERVER: self._api_server, ENGINE: self._engines[0]}.get(process, process)
+        who = f"({named} pid={os.getpid()}) " if named else ""
+        prefix = f"{who}{level} {moment} [{source}] "
         sys.stdout.write("".join(f"{prefix}{line}\n" for line in text.split("\n")))
         sys.stdout.flush()
 
@@ -155,6 +200,13 @@ class Log:
                 "Failed core proc(s): {}",
             )
         )
+
+
+def _worker(engine: int, rank: int, ranks: int, engines: int) -> str:
+    of_engine = f"_DP{engine}" if engines > 1 else ""
+    of_rank = f"_TP{rank}" if ranks > 1 else ""
+    of_experts = f"_EP{engine * ranks + rank}" if engines > 1 else ""
+    return f"Worker{of_engine}{of_rank}{of_experts}"
 
 
 def _traceback(frames: tuple[Frame, ...], raised: str) -> str:

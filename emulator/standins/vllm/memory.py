@@ -1,21 +1,48 @@
-"""What fits into a GPU: weights, overhead, and the KV cache that is left. GiB throughout."""
+"""What fits into a GPU: weights, overhead, and the KV cache that is left. GiB throughout.
+
+The overhead was measured with Mistral Small 4 (FP8) on 2x H200 and vLLM 0.26.0, with 8192 tokens in
+a step: docs/measured/2xh200-vllm-0.26.0. Every model and every GPU gets it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from emulator.standins.vllm.errors import StartError, Where
+from emulator.standins.vllm.model import ModelShape
+from emulator.standins.vllm.pace import LARGEST_GRAPH
+from emulator.standins.vllm.settings import LARGEST_DEFAULT_GRAPH, Settings
 
 GIB = 2**30
-
-OVERHEAD_GIB = 6.0
-"""Activations, CUDA graphs, NCCL and the vision tower's profile run (vllm reference, 6)."""
 
 BLOCK_TOKENS = 16
 """The KV cache is handed out in blocks of so many tokens."""
 
-_CONTEXT_GIB = 0.6
+_CONTEXT_SHARE = 1.94 / 139.80
+"""Of a GPU's memory, what CUDA's own context takes before vLLM begins: 137.86 GiB were free."""
+
+_VISION_GIB = 0.76
+"""Every rank holds the vision tower whole: two ranks take 0.38 GiB each more than their half."""
+_ENGINES_GIB = 0.27
+"""What each rank of several engines takes beyond its share."""
 _DOCS = "See https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details."
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What one GPU needs beside weights and KV cache."""
+
+    activations: float
+    other: float
+    """NCCL's buffers and what else is not PyTorch's."""
+    graphs_estimated: float
+    """What vLLM sets aside for CUDA graphs; they take `graphs`."""
+    graphs: float
+
+    @property
+    def set_aside(self) -> float:
+        """What is not there for the KV cache."""
+        return self.activations + self.other + self.graphs_estimated
 
 
 @dataclass(frozen=True)
@@ -29,18 +56,43 @@ class Fit:
     concurrency: float
 
 
+def overhead(settings: Settings) -> Overhead:
+    """Return what was measured with these options."""
+    triton = settings.moe_backend == "triton"
+    activations = 2.5 if triton else 2.06
+    if settings.enforce_eager:
+        return Overhead(activations, 0.07, 0.0, 0.0)
+    estimated, taken = (0.91, 1.40) if triton else (0.85, 1.44)
+    if settings.data_parallel_size > 1:
+        estimated, taken = estimated + 1.78, taken + 1.80
+    # Between the two that were measured, evenly in the tokens of the largest graph.
+    larger = max(settings.graph_sizes) - LARGEST_DEFAULT_GRAPH
+    share = max(0.0, larger / (LARGEST_GRAPH - LARGEST_DEFAULT_GRAPH))
+    return Overhead(activations, 0.13, estimated + 25.9 * share, taken + 0.80 * share)
+
+
+def weights_gib(size: int, shape: ModelShape, settings: Settings) -> float:
+    """Return the GiB of `size` bytes of weights on one GPU: engines share the experts alone."""
+    ranks, engines = settings.world_size, settings.data_parallel_size
+    experts = min(float(shape.expert_bytes), size)
+    of_one_engine = size - experts + experts / engines
+    whole = _VISION_GIB * (1 - 1 / ranks) if shape.vision else 0.0
+    return of_one_engine / ranks / GIB + whole + (_ENGINES_GIB if engines > 1 else 0.0)
+
+
 def check_free(total_gib: float, used_gib: float, utilization: float) -> None:
     """Refuse a GPU on which somebody else leaves less than is asked for.
 
     Raises:
         StartError: in the worker, as vLLM says it.
     """
-    free = total_gib - used_gib - _CONTEXT_GIB
+    free = _empty_gib(total_gib) - used_gib
     wanted = total_gib * utilization
     if free < wanted:
         raise StartError(
-            f"ValueError: Free memory on device cuda:0 ({free:.2f}/{total_gib:.2f} GiB) on startup "
-            f"is less than desired GPU memory utilization ({utilization}, {wanted:.2f} GiB). "
+            f"ValueError: Free memory on device cuda:0 ({round(free, 2)}/{round(total_gib, 2)} "
+            f"GiB) on startup is less than desired GPU memory utilization ({utilization}, "
+            f"{round(wanted, 2)} GiB). "
             "Decrease GPU memory utilization or reduce GPU memory used by other processes.",
             Where.WORKER,
         )
@@ -52,8 +104,9 @@ def check_weights(total_gib: float, weights_gib: float) -> None:
     Raises:
         StartError: CUDA out of memory, in the worker.
     """
-    if weights_gib > total_gib - _CONTEXT_GIB:
-        raise out_of_memory(total_gib, total_gib - _CONTEXT_GIB)
+    room = _empty_gib(total_gib)
+    if weights_gib > room:
+        raise out_of_memory(total_gib, room)
 
 
 def out_of_memory(total_gib: float, used_gib: float) -> StartError:
@@ -70,9 +123,17 @@ def out_of_memory(total_gib: float, used_gib: float) -> StartError:
     )
 
 
-def kv_gib_left(total_gib: float, weights_gib: float, utilization: float) -> float:
+def kv_gib_left(
+    total_gib: float, weights_gib: float, utilization: float, beside: Overhead
+) -> float:
     """Return the GiB that weights and overhead leave of the share that vLLM may use."""
-    return total_gib * utilization - weights_gib - OVERHEAD_GIB
+    return total_gib * utilization - weights_gib - beside.set_aside
+
+
+def held_gib(total_gib: float, utilization: float, beside: Overhead) -> float:
+    """Return the GiB that nvidia-smi shows of a server that serves."""
+    context = total_gib - _empty_gib(total_gib)
+    return total_gib * utilization + context + beside.graphs - beside.graphs_estimated
 
 
 def fit_kv(
@@ -105,3 +166,7 @@ def fit_kv(
             Where.ENGINE,
         )
     return Fit(weights_gib, available_gib, tokens, max_model_len, tokens / max_model_len)
+
+
+def _empty_gib(total_gib: float) -> float:
+    return total_gib * (1 - _CONTEXT_SHARE)

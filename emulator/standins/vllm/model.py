@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 _BF16_BYTES = 2
+_FP8_BYTES = 1
+_NVFP4_BYTES = 0.5625
+"""Four bits, and a scale of eight for each sixteen of them."""
 _ARCHITECTURES = {"Mistral3ForConditionalGeneration": "PixtralForConditionalGeneration"}
 
 
@@ -26,6 +29,8 @@ class ModelShape:
     head_dim: int
     qk_nope: int | None
     vision: bool
+    expert_bytes: float
+    """Of the weights of the routed experts, over all layers; 0 without."""
     mistral: bool
     """Mistral's own tokenizer, which knows reasoning_effort none and high alone."""
 
@@ -73,6 +78,11 @@ def _from_params(params: Mapping[str, Any]) -> ModelShape:
         head_dim=params.get("head_dim", params["dim"] // params["n_heads"]),
         qk_nope=params.get("qk_nope_head_dim"),
         vision="vision_encoder" in params,
+        expert_bytes=_expert_bytes(
+            params,
+            params.get("moe") or {},
+            ("n_layers", "dim", "num_experts", "expert_hidden_dim"),
+        ),
         mistral=True,
     )
 
@@ -91,8 +101,27 @@ def _from_config(config: Mapping[str, Any]) -> ModelShape:
         head_dim=text.get("head_dim", text["hidden_size"] // heads),
         qk_nope=text.get("qk_nope_head_dim"),
         vision="vision_config" in config,
+        expert_bytes=_expert_bytes(
+            {**text, **config},
+            text,
+            ("num_hidden_layers", "hidden_size", "n_routed_experts", "moe_intermediate_size"),
+        ),
         mistral=str(text.get("model_type", "")).startswith("mistral"),
     )
+
+
+def _expert_bytes(
+    whole: Mapping[str, Any], experts: Mapping[str, Any], names: tuple[str, str, str, str]
+) -> float:
+    """Three matrices an expert, in the width of the model's quantization."""
+    layers, dim, count, hidden = names
+    if count not in experts or hidden not in experts:
+        return 0.0
+    quantization = str(whole.get("quantization", whole.get("quantization_config", "")))
+    widths = (("nvfp4", _NVFP4_BYTES), ("fp8", _FP8_BYTES))
+    width = next((size for name, size in widths if name in quantization), _BF16_BYTES)
+    parameters = 3 * whole[layers] * whole[dim] * experts[count] * experts[hidden]
+    return float(parameters * width)
 
 
 def _latent(facts: Mapping[str, Any]) -> int | None:

@@ -9,6 +9,11 @@ from typing import Any
 
 from emulator.standins.vllm.pictures import Viewer
 
+LARGEST_DEFAULT_GRAPH = 512
+
+DEFAULT_GRAPHS = (1, 2, 4, *range(8, 257, 8), *range(272, LARGEST_DEFAULT_GRAPH + 1, 16))
+"""Tokens of the CUDA graphs that vLLM captures by itself."""
+
 _SECRETS = ("api_key", "hf_token")
 
 
@@ -24,6 +29,8 @@ class Settings:
     config_format: str = "auto"
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    enable_expert_parallel: bool = False
     max_model_len: int | None = None
     gpu_memory_utilization: float = 0.92
     kv_cache_dtype: str = "auto"
@@ -75,6 +82,17 @@ class Settings:
     def world_size(self) -> int:
         """GPUs that one engine takes."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def gpus_used(self) -> int:
+        """GPUs that all engines take."""
+        return self.world_size * self.data_parallel_size
+
+    @property
+    def graph_sizes(self) -> tuple[int, ...]:
+        """Tokens of the CUDA graphs that are captured."""
+        given = (self.compilation_config or {}).get("cudagraph_capture_sizes") or []
+        return tuple(size for size in given if isinstance(size, int)) or DEFAULT_GRAPHS
 
 
 def settings_from(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Settings:

@@ -113,15 +113,15 @@ class Container:
         self, command: str, *arguments: str, **environment: str
     ) -> Iterator[subprocess.Popen[bytes]]:
         with (
-            (self.directory / "out.log").open("wb") as out,
-            (self.directory / "err.log").open("wb") as err,
+            # One file, as supervise.sh has it: bars stand between the lines.
+            (self.directory / "printed.log").open("wb") as log,
             subprocess.Popen(
                 self.words(command, *arguments),
                 cwd=self.home,
                 env=self.environment(**environment),
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             ) as process,
         ):
             try:
@@ -130,8 +130,8 @@ class Container:
                 process.kill()
 
     def printed(self) -> str:
-        logs = (self.directory / name for name in ("out.log", "err.log"))
-        return "".join(log.read_text(errors="replace") for log in logs if log.exists())
+        log = self.directory / "printed.log"
+        return log.read_bytes().decode(errors="replace") if log.exists() else ""
 
 
 @dataclass

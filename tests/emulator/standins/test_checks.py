@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.vllm.profile import load_profile
 from emulator.standins.hub import open_repository
 from emulator.standins.vllm import memory
 from emulator.standins.vllm.checks import (
@@ -22,6 +23,8 @@ from emulator.standins.vllm.model import ModelShape, read_shape
 from emulator.standins.vllm.settings import Settings
 from tests.emulator.standins.support import MISTRAL, QWEN, host_with
 
+MODELS = Path(__file__).parents[3] / "models"
+LATENCY = load_profile("mistral-small-4-fp8-2xh200-latency", MODELS).flags["compilation-config"]
 HOPPER = (9, 0)
 BLACKWELL = (10, 0)
 ADA = (8, 9)
@@ -51,6 +54,8 @@ def test_both_formats_of_mistral_small_4_have_the_published_shape(
     assert (shape.layers, shape.heads, shape.max_positions) == (36, 32, 1_048_576)
     assert shape.kv_bytes_per_token(tensor_parallel_size=2, fp8=False) == 23_040
     assert shape.kv_bytes_per_token(tensor_parallel_size=1, fp8=True) == 11_520
+    # 36 layers of 128 experts with three matrices of 4096 x 2048, a byte each.
+    assert shape.expert_bytes == pytest.approx(115.964e9, rel=1e-4)
     assert shape.vision
     assert shape.mistral
 
@@ -59,6 +64,7 @@ def test_ordinary_attention_splits_its_cache_over_the_ranks(tmp_path: Path) -> N
     shape = shape_of(QWEN, tmp_path)
 
     assert shape.kv_bytes_per_token(tensor_parallel_size=1, fp8=False) == 12_288
+    assert shape.expert_bytes == 0
     assert shape.kv_bytes_per_token(tensor_parallel_size=2, fp8=False) == 6_144
     assert not shape.vision
 
@@ -195,27 +201,30 @@ def test_an_old_driver_is_named_by_its_cuda(cuda: float, found: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpu_gib", "share", "weights_gib", "sequences"),
+    ("given", "weights_gib", "kv_gib", "sequences"),
     [
-        # The table of the vLLM reference, section 6.
-        (139.8, 0.80, 56.3, 17.5),
-        (139.8, 0.90, 56.3, 22.5),
-        (79.2, 0.90, 28.2, 13.1),
-        (79.2, 0.90, 56.3, 3.1),
-        (139.8, 0.90, 112.6, 2.5),
-        (139.8, 0.90, 65.9, 19.2),
+        # Measured on 2x H200: docs/measured and tests/vllm/logs.
+        ({}, 56.69, 66.09, 23.50),
+        ({"moe_backend": "triton"}, 56.69, 65.59, 23.32),
+        ({"moe_backend": "triton", "enforce_eager": True}, 56.69, 66.43, 23.62),
+        ({"moe_backend": "triton", "compilation_config": LATENCY}, 56.69, 39.63, 14.09),
+        ({"tensor_parallel_size": 1, "data_parallel_size": 2}, 58.89, 62.05, 22.06),
     ],
+    ids=["recipe", "triton", "eager", "latency", "engines"],
 )
-def test_room_for_sequences_of_131072_tokens(
-    gpu_gib: float, share: float, weights_gib: float, sequences: float
+def test_a_gpu_has_the_room_that_was_measured(
+    given: dict[str, Any], weights_gib: float, kv_gib: float, sequences: float, tmp_path: Path
 ) -> None:
-    left = memory.kv_gib_left(gpu_gib, weights_gib, share)
+    asked = settings(**{"tensor_parallel_size": 2, **given})
+    shape = shape_of(MISTRAL, tmp_path)
+    weights = memory.weights_gib(120_923_000_000, shape, asked)
+    assert weights == pytest.approx(weights_gib, rel=0.001)
 
-    fit = memory.fit_kv(
-        left, weights_gib=weights_gib, bytes_per_token=23_040, max_model_len=131_072
-    )
+    left = memory.kv_gib_left(139.8, weights, 0.9, memory.overhead(asked))
+    fit = memory.fit_kv(left, weights_gib=weights, bytes_per_token=23_040, max_model_len=131_072)
 
-    assert fit.concurrency == pytest.approx(sequences, abs=0.25)
+    assert fit.kv_gib == pytest.approx(kv_gib, rel=0.005)
+    assert fit.concurrency == pytest.approx(sequences, rel=0.005)
 
 
 def test_a_context_that_does_not_fit_is_refused_with_the_length_that_would() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import signal
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from components.vllm.boot_log import BootLog, Stage
+from components.vllm.profile import load_profile
 from tests.emulator.standins.support import (
     MISTRAL,
     QWEN,
@@ -27,6 +29,7 @@ RECIPE = (
     "--reasoning-parser", "mistral", "--api-key", "key-that-must-not-be-seen",
 )  # fmt: skip
 NONE: dict[str, Any] = {}
+MODELS = Path(__file__).parents[3] / "models"
 
 
 def test_the_recipe_starts_through_all_phases(tmp_path: Path) -> None:
@@ -49,22 +52,29 @@ def test_the_recipe_starts_through_all_phases(tmp_path: Path) -> None:
         "Using AttentionBackendEnum.FLASH_ATTN_MLA backend.",
         "Time spent downloading weights for",
         "Loading weights took",
-        "Model loading took 56.31 GiB memory",
+        "Model loading took 56.69 GiB memory",
+        "Encoder cache will be initialized with a budget of 8192 tokens",
         "Dynamo bytecode transform time",
-        "torch.compile took 45.00 s in total",
-        "Available KV cache memory: 63.",
-        "Maximum concurrency for 131,072 tokens per request: 22.5",
-        "Graph capturing finished in 20 secs",
+        "torch.compile took 38.60 s in total",
+        "Profiling CUDA graph memory: PIECEWISE=51 (largest=512), FULL=51 (largest=512)",
+        "Available KV cache memory: 66.",
+        "Maximum concurrency for 131,072 tokens per request: 23.5",
+        "[Autotuner]: Autotuning process starts",
+        "[AutoTuner]: Tuning trtllm::fused_moe::gemm2:",
+        "[Autotuner]: Autotuning process ends",
+        "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):",
+        "Capturing CUDA graphs (decode, FULL):",
+        "Graph capturing finished in 27 secs, took 1.44 GiB",
         "init engine (profile, create kv cache, warmup model) took",
         "Starting vLLM server on http://0.0.0.0:",
         "Route: /v1/chat/completions, Methods: POST",
     ]
     places = [log.find(phase) for phase in phases]
-    assert -1 not in places
+    assert -1 not in places, phases[places.index(-1)]
     assert places == sorted(places)
     assert "shards: 100% Completed | 25/25" in log
     assert (health.status_code, health.content) == (200, b"")
-    assert used.stdout.split() == ["128790", "MiB"] * 2
+    assert used.stdout.split() == ["131435", "MiB"] * 2
     assert "'api_key': '***'" in log
     assert "key-that-must-not-be-seen" not in log
     assert container.traffic > 120_923_000_000
@@ -79,9 +89,49 @@ def test_the_stacks_own_reader_understands_the_log(tmp_path: Path) -> None:
     assert log.stage is Stage.SERVING
     assert log.fatal is None
     assert (log.facts.vllm_version, log.facts.max_model_len) == ("0.33.0", 131_072)
-    assert log.facts.kv_cache_tokens is not None
-    assert log.facts.kv_cache_tokens > 2_900_000
-    assert log.facts.load_gib == pytest.approx(56.31)
+    assert log.facts.kv_cache_tokens == pytest.approx(3_080_208, rel=0.005)
+    assert log.facts.load_gib == pytest.approx(56.69)
+    assert log.facts.kv_cache_gib == pytest.approx(66.09, rel=0.005)
+    assert list(log.reached) == list(Stage)[1:]
+
+
+def test_two_engines_log_as_they_were_measured(tmp_path: Path) -> None:
+    container = Container(tmp_path)
+    engines = ("--tensor-parallel-size", "1", "--data-parallel-size", "2")
+    with serving(container, *RECIPE[2:], *engines, "--enable-expert-parallel"):
+        printed = container.printed()
+
+    log = BootLog()
+    log.feed(printed)
+    assert log.stage is Stage.SERVING
+    assert log.lives == 1
+    assert log.facts.load_gib == pytest.approx(58.89, rel=0.005)
+    assert log.facts.kv_cache_gib == pytest.approx(62.05, rel=0.005)
+    assert log.facts.kv_cache_tokens == pytest.approx(2 * 2_891_584, rel=0.005)
+    assert sorted(log.facts.tokens_by_engine) == ["EngineCore_DP0", "EngineCore_DP1"]
+    for line in (
+        "Started 2 API server processes",
+        "(Worker_DP0_EP0 pid=",
+        "(Worker_DP1_EP1 pid=",
+        "(ApiServer_0 pid=",
+        "EP rank 1, EPLB rank N/A",
+        "No available shared memory broadcast block found in 60 seconds",
+    ):
+        assert line in printed
+
+
+def test_the_latency_profile_s_graphs_take_the_room_that_was_measured(tmp_path: Path) -> None:
+    container = Container(tmp_path)
+    flags = load_profile("mistral-small-4-fp8-2xh200-latency", MODELS).flags
+    graphs = json.dumps(flags["compilation-config"])
+    options = ("--moe-backend", "triton", "--compilation-config", graphs)
+    with serving(container, *RECIPE, *options, "--load-format", "dummy"):
+        log = BootLog()
+        log.feed(container.printed())
+
+    assert log.facts.kv_cache_gib == pytest.approx(39.63, rel=0.005)
+    assert log.facts.kv_cache_tokens == pytest.approx(1_847_008, rel=0.005)
+    assert "PIECEWISE=77 (largest=8192), FULL=57 (largest=1024)" in container.printed()
 
 
 def test_a_second_start_fetches_and_compiles_nothing(tmp_path: Path) -> None:
@@ -97,7 +147,7 @@ def test_a_second_start_fetches_and_compiles_nothing(tmp_path: Path) -> None:
     # From the host's memory: it has more than the weights take.
     assert "Loading weights took 24.18 seconds" in log
     assert "Directly load the compiled graph(s)" in log
-    assert "torch.compile took 5.00 s in total" in log
+    assert "torch.compile took 5.20 s in total" in log
     assert "Time spent downloading" not in log
 
 
@@ -124,7 +174,8 @@ def test_an_eager_server_compiles_nothing_and_a_dummy_one_fetches_no_weights(
 
     assert "torch.compile" not in log.replace("disabling torch.compile", "")
     assert "Capturing CUDA graphs" not in log
-    assert "Model loading took 56.31 GiB" in log
+    assert "Model loading took 56.69 GiB" in log
+    assert "No available shared memory broadcast block" not in log
     assert container.traffic < 1_000_000
 
 
@@ -136,7 +187,7 @@ def test_the_draft_head_is_fetched_and_takes_its_cache(tmp_path: Path) -> None:
         log = container.printed()
 
     # Two layers more: 24,320 bytes a token instead of 23,040.
-    assert "Maximum concurrency for 131,072 tokens per request: 21." in log
+    assert "Maximum concurrency for 131,072 tokens per request: 22." in log
     assert len(list(container.home.rglob("models--*-eagle/snapshots/*/*.safetensors"))) == 1
 
 
@@ -202,6 +253,7 @@ def test_the_port_is_bound_early_and_refuses_until_the_server_listens(tmp_path: 
             "User-specified max_model_len (2097152) is greater than the derived max_model_len",
         ),
         (["-tp", "3"], {"num_gpus": 4}, 1, "must be divisible by tensor parallel size"),
+        (["-tp", "1", "-dp", "4"], NONE, 1, "AssertionError: DP adjusted local rank 2 is out of"),
         (["-tp", "4"], NONE, 1, "World size (4) is larger than the number of available GPUs (2)"),
         (
             ["-tp", "2"],
@@ -235,7 +287,7 @@ def test_the_port_is_bound_early_and_refuses_until_the_server_listens(tmp_path: 
             ["-tp", "2"],
             {"faults": {"gpu_wrong": {}}},
             1,
-            "Free memory on device cuda:0 (99.14/139.74 GiB) on startup is less than desired",
+            "Free memory on device cuda:0 (97.86/139.8 GiB) on startup is less than desired",
         ),
         (["-tp", "2"], {"disk_gb": 80.0}, 1, "No space left on device"),
         (["-tp", "2"], {"faults": {"engine_oom": {}}}, 1, "torch.OutOfMemoryError: CUDA out of"),
