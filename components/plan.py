@@ -30,6 +30,7 @@ from components.vllm import (
     media,
     server,
     sizing,
+    start_time,
     unseen,
 )
 from components.vllm.hub import is_commit
@@ -166,6 +167,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     warnings += image_cuda.warnings(profile)
     warnings += _of_its_version(settings.image, profile.vllm_version)
     warnings += filter(None, [known_holes.warning(profile.vllm_version)])
+    warnings += filter(None, [start_time.warning(profile, settings.ready_minutes)])
     if _takes_media(profile, options):
         warnings += filter(None, [media.warning(media_from, table.variables)])
     taken = hub_references.references(profile, options)

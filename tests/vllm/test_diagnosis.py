@@ -481,6 +481,12 @@ FATAL: list[tuple[str, str, str, list[str]]] = [
         PLATFORM,
         ["key gate"],
     ),
+    (
+        "AssertionError: DP adjusted local rank 2 is out of bounds. ",
+        "gpu_missing",
+        HOST,
+        ["rank 2 has none", "data_parallel_size"],
+    ),
     ("setsid: failed to execute vllm: No such file or directory", "no_vllm", CONFIGURATION, []),
     ("supervise.sh: 120: vllm: not found", "no_vllm", CONFIGURATION, ["vllm"]),
 ]

@@ -197,6 +197,13 @@ HARDWARE = (
     ),
     Pattern(
         name="gpu_missing",
+        expressions=(r"DP adjusted local rank (?P<gpus>\d{1,12}) is out of bounds",),
+        fault="host",
+        sentence="the server wants more GPUs than it sees (rank {gpus} has none)",
+        remedy="another host is needed, or a smaller data_parallel_size",
+    ),
+    Pattern(
+        name="gpu_missing",
         expressions=(r"Failed to infer device type", r"No CUDA GPUs are available"),
         fault="host",
         sentence="the server sees no GPU",
