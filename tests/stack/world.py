@@ -200,7 +200,7 @@ class Stack:
         return done
 
     def set_back(self, *, without: Collection[str]) -> Done:
-        """Import the state as it is, less the resources of these names."""
+        """Import the state as it is, less the resources of these names and what names them."""
         place = self.folder / "exported.json"
         done = self._pulumi("stack", "export", "--stack", self.name, "--file", str(place))
         assert done.status == 0, done.outcome()
@@ -209,6 +209,11 @@ class Stack:
         deployment["resources"] = [
             one for one in deployment["resources"] if one["urn"].split("::")[-1] not in without
         ]
+        there = {one["urn"] for one in deployment["resources"]}
+        for one in deployment["resources"]:
+            by_property = one.get("propertyDependencies") or {}
+            for urns in (one.get("dependencies") or [], *filter(None, by_property.values())):
+                urns[:] = [urn for urn in urns if urn in there]
         place.write_text(json.dumps(exported))
         return self._pulumi("stack", "import", "--stack", self.name, "--file", str(place))
 
