@@ -169,7 +169,8 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     warnings += filter(None, [known_holes.warning(profile.vllm_version)])
     warnings += filter(None, [start_time.warning(profile, settings.ready_minutes)])
     if _takes_media(profile, options):
-        warnings += filter(None, [media.warning(media_from, table.variables)])
+        mode = str(options.get("tokenizer-mode", ""))
+        warnings += filter(None, [media.warning(media_from, table.variables, mode)])
     taken = hub_references.references(profile, options)
     warnings += _of_revisions_of_nothing(settings, taken)
     if not settings.tls:

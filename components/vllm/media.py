@@ -39,6 +39,15 @@ FIXED: Mapping[str, str] = {
 VARIABLES = frozenset({*FIXED, BLOCKS_PRIVATE})
 """All that the stack sets itself."""
 
+MISTRAL = "mistral"
+"""The value of `tokenizer-mode` that stands for Mistral's own tokenizer."""
+
+_OF_A_LIST = (
+    "mediaFrom is {}: Mistral's tokenizer fetches each picture a second time, follows redirects "
+    "and knows no list, so whoever runs a host of the list can lead the machine to any address; "
+    "`pulumi config set mediaFrom none` closes that"
+)
+
 _DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_-]{1,63}")
 _INSIDE = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
@@ -94,13 +103,16 @@ def not_public(media_from: str) -> list[str]:
     return [one for one in media_from.split(", ") if _is_inside(one)]
 
 
-def warning(media_from: str, known: AbstractSet[str]) -> str:
+def warning(media_from: str, known: AbstractSet[str], tokenizer_mode: str = "") -> str:
     """Say what a key holder reaches by media; empty if it is nothing that was not chosen.
 
-    `known` are the variables that the server's vLLM knows.
+    `known` are the variables that the server's vLLM knows. Mistral's tokenizer fetches each picture
+    after vLLM has (mistral_common 1.12, tried with vLLM 0.32.0 in `tests/real_vllm`).
     """
-    if media_from != ANYWHERE:
+    if media_from == NONE:
         return ""
+    if media_from != ANYWHERE:
+        return _OF_A_LIST.format(media_from) if tokenizer_mode == MISTRAL else ""
     reach = (
         "any public address"
         if BLOCKS_PRIVATE in known

@@ -93,6 +93,13 @@ def test_a_vllm_that_can_block_private_addresses_is_told_to() -> None:
     assert media.warning("none", frozenset()) == media.warning("a.example", frozenset()) == ""
 
 
+def test_a_list_does_not_hold_the_second_fetch_of_mistrals_tokenizer():
+    said = media.warning("a.example", frozenset(), "mistral")
+    assert said.startswith("mediaFrom is a.example: Mistral's tokenizer fetches each picture a")
+    assert media.warning("none", frozenset(), "mistral") == ""
+    assert media.warning("a.example", frozenset(), "auto") == ""
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
