@@ -2,7 +2,7 @@
 STACK ?= local
 SPEED ?= 60
 # More than cores: most tests wait for a process or a poll.
-WORKERS ?= 6
+WORKERS ?= 8
 # Whether a stack was asked for.
 IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,6 +63,9 @@ def loop_for_pulumi() -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the tiers marks, and begin to count."""
+    # A run in the background ignores a Ctrl-C, and so would every command that it starts.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for tier in TIER_NAMES:
         config.addinivalue_line("markers", f"{tier}: see tests/tiers.py")
     if not hasattr(config, "workerinput"):

@@ -92,7 +92,8 @@ def test_a_run_is_noted_as_soon_as_there_is_a_process(environment, tmp_path):
 
     def started(pid: int, mark: str) -> None:
         noted.append((pid, mark))
-        assert [one.pid for one in pulumi_process.marked(mark)] == [pid]
+        # By now it may have started something itself.
+        assert pid in [one.pid for one in pulumi_process.marked(mark)]
         os.kill(pid, signal.SIGKILL)
 
     ended = pulumi_process.run(["works"], environment, tmp_path, quiet=True, started=started)
