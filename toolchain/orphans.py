@@ -26,9 +26,10 @@ from components.vast.errors import KeyRefused, StillBilled
 from components.vast.owner import is_foreign, owner_in
 from components.vast.table import table, terminal
 from components.vast.wire import Instance
+from toolchain import stacks
 from toolchain.configuration import project_name
 from toolchain.on_emulator import ROOT, emulator_environment
-from toolchain.stacks import ask, of_kind
+from toolchain.stacks import of_kind
 
 RENTED = "dynamic/vast:Instance"
 """End of the type of every resource that stands for a contract."""
@@ -157,13 +158,11 @@ def ask_pulumi(environment: Mapping[str, str]) -> Known:
     Raises:
         PulumiFailed: with what `pulumi` said.
     """
-    stacks = [str(one["name"]) for one in ask(environment, "stack", "ls", "--json")]
     contracts: set[int] = set()
     owners: dict[str, frozenset[str]] = {}
     pending = set()
-    for stack in stacks:
-        exported = ask(environment, "stack", "export", "--stack", stack)
-        deployment = exported.get("deployment") or {}
+    for stack in stacks.names(environment):
+        deployment = stacks.deployment(environment, stack)
         contracts |= ids_in(deployment)
         name = _name(stack)
         if own := owners_in(deployment):

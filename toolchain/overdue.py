@@ -24,9 +24,10 @@ from components.vast.ending import Ending
 from components.vast.errors import StillBilled
 from components.vast.leash import moment, overdue_since
 from components.vast.wire import Instance
+from toolchain import stacks
 from toolchain.on_emulator import emulator_environment
 from toolchain.orphans import RENTED
-from toolchain.stacks import ask, of_kind
+from toolchain.stacks import of_kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +62,12 @@ def main() -> int:
 
     context = Context(environment=environment, say=lambda line: to_terminal(typed(line)))
     try:
-        stacks = [given.stack] if given.stack else _stacks(environment)
-        recorded = [one for stack in stacks for one in _recorded(environment, stack)]
+        looked_at = [given.stack] if given.stack else stacks.names(environment)
+        recorded = [
+            one
+            for stack in looked_at
+            for one in recorded_in(stack, stacks.deployment(environment, stack))
+        ]
         return end_overdue(context, recorded, end=given.end)
     except StackError as error:
         print(typed(str(error)), file=sys.stderr)  # noqa: T201  (a command's own words)
@@ -147,15 +152,6 @@ def _told(one: Recorded, live: Instance) -> str:
         f"instance {live.id} of stack {one.stack} was to destroy itself at {moment(one.ends_at)} "
         f"and is {live.actual_status or 'queued'}, for ${live.dollars_per_hour:.2f}/h"
     )
-
-
-def _stacks(environment: Mapping[str, str]) -> list[str]:
-    return [str(one["name"]) for one in ask(environment, "stack", "ls", "--json")]
-
-
-def _recorded(environment: Mapping[str, str], stack: str) -> list[Recorded]:
-    exported = ask(environment, "stack", "export", "--stack", stack)
-    return recorded_in(stack, exported.get("deployment") or {})
 
 
 if __name__ == "__main__":

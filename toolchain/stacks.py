@@ -142,6 +142,25 @@ def ask(environment: Mapping[str, str], *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def names(environment: Mapping[str, str]) -> list[str]:
+    """Name every stack of this project that the backend shows.
+
+    Raises:
+        PulumiFailed: with what `pulumi` said.
+    """
+    return [str(one["name"]) for one in ask(environment, "stack", "ls", "--json")]
+
+
+def deployment(environment: Mapping[str, str], stack: str) -> dict[str, Any]:
+    """Export a stack's state; empty for one that was never brought up.
+
+    Raises:
+        PulumiFailed: with what `pulumi` said.
+    """
+    exported = ask(environment, "stack", "export", "--stack", stack)
+    return dict(exported.get("deployment") or {})
+
+
 def of_kind(resources: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
     """Those of a state's resources whose type ends with `kind`, whatever they stand in."""
     return [one for one in resources if str(one["type"]).endswith(kind)]

@@ -75,14 +75,20 @@ def ctrl_c_twice(world: World, running: Running) -> None:
     running.interrupt()
 
 
+def at(course: Course, moment: str, world: World) -> Running:
+    """A command of the project, brought to a moment of its course."""
+    course.prepare(world)
+    since = world.account.last_request()
+    running = world.stack.start(course.command, wrapped=True)
+    when(world, running, moment, since)
+    return running
+
+
 def interrupted(course: Course, moment: str, billed: str) -> Act:
     """One Ctrl-C into a command of the project: it ends by itself, and leaves no lock."""
 
     def act(world: World) -> str:
-        course.prepare(world)
-        since = world.account.last_request()
-        running = world.stack.start(course.command, wrapped=True)
-        when(world, running, moment, since)
+        running = at(course, moment, world)
         running.interrupt()
         ended = running.wait()
         assert_plain(ended)
@@ -101,10 +107,7 @@ def all_killed(course: Course, moment: str) -> Act:
     """A command of the project dies with all that it has started; the next one finds its lock."""
 
     def act(world: World) -> str:
-        course.prepare(world)
-        since = world.account.last_request()
-        running = world.stack.start(course.command, wrapped=True)
-        when(world, running, moment, since)
+        running = at(course, moment, world)
         running.kill_all()
         running.wait()
         assert world.stack.is_locked()

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.resources.context import Context
-from components.vast.errors import KeyRefused, StillBilled, WrongAccount
+from components.vast.errors import StillBilled, WrongAccount
 from components.vast.leash import OVERDUE
 from components.vast.unfit import marked
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.stack.world import ROOT
+from tests.vast.contracts import Contracts
 from tests.vast.offers import instance
 from toolchain.overdue import Recorded, end_overdue, recorded_in
 
@@ -24,27 +25,12 @@ NOW = 1_800_000_000.0
 LABEL = "vast-vllm/dev/endpoint-instance/abc"
 
 
-class Account:
-    """Contracts that go when they are told to, but `stuck`; `forbidden` the key may not end."""
+class Account(Contracts):
+    """Contracts of the account that the key is of."""
 
     def __init__(self, *contracts: Instance) -> None:
-        self.alive = {one.id: one for one in contracts}
-        self.stuck: set[int] = set()
-        self.forbidden: set[int] = set()
+        super().__init__(*contracts)
         self.account = 4711
-
-    def instance(self, instance_id: int) -> Instance | None:
-        return self.alive.get(instance_id)
-
-    def instances(self, max_age: float = 0.0) -> list[Instance]:
-        del max_age
-        return list(self.alive.values())
-
-    def destroy(self, instance_id: int) -> None:
-        if instance_id in self.forbidden:
-            raise KeyRefused("the key may not do this")
-        if instance_id not in self.stuck:
-            self.alive.pop(instance_id, None)
 
     def account_id(self) -> int:
         return self.account

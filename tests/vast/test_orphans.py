@@ -4,10 +4,11 @@ import pytest
 
 from components.progress import Progress
 from components.vast.ending import Ending
-from components.vast.errors import KeyRefused, StillBilled
+from components.vast.errors import StillBilled
 from components.vast.owner import nonce, owner_of
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock
+from tests.vast.contracts import Contracts
 from tests.vast.offers import instance
 from toolchain.orphans import Known, ask_pulumi, end_all, find_orphans, ids_in, to_end
 
@@ -32,24 +33,12 @@ LEASE = (
 )
 
 
-class Account:
-    """Contracts that go when they are told to, except 2, which stays, and 3, which is not ours."""
+class Account(Contracts):
+    """One with 2, which stays, and 3, which is not ours."""
 
     def __init__(self, *contracts: Instance) -> None:
-        self.alive = {one.id: one for one in contracts}
-
-    def instance(self, instance_id: int) -> Instance | None:
-        return self.alive.get(instance_id)
-
-    def instances(self, max_age: float = 0.0) -> list[Instance]:
-        del max_age
-        return list(self.alive.values())
-
-    def destroy(self, instance_id: int) -> None:
-        if instance_id == 3:
-            raise KeyRefused("the key may not do this")
-        if instance_id != 2:
-            self.alive.pop(instance_id, None)
+        super().__init__(*contracts)
+        self.stuck, self.forbidden = {2}, {3}
 
 
 def contract(id_: int, label: str, price: float = 6.0) -> Instance:
