@@ -30,10 +30,16 @@ esac
 """
 DATE = """
 case "$*" in
-    +%s) echo look >>"$HOME/looks"; expr "$(cat "$HOME/now")" + 0 ;;
+    +%s) expr "$(cat "$HOME/now")" + 0 ;;
     *) exec /bin/date "$@" ;;
 esac
 """
+LOOK = "0.1"
+SLEEP = f"""
+[ "$1" != {LOOK} ] || echo looked >>"$HOME/looks"
+exec /bin/sleep "$1"
+"""
+"""Comes at the end of each look: by then the watch has asked for all that it goes by."""
 BEGAN = 1_800_000_000
 SUPERVISE = """
 case "$1" in
@@ -52,6 +58,7 @@ class Container:
         (home / "bin").mkdir()
         self.command("curl", CURL)
         self.command("date", DATE)
+        self.command("sleep", SLEEP)
         self.now = BEGAN
         self.pass_time(0)
 
@@ -68,7 +75,7 @@ class Container:
         path.rename(self.home / "now")
 
     def looked(self, times: int = 2) -> None:
-        """Wait until the watch has looked at the clock so often from now on."""
+        """Wait until the watch has ended so many looks from now on; the first had begun before."""
         before = self._looks()
         eventually(lambda: self._looks() >= before + times)
 
@@ -90,20 +97,20 @@ class Container:
             "CONTAINER_API_KEY": KEY,
         }
 
-    def boot(self, leash: Leash, look: str = "0.1") -> None:
+    def boot(self, leash: Leash) -> None:
         script = onstart("ssh-ed25519 AAAA p/s", carried(leash, API))
         assert len(script) < 4000
         assert KEY not in script
         self.serving.mkdir(exist_ok=True)
         if not (self.serving / "time_to_live.env").exists():
-            settings = leash.settings(API) + f"LOOK_SECONDS={look}\n"
+            settings = leash.settings(API) + f"LOOK_SECONDS={LOOK}\n"
             (self.serving / "time_to_live.env").write_text(settings)
         subprocess.run(["bash", "-c", script], env=self.environment(), check=True, timeout=20)
 
     def tell(self, **settings: int) -> None:
         lines = [f"{name}={value}\n" for name, value in settings.items()]
         path = self.serving / "time_to_live.env"
-        path.with_suffix(".new").write_text(f"API={API}\nLOOK_SECONDS=0.1\n{''.join(lines)}")
+        path.with_suffix(".new").write_text(f"API={API}\nLOOK_SECONDS={LOOK}\n{''.join(lines)}")
         path.with_suffix(".new").rename(path)
 
     def calls(self) -> list[str]:
@@ -242,6 +249,8 @@ def test_each_finished_request_counts(container: Container) -> None:
     for finished in range(1, 5):
         container.looked()
         container.pass_time(240)
+        # A look that has read the clock before and the counts behind would take them for older.
+        container.looked()
         counts = container.home / "counts.new"
         counts.write_text(f"running=0\nwaiting=0\nfinished={finished}\n")
         counts.rename(container.home / "counts")
