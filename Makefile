@@ -134,7 +134,7 @@ check: setup ## lint, formatting, types
 	@ruff check --quiet .
 	@ruff format --check --quiet .
 	@mypy
-	@shellcheck components/vllm/on_host/*.sh .ci/run
+	@shellcheck components/on_host/*.sh .ci/run
 
 format: setup ## put the code into its form
 	@ruff format . && ruff check --fix .

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pulumi
 
-from components.commands import as_typed_here
-from components.errors import ConfigurationError
-from components.interruption import leave_quietly
+from components.core.commands import as_typed_here
+from components.core.errors import ConfigurationError
+from components.core.interruption import leave_quietly
 from components.model_endpoint import ModelEndpoint
 from components.settings import load
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components import gpus
-from components.gpus import GpuRule
+from components.machine import gpus
+from components.machine.gpus import GpuRule
 from components.vast import market
 from components.vast.market import Need
 from components.vllm import sizing
 from components.vllm.errors import DoesNotFit, OptionRefused
-from components.vllm.option_text import from_json
+from components.vllm.options.option_text import from_json
 from components.vllm.profile import Profile
 
 

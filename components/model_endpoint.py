@@ -7,23 +7,23 @@ from typing import Any
 
 import pulumi
 
-from components.announcement import announce
-from components.commands import as_typed_here
-from components.errors import ConfigurationError
+from components.core.commands import as_typed_here
+from components.core.errors import ConfigurationError
+from components.machine import first_contact, login
 from components.outputs import folded
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
 from components.release import Runs, digest_of, sources
+from components.resources.announcement import announce
 from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
+from components.resources.smoke_test import smoke_report
 from components.rules import is_called_production
 from components.settings import Settings
-from components.smoke_test_command import smoke_report
-from components.vast import first_contact, login
 from components.vast.holdings import Holdings
 from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
-from components.vast.leash import Leash
+from components.vast.lifecycle.auto_shutdown import Leash
 from components.vast.offer import VastOffer, search_for
 from components.vast.outbid import Policy
 from components.vast.ssh_key import SshKey

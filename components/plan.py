@@ -12,8 +12,8 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from components import gpu_choice
-from components.errors import ConfigurationError
-from components.gpus import GpuRule
+from components.core.errors import ConfigurationError
+from components.machine.gpus import GpuRule
 from components.release import RELEASES, Release, Runs, load_release, what_runs
 from components.rules import Served, broken
 from components.settings import Settings
@@ -21,20 +21,17 @@ from components.vast import market
 from components.vast.market import Need
 from components.vllm import (
     command,
-    draft,
     host_files,
     hub_references,
     image_cuda,
-    known_holes,
     measured,
-    media,
     server,
     sizing,
     start_time,
-    unseen,
 )
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
+from components.vllm.options import implicit_downloads, known_holes, media, speculative_draft
 from components.vllm.profile import Profile, load_profile, vllm_in
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -99,7 +96,7 @@ class Plan:
             own = {name: written[name] for name in written if name in command.ENVIRONMENTS}
             return runs.model_copy(update={"serve": command.laid_over(runs.serve, own)})
         serve = command.laid_over(runs.serve, command.AS_RELEASED)
-        return runs.model_copy(update={"serve": draft.pinned(serve, companions)})
+        return runs.model_copy(update={"serve": speculative_draft.pinned(serve, companions)})
 
     def as_asked(self) -> Runs:
         """The same before anything is resolved, so that a preview knows it."""
@@ -154,7 +151,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     need = _need(settings, profile, num_gpus, rule)
     facts += gpu_choice.open_choice(query, need, rule)
     warnings += gpu_choice.of_unfit_gpus(profile, query, need, rule)
-    apart = unseen.repositories(options, profile.fetched)
+    apart = implicit_downloads.repositories(options, profile.fetched)
     if settings.production:
         _check_production(settings, profile, need, options, profile.fetched | apart)
     warnings += [
@@ -332,7 +329,7 @@ def _options(
 def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
     options = command.render(profile, port=PORT, key_gate=True, overrides=settings.vllm_overrides)
     # A draft that is no companion stands in the options alone.
-    return draft.pinned(
+    return speculative_draft.pinned(
         options, {name: at for name, at in settings.revisions.items() if is_commit(at)}
     )
 

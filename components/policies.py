@@ -23,8 +23,8 @@ from pydantic import ValidationError
 from components.rules import RULES, Served
 from components.vast.market import hourly_cap
 from components.vast.offer import need_of
-from components.vllm import media, unseen
-from components.vllm.environment_names import OF_THE_STACK
+from components.vllm.options import implicit_downloads, media
+from components.vllm.options.environment_names import OF_THE_STACK
 
 INSTANCE = "pulumi-python:dynamic/vast:Instance"
 SERVER = "pulumi-python:dynamic/vllm:Server"
@@ -123,7 +123,7 @@ def _revisions(server: Mapping[str, Any]) -> dict[str, str] | None:
         told["MODEL"]: told["REVISION"],
         **{repository: revision for repository, revision, *_ in companions},
     }
-    return fetched | unseen.repositories(_options(server) or {}, fetched)
+    return fetched | implicit_downloads.repositories(_options(server) or {}, fetched)
 
 
 def _options(server: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -14,10 +14,11 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from components.errors import ConfigurationError
-from components.progress import to_terminal
-from components.provider import Properties, Provider, changed, refused
+from components.core.errors import ConfigurationError
+from components.core.progress import to_terminal
+from components.core.property_bag import Properties, changed
 from components.release import short
+from components.resources.provider import Provider, refused
 
 INPUTS = ("release", "digest", "promote_from", "let_in")
 

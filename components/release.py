@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.errors import ConfigurationError
+from components.core.errors import ConfigurationError
 from components.vllm.profile import Profile
 
 RELEASES = Path(

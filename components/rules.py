@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from components.vllm import foreign_code
-from components.vllm import media as media_rules
-from components.vllm.environment_names import is_known
 from components.vllm.hub import is_commit
+from components.vllm.options import foreign_code
+from components.vllm.options import media as media_rules
+from components.vllm.options.environment_names import is_known
 
 MOST_DOLLARS_PER_HOUR = 40.0
 """Highest cap of a machine that production may set: 8x H200 cost some $25 to $35."""
@@ -122,7 +122,8 @@ def no_foreign_code(served: Served) -> str | None:
     """What runs is in the release: the image and the weights, and no code from elsewhere."""
     said = foreign_code.found(served.options or {})
     said += [
-        f"{name} is a variable that nobody has looked at (components/vllm/environment_names.py)"
+        f"{name} is a variable that nobody has looked at "
+        "(components/vllm/options/environment_names.py)"
         for name in sorted(served.environment or ())
         if not is_known(name)
     ]

@@ -14,8 +14,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from components import misplaced
-from components.errors import ConfigurationError
-from components.vllm import image_name, media
+from components.core.errors import ConfigurationError
+from components.vllm import image_name
+from components.vllm.options import media
 
 REPLACED_FIRST = (
     "whenContractEnds is replace, for which a machine goes before another one is rented, and "

@@ -26,9 +26,9 @@ from openai.types.chat import (
     ChatCompletionToolParam,
 )
 
-from components.clock import Clock
-from components.errors import StackError
-from components.vllm.thinking import WAYS, Thinking, asked
+from components.core.clock import Clock
+from components.core.errors import StackError
+from components.vllm.options.thinking import WAYS, Thinking, asked
 
 LONGEST_ANSWER = 512
 """Tokens; a server with a short context is asked for fewer."""

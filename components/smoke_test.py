@@ -17,13 +17,13 @@ from typing import Any
 import httpx2
 import openai
 
-from components.bounded import Budget
-from components.bounded_http import BoundedTransport, trust
-from components.clock import SystemClock
-from components.display import shown
-from components.errors import StackError
-from components.progress import Progress
-from components.redaction import redacted
+from components.core.bounded import Budget
+from components.core.bounded_http import BoundedTransport, trust
+from components.core.clock import SystemClock
+from components.core.display import shown
+from components.core.errors import StackError
+from components.core.progress import Progress
+from components.core.redaction import redacted
 from components.smoke_checks import (
     CHECKS,
     NEEDS,

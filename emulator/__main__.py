@@ -21,8 +21,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from components.interruption import unwritable
-from components.terminal import keep_to_terminal
+from components.core.interruption import unwritable
+from components.core.terminal import keep_to_terminal
 from emulator.running import (
     REPOSITORY,
     Running,

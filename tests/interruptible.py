@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pulumi import dynamic
 
-from components.provider import Properties, Provider
+from components.core.property_bag import Properties
 from components.resources.context import current
+from components.resources.provider import Provider
 
 
 class WaitingProvider(Provider):

@@ -9,7 +9,7 @@ import pulumi
 import pytest
 from pulumi.runtime.rpc import is_rpc_secret, unwrap_rpc_secret
 
-from components.announcement import announce
+from components.resources.announcement import announce
 from emulator.command_plugin.shell import CommandFailedError, Running, Said, run
 from tests.engine import Mocks, mocked
 

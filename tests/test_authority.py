@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from components import certificates
-from components.authority import DAY, OVERLAP_DAYS, RENEW_DAYS
-from components.errors import HostError
-from components.provider import Properties
+from components.core.errors import HostError
+from components.core.property_bag import Properties
+from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.resources.authority import AuthorityProvider
 from components.resources.context import Context, using
+from components.tls import certificates
+from components.tls.authorities import DAY, OVERLAP_DAYS, RENEW_DAYS
 from components.vast import unfit
 from components.vllm.errors import ServerHostFailed
-from components.vllm.host_types import HostAddress, HostUnreachable, Result
 from tests.fakes import VirtualClock
 
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from components.bounded import Allowance, Budget, OutOfTime, TooMuch, apart
-from components.clock import SystemClock
+from components.core.bounded import Allowance, Budget, OutOfTime, TooMuch, apart
+from components.core.clock import SystemClock
 from tests.fakes import VirtualClock
 
 

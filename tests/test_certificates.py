@@ -22,10 +22,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import certificates
-from components.authority import DAY, OVERLAP_DAYS, Authorities, Authority
-from components.bounded_http import trust
-from components.vllm.agent_answers import AnswerUnreadable, read_request
+from components.core.bounded_http import trust
+from components.machine.agent_answers import AnswerUnreadable, read_request
+from components.tls import certificates
+from components.tls.authorities import DAY, OVERLAP_DAYS, Authorities, Authority
 from tests.handshakes import ADDRESS, client_of, server_with, shake_hands
 
 NOW = dt.datetime.now(dt.UTC).timestamp()

@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.commands import (
-    STACK_ON_EMULATOR,
-    as_typed_here,
-    as_typed_on_emulator,
-)
+from components.core.commands import STACK_ON_EMULATOR, as_typed_here, as_typed_on_emulator
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN = re.compile(r"`(?:pulumi|vastai) (?!search|set)[^`]*`(?! \(with the variables)")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.display import LONGEST_LINE, clipped, shown, shown_lines, shown_value
-from components.errors import StackError
-from components.progress import to_terminal
+from components.core.display import LONGEST_LINE, clipped, shown, shown_lines, shown_value
+from components.core.errors import StackError
+from components.core.progress import to_terminal
 
 PIECES = st.sampled_from(
     [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.gpus import capability, rule_of
+from components.machine.gpus import capability, rule_of
 from components.plan import MODELS
 from components.vllm.profile import load_profile, profile_names
 from emulator.gpus import GPUS

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.provider import Properties
+from components.core.property_bag import Properties
 from components.resources.context import Context, using
 from components.resources.hub_revisions import HubRevisionsProvider
 from components.vllm.hub_client import HubAddressRefused

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components.interruption import MESSAGE_SHOWN, NOT_WRITABLE, unwritable
+from components.core.interruption import MESSAGE_SHOWN, NOT_WRITABLE, unwritable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,6 +51,8 @@ def test_other_errors_of_files_are_no_such_thing():
 
 
 def test_the_program_leaves_with_the_status_that_says_it_all():
-    code = "from components.interruption import leave_quietly as f; f(); os.kill(os.getpid(), 2)"
+    code = (
+        "from components.core.interruption import leave_quietly as f; f(); os.kill(os.getpid(), 2)"
+    )
     done = ended(code)
     assert (done.returncode, done.stderr) == (MESSAGE_SHOWN, "")

@@ -6,7 +6,7 @@ import shlex
 import pytest
 import yaml
 
-from components.errors import ConfigurationError
+from components.core.errors import ConfigurationError
 from components.plan import MODELS, make_plan
 from components.release import Release, digest_of, to_text
 from components.settings import parse

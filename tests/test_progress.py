@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.progress import Progress, duration, size
+from components.core.progress import Progress, duration, size
 from tests.fakes import VirtualClock
 
 

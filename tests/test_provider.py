@@ -14,13 +14,13 @@ import pytest
 from google.protobuf import empty_pb2, struct_pb2  # type: ignore[import-untyped]
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
-from components.commands import STACK_ON_EMULATOR
+from components.core.commands import STACK_ON_EMULATOR
 from tests.interruptible import WaitingProvider
 
 ROOT = Path(__file__).resolve().parent.parent
 WAITS_FOR_EVER = """
 import threading
-from components import provider
+from components.resources import provider
 provider.end_with_pulumi()
 provider.end_with_pulumi()
 print("at work", threading.active_count(), flush=True)
@@ -47,7 +47,7 @@ def test_a_provider_process_ends_when_nobody_reads_it_any_more(at_work):
 
 
 def test_a_test_is_not_taken_for_pulumis_process():
-    code = "from components.provider import is_pulumis_process as it; print(it())"
+    code = "from components.resources.provider import is_pulumis_process as it; print(it())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

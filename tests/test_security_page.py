@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from components.plan import make_plan
 from components.settings import Settings, parse
-from components.vllm.known_holes import HOLES
+from components.vllm.options.known_holes import HOLES
 from tests.stack.world import ROOT
 from tests.test_settings import values
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components import smoke_test
-from components.bounded import Budget
-from components.bounded_http import BoundedTransport, trust
-from components.progress import Progress
+from components.core.bounded import Budget
+from components.core.bounded_http import BoundedTransport, trust
+from components.core.progress import Progress
 from components.smoke_checks import CHECKS, Target
 from components.smoke_test import LONGEST_ANSWER, MOST_BYTES, connect, run_checks, verdict
 from tests.fakes import VirtualClock

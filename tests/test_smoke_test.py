@@ -16,8 +16,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from components.errors import StackError
-from components.progress import Progress
+from components.core.errors import StackError
+from components.core.progress import Progress
 from components.smoke_checks import CHECKS, NEEDS, Client, Target, check_streaming, picture
 from components.smoke_test import connect, main, run_checks, verdict
 from tests.emulator.standins.support import MISTRAL, Container, Server, serving
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The stand-in behind the key gate and TLS, as the stack starts it."""
     folder = tmp_path_factory.mktemp("served")
     container = Container(folder / "host")
-    shutil.copy(ROOT / "components/vllm/on_host/key_gate.py", folder)
+    shutil.copy(ROOT / "components/on_host/key_gate.py", folder)
     (folder / "allowed_keys").write_text(hashlib.sha256(KEY.encode()).hexdigest() + "\n")
     subprocess.run(
         [

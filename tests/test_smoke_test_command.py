@@ -11,13 +11,13 @@ from pulumi.runtime.rpc import is_rpc_secret, unwrap_rpc_secret
 
 from components.plan import MODELS, make_plan
 from components.release import digest_of
-from components.settings import parse
-from components.smoke_test_command import (
+from components.resources.smoke_test import (
     COMMAND,
     served_abilities,
     smoke_report,
     tool_call_parser,
 )
+from components.settings import parse
 from components.vllm.profile import load_profile
 from tests.engine import Mocks, mocked
 from tests.test_settings import values

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import StackError
+from components.core.errors import StackError
+from components.core.progress import Progress
 from components.plan import MODELS
-from components.progress import Progress
+from components.resources.smoke_test import _thinking
 from components.smoke_checks import Target
 from components.smoke_test import connect, run_checks
-from components.smoke_test_command import _thinking
+from components.vllm.options.thinking import Thinking, asked, how
 from components.vllm.profile import load_profile
-from components.vllm.thinking import Thinking, asked, how
 from tests.fakes import VirtualClock
 
 KEY = "k"

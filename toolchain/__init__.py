@@ -2,8 +2,8 @@
 
 import sys
 
-from components.interruption import end_quietly
-from components.terminal import keep_to_terminal
+from components.core.interruption import end_quietly
+from components.core.terminal import keep_to_terminal
 
 if sys.argv[0] == "-m":
     # One of the commands, whose module is imported next: that takes long enough to be interrupted.

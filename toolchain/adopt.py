@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from components.commands import as_typed_on_emulator
-from components.errors import ConfigurationError, StackError
+from components.core.commands import as_typed_on_emulator
+from components.core.errors import ConfigurationError, StackError
 from toolchain.configuration import with_setting, without_setting
 from toolchain.project import Project
 from toolchain.stacks import Stacks, as_typed, project_of, stacks_of, takes_account

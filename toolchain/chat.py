@@ -13,11 +13,11 @@ from typing import Any
 import httpx2
 import openai
 
-from components.bounded import Budget
-from components.bounded_http import BoundedTransport, trust
-from components.clock import SystemClock
-from components.commands import made
-from components.display import shown, shown_lines
+from components.core.bounded import Budget
+from components.core.bounded_http import BoundedTransport, trust
+from components.core.clock import SystemClock
+from components.core.commands import made
+from components.core.display import shown, shown_lines
 from toolchain.on_emulator import outputs
 from toolchain.panel import console, panel
 

@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from components.errors import ConfigurationError
+from components.core.errors import ConfigurationError
 from components.settings import refuse_misplaced
 
 PROJECT = "vast-vllm"

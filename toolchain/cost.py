@@ -15,11 +15,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from components.errors import StackError
+from components.core.errors import StackError
+from components.core.tables import table, terminal
 from components.resources.context import Context
 from components.vast.charges import KINDS, OTHER, Line, compare, total
 from components.vast.estimates import ESTIMATES, Estimates
-from components.vast.table import table, terminal
 from toolchain.configuration import project_name
 from toolchain.on_emulator import BELONGINGS, ROOT, emulator_environment
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 
-from components.bounded_http import trust
-from components.errors import ConfigurationError, PlatformError
+from components.core.bounded_http import trust
+from components.core.errors import ConfigurationError, PlatformError
 
 WARM_UPS = 8
 """Requests before a load's clock starts, or as many as it has clients."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from components.errors import ConfigurationError, StackError
+from components.core.errors import ConfigurationError, StackError
 from components.release import short
 from toolchain import measured, results
 from toolchain.load_client import Clients, Endpoint, EndpointRefuses, Load, load_of, result

@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 import yaml
 
-from components.commands import STACK_ON_EMULATOR, as_typed_on_emulator, made
-from components.commands import on_emulator as typed_on_emulator
-from components.errors import StackError
+from components.core.commands import STACK_ON_EMULATOR, as_typed_on_emulator, made
+from components.core.commands import on_emulator as typed_on_emulator
+from components.core.errors import StackError
 from components.outputs import unfolded
 from toolchain import pulumi_process
 from toolchain.configuration import for_emulator, path_of, read, secrets_from, settings_of

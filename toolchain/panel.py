@@ -10,8 +10,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from components.commands import DEFAULT_STACK, on_emulator
-from components.display import shown
+from components.core.commands import DEFAULT_STACK, on_emulator
+from components.core.display import shown
 
 WIDEST = 100
 """Columns that the panel takes at most."""

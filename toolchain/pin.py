@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.clock import SystemClock
-from components.errors import ConfigurationError, StackError
+from components.core.clock import SystemClock
+from components.core.errors import ConfigurationError, StackError
 from components.plan import MODELS
 from components.vllm import hub_references
 from components.vllm.hub import is_commit
 from components.vllm.hub_client import HubClient, address_in
 from components.vllm.hub_references import Reference, Snapshot
-from components.vllm.option_text import option_name
+from components.vllm.options.option_text import option_name
 from components.vllm.profile import load_profile
 from toolchain import pin_image
 from toolchain.configuration import PREFIX, settings_of, with_setting

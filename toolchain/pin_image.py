@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from components.errors import ConfigurationError, PlatformError
+from components.core.errors import ConfigurationError, PlatformError
 from components.plan import MODELS
 from components.vllm.profile import load_profile
 from toolchain.configuration import PREFIX, settings_of

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.display import shown
-from components.errors import ConfigurationError, StackError
+from components.core.display import shown
+from components.core.errors import ConfigurationError, StackError
 from components.release import Release, short
 from toolchain.configuration import PREFIX, with_setting
 from toolchain.project import Project

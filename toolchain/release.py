@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.display import shown, shown_value
-from components.errors import StackError
+from components.core.display import shown, shown_value
+from components.core.errors import StackError
+from components.machine.first_contact import BY_TRUST
 from components.release import Release, ReleaseRefused, Runs, short, to_text
-from components.vast.first_contact import BY_TRUST
 from toolchain.stacks import (
     Stacks,
     as_typed,

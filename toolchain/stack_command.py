@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from components.display import shown
-from components.errors import StackError
+from components.core.display import shown
+from components.core.errors import StackError
 from components.resources.context import Context
 from components.vast.wire import Instance
 from toolchain import pulumi_process

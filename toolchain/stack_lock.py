@@ -20,8 +20,8 @@ from urllib.parse import unquote
 import psutil
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from components.clock import Clock
-from components.errors import PlatformError
+from components.core.clock import Clock
+from components.core.errors import PlatformError
 from toolchain.pulumi_process import marked
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.commands import as_typed_on_emulator
-from components.errors import PlatformError
+from components.core.commands import as_typed_on_emulator
+from components.core.errors import PlatformError
 from components.outputs import unfolded
 from toolchain import on_emulator, pulumi_process
 from toolchain.on_emulator import ROOT

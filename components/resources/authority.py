@@ -10,15 +10,17 @@ from __future__ import annotations
 import pulumi
 from pulumi import dynamic
 
-from components import authority, certificates
-from components.errors import HostError
-from components.provider import Properties, Provider, changed
+from components.core.errors import HostError
+from components.core.property_bag import Properties, changed
+from components.machine.ssh_types import HostAddress, Nonsense
 from components.resources.context import current
+from components.resources.provider import Provider
+from components.tls import authorities as authority
+from components.tls import certificates
 from components.vast import unfit
 from components.vast.instance import VastInstance
 from components.vllm.errors import ServerHostFailed
 from components.vllm.host_certificates import requested_key
-from components.vllm.host_types import HostAddress, Nonsense
 
 SIGNED_FOR = ("instance_id", "public_ip", "tls", "generation", "client_certificates")
 """Inputs that another certificate follows from."""

@@ -16,16 +16,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from components import interruption
-from components.clock import Clock, SystemClock
-from components.progress import Progress, to_terminal
-from components.vllm.endpoint_types import ANSWER_TIMEOUT
-from components.vllm.host_types import HostAddress
+from components.core import interruption
+from components.core.clock import Clock, SystemClock
+from components.core.progress import Progress, to_terminal
+from components.machine.ssh_types import HostAddress
+from components.vllm.client_types import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
     from components.vast.api import VastApi
     from components.vast.container_log import ContainerLog
-    from components.vllm.endpoint import Endpoint
+    from components.vllm.client import Endpoint
     from components.vllm.host import Host
     from components.vllm.hub_client import HubClient
 
@@ -90,7 +90,7 @@ class Context:
 
         It shows `identity` (PEM of certificate and key) if given.
         """
-        from components.vllm.endpoint import Endpoint  # noqa: PLC0415
+        from components.vllm.client import Endpoint  # noqa: PLC0415
 
         return Endpoint(
             url,

@@ -14,9 +14,10 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from components.errors import StackError
-from components.provider import Properties, Provider, changed, refused
+from components.core.errors import StackError
+from components.core.property_bag import Properties, changed
 from components.resources.context import current
+from components.resources.provider import Provider, refused
 from components.vllm import hub_references
 from components.vllm.hub_references import Reference, Resolved
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from components.errors import StackError
+from components.core.errors import StackError
 from components.vast.errors import KeyRefused, WrongAccount
 
 UNKNOWN = 0

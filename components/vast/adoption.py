@@ -15,9 +15,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
-from components import gpus
-from components.errors import HostError
-from components.progress import Progress
+from components.core.errors import HostError
+from components.core.progress import Progress
+from components.machine import gpus
 from components.vast import market
 from components.vast.api import Order
 from components.vast.boot import Rented

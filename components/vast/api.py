@@ -21,10 +21,9 @@ from typing import Any, Protocol, TypeVar
 import requests
 import tenacity
 
-from components.clock import Clock
-from components.errors import StackError
-from components.redaction import redacted
-from components.vast.addresses import market_url
+from components.core.clock import Clock
+from components.core.errors import StackError
+from components.core.redaction import redacted
 from components.vast.contract_list import ContractList
 from components.vast.errors import (
     ApiFailed,
@@ -41,6 +40,7 @@ from components.vast.errors import (
     ReplyLost,
 )
 from components.vast.market_answers import MarketAnswers
+from components.vast.market_url import market_url
 from components.vast.official import VastClient
 from components.vast.shared_file import SharedFile, shared_folder
 from components.vast.throttle import SHARED_SECONDS, Throttle, read_pace

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Literal
 
-from components.progress import duration
-from components.vast.table import lines, table
+from components.core.progress import duration
+from components.core.tables import lines, table
 
 Outcome = Literal[
     "under way",

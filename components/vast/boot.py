@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from components.clock import Clock
-from components.progress import Progress, duration
-from components.vast import first_contact
-from components.vast.addresses import with_port
+from components.core.clock import Clock
+from components.core.progress import Progress, duration
+from components.machine import first_contact
+from components.machine.addresses import with_port
+from components.machine.inspection import Inspection
+from components.machine.tcp_probe import Reach
 from components.vast.attempts import Attempt
 from components.vast.errors import (
     BootFailed,
@@ -23,9 +25,7 @@ from components.vast.errors import (
     ImageRefused,
     TermsDiffer,
 )
-from components.vast.host_check import Inspection
 from components.vast.outbid import MarketState
-from components.vast.reach import Reach
 from components.vast.wire import Instance
 
 POLL = 3.0

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import httpcore2
 
-from components.bounded import Budget, OutOfTime, TooMuch
-from components.bounded_http import Answer, exchange
-from components.clock import Clock
-from components.vast.addresses import is_loopback
+from components.core.bounded import Budget, OutOfTime, TooMuch
+from components.core.bounded_http import Answer, exchange
+from components.core.clock import Clock
+from components.machine.addresses import is_loopback
 from components.vast.errors import ApiFailed, ApiUnreachable
 
 SECONDS = 20.0

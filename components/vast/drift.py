@@ -9,9 +9,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from components.provider import Properties
-from components.vast import leash, market, outbid
+from components.core.property_bag import Properties
+from components.vast import market, outbid
 from components.vast.boot import LOST
+from components.vast.lifecycle import auto_shutdown
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance
 
@@ -47,8 +48,8 @@ def is_lost(status: str, intended_status: str) -> bool:
 
 def gone(instance_id: int, props: Properties, now: float) -> str:
     """Say that a contract is not there any more, and why if that can be known."""
-    why = leash.why_gone(
-        leash.Leash.read(props),
+    why = auto_shutdown.why_gone(
+        auto_shutdown.Leash.read(props),
         float(props.get("ends_itself_at") or 0),
         float(props.get("contract_ends_at") or 0),
         now,
@@ -164,9 +165,8 @@ def _label(recorded: Recorded, live: Instance) -> str:
 def _overdue(recorded: Recorded, live: Instance) -> str:
     if not recorded.overdue_since:
         return ""
-    ought = (
-        f"ought to have ended itself at {leash.moment(recorded.overdue_since)} (timeToLiveHours)"
-    )
+    end = auto_shutdown.moment(recorded.overdue_since)
+    ought = f"ought to have ended itself at {end} (timeToLiveHours)"
     if live.actual_status == "running":
         return (
             f"{ought} and costs ${live.dollars_per_hour:.2f}/h: its own watch failed or its clock "

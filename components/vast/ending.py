@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
-from components.clock import Clock
-from components.errors import PlatformError
-from components.progress import Progress, duration
+from components.core.clock import Clock
+from components.core.errors import PlatformError
+from components.core.progress import Progress, duration
 from components.vast.errors import KeyRefused, StillBilled
 from components.vast.owner import told_apart
 from components.vast.wire import Instance

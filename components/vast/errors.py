@@ -22,7 +22,7 @@ HostError
 ├── TermsDiffer         the contract costs more, or is of another kind, than what was ordered
 ├── BootFailed          the machine did not become a running, reachable container
 ├── BudgetSpent         it was still starting when time or money for all tries was used up
-├── HostUnfit           it runs, but it is not what was rented
+├── machine.errors.HostUnfit    it runs, but it is not what was rented
 └── HostKeyUnproven     the market's log does not name the SSH host key that was shown
     └── HostKeyDiffers  it names others: another machine answers
 PlatformError
@@ -40,7 +40,7 @@ PlatformError
 
 from __future__ import annotations
 
-from components.errors import ConfigurationError, HostError, PlatformError, StackError
+from components.core.errors import ConfigurationError, HostError, PlatformError, StackError
 
 
 class NoCredential(ConfigurationError):
@@ -113,10 +113,6 @@ class BootFailed(HostError):
 
 class BudgetSpent(HostError):
     """Time or money for all tries together ended while this one was under way."""
-
-
-class HostUnfit(HostError):
-    """The running machine is not what was rented."""
 
 
 class HostKeyUnproven(HostError):

@@ -16,30 +16,42 @@ from typing import TYPE_CHECKING, Any, Self
 import pulumi
 from pulumi import dynamic
 
-from components import gpus
-from components.errors import StackError
-from components.progress import Progress
-from components.provider import Properties, Provider, changed, refused
+from components.core.errors import StackError
+from components.core.progress import Progress
+from components.core.property_bag import Properties, changed
+from components.machine import first_contact, gpus
+from components.machine.agent_answers import moment
+from components.machine.errors import HostUnfit
+from components.machine.inspection import Expected, Inspection, inspect
+from components.machine.onstart import onstart
+from components.machine.ssh_types import (
+    FOLDER,
+    CommandFailed,
+    HostAddress,
+    HostUnreachable,
+    LoginRefused,
+    Nonsense,
+)
+from components.machine.tcp_probe import Reach, reach
 from components.resources.context import current
-from components.vast import adoption, drift, first_contact, leash, market, market_end, outbid
+from components.resources.provider import Provider, refused
+from components.vast import adoption, drift, market, outbid
 from components.vast.account import account_of, hold_to
 from components.vast.adoption import SECONDS_TO_END, TAKE_OUT, Wanted
 from components.vast.api import Order, VastApi
 from components.vast.attempts import Attempt
 from components.vast.boot import PRICE_TOLERANCE, Boot, Deadlines, Rented
 from components.vast.ending import Ending, left_alone
-from components.vast.errors import BootFailed, CannotAdopt, HostUnfit, LeftRunning, StillOutbid
+from components.vast.errors import BootFailed, CannotAdopt, LeftRunning, StillOutbid
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
-from components.vast.host_check import Expected, Inspection, inspect
-from components.vast.in_the_state import NOTE, InTheState
-from components.vast.leash import Leash
+from components.vast.lifecycle import auto_shutdown, market_end
+from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.market_end import FirstEnd, MarketEnd
 from components.vast.market import HOURS_A_MONTH
-from components.vast.market_end import FirstEnd, MarketEnd
 from components.vast.offer import candidates, contract_of, gained, need_of, show_market
-from components.vast.onstart import onstart
 from components.vast.outbid import MarketState
 from components.vast.owner import nonce, owner_in, owner_of, told_apart
-from components.vast.reach import Reach, reach
+from components.vast.refresh_log import NOTE, InTheState
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Limits, Rental
 from components.vast.second_look import second_look
@@ -48,15 +60,6 @@ from components.vast.term import in_words as term_in_words
 from components.vast.term import replaces as replaced_for
 from components.vast.unfit import why_unfit
 from components.vast.wire import Instance, PriceAsked
-from components.vllm.agent_answers import moment
-from components.vllm.host_types import (
-    FOLDER,
-    CommandFailed,
-    HostAddress,
-    HostUnreachable,
-    LoginRefused,
-    Nonsense,
-)
 from components.vllm.readiness import DOWNLOAD_SHARE
 
 if TYPE_CHECKING:
@@ -558,7 +561,7 @@ def _tell_before_adopting(props: Properties) -> None:
         _tell_before_adopting_again(found, props)
         return
     wanted = Leash.read(props)
-    end = f"; from then on it {leash.in_words(wanted)}" if wanted else ""
+    end = f"; from then on it {auto_shutdown.in_words(wanted)}" if wanted else ""
     current().say(
         f"instance {found.id} (${found.dollars_per_hour:.2f}/h, {found.num_gpus}x "
         f"{found.gpu_name}) fits and becomes this stack's: nothing is rented; the server that "
@@ -945,11 +948,11 @@ def _put_on_leash(
     """
     if not (wanted or always):
         return 0.0
-    host.put(leash.pushed(wanted, api_url))
-    script = f'sh "$HOME/{FOLDER}/{leash.SCRIPT_NAME}"'
+    host.put(auto_shutdown.pushed(wanted, api_url))
+    script = f'sh "$HOME/{FOLDER}/{auto_shutdown.SCRIPT_NAME}"'
     said = host.run(f"{script} start && {script} status").stdout
     status = dict(line.partition("=")[::2] for line in said.splitlines())
-    progress.say(f"the machine {leash.in_words(wanted)}")
+    progress.say(f"the machine {auto_shutdown.in_words(wanted)}")
     if wanted and "key" not in status:
         progress.say("but it has no key of its own (CONTAINER_API_KEY): it cannot end itself")
     first_start = moment(status.get("first_start", ""))
@@ -1014,7 +1017,7 @@ def _order(props: Properties, api_url: str) -> Order:
         owner=owner,
         onstart=onstart(
             str(props["public_key"]),
-            leash.carried(Leash.read(props), api_url),
+            auto_shutdown.carried(Leash.read(props), api_url),
             first_contact.proof_key(str(props["private_key"]), label),
         ),
         ports=(int(props["port"]),),
@@ -1110,7 +1113,7 @@ def _recorded(props: Properties, losses: outbid.Losses, now: float) -> drift.Rec
         max_dollars_per_hour=_cap(props),
         policy=outbid.Policy.read(props),
         losses=losses,
-        overdue_since=leash.overdue_since(float(props.get("ends_itself_at") or 0), now),
+        overdue_since=auto_shutdown.overdue_since(float(props.get("ends_itself_at") or 0), now),
     )
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from components.errors import StackError
-from components.provider import Properties, Provider, changed, refused
+from components.core.errors import StackError
+from components.core.property_bag import Properties, changed
 from components.resources.context import current
+from components.resources.provider import Provider, refused
 from components.vast import outbid
 from components.vast.account import account_of, hold_to
 from components.vast.ending import Ending, left_alone

@@ -12,15 +12,15 @@ import dataclasses
 import difflib
 import io
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from components import gpus
-from components.progress import duration
+from components.core.progress import duration
+from components.core.tables import lines, table
+from components.machine import gpus
+from components.machine.driver_version import is_older
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
 from components.vast.official import offers_alias, offers_fields, offers_mult, parse_query
-from components.vast.table import lines, table
 from components.vast.wire import Instance, Json, Offer, number
 
 Query = dict[str, dict[str, Any]]
@@ -439,11 +439,6 @@ def check_credit(credit: float, candidates: list[Candidate]) -> None:
     )
 
 
-def is_older(version: str, least: str) -> bool:
-    """Whether a driver's version, such as `570.124.04`, is older than `least`, such as `580`."""
-    return _parts(version) < _parts(least)
-
-
 def _unknown_field(field: str) -> str:
     close = difflib.get_close_matches(field, sorted(offers_fields), n=1)
     hint = f"; did you mean {close[0]}?" if close else "; see `vastai search offers --help`"
@@ -556,10 +551,6 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
         f"{offer.dollars_per_hour * HOURS_A_MONTH:,.0f}",
         f"{offer.days_left:.0f} days",
     )
-
-
-def _parts(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if re.fullmatch(r"[0-9]{1,9}", part))
 
 
 def _plain(value: Any) -> str:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from components.clock import Clock
+from components.core.clock import Clock
 from components.vast.shared_file import SharedFile
 from components.vast.wire import Json, Offer
 

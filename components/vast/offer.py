@@ -15,9 +15,10 @@ import pulumi
 from pulumi import dynamic
 from pydantic import TypeAdapter
 
-from components.errors import StackError
-from components.provider import Properties, Provider, changed, refused
+from components.core.errors import StackError
+from components.core.property_bag import Properties, changed
 from components.resources.context import current
+from components.resources.provider import Provider, refused
 from components.vast import market
 from components.vast.api import VastApi
 from components.vast.errors import KeyRefused, NoOffer

@@ -15,8 +15,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Protocol
 
-from components.clock import Clock
-from components.progress import Progress, duration
+from components.core.clock import Clock
+from components.core.progress import Progress, duration
 from components.vast.errors import StillOutbid
 from components.vast.shared_file import SharedFile
 from components.vast.wire import Instance

@@ -12,8 +12,8 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from components.clock import Clock
-from components.progress import Progress
+from components.core.clock import Clock
+from components.core.progress import Progress
 from components.vast.errors import RentedElsewhere
 from components.vast.shared_file import Busy, SharedFile, Sheet
 

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-from components.clock import Clock
-from components.errors import ConfigurationError, HostError, PlatformError, StackError
-from components.interruption import Interrupted
-from components.progress import Progress, duration
+from components.core.clock import Clock
+from components.core.errors import ConfigurationError, HostError, PlatformError, StackError
+from components.core.interruption import Interrupted
+from components.core.progress import Progress, duration
 from components.vast.api import Order
 from components.vast.attempts import Attempt, Outcome, attempt_lines, spent
 from components.vast.boot import LOST, Boot, Deadlines, Machine, Rented

@@ -11,10 +11,10 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from components.clock import Clock
-from components.progress import Progress, duration
+from components.core.clock import Clock
+from components.core.progress import Progress, duration
+from components.machine.tcp_probe import Reach
 from components.vast.outbid import MarketState
-from components.vast.reach import Reach
 from components.vast.wire import Instance
 
 DOUBTFUL = {"exited", "offline", "unknown"}

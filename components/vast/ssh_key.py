@@ -5,7 +5,8 @@ from __future__ import annotations
 import pulumi
 from pulumi import dynamic
 
-from components.provider import Properties, Provider
+from components.core.property_bag import Properties
+from components.resources.provider import Provider
 
 
 class SshKeyProvider(Provider):

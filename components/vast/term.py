@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from components.progress import duration
-from components.vast.leash import moment
+from components.core.progress import duration
+from components.vast.lifecycle.auto_shutdown import moment
 from components.vast.wire import PriceAsked
 
 DAY = 86_400.0

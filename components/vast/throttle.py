@@ -12,8 +12,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from components.clock import Clock
-from components.vast.addresses import host_of, is_loopback
+from components.core.clock import Clock
+from components.machine.addresses import host_of, is_loopback
 from components.vast.errors import NoSharedFolder, PaceRefused
 from components.vast.shared_file import SharedFile
 

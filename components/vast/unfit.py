@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from components.errors import StackError
+from components.core.errors import StackError
 from components.vast.wire import Instance
 
 _MARK = "unfit-"

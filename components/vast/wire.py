@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from components.display import clipped, shown
-from components.vast.addresses import address
+from components.core.display import clipped, shown
+from components.machine.addresses import address
 from components.vast.errors import ApiFailed
 
 LONGEST_TEXT = 2000

@@ -7,8 +7,9 @@ import secrets
 import pulumi
 from pulumi import dynamic
 
-from components.provider import Properties, Provider, changed
+from components.core.property_bag import Properties, changed
 from components.resources.context import current
+from components.resources.provider import Provider
 from components.vllm.machine_key import digest
 
 KEY_BYTES = 24

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from components.display import LONGEST_LINE, clipped, shown
+from components.core.display import LONGEST_LINE, clipped, shown
 from components.vllm.boot_events import BootFacts, BootProgress, Stage
 from components.vllm.diagnosis import Diagnosis, Rank, diagnose
 from components.vllm.log_patterns import SERVER

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from components.progress import duration
+from components.core.progress import duration
 from components.vllm import hub_commits
 from components.vllm.sizing import least_disk_gb
 

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from components import gpus
-from components.vllm import draft, media
+from components.machine import gpus
 from components.vllm.errors import OptionRefused
 from components.vllm.hub import is_commit
-from components.vllm.option_text import from_json, merged, option_name
+from components.vllm.options import media, speculative_draft
+from components.vllm.options.option_text import from_json, merged, option_name
 from components.vllm.profile import Profile
 
 OPTIONS_FOLDER = Path(__file__).parent / "options"
@@ -226,7 +226,7 @@ def render(
     }
     # vLLM would take the draft's main branch, whatever its companion names.
     commits = {name: revision for name, revision in profile.fetched.items() if is_commit(revision)}
-    flags = draft.pinned(flags, commits)
+    flags = speculative_draft.pinned(flags, commits)
     return options | {name: _sorted(flags[name]) for name in sorted(flags)}
 
 

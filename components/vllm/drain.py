@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from components.clock import Clock
-from components.progress import Progress, duration
-from components.vllm.endpoint_types import Refused, Traffic, Unreachable
+from components.core.clock import Clock
+from components.core.progress import Progress, duration
+from components.vllm.client_types import Refused, Traffic, Unreachable
 
 QUIET = 20.0
 """Seconds without a request that are taken to mean that nobody is left; also seconds without any

@@ -19,7 +19,7 @@ StackError
 
 from __future__ import annotations
 
-from components.errors import ConfigurationError, HostError, PlatformError, StackError
+from components.core.errors import ConfigurationError, HostError, PlatformError, StackError
 
 
 class ProfileError(ConfigurationError):

@@ -26,12 +26,12 @@ from typing import Any, Self, TypeVar
 
 import asyncssh
 
-from components.bounded import Allowance, TooMuch
-from components.display import shown_lines
-from components.errors import HostError
-from components.redaction import redacted
-from components.vllm.agent_answers import AnswerUnreadable, read_status, whole
-from components.vllm.host_types import (
+from components.core.bounded import Allowance, TooMuch
+from components.core.display import shown_lines
+from components.core.errors import HostError
+from components.core.redaction import redacted
+from components.machine.agent_answers import AnswerUnreadable, read_status, whole
+from components.machine.ssh_types import (
     ASK_TIMEOUT,
     COMMAND_TIMEOUT,
     FOLDER,

@@ -16,12 +16,12 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components import certificates
-from components.clock import Clock
-from components.vllm.agent_answers import AnswerUnreadable, read_certificate, read_request
-from components.vllm.endpoint_types import EndpointDoor, Unreachable
+from components.core.clock import Clock
+from components.machine.agent_answers import AnswerUnreadable, read_certificate, read_request
+from components.machine.ssh_types import FOLDER, CommandFailed, HostDoor
+from components.tls import certificates
+from components.vllm.client_types import EndpointDoor, Unreachable
 from components.vllm.errors import ServerHostFailed
-from components.vllm.host_types import FOLDER, CommandFailed, HostDoor
 
 REQUEST_SECONDS = 30.0
 """For making a key and a request."""

@@ -17,10 +17,10 @@ import httpcore2
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.bounded import Budget, TooMuch
-from components.bounded_http import BoundedTransport
-from components.clock import Clock
-from components.errors import ConfigurationError
+from components.core.bounded import Budget, TooMuch
+from components.core.bounded_http import BoundedTransport
+from components.core.clock import Clock
+from components.core.errors import ConfigurationError
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import (
     HubFile,

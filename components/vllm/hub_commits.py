@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from components.vllm import draft
 from components.vllm.assignments import assigned, assignments
 from components.vllm.command import to_yaml
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import HubFile
+from components.vllm.options import speculative_draft
 
 Commits = Mapping[str, str]
 """By repository."""
@@ -49,7 +49,7 @@ def serve_yaml_at(serve_yaml: str, commits: Commits) -> str:
     at = dict(options)
     if "revision" in at and at.get("model") in commits:
         at["revision"] = commits[at["model"]]
-    at = draft.pinned(at, commits)
+    at = speculative_draft.pinned(at, commits)
     return serve_yaml if at == options else to_yaml(at)
 
 

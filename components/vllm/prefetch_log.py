@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from components.display import shown_lines
+from components.core.display import shown_lines
 from components.vllm.diagnosis import Diagnosis, diagnose
 from components.vllm.log_patterns import PREFETCH
 

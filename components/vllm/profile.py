@@ -23,13 +23,14 @@ from pydantic import (
     model_validator,
 )
 
-from components.vllm import image_name, media, unseen
-from components.vllm.environment_names import NAMES, is_known
+from components.vllm import image_name
 from components.vllm.errors import ProfileError
 from components.vllm.hub import REPOSITORY
 from components.vllm.measured import Load, Measured
-from components.vllm.option_text import merged, option_name
-from components.vllm.thinking import Thinking
+from components.vllm.options import implicit_downloads, media
+from components.vllm.options.environment_names import NAMES, is_known
+from components.vllm.options.option_text import merged, option_name
+from components.vllm.options.thinking import Thinking
 
 FORBIDDEN_ENV: dict[str, str] = {
     "VLLM_API_KEY": "the key gate holds the keys' digests, and the host never holds a key",
@@ -219,7 +220,7 @@ class Profile(BaseModel):
                 raise ValueError(
                     f"must not set {name}{_meant(name, sorted(NAMES))}: a variable can load code "
                     "or lead elsewhere, and nobody has looked at this one yet; somebody who has "
-                    "adds it to components/vllm/environment_names.py"
+                    "adds it to components/vllm/options/environment_names.py"
                 )
         return value
 
@@ -259,7 +260,7 @@ class Profile(BaseModel):
             raise ValueError(
                 "thinking is none and abilities name reasoning; take one of the two out"
             )
-        if unnamed := unseen.repositories(self.flags, self.fetched):
+        if unnamed := implicit_downloads.repositories(self.flags, self.fetched):
             raise ValueError(
                 f"flags name {', '.join(unnamed)}, which is none of the companions, so vLLM would "
                 "fetch it unseen; add it to companions"

@@ -14,28 +14,28 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, TypeGuard
 
-from components.clock import Clock
-from components.progress import Progress, duration, size
-from components.redaction import redacted
-from components.vllm.agent_answers import moment, read_revisions, whole
-from components.vllm.boot_log import BootLog, Stage
-from components.vllm.diagnosis import Diagnosis, Fault, Rank, diagnose
-from components.vllm.download import DownloadMeter
-from components.vllm.endpoint_types import EndpointDoor, Refused, Unreachable
-from components.vllm.errors import (
-    OtherWeights,
-    ServerFailed,
-    ServerHostFailed,
-    ServerMisconfigured,
-    ServerPlatformFailed,
-)
-from components.vllm.host_types import (
+from components.core.clock import Clock
+from components.core.progress import Progress, duration, size
+from components.core.redaction import redacted
+from components.machine.agent_answers import moment, read_revisions, whole
+from components.machine.ssh_types import (
     LOG_PIECE,
     CommandFailed,
     HostDoor,
     HostUnreachable,
     LoginRefused,
     Nonsense,
+)
+from components.vllm.boot_log import BootLog, Stage
+from components.vllm.client_types import EndpointDoor, Refused, Unreachable
+from components.vllm.diagnosis import Diagnosis, Fault, Rank, diagnose
+from components.vllm.download import DownloadMeter
+from components.vllm.errors import (
+    OtherWeights,
+    ServerFailed,
+    ServerHostFailed,
+    ServerMisconfigured,
+    ServerPlatformFailed,
 )
 from components.vllm.hub_commits import Held
 from components.vllm.log_patterns import SERVER

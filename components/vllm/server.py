@@ -16,26 +16,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pulumi
 from pulumi import dynamic
 
-from components.bounded import OutOfTime, apart
-from components.errors import HostError, StackError
-from components.interruption import Interrupted
-from components.progress import Progress, duration
-from components.provider import Properties, Provider, changed
+from components.core.bounded import OutOfTime, apart
+from components.core.errors import HostError, StackError
+from components.core.interruption import Interrupted
+from components.core.progress import Progress, duration
+from components.core.property_bag import Properties, changed
+from components.machine import first_contact
+from components.machine.addresses import with_port
+from components.machine.agent_answers import AnswerUnreadable, moment, read_files
+from components.machine.ssh_types import ASK_TIMEOUT, HostAddress, Nonsense
 from components.resources.authority import Authority
 from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
-from components.vast import first_contact, unfit
-from components.vast.addresses import with_port
+from components.resources.provider import Provider
+from components.vast import unfit
 from components.vast.instance import VastInstance
-from components.vllm import allowed_keys, change, hub_commits, machine_key
-from components.vllm.agent_answers import AnswerUnreadable, moment, read_files
+from components.vllm import change, hub_commits, key_rotation, machine_key
 from components.vllm.api_key import ApiKey
 from components.vllm.assignments import assigned, assignments
 from components.vllm.boot_log import BootLog, Stage
 from components.vllm.change import READY, is_doubted
-from components.vllm.command import DRAIN_SECONDS
-from components.vllm.drain import until_quiet
-from components.vllm.endpoint_types import (
+from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     PATIENT_TIMEOUT,
     EndpointDoor,
@@ -44,6 +45,8 @@ from components.vllm.endpoint_types import (
     Traffic,
     Unreachable,
 )
+from components.vllm.command import DRAIN_SECONDS
+from components.vllm.drain import until_quiet
 from components.vllm.errors import (
     ChangeFailed,
     OtherWeights,
@@ -52,7 +55,6 @@ from components.vllm.errors import (
     TokenHeldBack,
 )
 from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
-from components.vllm.host_types import ASK_TIMEOUT, HostAddress, Nonsense
 from components.vllm.hub_references import files_from_bag, matching
 from components.vllm.profile import Profile
 from components.vllm.readiness import (
@@ -68,10 +70,10 @@ from components.vllm.readiness import (
 )
 
 if TYPE_CHECKING:
-    from components.vllm.endpoint import Endpoint
+    from components.vllm.client import Endpoint
     from components.vllm.host import Host
 
-ON_HOST = Path(__file__).parent / "on_host"
+ON_HOST = Path(__file__).parent.parent / "on_host"
 """What runs on the host: shell and one Python file of the standard library."""
 
 PUSHED = ("serve_yaml", "model_env", "environment", "agent", "tls")
@@ -408,7 +410,7 @@ def _serve(props: Properties, before: Properties, known: Properties) -> Properti
     with _host(props) as host:
         progress.say("pushing its configuration to the host")
         # Until the new key is proven, the ones before must not run out.
-        _push_gate(host, props, allowed_keys.prolonged(_replaced(before, props), plan.deadline))
+        _push_gate(host, props, key_rotation.prolonged(_replaced(before, props), plan.deadline))
         shown = _certified(host, Shown.of(props, before), progress)
         served_before = _push(host, props, known, shown, progress)
         endpoint: EndpointDoor = _endpoint(props, shown.trusted)
@@ -571,14 +573,14 @@ def _is_known_otherwise(known: Properties, shown: Shown) -> bool:
     return (pinned, leaf) != (shown.trusted, shown.leaf)
 
 
-def _replaced(before: Properties, props: Properties) -> allowed_keys.Replaced:
+def _replaced(before: Properties, props: Properties) -> key_rotation.Replaced:
     """Find the keys that work beside the one of `props` if that one begins to hold now."""
-    return allowed_keys.replaced(before, props, current().clock.epoch())
+    return key_rotation.replaced(before, props, current().clock.epoch())
 
 
-def _push_gate(host: Host, props: Properties, replaced: allowed_keys.Replaced) -> None:
+def _push_gate(host: Host, props: Properties, replaced: key_rotation.Replaced) -> None:
     """Write what the key gate reads again while it serves."""
-    lines = allowed_keys.lines(str(props["key_digest"]), replaced)
+    lines = key_rotation.lines(str(props["key_digest"]), replaced)
     files = {"allowed_keys": (lines.encode(), 0o600)}
     if "max_request_mib" in props:  # (a state of an older release lacks it)
         most = int(props["max_request_mib"]) * MIB

@@ -7,7 +7,7 @@ were read. Models on one GPU were not measured.
 
 from __future__ import annotations
 
-from components.progress import duration
+from components.core.progress import duration
 from components.vllm.profile import Profile
 
 ONE_ENGINE_SECONDS = 190.0

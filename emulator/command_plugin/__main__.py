@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 
-from components.interruption import when_unread
+from components.core.interruption import when_unread
 from emulator.command_plugin.provider import serve
 
 

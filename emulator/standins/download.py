@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from components.clock import Clock
+from components.core.clock import Clock
 from emulator.standins import disk, traffic
 from emulator.standins.host import Host
 from emulator.standins.hub import HubFile

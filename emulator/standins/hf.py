@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from components.clock import SystemClock
-from components.progress import duration, size
+from components.core.clock import SystemClock
+from components.core.progress import duration, size
 from emulator.standins import disk
 from emulator.standins.download import WORKERS, Seen, fetch
 from emulator.standins.host import Host, host_or_exit

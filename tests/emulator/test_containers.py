@@ -13,8 +13,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from components.vast.first_contact import MARK, fingerprint, named, proof_key
-from components.vast.onstart import onstart
+from components.machine.first_contact import MARK, fingerprint, named, proof_key
+from components.machine.onstart import onstart
 from emulator.containers import Containers, host_facts
 from emulator.contracts import Contract
 from emulator.market import draw_market

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from components.clock import SystemClock
+from components.core.clock import SystemClock
 from components.vllm.hub_client import HubClient
 from components.vllm.hub_references import (
     HubRefuses,

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from components.progress import Progress
+from components.core.progress import Progress
 from components.vast.api import VastApi
 from components.vast.errors import MarketEndRefused
-from components.vast.market_end import MarketEnd, start_for
+from components.vast.lifecycle.market_end import MarketEnd, start_for
 from emulator.keys import instance_key
 from tests.emulator.world import BIRTH, KEY, World, make_world
 

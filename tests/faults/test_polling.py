@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from components.clock import SystemClock
-from components.progress import Progress
+from components.core.clock import SystemClock
+from components.core.progress import Progress
+from components.machine.inspection import Inspection
+from components.machine.tcp_probe import Reach
 from components.resources.context import Context
 from components.vast.attempts import Attempt
 from components.vast.boot import POLL, Boot, Deadlines
 from components.vast.errors import BootFailed
-from components.vast.host_check import Inspection
-from components.vast.reach import Reach
 from components.vast.wire import Instance
 from tests.stack.world import Emulator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from components.errors import StackError
+from components.core.errors import StackError
 from toolchain.stacks import OnAccount
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components import certificates
-from components.authority import Authority
 from components.plan import Plan
-from components.vllm import media
+from components.tls import certificates
+from components.tls.authorities import Authority
 from components.vllm.command import OPTIONS_FOLDER
 from components.vllm.host_certificates import TAKEN_SECONDS, requested_key
+from components.vllm.options import media
 from components.vllm.prefetch_log import diagnose_prefetch
 from components.vllm.profile import load_profile
 from components.vllm.server import ON_HOST, model_env

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from components.clock import SystemClock
-from components.progress import Progress
+from components.core.clock import SystemClock
+from components.core.progress import Progress
+from components.on_host.key_gate import GUARDED, OPEN
 from components.smoke_checks import Target
 from components.smoke_test import connect, run_checks
 from components.vllm.boot_log import BootLog, Stage
-from components.vllm.on_host.key_gate import GUARDED, OPEN
 from tests.emulator.standins import test_vllm_refusals as refusals
 from tests.emulator.standins.chat_requests import Asked
 from tests.real_vllm import questions

@@ -19,7 +19,7 @@ from pulumi.runtime.proto import (
     resource_pb2_grpc,
 )
 
-from components.interruption import MESSAGE_SHOWN
+from components.core.interruption import MESSAGE_SHOWN
 from tests.stack.world import PATH, PROJECT, ROOT
 from tests.test_settings import values
 

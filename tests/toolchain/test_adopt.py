@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from components.errors import StackError
+from components.core.errors import StackError
 from toolchain.adopt import KEY, adopt
 from toolchain.configuration import PREFIX, with_setting
 from toolchain.project import Project

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from components.errors import ConfigurationError
+from components.core.errors import ConfigurationError
 from tests.emulator.standins.support import QWEN, Container, Server, serving
 from toolchain import measure, measured, results
 from toolchain.load_client import (

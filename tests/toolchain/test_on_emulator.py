@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.errors import StackError
+from components.core.errors import StackError
 from toolchain import on_emulator
 from toolchain.project import Project
 

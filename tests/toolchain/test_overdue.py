@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from components.resources.context import Context
 from components.vast.errors import StillBilled, WrongAccount
-from components.vast.leash import OVERDUE
+from components.vast.lifecycle.auto_shutdown import OVERDUE
 from components.vast.unfit import marked
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from components.terminal import knows_only_ascii
+from components.core.terminal import knows_only_ascii
 from toolchain.panel import how_to_show, listing, panel
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from components.errors import StackError
+from components.core.errors import StackError
 from components.release import ReleaseRefused, load_release
 from tests.test_release import release, runs
 from toolchain import promote as command

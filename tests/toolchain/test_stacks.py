@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from components.errors import StackError
+from components.core.errors import StackError
 from toolchain.stacks import history, outputs, resources
 
 NOBODY = """\

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from components.vast import first_contact
+from components.machine import first_contact
 from tests.vast.offers import instance, row
 
 KEY = "fake-vast-key-5f2a"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from components.errors import StackError
+from components.core.errors import StackError
+from components.machine.errors import HostUnfit
+from components.machine.first_contact import fingerprint
+from components.machine.inspection import HostFacts, Inspection, Rate
+from components.machine.tcp_probe import Reach
 from components.vast.api import Order
-from components.vast.errors import BootFailed, ContractParked, HostUnfit, OfferTaken, ReplyLost
-from components.vast.first_contact import fingerprint
-from components.vast.host_check import HostFacts, Inspection, Rate
-from components.vast.reach import Reach
+from components.vast.errors import BootFailed, ContractParked, OfferTaken, ReplyLost
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from pulumi.output import Unknown
 
-from components.progress import Progress
-from components.provider import Properties
+from components.core.progress import Progress
+from components.core.property_bag import Properties
 from components.resources.context import Context, current, using
 from components.vast import offer as offer_module
 from components.vast.errors import (

@@ -8,16 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.vast.addresses import (
-    DEFAULT_URL,
-    address,
-    host_of,
-    is_loopback,
-    market_url,
-    with_port,
-)
+from components.machine.addresses import address, host_of, is_loopback, with_port
 from components.vast.api import connect
 from components.vast.errors import MarketUrlRefused
+from components.vast.market_url import DEFAULT_URL, market_url
 from components.vast.throttle import read_pace
 from tests.fakes import VirtualClock
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from components.progress import Progress
+from components.core.progress import Progress
 from components.vast.adoption import Wanted, adopt, find, misfits, takeover
 from components.vast.api import Order
 from components.vast.boot import Rented

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 import requests
 
-from components.errors import StackError
+from components.core.errors import StackError
 from components.vast import api as door
 from components.vast.api import Order, VastApi, connect, find_key
 from components.vast.errors import (

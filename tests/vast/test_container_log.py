@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import StackError
+from components.core.errors import StackError
 from components.vast.container_log import LOOK_EVERY, MOST_BYTES, ONE_LOOK, SECONDS, ContainerLog
 from components.vast.errors import ApiFailed, ApiUnreachable
 from tests.fakes import VirtualClock

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.vast.cuda_start import COMMAND, judge
-from components.vast.errors import HostUnfit
-from components.vast.host_check import inspect
+from components.machine.cuda_start import COMMAND, judge
+from components.machine.errors import HostUnfit
+from components.machine.inspection import inspect
 from tests.emulator.standins.support import Container
 from tests.vast.test_host_check import EXPECTED, EmulatedShell
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from components.progress import Progress
+from components.core.progress import Progress
 from components.vast.ending import AGAIN, DEADLINE, POLL, SETTLING, Ending
 from components.vast.errors import ApiFailed, ApiUnreachable, KeyRefused, RateLimited, StillBilled
 from components.vast.owner import nonce, owner_of

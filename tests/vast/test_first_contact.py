@@ -13,9 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.vast import first_contact
-from components.vast.first_contact import MARK, MOST_LINES, fingerprint, in_words, named, proof_key
-from components.vast.onstart import onstart
+from components.machine import first_contact
+from components.machine.first_contact import (
+    MARK,
+    MOST_LINES,
+    fingerprint,
+    in_words,
+    named,
+    proof_key,
+)
+from components.machine.onstart import onstart
 
 KEY = proof_key("PRIVATE", "p/s/r/1")
 PRINTS = st.binary(max_size=9).map(lambda some: hashlib.sha256(some).hexdigest())

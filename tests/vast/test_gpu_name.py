@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.vast.gpu_name import is_same_gpu
+from components.machine.gpu_names import is_same_gpu
 from emulator.gpus import GPUS
 from emulator.standins import gpus as on_the_machine
 

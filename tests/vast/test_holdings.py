@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from components.provider import Properties
+from components.core.property_bag import Properties
 from components.resources.context import Context, current, using
 from components.vast.holdings import HoldingsProvider
-from components.vast.in_the_state import NOTE, InTheState
 from components.vast.owner import nonce, owner_of
+from components.vast.refresh_log import NOTE, InTheState
 from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY as KEY_OF_VAST
 from tests.vast.fake_api import FakeVast

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.display import shown_lines
-from components.vast.cuda_start import COMMAND
-from components.vast.errors import HostUnfit
-from components.vast.host_check import (
+from components.core.display import shown_lines
+from components.machine.cuda_start import COMMAND
+from components.machine.errors import HostUnfit
+from components.machine.inspection import (
     FACTS,
     SAMPLE_GB,
     Expected,
@@ -24,7 +24,7 @@ from components.vast.host_check import (
     read_sample,
     sample_command,
 )
-from components.vllm.host_types import Result
+from components.machine.ssh_types import Result
 from emulator.containers import commands
 from tests.emulator.standins.support import MISTRAL, Container
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from components.vast.in_the_state import LATELY, NOTE, InTheState
+from components.vast.refresh_log import LATELY, NOTE, InTheState
 from components.vast.shared_file import SharedFile
 from tests.fakes import VirtualClock
 

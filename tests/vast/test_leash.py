@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.vast.leash import Leash, carried, in_words, why_gone
+from components.vast.lifecycle.auto_shutdown import Leash, carried, in_words, why_gone
 
 NOW = 1_800_000_000.0
 

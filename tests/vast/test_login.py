@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.vast.login import known_hosts, ssh_command
+from components.machine.login import known_hosts, ssh_command
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDcoYpqj5CNdrDygHzddcHHNvNkDXpnX7gl1HGz870VY"
 """The same in every worker, which collects the tests by their names."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from components.vast.login import known_hosts, ssh_command
+from components.machine.login import known_hosts, ssh_command
 from tests.documented import block
 from tests.vllm.ssh_host import SshHost
 

@@ -6,20 +6,21 @@ from typing import Any
 
 import pytest
 
-from components.errors import HostError
-from components.progress import Progress
-from components.resources.context import Context, using
-from components.vast.errors import BootFailed, HostUnfit
-from components.vast.instance import _Machine
-from components.vast.offer import search_for
-from components.vast.wire import Instance
-from components.vllm.host_types import (
+from components.core.errors import HostError
+from components.core.progress import Progress
+from components.machine.errors import HostUnfit
+from components.machine.ssh_types import (
     CommandFailed,
     HostAddress,
     HostUnreachable,
     LoginRefused,
     Nonsense,
 )
+from components.resources.context import Context, using
+from components.vast.errors import BootFailed
+from components.vast.instance import _Machine
+from components.vast.offer import search_for
+from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, need
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.machine.driver_version import is_older
 from components.vast import market
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
 from components.vast.wire import Offer
@@ -375,7 +376,7 @@ def test_datacenters_are_asked_for_where_only_they_will_do():
     ],
 )
 def test_drivers_are_compared_by_their_numbers(version, least, older):
-    assert market.is_older(version, least) is older
+    assert is_older(version, least) is older
 
 
 def test_the_shortlist_is_a_table_that_any_terminal_shows():

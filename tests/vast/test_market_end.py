@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.progress import Progress
+from components.core.progress import Progress
 from components.vast.errors import ApiFailed, MarketEndRefused
-from components.vast.leash import Leash
-from components.vast.market_end import AFTER, NONE, MarketEnd, start_for, wanted
+from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.market_end import AFTER, NONE, MarketEnd, start_for, wanted
 from components.vast.wire import ScheduledEnd
 from tests.fakes import VirtualClock
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.provider import Properties
+from components.core.property_bag import Properties
 from components.vast.errors import LeftRunning, MarketEndRefused, NoCandidateLeft
 from components.vast.instance import InstanceProvider
 from tests.vast.test_adapters import (

@@ -11,16 +11,16 @@ from typing import Any, Self
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import StackError
-from components.progress import Progress
-from components.provider import Properties
+from components.core.errors import StackError
+from components.core.progress import Progress
+from components.core.property_bag import Properties
+from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.resources.context import Context, using
 from components.vast.errors import ApiFailed
 from components.vast.instance import InstanceProvider
-from components.vast.leash import Leash
-from components.vast.market_end import NONE, MarketEnd
+from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.market_end import NONE, MarketEnd
 from components.vast.wire import ScheduledEnd
-from components.vllm.host_types import HostAddress, HostUnreachable, Result
 from tests.fakes import VirtualClock
 from tests.vast.test_adapters import ordered, rented
 

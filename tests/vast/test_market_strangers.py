@@ -13,7 +13,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import StackError
+from components.core.errors import StackError
 from components.vast.api import MOST_PAGES, VastApi
 from components.vast.errors import ApiFailed
 from tests.fakes import VirtualClock

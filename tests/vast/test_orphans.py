@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.progress import Progress
+from components.core.progress import Progress
 from components.vast.ending import Ending
 from components.vast.errors import StillBilled
 from components.vast.owner import nonce, owner_of

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from components.interruption import Interrupted
-from components.progress import Progress
+from components.core.interruption import Interrupted
+from components.core.progress import Progress
 from components.vast import outbid
 from components.vast.errors import StillOutbid
 from components.vast.outbid import (

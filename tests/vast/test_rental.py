@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from components.progress import Progress
+from components.core.progress import Progress
+from components.machine.errors import HostUnfit
 from components.vast import market
 from components.vast.api import Order
 from components.vast.boot import Deadlines
@@ -15,7 +16,6 @@ from components.vast.errors import (
     ApiUnreachable,
     CannotAdopt,
     ContractParked,
-    HostUnfit,
     ImageRefused,
     KeyRefused,
     LeftRunning,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from components.progress import Progress
-from components.vast.reach import Reach
+from components.core.progress import Progress
+from components.machine.tcp_probe import Reach
 from components.vast.second_look import PATIENCE, POLL, second_look, stopped_for_sure
 from components.vast.wire import Instance
 from tests.fakes import VirtualClock

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from components.progress import Progress
+from components.core.progress import Progress
 from components.vast.boot import POLL
 from components.vast.contract_list import ContractList
 from components.vast.errors import ApiFailed, NoSharedFolder, PaceRefused

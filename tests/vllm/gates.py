@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from components.vllm.on_host import key_gate
-from components.vllm.on_host.key_gate import App, KeyGate, Message, Scope
+from components.on_host import key_gate
+from components.on_host.key_gate import App, KeyGate, Message, Scope
 
 KEY = "0123456789abcdef-a-client's-key"
 LOCAL_KEY = "the-host's-own-key"

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 import asyncssh
 
-from components.vllm.host_types import HostAddress
+from components.machine.ssh_types import HostAddress
 
 T = TypeVar("T")
 

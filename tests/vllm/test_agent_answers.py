@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.vllm.agent_answers import (
+from components.machine.agent_answers import (
     AnswerUnreadable,
     ModelFile,
     moment,

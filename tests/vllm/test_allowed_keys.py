@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from components.vllm import allowed_keys
+from components.vllm import key_rotation
 
 NEW, OLD, OLDER = "a" * 64, "b" * 64, "c" * 64
 NOW = 1_800_000_000.0
@@ -11,30 +11,30 @@ def server(digest: str, **more):
 
 
 def test_a_first_key_stands_alone():
-    assert allowed_keys.replaced({}, server(NEW), NOW) == {}
-    assert allowed_keys.lines(NEW, {}) == f"{NEW}\n"
+    assert key_rotation.replaced({}, server(NEW), NOW) == {}
+    assert key_rotation.lines(NEW, {}) == f"{NEW}\n"
 
 
 def test_a_replaced_key_works_for_its_grace():
-    kept = allowed_keys.replaced(server(OLD), server(NEW), NOW)
+    kept = key_rotation.replaced(server(OLD), server(NEW), NOW)
     assert kept == {OLD: NOW + 600}
-    assert allowed_keys.lines(NEW, kept) == f"{NEW}\n{OLD} until 1800000600\n"
+    assert key_rotation.lines(NEW, kept) == f"{NEW}\n{OLD} until 1800000600\n"
 
 
 def test_no_grace_is_none():
-    kept = allowed_keys.replaced(server(OLD), server(NEW, key_grace_minutes=0), NOW)
+    kept = key_rotation.replaced(server(OLD), server(NEW, key_grace_minutes=0), NOW)
     assert kept == {OLD: NOW}
 
 
 def test_an_update_of_something_else_neither_prolongs_nor_shortens():
     olds = server(NEW, replaced_keys={OLD: NOW + 60, OLDER: NOW - 1})
-    assert allowed_keys.replaced(olds, server(NEW), NOW) == {OLD: NOW + 60}
+    assert key_rotation.replaced(olds, server(NEW), NOW) == {OLD: NOW + 60}
 
 
 def test_a_key_that_comes_back_is_no_replaced_one():
     olds = server(NEW, replaced_keys={OLD: NOW + 60})
-    assert allowed_keys.replaced(olds, server(OLD), NOW) == {NEW: NOW + 600}
+    assert key_rotation.replaced(olds, server(OLD), NOW) == {NEW: NOW + 600}
 
 
 def test_while_the_new_key_is_not_proven_the_old_one_works_longer():
-    assert allowed_keys.prolonged({OLD: NOW}, 2700) == {OLD: NOW + 2700}
+    assert key_rotation.prolonged({OLD: NOW}, 2700) == {OLD: NOW + 2700}

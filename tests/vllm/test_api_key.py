@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.provider import Properties
+from components.core.property_bag import Properties
 from components.resources.context import Context, using
 from components.vllm.api_key import ApiKeyProvider
 from components.vllm.machine_key import digest

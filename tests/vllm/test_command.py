@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.machine.ssh_types import FOLDER
 from components.vllm.command import (
     AS_RELEASED,
     CLIENTS_FILE,
@@ -26,7 +27,6 @@ from components.vllm.command import (
 )
 from components.vllm.errors import OptionRefused
 from components.vllm.host_certificates import REQUEST
-from components.vllm.host_types import FOLDER
 from components.vllm.profile import load_profile, profile_names
 from toolchain.vllm_options import release, table
 
@@ -417,13 +417,13 @@ def test_a_build_has_the_options_of_its_release(version: str) -> None:
 
 def test_the_gate_s_import_path_names_the_file_that_is_pushed() -> None:
     module, _, attribute = MIDDLEWARE.partition(".")
-    source = MODELS.parent / "components" / "vllm" / "on_host" / f"{module}.py"
+    source = MODELS.parent / "components" / "on_host" / f"{module}.py"
     assert f"class {attribute}" in source.read_text()
 
 
 def test_the_tls_paths_are_those_that_the_host_is_told() -> None:
     """Where certificates are written is tried in `test_supervise.py`; where the key is, here."""
-    script = (MODELS.parent / "components" / "vllm" / "on_host" / "supervise.sh").read_text()
+    script = (MODELS.parent / "components" / "on_host" / "supervise.sh").read_text()
     assert 'TLS="$HERE/tls"' in script
     for path in (TLS_PATHS.certfile, CLIENTS_FILE):
         assert f'>"$TLS/{Path(path).name}"' in script

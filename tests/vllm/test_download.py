@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from components.vast.errors import HostUnfit
-from components.vast.host_check import Rate, judge_rate
+from components.machine.errors import HostUnfit
+from components.machine.inspection import Rate, judge_rate
 from components.vast.instance import _expected
 from components.vast.wire import Instance
 from components.vllm.download import DownloadMeter

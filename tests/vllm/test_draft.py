@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.vllm import draft
+from components.vllm.options import speculative_draft
 
 C, D = "c" * 40, "d" * 40
 
@@ -22,7 +22,7 @@ def options(write: Any, **speculative: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("speculative", [None, "no JSON", "[]", 3])
 def test_what_names_no_model_is_left_as_it_is(speculative: object) -> None:
     given = {"seed": 1, "speculative-config": speculative}
-    assert draft.pinned(given, {"org/head": C}) == given
+    assert speculative_draft.pinned(given, {"org/head": C}) == given
 
 
 @as_it_is_or_as_text
@@ -31,7 +31,7 @@ def test_what_names_no_model_is_left_as_it_is(speculative: object) -> None:
 )
 def test_a_draft_is_taken_at_its_commit(write: Any, revision: dict[str, str], wanted: str) -> None:
     given = options(write, model="org/head", **revision)
-    pinned = draft.pinned(given, {"org/head": C})
+    pinned = speculative_draft.pinned(given, {"org/head": C})
     speculative = pinned["speculative-config"]
     read = json.loads(speculative) if isinstance(speculative, str) else speculative
     assert read == {"method": "eagle", "model": "org/head", "revision": wanted}
@@ -41,4 +41,4 @@ def test_a_draft_is_taken_at_its_commit(write: Any, revision: dict[str, str], wa
 @as_it_is_or_as_text
 def test_a_draft_whose_commit_is_not_known_is_left_as_it_is(write: Any) -> None:
     given = options(write, model="org/other")
-    assert draft.pinned(given, {"org/head": C}) == given
+    assert speculative_draft.pinned(given, {"org/head": C}) == given

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from components.interruption import Interrupted
-from components.progress import Progress
+from components.core.interruption import Interrupted
+from components.core.progress import Progress
+from components.vllm.client_types import Refused, Traffic, Unreachable
 from components.vllm.drain import HANGS, QUIET, until_quiet
-from components.vllm.endpoint_types import Refused, Traffic, Unreachable
 from tests.fakes import VirtualClock
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from components.clock import SystemClock
-from components.vllm.endpoint import Endpoint
-from components.vllm.endpoint_types import ModelInfo, Refused, Traffic, Unreachable
+from components.core.clock import SystemClock
+from components.vllm.client import Endpoint
+from components.vllm.client_types import ModelInfo, Refused, Traffic, Unreachable
 from emulator.standins.vllm.metrics import Metrics, exposition
 from tests.vllm.tls_host import TlsHost
 

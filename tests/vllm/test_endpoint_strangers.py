@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.bounded_http import trust
-from components.vllm.endpoint import Endpoint
-from components.vllm.endpoint_types import (
+from components.core.bounded_http import trust
+from components.vllm.client import Endpoint
+from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     MOST_BYTES,
     ModelInfo,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from components.plan import MODELS
-from components.vllm.environment_names import NAMES, OF_THE_STACK, is_known
 from components.vllm.errors import ProfileError
+from components.vllm.options.environment_names import NAMES, OF_THE_STACK, is_known
 from components.vllm.profile import FORBIDDEN_ENV, load_profile
 
 DEFAULT = "mistral-small-4-fp8-2xh200"

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from components.plan import make_plan
 from components.settings import parse
-from components.vllm import foreign_code
 from components.vllm.command import MIDDLEWARE, OPTIONS_FOLDER, RESERVED
-from components.vllm.foreign_code import REFUSED, found
+from components.vllm.options import foreign_code
+from components.vllm.options.foreign_code import REFUSED, found
 from tests.test_settings import values
 
 HARMLESS = {

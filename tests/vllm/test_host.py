@@ -11,10 +11,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from components.display import LONGEST_LINE
-from components.vllm import host as module
-from components.vllm.host import MOST_BYTES, Host
-from components.vllm.host_types import (
+from components.core.display import LONGEST_LINE
+from components.machine.ssh_types import (
     CommandFailed,
     HostAddress,
     HostKeyChanged,
@@ -22,6 +20,8 @@ from components.vllm.host_types import (
     LoginRefused,
     Nonsense,
 )
+from components.vllm import host as module
+from components.vllm.host import MOST_BYTES, Host
 from tests.vllm.ssh_host import SshHost
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")

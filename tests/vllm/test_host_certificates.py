@@ -16,9 +16,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from components import certificates
-from components.authority import Authority
-from components.vllm.endpoint_types import Unreachable
+from components.machine.ssh_types import CommandFailed
+from components.tls import certificates
+from components.tls.authorities import Authority
+from components.vllm.client_types import Unreachable
 from components.vllm.errors import ServerHostFailed
 from components.vllm.host_certificates import (
     TAKEN_SECONDS,
@@ -27,7 +28,6 @@ from components.vllm.host_certificates import (
     requested_key,
     with_cross_certificate,
 )
-from components.vllm.host_types import CommandFailed
 from tests.fakes import VirtualClock
 from tests.handshakes import client_of, server_with, shake_hands
 from tests.vllm.tls_host import TlsHost

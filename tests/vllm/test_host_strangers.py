@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import StackError
-from components.vllm import agent_answers
-from components.vllm.agent_answers import AnswerUnreadable
-from components.vllm.host import CONNECT_TIMEOUT, END_TIMEOUT, MOST_BYTES, Host
-from components.vllm.host_types import (
+from components.core.errors import StackError
+from components.machine import agent_answers
+from components.machine.agent_answers import AnswerUnreadable
+from components.machine.ssh_types import (
     LOG_PIECE,
     CommandFailed,
     HostAddress,
     HostUnreachable,
     Result,
 )
+from components.vllm.host import CONNECT_TIMEOUT, END_TIMEOUT, MOST_BYTES, Host
 from tests.fakes import VirtualLoop
 from tests.test_display import is_clean
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from components.errors import StackError
+from components.core.errors import StackError
 from components.plan import MODELS
 from components.vllm import hub_references
 from components.vllm.hub_references import (

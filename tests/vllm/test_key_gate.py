@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from components.vllm.on_host import key_gate
-from components.vllm.on_host.key_gate import AllowedKeys, KeyGate, Message, Receive, Scope, Send
+from components.on_host import key_gate
+from components.on_host.key_gate import AllowedKeys, KeyGate, Message, Receive, Scope, Send
 
 KEY = "0123456789abcdef-a-client's-key"
 OTHER = "another client's key"

@@ -14,15 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from components.vllm.on_host.key_gate import (
-    BODY_BYTES,
-    GUARDED,
-    Body,
-    Message,
-    Receive,
-    Scope,
-    Send,
-)
+from components.on_host.key_gate import BODY_BYTES, GUARDED, Body, Message, Receive, Scope, Send
 from tests.vllm.gates import LOCAL_KEY, Folder, ask, asked, bearer, scope_of
 
 CHAT = "/v1/chat/completions"

@@ -4,7 +4,7 @@ import pytest
 
 from components.plan import MODELS, make_plan
 from components.settings import parse
-from components.vllm.known_holes import HOLES, holes_in, warning
+from components.vllm.options.known_holes import HOLES, holes_in, warning
 from components.vllm.profile import load_profile, profile_names
 from tests.test_settings import values
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.display import LONGEST_LINE
+from components.core.display import LONGEST_LINE
+from components.machine.ssh_types import LOG_PIECE
 from components.vast import boot
 from components.vllm import boot_events, boot_log, diagnosis, prefetch_log, validation_errors
 from components.vllm.boot_log import BootLog
-from components.vllm.host_types import LOG_PIECE
 from components.vllm.log_patterns import PREFETCH, SERVER
 from components.vllm.prefetch_log import diagnose_prefetch
 from tests.test_display import is_clean

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.provider import Properties
+from components.core.property_bag import Properties
 from components.vllm.api_key import ApiKeyProvider
 from components.vllm.machine_key import digest, machine_key, scope_of, taken, will_change
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.vllm import media
+from components.vllm.options import media
 
 labels = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12)
 domains = st.lists(labels, min_size=2, max_size=4).map(".".join)

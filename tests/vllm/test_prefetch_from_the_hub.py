@@ -16,7 +16,7 @@ from components.vllm.server import model_env
 from emulator.standins.hub import commit_of
 from tests.emulator.standins.support import Container, serving
 
-ON_HOST = Path(__file__).parents[2] / "components" / "vllm" / "on_host"
+ON_HOST = Path(__file__).parents[2] / "components" / "on_host"
 PROFILE = "mistral-small-4-fp8-2xh200-eagle"
 
 

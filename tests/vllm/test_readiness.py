@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.errors import ConfigurationError, HostError, PlatformError, StackError
-from components.progress import Progress
-from components.vllm import readiness
-from components.vllm.endpoint_types import ModelInfo, Refused, Unreachable
-from components.vllm.errors import OtherWeights
-from components.vllm.host_types import (
+from components.core.errors import ConfigurationError, HostError, PlatformError, StackError
+from components.core.progress import Progress
+from components.machine.ssh_types import (
     LOG_PIECE,
     CommandFailed,
     HostAddress,
@@ -22,6 +19,9 @@ from components.vllm.host_types import (
     Nonsense,
     Result,
 )
+from components.vllm import readiness
+from components.vllm.client_types import ModelInfo, Refused, Unreachable
+from components.vllm.errors import OtherWeights
 from components.vllm.hub_commits import Held
 from components.vllm.readiness import (
     WRONG_KEY,

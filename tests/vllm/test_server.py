@@ -11,15 +11,16 @@ from typing import Any, Self
 
 import pytest
 
-from components.errors import StackError
-from components.interruption import Interrupted
+from components.core.errors import StackError
+from components.core.interruption import Interrupted
+from components.core.property_bag import Properties
+from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.plan import MODELS
-from components.provider import Properties
 from components.resources.context import Context, using
 from components.vast import unfit
 from components.vllm import server
 from components.vllm.change import READY
-from components.vllm.endpoint_types import (
+from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     PATIENT_TIMEOUT,
     ModelInfo,
@@ -28,7 +29,6 @@ from components.vllm.endpoint_types import (
     Unreachable,
 )
 from components.vllm.errors import ChangeFailed
-from components.vllm.host_types import HostAddress, HostUnreachable, Result
 from components.vllm.machine_key import digest, machine_key
 from components.vllm.profile import load_profile
 from components.vllm.readiness import in_utc

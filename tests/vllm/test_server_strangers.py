@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from components.clock import SystemClock
+from components.core.clock import SystemClock
+from components.machine.ssh_types import CommandFailed, Nonsense
 from components.resources.context import using
 from components.vllm import server
 from components.vllm.change import READY
-from components.vllm.endpoint_types import ModelInfo, Refused, Traffic, Unreachable
-from components.vllm.host_types import CommandFailed, Nonsense
+from components.vllm.client_types import ModelInfo, Refused, Traffic, Unreachable
 from components.vllm.server import ServerProvider
 from tests.test_display import is_clean
 from tests.vllm.test_server import BROKEN, MODEL, NEW, Scene, inputs

@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.vast.onstart import onstart
+from components.machine.onstart import onstart
 from components.vllm.profile import FORBIDDEN_ENV
 from tests.handshakes import shake_hands
 from tests.vllm.polling import eventually
 from tests.vllm.processes import command_lines, processes_of
 
-ON_HOST = Path(__file__).parents[2] / "components" / "vllm" / "on_host"
+ON_HOST = Path(__file__).parents[2] / "components" / "on_host"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_notarealtokenatall"
 

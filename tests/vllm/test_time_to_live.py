@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.vast.leash import Leash, carried
-from components.vast.onstart import onstart
+from components.machine.onstart import onstart
+from components.vast.lifecycle.auto_shutdown import Leash, carried
 from tests.vllm.polling import eventually
 from tests.vllm.processes import command_lines, processes_of
 
@@ -326,7 +326,7 @@ def test_a_machine_without_a_leash_keeps_its_key_for_one_that_comes_later(
 def test_a_key_that_an_older_start_script_has_kept_is_found(container: Container) -> None:
     kept(container).write_text(f"export CONTAINER_API_KEY={shlex.quote(KEY)}\n")
     container.serving.mkdir()
-    script = Path(__file__).parents[2] / "components/vllm/on_host/time_to_live.sh"
+    script = Path(__file__).parents[2] / "components/on_host/time_to_live.sh"
     bare = {name: container.environment()[name] for name in ("HOME", "PATH")}
     command = ["sh", str(script), "status"]
     said = subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from components.machine.first_contact import BY_LOG, BY_TRUST
 from components.resources.context import using
-from components.vast.first_contact import BY_LOG, BY_TRUST
 from components.vllm.change import READY
 from components.vllm.errors import ChangeFailed, TokenHeldBack
 from components.vllm.server import ServerProvider

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.vllm import unseen
+from components.vllm.options import implicit_downloads
 
 FETCHED = {"org/model": "main", "org/head": "main"}
 
@@ -21,20 +21,22 @@ def options(write: Any, **speculative: Any) -> dict[str, Any]:
 
 @as_it_is_or_as_text
 def test_a_draft_that_nobody_fetches_is_named_with_its_revision(write: Any) -> None:
-    assert unseen.repositories(options(write, model="org/other"), FETCHED) == {"org/other": "main"}
+    assert implicit_downloads.repositories(options(write, model="org/other"), FETCHED) == {
+        "org/other": "main"
+    }
     named = options(write, model="org/other", revision="v1")
-    assert unseen.repositories(named, FETCHED) == {"org/other": "v1"}
+    assert implicit_downloads.repositories(named, FETCHED) == {"org/other": "v1"}
 
 
 @as_it_is_or_as_text
 @pytest.mark.parametrize("model", [None, 1, "/root/head", "org/head", "org/model"])
 def test_what_is_fetched_or_on_the_host_is_not(write: Any, model: object) -> None:
-    assert unseen.repositories(options(write, model=model), FETCHED) == {}
+    assert implicit_downloads.repositories(options(write, model=model), FETCHED) == {}
 
 
 @pytest.mark.parametrize("speculative", [None, "no JSON", "[]", 3])
 def test_what_names_no_model_is_nothing_to_fetch(speculative: object) -> None:
-    assert unseen.repositories({"speculative-config": speculative}, FETCHED) == {}
+    assert implicit_downloads.repositories({"speculative-config": speculative}, FETCHED) == {}
 
 
 @pytest.mark.parametrize(
@@ -61,4 +63,4 @@ def test_what_names_no_model_is_nothing_to_fetch(speculative: object) -> None:
 def test_what_else_names_a_repository_is_fetched_too(
     given: dict[str, Any], wanted: dict[str, str]
 ) -> None:
-    assert unseen.repositories(given, FETCHED) == wanted
+    assert implicit_downloads.repositories(given, FETCHED) == wanted

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.vllm.host_types import Result
+from components.machine.ssh_types import Result
 
 FORMER = """[req]
 prompt = no

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.clock import SystemClock
+from components.core.clock import SystemClock
 from emulator.standins.download import fetch
 from emulator.standins.host import Host
 from emulator.standins.hub import HubError, Repository, RepositoryNotFoundError, open_repository

@@ -77,7 +77,7 @@ def test_the_stacks_own_gate_closes_every_route(tmp_path: Path) -> None:
     container = small(tmp_path)
     gate = tmp_path / "gate"
     gate.mkdir()
-    shutil.copy(REPOSITORY / "components" / "vllm" / "on_host" / "key_gate.py", gate)
+    shutil.copy(REPOSITORY / "components" / "on_host" / "key_gate.py", gate)
     (gate / "allowed_keys").write_text("")
 
     with (

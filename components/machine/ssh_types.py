@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
-from components.errors import HostError
-from components.vast.addresses import with_port
+from components.core.errors import HostError
+from components.machine.addresses import with_port
 
 COMMAND_TIMEOUT = 30.0
 """Seconds for a command, unless said otherwise, and for putting files."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from components.vast.errors import HostUnfit
+from components.machine.errors import HostUnfit
 
 TIMEOUT = 120.0
 """Seconds. A GPU without persistence mode takes some to wake up, and a machine may have eight."""

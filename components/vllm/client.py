@@ -18,12 +18,12 @@ from typing import Annotated, Any, TypeVar
 import httpcore2
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.bounded import Budget, OutOfTime, TooMuch
-from components.bounded_http import Answer, exchange, trust
-from components.clock import Clock
-from components.display import shown
-from components.redaction import redacted
-from components.vllm.endpoint_types import (
+from components.core.bounded import Budget, OutOfTime, TooMuch
+from components.core.bounded_http import Answer, exchange, trust
+from components.core.clock import Clock
+from components.core.display import shown
+from components.core.redaction import redacted
+from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     MOST_BYTES,
     ModelInfo,

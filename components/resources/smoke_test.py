@@ -15,8 +15,8 @@ import pulumi
 import yaml
 from pulumi_command import local
 
-from components.vllm import thinking
-from components.vllm.option_text import from_json
+from components.vllm.options import thinking
+from components.vllm.options.option_text import from_json
 from components.vllm.profile import Ability, Profile
 from components.vllm.server import VllmServer
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.progress import duration
+from components.core.progress import duration
 
-SCRIPT = Path(__file__).parent.parent / "vllm" / "on_host" / "time_to_live.sh"
+SCRIPT = Path(__file__).parents[2] / "on_host" / "time_to_live.sh"
 
 SCRIPT_NAME = "time_to_live.sh"
 SETTINGS_NAME = "time_to_live.env"

@@ -7,7 +7,7 @@ read stands in no state.
 
 from __future__ import annotations
 
-from components.clock import Clock
+from components.core.clock import Clock
 from components.vast.shared_file import SharedFile
 
 NOTE = "in-the-state.json"

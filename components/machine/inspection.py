@@ -14,12 +14,12 @@ import shlex
 from collections.abc import Callable
 from typing import Protocol
 
-from components.display import shown_lines
-from components.progress import duration
-from components.vast import cuda_start
-from components.vast.errors import HostUnfit
-from components.vast.gpu_name import is_same_gpu
-from components.vast.market import is_older
+from components.core.display import shown_lines
+from components.core.progress import duration
+from components.machine import cuda_start
+from components.machine.driver_version import is_older
+from components.machine.errors import HostUnfit
+from components.machine.gpu_names import is_same_gpu
 
 STARTED = '[ ! -s "$HOME/serving/serve.yaml" ] || echo yes'
 """Whether a server's configuration was pushed, which follows a check that was passed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from components.vast import first_contact
+from components.machine import first_contact
 
 END_OF_FILE = "END_OF_FILE"
 

@@ -14,10 +14,10 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from components.errors import StackError
-from components.progress import Progress
+from components.core.errors import StackError
+from components.core.progress import Progress
 from components.vast.errors import MarketEndRefused
-from components.vast.leash import Leash, moment
+from components.vast.lifecycle.auto_shutdown import Leash, moment
 from components.vast.wire import ScheduledEnd
 
 AFTER = 3600.0

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.vllm import draft
 from components.vllm.hub import REPOSITORY
-from components.vllm.option_text import from_json
+from components.vllm.options import speculative_draft
+from components.vllm.options.option_text import from_json
 
 
 def repositories(options: Mapping[str, Any], fetched: Mapping[str, str]) -> dict[str, str]:
@@ -29,7 +29,7 @@ def repositories(options: Mapping[str, Any], fetched: Mapping[str, str]) -> dict
 
 
 def _named(options: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    head = draft.of(options)
+    head = speculative_draft.of(options)
     yield head.get("model"), head.get("revision")
     # Refused by now, and in releases of before.
     yield options.get("spec-model"), None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from components.clock import Clock
+from components.core.clock import Clock
 
 LOOK_EVERY = 3.0
 """Seconds between two looks at what takes its time in a thread of its own."""

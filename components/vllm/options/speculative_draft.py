@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.vllm.hub import is_commit
-from components.vllm.option_text import from_json
+from components.vllm.options.option_text import from_json
 
 OPTION = "speculative-config"
 

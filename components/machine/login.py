@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from components.vast.addresses import address
+from components.machine.addresses import address
 
 SSH_PORT = 22
 """The one that `known_hosts` does not name."""

@@ -11,7 +11,7 @@ what to do. `components.vast.errors` and `components.vllm.errors` refine these t
 
 from __future__ import annotations
 
-from components.display import shown
+from components.core.display import shown
 
 
 class StackError(Exception):

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from components import certificates
+from components.tls import certificates
 
 OVERLAP_DAYS = 30
 """For how long the former authority signs after `caGeneration` was raised."""

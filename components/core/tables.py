@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components.display import shown
+from components.core.display import shown
 
 WIDTH = 140
 """Columns that a table may take before its cells are wrapped."""

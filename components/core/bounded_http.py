@@ -16,7 +16,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from components.bounded import Budget, OutOfTime, TooMuch
+from components.core.bounded import Budget, OutOfTime, TooMuch
 
 PLAIN = (b"Accept-Encoding", b"identity")
 """The header that asks for an answer as it is."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from components.clock import Clock
-from components.commands import as_typed_here
-from components.display import shown
-from components.interruption import Interrupted
+from components.core.clock import Clock
+from components.core.commands import as_typed_here
+from components.core.display import shown
+from components.core.interruption import Interrupted
 
 LONGEST_SILENCE = 10.0
 """Seconds after which an unchanged line is said again, with the time that has passed."""

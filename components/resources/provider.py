@@ -11,21 +11,17 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
-import pulumi
 from pulumi import dynamic
 
-from components import interruption
-from components.commands import as_typed_here
-from components.display import shown_lines
-from components.errors import StackError
-from components.terminal import keep_to_terminal
-
-Properties = dict[str, Any]
-"""A property bag as Pulumi hands it over: all numbers are floats."""
+from components.core import interruption
+from components.core.commands import as_typed_here
+from components.core.display import shown_lines
+from components.core.errors import StackError
+from components.core.property_bag import Properties
+from components.core.terminal import keep_to_terminal
 
 
 class Provider(dynamic.ResourceProvider):
@@ -96,20 +92,11 @@ def refused(news: Properties, error: StackError) -> dynamic.CheckResult:
     return dynamic.CheckResult(news, [dynamic.CheckFailure("", as_typed_here(str(error)))])
 
 
-def changed(olds: Mapping[str, Any], news: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-    """Name the keys whose value differs; a value that is not known yet counts as different."""
-    return [
-        key
-        for key in keys
-        if pulumi.contains_unknowns(news.get(key)) or olds.get(key) != news.get(key)
-    ]
-
-
 def _cancelled(_servicer: Any, _request: Any, _context: Any) -> Any:
     """Stand in for `Cancel`: it runs with the names of that module, and so imports its own."""
     from google.protobuf import empty_pb2  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    from components import interruption  # noqa: PLC0415
+    from components.core import interruption  # noqa: PLC0415
 
     interruption.ask()
     return empty_pb2.Empty()

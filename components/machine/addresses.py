@@ -1,4 +1,4 @@
-"""Where calls and keys go: addresses as `ipaddress` reads them, and the market's URL. Pure.
+"""Where calls and keys go: addresses as `ipaddress` reads them, and URLs of places. Pure.
 
 An address is the market's text and ends in a command line, a URL and a `known_hosts` file.
 """
@@ -7,13 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
 from urllib.parse import urlsplit
-
-from components.vast.errors import MarketUrlRefused
-
-DEFAULT_URL = "https://console.vast.ai"
-VARIABLE = "VAST_URL"
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 """A name or an address and a port. Whatever else it could hold, two readers read in two ways."""
@@ -37,22 +31,6 @@ def with_port(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def market_url(environ: Mapping[str, str]) -> str:
-    """Read where the market is, without a slash at the end: `VAST_URL`, or Vast's own address.
-
-    Raises:
-        MarketUrlRefused: if the key would cross the network in clear, or nobody can say to whom.
-    """
-    text = environ.get(VARIABLE) or DEFAULT_URL
-    scheme, host = _scheme_and_host(text)
-    if scheme == "https" or (scheme == "http" and is_loopback(host)):
-        return text.rstrip("/")
-    raise MarketUrlRefused(
-        f"{VARIABLE} is {text[:100]!r} and has to be https://<host>, or http:// on this computer "
-        "(127.0.0.1, localhost): the Vast.ai key would go there in clear; nothing was sent"
-    )
-
-
 def is_loopback(host: str) -> bool:
     """Whether a host is this computer, by its name or address."""
     try:
@@ -63,10 +41,10 @@ def is_loopback(host: str) -> bool:
 
 def host_of(url: str) -> str:
     """The host that a URL names; empty if nobody can say."""
-    return _scheme_and_host(url)[1]
+    return scheme_and_host(url)[1]
 
 
-def _scheme_and_host(url: str) -> tuple[str, str]:
+def scheme_and_host(url: str) -> tuple[str, str]:
     """Both in lower case; two empty texts for what is no plain URL of a place."""
     try:
         parts = urlsplit(url)

@@ -1,0 +1,1 @@
+"""A remote computer, whoever rents it: its address, its logins, its inspection."""

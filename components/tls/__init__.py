@@ -1,0 +1,1 @@
+"""A stack's certificate authority: whom clients trust, and who signs."""

@@ -1,0 +1,1 @@
+"""Options of `vllm serve`: what they ask for beside what they say."""
