@@ -22,6 +22,12 @@ settings.register_profile("here", deadline=None, database=None, max_examples=EXA
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+HANDLERS: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+"""What Python does about a signal that whoever started it did not have ignored."""
+
 _summary: list[Summary] = []
 
 
@@ -63,9 +69,11 @@ def loop_for_pulumi() -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the tiers marks, and begin to count."""
-    # A run in the background ignores a Ctrl-C, and so would every command that it starts.
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A run in the background ignores a Ctrl-C, one under nohup a terminal that closes, and so would
+    # every command that they start.
+    for number, handler in HANDLERS.items():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     for tier in TIER_NAMES:
         config.addinivalue_line("markers", f"{tier}: see tests/tiers.py")
     if not hasattr(config, "workerinput"):

@@ -348,16 +348,16 @@ def starts_on(row: Json, need: Need) -> bool:
     """
     if str(row.get("gpu_arch") or "nvidia").lower() != "nvidia":
         return False
-    memory = row.get("gpu_ram")
-    if memory is not None and float(memory) < _least_memory_mib(need):
+    memory = number(row.get("gpu_ram"))
+    if memory is not None and memory < _least_memory_mib(need):
         return False
     if not need.least_compute_cap:
         return True
-    stated = row.get("compute_cap") or gpus.capability(str(row.get("gpu_name") or ""))
+    stated = number(row.get("compute_cap")) or gpus.capability(str(row.get("gpu_name") or ""))
     if not stated:
         return False
-    too_new = need.compute_cap_below and float(stated) >= need.compute_cap_below
-    return float(stated) >= need.least_compute_cap and not too_new
+    too_new = need.compute_cap_below and stated >= need.compute_cap_below
+    return stated >= need.least_compute_cap and not too_new
 
 
 def describe(candidate: Candidate) -> str:

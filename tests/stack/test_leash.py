@@ -112,7 +112,7 @@ def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_b
     assert f"PUT /api/v0/instances/bid_price/{first}/" in emulator.writes(before)
     assert answers(stack)
 
-    said = take_away(emulator, stack, status, seconds="20000")
+    said = take_away(emulator, stack, status, seconds="36000")
     assert "raises the bid to $" in said
     before = emulator.last_request()
     done = up(stack, **bids, whenOutbid="wait")

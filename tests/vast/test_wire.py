@@ -136,12 +136,12 @@ def plain(one: Any) -> None:
 MEMORY = {"cpu_ram": 500_000.0, "cpu_cores": 64.0, "cpu_cores_effective": 32.0}
 
 
-@given(any_row(row(**MEMORY)))
-def test_any_row_of_the_market_is_an_offer_that_can_be_counted_with_or_none(raw):
+@given(any_row(row(**MEMORY)), st.sampled_from([need(), need(least_compute_cap=900.0)]))
+def test_any_row_of_the_market_is_an_offer_that_can_be_counted_with_or_none(raw, needed):
     one = Offer.from_json(raw)
     plain(one)
     with contextlib.suppress(NoOffer):
-        (candidate,) = market.shortlist([one], market.parse("gpu_name=H200 cpu_ram>=1"), need())
+        (candidate,) = market.shortlist([one], market.parse("gpu_name=H200 cpu_ram>=1"), needed)
         assert one.id > 0
         assert math.isfinite(candidate.landed_dollars_per_hour)
         assert all(map(is_clean, market.shortlist_lines([candidate])))
