@@ -27,12 +27,12 @@ from components.vllm import (
     measured,
     server,
     sizing,
-    start_time,
 )
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
 from components.vllm.options import implicit_downloads, known_holes, media, speculative_draft
 from components.vllm.profile import Profile, load_profile, vllm_in
+from components.vllm.readiness import start_time
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.vllm.boot_log import BootLog, Stage
+from components.vllm.readiness.log_parser import BootLog, Stage
 
 TO_SERVING = "to serving"
 UNKNOWN = "-"

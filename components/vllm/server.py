@@ -34,7 +34,6 @@ from components.vast.instance import VastInstance
 from components.vllm import change, hub_commits, key_rotation, machine_key
 from components.vllm.api_key import ApiKey
 from components.vllm.assignments import assigned, assignments
-from components.vllm.boot_log import BootLog, Stage
 from components.vllm.change import READY, is_doubted
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
@@ -57,7 +56,8 @@ from components.vllm.errors import (
 from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
 from components.vllm.hub_references import files_from_bag, matching
 from components.vllm.profile import Profile
-from components.vllm.readiness import (
+from components.vllm.readiness.log_parser import BootLog, Stage
+from components.vllm.readiness.wait import (
     BUSY,
     MOST_PIECES,
     LogFollower,
@@ -673,7 +673,7 @@ def _was_up(host: Host, status: dict[str, str], known: Properties) -> bool:
         log.feed(follower.news())
         if not follower.behind:
             break
-    return log.stage is Stage.SERVING or not log.begun
+    return log.stage is Stage.SERVING or not log.start_seen
 
 
 def _ailing(props: Properties, certificate: str, progress: Progress) -> str:

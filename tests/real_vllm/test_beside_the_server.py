@@ -21,8 +21,8 @@ from components.tls.authorities import Authority
 from components.vllm.command import OPTIONS_FOLDER
 from components.vllm.host_certificates import TAKEN_SECONDS, requested_key
 from components.vllm.options import media
-from components.vllm.prefetch_log import diagnose_prefetch
 from components.vllm.profile import load_profile
+from components.vllm.readiness.log_parser import diagnose_prefetch
 from components.vllm.server import ON_HOST, model_env
 from tests.real_vllm.pictures import ELSEWHERE, Pictures
 from tests.real_vllm.world import MODELS, PROFILE

@@ -17,7 +17,7 @@ from components.core.progress import Progress
 from components.on_host.key_gate import GUARDED, OPEN
 from components.smoke_checks import Target
 from components.smoke_test import connect, run_checks
-from components.vllm.boot_log import BootLog, Stage
+from components.vllm.readiness.log_parser import BootLog, Stage
 from tests.emulator.standins import test_vllm_refusals as refusals
 from tests.emulator.standins.chat_requests import Asked
 from tests.real_vllm import questions

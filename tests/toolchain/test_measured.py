@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from components.plan import MODELS
-from components.vllm.boot_log import BootLog, Stage
 from components.vllm.measured import Measured
 from components.vllm.profile import load_profile, profile_names
+from components.vllm.readiness.log_parser import BootLog, Stage
 from components.vllm.sizing import memory_per_gpu_gib, size
 from toolchain import measured, results
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.vllm.boot_log import BootLog, Stage
+from components.vllm.readiness.log_parser import BootLog, Stage
 
 LOGS = Path(__file__).parent / "logs"
 HEALTHY = ["startup_cpu_0.32.log", "drain_cpu_0.32.log", "middleware_tls_cpu_0.32.log"]
@@ -233,7 +233,7 @@ def test_a_real_healthy_log_reaches_serving_and_nothing_in_it_is_fatal(name: str
     assert log.stage is Stage.SERVING
     assert log.facts.vllm_version == "0.32.0"
     assert log.facts.kv_cache_tokens == 466032
-    assert log.lives == 1
+    assert log.runs == 1
     assert log.stopping
 
 
@@ -360,7 +360,7 @@ def test_what_a_server_got_over_is_told_apart_from_what_is_new() -> None:
         "INFO:     Application startup complete.", "OSError: [Errno 28] No space left on device"
     )
     assert log.new_fatal == log.fatal
-    log.let_pass()
+    log.ignore_errors_so_far()
     known, new = log.fatal, log.new_fatal
     assert known is not None
     assert known.pattern == "disk_full"
@@ -384,7 +384,7 @@ def test_after_a_stop_nothing_is_fatal() -> None:
 
 def test_a_new_life_begins_at_the_supervisor_s_line_and_forgets_the_old_one() -> None:
     log = fed(read("kv_too_small.log"), MARKER, API + "Using max model len 4096")
-    assert log.lives == 2
+    assert log.runs == 2
     assert log.fatal is None
     assert log.earlier_fatal is not None
     assert log.earlier_fatal.pattern == "kv_too_small"
@@ -393,7 +393,7 @@ def test_a_new_life_begins_at_the_supervisor_s_line_and_forgets_the_old_one() ->
 
 def test_a_new_life_is_seen_without_a_supervisor_too() -> None:
     log = fed(read("kv_too_small.log"), read("startup_cpu_0.32.log"))
-    assert log.lives == 2
+    assert log.runs == 2
     assert log.stage is Stage.SERVING
     assert log.fatal is None
 

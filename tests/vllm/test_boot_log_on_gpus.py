@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.vllm.boot_log import BootLog, Stage
+from components.vllm.readiness.log_parser import BootLog, Stage
 from toolchain import boot_times
 
 LOGS = Path(__file__).parent / "logs"
@@ -156,7 +156,7 @@ def test_what_was_measured_of_memory(
     assert facts.kv_cache_tokens == tokens
     assert facts.concurrency == pytest.approx(concurrency)
     assert facts.init_seconds == init
-    assert log.lives == 1
+    assert log.runs == 1
 
 
 @pytest.mark.parametrize("name", MEASURED)

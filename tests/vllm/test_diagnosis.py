@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from components.vllm.boot_log import BootLog
-from components.vllm.diagnosis import diagnose
-from components.vllm.log_patterns import SERVER
+from components.vllm.readiness.diagnosis import diagnose
+from components.vllm.readiness.log_parser import BootLog
+from components.vllm.readiness.log_patterns import SERVER
 
 CONFIGURATION = "configuration"
 HOST = "host"

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from components.core.display import LONGEST_LINE
 from components.machine.ssh_types import LOG_PIECE
 from components.vast import boot
-from components.vllm import boot_events, boot_log, diagnosis, prefetch_log, validation_errors
-from components.vllm.boot_log import BootLog
-from components.vllm.log_patterns import PREFETCH, SERVER
-from components.vllm.prefetch_log import diagnose_prefetch
+from components.vllm.readiness import boot_events, diagnosis, log_parser, validation_errors
+from components.vllm.readiness.log_parser import BootLog, diagnose_prefetch
+from components.vllm.readiness.log_patterns import PREFETCH, SERVER
 from tests.test_display import is_clean
 
 
@@ -26,7 +25,7 @@ def expressions() -> Iterator[tuple[str, re.Pattern[str]]]:
     for pattern in dict.fromkeys((*SERVER, *PREFETCH)):
         for number, compiled in enumerate(pattern.compiled):
             yield f"{pattern.name}-{number}", compiled
-    for module in (diagnosis, boot_log, prefetch_log, validation_errors, boot):
+    for module in (diagnosis, log_parser, validation_errors, boot):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 yield name, value

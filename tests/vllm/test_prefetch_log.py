@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from components.vllm.diagnosis import diagnose
-from components.vllm.log_patterns import PREFETCH, SERVER
-from components.vllm.prefetch_log import diagnose_prefetch
+from components.vllm.readiness.diagnosis import diagnose
+from components.vllm.readiness.log_parser import diagnose_prefetch
+from components.vllm.readiness.log_patterns import PREFETCH, SERVER
 
 CONFIGURATION = "configuration"
 PLATFORM = "platform"

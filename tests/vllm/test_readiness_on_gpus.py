@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.vllm.profile import load_profile
-from components.vllm.start_time import SEVERAL_ENGINES_SECONDS, least_seconds, warning
+from components.vllm.readiness.start_time import SEVERAL_ENGINES_SECONDS, least_seconds, warning
 from tests.vllm.test_readiness import COMMIT, MODEL, RUNNING, Scene
 
 LOGS = Path(__file__).parent / "logs"

@@ -31,7 +31,7 @@ from components.vllm.client_types import (
 from components.vllm.errors import ChangeFailed
 from components.vllm.machine_key import digest, machine_key
 from components.vllm.profile import load_profile
-from components.vllm.readiness import in_utc
+from components.vllm.readiness.wait import in_utc
 from components.vllm.server import ServerProvider, model_env
 from tests.fakes import VirtualClock
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from components.vllm.boot_log import BootFacts, BootLog
 from components.vllm.errors import DoesNotFit, ProfileError
 from components.vllm.profile import Profile, load_profile, profile_names
+from components.vllm.readiness.log_parser import BootFacts, BootLog
 from components.vllm.sizing import GIB, check_fit, memory_per_gpu_gib, needed_gpu_memory_gib, size
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.vllm.boot_log import Stage
+from components.vllm.readiness.log_parser import Stage
 from emulator.standins.vllm.settings import Settings
 from emulator.standins.vllm.start_times import INSPECTION, StartTimes, start_times
 from toolchain import boot_times

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from components.vllm.boot_log import BootLog, Stage
 from components.vllm.profile import load_profile
+from components.vllm.readiness.log_parser import BootLog, Stage
 from tests.emulator.standins.support import (
     MISTRAL,
     QWEN,
@@ -104,7 +104,7 @@ def test_two_engines_log_as_they_were_measured(tmp_path: Path) -> None:
     log = BootLog()
     log.feed(printed)
     assert log.stage is Stage.SERVING
-    assert log.lives == 1
+    assert log.runs == 1
     assert log.facts.load_gib == pytest.approx(58.89, rel=0.005)
     assert log.facts.kv_cache_gib == pytest.approx(62.05, rel=0.005)
     assert log.facts.kv_cache_tokens == pytest.approx(2 * 2_891_584, rel=0.005)

@@ -1,5 +1,7 @@
 """Reads vLLM's log while it is written: how far the server is, and the cause if it ends. Pure.
 
+`diagnose_prefetch` reads the log of the download, which knows no stages.
+
 Lines look like `(Worker_TP0 pid=9) INFO 11-23 09:03:24 [base_loader.py:82] text`, in colours or
 not. FlashInfer writes `2026-11-23 09:03:24,947 - INFO - autotuner.py:651 - ...`, and the HTTP
 server `INFO:     text`. Progress bars come with carriage returns, and the next line of another
@@ -15,13 +17,13 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from components.core.display import LONGEST_LINE, clipped, shown
-from components.vllm.boot_events import BootFacts, BootProgress, Stage
-from components.vllm.diagnosis import Diagnosis, Rank, diagnose
-from components.vllm.log_patterns import SERVER
-from components.vllm.validation_errors import LogText, ValidationErrors
+from components.core.display import LONGEST_LINE, clipped, shown, shown_lines
+from components.vllm.readiness.boot_events import BootFacts, BootProgress, Stage
+from components.vllm.readiness.diagnosis import Diagnosis, Rank, diagnose
+from components.vllm.readiness.log_patterns import PREFETCH, SERVER
+from components.vllm.readiness.validation_errors import LogText, ValidationErrors
 
-__all__ = ["BootFacts", "BootLog", "Stage"]
+__all__ = ["BootFacts", "BootLog", "Stage", "diagnose_prefetch"]
 
 KEPT_LINES = 400
 """Lines that `tail` can go back; a traceback of vLLM has about a hundred."""
@@ -43,6 +45,8 @@ _STOPPING = re.compile(
 )
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w]*\.)*[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt): \S")
 _BAR = re.compile(r"^(?P<what>[A-Z\[][^|%]{0,160}?): {1,20}\d{1,3}%")
+_TRY = re.compile(r"prefetch: .{0,500} try \d{1,12} of \d{1,12}$")
+"""Where the download begins another try."""
 _ENGINE_FAILS = re.compile(r"EngineCore (?:failed to start|encountered a fatal error)")
 _HARMLESS = ("DEBUG", "INFO", "WARNING")
 """Levels at which vLLM reports what it got over; the disk's warning comes without a level."""
@@ -73,7 +77,7 @@ class _Run:
     fatal: Diagnosis | None = None
     new_fatal: Diagnosis | None = None
     stopping: bool = False
-    begun: bool = False
+    start_seen: bool = False
     announced: bool = False
     error_exception: str = ""
     last_exception: str = ""
@@ -118,8 +122,8 @@ class BootLog:
             for part in _parts(_plain(line)):
                 self._read(part)
 
-    def let_pass(self) -> None:
-        """Take what was read of this run until now for no end: a server may get over an error."""
+    def ignore_errors_so_far(self) -> None:
+        """Ignore errors logged so far in this run: the server may have recovered."""
         self._run.new_fatal = None
 
     @property
@@ -144,7 +148,7 @@ class BootLog:
 
     @property
     def new_fatal(self) -> Diagnosis | None:
-        """The same by what was read since `let_pass`; `fatal` if that was not called."""
+        """`fatal` by what was read since `ignore_errors_so_far`, or all if that was not called."""
         return self._told(self._run.new_fatal)
 
     @property
@@ -158,12 +162,12 @@ class BootLog:
         return self._run.stopping
 
     @property
-    def begun(self) -> bool:
-        """Whether the start of this run is in the log: one that has grown long is begun anew."""
-        return self._run.begun
+    def start_seen(self) -> bool:
+        """Whether the log holds this run's start line. A long log is truncated and loses it."""
+        return self._run.start_seen
 
     @property
-    def lives(self) -> int:
+    def runs(self) -> int:
         """How often the server was started in this log; 0 before its first line."""
         return self._runs
 
@@ -213,7 +217,7 @@ class BootLog:
         start = _NEW_RUN.match(raw)
         if start:
             self._begin_run()
-            self._run.begun = True
+            self._run.start_seen = True
             self._run.started = _time((start["at"] or "").replace("T", " "))
             self._run.reached[Stage.STARTING] = 0.0
             return
@@ -274,6 +278,24 @@ class BootLog:
         if not exception:
             return end
         return dataclasses.replace(end, sentence=f"{end.sentence} ({exception[:300].rstrip()})")
+
+
+def diagnose_prefetch(text: str) -> Diagnosis | None:
+    """Explain why `prefetch.sh` (or a bare `hf download`) failed, from what it printed.
+
+    The last try counts, since earlier ones may have failed for reasons that passed. None if it
+    completed, or if nothing in it is known.
+    """
+    lines = [line.strip() for line in shown_lines(text).split("\n") if line.strip()]
+    if lines and lines[-1].startswith("prefetch: complete"):
+        return None
+    starts = [number for number, line in enumerate(lines) if _TRY.match(line)]
+    best: Diagnosis | None = None
+    for line in lines[starts[-1] if starts else 0 :]:
+        found = diagnose(line, PREFETCH)
+        if found and (best is None or found.rank < best.rank):
+            best = found
+    return best
 
 
 def _parts(line: str) -> Iterator[str]:

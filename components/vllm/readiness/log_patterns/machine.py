@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.vllm.diagnosis import Pattern, Rank
+from components.vllm.readiness.diagnosis import Pattern, Rank
 
 MEMORY = (
     Pattern(

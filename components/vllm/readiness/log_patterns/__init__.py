@@ -7,11 +7,11 @@ number of times.
 
 from __future__ import annotations
 
-from components.vllm.diagnosis import Pattern
-from components.vllm.log_patterns.ends import ENDS
-from components.vllm.log_patterns.hub import DOWNLOAD, HUB
-from components.vllm.log_patterns.machine import DISK, HARDWARE, MEMORY
-from components.vllm.log_patterns.options import OPTIONS
+from components.vllm.readiness.diagnosis import Pattern
+from components.vllm.readiness.log_patterns.ends import ENDS
+from components.vllm.readiness.log_patterns.hub import DOWNLOAD, HUB
+from components.vllm.readiness.log_patterns.machine import DISK, HARDWARE, MEMORY
+from components.vllm.readiness.log_patterns.options import OPTIONS
 
 SERVER: tuple[Pattern, ...] = (*OPTIONS, *MEMORY, *DISK, *HUB, *HARDWARE, *ENDS)
 """Asked in this order of every line of vLLM's log."""

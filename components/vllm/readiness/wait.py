@@ -26,10 +26,7 @@ from components.machine.ssh_types import (
     LoginRefused,
     Nonsense,
 )
-from components.vllm.boot_log import BootLog, Stage
 from components.vllm.client_types import EndpointDoor, Refused, Unreachable
-from components.vllm.diagnosis import Diagnosis, Fault, Rank, diagnose
-from components.vllm.download import DownloadMeter
 from components.vllm.errors import (
     OtherWeights,
     ServerFailed,
@@ -38,8 +35,10 @@ from components.vllm.errors import (
     ServerPlatformFailed,
 )
 from components.vllm.hub_commits import Held
-from components.vllm.log_patterns import SERVER
-from components.vllm.prefetch_log import diagnose_prefetch
+from components.vllm.readiness.diagnosis import Diagnosis, Fault, Rank, diagnose
+from components.vllm.readiness.download_rate import DownloadMeter
+from components.vllm.readiness.log_parser import BootLog, Stage, diagnose_prefetch
+from components.vllm.readiness.log_patterns import SERVER
 
 StageName = Literal[
     "download", "load", "compile", "graphs", "server", "model", "completion", "refusals"
@@ -335,7 +334,7 @@ class _Wait:
         self._suspected_at: float | None = None
         self._asked: StageName = "model"
         self._asked_at = -math.inf
-        self._asked_life = 0
+        self._asked_run = 0
         self._caught_up = False
         self._pieces_behind = 0
         self._last_answer: object = "has not been asked yet"
@@ -370,7 +369,7 @@ class _Wait:
         self._log.feed(news)
         if self._plan.served_before and not self._caught_up:
             # All of it is of before this wait.
-            self._log.let_pass()
+            self._log.ignore_errors_so_far()
         if self._where() != before:
             self._moved_at = self._clock.monotonic()
         self._prefetch_text = (self._prefetch_text + prefetch_news)[-LOG_PIECE:]
@@ -396,7 +395,7 @@ class _Wait:
         return False
 
     def _where(self) -> tuple[int, Stage, str]:
-        return self._log.lives, self._log.stage, self._log.progress
+        return self._log.runs, self._log.stage, self._log.progress
 
     def _supervised(self) -> bool:
         """Whether the supervisor runs; bear its absence for as long as a reboot takes."""
@@ -552,7 +551,7 @@ class _Wait:
             if not in_talks:
                 self._stages.enter("server")
             return True
-        if in_talks and self._log.lives == self._asked_life:
+        if in_talks and self._log.runs == self._asked_run:
             return True
         self._asked = "model"
         self._stages.enter(_BY_LOG[self._log.stage])
@@ -575,7 +574,7 @@ class _Wait:
         return self._refuses()
 
     def _right_model(self) -> bool:
-        self._asked_life = self._log.lives
+        self._asked_run = self._log.runs
         found = self._endpoint.models(self._plan.api_key)
         self._last_answer = found
         if isinstance(found, Unreachable):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.vllm.diagnosis import Pattern, Rank
+from components.vllm.readiness.diagnosis import Pattern, Rank
 
 _REPOSITORY = r"https?://[^/\s]{1,200}/(?:api/models/)?(?P<repository>[^/\s]{1,200}/[^/\s?]{1,200})"
 
