@@ -70,7 +70,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
-	pin release promote rollback promotion adopt cost orphans overdue faults more-faults test-vllm \
+	pin release promote rollback promotion adopt cost orphans overdue settings faults more-faults test-vllm \
 	benchmark measure
 
 help: ## list the commands
@@ -130,11 +130,15 @@ overdue: $(PLACE) ## list machines that are there past their own recorded end; D
 shell: setup ## a shell with pulumi, python and vastai on its PATH
 	@$${SHELL:-/bin/sh}
 
-check: setup ## lint, formatting, types
+settings: setup ## write Pulumi.yaml's settings and docs/settings.md out of components/settings.py
+	@python -m toolchain.settings
+
+check: setup ## lint, formatting, types, generated files
 	@ruff check --quiet .
 	@ruff format --check --quiet .
 	@mypy
 	@shellcheck components/on_host/*.sh .ci/run
+	@python -m toolchain.settings --check
 
 format: setup ## put the code into its form
 	@ruff format . && ruff check --fix .

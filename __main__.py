@@ -8,7 +8,7 @@ from components.core.commands import as_typed_here
 from components.core.errors import ConfigurationError
 from components.core.interruption import leave_quietly
 from components.model_endpoint import ModelEndpoint
-from components.settings import load
+from components.settings_loader import load
 
 leave_quietly()
 try:

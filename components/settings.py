@@ -1,15 +1,17 @@
-"""The stack's configuration: read, typed and checked once, here. The keys are in `Pulumi.yaml`."""
+"""Every setting of a stack, once: name, type, default, unit, limits, words and what a change does.
+
+A new setting is one field of `Settings`. `make settings` writes it into `Pulumi.yaml` and
+`docs/settings.md`; `make check` refuses files that differ. The default's own type is the type that
+Pulumi checks: a number with cents or a share stands as text, since Pulumi has no type for it.
+`tests/test_settings_of_a_running_stack.py` asks for an example of what a change does.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-import pulumi
-import yaml
-from pulumi.runtime import config as runtime_config
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -17,6 +19,14 @@ from components import misplaced
 from components.core.errors import ConfigurationError
 from components.vllm import image_name
 from components.vllm.options import media
+
+Subject = Literal[
+    "model", "price", "machine", "access", "production", "change", "interruption", "end"
+]
+"""What a setting is about: the sections of `docs/settings.md`, in this order."""
+
+Effect = Literal["nothing", "restart", "another machine"]
+"""What a change does to a running stack: to the server, or to the machine that it runs on."""
 
 REPLACED_FIRST = (
     "whenContractEnds is replace, for which a machine goes before another one is rented, and "
@@ -29,7 +39,6 @@ SHOWN_IN_CLEAR = (
     "(`pulumi config set tls true`, or `pulumi config set clientCertificates false`)"
 )
 
-
 NO_END = (
     "marketEnd is true and timeToLiveHours is 0, so there is no end for the market to know: set "
     "timeToLiveHours (`pulumi config set timeToLiveHours 12`), or do without "
@@ -41,8 +50,35 @@ class SettingRefused(ConfigurationError):
     """A key that does not exist, or a value that it cannot have."""
 
 
+def setting(
+    subject: Subject,
+    default: Any,
+    *on_change: Effect,
+    unit: str = "",
+    confidential: Literal["never", "maybe", "always"] = "never",
+    **limits: Any,
+) -> Any:
+    """Declare a setting; its docstring has its words.
+
+    Args:
+        subject: what it is about.
+        default: as Pulumi has it, of the type that Pulumi checks.
+        on_change: what a change does to a running stack; several if it depends on the value.
+        unit: of a number.
+        confidential: whether its value is kept as a secret; `Pulumi.yaml` has none that always is.
+        limits: `gt`, `ge`, `lt`, `le` and `min_length`, as pydantic's `Field` takes them.
+    """
+    about: dict[str, Any] = {
+        "subject": subject,
+        "on_change": list(on_change),
+        "unit": unit,
+        "confidential": confidential,
+    }
+    return Field(default, json_schema_extra=about, repr=confidential == "never", **limits)
+
+
 def _object(value: Any) -> Any:
-    """Pulumi hands objects over as JSON text."""
+    """Read an object, which Pulumi hands over as JSON text."""
     return json.loads(value) if isinstance(value, str) else value
 
 
@@ -56,7 +92,7 @@ OneLine = Annotated[str, AfterValidator(_one_line)]
 
 
 class Settings(BaseModel):
-    """What a stack may decide. GB, $/h, minutes, Mbit/s; zero or empty means the profile's."""
+    """What a stack may decide. Zero or empty means the profile's where the words say so."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -64,192 +100,246 @@ class Settings(BaseModel):
         alias_generator=to_camel,
         hide_input_in_errors=True,
         allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
-    model: OneLine = Field(min_length=1)
-    """Name of a profile in `models/`."""
-
-    offer_query: OneLine = ""
-    """Query in `vastai search offers` grammar; empty: the profile's GPUs."""
-
-    max_dollars_per_hour: float = Field(gt=0, le=128)
-    """Price cap, with the disk, without traffic."""
-
-    max_dollars_per_month: float = Field(gt=0)
-    """The same for 720 hours of running; the stricter one of the two holds."""
-
-    datacenter_only: bool = False
-    """Only hosts that Vast has certified as datacenters: for production."""
-
-    rent_budget_minutes: float = Field(gt=0, le=600)
-    """For all tries to rent a machine that works."""
-
-    rent_budget_dollars: float = Field(gt=0)
-    """What those tries may cost together."""
-
-    disk_gb: int = Field(ge=0, le=10_000)
-    """Fixed for the life of a machine."""
-
-    image: Annotated[OneLine, AfterValidator(image_name.checked)] = ""
-    """Docker image that vLLM runs in."""
-
-    adopt: int = Field(default=0, ge=0)
-    """Id of a contract that was rented by hand and is to be taken over; 0: rent one."""
-
-    revisions: Annotated[dict[OneLine, OneLine], BeforeValidator(_object)] = Field(
-        default_factory=dict
+    model: OneLine = setting(
+        "model", "mistral-small-4-fp8-2xh200", "restart", "another machine", min_length=1
     )
-    """By repository of the Hub, the branch, tag or commit to take in place of the profile's."""
+    """The model profile, by its file name in models/."""
 
-    max_model_len: int = Field(ge=0)
-    """Context length in tokens."""
+    offer_query: OneLine = setting("machine", "", "nothing", "another machine")
+    """Which machines come into question, in the grammar of `vastai search offers`.
 
-    vllm_overrides: Annotated[dict[str, Any], BeforeValidator(_object)] = Field(
-        default_factory=dict
+    It names one number of GPUs, such as `num_gpus=2`. Empty means the GPUs that the profile is
+    made for. A running machine that fits the new query stays.
+    """
+
+    max_dollars_per_hour: float = setting("price", "8.00", "nothing", unit="$/h", gt=0, le=128)
+    """Highest price of a machine, with its disk and without traffic."""
+
+    max_dollars_per_month: float = setting("price", "6000", "nothing", unit="$", gt=0)
+    """Highest price of a machine for 720 hours of running. The stricter one of both caps holds."""
+
+    datacenter_only: bool = setting("machine", False, "nothing")
+    """Rent only from hosts that Vast has certified as datacenters, as for production."""
+
+    rent_budget_minutes: float = setting("price", 60, "nothing", unit="minutes", gt=0, le=600)
+    """Time that all tries to rent a machine that works may take together."""
+
+    rent_budget_dollars: float = setting("price", "10.00", "nothing", unit="$", gt=0)
+    """Money that all those tries may cost together."""
+
+    disk_gb: int = setting("machine", 0, "another machine", unit="GB", ge=0, le=10_000)
+    """Disk of the machine, fixed for its life. 0 means what the profile recommends."""
+
+    image: Annotated[OneLine, AfterValidator(image_name.checked)] = setting(
+        "model", "", "another machine"
     )
-    """Options of `vllm serve` by their long names, without the dashes."""
+    """Docker image that vLLM runs in. Empty means the profile's."""
 
-    boot_minutes: float = Field(gt=0, le=120)
-    """For a host to pull the image and start the container."""
+    adopt: int = setting("machine", 0, "nothing", ge=0)
+    """Id of an instance that was rented by hand, to take over instead of renting (`make adopt`).
 
-    ready_minutes: float = Field(gt=0, le=240)
-    """For weights and start of the server, until the model answers."""
+    A stack that has a machine refuses to adopt another one. 0 means none.
+    """
 
-    key_generation: int = Field(ge=1)
-    """A higher one makes a new API key."""
+    revisions: Annotated[dict[OneLine, OneLine], BeforeValidator(_object)] = setting(
+        "model", {}, "nothing", "restart"
+    )
+    """By repository of the Hub, the branch, tag or commit to take in place of the profile's.
 
-    shared_api_key: bool = False
-    """Machines take the stack's key itself, which then stays the same over replacements."""
+    `make pin` writes commits. A branch stays at the commit that the stack first took it at.
+    """
 
-    key_grace_minutes: float = Field(ge=0, le=10_080)
-    """How long a replaced key still works after the update that replaced it."""
+    max_model_len: int = setting("model", 0, "restart", unit="tokens", ge=0)
+    """Context length. 0 means the profile's."""
 
-    first_contact: Literal["", "trust", "verified"] = ""
-    """Whether a machine whose SSH host key nobody vouches for is taken; empty: it is, by trust."""
+    vllm_overrides: Annotated[dict[str, Any], BeforeValidator(_object)] = setting(
+        "model", {}, "restart"
+    )
+    """Options of `vllm serve`, by their long names without the dashes."""
 
-    media_from: Annotated[OneLine, AfterValidator(media.parsed)] = ""
-    """Domains that pictures may come from, `none` or `anywhere`; empty: see `plan.py`."""
+    boot_minutes: float = setting("machine", 20, "nothing", unit="minutes", gt=0, le=120)
+    """Time that a host may take to pull the image and start the container."""
 
-    max_request_mib: int = Field(default=32, ge=1, le=1024)
-    """Most that a request may have in MiB; pictures come as text, a third larger than they are."""
+    ready_minutes: float = setting("machine", 45, "nothing", unit="minutes", gt=0, le=240)
+    """Time from the running container to the model's first answer."""
 
-    min_reliability: float = Field(ge=0, le=1)
-    min_inet_down_mbps: float = Field(ge=1)
-    min_days_left: float = Field(ge=0)
-    """Days that the host must still offer."""
+    key_generation: int = setting("access", 1, "nothing", ge=1)
+    """Raise it to get a new API key. The previous one works for `keyGraceMinutes` longer."""
 
-    expected_hours: float = Field(gt=0)
-    """How long the stack is thought to live: ranks a slow, cheap host against a fast one."""
+    shared_api_key: bool = setting("access", False, "nothing")
+    """Use one API key for all machines of the stack, for a gateway that cannot learn another one.
 
-    tls: bool = True
-    """Off: keys and prompts cross the network in clear."""
+    Each host that was ever rented has seen that key and could use it on the next. By default each
+    machine takes a key of its own, and a replaced machine's opens nothing.
+    """
 
-    ca_generation: int = Field(default=1, ge=1)
-    """A higher one makes another authority, trusted beside the one that signs for 30 days."""
+    key_grace_minutes: float = setting("access", 10, "nothing", unit="minutes", ge=0, le=10_080)
+    """Time that a replaced API key still works, so that clients can change over."""
 
-    client_certificates: bool = False
-    """On: who shows no certificate of the stack's gets no further than TLS."""
+    first_contact: Literal["", "trust", "verified"] = setting("access", "", "nothing")
+    """What becomes of a machine whose SSH host key the market's log does not name in two minutes.
 
-    production: bool = False
-    """On: the program keeps to `rules.py` and refuses what breaks one."""
+    `verified` gives it back. `trust` goes on without the Hub token. Empty means `trust`. A key that
+    differs from the named one is refused in any case.
+    """
 
-    release: OneLine = ""
-    """Name of a file in `releases/`: runs that, instead of what `model` and the others say."""
+    media_from: Annotated[OneLine, AfterValidator(media.parsed)] = setting("access", "", "restart")
+    """Domains that the server fetches pictures from, where a request names them by address.
 
-    promote_from: OneLine = ""
-    """The stack that must run a release, tested, before this one may."""
+    Commas stand between them. `none` takes pictures inside of requests alone. `anywhere` lets
+    whoever has the key reach all that the machine reaches. Empty means `anywhere`, and `none` with
+    `production`.
+    """
 
-    replacement: Literal["destroy-first", "create-first"] = "destroy-first"
-    """Whether another host, or another release, comes up before the old one goes."""
+    max_request_mib: int = setting("access", 32, "nothing", unit="MiB", ge=1, le=1024)
+    """Most that a request may have, pictures included: they come as text, a third larger.
 
-    machine_generation: int = Field(default=1, ge=1)
-    """With `create-first`: another one is another machine, beside the old one; else nothing."""
+    A larger one is answered with 413 while it comes.
+    """
 
-    drain_minutes: float = Field(ge=0, le=1440)
-    """With `create-first`: how long the old endpoint waits at most for its clients to leave."""
+    min_reliability: float = setting("machine", "0.98", "nothing", ge=0, le=1)
+    """Least reliability of a host."""
 
-    announce_command: OneLine = Field(default="", repr=False)
-    """Shell command for an endpoint that is proven, before the one that it replaces goes."""
+    min_inet_down_mbps: float = setting("machine", 500, "nothing", unit="Mbit/s", ge=1)
+    """Least download rate of a host."""
 
-    contract: Literal["on-demand", "interruptible"] = "on-demand"
-    """Interruptible: a bid, cheaper, and taken away when somebody pays more."""
+    min_days_left: float = setting("machine", 3, "nothing", unit="days", ge=0)
+    """Least time for which the host still offers the machine."""
 
-    when_outbid: Literal["wait", "rebid", "rerent"] = "rerent"
-    """What `up` does about a machine that was taken away."""
+    expected_hours: float = setting("price", 24, "nothing", unit="hours", gt=0)
+    """How long the stack is thought to live, to weigh a download against a price."""
 
-    rerent_tries: int = Field(ge=0, le=100)
-    """Machines lost to others within a day after which `up` rents no other one by itself."""
+    tls: bool = setting("access", True, "restart")
+    """Serve over TLS, vouched for by the stack's own authority.
 
-    rerent_dollars: float = Field(ge=0)
-    """The same, for what those machines cost."""
+    Without it keys, prompts and answers cross the network in clear.
+    """
 
-    time_to_live_hours: float = Field(ge=0, le=8760)
-    """From the container's first start until the machine ends itself; 0 is never."""
+    ca_generation: int = setting("access", 1, "nothing", ge=1)
+    """Raise it to get another certificate authority.
 
-    idle_minutes: float = Field(ge=0, le=10_080)
-    """Without a request, until the machine ends itself; 0 is never."""
+    The previous one signs on for 30 days. The output `ca_certificate` has both until then, so that
+    clients take the new one in time.
+    """
 
-    market_end: bool = False
-    """Beside `time_to_live_hours`: the market destroys what did not end itself."""
+    client_certificates: bool = setting("access", False, "restart")
+    """Ask each client for a certificate of the stack's authority, beside the key.
 
-    warn_days_before: float = Field(ge=0, le=365)
-    """Days before the host's contract ends from which on every preview says so."""
+    The output `client_certificate` has one. Whoever shows none is refused before HTTP.
+    """
 
-    when_contract_ends: Literal["warn", "replace", "accept"] = "warn"
-    """What `up` does from that day on, and about a higher price that the host asks for."""
+    production: bool = setting("production", False, "nothing", "restart")
+    """Refuse in preview what production must not have.
 
-    hugging_face_token: str = Field(default="", repr=False)
-    """Secret; only for gated repositories."""
+    That is: no release, or none that `promoteFrom` has to prove; no TLS; hosts that are no
+    datacenters or less reliable than 0.99; a price without a limit. It is an image without its
+    digest too, a model that is not at a commit, and pictures fetched from anywhere. So is an
+    option that runs code from elsewhere or speaks with other machines.
+    """
+
+    release: OneLine = setting("production", "", "restart", "another machine")
+    """A release of releases/ to run, by its file name (`make promote`).
+
+    It says model, image, context and options. Empty means that the stack's own settings do.
+    """
+
+    promote_from: OneLine = setting("production", "", "nothing")
+    """The stack that must run a release, and have passed its smoke test, before this one may."""
+
+    replacement: Literal["destroy-first", "create-first"] = setting(
+        "change", "destroy-first", "another machine"
+    )
+    """Whether what is new comes up before or after what it replaces has gone.
+
+    `destroy-first` ends a machine before it rents another one, and restarts a server in place.
+    `create-first` brings up whatever is new on a machine beside the old one, which answers until
+    that is ready.
+    """
+
+    machine_generation: int = setting("change", 1, "nothing", "another machine", ge=1)
+    """With `create-first`, raise it to get another machine, which comes up beside the old one.
+
+    That is of use before its host's contract ends. With `destroy-first` it does nothing.
+    """
+
+    announce_command: OneLine = setting("change", "", "nothing", confidential="maybe")
+    """A shell command that tells a gateway or a DNS of a proven endpoint.
+
+    It finds the endpoint in the variables ENDPOINT_URL, ENDPOINT_KEY, ENDPOINT_MODEL and
+    ENDPOINT_CERTIFICATE, beside your own that begin with ANNOUNCE_. With `create-first` it runs
+    before the old endpoint waits for its clients to leave.
+    """
+
+    drain_minutes: float = setting("change", 10, "nothing", unit="minutes", ge=0, le=1440)
+    """With `create-first`, the longest that the old endpoint waits for its clients to leave."""
+
+    contract: Literal["on-demand", "interruptible"] = setting(
+        "interruption", "on-demand", "another machine"
+    )
+    """How a machine is rented.
+
+    `on-demand` keeps it for a fixed price. `interruptible` bids for it and pays less. It loses the
+    machine to whoever bids more or rents on demand.
+    """
+
+    when_outbid: Literal["wait", "rebid", "rerent"] = setting("interruption", "rerent", "nothing")
+    """What `pulumi up` does about a machine that was taken away.
+
+    `rerent` ends it and rents another. `rebid` raises the bid, up to `maxDollarsPerHour`. `wait`
+    keeps it and waits. Its disk is billed as long as it is kept.
+    """
+
+    rerent_tries: int = setting("interruption", 3, "nothing", ge=0, le=100)
+    """Machines lost within a day after which `rerent` rents no other one."""
+
+    rerent_dollars: float = setting("interruption", "10.00", "nothing", unit="$", ge=0)
+    """Money that those machines may have cost together until `rerent` rents no other one."""
+
+    time_to_live_hours: float = setting("end", "0", "nothing", unit="hours", ge=0, le=8760)
+    """Time from the container's first start after which the machine destroys itself.
+
+    It needs no computer of yours to be on. 0 means never.
+    """
+
+    idle_minutes: float = setting("end", 0, "nothing", unit="minutes", ge=0, le=10_080)
+    """Time without a request to the model after which the machine destroys itself.
+
+    0 means never.
+    """
+
+    market_end: bool = setting("end", False, "nothing")
+    """Beside `timeToLiveHours`, have the market itself destroy a machine that has not done so.
+
+    It does so within an hour after the machine's end. Nobody has tried this on the real market,
+    whose documentation does not name it.
+    """
+
+    warn_days_before: float = setting("end", 3, "nothing", unit="days", ge=0, le=365)
+    """Time before the host's contract ends from which on each preview says so."""
+
+    when_contract_ends: Literal["warn", "replace", "accept"] = setting("end", "warn", "nothing")
+    """What `pulumi up` does from that day on, and about a higher price that the host asks for.
+
+    `warn` keeps the machine and accepts nothing. `replace` rents another one, also when the price
+    is above `maxDollarsPerHour`, and is refused with `create-first`. `accept` takes a price that is
+    not above it.
+    """
+
+    hugging_face_token: str = setting("model", "", "restart", confidential="always")
+    """Token for gated and private repositories of the Hub."""
 
 
 KEYS = tuple(to_camel(name) for name in Settings.model_fields)
 """The settings by their keys, without the project's name."""
 
-MAY_BE_SECRET = ("huggingFaceToken", "announceCommand")
+MAY_BE_SECRET = tuple(
+    to_camel(name) for name, field in Settings.model_fields.items() if not field.repr
+)
 """Keys whose values are kept as secrets, however they were set."""
-
-
-def load(config: pulumi.Config, folder: Path = Path()) -> Settings:
-    """Read the running stack's configuration; `folder` is the project's, with the stack's file.
-
-    Raises:
-        SettingRefused: one sentence with the key, the value unless it may be a secret, the limit
-            and the remedy.
-    """
-    prefix = f"{config.name}:"
-    everything = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
-    refuse_misplaced(config.name, everything, _file_of(pulumi.get_stack(), folder))
-    mine = {
-        key.removeprefix(prefix): value
-        for key, value in everything.items()
-        if key.startswith(prefix)
-    }
-    for key in mine:
-        if key not in MAY_BE_SECRET and runtime_config.is_config_secret(prefix + key):
-            raise SettingRefused(
-                f"configuration key {key!r} is set as a secret, and would stand in the state in "
-                f"clear: set it without --secret (`pulumi config set {key} <value>`); secrets are "
-                f"{' and '.join(MAY_BE_SECRET)} alone"
-            )
-    return parse(mine)
-
-
-def refuse_misplaced(project: str, keys: Iterable[str], file: Mapping[str, Any]) -> None:
-    """Refuse settings that would not be applied.
-
-    Args:
-        project: its name, which is the namespace of its settings.
-        keys: full keys of the configuration.
-        file: the content of the stack's file.
-
-    Raises:
-        SettingRefused: one sentence with the key and its place.
-    """
-    said = misplaced.in_other_namespaces(keys, project, KEYS) or misplaced.beside_config(
-        file, project, KEYS
-    )
-    if said:
-        raise SettingRefused(said)
 
 
 def parse(values: Mapping[str, Any]) -> Settings:
@@ -275,15 +365,6 @@ def parse(values: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _file_of(stack: str, folder: Path) -> Mapping[str, Any]:
-    """What the stack's file says; nothing if it is another file, or one that Pulumi explains."""
-    try:
-        content = yaml.safe_load((folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _unknown(key: str, known: Collection[str]) -> str:
     close = misplaced.similar(key, known)
     hint = f"did you mean {close!r}?" if close else f"the keys are {', '.join(sorted(known))}"
@@ -293,8 +374,6 @@ def _unknown(key: str, known: Collection[str]) -> str:
 def _explain(error: ValidationError, values: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     key = str(first["loc"][0])
-    if first["type"] == "missing":
-        return f"configuration key {key!r} is missing: `pulumi config set {key} <value>`"
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[0].lower() + reason[1:]
     if key in MAY_BE_SECRET:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.misplaced import beside_config, in_other_namespaces, similar
-from components.settings import KEYS, SettingRefused, refuse_misplaced
+from components.settings import KEYS, SettingRefused
+from components.settings_loader import refuse_misplaced
 
 PROJECT = "vast-vllm"
 

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.core.errors import ConfigurationError
-from components.settings import refuse_misplaced
+from components.settings_loader import refuse_misplaced
 
 PROJECT = "vast-vllm"
 PREFIX = f"{PROJECT}:"
