@@ -13,12 +13,12 @@ from components.machine import first_contact, login
 from components.outputs import folded
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
-from components.release import Runs, digest_of, sources
+from components.release.production_rules import is_called_production
+from components.release.release import ReleaseSpec, digest_of, sources
 from components.resources.announcement import announce
 from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
 from components.resources.smoke_test import smoke_report
-from components.rules import is_called_production
 from components.settings import Settings
 from components.vast.holdings import Holdings
 from components.vast.instance import VastInstance
@@ -295,7 +295,7 @@ def held_to_nothing(settings: Settings, plan: Plan, stack: str) -> list[str]:
 
 def _release(
     plan: Plan,
-    runs: Runs,
+    runs: ReleaseSpec,
     files: Sequence[Mapping[str, Any]],
     known: Sequence[Any],
     smoke_report: Mapping[str, Any],

@@ -14,8 +14,8 @@ from pydantic.alias_generators import to_camel
 from components import gpu_choice
 from components.core.errors import ConfigurationError
 from components.machine.gpus import GpuRule
-from components.release import RELEASES, Release, Runs, load_release, what_runs
-from components.rules import Served, broken
+from components.release.production_rules import PolicyInput, violations
+from components.release.release import RELEASES, Release, ReleaseSpec, load_release, what_runs
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
@@ -83,7 +83,7 @@ class Plan:
     """What a person should know before saying yes."""
     warnings: tuple[str, ...]
 
-    def runs(self, commit: str, companions: Mapping[str, str], gpus: str = "") -> Runs:
+    def runs(self, commit: str, companions: Mapping[str, str], gpus: str = "") -> ReleaseSpec:
         """What is served, with the commits that the Hub resolved the revisions to.
 
         `companions` are those of the other repositories. `gpus` are those that were rented, as
@@ -98,7 +98,7 @@ class Plan:
         serve = command.laid_over(runs.serve, command.AS_RELEASED)
         return runs.model_copy(update={"serve": speculative_draft.pinned(serve, companions)})
 
-    def as_asked(self) -> Runs:
+    def as_asked(self) -> ReleaseSpec:
         """The same before anything is resolved, so that a preview knows it."""
         return self.runs(self.profile.revision, {})
 
@@ -402,8 +402,8 @@ def _check_production(
     Raises:
         NotForProduction: with each rule that is broken and what mends it.
     """
-    said = broken(
-        Served(
+    said = violations(
+        PolicyInput(
             release=settings.release,
             promote_from=settings.promote_from,
             tls=settings.tls,

@@ -17,7 +17,7 @@ from pulumi import dynamic
 from components.core.errors import ConfigurationError
 from components.core.progress import to_terminal
 from components.core.property_bag import Properties, changed
-from components.release import short
+from components.release.release import short
 from components.resources.provider import Provider, refused
 
 INPUTS = ("release", "digest", "promote_from", "let_in")

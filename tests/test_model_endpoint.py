@@ -13,7 +13,7 @@ from pulumi.runtime.rpc import unwrap_rpc_secret
 
 from components.outputs import unfolded
 from components.plan import MODELS, make_plan
-from components.release import Runs, digest_of
+from components.release.release import ReleaseSpec, digest_of
 from components.settings import parse
 from components.vllm import server
 from tests.engine import Mocks, mocked
@@ -282,7 +282,7 @@ async def test_what_runs_is_an_output_with_its_digest(mocks):
     assert mocks.made
     assert told["name"] == ""
     assert told["proven"] is True
-    assert told["digest"] == digest_of(Runs.model_validate_json(told["runs"]))
+    assert told["digest"] == digest_of(ReleaseSpec.model_validate_json(told["runs"]))
 
 
 @pulumi_test

@@ -8,7 +8,7 @@ import yaml
 
 from components.core.errors import ConfigurationError
 from components.plan import MODELS, make_plan
-from components.release import Release, digest_of, to_text
+from components.release.release import Release, digest_of, to_text
 from components.settings import parse
 from components.vllm.profile import profile_names
 from tests.test_settings import values

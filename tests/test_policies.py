@@ -21,8 +21,15 @@ from pulumi_policy import (
 )
 
 from components.plan import make_plan
-from components.policies import INSTANCE, PROMOTION, SERVER, policies, served_by, stack_in
-from components.rules import RULES, Served
+from components.release.policy_pack import (
+    INSTANCE,
+    PROMOTION,
+    SERVER,
+    policies,
+    policy_input,
+    stack_in,
+)
+from components.release.production_rules import RULES, PolicyInput
 from components.settings import parse
 from components.vast.offer import search_for
 from components.vllm.server import model_env
@@ -149,7 +156,7 @@ def test_foreign_code_is_found_in_a_servers_options_and_variables():
 @pytest.mark.parametrize("kind", [INSTANCE, SERVER, PROMOTION, "aws:s3/bucket:Bucket"])
 def test_a_resource_that_says_nothing_breaks_nothing(kind):
     assert violations(resource(kind, {})) == {}
-    assert served_by(kind, {}) == Served()
+    assert policy_input(kind, {}) == PolicyInput()
 
 
 @pytest.fixture

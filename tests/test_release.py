@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from components.plan import ReleaseOverridden, make_plan
-from components.release import (
+from components.release.release import (
     Release,
     ReleaseRefused,
-    Runs,
+    ReleaseSpec,
     digest_of,
     load_release,
     to_text,
@@ -149,7 +149,7 @@ def test_a_stack_with_the_release_runs_what_it_says(tmp_path):
 
 def test_numbers_that_passed_through_json_are_the_same():
     what = runs()
-    again = Runs.model_validate_json(what.model_dump_json())
+    again = ReleaseSpec.model_validate_json(what.model_dump_json())
     assert digest_of(again) == digest_of(what)
 
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from components.rules import RULES, Served, broken, is_called_production
+from components.release.production_rules import RULES, PolicyInput, is_called_production, violations
 
-GOOD = Served(
+GOOD = PolicyInput(
     release="r1",
     promote_from="staging",
     tls=True,
@@ -23,11 +23,11 @@ GOOD = Served(
 
 
 def test_what_keeps_to_the_rules_breaks_none():
-    assert broken(GOOD) == []
+    assert violations(GOOD) == []
 
 
 def test_no_rule_speaks_of_what_is_not_known():
-    assert broken(Served()) == []
+    assert violations(PolicyInput()) == []
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_each_rule_says_what_breaks_it_and_no_other_does(rule, change, said):
     served = dataclasses.replace(GOOD, **change)
     assert [name for name, one in RULES.items() if one(served)] == [rule]
     with pytest.raises(AssertionError, match=said):
-        assert not broken(served), broken(served)
+        assert not violations(served), violations(served)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pulumi.runtime.rpc import unwrap_rpc_secret
 
 from components import model_endpoint
 from components.plan import make_plan
-from components.release import Release, digest_of, to_text
+from components.release.release import Release, digest_of, to_text
 from components.settings import parse
 from components.vast.instance import InstanceProvider
 from tests.test_model_endpoint import EngineMocks, made_endpoint, mocks, pulumi_test, settled

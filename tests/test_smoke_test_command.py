@@ -10,7 +10,7 @@ import pytest
 from pulumi.runtime.rpc import is_rpc_secret, unwrap_rpc_secret
 
 from components.plan import MODELS, make_plan
-from components.release import digest_of
+from components.release.release import digest_of
 from components.resources.smoke_test import (
     COMMAND,
     served_abilities,

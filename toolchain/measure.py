@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from components.core.errors import ConfigurationError, StackError
-from components.release import short
+from components.release.release import short
 from toolchain import measured, results
 from toolchain.load_client import Clients, Endpoint, EndpointRefuses, Load, load_of, result
 from toolchain.on_emulator import ROOT

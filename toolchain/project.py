@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from components.release import Release, load_release
+from components.release.release import Release, load_release
 from toolchain.configuration import for_emulator, path_of, read, settings_of
 
 

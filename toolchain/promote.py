@@ -16,7 +16,7 @@ from typing import Any
 
 from components.core.display import shown
 from components.core.errors import ConfigurationError, StackError
-from components.release import Release, short
+from components.release.release import Release, short
 from toolchain.configuration import PREFIX, with_setting
 from toolchain.project import Project
 from toolchain.release import EMULATOR

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from components.core.display import shown, shown_value
 from components.core.errors import StackError
 from components.machine.first_contact import BY_TRUST
-from components.release import Release, ReleaseRefused, Runs, short, to_text
+from components.release.release import Release, ReleaseRefused, ReleaseSpec, short, to_text
 from toolchain.stacks import (
     Stacks,
     as_typed,
@@ -112,7 +112,7 @@ def release_of(
         return Release(
             name=name,
             digest=told["digest"],
-            runs=Runs.model_validate_json(told["runs"]),
+            runs=ReleaseSpec.model_validate_json(told["runs"]),
             proven=_proven(stack, known, now, marketplace),
         )
     except ValidationError as error:

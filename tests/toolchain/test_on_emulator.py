@@ -98,7 +98,7 @@ def test_the_program_finds_the_emulators_releases(copied, tmp_path, monkeypatch)
     releases = on_emulator.emulator_environment()["RELEASES_HOME"]
     assert Path(releases) == tmp_path / ".tools/emulated/releases"
     done = subprocess.run(
-        [sys.executable, "-c", "from components import release; print(release.RELEASES)"],
+        [sys.executable, "-c", "from components.release import release; print(release.RELEASES)"],
         env={**os.environ, "RELEASES_HOME": releases},
         check=True,
         capture_output=True,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from components.core.errors import StackError
-from components.release import ReleaseRefused, load_release
+from components.release.release import ReleaseRefused, load_release
 from tests.test_release import release, runs
 from toolchain import promote as command
 from toolchain.configuration import NoConfiguration, path_of, settings_of, with_setting

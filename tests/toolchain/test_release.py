@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.release import ReleaseRefused
+from components.release.release import ReleaseRefused
 from toolchain.release import what_runs
 
 BEFORE, AFTER = "2026-11-24T03:11:24+00:00", "2026-11-25T09:00:00+00:00"

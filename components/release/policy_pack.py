@@ -20,7 +20,7 @@ from pulumi_policy import (
 )
 from pydantic import ValidationError
 
-from components.rules import RULES, Served
+from components.release.production_rules import RULES, PolicyInput
 from components.vast.market import hourly_cap
 from components.vast.offer import need_of
 from components.vllm.options import implicit_downloads, media
@@ -57,12 +57,12 @@ def policies() -> list[Policy]:
     ]
 
 
-def served_by(resource_type: str, props: Mapping[str, Any]) -> Served:
-    """What a resource's inputs say about what is rented and served."""
+def policy_input(resource_type: str, props: Mapping[str, Any]) -> PolicyInput:
+    """Read what a resource's inputs say about what is rented and served."""
     if resource_type == INSTANCE:
         search = props.get("search") or {}
         revision = {str(search["repository"]): str(search["revision"])} if search else None
-        return Served(
+        return PolicyInput(
             datacenter_only=_bool(search.get("datacenter_only")),
             min_reliability=_number(search.get("min_reliability")),
             max_dollars_per_hour=_cap(search),
@@ -71,16 +71,16 @@ def served_by(resource_type: str, props: Mapping[str, Any]) -> Served:
             first_contact=props.get("first_contact"),
         )
     if resource_type == PROMOTION:
-        return Served(release=props.get("release"), promote_from=props.get("promote_from"))
+        return PolicyInput(release=props.get("release"), promote_from=props.get("promote_from"))
     if resource_type == SERVER:
-        return Served(
+        return PolicyInput(
             tls=_bool(props.get("tls")),
             revisions=_revisions(props),
             options=_options(props),
             environment=_environment(props),
             media_from=_media_from(props),
         )
-    return Served()
+    return PolicyInput()
 
 
 def stack_in(urn: str) -> str:
@@ -89,19 +89,19 @@ def stack_in(urn: str) -> str:
 
 
 def _validation(
-    rule: Callable[[Served], str | None],
+    rule: Callable[[PolicyInput], str | None],
 ) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         if stack_in(args.urn) not in (args.get_config().get("stacks") or PRODUCTION):
             return
-        said = rule(served_by(args.resource_type, args.props))
+        said = rule(policy_input(args.resource_type, args.props))
         if said:
             report(said, None)
 
     return validate
 
 
-def _sentence(rule: Callable[[Served], str | None]) -> str:
+def _sentence(rule: Callable[[PolicyInput], str | None]) -> str:
     return str(rule.__doc__).strip().partition("\n")[0]
 
 

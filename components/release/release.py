@@ -21,9 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.core.errors import ConfigurationError
 from components.vllm.profile import Profile
 
-RELEASES = Path(
-    os.environ.get("RELEASES_HOME") or Path(__file__).resolve().parent.parent / "releases"
-)
+RELEASES = Path(os.environ.get("RELEASES_HOME") or Path(__file__).resolve().parents[2] / "releases")
 """On the emulator a folder of its own: what it made up is no release of the checkout."""
 
 FOR_PEOPLE = {"name", "description", "warnings", "measured", "disk_gb", "image_gb"}
@@ -43,7 +41,7 @@ class ReleaseRefused(ConfigurationError):
     """A release that is not there, or that is not what its digest says."""
 
 
-class Runs(BaseModel):
+class ReleaseSpec(BaseModel):
     """What is served, and on which hardware; nothing in it is secret."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,14 +59,14 @@ class Release(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     digest: str
-    runs: Runs
+    runs: ReleaseSpec
     proven: dict[str, Any]
     """Where it ran and what was measured there; not held by the digest."""
 
 
 def what_runs(
     profile: Profile, serve_yaml: str, commit: str, companions: Mapping[str, str], gpus: str
-) -> Runs:
+) -> ReleaseSpec:
     """Name what a stack runs, with the commits that its revisions were resolved to.
 
     `companions` are those of the profile's companions, by repository. `gpus` are those of the
@@ -87,7 +85,7 @@ def what_runs(
         "gpu_name": gpu_name or profile.gpu_name,
         "num_gpus": int(count),
     }
-    return Runs(profile=profile.model_copy(update=resolved), serve=serve)
+    return ReleaseSpec(profile=profile.model_copy(update=resolved), serve=serve)
 
 
 def sources(
@@ -106,7 +104,7 @@ def sources(
     }
 
 
-def digest_of(runs: Runs) -> str:
+def digest_of(runs: ReleaseSpec) -> str:
     """SHA-256 over what matters, as `sha256:<hex>`; the order of keys does not.
 
     What is as it is by default does not count: a field that profiles get one day, with a default

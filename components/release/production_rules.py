@@ -29,7 +29,7 @@ _DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Served:
+class PolicyInput:
     """What the rules look at. What is not known is None, and no rule speaks of it."""
 
     release: str | None = None
@@ -55,32 +55,32 @@ class Served:
     """Whom the server fetches pictures from that a request names, as `media.parsed` gives it."""
 
 
-def released(served: Served) -> str | None:
+def released(facts: PolicyInput) -> str | None:
     """What runs has a name, and was written down when it ran elsewhere."""
-    if served.release == "":
+    if facts.release == "":
         return "it names no release and would run its own settings (`make promote` sets one)"
     return None
 
 
-def promoted(served: Served) -> str | None:
+def promoted(facts: PolicyInput) -> str | None:
     """Another stack has proven it first."""
-    if served.promote_from == "":
+    if facts.promote_from == "":
         return "no stack has to prove its releases before (promoteFrom: staging)"
     return None
 
 
-def tls(served: Served) -> str | None:
+def tls(facts: PolicyInput) -> str | None:
     """Keys, prompts and answers do not cross the network in clear."""
-    if served.tls is False:
+    if facts.tls is False:
         return "tls is off, so keys and prompts would cross the network in clear (tls: true)"
     return None
 
 
-def datacenter_floor(served: Served) -> str | None:
+def datacenter_floor(facts: PolicyInput) -> str | None:
     """Only certified datacenters, and of those the reliable ones."""
-    if served.datacenter_only is False:
+    if facts.datacenter_only is False:
         return "hosts that are no certified datacenters come into question (datacenterOnly: true)"
-    floor = served.min_reliability
+    floor = facts.min_reliability
     if floor is not None and floor < LEAST_RELIABILITY:
         return (
             f"hosts of reliability {floor:g} come into question (minReliability: "
@@ -89,9 +89,9 @@ def datacenter_floor(served: Served) -> str | None:
     return None
 
 
-def cap(served: Served) -> str | None:
+def cap(facts: PolicyInput) -> str | None:
     """The price has a limit that means something."""
-    dollars = served.max_dollars_per_hour
+    dollars = facts.max_dollars_per_hour
     if dollars is not None and dollars > MOST_DOLLARS_PER_HOUR:
         return (
             f"a machine may cost ${dollars:.2f}/h (maxDollarsPerHour and maxDollarsPerMonth: "
@@ -100,16 +100,16 @@ def cap(served: Served) -> str | None:
     return None
 
 
-def pinned_image(served: Served) -> str | None:
+def pinned_image(facts: PolicyInput) -> str | None:
     """A tag can mean another image tomorrow; a digest cannot."""
-    if served.image is not None and not _DIGEST.fullmatch(served.image):
-        return f"the image {served.image} is named by a tag, not by its digest (`make pin`)"
+    if facts.image is not None and not _DIGEST.fullmatch(facts.image):
+        return f"the image {facts.image} is named by a tag, not by its digest (`make pin`)"
     return None
 
 
-def pinned_revision(served: Served) -> str | None:
+def pinned_revision(facts: PolicyInput) -> str | None:
     """A branch can mean other weights tomorrow; a commit cannot."""
-    for repository, revision in (served.revisions or {}).items():
+    for repository, revision in (facts.revisions or {}).items():
         if not is_commit(revision):
             return (
                 f"{repository} is taken at {revision!r}, which is no commit (a release names "
@@ -118,13 +118,13 @@ def pinned_revision(served: Served) -> str | None:
     return None
 
 
-def no_foreign_code(served: Served) -> str | None:
+def no_foreign_code(facts: PolicyInput) -> str | None:
     """What runs is in the release: the image and the weights, and no code from elsewhere."""
-    said = foreign_code.found(served.options or {})
+    said = foreign_code.found(facts.options or {})
     said += [
         f"{name} is a variable that nobody has looked at "
         "(components/vllm/options/environment_names.py)"
-        for name in sorted(served.environment or ())
+        for name in sorted(facts.environment or ())
         if not is_known(name)
     ]
     if said:
@@ -135,16 +135,16 @@ def no_foreign_code(served: Served) -> str | None:
     return None
 
 
-def media(served: Served) -> str | None:
+def media(facts: PolicyInput) -> str | None:
     """Who has the key cannot have the machine fetch what they like."""
-    if served.media_from is None:
+    if facts.media_from is None:
         return None
-    if served.media_from == media_rules.ANYWHERE:
+    if facts.media_from == media_rules.ANYWHERE:
         return (
             "whoever has the key can have its machine fetch any address, by naming it as a picture "
             "(mediaFrom: none, or the domains that pictures come from)"
         )
-    inside = media_rules.not_public(served.media_from)
+    inside = media_rules.not_public(facts.media_from)
     if inside:
         return (
             f"pictures may come from {', '.join(inside)}, which is no public domain (mediaFrom: "
@@ -153,9 +153,9 @@ def media(served: Served) -> str | None:
     return None
 
 
-def first_contact(served: Served) -> str | None:
+def first_contact(facts: PolicyInput) -> str | None:
     """Somebody has decided whether a machine is proven before it is told anything."""
-    if served.first_contact == "":
+    if facts.first_contact == "":
         return (
             "nobody has said whether a machine whose SSH host key the market's log does not name "
             "may serve (firstContact: verified, or trust)"
@@ -163,7 +163,7 @@ def first_contact(served: Served) -> str | None:
     return None
 
 
-RULES: Mapping[str, Callable[[Served], str | None]] = {
+RULES: Mapping[str, Callable[[PolicyInput], str | None]] = {
     "released": released,
     "promoted": promoted,
     "tls": tls,
@@ -178,9 +178,9 @@ RULES: Mapping[str, Callable[[Served], str | None]] = {
 """By the names that the policy pack shows."""
 
 
-def broken(served: Served) -> list[str]:
-    """What each broken rule says, in the order of the rules."""
-    return [said for rule in RULES.values() if (said := rule(served))]
+def violations(facts: PolicyInput) -> list[str]:
+    """Say what each rule finds wrong, in the order of the rules."""
+    return [message for rule in RULES.values() if (message := rule(facts))]
 
 
 def is_called_production(stack: str) -> bool:
