@@ -1,4 +1,4 @@
-"""From settings and a profile to what is rented and what is served. Pure: preview knows it all."""
+"""From settings and a profile to what is served, and on what. Pure: a preview knows all of it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from components import gpu_choice
+from components import gpu_choice, requirements
 from components.core.errors import ConfigurationError
-from components.machine.gpus import GpuRule
 from components.release.production_rules import PolicyInput, violations
-from components.release.release import RELEASES, Release, ReleaseSpec, load_release, what_runs
+from components.release.release import (
+    RELEASES,
+    Release,
+    ReleaseOverridden,
+    ReleaseSpec,
+    load_release,
+    what_runs,
+)
 from components.settings import Settings
 from components.vast import market
 from components.vast.market import Need
 from components.vllm import (
+    agent_files,
     command,
     host_files,
     hub_references,
     image_cuda,
     measured,
-    server,
-    sizing,
 )
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
@@ -44,20 +49,12 @@ FIXED_BY_RELEASE = ("image", "revisions", "max_model_len", "vllm_overrides")
 """Settings that would make another thing of a release."""
 
 
-class ReleaseOverridden(ConfigurationError):
-    """A stack that runs a release and changes it at the same time."""
-
-
 class NotForProduction(ConfigurationError):
     """A production stack that breaks a rule of production."""
 
 
 class TokenMissing(ConfigurationError):
     """A model for which the Hub wants a token, and a stack without one."""
-
-
-class DiskTooSmall(ConfigurationError):
-    """The disk that would be rented cannot hold image and weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +109,10 @@ class Plan:
             self.need.disk_gb,
             self.need.num_gpus,
             self.profile.image,
-            server.model_env(self.profile),
+            agent_files.model_env(self.profile),
             hashlib.sha256(self.environment.encode()).hexdigest(),
             self.serve_yaml,
-            server.agent_digest(),
+            agent_files.agent_digest(),
             self.machine_generation,
         ]
         if self.need.contract != "on-demand":
@@ -133,12 +130,12 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     """
     release = _release(settings, releases)
     profile = _profile(settings, models, release)
-    query_text = _query_text(settings, profile, release)
+    query_text = requirements.query_text(settings, profile, release)
     query = market.parse(query_text)
     num_gpus = market.gpus_asked(query, profile.num_gpus)
     _check_token(settings, profile)
     facts, warnings = gpu_choice.fit(profile, query, num_gpus)
-    _check_disk(profile)
+    requirements.check_disk(profile)
     media_from = _media_from(settings, release)
     table = command.load_table(profile.vllm_version)
     options = _options(
@@ -148,7 +145,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     command.check_options(options, table)
     warnings += host_files.check(options, models)
     rule = gpu_choice.rule(profile, options)
-    need = _need(settings, profile, num_gpus, rule)
+    need = requirements.required(settings, profile, num_gpus, rule)
     facts += gpu_choice.open_choice(query, need, rule)
     warnings += gpu_choice.of_unfit_gpus(profile, query, need, rule)
     apart = implicit_downloads.repositories(options, profile.fetched)
@@ -179,7 +176,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         references=taken,
         gpus=f"{num_gpus}x {gpu_choice.the_one(query) or profile.gpu_name}",
         serve_yaml=command.to_yaml(options),
-        environment=server.environment(
+        environment=agent_files.environment(
             profile,
             settings.hugging_face_token,
             media.variables(table.variables),
@@ -219,34 +216,6 @@ def _media_from(settings: Settings, release: Release | None) -> str:
 def _takes_media(profile: Profile, options: Mapping[str, Any]) -> bool:
     """Whether a request may name media at all."""
     return "vision" in profile.abilities and not options.get("language-model-only")
-
-
-def _query_text(settings: Settings, profile: Profile, release: Release | None) -> str:
-    """What is searched for; with a release, its GPUs, whatever else the stack asks for."""
-    text = settings.offer_query or _own_query(profile)
-    if release is None:
-        return text
-    query = market.parse(text)
-    _check_hardware(release, query)
-    return text if "gpu_name" in query else f"gpu_name={_in_a_query(profile.gpu_name)} {text}"
-
-
-def _check_hardware(release: Release, query: market.Query) -> None:
-    """What was proven on some GPUs says nothing about others; the rest of a query is free.
-
-    Raises:
-        ReleaseOverridden: with what the query may ask for.
-    """
-    proven = release.runs.profile
-    same_name = "gpu_name" not in query or gpu_choice.the_one(query) == proven.gpu_name
-    if same_name and market.gpus_asked(query, proven.num_gpus) == proven.num_gpus:
-        return
-    raise ReleaseOverridden(
-        f"the stack runs the release {release.name}, which was proven on {proven.num_gpus}x "
-        f"{proven.gpu_name}, and its offerQuery asks for other GPUs: write "
-        f"`{_own_query(proven)}` there, or neither of the two, or change the first stack and "
-        "write a release of that"
-    )
 
 
 def _profile(settings: Settings, models: Path, release: Release | None) -> Profile:
@@ -334,14 +303,6 @@ def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
     )
 
 
-def _own_query(profile: Profile) -> str:
-    return f"gpu_name={_in_a_query(profile.gpu_name)} num_gpus={profile.num_gpus}"
-
-
-def _in_a_query(gpu_name: str) -> str:
-    return gpu_name.replace(" ", "_")
-
-
 def _measured(
     settings: Settings, profile: Profile, query: market.Query, num_gpus: int
 ) -> tuple[str, ...]:
@@ -369,21 +330,6 @@ def _check_token(settings: Settings, profile: Profile) -> None:
             "accounts that accepted its conditions (gated), and the stack has no token: accept "
             "them on the model's page, then `pulumi config set --secret huggingFaceToken`; "
             "nothing was rented"
-        )
-
-
-def _check_disk(profile: Profile) -> None:
-    """A disk cannot grow after renting, so one that is too small is refused before.
-
-    Raises:
-        DiskTooSmall: with what there would be and what is needed.
-    """
-    needed = sizing.least_disk_gb(profile.weights_gb, profile.image_gb)
-    if profile.disk_gb < needed:
-        raise DiskTooSmall(
-            f"diskGb is {profile.disk_gb:g} and {profile.name} needs {needed:.0f} GB: "
-            f"{profile.weights_gb:g} for the weights, {profile.image_gb:g} for the image and room "
-            "to work; a machine's disk cannot grow later, so raise diskGb now; nothing was rented"
         )
 
 
@@ -422,38 +368,3 @@ def _check_production(
         raise NotForProduction(
             f"this stack is for production, and {'; '.join(said)}: nothing was rented or changed"
         )
-
-
-def _need(settings: Settings, profile: Profile, num_gpus: int, rule: GpuRule) -> Need:
-    return Need(
-        num_gpus=num_gpus,
-        gpu_ram_gib=sizing.needed_gpu_memory_gib(profile, num_gpus, profile.max_model_len),
-        disk_gb=profile.disk_gb,
-        download_gb=profile.weights_gb + profile.image_gb,
-        weights_gb=profile.weights_gb,
-        repository=profile.repository,
-        revision=profile.revision,
-        files=profile.files,
-        min_cuda=profile.min_cuda,
-        min_driver=profile.min_driver,
-        max_dollars_per_hour=settings.max_dollars_per_hour,
-        max_dollars_per_month=settings.max_dollars_per_month,
-        datacenter_only=settings.datacenter_only,
-        min_reliability=settings.min_reliability,
-        min_inet_down_mbps=settings.min_inet_down_mbps,
-        min_days_left=_days_left(settings),
-        expected_hours=settings.expected_hours,
-        ready_minutes=settings.ready_minutes,
-        rent_budget_minutes=settings.rent_budget_minutes,
-        rent_budget_dollars=settings.rent_budget_dollars,
-        contract=settings.contract,
-        least_compute_cap=float(rule.least),
-        compute_cap_below=float(rule.below),
-    )
-
-
-def _days_left(settings: Settings) -> float:
-    """Where a machine is replaced days before its contract ends, the next one must last longer."""
-    if settings.when_contract_ends != "replace":
-        return settings.min_days_left
-    return max(settings.min_days_left, settings.warn_days_before + 1)

@@ -15,7 +15,7 @@ from components.outputs import unfolded
 from components.plan import MODELS, make_plan
 from components.release.release import ReleaseSpec, digest_of
 from components.settings import parse
-from components.vllm import server
+from components.vllm import agent_files, server
 from tests.engine import Mocks, mocked
 from tests.test_settings import values
 
@@ -247,7 +247,7 @@ def test_what_needs_a_host_of_its_own_under_create_first(change, another):
 def test_newer_scripts_for_the_host_need_a_host_of_their_own_too(monkeypatch):
     made = make_plan(parse(values()))
     before = made.generation()
-    monkeypatch.setattr(server, "agent_digest", lambda: "f" * 64)
+    monkeypatch.setattr(agent_files, "agent_digest", lambda: "f" * 64)
     assert made.generation() != before
 
 

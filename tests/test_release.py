@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.plan import ReleaseOverridden, make_plan
+from components.plan import make_plan
 from components.release.release import (
     Release,
+    ReleaseOverridden,
     ReleaseRefused,
     ReleaseSpec,
     digest_of,

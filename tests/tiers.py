@@ -31,6 +31,7 @@ TIERS: dict[str, Tier] = {
     "tests/test_own_environment.py": "process",
     "tests/test_policies.py": "process",
     "tests/test_provider.py": "process",
+    "tests/test_purity.py": "process",
     "tests/test_smoke_test.py": "process",
     "tests/test_workflow.py": "process",
     "tests/toolchain/test_makefile.py": "process",

@@ -41,6 +41,10 @@ class ReleaseRefused(ConfigurationError):
     """A release that is not there, or that is not what its digest says."""
 
 
+class ReleaseOverridden(ConfigurationError):
+    """A stack that runs a release and changes it at the same time."""
+
+
 class ReleaseSpec(BaseModel):
     """What is served, and on which hardware; nothing in it is secret."""
 

@@ -20,7 +20,7 @@ from components.core.tables import lines, table
 from components.machine import gpus
 from components.machine.driver_version import is_older
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
-from components.vast.official import offers_alias, offers_fields, offers_mult, parse_query
+from components.vast.query_grammar import offers_alias, offers_fields, offers_mult, parse_query
 from components.vast.wire import Instance, Json, Offer, number
 
 Query = dict[str, dict[str, Any]]

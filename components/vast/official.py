@@ -1,4 +1,4 @@
-"""The two parts of the official client that are used here, without the rest of it.
+"""The part of the official client that is used here, without the rest of it.
 
 `import vastai` also loads a framework for serverless workers, with a web server and a second HTTP
 client: 0.4 s of every process that Pulumi starts, which is a third of it. The package does without
@@ -13,10 +13,9 @@ _aiohttp = sys.modules.get("aiohttp")
 sys.modules["aiohttp"] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
 try:
     from vastai.api.client import VastClient
-    from vastai.api.query import offers_alias, offers_fields, offers_mult, parse_query
 finally:
     del sys.modules["aiohttp"]
     if _aiohttp is not None:
         sys.modules["aiohttp"] = _aiohttp
 
-__all__ = ["VastClient", "offers_alias", "offers_fields", "offers_mult", "parse_query"]
+__all__ = ["VastClient"]

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pulumi
@@ -32,6 +31,12 @@ from components.resources.provider import Provider
 from components.vast import unfit
 from components.vast.instance import VastInstance
 from components.vllm import change, hub_commits, key_rotation, machine_key
+from components.vllm.agent_files import (
+    OF_THE_HUB,
+    agent_digest,
+    agent_files,
+    model_env,
+)
 from components.vllm.api_key import ApiKey
 from components.vllm.assignments import assigned, assignments
 from components.vllm.change import READY, is_doubted
@@ -73,9 +78,6 @@ if TYPE_CHECKING:
     from components.vllm.client import Endpoint
     from components.vllm.host import Host
 
-ON_HOST = Path(__file__).parent.parent / "on_host"
-"""What runs on the host: shell and one Python file of the standard library."""
-
 PUSHED = ("serve_yaml", "model_env", "environment", "agent", "tls")
 """Inputs that the running server has read: a change restarts it, on the same host."""
 
@@ -110,9 +112,6 @@ DRAINING = "the server asks its clients to leave, as before its end"
 
 MIB = 1024 * 1024
 """Bytes."""
-
-OF_THE_HUB = "HF_TOKEN"
-"""The variable that the Hub's tools read a token from."""
 
 NOT_VOUCHED_FOR = "nobody vouched for its SSH host key at first contact"
 """Why a machine does not get that variable."""
@@ -356,50 +355,6 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         )
 
 
-def model_env(profile: Profile) -> str:
-    """What the host's scripts are told about the model, as shell assignments."""
-    return assignments(
-        {
-            "MODEL": profile.repository,
-            "REVISION": profile.revision,
-            "FILES": "\n".join(profile.files),
-            "COMPANIONS": "\n".join(
-                " ".join([one.repository, one.revision, *one.files]) for one in profile.companions
-            ),
-            "DRAIN_SECONDS": str(DRAIN_SECONDS),
-        }
-    )
-
-
-def environment(
-    profile: Profile,
-    hugging_face_token: str,
-    environments: Mapping[str, str],
-    *,
-    all_fetched: bool,
-) -> str:
-    """Variables of the server and the download, as shell assignments. Secret with a token.
-
-    `environments` are laid over the profile's: what is served has no say in them. The token goes
-    to the download alone (`supervise.sh`). Without it the Hub would not even say that a private
-    repository exists, so a server that finds all it needs on its disk (`all_fetched`) does not ask.
-    """
-    values = {**profile.env, **environments}
-    if hugging_face_token:
-        values[OF_THE_HUB] = hugging_face_token
-        if all_fetched and "HF_HUB_OFFLINE" not in values:
-            values["HUB_OFFLINE_ONCE_FETCHED"] = "1"
-    return assignments(values)
-
-
-def agent_digest() -> str:
-    """SHA-256 over what runs on the host: new scripts are pushed, and the server restarts."""
-    whole = hashlib.sha256()
-    for name, (content, _) in sorted(_agent().items()):
-        whole.update(name.encode() + b"\0" + content + b"\0")
-    return whole.hexdigest()
-
-
 def _serve(props: Properties, before: Properties, known: Properties) -> Properties:
     """Bring the host to serve what `props` say; the keys of `before` work on for their grace.
 
@@ -507,7 +462,7 @@ def _mark_if_unfit(props: Properties, error: StackError) -> None:
 
 def _certified(host: Host, shown: Shown, progress: Progress) -> Shown:
     """Push the scripts, and the certificates that a server shows; one that runs takes them up."""
-    host.put(_agent())
+    host.put(agent_files())
     shown = with_cross_certificate(shown, host)
     if shown.former and shown.leaf and not shown.cross:
         progress.say(
@@ -961,11 +916,6 @@ def _drain(props: Properties) -> None:
     """Ask balancers and clients to leave the server."""
     with _host(props) as host:
         _run(host, _supervise("drain"), timeout=60.0)
-
-
-def _agent() -> dict[str, tuple[bytes, int]]:
-    modes = {"supervise.sh": 0o755, "prefetch.sh": 0o755, "key_gate.py": 0o644}
-    return {name: ((ON_HOST / name).read_bytes(), mode) for name, mode in modes.items()}
 
 
 def _host(props: Properties) -> Host:

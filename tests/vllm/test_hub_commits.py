@@ -7,6 +7,7 @@ import yaml
 
 from components.plan import MODELS, make_plan
 from components.settings import parse
+from components.vllm.agent_files import model_env
 from components.vllm.assignments import assigned
 from components.vllm.hub_commits import (
     Held,
@@ -18,7 +19,6 @@ from components.vllm.hub_commits import (
 )
 from components.vllm.hub_references import HubFile
 from components.vllm.profile import load_profile
-from components.vllm.server import model_env
 from tests.test_settings import values
 
 EAGLE = "mistral-small-4-fp8-2xh200-eagle"

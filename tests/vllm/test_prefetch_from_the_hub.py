@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from components.plan import MODELS
+from components.vllm.agent_files import model_env
 from components.vllm.profile import load_profile
-from components.vllm.server import model_env
 from emulator.standins.hub import commit_of
 from tests.emulator.standins.support import Container, serving
 

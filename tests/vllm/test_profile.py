@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from components.vllm.agent_files import ON_HOST
 from components.vllm.errors import ProfileError
 from components.vllm.profile import Profile, load_profile, profile_names, vllm_in
-from components.vllm.server import ON_HOST
 
 MODELS = Path(__file__).parents[2] / "models"
 DEFAULT = "mistral-small-4-fp8-2xh200"

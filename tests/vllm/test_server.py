@@ -19,6 +19,7 @@ from components.plan import MODELS
 from components.resources.context import Context, using
 from components.vast import unfit
 from components.vllm import server
+from components.vllm.agent_files import model_env
 from components.vllm.change import READY
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
@@ -32,7 +33,7 @@ from components.vllm.errors import ChangeFailed
 from components.vllm.machine_key import digest, machine_key
 from components.vllm.profile import load_profile
 from components.vllm.readiness.wait import in_utc
-from components.vllm.server import ServerProvider, model_env
+from components.vllm.server import ServerProvider
 from tests.fakes import VirtualClock
 
 MODEL = "org/model"

@@ -1,0 +1,72 @@
+"""What a host is brought to run the server: its scripts, and the variables that they read. Pure.
+
+The server restarts when one of them changes. The files themselves are in `components/on_host/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.vllm.assignments import assignments
+from components.vllm.command import DRAIN_SECONDS
+from components.vllm.profile import Profile
+
+ON_HOST = Path(__file__).resolve().parents[1] / "on_host"
+"""What runs on the host: shell and one Python file of the standard library."""
+
+MODES = {"supervise.sh": 0o755, "prefetch.sh": 0o755, "key_gate.py": 0o644}
+"""Files that are brought there, with their permissions."""
+
+OF_THE_HUB = "HF_TOKEN"
+"""The variable that the Hub's tools read a token from."""
+
+
+def model_env(profile: Profile) -> str:
+    """Write what the host's scripts read about the model, as shell assignments."""
+    return assignments(
+        {
+            "MODEL": profile.repository,
+            "REVISION": profile.revision,
+            "FILES": "\n".join(profile.files),
+            "COMPANIONS": "\n".join(
+                " ".join([one.repository, one.revision, *one.files]) for one in profile.companions
+            ),
+            "DRAIN_SECONDS": str(DRAIN_SECONDS),
+        }
+    )
+
+
+def environment(
+    profile: Profile,
+    hugging_face_token: str,
+    environments: Mapping[str, str],
+    *,
+    all_fetched: bool,
+) -> str:
+    """Write variables of the server and the download, as shell assignments; secret with a token.
+
+    `environments` are laid over the profile's: what is served has no say in them. The token goes
+    to the download alone (`supervise.sh`). Without it the Hub would not even say that a private
+    repository exists, so a server that finds all it needs on its disk (`all_fetched`) does not ask.
+    """
+    values = {**profile.env, **environments}
+    if hugging_face_token:
+        values[OF_THE_HUB] = hugging_face_token
+        if all_fetched and "HF_HUB_OFFLINE" not in values:
+            values["HUB_OFFLINE_ONCE_FETCHED"] = "1"
+    return assignments(values)
+
+
+def agent_digest() -> str:
+    """Give the SHA-256 over what runs on the host: new scripts are pushed, the server restarts."""
+    whole = hashlib.sha256()
+    for name, (content, _) in sorted(agent_files().items()):
+        whole.update(name.encode() + b"\0" + content + b"\0")
+    return whole.hexdigest()
+
+
+def agent_files() -> dict[str, tuple[bytes, int]]:
+    """Read what is brought there: content and permissions, by name."""
+    return {name: ((ON_HOST / name).read_bytes(), mode) for name, mode in MODES.items()}
