@@ -22,10 +22,10 @@ from components.core.commands import DEFAULT_STACK, as_typed_on_emulator
 from components.core.errors import StackError
 from components.core.tables import table, terminal
 from components.resources.context import Context
+from components.vast.api.models import Instance
 from components.vast.ending import Ending
 from components.vast.errors import KeyRefused, StillBilled
 from components.vast.owner import is_foreign, owner_in
-from components.vast.wire import Instance
 from toolchain import stacks
 from toolchain.configuration import project_name
 from toolchain.on_emulator import ROOT, emulator_environment

@@ -19,11 +19,11 @@ from components.core.commands import DEFAULT_STACK, as_typed_on_emulator
 from components.core.errors import StackError
 from components.core.progress import to_terminal
 from components.resources.context import Context
-from components.vast.account import hold_to
+from components.vast.api.account import hold_to
+from components.vast.api.models import Instance
 from components.vast.ending import Ending
 from components.vast.errors import StillBilled
 from components.vast.lifecycle.auto_shutdown import moment, overdue_since
-from components.vast.wire import Instance
 from toolchain import stacks
 from toolchain.on_emulator import emulator_environment
 from toolchain.orphans import RENTED

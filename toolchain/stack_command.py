@@ -12,7 +12,7 @@ from pathlib import Path
 from components.core.display import shown
 from components.core.errors import StackError
 from components.resources.context import Context
-from components.vast.wire import Instance
+from components.vast.api.models import Instance
 from toolchain import pulumi_process
 from toolchain.configuration import project_name
 from toolchain.stack_lock import StackLocks, ThisComputer, backend_of, locks_in

@@ -1,4 +1,4 @@
-"""Where calls and keys go: addresses as `ipaddress` reads them, and URLs of places. Pure.
+"""Addresses as `ipaddress` reads them. Pure.
 
 An address is the market's text and ends in a command line, a URL and a `known_hosts` file.
 """
@@ -6,11 +6,6 @@ An address is the market's text and ends in a command line, a URL and a `known_h
 from __future__ import annotations
 
 import ipaddress
-import re
-from urllib.parse import urlsplit
-
-_AUTHORITY = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
-"""A name or an address and a port. Whatever else it could hold, two readers read in two ways."""
 
 
 def address(text: str) -> str:
@@ -29,29 +24,3 @@ def address(text: str) -> str:
 def with_port(ip: str, port: int) -> str:
     """An address and a port as a URL has them: an IPv6 address is in brackets."""
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this computer, by its name or address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def host_of(url: str) -> str:
-    """The host that a URL names; empty if nobody can say."""
-    return scheme_and_host(url)[1]
-
-
-def scheme_and_host(url: str) -> tuple[str, str]:
-    """Both in lower case; two empty texts for what is no plain URL of a place."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "", ""
-    plain = _AUTHORITY.fullmatch(parts.netloc) and not parts.query and not parts.fragment
-    # urlsplit drops blanks and line ends that another reader may keep.
-    if not plain or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        return "", ""
-    return parts.scheme, parts.hostname or ""

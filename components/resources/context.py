@@ -23,8 +23,8 @@ from components.machine.ssh_types import HostAddress
 from components.vllm.client_types import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
-    from components.vast.api import VastApi
-    from components.vast.container_log import ContainerLog
+    from components.vast.api.client import VastApi
+    from components.vast.api.container_log import ContainerLog
     from components.vllm.client import Endpoint
     from components.vllm.host import Host
     from components.vllm.hub_client import HubClient
@@ -51,7 +51,7 @@ class Context:
             NoCredential: if there is no key that can be sent.
             NoSharedFolder: if there is no place for what processes share.
         """
-        from components.vast.api import connect  # noqa: PLC0415
+        from components.vast.api.client import connect  # noqa: PLC0415
 
         return connect(self.environment, self.clock, self.say, patient=patient)
 
@@ -61,7 +61,7 @@ class Context:
         Raises:
             MarketUrlRefused, NoCredential, NoSharedFolder: as `market`.
         """
-        from components.vast.container_log import ContainerLog  # noqa: PLC0415
+        from components.vast.api.container_log import ContainerLog  # noqa: PLC0415
 
         market = self.market()
         return ContainerLog(market.log_link, market.url, self.clock)

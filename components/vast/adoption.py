@@ -19,13 +19,13 @@ from components.core.errors import HostError
 from components.core.progress import Progress
 from components.machine import gpus
 from components.vast import market
-from components.vast.api import Order
+from components.vast.api.models import Instance
+from components.vast.api.payloads import RentRequest
 from components.vast.boot import Rented
 from components.vast.errors import CannotAdopt
 from components.vast.market import Need
 from components.vast.owner import is_foreign
 from components.vast.unfit import why_unfit
-from components.vast.wire import Instance
 
 SECONDS_TO_END = 60
 """That the server of before has to end, before it is killed."""
@@ -122,7 +122,7 @@ def adopt(
     progress: Progress,
     found: Instance,
     *,
-    order: Order,
+    order: RentRequest,
     public_key: str,
     check: Callable[[], Rented],
     run: Callable[[Instance, str], str],

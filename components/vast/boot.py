@@ -16,6 +16,7 @@ from components.machine import first_contact
 from components.machine.addresses import with_port
 from components.machine.inspection import Inspection
 from components.machine.tcp_probe import Reach
+from components.vast.api.models import Instance
 from components.vast.attempts import Attempt
 from components.vast.errors import (
     BootFailed,
@@ -26,7 +27,6 @@ from components.vast.errors import (
     TermsDiffer,
 )
 from components.vast.outbid import MarketState
-from components.vast.wire import Instance
 
 POLL = 3.0
 """Seconds between two looks at a booting instance, and the age at which a list is asked anew."""

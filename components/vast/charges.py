@@ -12,8 +12,8 @@ import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 
+from components.vast.api.models import Charge
 from components.vast.estimates import Estimate
-from components.vast.wire import Charge
 
 KINDS = ("gpu", "disk", "bwd", "bwu")
 """Vast's kinds of items: GPU and disk by time, traffic down and up by the byte."""

@@ -11,10 +11,10 @@ from typing import Any
 
 from components.core.property_bag import Properties
 from components.vast import market, outbid
+from components.vast.api.models import Instance
 from components.vast.boot import LOST
 from components.vast.lifecycle import auto_shutdown
 from components.vast.unfit import why_unfit
-from components.vast.wire import Instance
 
 REPLACES = "the next `pulumi up` ends it and rents another machine"
 

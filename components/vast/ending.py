@@ -13,9 +13,9 @@ from typing import Protocol
 from components.core.clock import Clock
 from components.core.errors import PlatformError
 from components.core.progress import Progress, duration
+from components.vast.api.models import Instance
 from components.vast.errors import KeyRefused, StillBilled
 from components.vast.owner import told_apart
-from components.vast.wire import Instance
 
 DEADLINE = 180.0
 """Seconds for a contract to go; an API that is down for longer leaves it to the next command."""

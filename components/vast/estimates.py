@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from components.vast.shared_file import SharedFile
+from components.vast.api.locked_file import LockedJsonFile
 
 ESTIMATES = "estimates.json"
 """Their file's name in the account's shared folder."""
@@ -32,18 +32,18 @@ class Estimate:
 class Estimates:
     """Notes by the contract's name in the ledger, such as `instance-123`."""
 
-    def __init__(self, file: SharedFile) -> None:
+    def __init__(self, file: LockedJsonFile) -> None:
         """Keep them in `file`."""
         self._file = file
 
     def note(self, instance_id: int, estimate: Estimate) -> None:
         """Write what a contract was expected to cost."""
-        with self._file.held() as sheet:
-            notes = {**sheet.values, f"instance-{instance_id}": dataclasses.asdict(estimate)}
-            sheet.values = dict(list(notes.items())[-MOST:])
-            sheet.save()
+        with self._file.lock() as content:
+            notes = {**content.values, f"instance-{instance_id}": dataclasses.asdict(estimate)}
+            content.values = dict(list(notes.items())[-MOST:])
+            content.save()
 
     def known(self) -> Mapping[str, Estimate]:
         """All that was noted."""
-        with self._file.held() as sheet:
-            return {name: Estimate(**note) for name, note in sheet.values.items()}
+        with self._file.lock() as content:
+            return {name: Estimate(**note) for name, note in content.values.items()}

@@ -36,9 +36,11 @@ from components.machine.tcp_probe import Reach, reach
 from components.resources.context import current
 from components.resources.provider import Provider, refused
 from components.vast import adoption, drift, market, outbid
-from components.vast.account import account_of, hold_to
 from components.vast.adoption import SECONDS_TO_END, TAKE_OUT, Wanted
-from components.vast.api import Order, VastApi
+from components.vast.api.account import account_of, hold_to
+from components.vast.api.client import VastApi
+from components.vast.api.models import Instance, PriceAsked
+from components.vast.api.payloads import RentRequest
 from components.vast.attempts import Attempt
 from components.vast.boot import PRICE_TOLERANCE, Boot, Deadlines, Rented
 from components.vast.ending import Ending, left_alone
@@ -59,7 +61,6 @@ from components.vast.term import Rule, Term, accepts
 from components.vast.term import in_words as term_in_words
 from components.vast.term import replaces as replaced_for
 from components.vast.unfit import why_unfit
-from components.vast.wire import Instance, PriceAsked
 from components.vllm.readiness.wait import DOWNLOAD_SHARE
 
 if TYPE_CHECKING:
@@ -588,7 +589,7 @@ def _tell_before_adopting_again(found: Instance, props: Properties) -> None:
 
 
 def _adopt(
-    api: VastApi, props: Properties, order: Order, machine: _Machine, ports: tuple[str, ...]
+    api: VastApi, props: Properties, order: RentRequest, machine: _Machine, ports: tuple[str, ...]
 ) -> None:
     """Give the contract that is to be taken over this stack's label, if it fits and works."""
     wanted = _wanted(props)
@@ -1002,7 +1003,7 @@ def _others(contracts: list[Instance], props: Properties, keep: int) -> list[Ins
     return [one for one in mine if one.id != keep]
 
 
-def _order(props: Properties, api_url: str) -> Order:
+def _order(props: Properties, api_url: str) -> RentRequest:
     # Not how long it may live: that changes in place, and an order of before is still this one.
     script = onstart(str(props["public_key"]))
     facts = [props[key] for key in ORDERED] + [props["search"]["query"], script]
@@ -1010,7 +1011,7 @@ def _order(props: Properties, api_url: str) -> Order:
         facts.append(contract_of(props["search"]))
     owner = owner_of(str(props["public_key"]))
     label = f"{props['label_prefix']}{nonce(owner, json.dumps(facts))}"
-    return Order(
+    return RentRequest(
         image=str(props["image"]),
         disk_gb=float(props["disk_gb"]),
         label=label,
@@ -1117,7 +1118,7 @@ def _recorded(props: Properties, losses: outbid.Losses, now: float) -> drift.Rec
     )
 
 
-def _outputs(props: Properties, order: Order, rented: Rented) -> Properties:
+def _outputs(props: Properties, order: RentRequest, rented: Rented) -> Properties:
     facts, rate = rented.inspection.facts, rented.inspection.rate
     return {
         **props,

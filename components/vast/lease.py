@@ -18,13 +18,13 @@ from components.core.property_bag import Properties, changed
 from components.resources.context import current
 from components.resources.provider import Provider, refused
 from components.vast import outbid
-from components.vast.account import account_of, hold_to
+from components.vast.api.account import account_of, hold_to
+from components.vast.api.models import Instance
 from components.vast.ending import Ending, left_alone
 from components.vast.errors import LabelTaken
 from components.vast.owner import owner_in, told_apart
 from components.vast.rent_note import SUFFIX, still_to_come
 from components.vast.second_look import stopped_for_sure
-from components.vast.wire import Instance
 
 FRESH = 3.0
 """Seconds for which a list of contracts is used again."""

@@ -19,9 +19,9 @@ from components.core.progress import duration
 from components.core.tables import lines, table
 from components.machine import gpus
 from components.machine.driver_version import is_older
+from components.vast.api.models import Instance, Json, Offer, number
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
 from components.vast.query_grammar import offers_alias, offers_fields, offers_mult, parse_query
-from components.vast.wire import Instance, Json, Offer, number
 
 Query = dict[str, dict[str, Any]]
 """Conditions by field: `{"num_gpus": {"eq": "2"}}`. Values may be strings, as Vast takes them."""
@@ -344,20 +344,22 @@ def starts_on(row: Json, need: Need) -> bool:
     """Whether the server starts on a row's GPUs, whatever the query asks for.
 
     A row without a memory or a capability is judged by its GPU's name; one that is not known
-    either is none to rent.
+    either is none to rent, nor is one whose memory or capability is no number.
     """
     if str(row.get("gpu_arch") or "nvidia").lower() != "nvidia":
         return False
-    memory = number(row.get("gpu_ram"))
-    if memory is not None and memory < _least_memory_mib(need):
-        return False
+    if row.get("gpu_ram") is not None:
+        memory = number(row["gpu_ram"])
+        if memory is None or memory < _least_memory_mib(need):
+            return False
     if not need.least_compute_cap:
         return True
-    stated = number(row.get("compute_cap")) or gpus.capability(str(row.get("gpu_name") or ""))
-    if not stated:
+    by_name = gpus.capability(str(row.get("gpu_name") or ""))
+    capability = number(row["compute_cap"]) if row.get("compute_cap") else by_name
+    if not capability:
         return False
-    too_new = need.compute_cap_below and stated >= need.compute_cap_below
-    return stated >= need.least_compute_cap and not too_new
+    too_new = need.compute_cap_below and capability >= need.compute_cap_below
+    return capability >= need.least_compute_cap and not too_new
 
 
 def describe(candidate: Candidate) -> str:

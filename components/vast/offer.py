@@ -20,7 +20,7 @@ from components.core.property_bag import Properties, changed
 from components.resources.context import current
 from components.resources.provider import Provider, refused
 from components.vast import market
-from components.vast.api import VastApi
+from components.vast.api.client import VastApi
 from components.vast.errors import KeyRefused, NoOffer
 from components.vast.market import Candidate, Need
 

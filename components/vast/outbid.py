@@ -17,9 +17,9 @@ from typing import Any, Literal, Protocol
 
 from components.core.clock import Clock
 from components.core.progress import Progress, duration
+from components.vast.api.locked_file import LockedJsonFile
+from components.vast.api.models import Instance
 from components.vast.errors import StillOutbid
-from components.vast.shared_file import SharedFile
-from components.vast.wire import Instance
 
 DAY = 86_400.0
 
@@ -143,7 +143,7 @@ class LossNote:
     the two looks is replaced without the lease having counted it, and is gone at the next refresh.
     """
 
-    def __init__(self, file: SharedFile, clock: Clock) -> None:
+    def __init__(self, file: LockedJsonFile, clock: Clock) -> None:
         """Keep the note in `file`, by `clock`."""
         self._file = file
         self._clock = clock
@@ -154,14 +154,14 @@ class LossNote:
         Raises:
             NoSharedFolder: if it cannot be written.
         """
-        with self._file.held() as sheet:
+        with self._file.lock() as content:
             young = {
                 known: noted
-                for known, noted in sheet.values.items()
+                for known, noted in content.values.items()
                 if self._clock.epoch() - float(noted["at"]) < DAY
             }
-            sheet.values = {**young, contract: {**loss, "stack": stack}}
-            sheet.save()
+            content.values = {**young, contract: {**loss, "stack": stack}}
+            content.save()
 
     def of(self, stack: str) -> Losses:
         """Return what was noted for a stack.
@@ -169,10 +169,10 @@ class LossNote:
         Raises:
             NoSharedFolder: if it cannot be read.
         """
-        with self._file.held() as sheet:
+        with self._file.lock() as content:
             return {
                 contract: {"at": float(noted["at"]), "dollars": float(noted["dollars"])}
-                for contract, noted in sheet.values.items()
+                for contract, noted in content.values.items()
                 if noted.get("stack") == stack
             }
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from components.vast.wire import Instance
+from components.vast.api.models import Instance
 
 OWNER_DIGITS = 6
 ORDER_DIGITS = 10

@@ -8,7 +8,7 @@ read stands in no state.
 from __future__ import annotations
 
 from components.core.clock import Clock
-from components.vast.shared_file import SharedFile
+from components.vast.api.locked_file import LockedJsonFile
 
 NOTE = "in-the-state.json"
 """Its file's name in the account's shared folder."""
@@ -20,7 +20,7 @@ LATELY = 3600.0
 class InTheState:
     """The note: names of what was read, and when."""
 
-    def __init__(self, file: SharedFile, clock: Clock) -> None:
+    def __init__(self, file: LockedJsonFile, clock: Clock) -> None:
         """Keep it in `file`, by `clock`."""
         self._file = file
         self._clock = clock
@@ -32,9 +32,9 @@ class InTheState:
             NoSharedFolder: if the note cannot be written.
         """
         now = float(round(self._clock.epoch()))
-        with self._file.held() as sheet:
-            sheet.values = {**self._young(sheet.values), name: now}
-            sheet.save()
+        with self._file.lock() as content:
+            content.values = {**self._young(content.values), name: now}
+            content.save()
         return now
 
     def lately(self) -> dict[str, float]:
@@ -43,8 +43,8 @@ class InTheState:
         Raises:
             NoSharedFolder: if the note cannot be read.
         """
-        with self._file.held() as sheet:
-            return self._young(sheet.values)
+        with self._file.lock() as content:
+            return self._young(content.values)
 
     def _young(self, values: dict[str, object]) -> dict[str, float]:
         oldest = self._clock.epoch() - LATELY

@@ -14,8 +14,8 @@ from typing import Any
 
 from components.core.clock import Clock
 from components.core.progress import Progress
+from components.vast.api.locked_file import Busy, Content, LockedJsonFile
 from components.vast.errors import RentedElsewhere
-from components.vast.shared_file import Busy, SharedFile, Sheet
 
 LISTED_WITHIN = 60.0
 """Seconds for which a contract may stay unseen after its rent call (vast-api reference, 3.5)."""
@@ -29,13 +29,13 @@ LONGEST_WAIT = 60.0
 POLL = 1.0
 
 
-def still_to_come(files: Iterable[SharedFile], prefix: str, clock: Clock) -> dict[str, float]:
+def still_to_come(files: Iterable[LockedJsonFile], prefix: str, clock: Clock) -> dict[str, float]:
     """Labels under `prefix` that were sent and not settled, and the seconds left to be listed."""
     labels = {}
     for file in files:
         # One that is held belongs to a process that lives and settles it.
-        with contextlib.suppress(Busy), file.held(wait=False) as sheet:
-            unsettled = Page(sheet, clock).unsettled()
+        with contextlib.suppress(Busy), file.lock(wait=False) as content:
+            unsettled = Page(content, clock).unsettled()
             if unsettled is not None and unsettled[0].startswith(prefix):
                 labels[unsettled[0]] = LISTED_WITHIN - unsettled[1]
     return {label: left for label, left in labels.items() if left > 0}
@@ -44,9 +44,9 @@ def still_to_come(files: Iterable[SharedFile], prefix: str, clock: Clock) -> dic
 class Page:
     """The note while it is held alone."""
 
-    def __init__(self, sheet: Sheet, clock: Clock) -> None:
-        """Write on `sheet` by `clock`."""
-        self._sheet = sheet
+    def __init__(self, content: Content, clock: Clock) -> None:
+        """Write on `content` by `clock`."""
+        self._sheet = content
         self._clock = clock
 
     def sent(self, label: str) -> None:
@@ -87,7 +87,7 @@ class Page:
 class RentNote:
     """One resource's note."""
 
-    def __init__(self, file: SharedFile, clock: Clock, progress: Progress) -> None:
+    def __init__(self, file: LockedJsonFile, clock: Clock, progress: Progress) -> None:
         """Keep the note in `file`; wait by `clock`, speak through `progress`."""
         self._file = file
         self._clock = clock
@@ -103,11 +103,11 @@ class RentNote:
         with contextlib.ExitStack() as stack:
             yield Page(self._hold(stack), self._clock)
 
-    def _hold(self, stack: contextlib.ExitStack) -> Sheet:
+    def _hold(self, stack: contextlib.ExitStack) -> Content:
         deadline = self._clock.monotonic() + LONGEST_WAIT
         while True:
             try:
-                return stack.enter_context(self._file.held(wait=False))
+                return stack.enter_context(self._file.lock(wait=False))
             except Busy:
                 if self._clock.monotonic() >= deadline:
                     raise RentedElsewhere(

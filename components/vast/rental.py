@@ -14,7 +14,8 @@ from components.core.clock import Clock
 from components.core.errors import ConfigurationError, HostError, PlatformError, StackError
 from components.core.interruption import Interrupted
 from components.core.progress import Progress, duration
-from components.vast.api import Order
+from components.vast.api.models import Instance
+from components.vast.api.payloads import RentRequest
 from components.vast.attempts import Attempt, Outcome, attempt_lines, spent
 from components.vast.boot import LOST, Boot, Deadlines, Machine, Rented
 from components.vast.ending import Ending, left_alone
@@ -36,7 +37,6 @@ from components.vast.market import Candidate, describe
 from components.vast.owner import is_foreign, resource_of
 from components.vast.rent_note import LISTED_WITHIN, Page, RentNote
 from components.vast.unfit import why_unfit
-from components.vast.wire import Instance
 
 MOST_TRIES = 12
 
@@ -50,7 +50,7 @@ POLL = 3.0
 class Market(Protocol):
     """The calls of `VastApi` that renting makes."""
 
-    def rent(self, offer_id: int, order: Order) -> int:
+    def rent(self, offer_id: int, order: RentRequest) -> int:
         """See `VastApi.rent`."""
 
     def instance(self, instance_id: int) -> Instance | None:
@@ -125,7 +125,7 @@ class Rental:
 
     def obtain(
         self,
-        order: Order,
+        order: RentRequest,
         candidates: Callable[[], list[Candidate]],
         machine: Machine,
         ports: tuple[str, ...],
@@ -165,7 +165,7 @@ class Rental:
             return rented
 
     def take_over(
-        self, instance_id: int, order: Order, machine: Machine, ports: tuple[str, ...]
+        self, instance_id: int, order: RentRequest, machine: Machine, ports: tuple[str, ...]
     ) -> Rented:
         """Bring up a contract that was rented by hand and was given the order's label.
 
@@ -216,7 +216,9 @@ class Rental:
         label, passed = unsettled
         self._watch_for(label, LISTED_WITHIN - passed)
 
-    def _adopted(self, order: Order, machine: Machine, ports: tuple[str, ...]) -> Rented | None:
+    def _adopted(
+        self, order: RentRequest, machine: Machine, ports: tuple[str, ...]
+    ) -> Rented | None:
         """Bring up the contract of an earlier try; end others of the same resource."""
         mine = None
         for found in self._market.instances():
@@ -248,7 +250,7 @@ class Rental:
         self._unfit.add(found.machine_id)
         return f"was marked unfit ({why}), so that machine {found.machine_id} is not rented again"
 
-    def _end_leftovers(self, order: Order) -> None:
+    def _end_leftovers(self, order: RentRequest) -> None:
         """After rent calls that came to nothing: a contract of theirs may be listed all the same.
 
         It is waited for as long as Vast may take to list it.
@@ -259,7 +261,7 @@ class Rental:
         self._end_others(order, keep=None, awaited={order.label: left} if left > 0 else None)
 
     def _end_others(
-        self, order: Order, keep: int | None, awaited: Mapping[str, float] | None = None
+        self, order: RentRequest, keep: int | None, awaited: Mapping[str, float] | None = None
     ) -> None:
         """End what became known late, such as the contract of a rent call that was given up.
 
@@ -273,7 +275,7 @@ class Rental:
 
     def _new(
         self,
-        order: Order,
+        order: RentRequest,
         candidates: Callable[[], list[Candidate]],
         machine: Machine,
         ports: tuple[str, ...],
@@ -311,7 +313,7 @@ class Rental:
     def _try(
         self,
         candidate: Candidate,
-        order: Order,
+        order: RentRequest,
         machine: Machine,
         ports: tuple[str, ...],
         page: Page,
@@ -357,7 +359,7 @@ class Rental:
         attempt.seconds = self._clock.monotonic() - began
         self._close(attempt, _fault(parked.refusal), f"{parked}; destroyed")
 
-    def _rent(self, offer_id: int, order: Order, page: Page) -> int:
+    def _rent(self, offer_id: int, order: RentRequest, page: Page) -> int:
         """Rent; if the answer is lost, look for the label before anything else is tried."""
         page.sent(order.label)
         self._is_sent = True

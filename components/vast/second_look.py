@@ -14,8 +14,8 @@ from typing import Protocol
 from components.core.clock import Clock
 from components.core.progress import Progress, duration
 from components.machine.tcp_probe import Reach
+from components.vast.api.models import Instance
 from components.vast.outbid import MarketState
-from components.vast.wire import Instance
 
 DOUBTFUL = {"exited", "offline", "unknown"}
 """Statuses that a machine which is to run may have for a moment."""

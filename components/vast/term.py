@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from components.core.progress import duration
+from components.vast.api.models import PriceAsked
 from components.vast.lifecycle.auto_shutdown import moment
-from components.vast.wire import PriceAsked
 
 DAY = 86_400.0
 

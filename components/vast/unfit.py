@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from components.core.errors import StackError
-from components.vast.wire import Instance
+from components.vast.api.models import Instance
 
 _MARK = "unfit-"
 

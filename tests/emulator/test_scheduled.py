@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from components.core.progress import Progress
-from components.vast.api import VastApi
+from components.vast.api.client import VastApi
 from components.vast.errors import MarketEndRefused
 from components.vast.lifecycle.market_end import MarketEnd, start_for
 from emulator.keys import instance_key

@@ -16,10 +16,10 @@ from components.core.progress import Progress
 from components.machine.inspection import Inspection
 from components.machine.tcp_probe import Reach
 from components.resources.context import Context
+from components.vast.api.models import Instance
 from components.vast.attempts import Attempt
 from components.vast.boot import POLL, Boot, Deadlines
 from components.vast.errors import BootFailed
-from components.vast.wire import Instance
 from tests.stack.world import Emulator
 
 WAITING = 16

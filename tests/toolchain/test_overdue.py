@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.resources.context import Context
+from components.vast.api.models import Instance
 from components.vast.errors import StillBilled, WrongAccount
 from components.vast.lifecycle.auto_shutdown import OVERDUE
 from components.vast.unfit import marked
-from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.stack.world import ROOT
 from tests.vast.contracts import Contracts

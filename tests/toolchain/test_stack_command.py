@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.vast.wire import Instance
+from components.vast.api.models import Instance
 from tests.vast.offers import instance
 from toolchain.stack_command import INTERRUPTED, Place, billed, run_on_stack
 from toolchain.stack_lock import StackLocked

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from components.vast.api.models import Instance
 from components.vast.errors import KeyRefused
-from components.vast.wire import Instance
 
 
 class Contracts:

@@ -10,9 +10,9 @@ from components.machine.errors import HostUnfit
 from components.machine.first_contact import fingerprint
 from components.machine.inspection import HostFacts, Inspection, Rate
 from components.machine.tcp_probe import Reach
-from components.vast.api import Order
+from components.vast.api.models import Instance
+from components.vast.api.payloads import RentRequest
 from components.vast.errors import BootFailed, ContractParked, OfferTaken, ReplyLost
-from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance
 
@@ -90,7 +90,7 @@ class FakeMarket:
         self.lists = 0
         self.logs = 0
 
-    def rent(self, offer_id: int, order: Order) -> int:
+    def rent(self, offer_id: int, order: RentRequest) -> int:
         if offer_id in self.refuse:
             raise self.refuse[offer_id]
         if offer_id in {one.offer_id for one in self.alive.values()}:

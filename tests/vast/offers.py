@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from components.vast.api.models import Offer
 from components.vast.market import Need
-from components.vast.wire import Offer
 
 
 def row(**changes: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from components.core.progress import Progress
 from components.core.property_bag import Properties
 from components.resources.context import Context, current, using
 from components.vast import offer as offer_module
+from components.vast.api.models import Instance
 from components.vast.errors import (
     ApiFailed,
     CannotAdopt,
@@ -36,7 +37,6 @@ from components.vast.offer import INPUTS, NEEDS, OfferProvider, need_of
 from components.vast.owner import nonce, owner_of
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.ssh_key import SshKeyProvider
-from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY, FakeVast
 from tests.vast.offers import instance, need, row

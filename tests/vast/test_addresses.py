@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.machine.addresses import address, host_of, is_loopback, with_port
-from components.vast.api import connect
+from components.machine.addresses import address, with_port
+from components.vast.api.client import connect
+from components.vast.api.market_url import DEFAULT_URL, host_of, is_loopback, market_url
+from components.vast.api.rate_limit import read_pace
 from components.vast.errors import MarketUrlRefused
-from components.vast.market_url import DEFAULT_URL, market_url
-from components.vast.throttle import read_pace
 from tests.fakes import VirtualClock
 
 

@@ -15,11 +15,11 @@ import pytest
 
 from components.core.progress import Progress
 from components.vast.adoption import Wanted, adopt, find, misfits, takeover
-from components.vast.api import Order
+from components.vast.api.models import Instance
+from components.vast.api.payloads import RentRequest
 from components.vast.boot import Rented
 from components.vast.errors import BootFailed, CannotAdopt
 from components.vast.owner import nonce, owner_of
-from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import INSPECTION
 from tests.vast.offers import instance, need
@@ -35,7 +35,7 @@ WANTED = Wanted(
     disk_gb=500.0,
     port=8000,
 )
-ORDER = Order(image=IMAGE, disk_gb=500.0, label="p/s/r/n", onstart="true", ports=(8000,))
+ORDER = RentRequest(image=IMAGE, disk_gb=500.0, label="p/s/r/n", onstart="true", ports=(8000,))
 
 
 def contract(**changes: Any) -> Instance:

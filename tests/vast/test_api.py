@@ -11,8 +11,12 @@ import pytest
 import requests
 
 from components.core.errors import StackError
-from components.vast import api as door
-from components.vast.api import Order, VastApi, connect, find_key
+from components.vast.api.calls import TRIES
+from components.vast.api.client import VastApi, connect
+from components.vast.api.credentials import find_key
+from components.vast.api.models import PriceAsked
+from components.vast.api.payloads import RentRequest
+from components.vast.api.rate_limit import INTERVALS, MARGIN
 from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
@@ -26,13 +30,11 @@ from components.vast.errors import (
     RentRefused,
     ReplyLost,
 )
-from components.vast.throttle import INTERVALS, MARGIN
-from components.vast.wire import PriceAsked
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, row
 
 SECRET = "sentinel-key-7d1f"
-ORDER = Order(
+ORDER = RentRequest(
     image="vllm/vllm-openai:v0.33.0",
     disk_gb=500.0,
     label="p/s/r/n",
@@ -232,7 +234,7 @@ def test_a_read_gives_up_after_its_tries(door_to, failure, error):
     api, transport, _ = door_to(*[failure] * 20)
     with pytest.raises(error):
         api.credit()
-    assert len(transport.calls) == door.TRIES
+    assert len(transport.calls) == TRIES
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ def test_an_api_that_answers_badly_is_asked_as_often_in_a_preview(door_to):
     api, transport, _ = door_to(*[(503, "")] * 20, patient=False)
     with pytest.raises(ApiFailed):
         api.credit()
-    assert len(transport.calls) == door.TRIES
+    assert len(transport.calls) == TRIES
 
 
 @pytest.mark.parametrize(
@@ -311,7 +313,7 @@ def test_a_budget_that_is_used_up_is_waited_for_by_every_endpoint(door_to, heade
     assert len(transport.calls) == 2
     api, _, clock = door_to((429, USED_UP, headers), *[(200, {"success": True})] * 2)
     with pytest.raises(RateLimited):
-        api._checked("GET /x/", api._transport.get("/x/"), gone_is_empty=False)
+        api._calls._checked("GET /x/", api._calls._transport.get("/x/"), gone_is_empty=False)
     api.destroy(9001)
     assert clock.passed == pytest.approx(wait)
 

@@ -4,10 +4,10 @@ import datetime as dt
 
 import pytest
 
+from components.vast.api.locked_file import LockedJsonFile
+from components.vast.api.models import Charge
 from components.vast.charges import compare, total
 from components.vast.estimates import MOST, Estimate, Estimates
-from components.vast.shared_file import SharedFile
-from components.vast.wire import Charge
 
 MIDNIGHT = 1_800_057_600.0
 """The first second of 16 January 2027, UTC."""
@@ -77,12 +77,12 @@ def test_two_contracts_of_one_resource_are_one_line_and_a_new_kind_is_counted():
 
 
 def test_notes_are_read_back_and_the_newest_are_kept(tmp_path):
-    file = SharedFile(tmp_path / "estimates.json")
+    file = LockedJsonFile(tmp_path / "estimates.json")
     notes = Estimates(file)
     note = {"dollars_per_hour": 6.0, "traffic_dollars": 0.3}
-    with file.held() as sheet:
-        sheet.values = {f"instance-{number}": note for number in range(MOST)}
-        sheet.save()
+    with file.lock() as content:
+        content.values = {f"instance-{number}": note for number in range(MOST)}
+        content.save()
     notes.note(5000, Estimate(7.0, 0.1, MIDNIGHT))
     known = notes.known()
     assert len(known) == MOST

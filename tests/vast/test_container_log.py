@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.core.errors import StackError
-from components.vast.container_log import LOOK_EVERY, MOST_BYTES, ONE_LOOK, SECONDS, ContainerLog
+from components.vast.api.container_log import (
+    LOOK_EVERY,
+    MOST_BYTES,
+    ONE_LOOK,
+    SECONDS,
+    ContainerLog,
+)
 from components.vast.errors import ApiFailed, ApiUnreachable
 from tests.fakes import VirtualClock
 from tests.network import CHUNK, CHUNKED, Network, Script, at_once, drip, flood, response

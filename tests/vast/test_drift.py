@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from components.vast.api.models import Instance
 from components.vast.drift import Recorded, drift, gone, is_lost
-from components.vast.wire import Instance
 from tests.vast.offers import instance
 
 RECORDED = Recorded(

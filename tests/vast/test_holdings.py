@@ -53,9 +53,9 @@ def created(machine: str = "9001") -> Properties:
 def refreshed(state: Properties, machines: tuple[int, ...] = (9001,)) -> Properties:
     """As at the beginning of an `up`: `machines` are those that are in the state."""
     # No answer of before is young enough to be taken.
-    with current().market().shared("contracts.json").held() as sheet:
-        sheet.values = {}
-        sheet.save()
+    with current().market().shared("contracts.json").lock() as content:
+        content.values = {}
+        content.save()
     outs = HoldingsProvider().read("holdings", state).outs
     for machine in machines:
         in_the_state().note(str(machine))

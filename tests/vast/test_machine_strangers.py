@@ -17,10 +17,10 @@ from components.machine.ssh_types import (
     Nonsense,
 )
 from components.resources.context import Context, using
+from components.vast.api.models import Instance
 from components.vast.errors import BootFailed
 from components.vast.instance import _Machine
 from components.vast.offer import search_for
-from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, need
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from components.machine.driver_version import is_older
 from components.vast import market
+from components.vast.api.models import Offer
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
-from components.vast.wire import Offer
 from emulator.gpus import GPUS
 from tests.vast.offers import need, offer, row
 
@@ -183,6 +183,11 @@ def test_the_market_is_asked_for_them_too_since_it_gives_only_so_many():
         ({"compute_cap": 1000}, False),
         ({"gpu_ram": 40960}, False),
         ({"gpu_ram": None}, True),
+        ({"gpu_ram": "much"}, False),
+        ({"gpu_ram": 10**400}, False),
+        ({"compute_cap": "new"}, False),
+        ({"compute_cap": 10**400}, False),
+        ({"compute_cap": "900"}, True),
         ({"gpu_arch": "amd"}, False),
         ({"gpu_arch": "nvidia"}, True),
     ],

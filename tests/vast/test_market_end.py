@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.core.progress import Progress
+from components.vast.api.models import ScheduledEnd
 from components.vast.errors import ApiFailed, MarketEndRefused
 from components.vast.lifecycle.auto_shutdown import Leash
 from components.vast.lifecycle.market_end import AFTER, NONE, MarketEnd, start_for, wanted
-from components.vast.wire import ScheduledEnd
 from tests.fakes import VirtualClock
 
 NOW = 1_800_000_000.0

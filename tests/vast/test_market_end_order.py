@@ -16,11 +16,11 @@ from components.core.progress import Progress
 from components.core.property_bag import Properties
 from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.resources.context import Context, using
+from components.vast.api.models import ScheduledEnd
 from components.vast.errors import ApiFailed
 from components.vast.instance import InstanceProvider
 from components.vast.lifecycle.auto_shutdown import Leash
 from components.vast.lifecycle.market_end import NONE, MarketEnd
-from components.vast.wire import ScheduledEnd
 from tests.fakes import VirtualClock
 from tests.vast.test_adapters import ordered, rented
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.core.errors import StackError
-from components.vast.api import MOST_PAGES, VastApi
+from components.vast.api.calls import MOST_PAGES
+from components.vast.api.client import VastApi
 from components.vast.errors import ApiFailed
 from tests.fakes import VirtualClock
 from tests.test_display import is_clean

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from components.core.progress import Progress
+from components.vast.api.models import Instance
 from components.vast.ending import Ending
 from components.vast.errors import StillBilled
 from components.vast.owner import nonce, owner_of
-from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.contracts import Contracts
 from tests.vast.offers import instance

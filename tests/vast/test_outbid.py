@@ -9,6 +9,7 @@ import pytest
 from components.core.interruption import Interrupted
 from components.core.progress import Progress
 from components.vast import outbid
+from components.vast.api.models import Instance
 from components.vast.errors import StillOutbid
 from components.vast.outbid import (
     DAY,
@@ -19,7 +20,6 @@ from components.vast.outbid import (
     noted,
     wait_until_back,
 )
-from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance
 

@@ -9,7 +9,8 @@ import pytest
 from components.core.progress import Progress
 from components.machine.errors import HostUnfit
 from components.vast import market
-from components.vast.api import Order
+from components.vast.api.locked_file import LockedJsonFile
+from components.vast.api.payloads import RentRequest
 from components.vast.boot import Deadlines
 from components.vast.errors import (
     ApiFailed,
@@ -32,7 +33,6 @@ from components.vast.errors import (
 from components.vast.owner import nonce, owner_of
 from components.vast.rent_note import RentNote
 from components.vast.rental import MOST_TRIES, Limits, Rental
-from components.vast.shared_file import SharedFile
 from components.vast.unfit import marked
 from emulator.contracts import FATAL_STATUS_MSG
 from tests.fakes import VirtualClock
@@ -40,7 +40,7 @@ from tests.vast.fake_market import Boot, Contract, FakeMarket
 from tests.vast.offers import need, offer
 
 LABEL = "p/s/endpoint/abc"
-ORDER = Order(image="img", disk_gb=500.0, label=LABEL, onstart="true", ports=(8000,))
+ORDER = RentRequest(image="img", disk_gb=500.0, label=LABEL, onstart="true", ports=(8000,))
 PORTS = ("22/tcp", "8000/tcp")
 LIMITS = Limits(
     deadlines=Deadlines(),
@@ -60,7 +60,7 @@ class World:
         self.market = FakeMarket(self.clock)
         self.lines: list[str] = []
         self.spoken_at: list[float] = []
-        self.file = SharedFile(folder / "rent.json")
+        self.file = LockedJsonFile(folder / "rent.json")
         self.searches = 0
         self.is_asked_to_end = False
         self.offers = [offer(id=n, machine_id=n) for n in range(1, 21)]
@@ -510,7 +510,7 @@ def test_a_settled_note_is_waited_for_no_more(world):
 
 
 def test_two_processes_do_not_rent_for_one_resource_at_once(world):
-    with world.file.held(), pytest.raises(RentedElsewhere, match="nothing was rented by this one"):
+    with world.file.lock(), pytest.raises(RentedElsewhere, match="nothing was rented by this one"):
         world.obtain()
     assert world.market.rented == []
     assert world.clock.passed >= 60
@@ -654,7 +654,7 @@ def test_each_offer_is_rented_with_its_own_bid(world, monkeypatch):
     prices = []
     rent = world.market.rent
 
-    def noting(offer_id: int, order: Order) -> int:
+    def noting(offer_id: int, order: RentRequest) -> int:
         prices.append(order.price)
         contract: int = rent(offer_id, order)
         return contract

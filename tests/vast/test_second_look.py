@@ -8,8 +8,8 @@ import pytest
 
 from components.core.progress import Progress
 from components.machine.tcp_probe import Reach
+from components.vast.api.models import Instance
 from components.vast.second_look import PATIENCE, POLL, second_look, stopped_for_sure
-from components.vast.wire import Instance
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance
 

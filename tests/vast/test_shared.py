@@ -15,13 +15,10 @@ from typing import Any
 import pytest
 
 from components.core.progress import Progress
-from components.vast.boot import POLL
-from components.vast.contract_list import ContractList
-from components.vast.errors import ApiFailed, NoSharedFolder, PaceRefused
-from components.vast.market_answers import MarketAnswers
-from components.vast.rent_note import LISTED_WITHIN, RentNote, still_to_come
-from components.vast.shared_file import Busy, SharedFile, shared_folder
-from components.vast.throttle import (
+from components.vast.api.cache import InstanceCache, SearchCache
+from components.vast.api.locked_file import Busy, LockedJsonFile, shared_folder
+from components.vast.api.models import Instance, Json
+from components.vast.api.rate_limit import (
     INTERVALS,
     LEAST_MARGIN,
     LONGEST_QUEUE,
@@ -32,7 +29,9 @@ from components.vast.throttle import (
     Throttle,
     read_pace,
 )
-from components.vast.wire import Instance, Json
+from components.vast.boot import POLL
+from components.vast.errors import ApiFailed, NoSharedFolder, PaceRefused
+from components.vast.rent_note import LISTED_WITHIN, RentNote, still_to_come
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, row
 
@@ -41,17 +40,27 @@ ROOT = Path(__file__).resolve().parents[2]
 COUNT = """\
 import sys
 from pathlib import Path
-from components.vast.shared_file import SharedFile
+from components.vast.api.locked_file import LockedJsonFile
 for _ in range(50):
-    with SharedFile(Path(sys.argv[1])).held() as sheet:
-        sheet.values["count"] = sheet.values.get("count", 0) + 1
-        sheet.save()
+    with LockedJsonFile(Path(sys.argv[1])).lock() as content:
+        content.values["count"] = content.values.get("count", 0) + 1
+        content.save()
+"""
+
+HOLD = """\
+import sys
+import time
+from pathlib import Path
+from components.vast.api.locked_file import LockedJsonFile
+with LockedJsonFile(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(600)
 """
 
 
 @pytest.fixture
-def file(tmp_path) -> SharedFile:
-    return SharedFile(tmp_path / "shared.json")
+def file(tmp_path) -> LockedJsonFile:
+    return LockedJsonFile(tmp_path / "shared.json")
 
 
 def test_processes_and_threads_change_a_file_in_turn(tmp_path):
@@ -67,26 +76,26 @@ def test_processes_and_threads_change_a_file_in_turn(tmp_path):
 
 
 def test_what_is_not_saved_is_not_there(file):
-    with file.held() as sheet:
-        sheet.values["a"] = 1
-    with file.held() as sheet:
-        assert sheet.values == {}
+    with file.lock() as content:
+        content.values["a"] = 1
+    with file.lock() as content:
+        assert content.values == {}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '"x"'])
-def test_a_broken_file_is_an_empty_one(file, tmp_path, content):
-    (tmp_path / "shared.json").write_text(content)
-    with file.held() as sheet:
-        assert sheet.values == {}
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "[" * 100_000])
+def test_a_broken_file_is_an_empty_one(file, tmp_path, text):
+    (tmp_path / "shared.json").write_text(text)
+    with file.lock() as content:
+        assert content.values == {}
 
 
 def test_a_shorter_content_leaves_nothing_of_a_longer_one(file):
     for values in ({"a": "x" * 1000}, {"b": 1}):
-        with file.held() as sheet:
-            sheet.values = dict(values)
-            sheet.save()
-    with file.held() as sheet:
-        assert sheet.values == {"b": 1}
+        with file.lock() as content:
+            content.values = dict(values)
+            content.save()
+    with file.lock() as content:
+        assert content.values == {"b": 1}
 
 
 @contextlib.contextmanager
@@ -101,24 +110,70 @@ def files_up_to(count: int) -> Iterator[None]:
 
 
 def test_a_content_that_finds_no_room_leaves_the_one_of_before(file):
-    with file.held() as sheet:
-        sheet.values = {"a": "x" * 1000}
-        sheet.save()
-    with file.held() as sheet, files_up_to(2000):
-        sheet.values = {"b": "y" * 5000}
+    with file.lock() as content:
+        content.values = {"a": "x" * 1000}
+        content.save()
+    with file.lock() as content, files_up_to(2000):
+        content.values = {"b": "y" * 5000}
         with pytest.raises(NoSharedFolder, match=r"shared\.json cannot be used .*room on its disk"):
-            sheet.save()
-    with file.held() as sheet:
-        assert sheet.values == {"a": "x" * 1000}
-        sheet.values = {"c": 1}
+            content.save()
+    with file.lock() as content:
+        assert content.values == {"a": "x" * 1000}
+        content.values = {"c": 1}
         with files_up_to(2000):
-            sheet.save()
-    with file.held() as sheet:
-        assert sheet.values == {"c": 1}
+            content.save()
+    with file.lock() as content:
+        assert content.values == {"c": 1}
+
+
+def test_a_content_is_replaced_whole_and_an_empty_one_removes_the_file(file, tmp_path):
+    path = tmp_path / "shared.json"
+    with file.lock() as content:
+        content.values = {"a": "x" * 1000}
+        content.save()
+    with path.open() as reader:
+        with file.lock() as content:
+            content.values = {"b": 1}
+            content.save()
+        # Who reads meanwhile reads the old content to its end.
+        assert json.load(reader) == {"a": "x" * 1000}
+    assert json.loads(path.read_text()) == {"b": 1}
+    with file.lock() as content, files_up_to(0):
+        content.values = {}
+        content.save()
+    assert not path.exists()
+    with file.lock() as content:
+        assert content.values == {}
+
+
+def test_what_a_killed_process_left_half_written_is_removed(file, tmp_path):
+    (tmp_path / "shared.json.new").write_text('{"half')
+    with file.lock() as content:
+        assert content.values == {}
+        content.values = {"a": 1}
+        content.save()
+    assert {path.name for path in tmp_path.iterdir()} == {"shared.json", "shared.json.lock"}
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_process_that_dies_lets_go_of_its_file(file, tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "shared.json")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Busy), file.lock(wait=False):
+            pass
+        holder.kill()
+    with file.lock(wait=False) as content:
+        assert content.values == {}
 
 
 def test_who_does_not_want_to_wait_is_told(file):
-    with file.held(), pytest.raises(Busy), file.held(wait=False):
+    with file.lock(), pytest.raises(Busy), file.lock(wait=False):
         pass
 
 
@@ -209,9 +264,9 @@ def test_who_comes_late_waits_for_nobody(file):
 
 
 def test_a_turn_of_another_time_is_not_waited_for(file):
-    with file.held() as sheet:
-        sheet.values["search"] = VirtualClock().epoch() + LONGEST_QUEUE + 1
-        sheet.save()
+    with file.lock() as content:
+        content.values["search"] = VirtualClock().epoch() + LONGEST_QUEUE + 1
+        content.save()
     clock = VirtualClock()
     Throttle(clock, file).wait("search")
     assert clock.passed == 0
@@ -285,7 +340,7 @@ def test_sixteen_waiting_machines_cost_one_list_a_poll(tmp_path):
     for _ in range(polls):
         began = clock.passed
         for _ in range(16):
-            ContractList(listing, clock, SharedFile(path)).look(POLL)
+            InstanceCache(listing, clock, LockedJsonFile(path)).look(POLL)
             clock.sleep(0.01)
         clock.sleep(max(0.0, began + POLL - clock.passed))
     assert len(listing.asked_at) <= polls
@@ -296,7 +351,7 @@ def test_sixteen_waiting_machines_cost_one_list_a_poll(tmp_path):
 def test_a_list_that_finds_no_room_is_used_and_asked_for_again(file):
     clock = VirtualClock()
     listing = Listing(clock)
-    contracts = ContractList(listing, clock, file)
+    contracts = InstanceCache(listing, clock, file)
     with files_up_to(0):
         assert [one.id for one in contracts.look(POLL)] == [1]
     assert [one.id for one in contracts.look(POLL)] == [2]
@@ -305,7 +360,7 @@ def test_a_list_that_finds_no_room_is_used_and_asked_for_again(file):
 def test_sixteen_threads_that_wait_cost_one_list(file):
     clock = VirtualClock()
     listing = Listing(clock, takes=0.0)
-    contracts = ContractList(listing, clock, file)
+    contracts = InstanceCache(listing, clock, file)
     found: list[list[Instance]] = []
     threads = [
         threading.Thread(target=lambda: found.append(contracts.look(POLL))) for _ in range(16)
@@ -321,7 +376,7 @@ def test_sixteen_threads_that_wait_cost_one_list(file):
 def test_who_wants_no_age_gets_an_answer_to_a_question_of_now(file):
     clock = VirtualClock()
     listing = Listing(clock)
-    contracts = ContractList(listing, clock, file)
+    contracts = InstanceCache(listing, clock, file)
     contracts.look(0.0)
     assert [one.id for one in contracts.look(0.0)] == [2]
     assert [one.id for one in contracts.look(POLL)] == [2]
@@ -329,7 +384,7 @@ def test_who_wants_no_age_gets_an_answer_to_a_question_of_now(file):
 
 def test_a_list_comes_back_from_the_file_as_it_was(file):
     clock = VirtualClock()
-    contracts = ContractList(Listing(clock), clock, file)
+    contracts = InstanceCache(Listing(clock), clock, file)
     assert contracts.look(0.0) == contracts.look(POLL)
 
 
@@ -339,8 +394,8 @@ def test_a_list_that_failed_is_no_list(file):
 
     clock = VirtualClock()
     with pytest.raises(ApiFailed):
-        ContractList(failing, clock, file).look(0.0)
-    assert len(ContractList(Listing(clock), clock, file).look(POLL)) == 1
+        InstanceCache(failing, clock, file).look(0.0)
+    assert len(InstanceCache(Listing(clock), clock, file).look(POLL)) == 1
 
 
 def test_a_list_of_another_release_or_of_the_future_is_not_read(file):
@@ -349,10 +404,10 @@ def test_a_list_of_another_release_or_of_the_future_is_not_read(file):
         {"format": 0, "asked_at": clock.epoch(), "contracts": [{}]},
         {"format": 1, "asked_at": clock.epoch() + 1e6, "contracts": [{}]},
     ):
-        with file.held() as sheet:
-            sheet.values = values
-            sheet.save()
-        assert len(ContractList(Listing(clock), clock, file).look(POLL)) == 1
+        with file.lock() as content:
+            content.values = values
+            content.save()
+        assert len(InstanceCache(Listing(clock), clock, file).look(POLL)) == 1
 
 
 class Searching:
@@ -369,17 +424,17 @@ class Searching:
 def test_one_search_serves_a_preview_and_the_up_after_it(file):
     clock = VirtualClock()
     searching = Searching()
-    assert len(MarketAnswers(searching, clock, file).look({"a": 1, "b": 2}, 60.0)) == 1
+    assert len(SearchCache(searching, clock, file).look({"a": 1, "b": 2}, 60.0)) == 1
     clock.sleep(59)
-    assert len(MarketAnswers(searching, clock, file).look({"b": 2, "a": 1}, 60.0)) == 1
+    assert len(SearchCache(searching, clock, file).look({"b": 2, "a": 1}, 60.0)) == 1
     clock.sleep(2)
-    assert len(MarketAnswers(searching, clock, file).look({"a": 1, "b": 2}, 60.0)) == 2
+    assert len(SearchCache(searching, clock, file).look({"a": 1, "b": 2}, 60.0)) == 2
 
 
 def test_another_question_and_a_question_of_now_are_asked(file):
     clock = VirtualClock()
     searching = Searching()
-    answers = MarketAnswers(searching, clock, file)
+    answers = SearchCache(searching, clock, file)
     answers.look({"a": 1}, 60.0)
     answers.look({"a": 2}, 60.0)
     answers.look({"a": 1}, 0.0)
@@ -390,7 +445,7 @@ def test_another_question_and_a_question_of_now_are_asked(file):
 def test_an_answer_that_finds_no_room_is_used_and_asked_for_again(file):
     clock = VirtualClock()
     searching = Searching()
-    answers = MarketAnswers(searching, clock, file)
+    answers = SearchCache(searching, clock, file)
     with files_up_to(0):
         assert len(answers.look({"a": 1}, 60.0)) == 1
     assert len(answers.look({"a": 1}, 60.0)) == 2
@@ -399,16 +454,16 @@ def test_an_answer_that_finds_no_room_is_used_and_asked_for_again(file):
 def test_answers_of_another_release_or_of_the_future_are_not_read(file):
     clock = VirtualClock()
     searching = Searching()
-    MarketAnswers(searching, clock, file).look({}, 60.0)
-    with file.held() as sheet:
-        (answer,) = sheet.values["answers"].values()
+    SearchCache(searching, clock, file).look({}, 60.0)
+    with file.lock() as content:
+        (answer,) = content.values["answers"].values()
         answer["asked_at"] += 1000
-        sheet.save()
-    MarketAnswers(searching, clock, file).look({}, 60.0)
-    with file.held() as sheet:
-        sheet.values["format"] = 0
-        sheet.save()
-    MarketAnswers(searching, clock, file).look({}, 60.0)
+        content.save()
+    SearchCache(searching, clock, file).look({}, 60.0)
+    with file.lock() as content:
+        content.values["format"] = 0
+        content.save()
+    SearchCache(searching, clock, file).look({}, 60.0)
     assert len(searching.asked) == 3
 
 
@@ -429,7 +484,9 @@ def test_a_note_outlives_who_wrote_it_and_is_settled_once(file):
 def test_what_is_still_to_come_is_known_by_its_label(tmp_path):
     clock = VirtualClock()
     progress = Progress("instance", clock, lambda _: None)
-    files = {name: SharedFile(tmp_path / name) for name in ("sent", "settled", "another", "empty")}
+    files = {
+        name: LockedJsonFile(tmp_path / name) for name in ("sent", "settled", "another", "empty")
+    }
     for name, label in (("sent", "p/s/r/n"), ("settled", "p/s/q/n"), ("another", "p/t/r/n")):
         with RentNote(files[name], clock, progress).alone() as page:
             page.sent(label)
@@ -438,7 +495,7 @@ def test_what_is_still_to_come_is_known_by_its_label(tmp_path):
     clock.sleep(10)
     assert still_to_come(files.values(), "p/s/", clock) == {"p/s/r/n": LISTED_WITHIN - 10}
     assert still_to_come(files.values(), "p/u/", clock) == {}
-    with files["sent"].held():
+    with files["sent"].lock():
         assert still_to_come(files.values(), "p/s/", clock) == {}
     clock.sleep(1000)
     assert still_to_come(files.values(), "p/s/", clock) == {}
@@ -448,7 +505,7 @@ def test_a_file_that_cannot_be_used_is_said_in_a_sentence(tmp_path):
     (tmp_path / "shared.json").mkdir()
     with (
         pytest.raises(NoSharedFolder, match=r"shared\.json cannot be used .*XDG_CACHE_HOME"),
-        SharedFile(tmp_path / "shared.json").held(),
+        LockedJsonFile(tmp_path / "shared.json").lock(),
     ):
         pass
 

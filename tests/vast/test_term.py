@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from components.vast.api.models import PriceAsked
 from components.vast.term import Rule, Term, accepts, in_words, replaces
-from components.vast.wire import PriceAsked
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0

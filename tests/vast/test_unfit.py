@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from components.vast.api.models import Instance
 from components.vast.errors import ApiUnreachable
 from components.vast.unfit import mark, marked, why_unfit
-from components.vast.wire import Instance
 from tests.vast.offers import instance
 
 LABEL = "p/s/endpoint-instance/0a1b2c"

@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.vast import market
+from components.vast.api.models import (
+    LEAST,
+    MOST,
+    Charge,
+    Instance,
+    Offer,
+    PriceAsked,
+    number,
+    whole,
+)
 from components.vast.errors import ApiFailed, NoOffer
-from components.vast.wire import LEAST, MOST, Charge, Instance, Offer, PriceAsked, number, whole
 from tests.test_display import is_clean
 from tests.vast.offers import instance, need, row
 

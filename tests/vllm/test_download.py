@@ -4,8 +4,8 @@ import pytest
 
 from components.machine.errors import HostUnfit
 from components.machine.inspection import Rate, judge_rate
+from components.vast.api.models import Instance
 from components.vast.instance import _expected
-from components.vast.wire import Instance
 from components.vllm.readiness.download_rate import DownloadMeter
 from components.vllm.readiness.wait import ReadinessPlan
 from tests.vast.offers import instance, need

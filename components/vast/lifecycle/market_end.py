@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from components.core.errors import StackError
 from components.core.progress import Progress
+from components.vast.api.models import ScheduledEnd
 from components.vast.errors import MarketEndRefused
 from components.vast.lifecycle.auto_shutdown import Leash, moment
-from components.vast.wire import ScheduledEnd
 
 AFTER = 3600.0
 """Seconds from a machine's own end to the start of the market's job."""

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from components.core.clock import Clock
-from components.machine.addresses import host_of, is_loopback
+from components.vast.api.locked_file import LockedJsonFile
+from components.vast.api.market_url import host_of, is_loopback
 from components.vast.errors import NoSharedFolder, PaceRefused
-from components.vast.shared_file import SharedFile
 
 INTERVALS: Final[dict[str, float]] = {
     "search": 6.0,
@@ -69,7 +69,7 @@ LONGEST_QUEUE = 900.0
 class Throttle:
     """Lets calls through one after the other, each endpoint at its own interval."""
 
-    def __init__(self, clock: Clock, file: SharedFile, pace: float = REAL_PACE) -> None:
+    def __init__(self, clock: Clock, file: LockedJsonFile, pace: float = REAL_PACE) -> None:
         """Wait by `clock`; keep the turns in `file`; `pace` times the intervals are asked for."""
         self._clock = clock
         self._file = file
@@ -101,20 +101,20 @@ class Throttle:
         """Let no call of any endpoint through for so long: the key's calls are used up."""
         until = self._clock.epoch() + seconds
         self._known[HELD_UNTIL] = until
-        with contextlib.suppress(NoSharedFolder), self._file.held() as sheet:
-            sheet.values[HELD_UNTIL] = until
-            sheet.save()
+        with contextlib.suppress(NoSharedFolder), self._file.lock() as content:
+            content.values[HELD_UNTIL] = until
+            content.save()
 
     def _take_turn(self, endpoint: str) -> float:
         try:
-            with self._file.held() as sheet:
-                seconds = self._until_free(endpoint, sheet.values)
-                sheet.save()
+            with self._file.lock() as content:
+                seconds = self._until_free(endpoint, content.values)
+                content.save()
         except NoSharedFolder:
             if not self._known:
                 raise
             return self._until_free(endpoint, self._known)
-        self._known = dict(sheet.values)
+        self._known = dict(content.values)
         return seconds
 
     def _until_free(self, endpoint: str, turns: dict[str, Any]) -> float:
