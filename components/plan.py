@@ -37,7 +37,7 @@ from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
 from components.vllm.options import implicit_downloads, known_holes, media, speculative_draft
 from components.vllm.profile import Profile, load_profile, vllm_in
-from components.vllm.readiness import start_time
+from components.vllm.readiness.plan import short_deadline_warning
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -161,7 +161,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     warnings += image_cuda.warnings(profile)
     warnings += _of_its_version(settings.image, profile.vllm_version)
     warnings += filter(None, [known_holes.warning(profile.vllm_version)])
-    warnings += filter(None, [start_time.warning(profile, settings.ready_minutes)])
+    warnings += filter(None, [short_deadline_warning(profile, settings.ready_minutes)])
     if _takes_media(profile, options):
         mode = str(options.get("tokenizer-mode", ""))
         warnings += filter(None, [media.warning(media_from, table.variables, mode)])

@@ -61,7 +61,8 @@ from components.vast.term import Rule, Term, accepts
 from components.vast.term import in_words as term_in_words
 from components.vast.term import replaces as replaced_for
 from components.vast.unfit import why_unfit
-from components.vllm.readiness.wait import DOWNLOAD_SHARE
+from components.vast.wire import Instance, PriceAsked
+from components.vllm.readiness.plan import DOWNLOAD_SHARE
 
 if TYPE_CHECKING:
     from components.vllm.host import Host

@@ -61,15 +61,13 @@ from components.vllm.errors import (
 from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
 from components.vllm.hub_references import files_from_bag, matching
 from components.vllm.profile import Profile
+from components.vllm.readiness.decide import BUSY, MOST_PIECES, host_complaint
 from components.vllm.readiness.log_parser import BootLog, Stage
+from components.vllm.readiness.plan import ReadinessPlan
 from components.vllm.readiness.wait import (
-    BUSY,
-    MOST_PIECES,
     LogFollower,
     NotReady,
-    ReadinessPlan,
     ReadinessReport,
-    host_complaint,
     in_utc,
     wait_until_ready,
 )

@@ -7,7 +7,7 @@ from components.machine.inspection import Rate, judge_rate
 from components.vast.api.models import Instance
 from components.vast.instance import _expected
 from components.vllm.readiness.download_rate import DownloadMeter
-from components.vllm.readiness.wait import ReadinessPlan
+from components.vllm.readiness.plan import ReadinessPlan
 from tests.vast.offers import instance, need
 
 Looks = list[tuple[float, float]]
@@ -16,7 +16,7 @@ Looks = list[tuple[float, float]]
 def meter(looks: Looks, expected: float = 1000) -> DownloadMeter:
     made = DownloadMeter(expected)
     for now, size in looks:
-        made.look(now, size)
+        made = made.look(now, size)
     return made
 
 

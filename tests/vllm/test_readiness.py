@@ -22,11 +22,11 @@ from components.machine.ssh_types import (
 from components.vllm.client_types import ModelInfo, Refused, Unreachable
 from components.vllm.errors import OtherWeights
 from components.vllm.hub_commits import Held
-from components.vllm.readiness import wait
+from components.vllm.readiness import decide
+from components.vllm.readiness.plan import ReadinessPlan
 from components.vllm.readiness.wait import (
     WRONG_KEY,
     NotReady,
-    ReadinessPlan,
     ReadinessReport,
     wait_until_ready,
 )
@@ -911,7 +911,7 @@ def test_what_a_long_log_had_before_is_no_news(scene: Scene) -> None:
 def test_a_log_that_grows_faster_than_it_is_read_is_its_host_s_fault(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wait, "MOST_PIECES", 4)
+    monkeypatch.setattr(decide, "MOST_PIECES", 4)
     scene.host.logs["vllm.log"] = [(0, PIECE * 8)]
     error = scene.fails()
     assert isinstance(error, HostError)

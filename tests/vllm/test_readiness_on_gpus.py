@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from components.vllm.profile import load_profile
-from components.vllm.readiness.start_time import SEVERAL_ENGINES_SECONDS, least_seconds, warning
+from components.vllm.readiness.plan import (
+    SEVERAL_ENGINES_SECONDS,
+    least_start_seconds,
+    short_deadline_warning,
+)
 from tests.vllm.test_readiness import COMMIT, MODEL, RUNNING, Scene
 
 LOGS = Path(__file__).parent / "logs"
@@ -84,8 +88,12 @@ def test_a_deadline_shorter_than_a_start_is_warned_of() -> None:
     recipe = load_profile("mistral-small-4-fp8-2xh200", MODELS)
     engines = recipe.with_overrides(tensor_parallel_size=1, data_parallel_size=2)
     alone = load_profile("qwen2.5-0.5b-1x4090", MODELS)
-    assert [least_seconds(one) for one in (recipe, engines, alone)] == [190.0, 330.0, None]
-    assert warning(recipe, 45) is warning(recipe, 4) is warning(alone, 1) is None
-    assert "readyMinutes is 3, and" in (warning(recipe, 3) or "")
-    assert "5 min 30 s" in (warning(engines, 5) or "")
-    assert warning(engines, 6) is None
+    assert [least_start_seconds(one) for one in (recipe, engines, alone)] == [190.0, 330.0, None]
+    assert (
+        short_deadline_warning(recipe, 45)
+        is short_deadline_warning(recipe, 4)
+        is short_deadline_warning(alone, 1)
+        is None
+    )
+    assert "readyMinutes is 3, and" in (short_deadline_warning(recipe, 3) or "")
+    assert "5 min 30 s" in (short_deadline_warning(engines, 5) or "")
