@@ -95,7 +95,8 @@ def page(folder: Path, measurement: Measurement) -> str:
 
 _STARTS = (
     "From vLLM's logs. `/health` counts from the process's start; it is given where nothing else "
-    "ran beside the start. Memory is GiB of one GPU; the KV cache's tokens are one engine's."
+    "ran beside the start. Seconds are the slowest rank's; memory is GiB of the fullest GPU; the "
+    "KV cache's tokens are one engine's."
 )
 
 

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.vllm.measured import Load, Measured
+from components.vllm.readiness.log_parser import BootLog
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASUREMENT = "measurement.yaml"
@@ -41,17 +42,6 @@ KEPT = frozenset(
 
 _BENCH = re.compile(r"c(?P<clients>\d+)_i(?P<tokens_in>\d+)_o(?P<tokens_out>\d+)\.json$")
 _BAR = re.compile(r"\d+%\|")
-_LOG_FACTS = {
-    "weights": re.compile(r"Model loading took ([\d.]+) GiB"),
-    "compile": re.compile(r"torch\.compile took ([\d.]+) s in total"),
-    "graphs": re.compile(r"Graph capturing finished in (\d+) secs"),
-    "graphs_gib": re.compile(r"CUDA graph pool memory: ([\d.]+) GiB"),
-    "estimated_gib": re.compile(r"CUDA graph pool memory: .*actual\), ([\d.]+) GiB"),
-    "kv_gib": re.compile(r"Available KV cache memory: ([\d.]+) GiB"),
-    "kv_tokens": re.compile(r"GPU KV cache size: ([\d,]+) tokens"),
-    "engine": re.compile(r"init engine \([^)]*\) took ([\d.]+) s"),
-}
-"""What a start's table takes from vLLM's log: the first match of each."""
 
 
 class Run(BaseModel):
@@ -199,12 +189,20 @@ def rows_of(folder: Path, run: Run) -> dict[tuple[int, int, int], Row]:
 
 
 def start(log: str) -> Start:
-    """Read a start's figures from vLLM's log."""
-    facts = {}
-    for name, pattern in _LOG_FACTS.items():
-        if matched := pattern.search(log):
-            facts[name] = matched[1].replace(",", "")
-    return Start.model_validate(facts)
+    """Read a start's figures from vLLM's log: of the slowest rank, and of one engine's cache."""
+    reader = BootLog()
+    reader.feed(f"{log}\n")
+    facts = reader.facts
+    return Start(
+        weights=facts.load_gib,
+        compile=facts.compile_seconds,
+        graphs=facts.graph_seconds,
+        graphs_gib=facts.graph_gib,
+        estimated_gib=facts.graph_estimate_gib,
+        kv_gib=facts.kv_cache_gib,
+        kv_tokens=min(facts.tokens_by_engine.values(), default=None),
+        engine=facts.init_seconds,
+    )
 
 
 def block(folder: Path, measurement: Measurement, name: str) -> Measured:

@@ -61,7 +61,6 @@ from components.vast.term import Rule, Term, accepts
 from components.vast.term import in_words as term_in_words
 from components.vast.term import replaces as replaced_for
 from components.vast.unfit import why_unfit
-from components.vast.wire import Instance, PriceAsked
 from components.vllm.readiness.plan import DOWNLOAD_SHARE
 
 if TYPE_CHECKING:

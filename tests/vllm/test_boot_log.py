@@ -194,8 +194,6 @@ def test_a_boot_on_two_gpus_line_by_line() -> None:
 def test_what_a_boot_measures() -> None:
     log = fed(*(line for line, _, _ in GPU_BOOT))
     facts = log.facts
-    assert facts.vllm_version == "0.33.0"
-    assert facts.max_model_len == 131072
     assert facts.load_seconds == pytest.approx(97.91)
     assert facts.load_gib == pytest.approx(56.61)
     assert facts.kv_cache_gib == pytest.approx(62.9)
@@ -207,6 +205,24 @@ def test_what_a_boot_measures() -> None:
     # The bars and the HTTP server's lines have no time of their own.
     assert log.reached[Stage.GRAPHS] == 64.0
     assert log.reached[Stage.SERVING] is not None
+
+
+def test_the_graphs_of_the_fullest_rank_and_the_slowest_capture_count() -> None:
+    pool = "CUDA graph pool memory: {} GiB (actual), {} GiB (estimated), difference: 0.6 GiB (2%)."
+    log = fed(
+        RANK0 + "torch.compile took 29.83 s in total",
+        RANK0 + "torch.compile took 30.1 s in total",
+        "Capturing CUDA graphs (decode): 10%|# | 1/10 [00:01<00:09]",
+        RANK0 + pool.format("2.89", "50.95"),
+        "Capturing CUDA graphs (decode): 20%|# | 2/10 [00:01<00:09]",
+    )
+    assert (log.stage, log.progress) == (Stage.GRAPHS, "capturing CUDA graphs, 2 of 10")
+    log.feed(f"{RANK0}Graph capturing finished in 32 secs, took 2.45 GiB\n")
+    log.feed(f"{RANK0}Graph capturing finished in 29 secs, took 2.89 GiB\n")
+    log.feed(f"{RANK0}{pool.format('2.45', '50.52')}\n")
+    facts = log.facts
+    assert (facts.compile_seconds, facts.graph_seconds) == (30.1, 32.0)
+    assert (facts.graph_gib, facts.graph_estimate_gib) == (2.89, 50.95)
 
 
 def test_older_wording_is_understood() -> None:
@@ -231,10 +247,8 @@ def test_a_real_healthy_log_reaches_serving_and_nothing_in_it_is_fatal(name: str
         log.feed(line)
         assert log.fatal is None, line
     assert log.stage is Stage.SERVING
-    assert log.facts.vllm_version == "0.32.0"
     assert log.facts.kv_cache_tokens == 466032
     assert log.runs == 1
-    assert log.stopping
 
 
 def test_the_real_kv_too_small_log_gives_the_root_cause_above_the_generic_end() -> None:
@@ -243,7 +257,6 @@ def test_the_real_kv_too_small_log_gives_the_root_cause_above_the_generic_end() 
     assert log.fatal is not None
     assert log.fatal.pattern == "kv_too_small"
     assert log.fatal.fault == "configuration"
-    assert log.fatal.values["possible"] == "466016"
     assert log.fatal.text == (
         "one sequence of 1048576 tokens needs 2.25 GiB of KV cache and 1.0 GiB are free beside the "
         "weights; set max_model_len to at most 466016, or take more or larger GPUs"
@@ -378,7 +391,6 @@ def test_after_a_stop_nothing_is_fatal() -> None:
         API + "[shutdown] API server: shutdown triggered",
         FAILED + "Worker proc VllmWorker-0 died unexpectedly (exit code: -9), shutting down",
     )
-    assert log.stopping
     assert log.fatal is None
 
 
@@ -388,7 +400,7 @@ def test_a_new_life_begins_at_the_supervisor_s_line_and_forgets_the_old_one() ->
     assert log.fatal is None
     assert log.earlier_fatal is not None
     assert log.earlier_fatal.pattern == "kv_too_small"
-    assert (log.stage, log.facts.max_model_len) == (Stage.ENGINE, 4096)
+    assert (log.stage, log.progress) == (Stage.ENGINE, "configured for 4096 tokens of context")
 
 
 def test_a_new_life_is_seen_without_a_supervisor_too() -> None:

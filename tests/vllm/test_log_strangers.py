@@ -25,7 +25,7 @@ def expressions() -> Iterator[tuple[str, re.Pattern[str]]]:
     for pattern in dict.fromkeys((*SERVER, *PREFETCH)):
         for number, compiled in enumerate(pattern.compiled):
             yield f"{pattern.name}-{number}", compiled
-    for module in (diagnosis, log_parser, validation_errors, boot):
+    for module in (boot_events, diagnosis, log_parser, validation_errors, boot):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 yield name, value

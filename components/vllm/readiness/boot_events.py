@@ -82,21 +82,31 @@ class ProgressBars:
 
 @dataclasses.dataclass
 class BootFacts:
-    """What one run of the server has measured; None for what its log has not told yet."""
+    """What one run of the server has measured; None for what its log has not reported yet."""
 
-    vllm_version: str | None = None
-    max_model_len: int | None = None
-    """Tokens of context that vLLM uses."""
     load_seconds: float | None = None
     """Seconds that the model took to load, of the slowest rank."""
     load_gib: float | None = None
     """GiB of a GPU that the model takes, of the fullest rank."""
     kv_cache_gib: float | None = None
     """GiB of a GPU that are left for the KV cache, of the fullest rank."""
+    compile_seconds: float | None = None
+    """Seconds that torch.compile took, of the slowest rank."""
+    graph_seconds: float | None = None
+    """Seconds that the capture of CUDA graphs took, of the slowest rank."""
+    graph_gib: float | None = None
+    """GiB of a GPU that CUDA graphs take, of the fullest rank."""
+    graph_estimate_gib: float | None = None
+    """GiB that vLLM had set aside for them."""
     init_seconds: float | None = None
     """Seconds for profiling, compiling, KV cache and graphs, of the slowest engine."""
     tokens_by_engine: dict[str, int] = dataclasses.field(default_factory=dict)
     concurrency_by_engine: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def take_graphs(self, gib: float, estimate: float) -> None:
+        """Note what the CUDA graphs of one rank take, and what was set aside for them."""
+        if gib >= (self.graph_gib or 0.0):
+            self.graph_gib, self.graph_estimate_gib = gib, estimate
 
     @property
     def kv_cache_tokens(self) -> int | None:
@@ -124,7 +134,11 @@ class BootProgress:
     """Of the furthest event seen, in the order of time."""
 
     def follow(self, text: str, process: str) -> bool:
-        """Apply what a line of `process` tells; whether it told anything."""
+        """Apply what a line of `process` tells; whether it is a step of the start."""
+        pool = _GRAPH_POOL.search(text)
+        if pool:
+            self.facts.take_graphs(float(pool["gib"]), float(pool["estimate"]))
+            return False
         for place, (stage, expression, apply) in enumerate(_EVENTS):
             found = expression.search(text)
             if found:
@@ -152,16 +166,6 @@ def _says_seconds(text: str) -> Apply:
     return lambda _run, found, _process: text.format(seconds=float(found["seconds"]))
 
 
-def _on_banner(run: BootProgress, found: re.Match[str], _process: str) -> str:
-    run.facts.vllm_version = found["version"]
-    return f"starting vLLM {found['version']}"
-
-
-def _on_length(run: BootProgress, found: re.Match[str], _process: str) -> str:
-    run.facts.max_model_len = int(found["tokens"])
-    return f"configured for {found['tokens']} tokens of context"
-
-
 def _on_shard(run: BootProgress, found: re.Match[str], _process: str) -> str:
     # A draft model's shards come after the model's own, under the same words.
     run.shards.draw(f"{found['what']} of {found['of']}", int(found["done"]), int(found["of"]))
@@ -174,6 +178,11 @@ def _on_loaded(run: BootProgress, found: re.Match[str], _process: str) -> str:
     facts.load_seconds = max(facts.load_seconds or 0.0, float(found["seconds"]))
     facts.load_gib = max(facts.load_gib or 0.0, float(found["gib"]))
     return f"model loaded, {facts.load_gib:.1f} GiB a GPU in {facts.load_seconds:.0f} s"
+
+
+def _on_compiled(run: BootProgress, found: re.Match[str], _process: str) -> str:
+    run.facts.compile_seconds = max(run.facts.compile_seconds or 0.0, float(found["seconds"]))
+    return f"compiled in {float(found['seconds']):.0f} s, measuring memory"
 
 
 def _on_graph_memory(run: BootProgress, found: re.Match[str], _process: str) -> str:
@@ -215,6 +224,11 @@ def _on_graph(run: BootProgress, found: re.Match[str], _process: str) -> str:
     return f"capturing CUDA graphs, {run.graphs.done} of {run.graphs.of}"
 
 
+def _on_captured(run: BootProgress, found: re.Match[str], _process: str) -> str:
+    run.facts.graph_seconds = max(run.facts.graph_seconds or 0.0, float(found["seconds"]))
+    return f"CUDA graphs captured in {float(found['seconds']):.0f} s"
+
+
 def _on_init(run: BootProgress, found: re.Match[str], _process: str) -> str:
     run.facts.init_seconds = max(run.facts.init_seconds or 0.0, float(found["seconds"]))
     return "starting the API server"
@@ -230,17 +244,36 @@ _SECONDS = rf"(?P<seconds>{_NUMBER})"
 _COUNT = r"(?P<done>\d{1,6})/(?P<of>\d{1,6})"
 _BAR = rf": {{1,20}}\d{{1,3}}%(?: Completed)? ?\|[^|]{{0,200}}?\|? ?{_COUNT}"
 
+_GRAPH_POOL = re.compile(
+    rf"CUDA graph pool memory: (?P<gib>{_NUMBER}) GiB \(actual\), "
+    rf"(?P<estimate>{_NUMBER}) GiB \(estimated\)",
+    re.ASCII,
+)
+"""A fact and no step of the start: the ranks log it while slower ones still capture."""
+
 _EVENTS: tuple[tuple[Stage, re.Pattern[str], Apply], ...] = tuple(
     (stage, re.compile(expression, re.ASCII), apply)
     for stage, expression, apply in (
-        (Stage.CONFIG, r"vLLM server version (?P<version>\d[^\s,]{0,40})", _on_banner),
-        (Stage.CONFIG, r"▀▄▀ █ +version (?P<version>\d\S{0,40})", _on_banner),
+        (
+            Stage.CONFIG,
+            r"vLLM server version (?P<version>\d[^\s,]{0,40})",
+            _says("starting vLLM {version}"),
+        ),
+        (
+            Stage.CONFIG,
+            r"▀▄▀ █ +version (?P<version>\d\S{0,40})",
+            _says("starting vLLM {version}"),
+        ),
         (
             Stage.CONFIG,
             r"Resolved architectures?: (?P<architecture>\S{1,100})",
             _says("reading the configuration ({architecture})"),
         ),
-        (Stage.ENGINE, r"Using max model len (?P<tokens>\d{1,12})", _on_length),
+        (
+            Stage.ENGINE,
+            r"Using max model len (?P<tokens>\d{1,12})",
+            _says("configured for {tokens} tokens of context"),
+        ),
         (Stage.WORKERS, r"Initializing a V\d LLM engine", _says("starting the engine")),
         (
             Stage.NCCL,
@@ -283,7 +316,7 @@ _EVENTS: tuple[tuple[Stage, re.Pattern[str], Apply], ...] = tuple(
         (
             Stage.KV,
             rf"torch\.compile (?:took|takes) {_SECONDS} s",
-            _says_seconds("compiled in {seconds:.0f} s, measuring memory"),
+            _on_compiled,
         ),
         (
             Stage.KV,
@@ -311,7 +344,7 @@ _EVENTS: tuple[tuple[Stage, re.Pattern[str], Apply], ...] = tuple(
         (
             Stage.SERVER,
             rf"Graph capturing finished in {_SECONDS} secs",
-            _says_seconds("CUDA graphs captured in {seconds:.0f} s"),
+            _on_captured,
         ),
         (Stage.SERVER, rf"init engine \(.{{0,200}}\) took {_SECONDS} s", _on_init),
         (Stage.SERVER, r"Starting vLLM (?:API )?server", _says("starting the API server")),

@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 Fault = Literal["configuration", "host", "platform"]
@@ -44,8 +44,6 @@ class Diagnosis:
     fault: Fault
     remedy: str
     """What to do, as the second half of a sentence."""
-    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """What the log gave by name, such as `possible`: the longest context that would fit."""
     rank: Rank = Rank.ROOT
 
     @property
@@ -92,7 +90,6 @@ class Pattern:
             sentence=sentence.format_map(known),
             fault=self.fault,
             remedy=self.remedy.format_map(known),
-            values=values,
             rank=self.rank,
         )
 

@@ -77,6 +77,7 @@ class _Run:
     fatal: Diagnosis | None = None
     new_fatal: Diagnosis | None = None
     stopping: bool = False
+    """Whether the server was told to stop: what its log says from then on is no failure."""
     start_seen: bool = False
     announced: bool = False
     error_exception: str = ""
@@ -155,11 +156,6 @@ class BootLog:
     def earlier_fatal(self) -> Diagnosis | None:
         """Why the run before this one ended, if its log said so."""
         return self._earlier
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the server was told to stop: what its log says from then on is no failure."""
-        return self._run.stopping
 
     @property
     def start_seen(self) -> bool:
