@@ -18,15 +18,17 @@ from components.release.release import ReleaseSpec, digest_of, sources
 from components.resources.announcement import announce
 from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
+from components.resources.instance import VastInstance
+from components.resources.offer import VastOffer
 from components.resources.smoke_test import smoke_report
+from components.resources.ssh_key import SshKey
+from components.rules import is_called_production
 from components.settings import Settings
 from components.vast.holdings import Holdings
-from components.vast.instance import VastInstance
 from components.vast.lease import StackLease
 from components.vast.lifecycle.auto_shutdown import Leash
-from components.vast.offer import VastOffer, search_for
 from components.vast.outbid import Policy
-from components.vast.ssh_key import SshKey
+from components.vast.requirements import search_for
 from components.vast.term import Rule
 from components.vllm.api_key import ApiKey
 from components.vllm.machine_key import KeyRule, scope_of

@@ -14,11 +14,11 @@ from components.core.errors import HostError
 from components.core.property_bag import Properties, changed
 from components.machine.ssh_types import HostAddress, Nonsense
 from components.resources.context import current
+from components.resources.instance import VastInstance
 from components.resources.provider import Provider
 from components.tls import authorities as authority
 from components.tls import certificates
 from components.vast import unfit
-from components.vast.instance import VastInstance
 from components.vllm.errors import ServerHostFailed
 from components.vllm.host_certificates import requested_key
 

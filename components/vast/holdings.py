@@ -21,11 +21,11 @@ from pulumi import dynamic
 from components.core.errors import StackError
 from components.core.property_bag import Properties, changed
 from components.resources.context import current
+from components.resources.instance import VastInstance
 from components.resources.provider import Provider
 from components.vast.api.client import VastApi
 from components.vast.api.models import Instance
 from components.vast.ending import Ending
-from components.vast.instance import VastInstance
 from components.vast.lease import FRESH, StackLease
 from components.vast.owner import is_own, owner_in, resource_of
 from components.vast.refresh_log import NOTE, InTheState

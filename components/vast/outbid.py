@@ -56,12 +56,13 @@ class Policy:
     """What they may have cost together."""
 
     @classmethod
-    def read(cls, props: Mapping[str, Any]) -> Policy:
-        """Read it out of a property bag; a state that an older release wrote has none."""
-        given = props.get("outbid_policy")
-        if not given:
-            return cls()
-        return cls(given["when"], int(given["tries"]), float(given["dollars"]))
+    def from_bag(cls, bag: Mapping[str, Any]) -> Policy:
+        """Read a property bag."""
+        return cls(bag["when"], int(bag["tries"]), float(bag["dollars"]))
+
+    def to_bag(self) -> dict[str, Any]:
+        """Write a property bag."""
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,19 +89,6 @@ class MarketState:
             instance.next_state,
             instance.bid,
             instance.min_bid,
-        )
-
-    @classmethod
-    def read(cls, props: Mapping[str, Any]) -> MarketState:
-        """Read a property bag; a state that an older release wrote lacks states and bid."""
-        return cls(
-            bool(props.get("interruptible")),
-            str(props.get("status") or ""),
-            str(props.get("intended_status") or ""),
-            str(props.get("current_state") or ""),
-            str(props.get("next_state") or ""),
-            float(props.get("bid") or 0),
-            float(props.get("min_bid") or 0),
         )
 
     @property

@@ -31,12 +31,13 @@ class Rule:
     `when` is then not `replace`, for which the machine would go first."""
 
     @classmethod
-    def read(cls, props: Mapping[str, Any]) -> Rule:
-        """Read it out of a property bag; a state that an older release wrote has none."""
-        given = props.get("term")
-        if not given:
-            return cls()
-        return cls(float(given["warn_days"]), given["when"], bool(given.get("create_first", False)))
+    def from_bag(cls, bag: Mapping[str, Any]) -> Rule:
+        """Read a property bag."""
+        return cls(float(bag["warn_days"]), bag["when"], bool(bag["create_first"]))
+
+    def to_bag(self) -> dict[str, Any]:
+        """Write a property bag."""
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +51,6 @@ class Term:
     cap: float | None
     """The highest $/h with the disk, if it is known."""
     asked: PriceAsked | None
-
-    @classmethod
-    def read(cls, props: Mapping[str, Any], cap: float | None) -> Term:
-        """Read it out of the state's outputs."""
-        asked = props.get("price_asked")
-        return cls(
-            ends_at=float(props.get("contract_ends_at") or 0),
-            storage=float(props.get("storage_per_hour") or 0),
-            cap=cap,
-            asked=PriceAsked(**asked) if asked else None,
-        )
 
     def too_dear(self) -> bool:
         """Whether the host asks for more than the cap."""

@@ -27,9 +27,9 @@ from components.machine.ssh_types import ASK_TIMEOUT, HostAddress, Nonsense
 from components.resources.authority import Authority
 from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
+from components.resources.instance import VastInstance
 from components.resources.provider import Provider
 from components.vast import unfit
-from components.vast.instance import VastInstance
 from components.vllm import change, hub_commits, key_rotation, machine_key
 from components.vllm.agent_files import (
     OF_THE_HUB,

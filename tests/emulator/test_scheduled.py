@@ -12,7 +12,7 @@ import pytest
 from components.core.progress import Progress
 from components.vast.api.client import VastApi
 from components.vast.errors import MarketEndRefused
-from components.vast.lifecycle.market_end import MarketEnd, start_for
+from components.vast.lifecycle.market_end import MarketEnd, MarketJob, start_for
 from emulator.keys import instance_key
 from tests.emulator.world import BIRTH, KEY, World, make_world
 
@@ -236,7 +236,7 @@ def test_the_market_ends_a_machine_after_its_own_end_and_within_the_hour(
     number = world.rent_running()
     ends_at = full_hour(world.time.epoch()) + 2 * HOUR + minute * 60
     outs = end_of(world, number, tmp_path).arm(start_for(ends_at))
-    assert outs["market_ends_at"] == ends_at + HOUR
+    assert outs.starts_at == ends_at + HOUR
     world.pass_time(ends_at - world.time.epoch())
     assert is_there(world, number)
     world.pass_time(HOUR + 60)
@@ -247,11 +247,8 @@ def test_an_end_is_moved_and_taken_away(world: World, tmp_path: Path):
     number = world.rent_running()
     end = end_of(world, number, tmp_path)
     first = end.arm(full_hour(world.time.epoch()) + 2 * HOUR)
-    moved = end.arm(first["market_ends_at"] + 4 * HOUR)
-    assert moved == {
-        "market_job": first["market_job"],
-        "market_ends_at": first["market_ends_at"] + 4 * HOUR,
-    }
+    moved = end.arm(first.starts_at + 4 * HOUR)
+    assert moved == MarketJob(first.number, first.starts_at + 4 * HOUR)
     assert end.look() == moved
     end.disarm()
     world.pass_time(50 * HOUR)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 import time
 from collections.abc import Iterator
@@ -18,7 +17,9 @@ from pulumi.output import Unknown
 from components.core.progress import Progress
 from components.core.property_bag import Properties
 from components.resources.context import Context, current, using
-from components.vast import offer as offer_module
+from components.resources.instance import InstanceProvider
+from components.resources.offer import OfferProvider
+from components.resources.ssh_key import SshKeyProvider
 from components.vast.api.models import Instance
 from components.vast.errors import (
     ApiFailed,
@@ -31,20 +32,19 @@ from components.vast.errors import (
     WrongAccount,
 )
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
-from components.vast.instance import ORDERED, OTHERS, InstanceProvider
+from components.vast.instance_state import InstanceState
 from components.vast.lease import LeaseProvider, inventory
-from components.vast.offer import INPUTS, NEEDS, OfferProvider, need_of
+from components.vast.lifecycle.diff import REPLACE_ON_CHANGE, UPDATE_IN_PLACE
+from components.vast.lifecycle.order import order_for
+from components.vast.market_view import forget_what_was_shown
 from components.vast.owner import nonce, owner_of
 from components.vast.rent_note import SUFFIX, RentNote
-from components.vast.ssh_key import SshKeyProvider
+from components.vast.requirements import INPUTS, NEEDS, need_of
 from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY, FakeVast
 from tests.vast.offers import instance, need, row
+from tests.vast.states import PREFIX, SSH_KEY, first_rented, inputs, ordered, rented, search
 from tests.vllm.ssh_host import SshHost
-
-QUERY = "gpu_name=H200 num_gpus=2"
-SSH_KEY = "ssh-ed25519 AAAA p/s"
-PREFIX = "p/s/endpoint-instance/"
 
 COMMANDS = {
     "nvidia-smi": """
@@ -61,7 +61,7 @@ esac""",
 
 @pytest.fixture
 def vast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeVast]:
-    offer_module._shown.clear()
+    forget_what_was_shown()
     with FakeVast() as fake:
         monkeypatch.setenv("VAST_URL", fake.url)
         monkeypatch.setenv("VAST_API_KEY", KEY)
@@ -108,51 +108,6 @@ def end_watch(home: Path) -> None:
         with contextlib.suppress(psutil.Error):
             if process.cmdline()[-2:] == [str(home / "serving/time_to_live.sh"), "run"]:
                 process.kill()
-
-
-def search(**changes: Any) -> Properties:
-    """An offer's inputs as Pulumi hands them over: all numbers are floats, tuples are lists."""
-    values = {"query": QUERY, **dataclasses.asdict(need())} | changes
-    floats = {
-        key: float(value)
-        for key, value in values.items()
-        if isinstance(value, int) and not isinstance(value, bool)
-    }
-    return {**values, **floats, "files": list(values["files"])}
-
-
-def ordered(client_key: asyncssh.SSHKey | None = None, **changes: Any) -> Properties:
-    private = client_key.export_private_key().decode() if client_key else "PRIVATE"
-    return {
-        "label_prefix": PREFIX,
-        "search": search(),
-        "image": "vllm/vllm-openai:v0.33.0",
-        "disk_gb": 500.0,
-        "port": 8000.0,
-        "public_key": SSH_KEY,
-        "private_key": private,
-        "min_driver": "580",
-        "boot_minutes": 20.0,
-    } | changes
-
-
-def rented(**changes: Any) -> Properties:
-    """An instance's outputs in a state."""
-    return {
-        **ordered(),
-        "instance_id": 9001.0,
-        "status": "running",
-        "intended_status": "running",
-        "label": f"{PREFIX}abc",
-        "carried_label": f"{PREFIX}abc",
-        "strays": [],
-        "public_ip": "203.0.113.9",
-        "ssh_port": 40022.0,
-        "host_port": 40123.0,
-        "gpu_name": "H200",
-        "num_gpus": 2.0,
-        "hourly_cost": 6.0,
-    } | changes
 
 
 def outputs(result: Any) -> Properties:
@@ -381,14 +336,13 @@ def test_a_machine_alone_says_nothing_of_a_second_bill(vast, capsys):
 
 
 def vast_label() -> str:
-    from components.vast.instance import _order  # noqa: PLC0415  (the label that create looks for)
-
-    return _order(ordered(), "http://vast.test").label
+    return order_for(inputs(), "http://vast.test").label
 
 
-@pytest.mark.parametrize("key", ORDERED)
+@pytest.mark.parametrize("key", REPLACE_ON_CHANGE)
 def test_what_is_fixed_for_a_contract_replaces_it_and_the_old_one_goes_first(key):
-    for value in ("other", Unknown()):
+    other = "other" if isinstance(ordered()[key], str) else 7.0
+    for value in (other, Unknown()):
         news = {**ordered(), key: value}
         result = InstanceProvider().diff("9001", rented(), news)
         assert result.replaces == [key]
@@ -398,7 +352,8 @@ def test_what_is_fixed_for_a_contract_replaces_it_and_the_old_one_goes_first(key
 
 @pytest.mark.parametrize(
     "changes",
-    [{key: "other"} for key in OTHERS if key != "search"]
+    [{key: "other"} for key in UPDATE_IN_PLACE if isinstance(ordered()[key], str)]
+    + [{"boot_minutes": 7.0}]
     + [
         {"search": search(max_dollars_per_hour=1.0)},
         {"search": search(query="gpu_name=H200 inet_down>=9000")},
@@ -530,12 +485,7 @@ def test_a_renamed_stack_keeps_its_machine_under_its_new_label(vast):
 
 
 def test_the_state_of_an_older_release_is_no_drift():
-    old = {
-        key: value
-        for key, value in rented().items()
-        if key not in {"intended_status", "carried_label", "strays", "label"}
-    }
-    assert InstanceProvider().diff("9001", old, ordered()).changes is False
+    assert InstanceProvider().diff("9001", first_rented(), ordered()).changes is False
 
 
 def test_create_rents_a_machine_that_works_and_records_what_it_is(
@@ -748,7 +698,7 @@ def test_delete_ends_the_contract_and_reads_that_back(vast, capsys):
 
 
 def test_delete_of_what_is_gone_succeeds_also_with_an_old_state(vast):
-    InstanceProvider().delete("9001", {"label_prefix": PREFIX})
+    InstanceProvider().delete("9001", first_rented())
     assert vast.contracts == {}
 
 
@@ -1000,7 +950,7 @@ def test_a_machine_that_is_stopped_though_its_bid_wins_is_kept_and_started(vast,
     rules: Properties = {"search": TAKEN["search"], "outbid_policy": policy(when)}
     olds = outputs(InstanceProvider().read("9001", rented(**rules)))
     assert "is stopped (exited), by the market or by hand" in capsys.readouterr().out
-    assert olds["losses"] == {}
+    assert InstanceState.from_bag(olds).inputs.losses == {}
     lease = {"label_prefix": "p/s/", "interruptible": True, "losses": {}}
     assert outputs(LeaseProvider().read("p/s/", lease))["losses"] == {}
     news = ordered(**rules, losses={})
@@ -1215,10 +1165,8 @@ def test_a_time_to_live_that_was_taken_out_is_disarmed_on_a_machine_that_is_adop
 
 
 def test_an_order_with_a_leash_is_the_same_order_and_brings_the_watch(vast):
-    from components.vast.instance import _order  # noqa: PLC0415  (what create rents with)
-
-    plain = _order(ordered(), vast.url)
-    short = _order(ordered(leash={"time_to_live_hours": 2.0, "idle_minutes": 0.0}), vast.url)
+    plain = order_for(inputs(), vast.url)
+    short = order_for(inputs(leash={"time_to_live_hours": 2.0, "idle_minutes": 0.0}), vast.url)
     assert plain.label == short.label
     assert "time_to_live" not in plain.onstart
     assert "TTL_SECONDS=7200" in short.onstart

@@ -5,19 +5,12 @@ import dataclasses
 import pytest
 
 from components.vast.api.models import Instance
-from components.vast.drift import Recorded, drift, gone, is_lost
+from components.vast.instance_state import InstanceState
+from components.vast.lifecycle.drift import drift, gone, is_lost
 from tests.vast.offers import instance
+from tests.vast.states import first_rented, search, state
 
-RECORDED = Recorded(
-    status="running",
-    public_ip="203.0.113.9",
-    ssh_port=40022,
-    host_port=40123,
-    served="8000/tcp",
-    dollars_per_hour=6.0,
-    label="p/s/r/n",
-    max_dollars_per_hour=8.0,
-)
+RECORDED = state(label="p/s/r/n")
 
 
 def ports(ssh: str, served: str) -> dict[str, list[dict[str, str]]]:
@@ -41,8 +34,8 @@ STOPPED = {
 """What a stopped interruptible machine reads like (marketplace-facts, 1)."""
 
 
-def told(recorded: Recorded = RECORDED, **live) -> list[str]:
-    return drift(recorded, Instance.from_json(instance(**live)), [])
+def told(recorded: InstanceState = RECORDED, **live) -> list[str]:
+    return drift(recorded, Instance.from_json(instance(**live)), [], NOW + 700)
 
 
 def test_a_machine_that_is_as_it_was_says_nothing():
@@ -129,18 +122,20 @@ def test_what_drifted_is_said_with_what_the_next_up_does(live, said, does):
 
 
 def test_a_machine_that_came_back_is_said_to_run_again():
-    assert told(dataclasses.replace(RECORDED, status="offline")) == ["instance 9001 runs again"]
+    assert told(state(label="p/s/r/n", status="offline")) == ["instance 9001 runs again"]
 
 
-def test_the_state_of_an_older_release_knows_no_label_and_no_cap():
-    old = dataclasses.replace(RECORDED, label="", max_dollars_per_hour=None)
-    assert told(old, label="whatever") == []
-    assert "cap" not in told(old, dph_total=99.0)[0]
+def test_the_first_release_knew_a_cap_per_hour_alone():
+    wanted = search()
+    del wanted["max_dollars_per_month"]
+    old = InstanceState.from_bag(first_rented(search=wanted, label="p/s/r/n"))
+    assert "above the cap of $8.00/h" in told(old, dph_total=8.1)[0]
+    assert "cap" not in told(old, dph_total=7.9)[0]
 
 
 def test_another_contract_of_the_same_resource_is_named_with_its_price():
     stray = Instance.from_json(instance(id=7, dph_total=2.5))
-    (sentence,) = drift(RECORDED, Instance.from_json(instance()), [stray])
+    (sentence,) = drift(RECORDED, Instance.from_json(instance()), [stray], NOW)
     assert "instance 7 carries a label of the same resource and costs $2.50/h" in sentence
     assert "ends it and keeps 9001" in sentence
 
@@ -150,8 +145,10 @@ def test_several_differences_are_several_sentences():
 
 
 def test_what_is_gone_says_that_its_bill_ended():
-    assert "its $6.00/h are not billed any more" in gone(9001, {"hourly_cost": 6.0}, NOW)
-    assert "rents another machine" in gone(9001, {}, NOW)
+    sentence = gone(state(hourly_cost=6.0), NOW)
+    assert sentence.startswith("instance 9001 is gone")
+    assert "its $6.00/h are not billed any more" in sentence
+    assert "rents another machine" in sentence
 
 
 @pytest.mark.parametrize(
@@ -175,7 +172,7 @@ def test_what_comes_back_by_itself_is_not_replaced(status, intended, lost):
 
 
 def test_a_machine_that_outlived_its_time_is_told_with_what_it_costs():
-    recorded = dataclasses.replace(RECORDED, overdue_since=NOW)
+    recorded = dataclasses.replace(RECORDED, ends_itself_at=NOW)
     (sentence,) = told(recorded)
     assert "ought to have ended itself at 2027-01-15 08:00 UTC (timeToLiveHours)" in sentence
     assert "costs $6.00/h" in sentence

@@ -9,11 +9,6 @@ from components.vast.lifecycle.auto_shutdown import Leash, carried, in_words, wh
 NOW = 1_800_000_000.0
 
 
-def test_a_state_without_a_leash_has_none():
-    assert not Leash.read({})
-    assert Leash.read({"leash": {"time_to_live_hours": 2.0, "idle_minutes": 5.0}}) == Leash(2, 5)
-
-
 def test_the_watch_is_told_whole_seconds_and_never_rounds_to_never():
     told = Leash(0.0001, 0.01).settings("http://127.0.0.1:8765")
     assert told == "API=http://127.0.0.1:8765\nTTL_SECONDS=1\nIDLE_SECONDS=1\n"

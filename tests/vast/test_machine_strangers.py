@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from components.core.errors import HostError
-from components.core.progress import Progress
 from components.machine.errors import HostUnfit
 from components.machine.ssh_types import (
     CommandFailed,
@@ -16,23 +15,16 @@ from components.machine.ssh_types import (
     LoginRefused,
     Nonsense,
 )
-from components.resources.context import Context, using
+from components.resources.context import Context
 from components.vast.api.models import Instance
 from components.vast.errors import BootFailed
-from components.vast.instance import _Machine
-from components.vast.offer import search_for
+from components.vast.lifecycle.remote_machine import RemoteMachine
 from tests.fakes import VirtualClock
-from tests.vast.offers import instance, need
+from tests.vast.offers import instance
+from tests.vast.states import inputs
 
 ONE = Instance.from_json(instance())
 ADDRESS = HostAddress("203.0.113.9", 40022)
-PROPS = {
-    "label_prefix": "p/s/endpoint-instance/",
-    "search": search_for("gpu_name=H200", need()),
-    "private_key": "",
-    "disk_gb": 500.0,
-    "min_driver": "580",
-}
 
 
 class Shell:
@@ -59,11 +51,10 @@ class Given(Context):
 
 def verdicts(error: HostError, looks: int) -> list[type[BaseException]]:
     """What each of several checks of one machine came to."""
-    clock = VirtualClock()
-    context = Given(clock=clock)
+    context = Given(clock=VirtualClock())
     object.__setattr__(context, "shell", Shell(error))
     found: list[type[BaseException]] = []
-    with using(context), _Machine(PROPS, Progress("instance", clock, print), "p/s/r/1") as machine:
+    with RemoteMachine(inputs(), "p/s/r/1", context, 0.5) as machine:
         for _ in range(looks):
             with pytest.raises(HostError) as caught:
                 machine.inspect(ONE, adopted=False)

@@ -12,7 +12,14 @@ from components.core.progress import Progress
 from components.vast.api.models import ScheduledEnd
 from components.vast.errors import ApiFailed, MarketEndRefused
 from components.vast.lifecycle.auto_shutdown import Leash
-from components.vast.lifecycle.market_end import AFTER, NONE, MarketEnd, start_for, wanted
+from components.vast.lifecycle.market_end import (
+    AFTER,
+    NONE,
+    MarketEnd,
+    MarketJob,
+    start_for,
+    wanted,
+)
 from tests.fakes import VirtualClock
 
 NOW = 1_800_000_000.0
@@ -79,7 +86,7 @@ def test_an_end_is_given_read_back_and_told_with_what_nobody_has_tried():
     said: list[str] = []
     jobs = FakeJobs(ScheduledEnd(3, 8, NOW))
     outs = end_of(jobs, said).arm(NOW + HOUR)
-    assert outs == {"market_job": 4, "market_ends_at": NOW + HOUR}
+    assert outs == MarketJob(4, NOW + HOUR)
     assert jobs.calls == ["list", "add", "list"]
     assert jobs.jobs[3] == ScheduledEnd(3, 8, NOW)
     assert "the market destroys instance 7 at 2027-01-15 09:00 UTC" in said[0]
@@ -90,13 +97,13 @@ def test_an_end_is_given_read_back_and_told_with_what_nobody_has_tried():
 def test_one_that_is_there_is_moved_and_is_the_only_one_afterwards(others):
     jobs = FakeJobs(ScheduledEnd(3, 7, NOW), *others)
     outs = end_of(jobs).arm(NOW + 5 * HOUR)
-    assert outs == {"market_job": 3, "market_ends_at": NOW + 5 * HOUR}
+    assert outs == MarketJob(3, NOW + 5 * HOUR)
     assert list(jobs.jobs) == [3]
 
 
 def test_one_that_is_there_for_that_time_is_left_as_it_is():
     jobs = FakeJobs(ScheduledEnd(3, 7, NOW))
-    assert end_of(jobs).arm(NOW)["market_job"] == 3
+    assert end_of(jobs).arm(NOW).number == 3
     assert jobs.calls == ["list"]
 
 
@@ -146,7 +153,7 @@ def test_one_that_is_not_let_go_is_an_error():
 
 
 def test_a_look_gives_what_there_is():
-    assert end_of(FakeJobs(ScheduledEnd(1, 7, NOW))).look()["market_job"] == 1
+    assert end_of(FakeJobs(ScheduledEnd(1, 7, NOW))).look().number == 1
     assert end_of(FakeJobs(ScheduledEnd(1, 8, NOW))).look() == NONE
 
 

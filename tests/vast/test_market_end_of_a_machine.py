@@ -9,17 +9,10 @@ from typing import Any
 import pytest
 
 from components.core.property_bag import Properties
+from components.resources.instance import InstanceProvider
 from components.vast.errors import LeftRunning, MarketEndRefused, NoCandidateLeft
-from components.vast.instance import InstanceProvider
-from tests.vast.test_adapters import (
-    PREFIX,
-    client_key,
-    machine,
-    ordered,
-    outputs,
-    rented,
-    vast,
-)
+from tests.vast.states import PREFIX, ordered, rented
+from tests.vast.test_adapters import client_key, machine, outputs, vast
 
 __all__ = ["client_key", "machine", "vast"]  # fixtures
 

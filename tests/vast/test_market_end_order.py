@@ -16,13 +16,13 @@ from components.core.progress import Progress
 from components.core.property_bag import Properties
 from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.resources.context import Context, using
+from components.resources.instance import InstanceProvider
 from components.vast.api.models import ScheduledEnd
 from components.vast.errors import ApiFailed
-from components.vast.instance import InstanceProvider
 from components.vast.lifecycle.auto_shutdown import Leash
-from components.vast.lifecycle.market_end import NONE, MarketEnd
+from components.vast.lifecycle.market_end import MarketEnd
 from tests.fakes import VirtualClock
-from tests.vast.test_adapters import ordered, rented
+from tests.vast.states import ordered, rented
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -148,18 +148,19 @@ def updated(world: World, olds: Properties, wanted: Leash) -> Properties:
 @given(st.lists(LIVES, min_size=1, max_size=6), FAILURES)
 def test_the_market_never_comes_first_and_in_the_end_all_is_as_it_was_asked_for(lives, failures):
     world = World(iter(failures))
-    state = rented(leash=dataclasses.asdict(Leash()), ends_itself_at=0.0, **NONE)
+    state = rented(leash=dataclasses.asdict(Leash()), ends_itself_at=0.0)
     with using(WorldContext(clock=world.clock, say=lambda _line: None, world=world)):
         for wanted in lives:
             state = updated(world, state, wanted)
             world.clock.sleep(60)
         # Nothing fails any more: a refresh reads the market's end back, and an `up` mends it.
         world.failures = iter(())
-        if Leash.read(state).market_end:
-            state |= MarketEnd(world, Progress("", world.clock, print), 9001).look()
+        if state["leash"]["market_end"]:
+            job = MarketEnd(world, Progress("", world.clock, print), 9001).look()
+            state |= {"market_job": job.number, "market_ends_at": job.starts_at}
         state = updated(world, state, lives[-1])
     wanted, ends_at = lives[-1], float(state["ends_itself_at"])
-    assert Leash.read(state) == wanted
+    assert Leash.from_bag(state["leash"]) == wanted
     if wanted.market_end:
         assert list(world.jobs.values()) == [state["market_ends_at"]] == [ends_at + HOUR]
     if not failures:

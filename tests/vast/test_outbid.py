@@ -68,23 +68,6 @@ def test_a_stop_is_known_by_the_states_of_the_contract(changes, stopped, stoppin
     assert (live.is_stopped, live.is_stopping) == (stopped, stopping)
 
 
-def test_a_state_says_of_a_stop_what_the_market_did():
-    written = {
-        "interruptible": True,
-        "status": "exited",
-        "intended_status": "stopped",
-        "current_state": "stopped",
-        "next_state": "stopped",
-        "bid": 1.9,
-        "min_bid": 2.0,
-    }
-    assert MarketState.read(written) == MarketState.of(one(**FIELD))
-    # One of an older release knows neither the contract's states nor the bid.
-    old = {"interruptible": True, "status": "stopped", "intended_status": "running", "min_bid": 2.0}
-    assert MarketState.read(old).is_outbid
-    assert not MarketState.read({}).is_stopped
-
-
 def losses(count: int, dollars: float = 1.0) -> outbid.Losses:
     return {str(number): {"at": NOW, "dollars": dollars} for number in range(count)}
 
@@ -171,12 +154,6 @@ def test_renting_anew_is_limited_in_tries_and_money(policy, lost, step):
 )
 def test_the_next_up_is_told_in_words(policy, lost, bid, said):
     assert said in in_words(policy, lost, bid, 2.0)
-
-
-def test_a_state_without_a_policy_has_the_default():
-    assert Policy.read({}) == Policy("rerent", 3, 10.0)
-    written = {"when": "wait", "tries": 2.0, "dollars": 1.5}
-    assert Policy.read({"outbid_policy": written}) == Policy("wait", 2, 1.5)
 
 
 class Waiting:

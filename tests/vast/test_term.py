@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from components.vast.api.models import PriceAsked
@@ -20,23 +18,10 @@ def term(days: float = 30.0, asked: PriceAsked | None = None) -> Term:
     return Term(ends_at=NOW + days * DAY, storage=0.1, cap=8.0, asked=asked)
 
 
-def test_a_state_without_a_rule_and_a_contract_without_an_end_say_nothing():
-    assert Rule.read({}) == Rule(3.0, "warn")
-    unknown = Term.read({}, None)
+def test_a_contract_without_an_end_says_nothing():
+    unknown = Term(ends_at=0.0, storage=0.0, cap=None, asked=None)
     assert in_words(unknown, Rule(), NOW) == []
     assert not replaces(unknown, Rule(when="replace"), NOW)
-
-
-def test_a_rule_and_a_term_are_read_from_the_state():
-    assert Rule.read({"term": {"warn_days": 5.0, "when": "accept"}}) == Rule(5.0, "accept")
-    beside = Rule(5.0, "warn", create_first=True)
-    assert Rule.read({"term": dataclasses.asdict(beside)}) == beside
-    props = {
-        "contract_ends_at": NOW,
-        "storage_per_hour": 0.1,
-        "price_asked": {"id": 501.0, "dollars_per_hour": 7.0, "until": NOW + 60 * DAY},
-    }
-    assert Term.read(props, 8.0) == term(0.0, CHEAP)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import pytest
 from components.machine.errors import HostUnfit
 from components.machine.inspection import Rate, judge_rate
 from components.vast.api.models import Instance
-from components.vast.instance import _expected
+from components.vast.lifecycle.order import expected_of
+from components.vllm.readiness import DOWNLOAD_SHARE, ReadinessPlan
 from components.vllm.readiness.download_rate import DownloadMeter
-from components.vllm.readiness.plan import ReadinessPlan
-from tests.vast.offers import instance, need
+from tests.vast.offers import instance
+from tests.vast.states import inputs, search
 
 Looks = list[tuple[float, float]]
 
@@ -59,13 +60,9 @@ def test_quiet_and_measured_begin_with_the_bytes() -> None:
 @pytest.mark.parametrize("mbps", [300.0, 360.0, 400.0, 420.0, 422.0, 440.0, 1000.0])
 def test_a_link_that_the_host_check_passes_is_fast_enough_for_the_wait(mbps):
     """Else a machine is rented, downloads for a while, and is given up for what was known."""
-    search = {"query": "", **vars(need(ready_minutes=45.0, weights_gb=120.92))}
+    asked = inputs(search=search(ready_minutes=45.0, weights_gb=120.92))
     machine = Instance.from_json(instance())
-    expected = _expected(
-        machine,
-        {"search": search, "disk_gb": 200.0, "min_driver": "580", "label_prefix": "p/s/r/"},
-        adopted=False,
-    )
+    expected = expected_of(machine, asked, DOWNLOAD_SHARE, adopted=False)
     plan = ReadinessPlan("m", 4096, "the-key", 120.92e9, deadline=45 * 60)
     fast_enough = 120.92e9 * 8 / (mbps * 1e6) <= plan.limit("download")
     if fast_enough:

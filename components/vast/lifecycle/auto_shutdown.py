@@ -40,16 +40,15 @@ class Leash:
     """Whether the market is to destroy it as well, should it not end itself (`market_end.py`)."""
 
     @classmethod
-    def read(cls, props: Mapping[str, Any]) -> Leash:
-        """Read it out of a property bag; a state that an older release wrote has none."""
-        given = props.get("leash")
-        if not given:
-            return cls()
+    def from_bag(cls, bag: Mapping[str, Any]) -> Leash:
+        """Read a property bag."""
         return cls(
-            float(given["time_to_live_hours"]),
-            float(given["idle_minutes"]),
-            bool(given.get("market_end")),
+            float(bag["time_to_live_hours"]), float(bag["idle_minutes"]), bool(bag["market_end"])
         )
+
+    def to_bag(self) -> dict[str, Any]:
+        """Write a property bag."""
+        return dataclasses.asdict(self)
 
     def __bool__(self) -> bool:
         """Whether there is anything to watch."""

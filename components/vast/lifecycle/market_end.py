@@ -10,9 +10,10 @@ project. It was seen in 2026 that an hourly job runs at minute 0, and first in t
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from components.core.errors import StackError
 from components.core.progress import Progress
@@ -30,8 +31,19 @@ HOUR = 3600
 
 WITHOUT = "the next `pulumi up` tries again; `pulumi config rm marketEnd` to do without it"
 
-NONE: dict[str, Any] = {"market_job": 0, "market_ends_at": 0.0}
-"""Outputs of a machine that the market does not end."""
+
+@dataclasses.dataclass(frozen=True)
+class MarketJob:
+    """The market's own end of a machine."""
+
+    number: int = 0
+    """0 without one."""
+    starts_at: float = 0.0
+    """Seconds since 1970; 0 without one."""
+
+
+NONE = MarketJob()
+"""Of a machine that the market does not end."""
 
 
 class Jobs(Protocol):
@@ -69,17 +81,17 @@ class MarketEnd:
         self._progress = progress
         self._instance_id = instance_id
 
-    def look(self) -> dict[str, Any]:
-        """Give the outputs for what the market has.
+    def look(self) -> MarketJob:
+        """Give what the market has.
 
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if it does not say.
         """
         found = self._listed()
-        return _outputs(found[0]) if found else dict(NONE)
+        return _job(found[0]) if found else NONE
 
-    def arm(self, starts_at: float) -> dict[str, Any]:
-        """Have the machine destroyed from `starts_at` on, read that back, and give the outputs.
+    def arm(self, starts_at: float) -> MarketJob:
+        """Have the machine destroyed from `starts_at` on, and give what was read back.
 
         Raises:
             MarketEndRefused: if the market does not take it, or does not show it.
@@ -102,10 +114,10 @@ class MarketEnd:
             f"the market destroys instance {self._instance_id} at {moment(_first_run(starts_at))}, "
             "should it still be there (marketEnd, which nobody has tried on the real market)"
         )
-        return _outputs(found)
+        return _job(found)
 
-    def disarm(self) -> dict[str, Any]:
-        """Take away whatever would destroy the machine, and give the outputs.
+    def disarm(self) -> MarketJob:
+        """Take away whatever would destroy the machine.
 
         Raises:
             MarketEndRefused: if the market does not let it go.
@@ -122,7 +134,7 @@ class MarketEnd:
                 f"the market's end of instance {self._instance_id} (marketEnd) is not taken away: "
                 f"{error}"
             ) from None
-        return dict(NONE)
+        return NONE
 
     def _tidy_up(self) -> None:
         """Leave no end behind that no state will know of, if the market lets it go."""
@@ -192,5 +204,5 @@ def _first_run(starts_at: float) -> float:
     return starts_at // HOUR * HOUR
 
 
-def _outputs(found: ScheduledEnd) -> dict[str, Any]:
-    return {"market_job": found.job, "market_ends_at": found.starts_at}
+def _job(found: ScheduledEnd) -> MarketJob:
+    return MarketJob(found.job, found.starts_at)

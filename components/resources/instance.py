@@ -1,0 +1,163 @@
+"""`VastInstance`: one rented machine that works, in the state from the moment it does.
+
+`create` returns a machine that runs, is reachable and is what was ordered, or leaves nothing
+billed. Anything that needs another machine is a replacement, and the old one goes first: two of
+them at once would cost twice for the whole boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+from pulumi import dynamic
+
+from components.core.errors import StackError
+from components.core.property_bag import Properties
+from components.resources.context import current
+from components.resources.provider import Provider, refused
+from components.vast.instance_state import OUTPUTS, InstanceInputs, InstanceState
+from components.vast.lifecycle import diff
+from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.create import create
+from components.vast.lifecycle.delete import delete
+from components.vast.lifecycle.preview import preview
+from components.vast.lifecycle.refresh import refresh
+from components.vast.lifecycle.update import update
+from components.vast.outbid import Policy
+from components.vast.term import Rule
+from components.vllm.readiness import DOWNLOAD_SHARE
+
+
+class InstanceProvider(Provider):
+    """CRUD of `VastInstance`: Pulumi's hooks around `vast.lifecycle`."""
+
+    def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
+        """Where a machine is going to be rented, say what the market offers and what it costs.
+
+        The previous inputs are empty for a machine that is new or is to be replaced.
+        """
+        if olds:
+            return dynamic.CheckResult(news, [])
+        try:
+            preview(InstanceInputs.from_bag(news), current())
+        except StackError as error:
+            return refused(news, error)
+        return dynamic.CheckResult(news, [])
+
+    def diff(self, id_: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
+        """Say whether the machine is updated, replaced or left alone; asks nobody."""
+        old, new = InstanceState.from_bag(olds), InstanceInputs.from_bag(news)
+        change = diff.decide(id_, old, new, current().clock.epoch())
+        return dynamic.DiffResult(
+            changes=bool(change), replaces=list(change.replaces), delete_before_replace=True
+        )
+
+    def create(self, props: Properties) -> dynamic.CreateResult:
+        """Adopt or rent; return a machine that works."""
+        made = create(InstanceInputs.from_bag(props), current(), DOWNLOAD_SHARE)
+        return dynamic.CreateResult(str(made.observed.instance_id), made.to_bag())
+
+    def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
+        """Look at the contract and say what drifted; gone only if GET and list agree."""
+        found = refresh(int(id_), InstanceState.from_bag(props), current())
+        return dynamic.ReadResult(id_, found.to_bag()) if found else dynamic.ReadResult("", {})
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
+        """Take over inputs that change nothing about the machine; mend what a refresh found."""
+        old, new = InstanceState.from_bag(olds), InstanceInputs.from_bag(news)
+        return dynamic.UpdateResult(update(int(id_), old, new, current()).to_bag())
+
+    def delete(self, id_: str, props: Properties) -> None:
+        """End the contract and read back that it is gone."""
+        delete(int(id_), InstanceState.from_bag(props), current())
+
+
+class VastInstance(dynamic.Resource, module="vast", name="Instance"):
+    """A rented machine."""
+
+    instance_id: pulumi.Output[int]
+    machine_id: pulumi.Output[int]
+    public_ip: pulumi.Output[str]
+    ssh_port: pulumi.Output[int]
+    host_port: pulumi.Output[int]
+    """Where the container's `port` is reached from outside; may move at a restart."""
+    host_key: pulumi.Output[str]
+    """The SSH host key seen at first contact; checked ever after."""
+    host_key_from: pulumi.Output[str | None]
+    """Who vouched for it then, `first_contact.BY_LOG` or `BY_TRUST`; None if an older release
+    rented the machine, which asked nobody."""
+    gpu: pulumi.Output[str]
+    hourly_cost: pulumi.Output[float]
+    """$/h with the disk, without traffic."""
+    location: pulumi.Output[str]
+    status: pulumi.Output[str]
+    boot_seconds: pulumi.Output[dict[str, float]]
+    """By stage: contract, image, container, ports, ssh, check."""
+    host_facts: pulumi.Output[dict[str, Any]]
+    """What the host check found: GPUs and the link between them, driver, disk, memory, and the
+    rate from the Hub in Mbit/s (None with a note if it was not measured)."""
+
+    ends_itself_at: pulumi.Output[float]
+    """When its time to live is over, in seconds since 1970; 0 for never."""
+
+    market_ends_at: pulumi.Output[float]
+    """When the market's own job to destroy it starts, in seconds since 1970; 0 without one."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        label_prefix: str,
+        search: pulumi.Input[Mapping[str, Any]],
+        image: str,
+        disk_gb: float,
+        port: int,
+        public_key: pulumi.Input[str],
+        private_key: pulumi.Input[str],
+        min_driver: str,
+        adopt: int,
+        boot_minutes: float,
+        outbid_policy: Policy,
+        losses: pulumi.Input[Mapping[str, Any]],
+        time_to_live: Leash,
+        term: Rule,
+        first_contact: str,
+        token_for: pulumi.Input[Sequence[str]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Rent for `label_prefix` (`<project>/<stack>/<resource>/`) what `search` finds.
+
+        `first_contact` is the setting as it is written. `token_for` are the repositories that the
+        Hub gives to the holder of the stack's token alone.
+        """
+        inputs = {
+            "label_prefix": label_prefix,
+            "search": search,
+            "image": image,
+            "disk_gb": disk_gb,
+            "port": port,
+            "public_key": public_key,
+            "private_key": private_key,
+            "min_driver": min_driver,
+            "adopt": adopt,
+            "boot_minutes": boot_minutes,
+            "outbid_policy": outbid_policy.to_bag(),
+            "losses": losses,
+            "leash": time_to_live.to_bag(),
+            "term": term.to_bag(),
+            "first_contact": first_contact,
+            "token_for": token_for,
+        }
+        # `diff` says so as well, but is not asked where a person wants it replaced: its successor
+        # would find the contract by the label, adopt it, and see it destroyed.
+        own = pulumi.ResourceOptions(
+            additional_secret_outputs=["private_key"], delete_before_replace=True
+        )
+        super().__init__(
+            InstanceProvider(),
+            name,
+            {**dict.fromkeys(OUTPUTS), **inputs},
+            pulumi.ResourceOptions.merge(opts, own),
+        )

@@ -1,0 +1,105 @@
+"""`VastOffer`: the part of the market that comes into question, checked before anything is rented.
+
+An offer's id lives for minutes, so what the resource keeps is the search and a ranked shortlist.
+It speaks in `pulumi preview`, because `check` runs there; a market that moves later changes
+nothing about a machine that is rented already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+from pulumi import dynamic
+
+from components.core.errors import StackError
+from components.core.property_bag import Properties, contains_unknowns
+from components.core.state_upgrade import upgraded
+from components.resources.context import current
+from components.resources.provider import Provider, refused
+from components.vast.errors import NoOffer
+from components.vast.market import Need
+from components.vast.market_view import candidates, shortlist_rows, show_market
+from components.vast.requirements import ADDITIONS, OTHER_MACHINE, Search, search_for
+
+
+class OfferProvider(Provider):
+    """CRUD of `VastOffer`. Only `check` and `create` ask the market."""
+
+    def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
+        """Search the market if there is anything new to search for.
+
+        Finding nothing is a refusal only if it may lead to a machine: one that runs goes on
+        running, whatever the market has just now.
+        """
+        if contains_unknowns(news) or not (changed := _changed(olds, news)):
+            return dynamic.CheckResult(news, [])
+        try:
+            api = current().market(patient=False)
+            show_market(api, Search.from_bag(news), current().say, renting=not olds)
+        except NoOffer as error:
+            if not olds or set(changed) & set(OTHER_MACHINE):
+                return refused(news, error)
+            current().say(f"market: {error}")
+        except StackError as error:
+            return refused(news, error)
+        return dynamic.CheckResult(news, [])
+
+    def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
+        """A new search is an update; the market's own moves are no change."""
+        return dynamic.DiffResult(changes=contains_unknowns(news) or bool(_changed(olds, news)))
+
+    def create(self, props: Properties) -> dynamic.CreateResult:
+        """Keep the shortlist."""
+        return dynamic.CreateResult("offer", _outputs(Search.from_bag(props)))
+
+    def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
+        """Nothing to read: the shortlist is what was found when it was made."""
+        return dynamic.ReadResult(id_, props)
+
+    def update(self, _id: str, _olds: Properties, news: Properties) -> dynamic.UpdateResult:
+        """Keep the new search's shortlist."""
+        return dynamic.UpdateResult(_outputs(Search.from_bag(news)))
+
+    def delete(self, _id: str, _props: Properties) -> None:
+        """Nothing exists, so nothing ends."""
+
+
+class VastOffer(dynamic.Resource, module="vast", name="Offer"):
+    """The offers that come into question for one machine."""
+
+    search: pulumi.Output[dict[str, Any]]
+    """What was searched for: the query and the needs."""
+
+    shortlist: pulumi.Output[list[dict[str, Any]]]
+    """Ranked by landed cost: machine, place, $/h, $ to ready, seconds of download."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        query: str,
+        need: Need,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Search with `query` (the official client's grammar) for what is needed."""
+        props = {**search_for(query, need), "search": None, "shortlist": None}
+        super().__init__(OfferProvider(), name, props, opts)
+
+
+def _changed(olds: Properties, news: Properties) -> list[str]:
+    """Name the properties of the search that differ; all of them for a new offer."""
+    search = Search.from_bag(news)
+    if not olds:
+        return list(search.to_bag())
+    full, lacking = upgraded(olds, ADDITIONS)
+    return search.changed_from(Search.from_bag(full), lacking)
+
+
+def _outputs(search: Search) -> Properties:
+    try:
+        found = candidates(current().market(), search, anew=False)
+    except NoOffer:
+        found = []
+    bag = search.to_bag()
+    return {**bag, "search": bag, "shortlist": shortlist_rows(found)}

@@ -1,0 +1,58 @@
+"""`SshKey`: the stack's own way in. Made once; nothing is added to the Vast account."""
+
+from __future__ import annotations
+
+import pulumi
+from pulumi import dynamic
+
+from components.core.property_bag import Properties
+from components.resources.provider import Provider
+
+
+class SshKeyProvider(Provider):
+    """CRUD of `SshKey`. The pair lives in the state and nowhere else."""
+
+    def diff(self, _id: str, _olds: Properties, _news: Properties) -> dynamic.DiffResult:
+        """A key never changes; `pulumi up --replace` makes another one."""
+        return dynamic.DiffResult(changes=False)
+
+    def create(self, props: Properties) -> dynamic.CreateResult:
+        """Make an ed25519 pair."""
+        import asyncssh  # noqa: PLC0415  (slow to load, and this happens once in a stack's life)
+
+        key = asyncssh.generate_private_key("ssh-ed25519", comment=str(props["comment"]))
+        outs = {
+            **props,
+            "public_key": key.export_public_key().decode().strip(),
+            "private_key": key.export_private_key().decode(),
+        }
+        return dynamic.CreateResult(key.get_fingerprint(), outs)
+
+    def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
+        """Nothing outside the state to read."""
+        return dynamic.ReadResult(id_, props)
+
+    def delete(self, _id: str, _props: Properties) -> None:
+        """The state forgets it; the machines that knew it are gone already."""
+
+
+class SshKey(dynamic.Resource, module="vast", name="SshKey"):
+    """An ed25519 pair; the private half is a secret."""
+
+    public_key: pulumi.Output[str]
+    """One OpenSSH line, for `authorized_keys`."""
+
+    private_key: pulumi.Output[str]
+    """OpenSSH's private format; secret."""
+
+    def __init__(
+        self, name: str, *, comment: str, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """Make a pair whose public line ends in `comment`."""
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["private_key"])
+        super().__init__(
+            SshKeyProvider(),
+            name,
+            {"comment": comment, "public_key": None, "private_key": None},
+            pulumi.ResourceOptions.merge(opts, secret),
+        )

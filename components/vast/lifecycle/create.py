@@ -1,0 +1,154 @@
+"""From inputs to a machine that works: adopted, gone on with, or rented."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+from components.core.errors import StackError
+from components.core.progress import Progress
+from components.machine import first_contact
+from components.vast import adoption, market
+from components.vast.api import Order, VastApi
+from components.vast.api.account import account_of
+from components.vast.attempts import Attempt
+from components.vast.boot import Boot, Rented
+from components.vast.estimates import ESTIMATES, Estimate, Estimates
+from components.vast.instance_state import InstanceInputs, InstanceState, Observed
+from components.vast.lifecycle import shutdown_times
+from components.vast.lifecycle.context import Context, progress_of
+from components.vast.lifecycle.market_end import MarketJob
+from components.vast.lifecycle.order import (
+    criteria_for,
+    deadlines_for,
+    limits_for,
+    order_for,
+    proof_needed,
+)
+from components.vast.lifecycle.remote_machine import RemoteMachine
+from components.vast.market import Candidate
+from components.vast.market_view import candidates
+from components.vast.rent_note import SUFFIX, RentNote
+from components.vast.rental import Rental
+
+
+def create(inputs: InstanceInputs, context: Context, download_share: float) -> InstanceState:
+    """Adopt or rent a machine that works, or leave nothing billed.
+
+    `download_share` is the part of the time to the first answer that the download may take.
+
+    Raises:
+        StackError: as `Rental.obtain`, `Rental.take_over` and `adoption.adopt`; `LeftRunning` for a
+            machine that works and is not told when it ends.
+    """
+    api, progress = context.market(), progress_of(context)
+    order = order_for(inputs, api.url)
+    with RemoteMachine(inputs, order.label, context, download_share) as machine:
+        rented = _rented(api, inputs, order, machine, context)
+        ends_at = shutdown_times.tell_new_machine(machine, rented, inputs.leash, api.url, context)
+        job = shutdown_times.arm_new_machine(api, rented, inputs.leash, ends_at, progress)
+    _note_estimate(api, rented, inputs, progress)
+    made = state_of(inputs, order.label, rented, ends_at, job)
+    return dataclasses.replace(made, account_id=account_of(api))
+
+
+def rent_note(api: VastApi, label_prefix: str, context: Context) -> RentNote:
+    """Return the note of rent calls for one resource, which all processes here share."""
+    name = hashlib.sha256(label_prefix.encode()).hexdigest()[:16]
+    return RentNote(api.shared(f"{name}{SUFFIX}"), context.clock, progress_of(context))
+
+
+def state_of(
+    inputs: InstanceInputs, label: str, rented: Rented, ends_at: float, job: MarketJob
+) -> InstanceState:
+    """Return the state of a machine that works. Pure.
+
+    `ends_at` is when it ends itself, in seconds since 1970; 0 for never.
+    """
+    facts, rate = rented.inspection.facts, rented.inspection.rate
+    return InstanceState(
+        inputs=inputs,
+        observed=Observed.of(rented.instance, inputs.served),
+        label=label,
+        host_key=rented.host_key,
+        host_key_from=first_contact.BY_LOG if rented.is_named else first_contact.BY_TRUST,
+        host_facts={
+            **dataclasses.asdict(facts),
+            "gpu_names": list(facts.gpu_names),
+            "download_mbps": rate.mbps,
+            "download_note": rate.note,
+        },
+        boot_seconds={stage: round(took, 1) for stage, took in rented.boot_seconds.items()},
+        adopted=rented.adopted,
+        ends_itself_at=ends_at,
+        market_job=job,
+    )
+
+
+def _rented(
+    api: VastApi, inputs: InstanceInputs, order: Order, machine: RemoteMachine, context: Context
+) -> Rented:
+    rental = Rental(
+        api,
+        context.clock,
+        progress_of(context),
+        limits_for(inputs),
+        rent_note(api, inputs.label_prefix, context),
+        guard=shutdown_times.first_end(api, inputs, context),
+    )
+    if inputs.adopt:
+        _adopt(api, inputs, order, machine, context)
+        return rental.take_over(inputs.adopt, order, machine, inputs.ports)
+    asked = False
+
+    def ask() -> list[Candidate]:
+        nonlocal asked
+        anew, asked = asked, True
+        return candidates(api, inputs.search, anew=anew)
+
+    return rental.obtain(order, ask, machine, inputs.ports)
+
+
+def _adopt(
+    api: VastApi, inputs: InstanceInputs, order: Order, machine: RemoteMachine, context: Context
+) -> None:
+    """Give the contract that is to be taken over this stack's label, if it fits and works."""
+    wanted = criteria_for(inputs)
+    found = adoption.find(api, inputs.adopt, wanted)
+    clock, progress = context.clock, progress_of(context)
+
+    def check() -> Rented:
+        boot = Boot(
+            api,
+            clock,
+            progress,
+            deadlines_for(inputs),
+            attempt=Attempt(1, found.machine_id, found.location, found.dollars_per_hour),
+            max_dollars_per_hour=market.hourly_cap(wanted.need),
+            interruptible=wanted.need.contract == "interruptible",
+            until=clock.monotonic() + wanted.need.rent_budget_minutes * 60,
+            proof_needed=proof_needed(inputs),
+        )
+        return boot.bring_up(found.id, machine, inputs.ports, adopted=True)
+
+    key = inputs.public_key
+    adoption.adopt(api, progress, found, order=order, public_key=key, check=check, run=machine.run)
+
+
+def _note_estimate(
+    api: VastApi, rented: Rented, inputs: InstanceInputs, progress: Progress
+) -> None:
+    """Note what the machine is expected to cost: a destroyed stack's state no longer says it.
+
+    A machine that works must not stay out of the state over it.
+    """
+    instance = rented.instance
+    # A machine that was rented by hand has its weights already.
+    traffic = instance.inet_down_dollars_per_gb * inputs.need.download_gb
+    expected = Estimate(
+        instance.dollars_per_hour, 0.0 if inputs.adopt else traffic, instance.started_at or None
+    )
+    try:
+        Estimates(api.shared(ESTIMATES)).note(instance.id, expected)
+    except StackError as error:
+        progress.say(f"`make cost` will not know what was expected of it ({error})")

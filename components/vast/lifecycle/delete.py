@@ -1,0 +1,47 @@
+"""The end of a rented machine, and what is noted of it for the next one."""
+
+from __future__ import annotations
+
+from components.core.errors import StackError
+from components.vast import outbid
+from components.vast.api import VastApi
+from components.vast.api.account import hold_to
+from components.vast.ending import Ending
+from components.vast.instance_state import InstanceState
+from components.vast.lifecycle import shutdown_times
+from components.vast.lifecycle.context import Context, progress_of
+from components.vast.lifecycle.create import rent_note
+from components.vast.unfit import why_unfit
+
+
+def delete(instance_id: int, state: InstanceState, context: Context) -> None:
+    """End the contract and read back that it is gone.
+
+    Raises:
+        WrongAccount: if the key is of another account than the machine.
+        StillBilled, KeyRefused: if the contract is not proven gone.
+    """
+    api, progress = context.market(), progress_of(context)
+    hold_to(api, state.account_id, f"instance {instance_id}")
+    _note_loss(api, instance_id, state, context)
+    why = why_unfit(state.observed.carried_label)
+    if why:
+        with rent_note(api, state.inputs.label_prefix, context).alone() as page:
+            page.exclude(state.observed.machine_id, why)
+    progress.say(f"destroying instance {instance_id}")
+    Ending(api, context.clock, progress).end(instance_id, state.observed.hourly_cost)
+    progress.say(f"instance {instance_id} is gone and costs nothing any more")
+    shutdown_times.disarm_what_is_gone(api, instance_id, state.market_job, progress)
+
+
+def _note_loss(api: VastApi, instance_id: int, state: InstanceState, context: Context) -> None:
+    """Note that a machine which was outbid goes: the stack's count may not have it yet."""
+    loss = state.inputs.losses.get(str(instance_id))
+    if not loss:
+        return
+    stack = "/".join(state.inputs.label_prefix.split("/")[:2])
+    try:
+        note = outbid.LossNote(api.shared(outbid.LOSSES), context.clock)
+        note.add(f"{stack}/", str(instance_id), loss)
+    except StackError as error:
+        progress_of(context).say(f"that instance {instance_id} was outbid is not noted ({error})")

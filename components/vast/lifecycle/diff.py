@@ -1,0 +1,158 @@
+"""What has to change about a rented machine: another one, an update, or nothing. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from components.machine import gpus
+from components.vast import market, outbid
+from components.vast.adoption import TAKE_OUT
+from components.vast.errors import CannotAdopt
+from components.vast.instance_state import InstanceInputs, InstanceState
+from components.vast.lifecycle import drift, market_end
+from components.vast.requirements import Search
+from components.vast.term import Rule, Term, accepts
+from components.vast.term import replaces as replaced_for
+from components.vast.unfit import why_unfit
+
+REPLACE_ON_CHANGE = ("image", "disk_gb", "port", "public_key")
+"""Inputs that are fixed for the life of a contract: a change needs another machine."""
+
+UPDATE_IN_PLACE = ("label_prefix", "search", "min_driver", "boot_minutes", "private_key")
+"""Inputs that a running machine can take over."""
+
+POLICIES = ("outbid_policy", "leash", "term")
+"""Rules that a running machine takes over as well."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What the next `up` does."""
+
+    replaces: tuple[str, ...]
+    """Properties for which another machine is rented, after this one is destroyed."""
+    updates: bool
+    """Whether there is anything to do about this machine."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do at all."""
+        return bool(self.replaces) or self.updates
+
+
+def decide(id_: str, old: InstanceState, new: InstanceInputs, now: float) -> Change:
+    """Replace what a contract cannot change, what the query excludes, and what is lost.
+
+    `now` is in seconds since 1970.
+
+    Raises:
+        CannotAdopt: if `adopt` names another machine than this one, or this one is to be replaced.
+    """
+    _refuse_a_second(id_, old.inputs, new)
+    replaces = changed_inputs(old.inputs, new, REPLACE_ON_CHANGE)
+    others = changed_inputs(old.inputs, new, (*UPDATE_IN_PLACE, *POLICIES))
+    if "search" not in new.unknown:
+        if old.inputs.need.contract != new.need.contract:
+            replaces.append("contract")
+        if "search" in others and not _could_choose(new.search, old):
+            replaces.append("search")
+    _refuse_the_replaced(id_, new, replaces)
+    replaces += _lost(old, new, now)
+    return Change(tuple(replaces), bool(others) or needs_update(old, new))
+
+
+def changed_inputs(old: InstanceInputs, new: InstanceInputs, names: Iterable[str]) -> list[str]:
+    """Name the inputs that differ; one that is not known yet counts as different."""
+    return [name for name in names if name in new.unknown or _differs(old, new, name)]
+
+
+def needs_update(old: InstanceState, new: InstanceInputs) -> bool:
+    """Whether a running machine is not as it should be, whatever was asked of it."""
+    return (
+        is_kept(old, new)
+        or needs_mending(old)
+        or accepts(old.term(new.cap), new.term)
+        or lacks_market_end(old, new)
+    )
+
+
+def is_kept(old: InstanceState, new: InstanceInputs) -> bool:
+    """Whether a machine was stopped and is waited for. Another is rented only for an outbid one."""
+    state = old.observed.market_state
+    return state.is_stopped and not (state.is_outbid and next_step(new) == "rerent")
+
+
+def needs_mending(old: InstanceState) -> bool:
+    """Whether a refresh found another label, or another contract of the same resource."""
+    return bool(old.strays) or old.observed.carried_label != old.label
+
+
+def lacks_market_end(old: InstanceState, new: InstanceInputs) -> bool:
+    """Whether the market has another end of a machine than it was to be given, or none."""
+    wanted = market_end.wanted(new.leash, old.ends_itself_at)
+    return abs(old.market_job.starts_at - wanted) >= 1
+
+
+def next_step(new: InstanceInputs) -> outbid.Step:
+    """Decide what is done about a machine that was taken away, by the count of such losses."""
+    return outbid.next_step(new.outbid_policy, new.losses)
+
+
+def is_over(term: Term, rule: Rule, now: float) -> bool:
+    """Whether the rule ends a contract now; one whose end is not known is left alone."""
+    return bool(term.ends_at) and replaced_for(term, rule, now)
+
+
+def _differs(old: InstanceInputs, new: InstanceInputs, name: str) -> bool:
+    if name == "search":
+        return bool(new.search.changed_from(old.search, old.lacking_of_search))
+    return bool(getattr(old, name) != getattr(new, name))
+
+
+def _lost(old: InstanceState, new: InstanceInputs, now: float) -> list[str]:
+    """Name what a refresh found that another machine is rented for."""
+    observed = old.observed
+    found = {
+        "status": drift.is_lost(observed.status, observed.intended_status)
+        and not is_kept(old, new),
+        "contract_ends_at": is_over(old.term(new.cap), new.term, now),
+        "carried_label": bool(why_unfit(observed.carried_label)),
+    }
+    return [name for name, is_so in found.items() if is_so]
+
+
+def _could_choose(search: Search, old: InstanceState) -> bool:
+    """Whether the running machine is one that the new search could have chosen."""
+    query = market.parse(search.query)
+    query.setdefault("num_gpus", {"eq": search.need.num_gpus})
+    name = old.observed.gpu_name
+    starts = gpus.capability(name) is None or market.starts_on({"gpu_name": name}, search.need)
+    row = {"gpu_name": name, "num_gpus": old.observed.num_gpus}
+    return starts and market.still_fits(row, query)
+
+
+def _refuse_a_second(id_: str, old: InstanceInputs, new: InstanceInputs) -> None:
+    """Refuse to adopt another machine while there is one: that one would stay nobody's.
+
+    A refresh comes with the recorded inputs. If it failed here, the state could neither be mended
+    nor destroyed, so an adoption that the state names already is no request.
+    """
+    if new.adopt and str(new.adopt) != id_ and new.adopt != old.adopt:
+        raise CannotAdopt(
+            f"instance {new.adopt} cannot become this stack's, which has instance {id_} already: "
+            "run `pulumi destroy` first, or adopt it into another stack; without an adoption, take "
+            "the setting `adopt` out (`pulumi config rm adopt`)"
+        )
+
+
+def _refuse_the_replaced(id_: str, new: InstanceInputs, replaces: list[str]) -> None:
+    """Refuse to replace a machine by itself: it would be gone when it is to be adopted.
+
+    Only for changed inputs, which a refresh never brings. What drifted is refused by the `check`
+    of its successor: an error here would fail the refresh that finds it, and so every `destroy`.
+    """
+    if replaces and str(new.adopt) == id_:
+        raise CannotAdopt(
+            f"instance {id_} is to be replaced ({', '.join(replaces)}) and `adopt` names it, which "
+            f"will be gone by then: {TAKE_OUT}; nothing was changed"
+        )

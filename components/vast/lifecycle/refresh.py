@@ -1,0 +1,122 @@
+"""What became of a rented machine since the last look."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from components.core.errors import StackError
+from components.machine.tcp_probe import reach
+from components.vast import outbid
+from components.vast.api import VastApi
+from components.vast.api.account import account_of, hold_to
+from components.vast.api.models import Instance, PriceAsked
+from components.vast.instance_state import InstanceInputs, InstanceState, Observed
+from components.vast.lifecycle import drift, shutdown_times
+from components.vast.lifecycle.context import Context, progress_of
+from components.vast.owner import told_apart
+from components.vast.refresh_log import NOTE, InTheState
+from components.vast.second_look import second_look
+from components.vast.term import in_words as term_in_words
+
+
+def refresh(instance_id: int, old: InstanceState, context: Context) -> InstanceState | None:
+    """Look at the contract and say what drifted; None if it is gone, as list and GET agree.
+
+    Raises:
+        StackError: of the market's kinds, naming the instance too.
+    """
+    contracts, live = _seen(instance_id, old, context)
+    if live is None:
+        context.say(drift.gone(old, context.clock.epoch()))
+        # No state knows of the market's job from now on.
+        api = context.market(patient=False)
+        shutdown_times.disarm_what_is_gone(api, instance_id, old.market_job, progress_of(context))
+        return None
+    api = context.market(patient=False)
+    InTheState(api.shared(NOTE), context.clock).note(str(live.id))
+    price = price_asked(live.id, context)
+    found, sentences = compare(old, live, contracts, price, context.clock.epoch())
+    for sentence in sentences:
+        context.say(sentence)
+    found = dataclasses.replace(found, market_job=shutdown_times.read_back(api, found, context))
+    if found.account_id:
+        return found
+    # It was not to be had when the machine was rented. That it is seen here settles it.
+    return dataclasses.replace(found, account_id=account_of(api))
+
+
+def compare(
+    old: InstanceState,
+    live: Instance,
+    contracts: list[Instance],
+    price: PriceAsked | None,
+    now: float,
+) -> tuple[InstanceState, list[str]]:
+    """Return the state of now, and a sentence for each difference. Pure.
+
+    Args:
+        old: the state of the last look.
+        live: the contract, with a status that is beyond doubt.
+        contracts: all of the account.
+        price: what the host asks for, if it does.
+        now: seconds since 1970.
+    """
+    strays = other_contracts(contracts, old.inputs, live.id)
+    losses = outbid.noted(old.inputs.losses, [live], now)
+    found = dataclasses.replace(
+        old,
+        inputs=dataclasses.replace(old.inputs, losses=losses),
+        observed=Observed.of(live, old.inputs.served, old.observed),
+        price_asked=price,
+        strays=tuple(stray.id for stray in strays),
+    )
+    known = dataclasses.replace(old, inputs=found.inputs)
+    about_the_term = term_in_words(found.term(found.inputs.cap), found.inputs.term, now)
+    return found, [
+        *drift.drift(known, live, strays, now),
+        *(f"instance {live.id} {sentence}" for sentence in about_the_term),
+    ]
+
+
+def price_asked(instance_id: int, context: Context) -> PriceAsked | None:
+    """Give what the host asks for; a list that cannot be had is reported, and stops nothing."""
+    try:
+        return context.market(patient=False).price_asked(instance_id)
+    except StackError as error:
+        context.say(f"whether a higher price is asked for is not known ({error})")
+        return None
+
+
+def other_contracts(contracts: list[Instance], inputs: InstanceInputs, keep: int) -> list[Instance]:
+    """Return other contracts of the same resource and owner. Pure."""
+    own, _ = told_apart(contracts, inputs.label_prefix, inputs.owner)
+    return [contract for contract in own if contract.id != keep]
+
+
+def _seen(
+    instance_id: int, old: InstanceState, context: Context
+) -> tuple[list[Instance], Instance | None]:
+    """All contracts and this one, which is None only if list, single GET and list agree."""
+    try:
+        return _looked_up(instance_id, old, context)
+    except StackError as error:
+        error.args = (
+            f"nothing can be said of instance {instance_id}, which stays in the state: {error}",
+        )
+        raise
+
+
+def _looked_up(
+    instance_id: int, old: InstanceState, context: Context
+) -> tuple[list[Instance], Instance | None]:
+    api: VastApi = context.market(patient=False)
+    contracts = api.instances()
+    listed = [contract for contract in contracts if contract.id == instance_id]
+    live = listed[0] if listed else api.instance(instance_id)
+    observed = old.observed
+    if live is not None and observed.status == "running":
+        served = (observed.public_ip, observed.host_port)
+        live = second_look(api, context.clock, progress_of(context), live, lambda: reach(*served))
+    if live is None:
+        hold_to(api, old.account_id, f"instance {instance_id}")
+    return contracts, live

@@ -1,0 +1,210 @@
+"""When a machine ends: told to its own watch and to the market, which must never come first."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from components.core.errors import StackError
+from components.core.progress import Progress
+from components.machine.agent_answers import moment
+from components.machine.ssh_types import FOLDER, HostAddress
+from components.vast.api import VastApi
+from components.vast.boot import Rented
+from components.vast.errors import LeftRunning
+from components.vast.instance_state import InstanceInputs, InstanceState
+from components.vast.lifecycle import auto_shutdown, market_end
+from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.context import Context, RemoteHost, progress_of
+from components.vast.lifecycle.diff import lacks_market_end
+from components.vast.lifecycle.market_end import FirstEnd, MarketEnd, MarketJob
+from components.vast.lifecycle.remote_machine import RemoteMachine
+
+
+def first_end(api: VastApi, inputs: InstanceInputs, context: Context) -> FirstEnd | None:
+    """Return the market's end of a machine while it boots, which may take all of its time."""
+    wanted, clock, seconds = inputs.leash, context.clock, inputs.boot_minutes * 60
+    if not wanted.market_end:
+        return None
+
+    def starts_at() -> float:
+        return market_end.wanted(wanted, wanted.ends_at(clock.epoch() + seconds))
+
+    return FirstEnd(api, progress_of(context), starts_at)
+
+
+def tell_new_machine(
+    machine: RemoteMachine, rented: Rented, wanted: Leash, api_url: str, context: Context
+) -> float:
+    """Tell a machine that was just rented or adopted how long it may live; return its end.
+
+    One that was adopted may have been told something else when it was rented: it is told as well
+    that it may live for ever, since its watch would go on by what its start script brought.
+
+    Raises:
+        LeftRunning: if it cannot be told. The machine is in no state yet; the next `up` adopts it.
+    """
+    instance = rented.instance
+    try:
+        host = machine.client(instance)
+        return _tell(host, wanted, api_url, context, always=rented.adopted)
+    except StackError as error:
+        raise LeftRunning(
+            f"instance {instance.id} works and costs ${instance.dollars_per_hour:.2f}/h, and could "
+            f"not be told how long it may live ({error}): run `pulumi up` to go on with it or "
+            f"`pulumi destroy` to end it, or `vastai destroy instance {instance.id} -y`"
+        ) from None
+
+
+def arm_new_machine(
+    api: VastApi, rented: Rented, wanted: Leash, ends_at: float, progress: Progress
+) -> MarketJob:
+    """Give the market the end of a machine that was just rented or adopted, if it is to have one.
+
+    Raises:
+        LeftRunning: if the market does not take it. The machine is in no state yet; the next `up`
+            adopts it.
+    """
+    starts_at, instance = market_end.wanted(wanted, ends_at), rented.instance
+    own = MarketEnd(api, progress, instance.id)
+    if not starts_at:
+        if rented.adopted:
+            # An earlier try, with other settings, may have given it one.
+            _disarm(own, progress)
+        return market_end.NONE
+    try:
+        return own.arm(starts_at)
+    except StackError as error:
+        raise LeftRunning(
+            f"instance {instance.id} works and costs ${instance.dollars_per_hour:.2f}/h, and "
+            f"{error}; it ends itself all the same if its host lets it: run `pulumi up` to try "
+            "again or, after that, to go on without, or `pulumi destroy`"
+        ) from None
+
+
+def change_end(
+    instance_id: int, old: InstanceState, now: InstanceState, context: Context
+) -> InstanceState:
+    """Tell machine and market when it ends now, so that at no moment the market would come first.
+
+    `now` has the new inputs, and the machine's address of this moment.
+
+    Raises:
+        MarketEndRefused, KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not
+            take, or does not say, what has to hold before the machine is told. Nothing has changed
+            then.
+    """
+    progress = progress_of(context)
+    before, wanted = old.inputs.leash, now.inputs.leash
+    ends_at = old.ends_itself_at
+    market = MarketEnd(context.market(), progress, instance_id)
+    # It started by now at the latest.
+    latest = wanted.ends_at(before.began(ends_at) or context.clock.epoch())
+    known = old.market_job
+    is_later = not latest or latest > ends_at
+    if not market_end.wanted(wanted, latest):
+        known = _take_away(market, before, is_later and bool(ends_at), known, progress)
+    elif not ends_at:
+        # It lives for ever until it is told, so it is told first; but not if nobody answers here.
+        known = market.look()
+    elif is_later or not known.number:
+        known = market.arm(market_end.wanted(wanted, max(latest, ends_at)))
+    if before.of_the_host() != wanted.of_the_host():
+        try:
+            with _host(now, context) as host:
+                told = _tell(host, wanted, context.market().url, context, always=True)
+        except StackError:
+            if known.number and not old.market_job.number:
+                # No state would know of it.
+                _disarm(market, progress)
+            raise
+        # A host's word may bring its end forward, and not put it off.
+        ends_at = min(told, latest)
+    starts_at = market_end.wanted(wanted, ends_at)
+    if starts_at and abs(known.starts_at - starts_at) >= 1:
+        try:
+            known = market.arm(starts_at)
+        except StackError as error:
+            progress.say(f"{error}; until then the market ends it later, or not at all")
+    return dataclasses.replace(now, ends_itself_at=ends_at, market_job=known)
+
+
+def read_back(api: VastApi, state: InstanceState, context: Context) -> MarketJob:
+    """Read the market's own end of a machine that is to have one; say if it is another one."""
+    instance_id = state.observed.instance_id
+    if not market_end.wanted(state.inputs.leash, state.ends_itself_at):
+        return state.market_job
+    try:
+        found = MarketEnd(api, progress_of(context), instance_id).look()
+    except StackError as error:
+        context.say(f"whether the market still ends instance {instance_id} is not known ({error})")
+        return state.market_job
+    if lacks_market_end(dataclasses.replace(state, market_job=found), state.inputs):
+        context.say(
+            f"the market has no end for instance {instance_id}, or another one than it was given "
+            "(marketEnd): the next `pulumi up` gives it again"
+        )
+    return found
+
+
+def disarm_what_is_gone(api: VastApi, instance_id: int, job: MarketJob, progress: Progress) -> None:
+    """Take the market's job away when its machine is gone; what is left of it does no harm."""
+    if job.number:
+        _disarm(MarketEnd(api, progress, instance_id), progress)
+
+
+def _take_away(
+    market: MarketEnd, before: Leash, is_later: bool, known: MarketJob, progress: Progress
+) -> MarketJob:
+    """Take the market's end of a machine away, before the machine may live on.
+
+    One that nobody knows of can be there after an `up` that failed to read it back.
+
+    Raises:
+        MarketEndRefused: if the market does not let it go.
+    """
+    if before.market_end or known.number:
+        return market.disarm()
+    found = market_end.NONE
+    if is_later:
+        try:
+            found = market.look()
+        except StackError as error:
+            progress.say(f"whether the market ends the machine is not known ({error})")
+    return market.disarm() if found.number else market_end.NONE
+
+
+def _disarm(end: MarketEnd, progress: Progress) -> None:
+    """Take the market's end of a machine away; a failure is reported and stops nothing."""
+    try:
+        end.disarm()
+    except StackError as error:
+        progress.say(str(error))
+
+
+def _tell(
+    host: RemoteHost, wanted: Leash, api_url: str, context: Context, *, always: bool = False
+) -> float:
+    """Tell a machine's own watch how long it may live; return when its time is over, 0 for never.
+
+    Nothing restarts. A machine that never had a time to live and gets none is left alone, unless
+    `always`. A host that says that it starts in the future does not put its end off.
+    """
+    if not (wanted or always):
+        return 0.0
+    progress = progress_of(context)
+    host.put(auto_shutdown.pushed(wanted, api_url))
+    script = f'sh "$HOME/{FOLDER}/{auto_shutdown.SCRIPT_NAME}"'
+    printed = host.run(f"{script} start && {script} status").stdout
+    status = dict(line.partition("=")[::2] for line in printed.splitlines())
+    progress.say(f"the machine {auto_shutdown.in_words(wanted)}")
+    if wanted and "key" not in status:
+        progress.say("but it has no key of its own (CONTAINER_API_KEY): it cannot end itself")
+    first_start = moment(status.get("first_start", ""))
+    now = context.clock.epoch()
+    return wanted.ends_at(now if first_start is None else min(first_start, now))
+
+
+def _host(state: InstanceState, context: Context) -> RemoteHost:
+    """Return the client of a machine of the state, held to its recorded host key."""
+    address = HostAddress(state.observed.public_ip, state.observed.ssh_port)
+    return context.host(address, state.inputs.private_key, known_host_key=state.host_key or None)

@@ -1,0 +1,103 @@
+"""What the market offers now: asked at most once a minute, and shown once a process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from components.vast import market
+from components.vast.api import VastApi
+from components.vast.errors import KeyRefused
+from components.vast.market import Candidate
+from components.vast.requirements import Search
+
+LIST_MAX_AGE = 60.0
+"""Seconds for which an answer of the market is used again, also by another process."""
+
+Say = Callable[[str], None]
+
+_shown: set[str] = set()
+_shown_lock = threading.Lock()
+
+
+def candidates(api: VastApi, search: Search, *, anew: bool) -> list[Candidate]:
+    """Ask the market, or use the last answer if it is fresh and `anew` is false.
+
+    Raises:
+        NoOffer, QueryRefused: if nothing comes into question.
+        KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
+    """
+    query = market.with_floors(market.parse(search.query), search.need)
+    body = market.search_body(query, search.need)
+    offers = api.search(body, 0.0 if anew else LIST_MAX_AGE)
+    return market.shortlist(offers, query, search.need)
+
+
+def show_market(api: VastApi, search: Search, say: Say, *, renting: bool) -> None:
+    """Tell a person what the market offers and what it costs, once a process.
+
+    With `renting`, a machine is certain to be rented, so that the credit must cover it.
+
+    Raises:
+        NoOffer, QueryRefused: if nothing comes into question.
+        NoCredit: if the account could not pay for getting ready and an hour of use.
+        KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
+    """
+    found = candidates(api, search, anew=False)
+    credit = _credit(api)
+    if _is_news(f"{search.query}\n{search.need}"):
+        for line in market_lines(found, credit):
+            say(f"market: {line}")
+    if renting and credit is not None:
+        market.check_credit(credit, found)
+
+
+def market_lines(found: list[Candidate], credit: float | None) -> list[str]:
+    """Say what was found, best first, and how long the `credit` ($) lasts. Pure."""
+    bids = market.bid_words(found)
+    lasts = (
+        "the credit is not known: the key lacks the scope user_read"
+        if credit is None
+        else market.runway(credit, found)
+    )
+    return [market.summary(found), *([bids] if bids else []), *market.shortlist_lines(found), lasts]
+
+
+def shortlist_rows(found: list[Candidate]) -> list[dict[str, Any]]:
+    """Give the shortlist as outputs have it, best first. Pure."""
+    return [
+        {
+            "machine_id": candidate.offer.machine_id,
+            "gpu": f"{candidate.offer.num_gpus}x {candidate.offer.gpu_name}",
+            "location": candidate.offer.location,
+            "datacenter": candidate.offer.datacenter,
+            "dollars_per_hour": round(candidate.offer.dollars_per_hour, 4),
+            "dollars_to_ready": round(candidate.dollars_to_ready, 2),
+            "download_seconds": round(candidate.download_seconds),
+            "reliability": round(candidate.offer.reliability, 4),
+        }
+        for candidate in found
+    ]
+
+
+def forget_what_was_shown() -> None:
+    """Begin as a new process does."""
+    with _shown_lock:
+        _shown.clear()
+
+
+def _is_news(search: str) -> bool:
+    """Whether this process has not shown this search yet."""
+    with _shown_lock:
+        news = search not in _shown
+        _shown.add(search)
+        return news
+
+
+def _credit(api: VastApi) -> float | None:
+    """The account's credit in $; None for a key that may search but not see the account."""
+    try:
+        return api.credit()
+    except KeyRefused:
+        return None
