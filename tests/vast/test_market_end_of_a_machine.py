@@ -11,8 +11,8 @@ import pytest
 from components.core.property_bag import Properties
 from components.resources.instance import InstanceProvider
 from components.vast.errors import LeftRunning, MarketEndRefused, NoCandidateLeft
+from tests.vast.adapters import client_key, machine, outputs, vast
 from tests.vast.states import PREFIX, ordered, rented
-from tests.vast.test_adapters import client_key, machine, outputs, vast
 
 __all__ = ["client_key", "machine", "vast"]  # fixtures
 
