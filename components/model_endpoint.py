@@ -22,7 +22,6 @@ from components.resources.instance import VastInstance
 from components.resources.offer import VastOffer
 from components.resources.smoke_test import smoke_report
 from components.resources.ssh_key import SshKey
-from components.rules import is_called_production
 from components.settings import Settings
 from components.vast.holdings import Holdings
 from components.vast.lease import StackLease

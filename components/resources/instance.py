@@ -27,7 +27,7 @@ from components.vast.lifecycle.refresh import refresh
 from components.vast.lifecycle.update import update
 from components.vast.outbid import Policy
 from components.vast.term import Rule
-from components.vllm.readiness import DOWNLOAD_SHARE
+from components.vllm.readiness.plan import DOWNLOAD_SHARE
 
 
 class InstanceProvider(Provider):

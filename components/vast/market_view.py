@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from components.vast import market
-from components.vast.api import VastApi
+from components.vast.api.client import VastApi
 from components.vast.errors import KeyRefused
 from components.vast.market import Candidate
 from components.vast.requirements import Search

@@ -6,8 +6,8 @@ from components.machine.errors import HostUnfit
 from components.machine.inspection import Rate, judge_rate
 from components.vast.api.models import Instance
 from components.vast.lifecycle.order import expected_of
-from components.vllm.readiness import DOWNLOAD_SHARE, ReadinessPlan
 from components.vllm.readiness.download_rate import DownloadMeter
+from components.vllm.readiness.plan import DOWNLOAD_SHARE, ReadinessPlan
 from tests.vast.offers import instance
 from tests.vast.states import inputs, search
 

@@ -11,7 +11,7 @@ from components.core.progress import Progress
 from components.machine.ssh_types import COMMAND_TIMEOUT, HostAddress, Result
 
 if TYPE_CHECKING:
-    from components.vast.api import VastApi
+    from components.vast.api.client import VastApi
     from components.vast.api.container_log import ContainerLog
 
 

@@ -9,8 +9,9 @@ from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine import first_contact
 from components.vast import adoption, market
-from components.vast.api import Order, VastApi
 from components.vast.api.account import account_of
+from components.vast.api.client import VastApi
+from components.vast.api.payloads import RentRequest
 from components.vast.attempts import Attempt
 from components.vast.boot import Boot, Rented
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
@@ -86,7 +87,11 @@ def state_of(
 
 
 def _rented(
-    api: VastApi, inputs: InstanceInputs, order: Order, machine: RemoteMachine, context: Context
+    api: VastApi,
+    inputs: InstanceInputs,
+    order: RentRequest,
+    machine: RemoteMachine,
+    context: Context,
 ) -> Rented:
     rental = Rental(
         api,
@@ -110,7 +115,11 @@ def _rented(
 
 
 def _adopt(
-    api: VastApi, inputs: InstanceInputs, order: Order, machine: RemoteMachine, context: Context
+    api: VastApi,
+    inputs: InstanceInputs,
+    order: RentRequest,
+    machine: RemoteMachine,
+    context: Context,
 ) -> None:
     """Give the contract that is to be taken over this stack's label, if it fits and works."""
     wanted = criteria_for(inputs)

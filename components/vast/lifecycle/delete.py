@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from components.core.errors import StackError
 from components.vast import outbid
-from components.vast.api import VastApi
 from components.vast.api.account import hold_to
+from components.vast.api.client import VastApi
 from components.vast.ending import Ending
 from components.vast.instance_state import InstanceState
 from components.vast.lifecycle import shutdown_times

@@ -9,8 +9,8 @@ from components.machine.inspection import Expected
 from components.machine.onstart import onstart
 from components.vast import market
 from components.vast.adoption import Wanted
-from components.vast.api import Order
 from components.vast.api.models import Instance
+from components.vast.api.payloads import RentRequest
 from components.vast.boot import Deadlines
 from components.vast.instance_state import InstanceInputs
 from components.vast.lifecycle import auto_shutdown
@@ -18,10 +18,10 @@ from components.vast.owner import nonce
 from components.vast.rental import Limits
 
 
-def order_for(inputs: InstanceInputs, api_url: str) -> Order:
+def order_for(inputs: InstanceInputs, api_url: str) -> RentRequest:
     """Return the rent call's words; `api_url` is of Vast's API, for the machine's own end."""
     label = order_label(inputs)
-    return Order(
+    return RentRequest(
         image=inputs.image,
         disk_gb=inputs.disk_gb,
         label=label,

@@ -7,8 +7,8 @@ import dataclasses
 from components.core.errors import StackError
 from components.machine.tcp_probe import reach
 from components.vast import outbid
-from components.vast.api import VastApi
 from components.vast.api.account import account_of, hold_to
+from components.vast.api.client import VastApi
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.instance_state import InstanceInputs, InstanceState, Observed
 from components.vast.lifecycle import drift, shutdown_times

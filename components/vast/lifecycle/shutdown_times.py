@@ -8,7 +8,7 @@ from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine.agent_answers import moment
 from components.machine.ssh_types import FOLDER, HostAddress
-from components.vast.api import VastApi
+from components.vast.api.client import VastApi
 from components.vast.boot import Rented
 from components.vast.errors import LeftRunning
 from components.vast.instance_state import InstanceInputs, InstanceState
