@@ -70,8 +70,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
-	pin release promote rollback promotion adopt cost orphans overdue settings faults more-faults test-vllm \
-	benchmark measure
+	pin release promote rollback promotion adopt cost orphans overdue settings pictures faults \
+	more-faults test-vllm benchmark measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -149,6 +149,9 @@ test: check ## lint, type-check and run every test
 
 test-fast: check ## the same without Pulumi's CLI: two minutes
 	@pytest -n $(WORKERS) -m "unit or process"
+
+pictures: setup ## record `make preview` and `make up` on an emulator, as README shows them
+	@python -m toolchain.pictures
 
 promotion: setup ## play dev, staging and prod on an emulator, write docs/promotion.md
 	@python -m tests.stack.promotion

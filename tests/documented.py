@@ -25,7 +25,8 @@ class Place(NamedTuple):
 
 def documents() -> list[Path]:
     """Return the documents; what was measured (docs/measured) shows figures and no commands."""
-    return sorted([*ROOT.glob("*.md"), *ROOT.glob("emulator/*.md"), *ROOT.glob("docs/*.md")])
+    found = [*ROOT.glob("*.md"), *ROOT.glob("emulator/*.md"), *ROOT.glob("docs/**/*.md")]
+    return sorted(path for path in found if "measured" not in path.parts)
 
 
 def blocks() -> dict[Place, str]:

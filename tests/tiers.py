@@ -38,6 +38,7 @@ TIERS: dict[str, Tier] = {
     "tests/toolchain/test_measure.py": "process",
     "tests/toolchain/test_on_emulator.py": "process",
     "tests/toolchain/test_panel.py": "process",
+    "tests/toolchain/test_pictures.py": "process",
     "tests/toolchain/test_pulumi_process.py": "process",
     "tests/toolchain/test_stack_command.py": "process",
     "tests/toolchain/test_set_up.py": "process",

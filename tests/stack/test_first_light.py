@@ -126,7 +126,7 @@ def test_the_recipes_example_asks_about_a_picture_by_its_address(stack):
 
 def test_the_readmes_examples_run_as_printed(stack):
     """OpenAI's client and, in the same program, LangChain's, waiting and not."""
-    example = block("README.md", "Use it", 0) + block("README.md", "Use it", 2)
+    example = block("README.md", "Use it", 0) + block("docs/use.md", "LangChain")
     environment = {**stack.environment, "PULUMI_STACK": stack.name}
     done = run(["python", "-c", example], environment)
     assert done.status == 0, done.outcome()

@@ -320,12 +320,12 @@ def test_who_shows_no_certificate_gets_no_further_than_tls(stack, emulator):
         assert (200 in asking.statuses) is answers
     environment = {**stack.environment, "PULUMI_STACK": stack.name}
     pins = block("README.md", "Use it", 1).splitlines()[0]
-    lines = f"{pins}\n{block('README.md', 'Use it', 3)}"
+    lines = f"{pins}\n{block('docs/use.md', 'Client certificates', 0)}"
     curl = run(["bash", "-euc", lines], environment, folder=stack.folder)
     assert curl.status == 0, curl.outcome()
     assert f'"id":"{known["model"]}"' in curl.output
     example = block("README.md", "Use it", 0)
-    shows = example.replace("client =", f"{block('README.md', 'Use it', 4)}client =")
+    shows = example.replace("client =", f"{block('docs/use.md', 'Client certificates', 1)}client =")
     assert run(["python", "-c", shows], environment, folder=stack.folder).status == 0
     assert run(["python", "-c", example], environment, folder=stack.folder).status != 0
     with on_its_machine(known) as host:

@@ -1,4 +1,4 @@
-"""The lines that README has for a look inside, run as they stand there, against a real SSH server.
+"""The lines that docs/use.md has for a look inside, run as they stand there, against a real SSH server.
 
 `pulumi stack output` is a script that answers what the component's outputs would be.
 """
@@ -23,7 +23,7 @@ PULUMI = """#!/bin/sh
 
 
 def lines() -> str:
-    return block("README.md", "Look inside").rstrip()
+    return block("docs/use.md", "Look inside").rstrip()
 
 
 class Person:
