@@ -1,4 +1,4 @@
-"""The lines that docs/use.md has for a look inside, run as they stand there, against a real SSH server.
+"""Run the lines that docs/use.md has for a look inside, against a real SSH server.
 
 `pulumi stack output` is a script that answers what the component's outputs would be.
 """
@@ -27,7 +27,7 @@ def lines() -> str:
 
 
 class Person:
-    """Whoever follows README in a folder of their own."""
+    """Whoever follows docs/use.md in a folder of their own."""
 
     def __init__(self, folder: Path, host: SshHost, key: asyncssh.SSHKey) -> None:
         self.folder = folder
