@@ -18,8 +18,7 @@ from components.release.release import ReleaseSpec, digest_of, sources
 from components.resources.announcement import announce
 from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
-from components.resources.instance import VastInstance
-from components.resources.offer import VastOffer
+from components.resources.server import VllmServer
 from components.resources.smoke_test import smoke_report
 from components.resources.ssh_key import SshKey
 from components.settings import Settings
@@ -31,7 +30,6 @@ from components.vast.requirements import search_for
 from components.vast.term import Rule
 from components.vllm.api_key import ApiKey
 from components.vllm.machine_key import KeyRule, scope_of
-from components.vllm.server import VllmServer
 
 
 class ModelEndpoint(pulumi.ComponentResource):

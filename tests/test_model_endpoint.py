@@ -15,7 +15,7 @@ from components.outputs import unfolded
 from components.plan import MODELS, make_plan
 from components.release.release import ReleaseSpec, digest_of
 from components.settings import parse
-from components.vllm import agent_files, server
+from components.vllm import agent_files, server_state
 from tests.engine import Mocks, mocked
 from tests.test_settings import values
 
@@ -253,7 +253,13 @@ def test_newer_scripts_for_the_host_need_a_host_of_their_own_too(monkeypatch):
 
 def test_each_input_that_restarts_a_server_is_in_the_name_of_its_host():
     """One that is added there has to be added to `Plan.generation`, and then here."""
-    assert server.PUSHED == ("serve_yaml", "model_env", "environment", "agent", "tls")
+    assert server_state.RESTART_ON_CHANGE == (
+        "serve_yaml",
+        "model_env",
+        "environment",
+        "agent",
+        "tls",
+    )
 
 
 def test_the_token_is_in_no_repr_of_a_plan():

@@ -13,7 +13,7 @@ from typing import Any
 import pulumi
 from pulumi_command import local
 
-from components.vllm.server import VllmServer
+from components.resources.server import VllmServer
 
 RUN = "exec sh components/own_environment.sh announce"
 """What pulumi-command runs, and quotes if it fails: in a form that Pulumi's masking of secrets does

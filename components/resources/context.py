@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from components.core import interruption
 from components.core.clock import Clock, SystemClock
 from components.core.progress import Progress, to_terminal
+from components.machine.remote_host import RemoteHost
 from components.machine.ssh_types import HostAddress
 from components.vllm.client_types import ANSWER_TIMEOUT
 
@@ -78,6 +79,15 @@ class Context:
         from components.vllm.host import Host  # noqa: PLC0415
 
         return Host(address, private_key, known_host_key=known_host_key, secrets=secrets)
+
+    def remote(self, host: RemoteHost) -> Host:
+        """The client of a machine that was met before: it is held to its recorded host key."""
+        return self.host(
+            host.address,
+            host.private_key,
+            known_host_key=host.host_key,
+            secrets=host.secrets,
+        )
 
     def endpoint(
         self,

@@ -15,10 +15,10 @@ import pulumi
 import yaml
 from pulumi_command import local
 
+from components.resources.server import VllmServer
 from components.vllm.options import thinking
 from components.vllm.options.option_text import from_json
 from components.vllm.profile import Ability, Profile
-from components.vllm.server import VllmServer
 
 COMMAND = "exec sh components/own_environment.sh smoke-test"
 """Relative to the project, so that the same state serves everybody's copy of it. The test speaks

@@ -1,15 +1,24 @@
-"""What a change of a running server means for who uses it, said before it happens. Pure."""
+"""What a change of a running server is, and what it means for who uses it, said before. Pure."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from components.core.progress import duration
-from components.vllm import hub_commits
+from components.vllm import hub_commits, machine_key
+from components.vllm.assignments import assigned
+from components.vllm.server_state import (
+    REPLACE_ON_CHANGE,
+    RESTART_ON_CHANGE,
+    UPDATE_IN_PLACE,
+    ServerInputs,
+    ServerState,
+    changed_inputs,
+)
 from components.vllm.sizing import least_disk_gb
 
 RESTARTED = ("load", "compile", "graphs", "server", "model", "completion", "refusals")
@@ -17,24 +26,46 @@ RESTARTED = ("load", "compile", "graphs", "server", "model", "completion", "refu
 
 LONGEST_VALUE = 60
 
-READY = "ready"
-"""The status of a server that answers; any other says in words what was found instead."""
+KEY = "key_digest"
+"""Stands among the changed inputs for a machine's key, which is none, but what clients notice."""
 
 
-def describe(
-    olds: Mapping[str, Any], news: Mapping[str, Any], changed: Sequence[str]
-) -> str | None:
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What Pulumi is told of a difference."""
+
+    is_any: bool
+    replaces: tuple[str, ...]
+    """Names of the inputs for which another machine is needed."""
+    message: str | None
+    """What a client will notice, for people; None for nothing."""
+
+
+def change(olds: ServerState, news: ServerInputs) -> Change:
+    """Compare a server with what is asked for: another machine is another server.
+
+    All else happens in place. A server that was found not ready is a difference too.
+    """
+    replaces = changed_inputs(olds.inputs, news, REPLACE_ON_CHANGE)
+    others = changed_inputs(olds.inputs, news, RESTART_ON_CHANGE + UPDATE_IN_PLACE)
+    noticed = [*_that_a_host_notices(olds, news, others), *_changed_key(olds, news)]
+    return Change(
+        bool(replaces or others or not olds.is_ready),
+        tuple(replaces),
+        describe(olds, news, [*replaces, *noticed]),
+    )
+
+
+def describe(olds: ServerState, news: ServerInputs, changed: Sequence[str]) -> str | None:
     """Say what a change will do, or None if it does nothing that a client would notice.
 
-    `olds` are the server's outputs and `news` its new inputs; `changed` names the keys that differ.
+    `changed` names the inputs that differ.
     """
     if "instance_id" in changed:
-        said = "moves to another host: boots there from the start and downloads the weights again"
-        return f"{said}, and takes another API key" if "key_digest" in changed else said
-    found = f"was found not ready ({olds['status']}): it " if is_doubted(olds) else ""
-    restarts = [
-        key for key in ("serve_yaml", "model_env", "environment", "agent", "tls") if key in changed
-    ]
+        moves = "moves to another host: boots there from the start and downloads the weights again"
+        return f"{moves}, and takes another API key" if KEY in changed else moves
+    found = f"was found not ready ({olds.status}): it " if olds.needs_recheck else ""
+    restarts = [name for name in RESTART_ON_CHANGE if name in changed]
     if not restarts and "commits" in changed and _other_commits(olds, news):
         restarts = ["commits"]
     if restarts:
@@ -48,19 +79,36 @@ def describe(
     return _without_restart(olds, news, changed)
 
 
-def _without_restart(
-    olds: Mapping[str, Any], news: Mapping[str, Any], changed: Sequence[str]
-) -> str | None:
-    if "key_digest" in changed:
+def _that_a_host_notices(olds: ServerState, news: ServerInputs, names: list[str]) -> list[str]:
+    """Leave out of `names` the inputs of which the host is told the same as it was."""
+    before, after = (
+        as_pushed(olds.inputs),
+        as_pushed(news),
+    )
+    told = ("serve_yaml", "model_env", "environment")
+    same = [name for name in told if getattr(before, name) == getattr(after, name)]
+    return [name for name in names if name not in same]
+
+
+def _changed_key(olds: ServerState, news: ServerInputs) -> list[str]:
+    """Give `KEY` if the machine's key changes."""
+    if news.stack_key is None and "stack_key" not in news.unknown:
+        # A refresh comes by with inputs that an older release has recorded.
+        return []
+    return [KEY] if machine_key.will_change(olds, news) else []
+
+
+def _without_restart(olds: ServerState, news: ServerInputs, changed: Sequence[str]) -> str | None:
+    if KEY in changed:
         return (
-            f"takes a new key; the old one works {float(news['key_grace_minutes']):g} minutes "
+            f"takes a new key; the old one works {news.key_grace_minutes:g} minutes "
             "longer, and nothing restarts"
         )
-    if "leaf" in changed and olds.get("leaf") and isinstance(news.get("leaf"), str):
+    if "leaf" in changed and olds.inputs.leaf and news.leaf is not None:
         return "takes a new certificate, and nothing restarts"
     if "max_request_mib" in changed:
-        return f"takes requests of up to {news['max_request_mib']:g} MiB, and nothing restarts"
-    if "commits" in changed and not olds.get("commits"):
+        return f"takes requests of up to {news.max_request_mib} MiB, and nothing restarts"
+    if "commits" in changed and not olds.inputs.commits:
         return (
             "is compared with the Hub's commits, since an older release took its host's word for "
             "them: restarts on the same host only if it runs others"
@@ -68,26 +116,17 @@ def _without_restart(
     return None
 
 
-def is_doubted(olds: Mapping[str, Any]) -> bool:
-    """Whether a refresh found the server not ready, which one look may have done."""
-    return olds.get("status") not in {None, READY}
-
-
-def _what(olds: Mapping[str, Any], news: Mapping[str, Any], restarts: Sequence[str]) -> str:
-    parts = []
-    if "serve_yaml" in restarts:
-        parts += _options(str(olds.get("serve_yaml", "")), str(news["serve_yaml"]))
-    if "model_env" in restarts:
-        parts.append("other files of the model")
-    if "environment" in restarts:
-        parts.append("other variables")
-    if "commits" in restarts:
-        parts.append("other commits than it runs: those of the Hub")
-    if "agent" in restarts:
-        parts.append("newer scripts")
-    if "tls" in restarts:
-        parts.append("TLS on" if news["tls"] else "TLS off")
-    return ", ".join(parts)
+def _what(olds: ServerState, news: ServerInputs, restarts: Sequence[str]) -> str:
+    words = {
+        "model_env": "other files of the model",
+        "environment": "other variables",
+        "commits": "other commits than it runs: those of the Hub",
+        "agent": "newer scripts",
+        "tls": "TLS on" if news.tls else "TLS off",
+    }
+    options = "serve_yaml" in restarts
+    parts = _options(olds.inputs.serve_yaml, news.serve_yaml) if options else []
+    return ", ".join([*parts, *(words[name] for name in words if name in restarts)])
 
 
 def _options(before: str, after: str) -> list[str]:
@@ -105,58 +144,48 @@ def _value(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
-def _other_commits(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
+def _other_commits(olds: ServerState, news: ServerInputs) -> bool:
     """Whether a server would serve another commit; what is not known yet says nothing."""
-    wanted = news.get("commits")
-    if not isinstance(wanted, Mapping):
-        return False
     runs = hub_commits.running(olds)
-    return any(runs.get(name) not in {None, commit} for name, commit in wanted.items())
+    return any(runs.get(name) not in {None, at} for name, at in (news.commits or {}).items())
 
 
-def _how_long(olds: Mapping[str, Any]) -> str:
-    took = olds.get("boot_seconds") or {}
-    seconds = sum(float(took.get(stage, 0)) for stage in RESTARTED)
+def _how_long(olds: ServerState) -> str:
+    seconds = sum(olds.boot_seconds.get(stage, 0) for stage in RESTARTED)
     return f"about {duration(seconds)}, as its last start took" if seconds >= 1 else "minutes"
 
 
-def _downloads(olds: Mapping[str, Any], news: Mapping[str, Any], restarts: Sequence[str]) -> str:
-    if _cache(olds) != _cache(news):
+def _downloads(olds: ServerState, news: ServerInputs, restarts: Sequence[str]) -> str:
+    if _cache(olds.inputs) != _cache(news):
         said = "and the weights are downloaded anew, into another cache (HF_HUB_CACHE)"
-        return said + _overfull(olds, news)
+        return said + _overfull(olds.inputs, news)
     if "model_env" in restarts or "commits" in restarts:
         said = "and what is not on its disk yet is downloaded"
-        return said + _overfull(olds, news) if _weights(olds) != _weights(news) else said
+        is_other = _weights(olds.inputs) != _weights(news)
+        return said + _overfull(olds.inputs, news) if is_other else said
     return "nothing is downloaded"
 
 
-def _overfull(olds: Mapping[str, Any], news: Mapping[str, Any]) -> str:
+def _overfull(olds: ServerInputs, news: ServerInputs) -> str:
     """Warn of weights that do not fit beside those that lie there; empty if they do."""
-    if "disk_gb" not in news or "download_gb" not in olds:
+    if news.disk_gb is None or news.image_gb is None:
         return ""
-    old_gb, disk_gb = float(olds["download_gb"]), float(news["disk_gb"])
-    needed = least_disk_gb(float(news["download_gb"]), float(news["image_gb"]), old_gb)
-    if needed <= disk_gb:
+    needed = least_disk_gb(news.download_gb, news.image_gb, olds.download_gb)
+    if needed <= news.disk_gb:
         return ""
     return (
-        f", which may fill its disk of {disk_gb:g} GB: with the {old_gb:g} GB of weights that it "
-        f"holds, {needed:.0f} GB would be needed; if it fills, what served before is brought back, "
-        "and a larger diskGb makes another machine"
+        f", which may fill its disk of {news.disk_gb:g} GB: with the {olds.download_gb:g} GB of "
+        f"weights that it holds, {needed:.0f} GB would be needed; if it fills, what served before "
+        "is brought back, and a larger diskGb makes another machine"
     )
 
 
-def _weights(of: Mapping[str, Any]) -> tuple[str | None, ...]:
+def _weights(inputs: ServerInputs) -> tuple[str | None, ...]:
     """Repository and files of the model."""
-    told = _assigned(of, "model_env")
+    told = assigned(inputs.model_env)
     return told.get("MODEL"), told.get("FILES")
 
 
-def _cache(of: Mapping[str, Any]) -> str | None:
+def _cache(inputs: ServerInputs) -> str | None:
     """Where the weights are kept, if the server's variables say so; those are secret."""
-    return _assigned(of, "environment").get("HF_HUB_CACHE")
-
-
-def _assigned(of: Mapping[str, Any], key: str) -> dict[str, str]:
-    """Read an input that has shell assignments."""
-    words = [word.partition("=") for word in shlex.split(str(of.get(key, "")))]
-    return {name: value for name, _, value in words}
+    return assigned(inputs.environment).get("HF_HUB_CACHE")

@@ -10,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,6 +20,7 @@ from components.machine.ssh_types import FOLDER, CommandFailed, HostDoor
 from components.tls import certificates
 from components.vllm.client_types import EndpointDoor, Unreachable
 from components.vllm.errors import ServerHostFailed
+from components.vllm.server_state import ServerInputs, ServerState
 
 REQUEST_SECONDS = 30.0
 """For making a key and a request."""
@@ -91,21 +90,20 @@ class Shown:
     """Whose clients alone it lets in; empty if it asks none for a certificate."""
 
     @classmethod
-    def of(cls, props: Mapping[str, Any], before: Mapping[str, Any]) -> Shown:
-        """Read what a server is to show, and what it has kept from `before`: its former outputs.
+    def of(cls, inputs: ServerInputs, before: ServerState | None) -> Shown:
+        """Say what a server is to show, with what it has kept from `before`: the server so far.
 
         What an older release served stays as it is.
         """
-        if not props["tls"]:
+        if not inputs.tls:
             return cls()
-        if "leaf" not in props:
-            return cls(former=str(props.get("ca_certificate") or ""))
-        key = "former_certificate" if "leaf" in before else "ca_certificate"
-        former = str(before.get(key) or "")
-        cross = str(before.get("cross_certificate") or "")
-        authorities = str(props["authorities"])
-        lets_in = authorities if props.get("client_certificate") else ""
-        return cls(str(props["leaf"]), authorities, former, cross, lets_in)
+        former = before.former_certificate if before else ""
+        if inputs.leaf is None:
+            return cls(former=former)
+        cross = before.cross_certificate if before else ""
+        authorities = inputs.authorities or ""
+        lets_in = authorities if inputs.client_certificate else ""
+        return cls(inputs.leaf, authorities, former, cross, lets_in)
 
     @property
     def trusted(self) -> str:
@@ -116,14 +114,6 @@ class Shown:
     def chain(self) -> str:
         """What the server sends."""
         return certificates.joined([self.leaf, self.cross])
-
-    def outputs(self) -> dict[str, str]:
-        """What the state keeps of it."""
-        return {
-            "ca_certificate": self.trusted,
-            "former_certificate": self.former,
-            "cross_certificate": self.cross,
-        }
 
 
 def requested_key(host: HostDoor) -> ec.EllipticCurvePublicKey:

@@ -18,6 +18,7 @@ from components.vllm.command import to_yaml
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import HubFile
 from components.vllm.options import speculative_draft
+from components.vllm.server_state import ServerState
 
 Commits = Mapping[str, str]
 """By repository."""
@@ -76,11 +77,12 @@ def fetched(model_env: str) -> dict[str, list[str]]:
     return {told.get("MODEL", ""): told.get("FILES", "").split("\n"), **_patterns(told)}
 
 
-def running(outs: Mapping[str, Any]) -> dict[str, str]:
-    """Say at which commits a server runs, by the outputs that it has in a state."""
-    model = assigned(str(outs.get("model_env", ""))).get("MODEL", "")
-    named = {**(outs.get("companion_revisions") or {}), model: outs.get("model_revision")}
-    return {**named, **(outs.get("commits") or {})}
+def running(state: ServerState) -> dict[str, str]:
+    """Say at which commits a server runs, as far as its state knows."""
+    named = dict(state.companion_revisions)
+    if state.model_revision:
+        named[assigned(state.inputs.model_env).get("MODEL", "")] = state.model_revision
+    return {**named, **(state.inputs.commits or {})}
 
 
 def other_file(

@@ -6,29 +6,27 @@ behind one that was replaced. The gate itself ends a replaced key, so nobody nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from components.vllm.server_state import ServerState
 
 Replaced = dict[str, float]
 """Digest of a replaced key -> the second since 1970 from which on it is refused."""
 
 
-def replaced(olds: Mapping[str, Any], news: Mapping[str, Any], now: float) -> Replaced:
-    """Find the keys that still work beside the new one, given the server's old outputs.
+def replaced(olds: ServerState | None, current: str, grace_minutes: float, now: float) -> Replaced:
+    """Find the keys that still work beside the one with the digest `current`.
 
-    `now`, in seconds since 1970, is the moment that the grace of the key before the new one begins
-    at; those that were replaced earlier keep their end.
+    `olds` is the server so far, or None. The grace of its key begins at `now`, in seconds since
+    1970; keys that were replaced earlier keep their end.
     """
-    current = str(news["key_digest"])
-    known = {**(olds.get("replaced_keys") or {})}
+    if olds is None:
+        return {}
     kept = {
-        digest: float(until)
-        for digest, until in known.items()
-        if float(until) > now and digest != current
+        digest: until
+        for digest, until in olds.replaced_keys.items()
+        if until > now and digest != current
     }
-    before = str(olds.get("key_digest") or "")
-    if before not in {"", current}:
-        kept[before] = now + float(news["key_grace_minutes"]) * 60
+    if olds.key_digest != current:
+        kept[olds.key_digest] = now + grace_minutes * 60
     return kept
 
 

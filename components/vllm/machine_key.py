@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from components.vllm.server_state import ServerInputs, ServerState
 
 
 class KeyRule(NamedTuple):
@@ -45,41 +46,40 @@ def machine_key(stack_key: str, scope: str, contract: int) -> str:
     return hmac.new(stack_key.encode(), f"{scope}{contract}".encode(), hashlib.sha256).hexdigest()
 
 
-def taken(olds: Mapping[str, Any], news: Mapping[str, Any]) -> str:
+def taken(olds: ServerState | None, news: ServerInputs) -> str:
     """Give the key that a server's machine takes.
 
-    `news` are the server's inputs. `olds` are its outputs on the same machine, or empty: a machine
-    keeps its key until it is replaced, the stack's key has another generation, or the key becomes a
-    shared one.
+    `olds` is the server on the same machine, or None. A machine keeps its key until it is replaced,
+    the stack's key has another generation, or the key becomes a shared one.
+
+    Raises:
+        ValueError: if the stack's key is needed and not known.
     """
-    if news["shared_api_key"]:
-        return str(news["stack_key"])
-    if _keeps(olds, news):
-        return str(olds["api_key"])
-    contract = int(news["instance_id"])
-    return machine_key(str(news["stack_key"]), str(news["key_scope"]), contract)
+    if olds is not None and not news.shared_api_key and _keeps(olds, news):
+        return olds.api_key
+    if not news.stack_key:
+        raise ValueError("the stack's key is not known")
+    if news.shared_api_key:
+        return news.stack_key
+    return machine_key(news.stack_key, news.key_scope, int(news.instance_id))
 
 
-def will_change(olds: Mapping[str, Any], news: Mapping[str, Any], *, known: bool) -> bool:
+def will_change(olds: ServerState, news: ServerInputs) -> bool:
     """Whether clients need another key after an update, or after a move to another machine.
 
-    Args:
-        olds: the server's outputs.
-        news: its inputs.
-        known: whether the stack's key is known, which it is not in a preview that makes a new one.
-            The settings say it then; a state of an older release does not tell its generation.
+    A preview that makes another key of the stack does not know it. The settings say it then; the
+    state of an older release does not tell its generation.
     """
-    if olds.get("instance_id") != news["instance_id"] and not news["shared_api_key"]:
+    if olds.inputs.instance_id != news.instance_id and not news.shared_api_key:
         return True
-    if known:
-        return digest(taken(olds, news)) != olds.get("key_digest")
-    risen = news["key_generation"] != olds.get("key_generation", news["key_generation"])
-    becomes_shared = news["shared_api_key"] and not olds.get("shared_api_key", True)
-    return bool(risen or becomes_shared)
+    if "stack_key" not in news.unknown:
+        return digest(taken(olds, news)) != olds.key_digest
+    risen = olds.inputs.key_generation not in {None, news.key_generation}
+    becomes_shared = news.shared_api_key and not olds.inputs.shared_api_key
+    return risen or becomes_shared
 
 
-def _keeps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
+def _keeps(olds: ServerState, news: ServerInputs) -> bool:
     """Whether a machine's key is of the stack's key, or of the one that this took over from."""
-    # An older release gave its machines the stack's key itself.
-    made_of = olds.get("stack_key_digest") or olds.get("key_digest")
-    return bool(made_of) and made_of in {news["stack_key_digest"], news.get("previous_key_digest")}
+    made_of = olds.inputs.stack_key_digest
+    return bool(made_of) and made_of in {news.stack_key_digest, news.previous_key_digest}

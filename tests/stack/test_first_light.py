@@ -245,7 +245,7 @@ def test_a_change_that_does_not_come_up_is_undone_and_the_old_one_serves(stack, 
     assert "pulumi/dynamic" not in done.output  # the log's own traceback is shown, ours is not
     text = " ".join(done.output.split())
     assert "NO_SUCH_BACKEND" in text
-    assert "the configuration of before serves again" in text
+    assert "the previous configuration serves again" in text
     assert emulator.writes(after=before) == []
     assert stack.outputs()["api_key"] == known["api_key"]
     assert "Which way" in ask(stack)

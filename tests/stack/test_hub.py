@@ -10,8 +10,9 @@ import pytest
 
 from components.plan import make_plan
 from components.settings import parse
-from components.vllm import server
+from components.vllm import pushed_configuration
 from components.vllm.hub_references import short
+from components.vllm.server_state import ServerInputs
 from emulator.standins.hub import commit_of
 from tests.stack.fixtures import own_emulator, own_stack
 from tests.stack.world import PROJECT, Done, Emulator, Stack
@@ -139,9 +140,11 @@ def as_an_older_release_left_it(stack: Stack, serving: Path) -> None:
                 resource["inputs"].pop(name, None)
                 resource["outputs"].pop(name, None)
             made = make_plan(parse(values(model=SMALL["model"], huggingFaceToken=TOKEN)))
-            pushed = {**resource["inputs"], "environment": made.environment}
-            (serving / "pushed").write_text(server._pushed_digest(pushed))
-            digest = hashlib.sha256(pushed["serve_yaml"].encode()).hexdigest()
+            secrets = ("environment", "stack_key", "private_key", "client_certificate")
+            known = dict.fromkeys(secrets, "") | {"environment": made.environment}
+            pushed = ServerInputs.from_bag({**resource["inputs"], **known})
+            (serving / "pushed").write_text(pushed_configuration.pushed_digest(pushed))
+            digest = hashlib.sha256(pushed.serve_yaml.encode()).hexdigest()
             (serving / "state/config_digest").write_text(digest)
     latest["resources"] = kept
     file.write_text(json.dumps(content))

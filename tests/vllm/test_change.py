@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from components.vllm.change import describe
+from components.vllm.change import describe as describe_typed
+from components.vllm.server_state import ServerInputs, ServerState
+from tests.vllm.server_bags import state_bag
 
-OLDS = {
+OLDS = state_bag() | {
     "status": "ready",
     "serve_yaml": "model: m\nmax-num-seqs: 32\n",
     "boot_seconds": {"download": 900.0, "load": 80.0, "graphs": 40.0},
@@ -14,6 +16,10 @@ OLDS = {
 }
 
 VARIABLES = ["environment"]
+
+
+def describe(olds, news, changed):
+    return describe_typed(ServerState.from_bag(olds), ServerInputs.from_bag(news), changed)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +109,10 @@ def test_another_cache_takes_its_room_as_well():
     assert "286 GB would be needed" in str(describe(before, news, VARIABLES))
 
 
-def test_a_state_of_before_disks_were_told_is_no_reason_to_warn():
-    before = serving("a/a", 120.0)
-    del before["download_gb"]
-    assert "may fill" not in changes_model(before, serving("b/b", 100.0), 100.0)
+def test_inputs_of_an_older_release_name_no_disk_and_are_no_reason_to_warn():
+    before, after = serving("a/a", 120.0), serving("b/b", 100.0)
+    assert "may fill" in changes_model(before, after, 100.0)
+    assert "may fill" not in str(describe(before, after, ["model_env"]))
 
 
 @pytest.mark.parametrize("changed", [[], ["ready_minutes"], ["host_port"]])

@@ -30,6 +30,7 @@ from components.vllm.host_certificates import (
 )
 from tests.fakes import VirtualClock
 from tests.handshakes import client_of, server_with, shake_hands
+from tests.vllm.server_bags import inputs_of, state_of
 from tests.vllm.tls_host import TlsHost
 
 IP = "127.0.0.1"
@@ -169,7 +170,8 @@ def test_another_authority_is_signed_as_well(host, authority, tmp_path):
     shown = changed_over(host, authority)
     other = Authority.made(NOW)
     news = {"tls": True, "leaf": leaf(host, other), "authorities": other.certificate}
-    after = with_cross_certificate(Shown.of(news, {**news, **shown.outputs()}), host)
+    olds = state_of(**news, former_certificate=shown.former, cross_certificate=shown.cross)
+    after = with_cross_certificate(Shown.of(inputs_of(**news), olds), host)
     assert after.former == shown.former
     assert after.cross != shown.cross
     server = server_with(tmp_path / "server", after.chain, host.key())
@@ -220,27 +222,30 @@ NEW = {"tls": True, "leaf": "leaf\n", "authorities": "CA\n"}
 
 
 def test_what_an_older_release_pinned_stays_trusted_until_the_machine_goes():
-    first = Shown.of(NEW, {"tls": True, "ca_certificate": "former\n"})
+    first = Shown.of(inputs_of(**NEW), state_of(tls=True, ca_certificate="former\n"))
     assert (first.trusted, first.former) == ("CA\nformer\n", "former\n")
-    kept = {**NEW, **first.outputs(), "cross_certificate": "cross\n"}
-    later = Shown.of({**NEW, "leaf": "next\n"}, kept)
+    kept = {"ca_certificate": first.trusted, "former_certificate": first.former}
+    olds = state_of(**NEW, **kept, cross_certificate="cross\n")
+    later = Shown.of(inputs_of(**{**NEW, "leaf": "next\n"}), olds)
     assert (later.chain, later.trusted) == ("next\ncross\n", "CA\nformer\n")
-    assert Shown.of(NEW, {}).trusted == "CA\n"
+    assert Shown.of(inputs_of(**NEW), None).trusted == "CA\n"
 
 
 def test_clients_of_the_authorities_alone_are_let_in_if_they_have_to_show_something():
-    assert Shown.of({**NEW, "client_certificate": "identity"}, {}).lets_in == "CA\n"
-    assert Shown.of({**NEW, "client_certificate": ""}, {}).lets_in == ""
-    assert Shown.of(NEW, {}).lets_in == ""
+    assert Shown.of(inputs_of(**NEW, client_certificate="identity"), None).lets_in == "CA\n"
+    assert Shown.of(inputs_of(**NEW, client_certificate=""), None).lets_in == ""
+    assert Shown.of(inputs_of(**NEW), None).lets_in == ""
 
 
 def test_going_back_to_what_an_older_release_served_leaves_its_certificate_alone():
-    shown = Shown.of({"tls": True, "ca_certificate": "former\n"}, {})
+    olds = state_of(tls=True, ca_certificate="former\n")
+    shown = Shown.of(olds.inputs, olds)
     assert (shown.chain, shown.trusted) == ("", "former\n")
 
 
 def test_without_tls_there_is_nothing_to_show():
-    shown = Shown.of({**NEW, "tls": False, "leaf": ""}, {"ca_certificate": "former\n"})
+    olds = state_of(tls=True, ca_certificate="former\n")
+    shown = Shown.of(inputs_of(**{**NEW, "tls": False, "leaf": ""}), olds)
     assert (shown.chain, shown.trusted) == ("", "")
 
 

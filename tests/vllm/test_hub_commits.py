@@ -20,6 +20,7 @@ from components.vllm.hub_commits import (
 from components.vllm.hub_references import HubFile
 from components.vllm.profile import load_profile
 from tests.test_settings import values
+from tests.vllm.server_bags import state_of
 
 EAGLE = "mistral-small-4-fp8-2xh200-eagle"
 PROFILE = load_profile(EAGLE, MODELS)
@@ -78,8 +79,8 @@ def test_without_commits_a_host_is_held_to_nothing():
 
 def test_what_runs_by_a_state():
     older = {"model_env": model_env(PROFILE), "model_revision": A, "companion_revisions": {HEAD: B}}
-    assert running(older) == COMMITS
-    assert running({**older, "commits": {MODEL: C}}) == {MODEL: C, HEAD: B}
+    assert running(state_of(**older)) == COMMITS
+    assert running(state_of(**older, commits={MODEL: C})) == {MODEL: C, HEAD: B}
 
 
 WEIGHTS = HubFile("weights", 5, "sha256:" + "0" * 64)

@@ -16,11 +16,12 @@ from components.core.interruption import Interrupted
 from components.core.property_bag import Properties
 from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.plan import MODELS
+from components.resources import server
 from components.resources.context import Context, using
+from components.resources.server import ServerProvider
 from components.vast import unfit
-from components.vllm import server
+from components.vllm import deployment, health
 from components.vllm.agent_files import model_env
-from components.vllm.change import READY
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     PATIENT_TIMEOUT,
@@ -33,7 +34,8 @@ from components.vllm.errors import ChangeFailed
 from components.vllm.machine_key import digest, machine_key
 from components.vllm.profile import load_profile
 from components.vllm.readiness.wait import in_utc
-from components.vllm.server import ServerProvider
+from components.vllm.server_access import Limits
+from components.vllm.server_state import READY, ServerInputs
 from tests.fakes import VirtualClock
 
 MODEL = "org/model"
@@ -369,7 +371,7 @@ def test_a_connection_that_breaks_once_is_gone_back_from(scene: Scene) -> None:
     scene.host.breaks_at = once_after_the_restart
     error = scene.fails(**NEW)
     assert isinstance(error, ChangeFailed)
-    assert "the configuration of before serves again" in str(error)
+    assert "the previous configuration serves again" in str(error)
     assert scene.host.runs == scene.olds["serve_yaml"]
     assert scene.refresh() == READY
 
@@ -466,7 +468,7 @@ def test_going_back_leaves_replaced_keys_their_grace(scene: Scene) -> None:
         Refused(400, "no") if scene.host.runs == NEW["serve_yaml"] else "Yes"
     )
     error = scene.fails(**NEW, **ROTATED)
-    assert "the configuration of before serves again" in str(error)
+    assert "the previous configuration serves again" in str(error)
     assert scene.host.files["allowed_keys"] == f"{OLD_KEY}\n{OLDER_KEY} until {grace_ends:.0f}\n"
 
 
@@ -499,18 +501,18 @@ def test_it_is_said_until_when_a_key_that_was_replaced_works(
     ends = in_utc(scene.clock.epoch() + 600)
     scene.olds = scene.update(**ROTATED)
     said = capsys.readouterr().out
-    assert f"the key of before works until {ends}" in said
+    assert f"the previous key works until {ends}" in said
     assert "run `pulumi up` again before then" in said
 
     scene.update(**ROTATED)
-    assert "the key of before" not in capsys.readouterr().out
+    assert "the previous key" not in capsys.readouterr().out
 
 
 def test_a_key_without_a_grace_is_said_to_be_refused_at_once(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene.update(**ROTATED, key_grace_minutes=0.0)
-    assert "the key of before is refused from now on" in capsys.readouterr().out
+    assert "the previous key is refused from now on" in capsys.readouterr().out
 
 
 def test_a_key_is_replaced_though_the_log_has_an_error_of_long_ago(scene: Scene) -> None:
@@ -530,7 +532,7 @@ def test_a_key_that_changes_on_a_busy_server_marks_no_machine(
     scene.endpoint.completion = lambda: answer
     error = scene.fails(**ROTATED)
     assert isinstance(error, ChangeFailed)
-    assert "the keys of before hold again, and the server runs on as it was" in str(error)
+    assert "the previous keys hold again, and the server runs on as it was" in str(error)
     assert "nothing serves" not in str(error)
     assert scene.host.restarts == []
     assert scene.host.keys() == [OLD_KEY]
@@ -593,7 +595,7 @@ def test_where_it_was_marked_or_another_serves_on_that_says_it(scene: Scene) -> 
     assert first_start_fails(scene).endswith("instance 7 is marked unfit")
     scene.endpoint.completion = lambda: Refused(400, "no")
     said = first_start_fails(scene, drain_minutes=10.0)
-    assert said.endswith(server.UNTOUCHED)
+    assert said.endswith(deployment.UNTOUCHED)
     assert BILLED not in said
 
 
@@ -796,7 +798,7 @@ def with_tls(scene: Scene, *, takes_up: bool = True) -> Properties:
     """
     shown = {"authorities": "CA", "leaf": "first"}
     scene.olds |= {**shown, "tls": True, "ca_certificate": "CA", "former_certificate": ""}
-    scene.host.files["pushed"] = server._pushed_digest(inputs(tls=True))
+    scene.host.files["pushed"] = pushed_digest(ServerInputs.from_bag(inputs(tls=True)))
     refused = FakeEndpoint(scene.clock)
     refused.found = Unreachable("certificate")
     refused.completion = lambda: Unreachable("certificate")
@@ -844,7 +846,7 @@ def test_a_change_that_fails_is_undone_though_one_look_failed_before(scene: Scen
     scene.endpoint.completion = lambda: (
         Refused(400, "no") if scene.host.runs == NEW["serve_yaml"] else "Yes"
     )
-    assert "the configuration of before serves again" in str(scene.fails(**NEW))
+    assert "the previous configuration serves again" in str(scene.fails(**NEW))
     assert scene.host.runs == scene.olds["serve_yaml"]
     assert scene.marks == []
 
@@ -853,7 +855,7 @@ def test_so_are_the_keys_of_a_server_that_is_busy(scene: Scene) -> None:
     doubted(scene)
     scene.endpoint.counters = moving()
     scene.endpoint.completion = lambda: TIMED_OUT
-    assert "the keys of before hold again" in str(scene.fails(**ROTATED))
+    assert "the previous keys hold again" in str(scene.fails(**ROTATED))
     assert scene.host.keys() == [OLD_KEY]
 
 
@@ -879,7 +881,7 @@ def test_one_whose_log_was_begun_anew_since_its_start_was_up(
 def test_one_that_is_asked_for_long_is_said_to_be(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(server, "LIMITS", Limits(look_every=0.01))
     doubted(scene)
     said = threading.Event()
     doing = "asking for a completion, to tell a server that hangs"
@@ -935,7 +937,7 @@ def test_a_ctrl_c_while_clients_are_waited_for_ends_neither_them_nor_the_machine
     with pytest.raises(Interrupted, match="the machine stays and is billed"):
         ServerProvider().delete("x", scene.olds)
     assert scene.host.commands == ["drain"]
-    assert scene.refresh() == server.DRAINING
+    assert scene.refresh() == health.DRAINING
 
 
 def test_a_host_that_cannot_ask_them_is_no_reason_to_stay(scene: Scene) -> None:
@@ -952,7 +954,7 @@ def test_a_host_that_cannot_ask_them_is_no_reason_to_stay(scene: Scene) -> None:
 
 def test_an_end_that_was_begun_and_not_gone_through_with_is_taken_back(scene: Scene) -> None:
     scene.host.draining = True
-    assert scene.refresh() == server.DRAINING
+    assert scene.refresh() == health.DRAINING
     assert scene.update()["status"] == READY
     assert not scene.host.draining
     assert scene.host.restarts == []
@@ -968,7 +970,7 @@ def test_what_a_request_may_have_is_told_without_a_restart(scene: Scene) -> None
 def test_a_state_without_that_limit_is_gone_back_to(scene: Scene) -> None:
     del scene.olds["max_request_mib"]
     scene.host.breaks_at = lambda doing: "allowed_keys" in doing and NEW_KEY in doing
-    assert "keys of before hold again" in str(scene.fails(**ROTATED))
+    assert "previous keys hold again" in str(scene.fails(**ROTATED))
 
 
 def test_nobody_is_waited_for_where_nothing_takes_over(scene: Scene) -> None:

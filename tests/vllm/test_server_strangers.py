@@ -12,11 +12,12 @@ import pytest
 
 from components.core.clock import SystemClock
 from components.machine.ssh_types import CommandFailed, Nonsense
+from components.resources import server
 from components.resources.context import using
-from components.vllm import server
-from components.vllm.change import READY
+from components.resources.server import ServerProvider
 from components.vllm.client_types import ModelInfo, Refused, Traffic, Unreachable
-from components.vllm.server import ServerProvider
+from components.vllm.server_access import Limits
+from components.vllm.server_state import READY
 from tests.test_display import is_clean
 from tests.vllm.test_server import BROKEN, MODEL, NEW, Scene, inputs
 
@@ -53,9 +54,14 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 @pytest.fixture
 def hurried(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """The same by a clock that goes by itself, and with limits that are soon reached."""
-    for limit in ("HOST_LOOK", "STOP_SECONDS", "ENDPOINT_LOOK", "ANSWER_TIMEOUT"):
-        monkeypatch.setattr(server, limit, SECONDS)
-    monkeypatch.setattr(server, "LOOK_EVERY", SECONDS / 5)
+    limits = Limits(
+        answer=SECONDS,
+        look_every=SECONDS / 5,
+        host_look=SECONDS,
+        endpoint_look=SECONDS,
+        stop=SECONDS,
+    )
+    monkeypatch.setattr(server, "LIMITS", limits)
     with using(dataclasses.replace(scene.context(), clock=SystemClock())):
         yield scene
 
@@ -167,6 +173,14 @@ def test_a_look_that_hangs_ends_the_wait_for_clients(hurried: Scene, never: Any)
     ServerProvider().delete("x", {**hurried.olds, "drain_minutes": 0.001})
     assert any("the wait for its clients was given up" in line for line in said)
     assert said[-1] == "server: stopped"
+
+
+def test_a_state_that_cannot_be_read_does_not_keep_its_machine(scene: Scene) -> None:
+    said: list[str] = []
+    scene.hears = said.append
+    del scene.olds["ssh_port"]
+    ServerProvider().delete("x", scene.olds)
+    assert "its host goes anyway (the property `ssh_port` is missing" in said[-1]
 
 
 # --------------------------------------------------------------------------- an update

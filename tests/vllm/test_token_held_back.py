@@ -9,9 +9,9 @@ import pytest
 
 from components.machine.first_contact import BY_LOG, BY_TRUST
 from components.resources.context import using
-from components.vllm.change import READY
+from components.resources.server import ServerProvider
 from components.vllm.errors import ChangeFailed, TokenHeldBack
-from components.vllm.server import ServerProvider
+from components.vllm.server_state import READY
 from tests.vllm.test_server import NEW, Scene, inputs
 
 TOKEN = "hf_sentinel"

@@ -15,10 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from components.vllm import server as vllm_server
-from components.vllm.server import ServerProvider
+from components.resources import server as vllm_server
+from components.resources.server import ServerProvider
+from components.vllm.server_access import Limits
 from emulator.standins.vllm.server import FileWatch
 from tests.emulator.standins.support import QWEN, REPOSITORY, Container, Server, serving, until
+from tests.vllm.server_bags import state_bag
 
 LONG = {"messages": [{"role": "user", "content": "Go on"}], "ignore_eos": True}
 SHORT = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -297,19 +299,13 @@ def test_a_refresh_finds_what_is_green_but_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the boundary: what the stack's refresh asks, of a server that hangs."""
-    monkeypatch.setattr(vllm_server, "PATIENT_TIMEOUT", 2.0)
+    monkeypatch.setattr(vllm_server, "LIMITS", Limits(patient=2.0))
     container = small(tmp_path, faults={"green_but_dead": {}})
     with quick(container) as server, server.client() as http:
         length = http.get("/v1/models").json()["data"][0]["max_model_len"]
         url = httpx.URL(server.url)
-        state = {
-            "public_ip": url.host,
-            "host_port": url.port,
-            "tls": False,
-            "api_key": "no-gate-asks-for-it",
-            "model": QWEN,
-            "max_model_len": length,
-        }
+        served = {"public_ip": url.host, "host_port": url.port, "max_model_len": length}
+        state = state_bag(model=QWEN, api_key="no-gate-asks-for-it", **served)
         found = ServerProvider().read("x", state).outs
 
     assert found is not None

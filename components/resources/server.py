@@ -1,0 +1,184 @@
+"""`VllmServer`: vLLM on a rented host, up when the right model has answered with the key.
+
+Pulumi and nothing else: what is decided and done stands in `components/vllm` (`change`,
+`deployment`, `health`, `shutdown`), over the types of `server_state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+from pulumi import dynamic
+
+from components.core.bag_reader import StateUnreadable
+from components.core.property_bag import Properties
+from components.resources.authority import Authority
+from components.resources.context import current
+from components.resources.hub_revisions import HubRevisions
+from components.resources.provider import Provider
+from components.vast import unfit
+from components.vast.instance import VastInstance
+from components.vllm import agent_files, deployment, health, machine_key, server_state, shutdown
+from components.vllm.api_key import ApiKey
+from components.vllm.change import change
+from components.vllm.profile import Profile
+from components.vllm.server_access import LIMITS, ServerAccess
+from components.vllm.server_state import ServerInputs, ServerState
+
+
+class ServerProvider(Provider):
+    """CRUD of `VllmServer`."""
+
+    def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
+        """Another machine is another server; all else happens in place."""
+        found = change(ServerState.from_bag(olds), ServerInputs.from_bag(news))
+        if found.message:
+            current().progress("server").say(found.message)
+        return dynamic.DiffResult(
+            changes=found.is_any, replaces=list(found.replaces), delete_before_replace=True
+        )
+
+    def create(self, props: Properties) -> dynamic.CreateResult:
+        """Push, start, wait until the model has answered."""
+        inputs = ServerInputs.from_bag(props)
+        state = deployment.create(inputs, access())
+        return dynamic.CreateResult(f"server-on-{inputs.instance_id}", state.to_bag())
+
+    def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
+        """Ask the endpoint who it is, and the host what it was started with."""
+        state = health.refreshed(ServerState.from_bag(props), access())
+        return dynamic.ReadResult(id_, state.to_bag())
+
+    def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
+        """Serve what is asked for now, or go back."""
+        state = ServerState.from_bag(olds)
+        served = deployment.update(state, ServerInputs.from_bag(news), access())
+        return dynamic.UpdateResult(served.to_bag())
+
+    def delete(self, _id: str, props: Properties) -> None:
+        """Stop the server if its host still answers; the machine's own end stops it otherwise."""
+        try:
+            state = ServerState.from_bag(props)
+        except StateUnreadable as error:
+            current().progress("server").say(f"it is not stopped, its host goes anyway ({error})")
+            return
+        shutdown.shut_down(state, access())
+
+
+class VllmServer(dynamic.Resource, module="vllm", name="Server"):
+    """One model, served."""
+
+    endpoint_url: pulumi.Output[str]
+    api_key: pulumi.Output[str]
+    """Secret: what the machine takes, see `machine_key.py`."""
+    ca_certificate: pulumi.Output[str]
+    """PEM to pin: the stack's authority; on a machine from an older release also the certificate
+    that it had before. Empty with `tls` off."""
+    model: pulumi.Output[str]
+    max_model_len: pulumi.Output[int]
+    commits: pulumi.Output[dict[str, str]]
+    """By repository, those that the stack has resolved: the host is held to them."""
+    model_revision: pulumi.Output[str]
+    """The commit of the model that the host names; one of `commits` is the same."""
+    files: pulumi.Output[list[dict[str, Any]]]
+    """Of the model, as the host names them: `name`, `bytes` and `digest`."""
+    files_compared: pulumi.Output[list[str]]
+    """The repositories whose files, as the host names them, are the Hub's."""
+    companion_revisions: pulumi.Output[dict[str, str]]
+    """By repository, the commits of the companions that the host names."""
+    started_at: pulumi.Output[str]
+    """UTC, ISO 8601."""
+    boot_seconds: pulumi.Output[dict[str, float]]
+    """By stage: download, load, compile, ..., completion."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        instance: VastInstance,
+        private_key: pulumi.Input[str],
+        api_key: ApiKey,
+        key_rule: machine_key.KeyRule,
+        profile: Profile,
+        revisions: HubRevisions,
+        authority: Authority,
+        serve_yaml: str,
+        tls: bool,
+        key_grace_minutes: float,
+        max_request_mib: int,
+        environment: str,
+        ready_minutes: float,
+        token_for: pulumi.Input[Sequence[str]],
+        drain_minutes: float | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Serve `profile` at `revisions` as `serve_yaml` says, on `instance`.
+
+        With `tls`, it shows the certificate that `authority` has signed for the instance.
+        `environment` is what the function of that name gives. `token_for` are the repositories that
+        the Hub gives to the holder of the token alone. With `drain_minutes`, its end waits that
+        long at most until no client asks any more.
+        """
+        inputs: dict[str, Any] = {
+            # The id, not the output: it stays known in a preview unless the machine is replaced.
+            "instance_id": instance.id,
+            "public_ip": instance.public_ip,
+            "host_port": instance.host_port,
+            "ssh_port": instance.ssh_port,
+            "host_key": instance.host_key,
+            "host_key_from": instance.host_key_from,
+            "token_for": token_for,
+            "private_key": private_key,
+            "stack_key": api_key.api_key,
+            "stack_key_digest": api_key.digest,
+            "previous_key_digest": api_key.previous_digest,
+            "key_scope": key_rule.scope,
+            "key_generation": key_rule.generation,
+            "shared_api_key": key_rule.shared,
+            "model": profile.served_model_name,
+            "max_model_len": profile.max_model_len,
+            "download_gb": profile.weights_gb,
+            "image_gb": profile.image_gb,
+            "disk_gb": profile.disk_gb,
+            "serve_yaml": serve_yaml,
+            "model_env": agent_files.model_env(profile),
+            "commits": revisions.commits,
+            "hub_files": revisions.files,
+            "authorities": authority.certificate,
+            "leaf": authority.leaf,
+            "client_certificate": authority.client_certificate,
+            "key_grace_minutes": key_grace_minutes,
+            "max_request_mib": max_request_mib,
+            "environment": pulumi.Output.secret(environment),
+            "agent": agent_files.agent_digest(),
+            "tls": tls,
+            "ready_minutes": ready_minutes,
+            "drain_minutes": drain_minutes,
+        }
+        own = pulumi.ResourceOptions(
+            additional_secret_outputs=list(server_state.SECRET),
+            # Also where a person wants it replaced: the end of the old one stops what the new one
+            # would have found running.
+            delete_before_replace=True,
+        )
+        super().__init__(
+            ServerProvider(),
+            name,
+            {**inputs, **dict.fromkeys(server_state.OUTPUTS)},
+            pulumi.ResourceOptions.merge(opts, own),
+        )
+
+
+def access() -> ServerAccess:
+    """Give the clients of the context that holds now."""
+    context = current()
+    return ServerAccess(
+        connect=context.remote,
+        ask=context.endpoint,
+        clock=context.clock,
+        progress=context.progress("server"),
+        quarantine=lambda instance_id, why: unfit.mark(context.market(), instance_id, why),
+        limits=LIMITS,
+    )

@@ -1,0 +1,404 @@
+"""Puts a server on a host, keeps it, restarts it, or goes back to what served.
+
+The configuration is pushed over SSH, not baked into the rental. So a changed option restarts the
+server on the same host and downloads nothing, and a change that does not come up is undone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+from components.core.errors import StackError
+from components.core.interruption import Interrupted
+from components.machine.agent_answers import AnswerUnreadable, read_files
+from components.machine.ssh_types import HostDoor, Nonsense
+from components.vllm import (
+    agent_files,
+    health,
+    hub_commits,
+    key_rotation,
+    machine_key,
+    pushed_configuration,
+)
+from components.vllm.assignments import assigned
+from components.vllm.client_types import EndpointDoor, ModelInfo, Refused, Unreachable
+from components.vllm.command import DRAIN_SECONDS
+from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
+from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
+from components.vllm.hub_references import HubFile, matching
+from components.vllm.readiness.wait import (
+    NotReady,
+    ReadinessPlan,
+    ReadinessReport,
+    in_utc,
+    wait_until_ready,
+)
+from components.vllm.server_access import (
+    MACHINE_STAYS,
+    Endpoint,
+    ServerAccess,
+    run,
+    supervise,
+    url,
+)
+from components.vllm.server_state import READY, ServerInputs, ServerState, Target
+
+MIB = 1024 * 1024
+"""Bytes."""
+
+PUSHED_CERTIFICATES = "tls/pushed.pem"
+"""File on the host with what the server shows; `supervise.sh certify` puts it in its place."""
+
+PUSHED_CLIENTS = "tls/pushed-clients.pem"
+"""The same of whose clients it lets in; empty if it lets in all."""
+
+UNTOUCHED = (
+    "what served before, if anything did, is on another machine, untouched, and serves on; this "
+    "new machine stays and is billed until an `up` that works, or that goes back (`make rollback`)"
+)
+"""What follows a failure of something that came up beside what it was to replace."""
+
+COMPANION_FILES = (
+    'snapshot=$(sed -n {line}p "$HOME/serving/state/snapshots") && [ -d "$snapshot" ] || exit 0; '
+    'find "$snapshot" -type l | sort | while IFS= read -r link; do '
+    'blob=$(readlink "$link"); '
+    'echo "$(stat -L -c %s "$link") $(basename "$blob") ${{link#"$snapshot"/}}"; done'
+)
+"""Lists a repository's files as `supervise.sh files` does the model's, which are the first line."""
+
+COMMAND_SECONDS = 60.0
+"""For what the supervisor does at once."""
+
+T = TypeVar("T")
+
+
+def create(inputs: ServerInputs, access: ServerAccess) -> ServerState:
+    """Bring a machine that serves nothing yet to serve.
+
+    Raises:
+        StackError: saying what becomes of the machine and its bill.
+    """
+    try:
+        return _serve(target_of(inputs, None), None, None, access)
+    except StackError as error:
+        _quarantine_if_unfit(inputs, error, access)
+        if inputs.drain_minutes is not None:
+            error.args = (f"{error}; {UNTOUCHED}",)
+        elif not isinstance(error, ServerHostFailed | Nonsense):
+            error.args = (f"{error}; {MACHINE_STAYS}",)
+        raise
+
+
+def update(olds: ServerState, news: ServerInputs, access: ServerAccess) -> ServerState:
+    """Serve what is asked for now, or go back; a replaced key works on for its grace.
+
+    Raises:
+        ChangeFailed: it did not come up; says what serves now.
+        StackError: there was nothing to go back to, or somebody asked to end.
+    """
+    olds = health.rechecked(olds, news, access)
+    try:
+        state = _serve(target_of(news, olds), olds, olds, access)
+    except StackError as error:
+        raise roll_back(olds, error, access) from None
+    if state.started_at == olds.started_at:
+        return dataclasses.replace(state, boot_seconds=olds.boot_seconds)
+    return state
+
+
+def target_of(inputs: ServerInputs, olds: ServerState | None) -> Target:
+    """Give what the machine of `inputs` is to serve; `olds` is what it serves, if anything."""
+    key = machine_key.taken(olds, inputs)
+    return Target(inputs, key, machine_key.digest(key))
+
+
+def roll_back(olds: ServerState, error: StackError, access: ServerAccess) -> StackError:
+    """Serve again what served before a change that did not come up; return what to report."""
+    if isinstance(error, Interrupted):
+        return Interrupted(f"{error}; the host goes on with the change, and {MACHINE_STAYS}")
+    if not olds.is_ready or isinstance(error, OtherWeights):
+        # A host that has other weights is no more to be believed in what it served so far.
+        _quarantine_if_unfit(olds.inputs, error, access)
+        return error
+    access.progress.say(f"the change did not come up ({error}); going back to what served before")
+    try:
+        if _only_keys_changed(olds, access):
+            return ChangeFailed(
+                f"{error}; the previous keys hold again, and the server runs on as it was"
+            )
+        _serve(olds.target, olds, None, access)
+    except (ServerFailed, Nonsense) as again:
+        _quarantine_if_unfit(olds.inputs, again, access)
+        return ChangeFailed(
+            f"{error}; going back to the previous configuration failed too ({again}), so nothing "
+            "serves: correct the settings and run `pulumi up`, or `pulumi destroy` to end the bill"
+        )
+    except StackError as again:
+        return ChangeFailed(
+            f"{error}; going back to the previous configuration failed too ({again}), so the host "
+            "may serve either of them: run `pulumi up` again, which finds out and pushes what is "
+            "asked for, or `pulumi destroy` to end the bill"
+        )
+    return ChangeFailed(f"{error}; the previous configuration serves again, nothing else changed")
+
+
+def _serve(
+    target: Target, before: ServerState | None, known: ServerState | None, access: ServerAccess
+) -> ServerState:
+    """Bring the target's host to serve it; the keys of `before` work on for their grace.
+
+    `known` is the server that the host runs as far as the state knows; None if it does not know.
+    """
+    inputs, progress = target.inputs, access.progress
+    plan = _readiness_plan(target)
+    with access.host(target) as host:
+        progress.say("pushing its configuration to the host")
+        # Until the new key is proven, the replaced ones must not run out.
+        replaced = _replaced_keys(before, target, access)
+        _push_gate(host, target, key_rotation.prolonged(replaced, plan.deadline))
+        shown = _push_certificates(host, Shown.of(inputs, before), access)
+        served_before = _push(host, target, known, shown, access)
+        endpoint: EndpointDoor = access.endpoint(inputs, shown.trusted)
+        if served_before:
+            plan = dataclasses.replace(plan, served_before=True)
+            endpoint = _PatientEndpoint(access.patient_endpoint(inputs, shown.trusted), access)
+        report = wait_until_ready(host, endpoint, plan, access.clock, progress)
+        # Clients can change over from now on only, so the grace of the replaced key begins now.
+        replaced = _replaced_keys(before, target, access)
+        _push_gate(host, target, replaced)
+        files = _files(host, supervise("files"))
+        compared = _compared(host, inputs, files, served_before=served_before)
+    progress.say(f"{inputs.model} answers at {url(inputs)}")
+    if before is not None and before.key_digest != target.key_digest:
+        progress.say(_about_replaced_key(replaced.get(before.key_digest), inputs))
+    state = _state(target, shown, report)
+    return dataclasses.replace(state, files=files, files_compared=compared, replaced_keys=replaced)
+
+
+def _only_keys_changed(olds: ServerState, access: ServerAccess) -> bool:
+    """Where the host still runs what it ran, put the keys back, which is all there is to undo.
+
+    To ask such a server again would take as long as the first time, and say the same.
+    """
+    target = olds.target
+    with access.host(target) as host:
+        if health.status_if_running(host, olds.inputs) is None:
+            return False
+        _push_gate(host, target, _replaced_keys(olds, target, access))
+    return True
+
+
+def _quarantine_if_unfit(inputs: ServerInputs, error: StackError, access: ServerAccess) -> None:
+    """If it is the machine's fault, mark it as unfit and say so in `error`."""
+    if isinstance(error, ServerHostFailed | Nonsense):
+        cause = error.cause if isinstance(error, NotReady | OtherWeights) else "commands_fail"
+        error.args = (f"{error}; {access.quarantine(int(inputs.instance_id), cause)}",)
+
+
+def _push(
+    host: HostDoor, target: Target, known: ServerState | None, shown: Shown, access: ServerAccess
+) -> bool:
+    """Bring the host's files up to date and the server to run with them.
+
+    Gives whether the server was left running and had been up before.
+    """
+    inputs, progress = target.inputs, access.progress
+    status = health.status_if_running(host, inputs)
+    if status is not None:
+        was_up = health.was_up(host, status, known)
+        problem = _reason_to_restart(target, known if was_up else None, shown, access)
+        if not problem:
+            progress.say("the server runs with this configuration already")
+            if status.get("draining"):
+                # Its end was begun and not gone through with.
+                run(host, supervise("undrain"), timeout=COMMAND_SECONDS)
+                progress.say("it was draining, and takes requests again")
+            return was_up
+        progress.say(f"the server runs and is not well ({problem}): it is restarted")
+    held_back = pushed_configuration.check_token(inputs)
+    if held_back:
+        progress.say(held_back)
+    _restart(host, pushed_configuration.as_pushed(inputs), access)
+    progress.say("the supervisor has started")
+    return False
+
+
+def _reason_to_restart(
+    target: Target, known: ServerState | None, shown: Shown, access: ServerAccess
+) -> str:
+    """Say why a server that runs what it is to run has to be restarted; empty if it need not.
+
+    `known` is what the state says of a server that was up once, or None.
+    """
+    inputs = target.inputs
+    if shown.leaf and not is_taken(access.endpoint(inputs, shown.leaf), access.clock):
+        return "it does not take up its new certificate"
+    if known is None or not known.needs_recheck:
+        return ""
+    if (known.ca_certificate, known.inputs.leaf or "") == (shown.trusted, shown.leaf):
+        return known.status or ""
+    # It was asked for at another address, or while its certificate had ended.
+    return health.health_problem(target, shown.trusted, access)
+
+
+def _restart(host: HostDoor, pushed: ServerInputs, access: ServerAccess) -> None:
+    # Whoever comes after a broken connection must not take what is half pushed for what runs.
+    host.put({health.PUSHED_MARK: (b"", 0o644)})
+    host.put(pushed_configuration.configuration_files(pushed))
+    access.meanwhile(
+        "the running server drains and starts anew",
+        lambda: run(host, supervise("restart"), timeout=DRAIN_SECONDS + COMMAND_SECONDS),
+    )
+    host.put({health.PUSHED_MARK: (pushed_configuration.pushed_digest(pushed).encode(), 0o644)})
+
+
+def _push_certificates(host: HostDoor, shown: Shown, access: ServerAccess) -> Shown:
+    """Push the scripts, and the certificates that a server shows; one that runs takes them up."""
+    host.put(agent_files.agent_files())
+    shown = with_cross_certificate(shown, host)
+    if shown.former and shown.leaf and not shown.cross:
+        access.progress.say(
+            "the host cannot vouch for the stack's authority with its own former certificate: "
+            "clients that pin that one alone need the stack's `ca_certificate` now"
+        )
+    if shown.leaf:
+        host.put(
+            {
+                PUSHED_CERTIFICATES: (shown.chain.encode(), 0o644),
+                PUSHED_CLIENTS: (shown.lets_in.encode(), 0o644),
+            }
+        )
+        run(host, supervise("certify"), timeout=COMMAND_SECONDS)
+    return shown
+
+
+def _push_gate(host: HostDoor, target: Target, replaced: key_rotation.Replaced) -> None:
+    """Write what the key gate reads again while it serves."""
+    lines = key_rotation.lines(target.key_digest, replaced)
+    files = {"allowed_keys": (lines.encode(), 0o600)}
+    if target.inputs.max_request_mib is not None:
+        most = target.inputs.max_request_mib * MIB
+        files["body_limit"] = (f"{most}\n".encode(), 0o644)
+    host.put(files)
+
+
+def _replaced_keys(
+    before: ServerState | None, target: Target, access: ServerAccess
+) -> key_rotation.Replaced:
+    """Find the keys that work beside the target's if that one begins to hold now."""
+    return key_rotation.replaced(
+        before, target.key_digest, target.inputs.key_grace_minutes, access.clock.epoch()
+    )
+
+
+def _about_replaced_key(until: float | None, inputs: ServerInputs) -> str:
+    """Say when a replaced key ends, if it does not end at once."""
+    shown = "the stack's outputs show it until this update is through"
+    if until is None or not inputs.key_grace_minutes:
+        return f"the previous key is refused from now on, and {shown}"
+    return (
+        f"the previous key works until {in_utc(until)}, and {shown}: if something fails after "
+        "this, run `pulumi up` again before then"
+    )
+
+
+def _files(host: HostDoor, command: str) -> tuple[HubFile, ...]:
+    """A repository's files as the host names them: name, bytes and the Hub's digest of each."""
+    files = _answered(host, command, read_files)
+    return tuple(HubFile(file.name, file.bytes, file.digest) for file in files)
+
+
+def _compared(
+    host: HostDoor, inputs: ServerInputs, files: tuple[HubFile, ...], *, served_before: bool
+) -> tuple[str, ...]:
+    """Hold a host's files to the Hub's list, and name the repositories that are as they should be.
+
+    What an older release fetched may not be listed by its host; that is no word against it.
+
+    Raises:
+        OtherWeights: if they are others by the host's own words.
+    """
+    at_hub = inputs.hub_files or {}
+    compared = []
+    for line, (name, patterns) in enumerate(hub_commits.fetched(inputs.model_env).items(), 1):
+        if name not in at_hub:
+            continue
+        claimed = files if line == 1 else _files(host, COMPANION_FILES.format(line=line))
+        if not claimed and served_before:
+            continue
+        different = hub_commits.other_file(claimed, matching(at_hub[name], patterns), at_hub[name])
+        if different:
+            raise OtherWeights(
+                f"{different} ({name} at {(inputs.commits or {})[name]}): it is not believed, and "
+                "another host may do"
+            )
+        compared.append(name)
+    return tuple(compared)
+
+
+def _answered(host: HostDoor, command: str, read: Callable[[str], T]) -> T:
+    """Run a command on a host and read what it answers.
+
+    Raises:
+        ServerHostFailed: if it fails, or answers what it never does.
+    """
+    printed = run(host, command, timeout=COMMAND_SECONDS)
+    try:
+        return read(printed)
+    except AnswerUnreadable as error:
+        raise ServerHostFailed(f"the host's `{command}` {error}; another host may do") from None
+
+
+def _readiness_plan(target: Target) -> ReadinessPlan:
+    inputs = target.inputs
+    return ReadinessPlan(
+        model=inputs.model,
+        max_model_len=inputs.max_model_len,
+        api_key=target.api_key,
+        download_bytes=inputs.download_gb * 1e9,
+        deadline=inputs.ready_minutes * 60,
+        # One of the values may be a token.
+        secrets=tuple(assigned(inputs.environment).values()),
+        held=pushed_configuration.held(inputs),
+    )
+
+
+def _state(target: Target, shown: Shown, report: ReadinessReport) -> ServerState:
+    held = pushed_configuration.held(target.inputs)
+    # What a host was held to is known without its word, which may name more.
+    resolved = held.commits.get(held.model, report.resolved_revision)
+    companions = {name: at for name, at in held.commits.items() if name != held.model}
+    return ServerState(
+        inputs=target.inputs,
+        status=READY,
+        endpoint_url=f"{url(target.inputs)}/v1",
+        api_key=target.api_key,
+        key_digest=target.key_digest,
+        ca_certificate=shown.trusted,
+        former_certificate=shown.former,
+        cross_certificate=shown.cross,
+        model_revision=resolved,
+        companion_revisions=companions if held.commits else report.companion_revisions,
+        started_at=report.started_at,
+        boot_seconds={stage: round(took, 1) for stage, took in report.seconds.items()},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _PatientEndpoint:
+    """An `EndpointDoor` whose completion may take long; it says so meanwhile."""
+
+    endpoint: Endpoint
+    access: ServerAccess
+
+    def models(self, key: str) -> ModelInfo | Refused | Unreachable:
+        return self.endpoint.models(key)
+
+    def complete(self, key: str, model: str) -> str | Refused | Unreachable:
+        doing = "asking for a completion, which may take its turn behind other requests"
+        return self.access.meanwhile(doing, lambda: self.endpoint.complete(key, model))
+
+    def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
+        return self.endpoint.status_of(path, key, method=method)

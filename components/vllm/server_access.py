@@ -1,0 +1,153 @@
+"""How a server's machine and its endpoint are reached, and for how long they are waited for.
+
+Whoever knows the market, Pulumi and the system's clock makes a `ServerAccess`; nothing here does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from components.core.bounded import apart
+from components.core.clock import Clock
+from components.core.progress import Progress
+from components.machine.addresses import with_port
+from components.machine.remote_host import RemoteHost
+from components.machine.ssh_types import ASK_TIMEOUT, HostDoor
+from components.vllm.client_types import (
+    ANSWER_TIMEOUT,
+    PATIENT_TIMEOUT,
+    EndpointDoor,
+    Refused,
+    Traffic,
+    Unreachable,
+)
+from components.vllm.command import DRAIN_SECONDS
+from components.vllm.errors import ServerHostFailed
+from components.vllm.server_state import ServerInputs, Target
+
+T = TypeVar("T")
+
+Look = Traffic | Refused | Unreachable
+"""What asking for a server's counters gives."""
+
+MACHINE_STAYS = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
+"""What follows a failure on a machine that is not the cause."""
+
+
+class Endpoint(EndpointDoor, Protocol):
+    """The client of an endpoint, whose counters can be asked for too."""
+
+    def traffic(self, key: str) -> Look:
+        """Ask what the server's counters say of requests."""
+
+
+class Connect(Protocol):
+    """Makes the client of a remote host; its connection ends with the block."""
+
+    def __call__(self, host: RemoteHost) -> AbstractContextManager[HostDoor]:
+        """Make it; the connection is opened by the first call."""
+
+
+class Ask(Protocol):
+    """Makes the client of an endpoint."""
+
+    def __call__(
+        self, url: str, certificate: str, answer_timeout: float, identity: str
+    ) -> Endpoint:
+        """Trust `certificate` alone, if given, and show `identity`, if given; both PEM."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Seconds for which things are waited for."""
+
+    answer: float = ANSWER_TIMEOUT
+    """For an answer that waits behind no request."""
+    patient: float = PATIENT_TIMEOUT
+    """For an answer of a server that has clients."""
+    look_every: float = 3.0
+    """Between two looks at what takes its time."""
+    host_look: float = ASK_TIMEOUT
+    """For a look at the host, login and all; also for a stop of what does not serve anyway."""
+    endpoint_look: float = PATIENT_TIMEOUT + 3.0
+    """For all that a refresh asks the endpoint: one patient answer and some quick ones."""
+    stop: float = DRAIN_SECONDS + 25.0
+    """For a stop: the supervisor itself kills what has not ended by then."""
+
+
+LIMITS = Limits()
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerAccess:
+    """The clients of servers, time, and who is told."""
+
+    connect: Connect
+    ask: Ask
+    clock: Clock
+    progress: Progress
+    quarantine: Callable[[int, str], str]
+    """Mark a contract's machine as unfit for a reason, which is a word such as `download_slow`, so
+    that the next `up` takes another one. Gives what follows from that, in words."""
+    limits: Limits = LIMITS
+
+    def host(self, target: Target) -> AbstractContextManager[HostDoor]:
+        """Make the client of a target's machine; no error of it shows the key."""
+        return self.connect(target.inputs.host.hiding(target.api_key))
+
+    def endpoint(self, inputs: ServerInputs, certificate: str) -> Endpoint:
+        """Make the client of a server that need not be waited for."""
+        return self._endpoint(inputs, certificate, self.limits.answer)
+
+    def patient_endpoint(self, inputs: ServerInputs, certificate: str) -> Endpoint:
+        """Make the client of a server that has clients."""
+        return self._endpoint(inputs, certificate, self.limits.patient)
+
+    def meanwhile(self, doing: str, call: Callable[[], T], seconds: float = math.inf) -> T:
+        """Make a call that takes its time, saying what it is waited for.
+
+        Raises:
+            OutOfTime: if it has not ended after `seconds`.
+        """
+        return apart(
+            call,
+            seconds=seconds,
+            clock=self.clock,
+            waiting=lambda: self.progress.waiting(doing),
+            look_every=self.limits.look_every,
+        )
+
+    def _endpoint(self, inputs: ServerInputs, certificate: str, seconds: float) -> Endpoint:
+        return self.ask(url(inputs), certificate, seconds, inputs.client_certificate or "")
+
+
+def url(inputs: ServerInputs) -> str:
+    """Give the address of a server, without a path."""
+    scheme = "https" if inputs.tls else "http"
+    return f"{scheme}://{with_port(inputs.host.address.ip, inputs.host_port)}"
+
+
+def supervise(what: str) -> str:
+    """Give the command that makes the host's supervisor do something."""
+    return f'sh "$HOME/serving/supervise.sh" {what}'
+
+
+def run(host: HostDoor, command: str, *, timeout: float) -> str:
+    """Run a command that has to succeed, and give what it prints; `timeout` in seconds.
+
+    Raises:
+        ServerHostFailed: if it fails.
+        HostError: as `HostDoor.run`.
+    """
+    result = host.run(command, timeout=timeout)
+    if result.exit_status != 0:
+        last = (result.stderr or result.stdout).strip()[-300:]
+        raise ServerHostFailed(
+            f"the host cannot run `{command}` (status {result.exit_status}: {last}); "
+            "another host may do"
+        )
+    return result.stdout
