@@ -16,6 +16,7 @@ from components.promotion import Promotion
 from components.release.production_rules import is_called_production
 from components.release.release import ReleaseSpec, digest_of, sources
 from components.resources.announcement import announce
+from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
 from components.resources.server import VllmServer
@@ -28,7 +29,6 @@ from components.vast.lifecycle.auto_shutdown import Leash
 from components.vast.outbid import Policy
 from components.vast.requirements import search_for
 from components.vast.term import Rule
-from components.vllm.api_key import ApiKey
 from components.vllm.machine_key import KeyRule, scope_of
 
 

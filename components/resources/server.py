@@ -14,6 +14,7 @@ from pulumi import dynamic
 
 from components.core.bag_reader import StateUnreadable
 from components.core.property_bag import Properties
+from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
 from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
@@ -21,7 +22,6 @@ from components.resources.provider import Provider
 from components.vast import unfit
 from components.vast.instance import VastInstance
 from components.vllm import agent_files, deployment, health, machine_key, server_state, shutdown
-from components.vllm.api_key import ApiKey
 from components.vllm.change import change
 from components.vllm.profile import Profile
 from components.vllm.server_access import LIMITS, ServerAccess

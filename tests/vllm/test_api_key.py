@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.core.property_bag import Properties
+from components.resources.api_key import ApiKeyProvider
 from components.resources.context import Context, using
-from components.vllm.api_key import ApiKeyProvider
+from components.vllm.api_key_state import ApiKeyInputs, ApiKeyState
 from components.vllm.machine_key import digest
 from tests.fakes import VirtualClock
 
@@ -85,3 +89,27 @@ def test_a_key_that_becomes_a_shared_one_is_the_same_and_one_that_was_shared_is_
 def test_a_generation_that_rises_as_sharing_ends_leaves_no_machine_its_key():
     shared = made(shared=True)
     assert updated(shared, inputs(2))["previous_digest"] == ""
+
+
+# --------------------------------------------------------------------------- the state
+
+STATES = st.builds(
+    ApiKeyState,
+    st.builds(ApiKeyInputs, st.integers(0, 2**40), st.booleans()),
+    st.text(),
+    st.text(),
+    st.none() | st.text(),
+)
+
+
+@given(STATES)
+def test_a_state_is_read_back_as_it_was_written(state):
+    bag = json.loads(json.dumps(state.to_bag()), parse_int=float)
+    assert ApiKeyState.from_bag(bag) == state
+    assert None not in bag.values()
+
+
+def test_a_state_of_an_older_release_is_one_of_a_shared_key():
+    state = ApiKeyState.from_bag({"generation": 1.0, "api_key": "s3cret", "digest": "d"})
+    assert state.inputs == ApiKeyInputs(1, shared=True)
+    assert "s3cret" not in repr(state)
