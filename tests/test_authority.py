@@ -7,19 +7,24 @@ import json
 from collections.abc import Iterator
 from typing import Any, Self
 
+import pulumi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.core.errors import HostError
 from components.core.property_bag import Properties
+from components.machine.authority_state import AuthorityInputs, AuthorityState
+from components.machine.remote_host import RemoteHost
 from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.resources.authority import AuthorityProvider
 from components.resources.context import Context, using
 from components.tls import certificates
-from components.tls.authorities import DAY, OVERLAP_DAYS, RENEW_DAYS
+from components.tls.authorities import DAY, OVERLAP_DAYS, RENEW_DAYS, Authorities, Authority, Signed
 from components.vast import unfit
 from components.vllm.errors import ServerHostFailed
 from tests.fakes import VirtualClock
@@ -319,3 +324,58 @@ def test_nor_is_one_that_cannot_be_reached(machine, marks):
     with pytest.raises(HostError, match=r"does not answer.*it stays and is billed until"):
         made()
     assert marks == []
+
+
+# --------------------------------------------------------------------------- the state
+
+TEXTS = st.text(max_size=8)
+ADDRESSES = st.builds(HostAddress, TEXTS, st.integers(0, 65535))
+AUTHORITIES = st.builds(Authority, st.text(min_size=1, max_size=8), TEXTS)
+STATES = st.builds(
+    AuthorityState,
+    st.builds(
+        AuthorityInputs,
+        instance_id=st.integers(0, 2**40).map(str),
+        host=st.builds(
+            RemoteHost, st.builds(HostAddress, TEXTS, st.integers(0, 65535)), TEXTS, TEXTS
+        ),
+        generation=st.integers(0, 2**40),
+        client_certificates=st.none() | st.booleans(),
+        unknown=st.just(frozenset()),
+    ),
+    st.builds(Authorities, AUTHORITIES)
+    | st.builds(Authorities, AUTHORITIES, AUTHORITIES, st.floats(0, 1e12)),
+    st.builds(Signed, TEXTS, TEXTS),
+)
+
+
+@given(STATES)
+def test_a_state_is_read_back_as_it_was_written(state):
+    bag = json.loads(json.dumps(state.to_bag()), parse_int=float)
+    assert AuthorityState.from_bag(bag) == state
+
+
+@given(STATES)
+def test_what_a_preview_does_not_know_is_signed_for(state):
+    unknown = dict.fromkeys(["instance_id", "public_ip"], pulumi.output.Unknown())
+    read = AuthorityInputs.from_bag({**state.inputs.to_bag(), **unknown})
+    assert read.unknown == {*unknown}
+    assert not {*unknown} & {*read.to_bag()}
+
+
+def test_a_preview_that_rents_another_machine_signs_for_it():
+    olds = made()
+    unknown = pulumi.output.Unknown()
+    assert changes(olds, instance_id=unknown, public_ip=unknown, ssh_port=unknown, host_key=unknown)
+
+
+def test_a_state_of_an_older_release_without_client_certificates_is_brought_up_once():
+    olds = made()
+    del olds["client_certificates"]
+    assert changes(olds)
+    assert not changes(updated(olds))
+
+
+def test_no_key_is_in_a_repr():
+    state = AuthorityState.from_bag(updated(made(), generation=2.0, client_certificates=True))
+    assert "PRIVATE" not in repr(state)

@@ -11,19 +11,17 @@ import pulumi
 from pulumi import dynamic
 
 from components.core.errors import HostError
-from components.core.property_bag import Properties, changed
-from components.machine.ssh_types import HostAddress, Nonsense
+from components.core.property_bag import Properties
+from components.machine import authority_state
+from components.machine.authority_state import AuthorityInputs, AuthorityState
+from components.machine.ssh_types import Nonsense
 from components.resources.context import current
 from components.resources.instance import VastInstance
 from components.resources.provider import Provider
-from components.tls import authorities as authority
-from components.tls import certificates
+from components.tls import authorities, certificates
 from components.vast import unfit
 from components.vllm.errors import ServerHostFailed
 from components.vllm.host_certificates import requested_key
-
-SIGNED_FOR = ("instance_id", "public_ip", "tls", "generation", "client_certificates")
-"""Inputs that another certificate follows from."""
 
 
 class AuthorityProvider(Provider):
@@ -31,33 +29,36 @@ class AuthorityProvider(Provider):
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Sign for another machine, and anew before a certificate ends; replace nothing."""
-        due = authority.is_due(olds, current().clock.epoch())
-        return dynamic.DiffResult(changes=due or bool(changed(olds, news, SIGNED_FOR)))
+        state, inputs = AuthorityState.from_bag(olds), AuthorityInputs.from_bag(news)
+        now = current().clock.epoch()
+        return dynamic.DiffResult(changes=authority_state.needs_signing(state, inputs, now))
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Make the first authority, and sign for the machine."""
-        now = current().clock.epoch()
-        made = authority.Authorities(authority.Authority.made(now))
-        return dynamic.CreateResult("authority", _signed(props, {}, made))
+        made = authorities.Authority.made(current().clock.epoch())
+        state = _signed(AuthorityInputs.from_bag(props), None, authorities.Authorities(made))
+        return dynamic.CreateResult("authority", state.to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Warn of what ends soon; asks nobody."""
+        state, now = AuthorityState.from_bag(props), current().clock.epoch()
         progress = current().progress("certificate")
-        for warning in authority.warnings(props, current().clock.epoch()):
+        for warning in authorities.warnings(state.authorities, state.signed, now):
             progress.say(warning)
         return dynamic.ReadResult(id_, props)
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Sign anew; a higher generation first lets another authority be trusted as well."""
+        state, inputs = AuthorityState.from_bag(olds), AuthorityInputs.from_bag(news)
         now = current().clock.epoch()
-        authorities = authority.from_bag(olds).at(now)
-        if changed(olds, news, ["generation"]):
-            authorities = authorities.followed_by(authority.Authority.made(now), now)
+        trusted = state.authorities.at(now)
+        if state.inputs.generation != inputs.generation:
+            trusted = trusted.followed_by(authorities.Authority.made(now), now)
             current().progress("certificate").say(
                 "the stack's `ca_certificate` has the next authority beside the one that signs: "
-                f"clients have {authority.OVERLAP_DAYS} days to take it"
+                f"clients have {authorities.OVERLAP_DAYS} days to take it"
             )
-        return dynamic.UpdateResult(_signed(news, olds, authorities))
+        return dynamic.UpdateResult(_signed(inputs, state, trusted).to_bag())
 
     def delete(self, _id: str, _props: Properties) -> None:
         """The state forgets it; what it has signed ends within 90 days."""
@@ -97,65 +98,37 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
             "generation": generation,
             "client_certificates": client_certificates,
         }
-        outputs = dict.fromkeys(
-            [
-                "certificate",
-                "leaf",
-                "client_certificate",
-                "key",
-                "newest_certificate",
-                "former_key",
-                "former_authority",
-                "former_until",
-            ]
-        )
-        secret = pulumi.ResourceOptions(
-            additional_secret_outputs=["private_key", "key", "former_key", "client_certificate"]
-        )
+        secret = pulumi.ResourceOptions(additional_secret_outputs=list(authority_state.SECRET))
         super().__init__(
             AuthorityProvider(),
             name,
-            {**props, **outputs},
+            {**props, **dict.fromkeys(authority_state.OUTPUTS)},
             pulumi.ResourceOptions.merge(opts, secret),
         )
 
 
-def _signed(props: Properties, olds: Properties, authorities: authority.Authorities) -> Properties:
-    now = current().clock.epoch()
-    leaf = client = ""
-    if props["client_certificates"]:
-        client = authority.client_identity(authorities, olds, props["generation"], now)
-    if props["tls"]:
-        signing = authorities.signing(now)
-        leaf = certificates.machine_certificate(
-            signing.key,
-            signing.certificate,
-            _requested_key(props, olds),
-            ip=str(props["public_ip"]),
-            instance_id=int(props["instance_id"]),
-            now=now,
-        )
-    signed = {"leaf": leaf, "client_certificate": client}
-    return {**props, **authority.to_bag(authorities), **signed}
+def _signed(
+    inputs: AuthorityInputs, olds: AuthorityState | None, trusted: authorities.Authorities
+) -> AuthorityState:
+    def ask() -> certificates.PublicKey:
+        return _requested_key(inputs, olds)
+
+    return authority_state.sign(inputs, olds, trusted, ask, current().clock.epoch())
 
 
-def _requested_key(props: Properties, olds: Properties) -> certificates.PublicKey:
+def _requested_key(inputs: AuthorityInputs, olds: AuthorityState | None) -> certificates.PublicKey:
     """Ask the machine; one that is new to the stack and has no answer is marked unfit."""
-    host = current().host(
-        HostAddress(str(props["public_ip"]), int(props["ssh_port"])),
-        str(props["private_key"]),
-        known_host_key=str(props["host_key"]),
-    )
+    host = current().remote(inputs.host)
     try:
         with host:
             return requested_key(host)
     except HostError as error:
-        error.args = (f"{error}; {_what_follows(error, props, olds)}",)
+        error.args = (f"{error}; {_what_follows(error, inputs, olds)}",)
         raise
 
 
-def _what_follows(error: HostError, props: Properties, olds: Properties) -> str:
-    served = olds.get("instance_id") == props["instance_id"] and bool(olds.get("leaf"))
-    if served or not isinstance(error, ServerHostFailed | Nonsense):
+def _what_follows(error: HostError, inputs: AuthorityInputs, olds: AuthorityState | None) -> str:
+    has_served = olds is not None and olds.has_signed_for(inputs.instance_id)
+    if has_served or not isinstance(error, ServerHostFailed | Nonsense):
         return "it stays and is billed until an `up` that works, or `pulumi destroy`"
-    return unfit.mark(current().market(), int(props["instance_id"]), "commands_fail")
+    return unfit.mark(current().market(), int(inputs.instance_id), "commands_fail")

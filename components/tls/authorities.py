@@ -7,8 +7,6 @@ on until clients have had the time to take the new one beside it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 from components.tls import certificates
 
@@ -66,74 +64,57 @@ class Authorities:
         return Authorities(newest, self.signing(now), now + OVERLAP_DAYS * DAY)
 
 
-def from_bag(bag: Mapping[str, Any]) -> Authorities:
-    """Read what `to_bag` wrote."""
-    former = None
-    if bag.get("former_key"):
-        former = Authority(str(bag["former_key"]), str(bag["former_authority"]))
-    newest = Authority(str(bag["key"]), str(bag["newest_certificate"]))
-    return Authorities(newest, former, float(bag.get("former_until") or 0))
+@dataclasses.dataclass(frozen=True)
+class Signed:
+    """What a stack's authorities have signed; PEM, empty for what is not asked for."""
+
+    leaf: str = ""
+    """The machine's own."""
+    client_certificate: str = dataclasses.field(default="", repr=False)
+    """Certificate and key of its clients."""
 
 
-def to_bag(authorities: Authorities) -> dict[str, Any]:
-    """Write them as properties of a resource; `key` and `former_key` are secrets."""
-    former = authorities.former
-    return {
-        "key": authorities.newest.key,
-        "newest_certificate": authorities.newest.certificate,
-        "former_key": former.key if former else "",
-        "former_authority": former.certificate if former else "",
-        "former_until": authorities.former_until if former else 0.0,
-        "certificate": authorities.trusted(),
-    }
-
-
-def is_due(bag: Mapping[str, Any], now: float) -> bool:
+def is_due(authorities: Authorities, signed: Signed, now: float) -> bool:
     """Whether something is to be signed anew though nothing was changed."""
-    authorities = from_bag(bag)
-    ends_soon = _ends_soon(bag, "leaf", now) or _ends_soon(bag, "client_certificate", now)
+    ends_soon = _ends_soon(signed.leaf, now) or _ends_soon(signed.client_certificate, now)
     return ends_soon or authorities.at(now) != authorities
 
 
-def client_identity(
-    authorities: Authorities, olds: Mapping[str, Any], generation: object, now: float
-) -> str:
-    """Give the identity of clients: the existing one, or another if that ends or is overruled.
+def client_identity(authorities: Authorities, kept: str, now: float) -> str:
+    """Give the identity of clients: the one that they have, or another if that ends soon.
 
-    The newest authority signs it. Servers let both in, so clients change over in the same days.
+    `kept` is empty if they have none, or are to get another one. The newest authority signs it.
+    Servers let both in, so clients change over in the same days.
     """
-    kept = str(olds.get("client_certificate") or "")
-    is_good = kept and olds.get("generation") == generation
-    if is_good and not _ends_soon(olds, "client_certificate", now):
+    if kept and not _ends_soon(kept, now):
         return kept
     return certificates.client_identity(authorities.newest.key, authorities.newest.certificate, now)
 
 
-def warnings(bag: Mapping[str, Any], now: float) -> list[str]:
+def warnings(authorities: Authorities, signed: Signed, now: float) -> list[str]:
     """Say what ends soon."""
-    said = []
-    if _ends_soon(bag, "leaf", now):
-        said.append(
-            f"the machine's certificate {_ends(certificates.ends_at(str(bag['leaf'])), now)}: "
+    messages = []
+    if _ends_soon(signed.leaf, now):
+        messages.append(
+            f"the machine's certificate {_ends(certificates.ends_at(signed.leaf), now)}: "
             "`pulumi up` renews it, and nothing restarts"
         )
-    if _ends_soon(bag, "client_certificate", now):
-        ends = certificates.ends_at(str(bag["client_certificate"]))
-        said.append(
+    if _ends_soon(signed.client_certificate, now):
+        ends = certificates.ends_at(signed.client_certificate)
+        messages.append(
             f"the clients' certificate {_ends(ends, now)}: `pulumi up` makes the next one, and "
             "clients have to take it from the output `client_certificate`"
         )
-    newest = from_bag(bag).newest.certificate
+    newest = authorities.newest.certificate
     if certificates.ends_at(newest) - now < LAST_DAYS * DAY:
-        said.append(
+        messages.append(
             f"the stack's authority {_ends(certificates.ends_at(newest), now)}: raise "
             "`caGeneration`, and let clients take the `ca_certificate` that follows"
         )
-    return said
+    return messages
 
 
-def _ends_soon(bag: Mapping[str, Any], name: str, now: float) -> bool:
-    certificate = str(bag.get(name) or "")
+def _ends_soon(certificate: str, now: float) -> bool:
     return bool(certificate) and certificates.ends_at(certificate) - now < RENEW_DAYS * DAY
 
 

@@ -1,0 +1,166 @@
+"""A stack's authorities in the state, and what they have signed for its machine. Pure.
+
+The only place that reads or writes the property bag of `Authority`. The private keys of the
+authorities stand in that bag alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.core.bag_reader import BagReader, contract_id, flag, number, text, whole
+from components.machine.remote_host import RemoteHost
+from components.tls import authorities as rules
+from components.tls import certificates
+from components.tls.authorities import Authorities, Authority, Signed
+
+SECRET = ("private_key", "key", "former_key", "client_certificate")
+"""Properties that Pulumi encrypts."""
+
+OUTPUTS = (
+    "certificate",
+    "leaf",
+    "client_certificate",
+    "key",
+    "newest_certificate",
+    "former_key",
+    "former_authority",
+    "former_until",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AuthorityInputs:
+    """Whom the stack's authority vouches for."""
+
+    instance_id: str
+    """The contract's id, in digits."""
+    host: RemoteHost
+    tls: bool
+    generation: int
+    """A higher one asks for the next authority."""
+    client_certificates: bool | None
+    """Whether clients get one too; None in a state from an older release."""
+    unknown: frozenset[str] = frozenset()
+    """Names of what a preview does not know: those fields are empty as their type is."""
+
+    @classmethod
+    def from_bag(cls, bag: Mapping[str, Any]) -> AuthorityInputs:
+        """Read them out of a property bag of any release.
+
+        Raises:
+            StateUnreadable: naming a property that is missing or none of its kind.
+        """
+        reader = BagReader(bag)
+        return cls(
+            instance_id=reader.need("instance_id", contract_id, ""),
+            host=RemoteHost.from_bag(reader),
+            tls=reader.need("tls", flag, False),
+            generation=reader.need("generation", whole, 0),
+            client_certificates=reader.get("client_certificates", flag),
+            # The last of them, since it tells of all that was read.
+            unknown=reader.unknown,
+        )
+
+    def to_bag(self) -> dict[str, Any]:
+        """Write what `from_bag` reads; what is None or not known is left out."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del own["host"], own["unknown"]
+        bag = {**own, **self.host.to_bag()}
+        return {
+            name: value
+            for name, value in bag.items()
+            if value is not None and name not in self.unknown
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthorityState:
+    """What a stack's clients trust, and what was signed."""
+
+    inputs: AuthorityInputs
+    authorities: Authorities
+    signed: Signed
+
+    @classmethod
+    def from_bag(cls, bag: Mapping[str, Any]) -> AuthorityState:
+        """Read it out of a property bag of any release.
+
+        Raises:
+            StateUnreadable: naming a property that is missing or none of its kind.
+        """
+        reader = BagReader(bag)
+        newest = Authority(
+            reader.need("key", text, ""), reader.need("newest_certificate", text, "")
+        )
+        former = None
+        if former_key := reader.get("former_key", text):
+            former = Authority(former_key, reader.need("former_authority", text, ""))
+        return cls(
+            AuthorityInputs.from_bag(bag),
+            Authorities(newest, former, reader.get("former_until", number) or 0.0),
+            Signed(reader.get("leaf", text) or "", reader.get("client_certificate", text) or ""),
+        )
+
+    def to_bag(self) -> dict[str, Any]:
+        """Write what `from_bag` reads, and what clients pin."""
+        newest, former = self.authorities.newest, self.authorities.former
+        return {
+            **self.inputs.to_bag(),
+            "key": newest.key,
+            "newest_certificate": newest.certificate,
+            "former_key": former.key if former else "",
+            "former_authority": former.certificate if former else "",
+            "former_until": self.authorities.former_until if former else 0.0,
+            "certificate": self.authorities.trusted(),
+            "leaf": self.signed.leaf,
+            "client_certificate": self.signed.client_certificate,
+        }
+
+    def has_signed_for(self, instance_id: str) -> bool:
+        """Whether that machine has a certificate."""
+        return self.inputs.instance_id == instance_id and bool(self.signed.leaf)
+
+
+def needs_signing(olds: AuthorityState, news: AuthorityInputs, now: float) -> bool:
+    """Whether something is to be signed: for another machine, or before a certificate ends."""
+    return _signed_for(olds.inputs) != _signed_for(news) or rules.is_due(
+        olds.authorities, olds.signed, now
+    )
+
+
+def sign(
+    inputs: AuthorityInputs,
+    olds: AuthorityState | None,
+    authorities: Authorities,
+    requested_key: Callable[[], certificates.PublicKey],
+    now: float,
+) -> AuthorityState:
+    """Sign what is asked for; `requested_key` asks the machine, with `tls` alone.
+
+    `olds` is what was signed so far, or None; `now` in seconds since 1970.
+    """
+    leaf = client = ""
+    if inputs.client_certificates:
+        is_kept = olds is not None and olds.inputs.generation == inputs.generation
+        kept = olds.signed.client_certificate if olds is not None and is_kept else ""
+        client = rules.client_identity(authorities, kept, now)
+    if inputs.tls:
+        signing = authorities.signing(now)
+        leaf = certificates.machine_certificate(
+            signing.key,
+            signing.certificate,
+            requested_key(),
+            ip=inputs.host.address.ip,
+            instance_id=int(inputs.instance_id),
+            now=now,
+        )
+    return AuthorityState(inputs, authorities, Signed(leaf, client))
+
+
+def _signed_for(inputs: AuthorityInputs) -> tuple[object, ...]:
+    """Give the inputs that another certificate follows from; how a machine is reached is none."""
+    own = (inputs.instance_id, inputs.host.address.ip, inputs.tls, inputs.generation)
+    return (*own, inputs.client_certificates)
