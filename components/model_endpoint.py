@@ -19,6 +19,8 @@ from components.resources.announcement import announce
 from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
+from components.resources.instance import VastInstance
+from components.resources.offer import VastOffer
 from components.resources.server import VllmServer
 from components.resources.smoke_test import smoke_report
 from components.resources.ssh_key import SshKey

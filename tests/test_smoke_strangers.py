@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import smoke_test
 from components.core.bounded import Budget
 from components.core.bounded_http import BoundedTransport, trust
 from components.core.progress import Progress
-from components.smoke_checks import CHECKS, Target
-from components.smoke_test import LONGEST_ANSWER, MOST_BYTES, connect, run_checks, verdict
+from components.smoke_test import client as smoke_client
+from components.smoke_test.checks import CHECKS
+from components.smoke_test.client import LONGEST_ANSWER, LONGEST_RUN, MOST_BYTES, connect
+from components.smoke_test.report import run_checks, verdict
+from components.smoke_test.target import Target
 from tests.fakes import VirtualClock
 from tests.network import CHUNKED, Network, drip, flood, response
 from tests.test_display import is_clean
@@ -30,7 +32,7 @@ TARGET = Target(
     certificate="",
     model="org/model",
     max_model_len=4096,
-    abilities=frozenset({"vision", "reasoning", "tools"}),
+    capabilities=frozenset({"vision", "reasoning", "tools"}),
     mistral_call_ids=True,
 )
 
@@ -79,10 +81,10 @@ TYPES = st.sampled_from(
 STATUSES = st.sampled_from([200, 200, 200, 204, 301, 400, 401, 404, 429, 500])
 
 
-def outcome_of(transport: httpx2.BaseTransport) -> dict[str, Any]:
+def outcome_of(transport: httpx2.BaseTransport, clock: VirtualClock) -> dict[str, Any]:
     """Run all checks, and hold the report to what is shown and stored."""
     said: list[str] = []
-    client = connect(TARGET, transport)
+    client = connect(TARGET, clock, transport)
     with client.http:
         report = run_checks(client, Progress("smoke test", client.clock, said.append))
     json.dumps(report, allow_nan=False).encode()
@@ -99,53 +101,50 @@ def test_whatever_is_answered_the_report_is_clean(data):
         headers = {"content-type": data.draw(TYPES)}
         return httpx2.Response(data.draw(STATUSES), headers=headers, content=data.draw(BODIES))
 
-    report = outcome_of(httpx2.MockTransport(answer))
+    report = outcome_of(httpx2.MockTransport(answer), VirtualClock())
     assert not report["ok"]
 
 
-def pace(monkeypatch: pytest.MonkeyPatch, script: Any) -> tuple[dict[str, Any], VirtualClock]:
+def pace(script: Any) -> tuple[dict[str, Any], VirtualClock]:
     """Test a host of this pace, in virtual time."""
     clock = VirtualClock()
-    monkeypatch.setattr(smoke_test, "SystemClock", lambda: clock)
     network = Network(clock, itertools.repeat(iter(script)))
     budget = lambda: Budget(clock, LONGEST_ANSWER, MOST_BYTES)  # noqa: E731
-    report = outcome_of(BoundedTransport(trust(""), budget, network))
+    report = outcome_of(BoundedTransport(trust(""), budget, network), clock)
     assert network.sent <= MOST_BYTES + 65_536
     return report, clock
 
 
-def test_a_drip_ends_the_test_with_the_time_for_one_answer(monkeypatch):
-    report, clock = pace(monkeypatch, drip(CHUNKED + b"1\r\na\r\n", 3.0))
+def test_a_drip_ends_the_test_with_the_time_for_one_answer():
+    report, clock = pace(drip(CHUNKED + b"1\r\na\r\n", 3.0))
     assert clock.passed == pytest.approx(LONGEST_ANSWER)
     assert list(report["checks"]) == [next(iter(CHECKS))]
     assert "its time is used up" in report["checks"]["model"]["detail"]
 
 
-def test_a_flood_ends_the_test_with_the_bytes_for_one_answer(monkeypatch):
-    report, _ = pace(monkeypatch, flood(CHUNKED, b"10000\r\n" + b"x" * 0x10000 + b"\r\n"))
+def test_a_flood_ends_the_test_with_the_bytes_for_one_answer():
+    report, _ = pace(flood(CHUNKED, b"10000\r\n" + b"x" * 0x10000 + b"\r\n"))
     assert "it sends more than it may" in report["checks"]["model"]["detail"]
 
 
-def test_a_compressed_answer_is_none(monkeypatch):
+def test_a_compressed_answer_is_none():
     bomb = response(gzip.compress(b"[" * 10_000_000), 200, "content-encoding: gzip")
-    report, _ = pace(monkeypatch, [(0.0, bomb)])
+    report, _ = pace([(0.0, bomb)])
     assert "it compresses, though it was asked not to" in report["checks"]["model"]["detail"]
 
 
 def test_all_answers_together_have_a_limit(monkeypatch):
     """Each of them comes just in time, and the test ends all the same."""
     clock = VirtualClock()
-    monkeypatch.setattr(smoke_test, "SystemClock", lambda: clock)
-
     late = [(LONGEST_ANSWER - 1, response(b"{}"))]
     network = Network(clock, itertools.repeat(late))
     monkeypatch.setattr(
-        smoke_test,
+        smoke_client,
         "BoundedTransport",
         lambda tls, budget: BoundedTransport(tls, budget, network),
     )
-    client = connect(TARGET)
+    client = connect(TARGET, clock)
     with client.http:
         report = run_checks(client, Progress("smoke test", clock, lambda _: None))
-    assert clock.passed <= smoke_test.LONGEST_RUN + 1
+    assert clock.passed <= LONGEST_RUN + 1
     assert len(report["checks"]) < len(CHECKS)

@@ -16,10 +16,16 @@ from typing import Any
 import httpx2
 import pytest
 
+from components.core.clock import SystemClock
 from components.core.errors import StackError
 from components.core.progress import Progress
-from components.smoke_checks import CHECKS, NEEDS, Client, Target, check_streaming, picture
-from components.smoke_test import connect, main, run_checks, verdict
+from components.smoke_test.__main__ import main
+from components.smoke_test.checks import CHECKS, NEEDS
+from components.smoke_test.checks.basics import check_streaming
+from components.smoke_test.checks.vision import picture
+from components.smoke_test.client import connect
+from components.smoke_test.report import run_checks, verdict
+from components.smoke_test.target import Target
 from tests.emulator.standins.support import MISTRAL, Container, Server, serving
 from tests.fakes import VirtualClock
 
@@ -71,7 +77,7 @@ def target(server: Server) -> Target:
         certificate=(server.container.directory.parent / "cert.pem").read_text(),
         model=MISTRAL,
         max_model_len=4096,
-        abilities=frozenset({"vision", "reasoning", "tools"}),
+        capabilities=frozenset({"vision", "reasoning", "tools"}),
         mistral_call_ids=True,
         digest="sha256:" + "1" * 64,
     )
@@ -81,7 +87,7 @@ class Between(httpx2.BaseTransport):
     """Stands between client and server, notes what is asked, and alters what is answered."""
 
     def __init__(self, target: Target, alter: Alter | None = None) -> None:
-        self._server = connect(target).http
+        self._server = connect(target, SystemClock()).http
         self._alter = alter
         self.asked: list[tuple[str, Body]] = []
 
@@ -136,7 +142,7 @@ def kind_of_chat(body: Body) -> str:
 
 def outcome(target: Target, between: httpx2.BaseTransport) -> tuple[dict[str, Any], list[str]]:
     said: list[str] = []
-    client = connect(target, between)
+    client = connect(target, SystemClock(), between)
     with client.http:
         report = run_checks(client, Progress("smoke test", client.clock, said.append))
     return report, said
@@ -207,7 +213,7 @@ def test_what_a_model_cannot_is_not_asked(
 ) -> None:
     between = Between(target)
 
-    report, _ = outcome(dataclasses.replace(target, abilities=frozenset(abilities)), between)
+    report, _ = outcome(dataclasses.replace(target, capabilities=frozenset(abilities)), between)
 
     assert report["ok"]
     assert set(report["skipped"]) == {name for name, need in NEEDS.items() if need not in abilities}
@@ -462,9 +468,9 @@ def test_speed_is_that_of_the_generation_and_the_wait_is_told_apart(target: Targ
             200, headers={"content-type": "text/event-stream"}, stream=Slow(clock, 41)
         )
 
-    client = connect(target, httpx2.MockTransport(answer))
+    client = connect(target, clock, httpx2.MockTransport(answer))
     with client.http:
-        found = check_streaming(Client(client.ai, client.http, target, clock))
+        found = check_streaming(client)
 
     assert found.measures["seconds_to_first_token"] == pytest.approx(2.0)
     assert found.measures["tokens_per_second"] == pytest.approx(10.0)
@@ -541,7 +547,7 @@ def test_the_command_fails_with_one_sentence_at_the_end(target: Target) -> None:
 def test_the_command_says_why_it_failed(
     target: Target, changes: dict[str, str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(environment(target, **changes)) == 1
+    assert main(environment(target, **changes), VirtualClock()) == 1
     assert words in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -554,6 +560,10 @@ def test_a_target_needs_no_abilities_and_no_certificate() -> None:
     }
     found = Target.from_environment(given)
     assert found.url == "http://127.0.0.1:8000/v1"
-    assert (found.abilities, found.certificate, found.mistral_call_ids) == (frozenset(), "", False)
+    assert (found.capabilities, found.certificate, found.mistral_call_ids) == (
+        frozenset(),
+        "",
+        False,
+    )
     with pytest.raises(StackError, match="lacks ENDPOINT_URL, ENDPOINT_MODEL"):
         Target.from_environment({"ENDPOINT_KEY": "k", "ENDPOINT_MAX_MODEL_LEN": "1"})

@@ -13,7 +13,7 @@ from components.plan import MODELS, make_plan
 from components.release.release import digest_of
 from components.resources.smoke_test import (
     COMMAND,
-    served_abilities,
+    served_capabilities,
     smoke_report,
     tool_call_parser,
 )
@@ -150,12 +150,12 @@ async def test_machine_what_is_asked_for_and_key_trigger_it(mocks):
     ],
 )
 def test_an_ability_needs_the_options_that_let_it_through(serve_yaml, abilities):
-    assert served_abilities(FP8, serve_yaml) == abilities
+    assert served_capabilities(FP8, serve_yaml) == abilities
 
 
 def test_options_give_a_model_no_ability_that_it_lacks():
     small = load_profile("qwen2.5-0.5b-1x4090", MODELS)
-    assert served_abilities(small, FLAGS) == ("tools",)
+    assert served_capabilities(small, FLAGS) == ("tools",)
 
 
 @pytest.mark.parametrize(("serve_yaml", "parser"), [(FLAGS, "mistral"), ("", "")])

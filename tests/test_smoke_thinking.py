@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.core.clock import SystemClock
 from components.core.errors import StackError
 from components.core.progress import Progress
 from components.plan import MODELS
 from components.resources.smoke_test import _thinking
-from components.smoke_checks import Target
-from components.smoke_test import connect, run_checks
+from components.smoke_test.client import connect
+from components.smoke_test.report import run_checks
+from components.smoke_test.target import Target
 from components.vllm.options.thinking import Thinking, asked, how
 from components.vllm.profile import load_profile
 from tests.fakes import VirtualClock
@@ -99,12 +101,12 @@ def report(server: Thinker, thinking: Thinking = "effort", **changes: Any) -> di
         "certificate": "",
         "model": MODEL,
         "max_model_len": 32768,
-        "abilities": frozenset({"reasoning", "tools"}),
+        "capabilities": frozenset({"reasoning", "tools"}),
         "mistral_call_ids": False,
         "thinking": thinking,
     }
     said: list[str] = []
-    client = connect(Target(**facts | changes), server)
+    client = connect(Target(**facts | changes), SystemClock(), server)
     return run_checks(client, Progress("smoke test", VirtualClock(), said.append))
 
 

@@ -18,9 +18,9 @@ from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
 from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
+from components.resources.instance import VastInstance
 from components.resources.provider import Provider
 from components.vast import unfit
-from components.vast.instance import VastInstance
 from components.vllm import agent_files, deployment, health, machine_key, server_state, shutdown
 from components.vllm.change import change
 from components.vllm.profile import Profile

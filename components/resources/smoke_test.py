@@ -1,4 +1,4 @@
-"""The smoke test as a resource: pulumi-command runs `smoke_test.py` after the server is up.
+"""The smoke test as a resource: pulumi-command runs `components.smoke_test` after the server is up.
 
 It runs at the first `up` and whenever another machine or key, or anything else that a release's
 digest covers, is served. A failed check fails the update and leaves no new state, so the next `up`
@@ -18,7 +18,7 @@ from pulumi_command import local
 from components.resources.server import VllmServer
 from components.vllm.options import thinking
 from components.vllm.options.option_text import from_json
-from components.vllm.profile import Ability, Profile
+from components.vllm.profile import Capability, Profile
 
 COMMAND = "exec sh components/own_environment.sh smoke-test"
 """Relative to the project, so that the same state serves everybody's copy of it. The test speaks
@@ -38,7 +38,7 @@ def smoke_report(
     client_certificate: pulumi.Input[str] | None = None,
     opts: pulumi.ResourceOptions | None = None,
 ) -> pulumi.Output[dict[str, Any]]:
-    """Ask the endpoint what it must answer; the output is the report of `smoke_test.run_checks`.
+    """Ask the endpoint what it must answer; the output is the report of `run_checks`.
 
     `profile` and `serve_yaml` are what `server` serves, from the same plan. `asked_for` is the
     digest of that plan, and `runs` the one of what the host made of it: the report carries it.
@@ -54,7 +54,7 @@ def smoke_report(
             "ENDPOINT_CERTIFICATE": server.ca_certificate,
             "ENDPOINT_MODEL": profile.served_model_name,
             "ENDPOINT_MAX_MODEL_LEN": str(profile.max_model_len),
-            "ENDPOINT_ABILITIES": ",".join(served_abilities(profile, serve_yaml)),
+            "ENDPOINT_ABILITIES": ",".join(served_capabilities(profile, serve_yaml)),
             "ENDPOINT_TOOL_CALL_PARSER": tool_call_parser(serve_yaml),
             # A branch that has moved on changes this alone, which is an update: it asks as well.
             "ENDPOINT_DIGEST": runs,
@@ -72,7 +72,7 @@ def smoke_report(
     return command.stdout.apply(json.loads)
 
 
-def served_abilities(profile: Profile, serve_yaml: str) -> tuple[Ability, ...]:
+def served_capabilities(profile: Profile, serve_yaml: str) -> tuple[Capability, ...]:
     """What the model can and the configuration lets through.
 
     vLLM takes a trace or a tool call out of the text with a parser that has to be named, and can be
@@ -81,7 +81,7 @@ def served_abilities(profile: Profile, serve_yaml: str) -> tuple[Ability, ...]:
     options = _options(serve_yaml)
     limits = from_json(options.get("limit-mm-per-prompt"))
     no_pictures = isinstance(limits, Mapping) and limits.get("image") == 0
-    there: dict[Ability, bool] = {
+    there: dict[Capability, bool] = {
         "vision": not options.get("language-model-only") and not no_pictures,
         "reasoning": bool(options.get("reasoning-parser")),
         "tools": bool(options.get("enable-auto-tool-choice") and options.get("tool-call-parser")),

@@ -11,6 +11,7 @@ import yaml
 from components.core.progress import duration
 from components.vllm import hub_commits, machine_key
 from components.vllm.assignments import assigned
+from components.vllm.pushed_configuration import as_pushed
 from components.vllm.server_state import (
     REPLACE_ON_CHANGE,
     RESTART_ON_CHANGE,

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import httpcore2
@@ -22,6 +22,7 @@ from components.core.bounded import Budget, OutOfTime, TooMuch
 from components.core.bounded_http import Answer, exchange, trust
 from components.core.clock import Clock
 from components.core.display import shown
+from components.core.errors import causes
 from components.core.redaction import redacted
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
@@ -256,17 +257,10 @@ def _reason(error: Exception) -> Reason:
         return "timed_out"
     if isinstance(error, TooMuch):
         return "flooded"
-    causes = list(_causes(error))
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+    found = list(causes(error))
+    if any(isinstance(cause, ConnectionRefusedError) for cause in found):
         return "refused"
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in found):
         return "certificate"
     known = isinstance(error, httpcore2.NetworkError | httpcore2.ProtocolError)
     return "closed" if known else "garbled"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__

@@ -18,8 +18,9 @@ from components.machine.ssh_types import HostDoor, Nonsense
 from components.vllm import pushed_configuration
 from components.vllm.client_types import ModelInfo, Refused, Traffic, Unreachable
 from components.vllm.errors import OtherWeights
+from components.vllm.readiness.decide import BUSY, MOST_PIECES, host_complaint
 from components.vllm.readiness.log_parser import BootLog, Stage
-from components.vllm.readiness.wait import BUSY, MOST_PIECES, LogFollower, host_complaint, in_utc
+from components.vllm.readiness.wait import LogFollower, in_utc
 from components.vllm.server_access import Endpoint, Look, ServerAccess
 from components.vllm.server_state import READY, ServerInputs, ServerState, Target
 

@@ -52,7 +52,7 @@ OptionValue = bool | int | float | str | list[Any] | dict[str, Any]
 
 Text = Annotated[str, Field(min_length=1)]
 
-Ability = Literal["vision", "reasoning", "tools"]
+Capability = Literal["vision", "reasoning", "tools"]
 """What some models can and others cannot."""
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -164,7 +164,7 @@ class Profile(BaseModel):
     env: dict[str, str] = Field(
         default_factory=dict, description="environment of the server, every value in quotes"
     )
-    abilities: tuple[Ability, ...] = Field(
+    abilities: tuple[Capability, ...] = Field(
         default=(),
         description="what the model can besides text, of [vision, reasoning, tools]: "
         "the smoke test asks for it",

@@ -6,7 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from components.smoke_checks import picture
+from components.smoke_test.checks.vision import picture
 
 ELSEWHERE = "/moved.png"
 """Redirects to the server in the test's hands that a request does not name."""

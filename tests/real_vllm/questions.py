@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx
 
-from components.smoke_checks import VERDICT, WEATHER, picture
+from components.smoke_test.checks.structured import VERDICT
+from components.smoke_test.checks.tools import WEATHER
+from components.smoke_test.checks.vision import picture
 from toolchain.real_vllm.alphabet import STEER, token
 
 Shape = dict[str, set[str]]

@@ -15,8 +15,9 @@ import pytest
 from components.core.clock import SystemClock
 from components.core.progress import Progress
 from components.on_host.key_gate import GUARDED, OPEN
-from components.smoke_checks import Target
-from components.smoke_test import connect, run_checks
+from components.smoke_test.client import connect
+from components.smoke_test.report import run_checks
+from components.smoke_test.target import Target
 from components.vllm.readiness.log_parser import BootLog, Stage
 from tests.emulator.standins import test_vllm_refusals as refusals
 from tests.emulator.standins.chat_requests import Asked
@@ -148,10 +149,10 @@ def test_it_answers_as_the_smoke_test_wants(stack):
         certificate=known["ca_certificate"],
         model=NAME,
         max_model_len=131072,
-        abilities=frozenset({"vision"}),
+        capabilities=frozenset({"vision"}),
         mistral_call_ids=True,
     )
-    client = connect(target)
+    client = connect(target, SystemClock())
     said: list[str] = []
     with client.http:
         report = run_checks(client, Progress("smoke test", SystemClock(), said.append))

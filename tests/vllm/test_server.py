@@ -33,6 +33,7 @@ from components.vllm.client_types import (
 from components.vllm.errors import ChangeFailed
 from components.vllm.machine_key import digest, machine_key
 from components.vllm.profile import load_profile
+from components.vllm.pushed_configuration import pushed_digest
 from components.vllm.readiness.wait import in_utc
 from components.vllm.server_access import Limits
 from components.vllm.server_state import READY, ServerInputs

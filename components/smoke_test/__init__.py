@@ -1,0 +1,1 @@
+"""What the endpoint must answer before an update is done: `python -m components.smoke_test`."""
