@@ -70,7 +70,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
-	pin release promote rollback promotion adopt cost orphans overdue settings pictures faults \
+	pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
 	more-faults test-vllm benchmark measure
 
 help: ## list the commands
@@ -152,6 +152,9 @@ test-fast: check ## the same without Pulumi's CLI: two minutes
 
 pictures: setup ## record `make preview` and `make up` on an emulator, as README shows them
 	@python -m toolchain.pictures
+
+docs: setup ## write docs/troubleshooting.md out of the error classes
+	@python -m toolchain.troubleshooting
 
 promotion: setup ## play dev, staging and prod on an emulator, write docs/promotion.md
 	@python -m tests.stack.promotion

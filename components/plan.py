@@ -50,11 +50,21 @@ FIXED_BY_RELEASE = ("image", "revisions", "max_model_len", "vllm_overrides")
 
 
 class NotForProduction(ConfigurationError):
-    """A production stack that breaks a rule of production."""
+    """A production stack breaks a rule of production.
+
+    The message lists every rule that is broken.
+
+    Cost: nothing was rented or changed.
+    Remedy: change what the message names, or take `production` out.
+    """
 
 
 class TokenMissing(ConfigurationError):
-    """A model for which the Hub wants a token, and a stack without one."""
+    """The Hub wants a token for the model, and the stack has none.
+
+    Cost: nothing was rented.
+    Remedy: run `pulumi config set --secret huggingFaceToken <token>`.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,13 @@ INPUTS = ("release", "digest", "promote_from", "let_in")
 
 
 class NotProven(ConfigurationError):
-    """A release that the stack before this one does not run, or that failed there."""
+    """The previous stack has not proven the release.
+
+    It does not run the release, its smoke test failed, or it passed its own gate by.
+
+    Cost: nothing was rented or changed.
+    Remedy: bring the release up in the stack that the message names first.
+    """
 
 
 class PromotionProvider(Provider):

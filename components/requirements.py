@@ -14,7 +14,11 @@ from components.vllm.profile import Profile
 
 
 class DiskTooSmall(ConfigurationError):
-    """The disk that would be rented cannot hold image and weights."""
+    """The disk that would be rented cannot hold image and weights.
+
+    Cost: nothing was rented.
+    Remedy: raise `diskGb` to what the message says.
+    """
 
 
 def query_text(settings: Settings, profile: Profile, release: Release | None) -> str:

@@ -47,7 +47,11 @@ NO_END = (
 
 
 class SettingRefused(ConfigurationError):
-    """A key that does not exist, or a value that it cannot have."""
+    """A setting does not exist, or cannot have this value.
+
+    Cost: nothing was rented or changed.
+    Remedy: correct the setting; docs/settings.md lists all of them.
+    """
 
 
 def setting(

@@ -20,7 +20,11 @@ KEY = "adopt"
 
 
 class NoContract(ConfigurationError):
-    """The command line names what no contract is called."""
+    """The command line names no contract.
+
+    Cost: nothing.
+    Remedy: give the number that Vast shows for the instance.
+    """
 
 
 def main() -> int:

@@ -33,7 +33,11 @@ def project_name(folder: Path) -> str:
 
 
 class NoConfiguration(ConfigurationError):
-    """A stack without a configuration file, or with one that nobody can read."""
+    """A stack has no configuration file that can be read.
+
+    Cost: nothing.
+    Remedy: create or correct the file that the message names.
+    """
 
 
 def path_of(stack: str, folder: Path) -> Path:

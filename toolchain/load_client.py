@@ -36,7 +36,11 @@ _FEWEST_TOKENS = 16
 
 
 class EndpointRefuses(PlatformError):
-    """The endpoint does not answer as vLLM does."""
+    """The endpoint does not answer a measurement as vLLM does.
+
+    Cost: the machine is billed on; the measurement ends.
+    Remedy: look at the server's log, then measure again.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,11 +43,19 @@ RUN = "stack"
 
 
 class NothingToMeasure(ConfigurationError):
-    """The stack has no endpoint, or no load fits its server."""
+    """The stack has no endpoint, or no load fits its server.
+
+    Cost: nothing.
+    Remedy: run `pulumi up` first, or choose smaller `LOADS`.
+    """
 
 
 class TooDear(ConfigurationError):
-    """The cap leaves no load enough time."""
+    """The price cap leaves no load enough time.
+
+    Cost: nothing; the measurement has not begun.
+    Remedy: raise `DOLLARS`, or choose fewer `LOADS`.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,10 +42,12 @@ _FONTS = re.compile(r"^ *@font-face \{.*?\}\n|^ *<!--.*?-->\n", re.DOTALL | re.M
 
 
 class NoPicture(ConfigurationError):
-    """A command that is to be shown has failed, or has printed what no picture may show.
+    """A command that is to be shown failed, or its output fits no picture.
 
-    Nothing was billed: the commands run against the emulator. Run the command by hand and mend what
-    it names.
+    It runs against the emulator.
+
+    Cost: nothing.
+    Remedy: type the command by hand, and mend what it names.
     """
 
 

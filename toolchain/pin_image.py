@@ -34,11 +34,21 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ImageUnknown(ConfigurationError):
-    """A reference that cannot be pinned."""
+    """An image cannot be pinned to a digest.
+
+    Its name cannot be read, or its registry does not know it.
+
+    Cost: nothing; no file was changed.
+    Remedy: correct `image`.
+    """
 
 
 class RegistryFailed(PlatformError):
-    """The registry does not say what a tag is."""
+    """The image's registry does not say what a tag is.
+
+    Cost: nothing; no file was changed.
+    Remedy: run the command again later.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

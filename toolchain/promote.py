@@ -27,7 +27,11 @@ SOURCE = f"{PREFIX}promoteFrom"
 
 
 class CannotPromote(ConfigurationError):
-    """The command line asks for something that cannot be."""
+    """The release cannot go where the command line says.
+
+    Cost: nothing; no file was changed.
+    Remedy: do what the message says.
+    """
 
 
 def main() -> int:

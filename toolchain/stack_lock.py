@@ -37,7 +37,11 @@ LOOK_EVERY = 0.2
 
 
 class StackLocked(PlatformError):
-    """Somebody works on the stack, or it is not known that nobody does."""
+    """Somebody works on the stack, or nobody can tell that nobody does.
+
+    Cost: nothing was changed; what is rented is billed on.
+    Remedy: wait for the other command, or type the command that the message names.
+    """
 
 
 class Lock(BaseModel):

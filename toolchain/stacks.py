@@ -28,7 +28,11 @@ PAGE = 100
 
 
 class PulumiFailed(PlatformError):
-    """`pulumi` does not say which stacks there are, or what one runs or ran."""
+    """`pulumi` does not say which stacks there are, or what one runs.
+
+    Cost: nothing was changed.
+    Remedy: type the `pulumi` command that the message names, and mend what it says.
+    """
 
 
 class Stacks(Protocol):

@@ -11,13 +11,17 @@ what to do. `components.vast.errors` and `components.vllm.errors` refine these t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from components.core.display import shown
 
 
 class StackError(Exception):
-    """Something that a person must read: the message is complete, one sentence, no secret."""
+    """An error that a person must read: one complete sentence, without a secret.
+
+    The sentence says what happened, to what, what it cost and what to do.
+
+    Cost: the message says it.
+    Remedy: do what the message says.
+    """
 
     def __str__(self) -> str:
         """Give the sentence, whatever a host or the market put into it, as one clean line."""
@@ -25,20 +29,31 @@ class StackError(Exception):
 
 
 class ConfigurationError(StackError):
-    """The settings cannot work anywhere: no other host is tried, nothing more is spent."""
+    """The settings cannot work anywhere.
+
+    No other host is tried.
+
+    Cost: nothing more is spent.
+    Remedy: correct what the message names, then run `pulumi up` again.
+    """
 
 
 class HostError(StackError):
-    """This machine is unfit: it is given back, excluded, and the next candidate is tried."""
+    """The rented machine is unfit.
+
+    It is given back and excluded, and the next candidate is tried. `pulumi up` shows this error
+    when no candidate is left.
+
+    Cost: the time that the machine was rented; the message has it.
+    Remedy: run `pulumi up` again.
+    """
 
 
 class PlatformError(StackError):
-    """A service between us and the machine failed: what exists stays known, a retry may do."""
+    """A service between this computer and the machine failed.
 
+    It is Vast's API, the Hub or the network. What exists stays known.
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it came from, the innermost last."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+    Cost: what is rented is billed on.
+    Remedy: run the command again later.
+    """

@@ -28,7 +28,13 @@ _ASKED = threading.Event()
 
 
 class Interrupted(PlatformError):
-    """A wait that ended because somebody asked for it: nothing failed, and what is there stays."""
+    """A wait ended because somebody asked for that.
+
+    Nothing failed, and what is there stays.
+
+    Cost: what is rented is billed on.
+    Remedy: run `pulumi up` to go on, or `pulumi destroy` to end the machine.
+    """
 
 
 def is_asked() -> bool:

@@ -6,4 +6,12 @@ from components.core.errors import HostError
 
 
 class HostUnfit(HostError):
-    """The running machine is not what was rented."""
+    """The running machine is not what was rented.
+
+    GPUs, CUDA, driver, disk, memory or link differ from the offer, or the machine's commands
+    print nonsense.
+
+    Cost: the minutes until the check; the machine is given back.
+    Remedy: nothing: another machine is tried. If all fail, change `offerQuery` or raise
+        `maxDollarsPerHour`.
+    """

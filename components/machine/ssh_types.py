@@ -38,7 +38,13 @@ _UNREACHABLE: dict[Unreachable, str] = {
 
 
 class HostUnreachable(HostError):
-    """No SSH connection, or a lost one; `reason` tells which way."""
+    """There is no SSH connection to the machine, or it was lost.
+
+    `reason` says in which way.
+
+    Cost: the machine is billed on.
+    Remedy: run `pulumi up` again; replace the machine if it stays away.
+    """
 
     def __init__(self, address: HostAddress, reason: Unreachable) -> None:
         super().__init__(f"host {address} {_UNREACHABLE[reason]}")
@@ -46,19 +52,41 @@ class HostUnreachable(HostError):
 
 
 class HostKeyChanged(HostError):
-    """Another host key than the one recorded at first contact: another machine answers."""
+    """Another SSH host key answers than the one from first contact.
+
+    So another machine answers. Nothing was sent to it.
+
+    Cost: the machine is billed on.
+    Remedy: replace the machine, or run `pulumi destroy`.
+    """
 
 
 class LoginRefused(HostError):
-    """The host does not take the stack's SSH key."""
+    """The machine does not accept the stack's SSH key.
+
+    Cost: the machine is billed on.
+    Remedy: replace the machine, or run `pulumi destroy`.
+    """
 
 
 class CommandFailed(HostError):
-    """A command of the door's own ended badly, or any did not end in time or within its bytes."""
+    """A command on the machine ended badly.
+
+    It may also not have ended in time, or have printed too much.
+
+    Cost: the machine is billed on.
+    Remedy: run `pulumi up` again; replace the machine if the error stays.
+    """
 
 
 class Nonsense(CommandFailed):
-    """A command printed what it never prints, or without an end: the host is not what it was."""
+    """A command on the machine printed what it never prints.
+
+    The host is not what it was, and is not believed.
+
+    Cost: the machine is billed on.
+    Remedy: replace the machine, or run `pulumi destroy`.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,11 +38,21 @@ HEAD = """\
 
 
 class ReleaseRefused(ConfigurationError):
-    """A release that is not there, or that is not what its digest says."""
+    """A release is not there, or is not what its digest says.
+
+    Cost: nothing was rented or changed.
+    Remedy: correct `release`, or restore the file from version control.
+    """
 
 
 class ReleaseOverridden(ConfigurationError):
-    """A stack that runs a release and changes it at the same time."""
+    """A stack runs a release and changes it at the same time.
+
+    A release holds these settings itself.
+
+    Cost: nothing was rented or changed.
+    Remedy: take the settings that the message names out, or take `release` out.
+    """
 
 
 class ReleaseSpec(BaseModel):

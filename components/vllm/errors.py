@@ -23,42 +23,98 @@ from components.core.errors import ConfigurationError, HostError, PlatformError,
 
 
 class ProfileError(ConfigurationError):
-    """A profile that does not exist, does not parse, or says something that cannot be."""
+    """A model profile cannot be used.
+
+    It does not exist, cannot be parsed, or says something that cannot be.
+
+    Cost: nothing was rented.
+    Remedy: correct the file in `models/`, or choose one that the message lists.
+    """
 
 
 class DoesNotFit(ConfigurationError):
-    """Not one sequence of the context length fits beside the weights."""
+    """The model does not fit these GPUs at this context length.
+
+    Not one sequence of that length fits beside the weights.
+
+    Cost: nothing was rented.
+    Remedy: lower `maxModelLen`, or choose GPUs with more memory.
+    """
 
 
 class OptionRefused(ConfigurationError):
-    """A vLLM option with an unknown name, a wrong value, or one that is not the user's to set."""
+    """A vLLM option is unknown, has a wrong value, or is not yours to set.
+
+    The message says where it belongs.
+
+    Cost: nothing was rented or restarted.
+    Remedy: correct `vllmOverrides` or the profile.
+    """
 
 
 class TokenHeldBack(ConfigurationError):
-    """Nobody vouches for the machine, and the model cannot be fetched there without the token."""
+    """The model needs the Hub token, and nobody vouches for the machine.
+
+    The token is sent to no machine that could not be proven.
+
+    Cost: the machine is billed on.
+    Remedy: replace the machine, or choose a model that everybody may download.
+    """
 
 
 class ServerFailed(StackError):
-    """The server, or the download before it, ended with a cause that its log names."""
+    """The server, or the download before it, ended with a cause in its log.
+
+    The message has the cause and says whether settings, machine or a service is at fault.
+
+    Cost: the machine is billed on.
+    Remedy: do what the message says.
+    """
 
 
 class ServerMisconfigured(ServerFailed, ConfigurationError):
-    """It would end the same way on every host."""
+    """The server would end the same way on every host.
+
+    Cost: the machine is billed on, and stays for the next try.
+    Remedy: correct what the message names, then run `pulumi up` again.
+    """
 
 
 class ServerHostFailed(ServerFailed, HostError):
-    """This machine is the cause."""
+    """The server failed, and this machine is the cause.
+
+    The machine is marked on the account.
+
+    Cost: the machine is billed until the next `pulumi up` replaces it.
+    Remedy: run `pulumi up` again, or `pulumi destroy`.
+    """
 
 
 class OtherWeights(ServerHostFailed):
-    """By its own words the host has other weights than it was told to fetch."""
+    """The host has other weights than it was told to fetch.
+
+    The host itself says so. It is not believed, and is marked.
+
+    Cost: the machine is billed until the next `pulumi up` replaces it.
+    Remedy: run `pulumi up` again, or `pulumi destroy`.
+    """
 
     cause = "other_weights"
 
 
 class ServerPlatformFailed(ServerFailed, PlatformError):
-    """The Hub, the network, or vLLM itself is the cause."""
+    """The server failed, and the Hub, the network or vLLM is the cause.
+
+    Cost: the machine is billed on, and keeps what it has downloaded.
+    Remedy: run `pulumi up` again later.
+    """
 
 
 class ChangeFailed(ServerFailed):
-    """A changed server did not come up; the text says what serves now."""
+    """A changed server did not come up.
+
+    The previous settings were put back, and the message says what serves now.
+
+    Cost: the machine is billed on.
+    Remedy: correct the change, then run `pulumi up` again.
+    """

@@ -57,7 +57,13 @@ _asking = threading.Lock()
 
 
 class HubAddressRefused(ConfigurationError):
-    """`HF_ENDPOINT` is no address that the Hub can be believed at."""
+    """`HF_ENDPOINT` is no address at which the Hub can be believed.
+
+    It must be https, or http on this computer.
+
+    Cost: nothing; nothing was sent.
+    Remedy: unset `HF_ENDPOINT`, or correct it.
+    """
 
 
 class HubClient:

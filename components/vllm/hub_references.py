@@ -26,11 +26,19 @@ SHORT = 12
 
 
 class HubRefuses(ConfigurationError):
-    """The Hub has no such repository or revision, or not for whoever asks."""
+    """The Hub has no such repository or revision, or not for you.
+
+    Cost: nothing was rented.
+    Remedy: correct `model` or `revisions`, or set `huggingFaceToken`.
+    """
 
 
 class HubUnavailable(PlatformError):
-    """The Hub does not say."""
+    """The Hub does not answer, or its answer cannot be used.
+
+    Cost: nothing new was rented; what is rented is billed on.
+    Remedy: run the command again later.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
