@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from components.resources.api_key import ApiKeyProvider
 from components.resources.instance import InstanceProvider
 from components.resources.offer import OfferProvider
 from components.resources.provider import Provider
+from components.resources.server import ServerProvider
 from components.resources.ssh_key import SshKeyProvider
 
 STATE = json.loads((Path(__file__).parent / "stack/states/2026-11-24.json").read_text())
@@ -27,6 +29,8 @@ MOVED = {
     "vast:Instance": InstanceProvider,
     "vast:Offer": OfferProvider,
     "vast:SshKey": SshKeyProvider,
+    "vllm:ApiKey": ApiKeyProvider,
+    "vllm:Server": ServerProvider,
 }
 
 

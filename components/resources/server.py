@@ -1,6 +1,6 @@
 """`VllmServer`: vLLM on a rented host, up when the right model has answered with the key.
 
-Pulumi and nothing else: what is decided and done stands in `components/vllm` (`change`,
+Pulumi and nothing else: what is decided and done stands in `components/vllm` (`change_summary`,
 `deployment`, `health`, `shutdown`), over the types of `server_state`.
 """
 
@@ -22,7 +22,7 @@ from components.resources.instance import VastInstance
 from components.resources.provider import Provider
 from components.vast import unfit
 from components.vllm import agent_files, deployment, health, machine_key, server_state, shutdown
-from components.vllm.change import change
+from components.vllm.change_summary import change
 from components.vllm.profile import Profile
 from components.vllm.server_access import LIMITS, ServerAccess
 from components.vllm.server_state import ServerInputs, ServerState

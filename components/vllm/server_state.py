@@ -20,6 +20,7 @@ from components.core.bag_reader import (
     texts,
     whole,
 )
+from components.core.state_upgrade import Additions, as_written
 from components.machine.remote_host import RemoteHost
 from components.vllm.hub_references import HubFile, files_from_bag, files_to_bag
 
@@ -200,6 +201,9 @@ class ServerState:
     """By stage."""
     replaced_keys: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Digest of a replaced key -> the second since 1970 from which on it is refused."""
+    lacking: Additions = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """What the bag lacked, which an older release wrote: it is written as it came until a value
+    changes."""
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> ServerState:
@@ -209,7 +213,7 @@ class ServerState:
             StateUnreadable: naming a property that is missing or none of its kind.
         """
         reader = BagReader(upgrade(bag))
-        return cls(
+        state = cls(
             inputs=ServerInputs.from_bag(bag),
             status=reader.get("status", text),
             endpoint_url=reader.get("endpoint_url", text) or "",
@@ -226,11 +230,14 @@ class ServerState:
             boot_seconds=reader.get("boot_seconds", by_name(number)) or {},
             replaced_keys=reader.get("replaced_keys", by_name(number)) or {},
         )
+        written = state.to_bag()
+        lacking = {name: written[name] for name in written if name not in bag}
+        return dataclasses.replace(state, lacking=lacking)
 
     def to_bag(self) -> dict[str, Any]:
         """Write what `from_bag` reads."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del own["inputs"]
+        del own["inputs"], own["lacking"]
         if self.status is None:
             del own["status"]
         own["companion_revisions"] = dict(self.companion_revisions)
@@ -238,7 +245,7 @@ class ServerState:
         own["files_compared"] = list(self.files_compared)
         own["boot_seconds"] = dict(self.boot_seconds)
         own["replaced_keys"] = dict(self.replaced_keys)
-        return {**self.inputs.to_bag(), **own}
+        return as_written({**self.inputs.to_bag(), **own}, self.lacking)
 
     @property
     def target(self) -> Target:
@@ -259,7 +266,7 @@ class ServerState:
 OUTPUTS = tuple(
     field.name
     for field in dataclasses.fields(ServerState)
-    if field.name not in {"inputs", "status", "replaced_keys"}
+    if field.name not in {"inputs", "status", "replaced_keys", "lacking"}
 )
 """Names of the properties that are no inputs, as `VllmServer` declares them."""
 

@@ -120,14 +120,15 @@ def exported() -> tuple[Properties, Properties]:
     return in_plain("inputs"), in_plain("outputs")
 
 
-def test_a_state_of_november_keeps_all_that_it_has() -> None:
+def test_a_state_of_november_is_written_as_it_came_until_a_value_changes() -> None:
     _, outputs = exported()
+    del outputs["__provider"]
     state = ServerState.from_bag(outputs)
-    written = state.to_bag()
-    assert {name: written.get(name) for name in outputs if name != "__provider"} == {
-        name: value for name, value in outputs.items() if name != "__provider"
-    }
-    assert ServerState.from_bag(written) == state
+    assert state.to_bag() == outputs
+    found = dataclasses.replace(state, status="hangs")
+    assert found.to_bag() == {**outputs, "status": "hangs"}
+    changed = dataclasses.replace(state, inputs=dataclasses.replace(state.inputs, leaf="PEM"))
+    assert changed.to_bag() == {**outputs, "leaf": "PEM"}
 
 
 def test_it_is_read_as_this_release_would_have_written_it() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.vllm.change import describe as describe_typed
+from components.vllm.change_summary import describe as describe_typed
 from components.vllm.server_state import ServerInputs, ServerState
 from tests.vllm.server_bags import state_bag
 
