@@ -12,14 +12,16 @@ from pulumi.runtime.rpc import unwrap_rpc_secret
 from components import model_endpoint
 from components.plan import make_plan
 from components.release.release import Release, digest_of, to_text
+from components.resources.instance import InstanceProvider
 from components.settings import parse
-from components.vast.instance import InstanceProvider
+from components.vast.instance_state import INPUTS
 from tests.engine import mocked
 from tests.test_model_endpoint import EngineMocks, made_endpoint, pulumi_test, settled
 from tests.test_settings import values
+from tests.vast.states import first_rented
 from toolchain.settings import settings
 
-RUNNING = {"gpu_name": "H200", "num_gpus": 2, "geolocation": "NL", "status": "running"}
+RUNNING = {name: value for name, value in first_rented().items() if name not in INPUTS}
 """What a refresh has recorded of the machine."""
 
 RESTARTS = ("serve_yaml", "model_env", "environment", "agent", "tls")
