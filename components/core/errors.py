@@ -11,6 +11,8 @@ what to do. `components.vast.errors` and `components.vllm.errors` refine these t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from components.core.display import shown
 
 
@@ -57,3 +59,11 @@ class PlatformError(StackError):
     Cost: what is rented is billed on.
     Remedy: run the command again later.
     """
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it came from, the innermost last."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -25,11 +25,23 @@ MOST_TOKENS = 10**9
 
 
 class CheckFailed(StackError):
-    """The endpoint answered otherwise than it must; the text says how."""
+    """The endpoint answered the smoke test otherwise than it must.
+
+    The message says which check failed and how.
+
+    Cost: the machine is billed on.
+    Remedy: correct what the message names, then run `pulumi up` again.
+    """
 
 
 class NoConnection(CheckFailed):
-    """It did not answer at all, so the next check would wait in vain."""
+    """The endpoint did not answer the smoke test at all.
+
+    The remaining checks are left out, since they would wait in vain.
+
+    Cost: the machine is billed on.
+    Remedy: run `pulumi up` again, and replace the machine if it stays silent.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
