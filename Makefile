@@ -133,12 +133,13 @@ shell: setup ## a shell with pulumi, python and vastai on its PATH
 settings: setup ## write Pulumi.yaml's settings and docs/settings.md out of components/settings.py
 	@python -m toolchain.settings
 
-check: setup ## lint, formatting, types, layers, generated files
+check: setup ## lint, formatting, types, layers, words, generated files
 	@ruff check --quiet .
 	@ruff format --check --quiet .
 	@mypy
 	@shellcheck components/on_host/*.sh .ci/run
 	@python -m toolchain.settings --check
+	@python -m toolchain.words
 	@report=$$(lint-imports --no-cache) || { echo "$$report"; exit 1; }
 
 format: setup ## put the code into its form

@@ -42,6 +42,7 @@ TIERS: dict[str, Tier] = {
     "tests/toolchain/test_pulumi_process.py": "process",
     "tests/toolchain/test_stack_command.py": "process",
     "tests/toolchain/test_set_up.py": "process",
+    "tests/toolchain/test_words.py": "process",
     "tests/vast/test_adapters.py": "process",
     "tests/vast/test_adoption.py": "process",
     "tests/vast/test_cuda_start.py": "process",
