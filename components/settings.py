@@ -1,4 +1,4 @@
-"""Every setting of a stack, once: name, type, default, unit, limits, words and what a change does.
+"""Every setting of a stack, once: type, default, unit, limits, words, what a change does. Pure.
 
 A new setting is one field of `Settings`. `make settings` writes it into `Pulumi.yaml` and
 `docs/settings.md`; `make check` refuses files that differ. The default's own type is the type that

@@ -1,4 +1,4 @@
-"""What production has to keep to: plain rules, for the program and for the policy pack alike.
+"""What production has to keep to, for the program and for the policy pack alike. Pure.
 
 The program applies them to what it is about to rent and serve, in preview; `policy/` applies them
 to the resources that the engine sees, whatever program made them.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
-
-import requests
+from typing import TYPE_CHECKING, Any
 
 from components.core.redaction import redacted
 from components.vast.api.models import Json
 from components.vast.errors import ApiFailed
+
+if TYPE_CHECKING:
+    import requests
 
 _LACKING = re.compile(r"lack|route access|permission|scope|not authorized|valid for", re.IGNORECASE)
 """How Vast says that a key which it knows may not do something; the text varies."""
