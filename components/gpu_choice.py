@@ -7,27 +7,28 @@ from typing import Any
 
 from components.machine import gpus
 from components.machine.gpus import GpuRule
-from components.vast import market
-from components.vast.market import Need
+from components.vast.market.query import Query
+from components.vast.market.requirements import Requirements
+from components.vast.market.search import starts_on
 from components.vllm import sizing
 from components.vllm.errors import DoesNotFit, OptionRefused
 from components.vllm.options.option_text import from_json
 from components.vllm.profile import Profile
 
 
-def the_one(query: market.Query) -> str:
+def the_one(query: Query) -> str:
     """The one GPU that a query asks for; empty if it leaves a choice."""
     names = named(query)
     return names[0] if len(names) == 1 else ""
 
 
-def named(query: market.Query) -> list[str]:
+def named(query: Query) -> list[str]:
     """The GPUs that a query asks for, one or several; none if the market decides."""
     asked = query.get("gpu_name", {})
     return [str(asked["eq"])] if "eq" in asked else [str(name) for name in asked.get("in", [])]
 
 
-def fit(profile: Profile, query: market.Query, num_gpus: int) -> tuple[list[str], list[str]]:
+def fit(profile: Profile, query: Query, num_gpus: int) -> tuple[list[str], list[str]]:
     """Compute what fits on each GPU that the query names; of others the market tells the memory.
 
     Raises:
@@ -63,7 +64,7 @@ def rule(profile: Profile, options: Mapping[str, Any]) -> GpuRule:
     return gpus.rule_of(read, min_cuda=profile.min_cuda)
 
 
-def open_choice(query: market.Query, need: Need, rule: GpuRule) -> list[str]:
+def open_choice(query: Query, need: Requirements, rule: GpuRule) -> list[str]:
     """Say what an offer's GPUs must be where the query leaves a choice."""
     if the_one(query):
         return []
@@ -74,14 +75,14 @@ def open_choice(query: market.Query, need: Need, rule: GpuRule) -> list[str]:
     return [said]
 
 
-def of_unfit_gpus(profile: Profile, query: market.Query, need: Need, rule: GpuRule) -> list[str]:
+def of_unfit_gpus(profile: Profile, query: Query, need: Requirements, rule: GpuRule) -> list[str]:
     """Say which of the named GPUs are never rented, since the server does not start on them.
 
     Raises:
         OptionRefused: if it starts on none of them.
     """
     wanted = named(query)
-    unfit = [name for name in wanted if not market.starts_on({"gpu_name": name}, need)]
+    unfit = [name for name in wanted if not starts_on({"gpu_name": name}, need)]
     unfit = [name for name in unfit if gpus.capability(name) is not None]
     if not unfit:
         return []

@@ -28,8 +28,8 @@ from components.settings import Settings
 from components.vast.holdings import Holdings
 from components.vast.lease import StackLease
 from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.market.requirements import search_for
 from components.vast.outbid import Policy
-from components.vast.requirements import search_for
 from components.vast.term import Rule
 from components.vllm.machine_key import KeyRule, scope_of
 

@@ -23,8 +23,9 @@ from components.release.release import (
     what_runs,
 )
 from components.settings import Settings
-from components.vast import market
-from components.vast.market import Need
+from components.vast.market.query import Query, gpus_asked, parse_query
+from components.vast.market.ranking import hourly_cap
+from components.vast.market.requirements import Requirements
 from components.vllm import (
     agent_files,
     command,
@@ -74,7 +75,7 @@ class Plan:
     profile: Profile
     """With the stack's overrides in it."""
     query: str
-    need: Need
+    need: Requirements
     gpus: str
     """Number and name of the GPUs that the query asks for, such as `2x H200`; where it leaves
     that to the market, the profile's."""
@@ -141,8 +142,8 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     release = _release(settings, releases)
     profile = _profile(settings, models, release)
     query_text = requirements.query_text(settings, profile, release)
-    query = market.parse(query_text)
-    num_gpus = market.gpus_asked(query, profile.num_gpus)
+    query = parse_query(query_text)
+    num_gpus = gpus_asked(query, profile.num_gpus)
     _check_token(settings, profile)
     facts, warnings = gpu_choice.fit(profile, query, num_gpus)
     requirements.check_disk(profile)
@@ -313,9 +314,7 @@ def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
     )
 
 
-def _measured(
-    settings: Settings, profile: Profile, query: market.Query, num_gpus: int
-) -> tuple[str, ...]:
+def _measured(settings: Settings, profile: Profile, query: Query, num_gpus: int) -> tuple[str, ...]:
     """Quote the profile's measurement, and say how this server differs from what was measured."""
     if profile.measured is None:
         return ()
@@ -346,7 +345,7 @@ def _check_token(settings: Settings, profile: Profile) -> None:
 def _check_production(
     settings: Settings,
     profile: Profile,
-    need: Need,
+    need: Requirements,
     options: Mapping[str, Any],
     revisions: Mapping[str, str],
 ) -> None:
@@ -365,7 +364,7 @@ def _check_production(
             tls=settings.tls,
             datacenter_only=need.datacenter_only,
             min_reliability=need.min_reliability,
-            max_dollars_per_hour=market.hourly_cap(need),
+            max_dollars_per_hour=hourly_cap(need),
             image=profile.image,
             revisions=revisions,
             options=options,

@@ -7,8 +7,8 @@ from components.core.errors import ConfigurationError
 from components.machine.gpus import GpuRule
 from components.release.release import Release, ReleaseOverridden
 from components.settings import Settings
-from components.vast import market
-from components.vast.market import Need
+from components.vast.market.query import Query, gpus_asked, parse_query
+from components.vast.market.requirements import Requirements
 from components.vllm import sizing
 from components.vllm.profile import Profile
 
@@ -33,17 +33,17 @@ def query_text(settings: Settings, profile: Profile, release: Release | None) ->
     text = settings.offer_query or _own_query(profile)
     if release is None:
         return text
-    query = market.parse(text)
+    query = parse_query(text)
     _check_hardware(release, query)
     return text if "gpu_name" in query else f"gpu_name={_as_query_value(profile.gpu_name)} {text}"
 
 
-def required(settings: Settings, profile: Profile, num_gpus: int, rule: GpuRule) -> Need:
+def required(settings: Settings, profile: Profile, num_gpus: int, rule: GpuRule) -> Requirements:
     """Compute what `num_gpus` GPUs have to have that `profile` is served on, and may cost.
 
     `rule` says on which GPUs the server starts.
     """
-    return Need(
+    return Requirements(
         num_gpus=num_gpus,
         gpu_ram_gib=sizing.needed_gpu_memory_gib(profile, num_gpus, profile.max_model_len),
         disk_gb=profile.disk_gb,
@@ -85,7 +85,7 @@ def check_disk(profile: Profile) -> None:
         )
 
 
-def _check_hardware(release: Release, query: market.Query) -> None:
+def _check_hardware(release: Release, query: Query) -> None:
     """Refuse a query for other GPUs than the release was proven on; the rest of it is free.
 
     Raises:
@@ -93,7 +93,7 @@ def _check_hardware(release: Release, query: market.Query) -> None:
     """
     proven = release.runs.profile
     same_name = "gpu_name" not in query or gpu_choice.the_one(query) == proven.gpu_name
-    if same_name and market.gpus_asked(query, proven.num_gpus) == proven.num_gpus:
+    if same_name and gpus_asked(query, proven.num_gpus) == proven.num_gpus:
         return
     raise ReleaseOverridden(
         f"the stack runs the release {release.name}, which was proven on {proven.num_gpus}x "

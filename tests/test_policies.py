@@ -31,7 +31,7 @@ from components.release.policy_pack import (
 )
 from components.release.production_rules import RULES, PolicyInput
 from components.settings import parse
-from components.vast.requirements import search_for
+from components.vast.market.requirements import search_for
 from components.vllm.agent_files import model_env
 from tests.stack.world import ROOT
 from tests.test_plan import PINNED, PRODUCTION

@@ -21,8 +21,8 @@ from pulumi_policy import (
 from pydantic import ValidationError
 
 from components.release.production_rules import RULES, PolicyInput
-from components.vast.market import hourly_cap
-from components.vast.requirements import need_of
+from components.vast.market.ranking import hourly_cap
+from components.vast.market.requirements import need_of
 from components.vllm.options import implicit_downloads, media
 from components.vllm.options.environment_names import OF_THE_STACK
 

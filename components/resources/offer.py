@@ -18,9 +18,14 @@ from components.core.state_upgrade import upgraded
 from components.resources.context import current
 from components.resources.provider import Provider, refused
 from components.vast.errors import NoOffer
-from components.vast.market import Need
-from components.vast.market_view import candidates, shortlist_rows, show_market
-from components.vast.requirements import ADDITIONS, OTHER_MACHINE, Search, search_for
+from components.vast.market.requirements import (
+    ADDITIONS,
+    OTHER_MACHINE,
+    Requirements,
+    Search,
+    search_for,
+)
+from components.vast.market.view import candidates, shortlist_rows, show_market
 
 
 class OfferProvider(Provider):
@@ -79,7 +84,7 @@ class VastOffer(dynamic.Resource, module="vast", name="Offer"):
         name: str,
         *,
         query: str,
-        need: Need,
+        need: Requirements,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Search with `query` (the official client's grammar) for what is needed."""

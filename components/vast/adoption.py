@@ -18,12 +18,14 @@ from typing import Protocol
 from components.core.errors import HostError
 from components.core.progress import Progress
 from components.machine import gpus
-from components.vast import market
 from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
 from components.vast.boot import Rented
 from components.vast.errors import CannotAdopt
-from components.vast.market import Need
+from components.vast.market.query import parse_query, still_fits
+from components.vast.market.ranking import hourly_cap
+from components.vast.market.requirements import Requirements
+from components.vast.market.search import starts_on
 from components.vast.owner import is_foreign
 from components.vast.unfit import why_unfit
 
@@ -69,7 +71,7 @@ class Wanted:
     owner: str
     """See `owner.py`; empty where the stack's SSH key is not made yet."""
     query: str
-    need: Need
+    need: Requirements
     image: str
     disk_gb: float
     port: int
@@ -107,7 +109,7 @@ def misfits(found: Instance, wanted: Wanted) -> list[str]:
             _differs("its image is", found.image, wanted.image, "image"),
             _too_small("disk", found.disk_gb, wanted.disk_gb, "diskGb"),
             _differs("it is", _kind(interruptible=found.interruptible), need.contract, "contract"),
-            _too_dear(found.dollars_per_hour, market.hourly_cap(need)),
+            _too_dear(found.dollars_per_hour, hourly_cap(need)),
             _gpus(found, wanted),
             _no_datacenter(found, need),
             _not_mapped(found, wanted.port),
@@ -250,19 +252,19 @@ def _too_dear(price: float, cap: float) -> str:
 
 
 def _gpus(found: Instance, wanted: Wanted) -> str:
-    query = market.parse(wanted.query)
+    query = parse_query(wanted.query)
     query.setdefault("num_gpus", {"eq": wanted.need.num_gpus})
     of_gpus = {name: wish for name, wish in query.items() if name in {"gpu_name", "num_gpus"}}
     row = {"gpu_name": found.gpu_name, "num_gpus": found.num_gpus}
-    starts = market.starts_on({**row, "gpu_ram": found.gpu_ram_mib}, wanted.need)
+    starts = starts_on({**row, "gpu_ram": found.gpu_ram_mib}, wanted.need)
     if not starts and gpus.capability(found.gpu_name) is not None:
         return f"it has {found.num_gpus}x {found.gpu_name}, on which the server does not start"
-    if market.still_fits(row, of_gpus):
+    if still_fits(row, of_gpus):
         return ""
     return f"it has {found.num_gpus}x {found.gpu_name}, which offerQuery excludes"
 
 
-def _no_datacenter(found: Instance, need: Need) -> str:
+def _no_datacenter(found: Instance, need: Requirements) -> str:
     if found.datacenter or not need.datacenter_only:
         return ""
     return "its host is no certified datacenter (datacenterOnly)"

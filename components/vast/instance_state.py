@@ -12,20 +12,19 @@ from typing import Any, Self
 
 from components.core.property_bag import Properties, contains_unknowns
 from components.core.state_upgrade import Additions, as_written, upgraded, within
-from components.vast import requirements
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.lifecycle.auto_shutdown import Leash
 from components.vast.lifecycle.market_end import NONE, MarketJob
-from components.vast.market import Need, hourly_cap
+from components.vast.market.ranking import hourly_cap
+from components.vast.market.requirements import ADDITIONS, NEEDS, Requirements, Search
 from components.vast.outbid import Losses, MarketState, Policy
 from components.vast.owner import owner_of
-from components.vast.requirements import Search
 from components.vast.term import Rule, Term
 
 SSH_PORT = "22/tcp"
 
 INPUT_ADDITIONS: Additions = {
-    **within("search", requirements.ADDITIONS),
+    **within("search", ADDITIONS),
     "losses": {},
     "outbid_policy": Policy().to_bag(),
     "leash": Leash().to_bag(),
@@ -60,7 +59,7 @@ OUTPUT_ADDITIONS: Additions = {
 
 _UNKNOWN: Properties = {
     "label_prefix": "",
-    "search": {"query": "", **dict.fromkeys(requirements.NEEDS, 0.0), **requirements.ADDITIONS},
+    "search": {"query": "", **dict.fromkeys(NEEDS, 0.0), **ADDITIONS},
     "image": "",
     "disk_gb": 0.0,
     "port": 0,
@@ -162,7 +161,7 @@ class InstanceInputs:
         return as_written(written, self.lacking)
 
     @property
-    def need(self) -> Need:
+    def need(self) -> Requirements:
         """What the machine has to have."""
         return self.search.need
 

@@ -33,7 +33,8 @@ from components.vast.errors import (
     ReplyLost,
     StillBilled,
 )
-from components.vast.market import Candidate, describe
+from components.vast.market.ranking import Candidate
+from components.vast.market.wording import describe
 from components.vast.owner import is_foreign, resource_of
 from components.vast.rent_note import LISTED_WITHIN, Page, RentNote
 from components.vast.unfit import why_unfit

@@ -16,7 +16,7 @@ import pytest
 from components.core.property_bag import Properties
 from components.resources.context import Context, using
 from components.vast.lifecycle.order import order_for
-from components.vast.market_view import forget_what_was_shown
+from components.vast.market.view import forget_what_was_shown
 from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY, FakeVast
 from tests.vast.states import PREFIX, inputs, search

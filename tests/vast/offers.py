@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.vast.api.models import Offer
-from components.vast.market import Need
+from components.vast.market.requirements import Requirements
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def offer(**changes: Any) -> Offer:
     return Offer.from_json(row(**changes))
 
 
-def need(**changes: Any) -> Need:
+def need(**changes: Any) -> Requirements:
     values: dict[str, Any] = {
         "num_gpus": 2,
         "gpu_ram_gib": 72.0,
@@ -61,7 +61,7 @@ def need(**changes: Any) -> Need:
         "rent_budget_minutes": 60.0,
         "rent_budget_dollars": 10.0,
     }
-    return Need(**values | changes)
+    return Requirements(**values | changes)
 
 
 def instance(**changes: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from components.resources.context import Context
 from components.vast.api.client import VastApi
 from components.vast.api.payloads import RentRequest
-from components.vast.market import parse
+from components.vast.market.query import parse_query
 from tests.stack.world import PROJECT, ROOT, Emulator, Stack
 
 IMAGE = "vllm/vllm-openai:v0.33.0"
@@ -77,7 +77,7 @@ def website(emulator: Emulator) -> Iterator[Website]:
 
 def rent_a_stray(account: VastApi, label: str) -> int:
     """Rent what no state will know of."""
-    offers = account.search({**parse("num_gpus=1"), "order": [["dph_total", "asc"]]})
+    offers = account.search({**parse_query("num_gpus=1"), "order": [["dph_total", "asc"]]})
     order = RentRequest(image=IMAGE, disk_gb=20.0, label=label, onstart="true", ports=(8000,))
     return account.rent(offers[0].id, order)
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pulumi.output import Unknown
 
 from components.core.property_bag import Properties
-from components.vast import requirements
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.instance_state import (
     INPUT_ADDITIONS,
@@ -25,6 +24,7 @@ from components.vast.instance_state import (
 from components.vast.lifecycle import diff
 from components.vast.lifecycle.auto_shutdown import Leash
 from components.vast.lifecycle.market_end import NONE, MarketJob
+from components.vast.market import requirements
 from components.vast.outbid import MarketState, Policy
 from components.vast.term import Rule
 from tests.vast.offers import instance

@@ -8,9 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.machine.driver_version import is_older
-from components.vast import market
 from components.vast.api.models import Offer
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
+from components.vast.market.query import gpus_asked, matches, parse_query, still_fits
+from components.vast.market.ranking import (
+    SHORTLIST,
+    check_credit,
+    choose_bid,
+    hourly_cap,
+    landed,
+    shortlist,
+)
+from components.vast.market.search import search_body, starts_on, with_floors
+from components.vast.market.wording import SHOWN, describe_bid, runway, shortlist_lines, summarize
 from emulator.gpus import GPUS
 from tests.vast.offers import need, offer, row
 
@@ -20,7 +30,7 @@ RECIPE = (
 
 
 def test_the_recipes_query_is_read_as_the_official_client_reads_it():
-    assert market.parse(RECIPE) == {
+    assert parse_query(RECIPE) == {
         "verified": {"eq": True},
         "external": {"eq": False},
         "rentable": {"eq": True},
@@ -33,7 +43,7 @@ def test_the_recipes_query_is_read_as_the_official_client_reads_it():
 
 
 def test_a_default_can_be_taken_back():
-    assert "verified" not in market.parse("gpu_name=H200 verified=any")
+    assert "verified" not in parse_query("gpu_name=H200 verified=any")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +57,7 @@ def test_a_default_can_be_taken_back():
 )
 def test_a_query_that_is_none_is_refused_in_one_sentence(text, named, capsys):
     with pytest.raises(QueryRefused, match="offer query") as refused:
-        market.parse(text)
+        parse_query(text)
     assert named in str(refused.value)
     assert "\n" not in str(refused.value)
     assert capsys.readouterr().err == ""
@@ -70,13 +80,13 @@ def test_a_query_that_is_none_is_refused_in_one_sentence(text, named, capsys):
 )
 def test_a_number_that_is_none_is_refused_with_its_field(text, named):
     with pytest.raises(QueryRefused, match="without a unit") as refused:
-        market.parse(text)
+        parse_query(text)
     assert named in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_what_is_no_number_anyway_may_be_a_word():
-    query = market.parse("gpu_name=H200 geolocation=IS static_ip=true verification=null")
+    query = parse_query("gpu_name=H200 geolocation=IS static_ip=true verification=null")
     assert query["geolocation"] == {"eq": "IS"}
     assert query["static_ip"] == {"eq": True}
 
@@ -91,7 +101,7 @@ def test_what_is_no_number_anyway_may_be_a_word():
     ],
 )
 def test_gb_and_days_become_the_units_of_a_row(text, field, condition):
-    assert market.parse(text)[field] == condition
+    assert parse_query(text)[field] == condition
 
 
 @pytest.mark.parametrize(
@@ -99,7 +109,7 @@ def test_gb_and_days_become_the_units_of_a_row(text, field, condition):
     [("gpu_name=H200", 2), ("num_gpus=any", 2), ("num_gpus=4", 4), ("num_gpus=4 num_gpus>=2", 4)],
 )
 def test_the_number_of_gpus_is_the_querys_or_the_profiles(text, gpus):
-    assert market.gpus_asked(market.parse(text), 2) == gpus
+    assert gpus_asked(parse_query(text), 2) == gpus
 
 
 @pytest.mark.parametrize(
@@ -113,14 +123,12 @@ def test_the_number_of_gpus_is_the_querys_or_the_profiles(text, gpus):
 )
 def test_a_query_that_leaves_the_number_of_gpus_open_is_refused(text, said):
     with pytest.raises(QueryRefused, match=r"made for 2 GPUs.*write `num_gpus=2`") as refused:
-        market.gpus_asked(market.parse(text), 2)
+        gpus_asked(parse_query(text), 2)
     assert said in str(refused.value)
 
 
 def test_floors_are_added_and_the_stricter_condition_stays():
-    query = market.with_floors(
-        market.parse("gpu_name=H200 cuda_vers>=13.1 disk_space>=100"), need()
-    )
+    query = with_floors(parse_query("gpu_name=H200 cuda_vers>=13.1 disk_space>=100"), need())
     assert query["cuda_max_good"] == {"gte": 13.1}
     assert query["disk_space"] == {"gte": 500.0}
     assert query["num_gpus"] == {"eq": 2}
@@ -130,10 +138,10 @@ def test_floors_are_added_and_the_stricter_condition_stays():
 def test_the_memory_of_a_slice_is_its_share():
     """Section 6 of marketplace-facts.md: a row has the whole machine's."""
     slice_of_8 = row(cpu_ram=2_000_000, cpu_cores=192, cpu_cores_effective=48)
-    assert market.matches(slice_of_8, market.parse("cpu_ram>=500"))
-    assert not market.matches(slice_of_8, market.parse("cpu_ram>=501"))
-    assert market.matches(row(cpu_ram=2_000_000), market.parse("cpu_ram>=501"))
-    assert market.matches(slice_of_8, market.parse("cpu_ram<=2000"))
+    assert matches(slice_of_8, parse_query("cpu_ram>=500"))
+    assert not matches(slice_of_8, parse_query("cpu_ram>=501"))
+    assert matches(row(cpu_ram=2_000_000), parse_query("cpu_ram>=501"))
+    assert matches(slice_of_8, parse_query("cpu_ram<=2000"))
 
 
 HOPPER = {"least_compute_cap": 900.0, "compute_cap_below": 1000.0}
@@ -148,10 +156,10 @@ def of(kind: str, **changes: Any) -> dict[str, Any]:
 
 def starting(query: str, **changes: Any) -> set[str]:
     """The GPUs of a market of all kinds that come into question."""
-    wanted = market.with_floors(market.parse(query), need(**changes))
+    wanted = with_floors(parse_query(query), need(**changes))
     offers = [Offer.from_json(of(gpu.name, id=n)) for n, gpu in enumerate(GPUS, 1)]
     try:
-        found = market.shortlist(offers, wanted, need(**changes))
+        found = shortlist(offers, wanted, need(**changes))
     except NoOffer:
         return set()
     return {one.offer.gpu_name for one in found}
@@ -166,11 +174,11 @@ def test_gpus_by_memory_are_those_on_which_the_server_starts():
 
 
 def test_the_market_is_asked_for_them_too_since_it_gives_only_so_many():
-    body = market.search_body(market.with_floors(market.parse(BY_MEMORY), need()), need())
+    body = search_body(with_floors(parse_query(BY_MEMORY), need()), need())
     assert body["compute_cap"] == {"gte": 500.0}
-    floors = market.with_floors(market.parse(BY_MEMORY), need(**HOPPER))
+    floors = with_floors(parse_query(BY_MEMORY), need(**HOPPER))
     assert floors["compute_cap"] == {"gte": 900.0, "lt": 1000.0}
-    stricter = market.with_floors(market.parse("compute_cap>=890 compute_cap<950"), need(**HOPPER))
+    stricter = with_floors(parse_query("compute_cap>=890 compute_cap<950"), need(**HOPPER))
     assert stricter["compute_cap"] == {"gte": 900.0, "lt": 950.0}
 
 
@@ -193,7 +201,7 @@ def test_the_market_is_asked_for_them_too_since_it_gives_only_so_many():
     ],
 )
 def test_a_row_is_judged_by_what_it_says(changes, starts):
-    assert market.starts_on(of("H200", **changes), need(**HOPPER)) is starts
+    assert starts_on(of("H200", **changes), need(**HOPPER)) is starts
 
 
 @given(
@@ -207,7 +215,7 @@ def test_whatever_is_asked_no_offer_is_a_candidate_that_cannot_start(name, query
     needs = need(least_compute_cap=least, compute_cap_below=below, gpu_ram_gib=memory)
     offer_ = Offer.from_json(of(name))
     with contextlib.suppress(NoOffer):
-        market.shortlist([offer_], market.with_floors(market.parse(query), needs), needs)
+        shortlist([offer_], with_floors(parse_query(query), needs), needs)
         assert offer_.raw["compute_cap"] >= least
         assert not below or offer_.raw["compute_cap"] < below
         assert offer_.gpu_ram_mib >= memory * 1024 * 0.99
@@ -215,20 +223,20 @@ def test_whatever_is_asked_no_offer_is_a_candidate_that_cannot_start(name, query
 
 def test_a_search_by_cuda_names_a_compute_capability_too():
     """Section 13 of marketplace-facts.md: without any, H100 and H200 may be hidden."""
-    body = market.search_body(market.with_floors(market.parse("gpu_name=H200"), need()), need())
+    body = search_body(with_floors(parse_query("gpu_name=H200"), need()), need())
     assert (body["cuda_max_good"], body["compute_cap"]) == ({"gte": 13.0}, {"gte": 500.0})
-    asked = market.with_floors(market.parse("compute_cap>=900"), need())
+    asked = with_floors(parse_query("compute_cap>=900"), need())
     assert asked["compute_cap"] == {"gte": 900.0}
 
 
 def test_floors_change_nothing_in_the_query_they_are_given():
-    query = market.parse(RECIPE)
-    market.with_floors(query, need())
-    assert query == market.parse(RECIPE)
+    query = parse_query(RECIPE)
+    with_floors(query, need())
+    assert query == parse_query(RECIPE)
 
 
 def test_the_search_asks_for_prices_with_the_real_disk():
-    body = market.search_body(market.parse(RECIPE), need(disk_gb=640.0))
+    body = search_body(parse_query(RECIPE), need(disk_gb=640.0))
     assert body["allocated_storage"] == 640.0
     assert body["type"] == "on-demand"
     assert body["order"] == [["dph_total", "asc"]]
@@ -251,24 +259,24 @@ def test_the_search_asks_for_prices_with_the_real_disk():
     ],
 )
 def test_each_condition_is_checked_again_on_the_row(query, fits):
-    assert market.matches(row(), market.parse(query)) is fits
+    assert matches(row(), parse_query(query)) is fits
 
 
 def test_landed_cost_counts_traffic_and_the_time_of_the_download():
-    landed = market.landed(offer(dph_total=6.0, inet_down=1000.0, inet_down_cost=0.01), need())
-    assert landed.traffic_dollars == pytest.approx(1.5)
-    assert landed.download_seconds == pytest.approx(1200)
-    assert landed.dollars_to_ready == pytest.approx(1.5 + 2.0)
-    assert landed.landed_dollars_per_hour == pytest.approx(6.35)
+    candidate = landed(offer(dph_total=6.0, inet_down=1000.0, inet_down_cost=0.01), need())
+    assert candidate.traffic_dollars == pytest.approx(1.5)
+    assert candidate.download_seconds == pytest.approx(1200)
+    assert candidate.dollars_to_ready == pytest.approx(1.5 + 2.0)
+    assert candidate.landed_dollars_per_hour == pytest.approx(6.35)
 
 
 def test_a_cheap_offer_on_a_slow_link_loses_to_a_fast_one():
     slow = offer(id=1, machine_id=1, dph_total=5.9, inet_down=500.0, inet_down_cost=0.03)
     fast = offer(id=2, machine_id=2, dph_total=6.0, inet_down=8000.0, inet_down_cost=0.001)
-    query = market.parse("gpu_name=H200")
-    ranked = market.shortlist([slow, fast], query, need(expected_hours=2.0))
+    query = parse_query("gpu_name=H200")
+    ranked = shortlist([slow, fast], query, need(expected_hours=2.0))
     assert [candidate.offer.id for candidate in ranked] == [2, 1]
-    ranked = market.shortlist([slow, fast], query, need(expected_hours=2000.0))
+    ranked = shortlist([slow, fast], query, need(expected_hours=2000.0))
     assert [candidate.offer.id for candidate in ranked] == [1, 2]
 
 
@@ -277,18 +285,18 @@ def test_a_cheap_offer_on_a_slow_link_loses_to_a_fast_one():
 )
 def test_an_offer_that_does_not_say_what_counts_is_left_out(field):
     silent = offer(**{"id": 1, "machine_id": 1, field: None})
-    found = market.shortlist([silent, offer(id=2)], market.parse("gpu_name=H200"), need())
+    found = shortlist([silent, offer(id=2)], parse_query("gpu_name=H200"), need())
     assert [candidate.offer.id for candidate in found] == [2]
 
 
 def test_at_most_as_many_candidates_as_a_rent_may_try():
     many = [offer(id=n, machine_id=n) for n in range(40)]
-    assert len(market.shortlist(many, {}, need())) == market.SHORTLIST
+    assert len(shortlist(many, {}, need())) == SHORTLIST
 
 
 def test_a_cap_below_the_market_names_both_numbers_and_the_remedy():
     with pytest.raises(NoOffer) as refused:
-        market.shortlist([offer(dph_total=6.001)], {}, need(max_dollars_per_hour=5.0))
+        shortlist([offer(dph_total=6.001)], {}, need(max_dollars_per_hour=5.0))
     text = str(refused.value)
     assert "$6.00/h" in text
     assert "maxDollarsPerHour is 5.00" in text
@@ -298,18 +306,18 @@ def test_a_cap_below_the_market_names_both_numbers_and_the_remedy():
 
 def test_an_empty_market_names_what_was_asked():
     with pytest.raises(NoOffer, match=r"no offer on the market matches: .*num_gpus eq 16"):
-        market.shortlist([offer()], market.parse("num_gpus=16"), need())
+        shortlist([offer()], parse_query("num_gpus=16"), need())
 
 
 def test_a_running_machine_outlives_the_market_but_not_another_gpu():
     facts = {"gpu_name": "H200", "num_gpus": 2.0}
-    assert market.still_fits(facts, market.parse("gpu_name=H200 num_gpus=2 dph_total<1"))
-    assert not market.still_fits(facts, market.parse("gpu_name=H200 num_gpus=4"))
+    assert still_fits(facts, parse_query("gpu_name=H200 num_gpus=2 dph_total<1"))
+    assert not still_fits(facts, parse_query("gpu_name=H200 num_gpus=4"))
 
 
 def test_the_summary_says_how_many_how_much_and_how_long():
-    candidates = market.shortlist([offer(), offer(id=2, machine_id=8)], {}, need())
-    text = market.summary(candidates)
+    candidates = shortlist([offer(), offer(id=2, machine_id=8)], {}, need())
+    text = summarize(candidates)
     assert text.startswith("2 offers, best: 2x H200 in Iceland, IS (datacenter), $6.00/h")
     assert "4 min of download" in text
     assert "$144 a day" in text
@@ -318,13 +326,13 @@ def test_the_summary_says_how_many_how_much_and_how_long():
 def test_a_cap_per_month_refuses_too_and_the_stricter_one_speaks():
     cheap = need(max_dollars_per_hour=8.0, max_dollars_per_month=4000.0)
     with pytest.raises(NoOffer) as refused:
-        market.shortlist([offer(dph_total=6.0)], {}, cheap)
+        shortlist([offer(dph_total=6.0)], {}, cheap)
     text = str(refused.value)
     assert "costs $4320.00 a month ($6.00/h)" in text
     assert "maxDollarsPerMonth is 4000.00" in text
     assert "at least 4320.00" in text
-    assert market.hourly_cap(cheap) == pytest.approx(4000 / 720)
-    assert market.hourly_cap(need(max_dollars_per_hour=5.0)) == 5.0
+    assert hourly_cap(cheap) == pytest.approx(4000 / 720)
+    assert hourly_cap(need(max_dollars_per_hour=5.0)) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -340,10 +348,10 @@ def test_a_cap_per_month_refuses_too_and_the_stricter_one_speaks():
 def test_what_a_row_says_in_another_form_is_checked_as_well(changes, fits):
     needs = need(datacenter_only=True, min_driver="580")
     if fits:
-        assert len(market.shortlist([offer(**changes)], {}, needs)) == 1
+        assert len(shortlist([offer(**changes)], {}, needs)) == 1
         return
     with pytest.raises(NoOffer, match="driver gte 580"):
-        market.shortlist([offer(**changes)], {}, needs)
+        shortlist([offer(**changes)], {}, needs)
 
 
 @pytest.mark.parametrize(
@@ -352,22 +360,22 @@ def test_what_a_row_says_in_another_form_is_checked_as_well(changes, fits):
 )
 def test_an_offer_whose_host_leaves_too_early_is_none(duration, fits):
     needs = need(min_days_left=30.0)
-    query = market.with_floors(market.parse("gpu_name=H200"), needs)
+    query = with_floors(parse_query("gpu_name=H200"), needs)
     offers = [offer(duration=duration), offer(id=2, duration=31 * 86400.0)]
-    found = market.shortlist(offers, query, needs)
+    found = shortlist(offers, query, needs)
     assert {candidate.offer.id for candidate in found} == ({111, 2} if fits else {2})
 
 
 def test_a_query_that_asks_for_more_days_is_held_to_them():
-    query = market.with_floors(market.parse("duration>=40"), need())
+    query = with_floors(parse_query("duration>=40"), need())
     assert query["duration"] == {"gte": 40 * 86400.0}
-    assert not market.matches(row(), query)
-    assert market.matches(row(duration=41 * 86400.0), query)
+    assert not matches(row(), query)
+    assert matches(row(duration=41 * 86400.0), query)
 
 
 def test_datacenters_are_asked_for_where_only_they_will_do():
-    assert market.with_floors({}, need(datacenter_only=True))["datacenter"] == {"eq": True}
-    assert "datacenter" not in market.with_floors({}, need())
+    assert with_floors({}, need(datacenter_only=True))["datacenter"] == {"eq": True}
+    assert "datacenter" not in with_floors({}, need())
 
 
 @pytest.mark.parametrize(
@@ -386,7 +394,7 @@ def test_drivers_are_compared_by_their_numbers(version, least, older):
 
 def test_the_shortlist_is_a_table_that_any_terminal_shows():
     many = [offer(id=n, machine_id=n, dph_total=6.0 + n / 100) for n in range(1, 12)]
-    heading, _, best, *others = market.shortlist_lines(market.shortlist(many, {}, need()))
+    heading, _, best, *others = shortlist_lines(shortlist(many, {}, need()))
     assert " ".join(heading.split()) == (
         "machine GPUs place host $/h Mbit/s reliability download $ to ready $/day $/month "
         "offered for"
@@ -394,23 +402,23 @@ def test_the_shortlist_is_a_table_that_any_terminal_shows():
     assert " ".join(best.split()) == (
         "1 2x H200 Iceland, IS datacenter 6.01 5,000 0.995 4 min 0.70 144 4,327 30 days"
     )
-    assert len(others) == market.SHOWN - 1
+    assert len(others) == SHOWN - 1
 
 
 def test_runway_is_what_the_credit_lasts_on_the_best_offer():
-    candidates = market.shortlist([offer(dph_total=6.0)], {}, need())
-    assert market.runway(60.3, candidates) == (
+    candidates = shortlist([offer(dph_total=6.0)], {}, need())
+    assert runway(60.3, candidates) == (
         "credit $60.30, which is 10.0 h of running on the best of them"
     )
-    assert "0.0 h" in market.runway(0.0, candidates)
+    assert "0.0 h" in runway(0.0, candidates)
 
 
 def test_credit_must_cover_getting_ready_and_an_hour_of_use():
     dear, cheap = offer(id=1, dph_total=7.9), offer(id=2, dph_total=6.0)
-    candidates = market.shortlist([dear, cheap], {}, need())
-    market.check_credit(6.71, candidates)
+    candidates = shortlist([dear, cheap], {}, need())
+    check_credit(6.71, candidates)
     with pytest.raises(NoCredit) as refused:
-        market.check_credit(6.0, candidates)
+        check_credit(6.0, candidates)
     assert "has $6.00 of credit and the least of these offers needs $6.70" in str(refused.value)
     assert "nothing was rented" in str(refused.value)
 
@@ -430,36 +438,36 @@ def test_credit_must_cover_getting_ready_and_an_hour_of_use():
 def test_a_bid_is_a_margin_over_the_least_and_within_the_cap_with_the_disk(
     floor, storage, cap, wanted
 ):
-    assert market.bid(floor, storage, cap) == (None if wanted is None else pytest.approx(wanted))
+    assert choose_bid(floor, storage, cap) == (None if wanted is None else pytest.approx(wanted))
 
 
 def test_an_interruptible_search_asks_for_bids_and_prices_each_offer_with_its_bid():
     wanted = need(contract="interruptible", max_dollars_per_hour=2.5)
-    assert market.search_body({}, wanted)["type"] == "bid"
-    assert market.search_body({}, need())["type"] == "on-demand"
+    assert search_body({}, wanted)["type"] == "bid"
+    assert search_body({}, need())["type"] == "on-demand"
     dear = offer(id=2, min_bid=2.45)
-    found = market.shortlist([offer(id=1), dear], {}, wanted)
+    found = shortlist([offer(id=1), dear], {}, wanted)
     assert [one.offer.id for one in found] == [1]
     assert found[0].bid == pytest.approx(2.4)
     assert found[0].offer.dollars_per_hour == pytest.approx(2.5)
-    words = market.bid_words(found)
+    words = describe_bid(found)
     assert "the bid on the best of them is $2.400/h for its GPUs, 20% over the least" in words
     assert "takes the machine away" in words
 
 
 def test_an_offer_that_does_not_say_what_to_bid_is_left_out_of_bids_alone():
     silent, wanted = offer(id=1, min_bid=None), need(contract="interruptible")
-    assert [one.offer.id for one in market.shortlist([silent, offer(id=2)], {}, wanted)] == [2]
-    assert [one.offer.id for one in market.shortlist([silent], {}, need())] == [1]
+    assert [one.offer.id for one in shortlist([silent, offer(id=2)], {}, wanted)] == [2]
+    assert [one.offer.id for one in shortlist([silent], {}, need())] == [1]
 
 
 def test_bids_that_are_all_above_the_cap_are_refused_with_the_least_of_them():
     wanted = need(contract="interruptible", max_dollars_per_hour=2.0)
     with pytest.raises(NoOffer, match=r"cheapest costs \$2.10/h"):
-        market.shortlist([offer()], {}, wanted)
+        shortlist([offer()], {}, wanted)
 
 
 def test_on_demand_has_no_bid():
-    found = market.shortlist([offer()], {}, need())
+    found = shortlist([offer()], {}, need())
     assert found[0].bid is None
-    assert market.bid_words(found) == ""
+    assert describe_bid(found) == ""

@@ -7,7 +7,7 @@ from pulumi.output import Unknown
 
 from components.resources.instance import InstanceProvider
 from components.resources.offer import OfferProvider
-from components.vast.requirements import INPUTS, NEEDS, need_of
+from components.vast.market.requirements import INPUTS, NEEDS, need_of
 from tests.vast.adapters import outputs, reasons, vast
 from tests.vast.offers import need, row
 from tests.vast.states import ordered, search

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LOOK = """
 import sys
-import components.vast.api.client, components.vast.market
+import components.vast.api.client, components.vast.market.query
 assert "aiohttp" not in sys.modules
 import aiohttp
 """

@@ -8,7 +8,6 @@ import pytest
 
 from components.core.progress import Progress
 from components.machine.errors import HostUnfit
-from components.vast import market
 from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.payloads import RentRequest
 from components.vast.boot import Deadlines
@@ -30,6 +29,7 @@ from components.vast.errors import (
     ReplyLost,
     StillBilled,
 )
+from components.vast.market.ranking import Candidate, shortlist
 from components.vast.owner import nonce, owner_of
 from components.vast.rent_note import RentNote
 from components.vast.rental import MOST_TRIES, Limits, Rental
@@ -75,9 +75,9 @@ class World:
         whole = dataclasses.replace(LIMITS, **limits)
         return Rental(self.market, self.clock, progress, whole, note)
 
-    def candidates(self) -> list[market.Candidate]:
+    def candidates(self) -> list[Candidate]:
         self.searches += 1
-        return market.shortlist(self.offers, {}, need())
+        return shortlist(self.offers, {}, need())
 
     def obtain(self, **limits):
         rental = self.rental(**limits)
@@ -317,7 +317,7 @@ def test_a_machine_whose_offer_was_taken_may_come_back_under_a_new_one(world: Wo
     world.offers = [offer(id=1, machine_id=1)]
     world.market.refuse = {1: OfferTaken("taken")}
 
-    def listed_anew() -> list[market.Candidate]:
+    def listed_anew() -> list[Candidate]:
         found = world.candidates()
         world.offers = [offer(id=11, machine_id=1)]
         return found
@@ -331,7 +331,7 @@ def test_an_unfit_machine_does_not_come_back_under_a_new_offer(world: World) -> 
     world.offers = [offer(id=1, machine_id=1)]
     world.market.boots[1] = DEAD
 
-    def listed_anew() -> list[market.Candidate]:
+    def listed_anew() -> list[Candidate]:
         found = world.candidates()
         world.offers = [offer(id=11, machine_id=1)]
         return found
@@ -359,7 +359,7 @@ def test_a_market_that_runs_dry_does_not_hide_what_was_tried(world: World) -> No
     world.offers = [offer(id=1, machine_id=1)]
     world.market.boots[1] = DEAD
 
-    def last_one() -> list[market.Candidate]:
+    def last_one() -> list[Candidate]:
         found = world.candidates()
         world.offers = [offer(dph_total=9.0)]
         return found
@@ -663,7 +663,7 @@ def test_each_offer_is_rented_with_its_own_bid(world, monkeypatch):
     wanted = need(contract="interruptible")
     world.offers = [offer(id=1, min_bid=2.0), offer(id=2, machine_id=8, min_bid=3.0)]
     world.market.boots = {1: DEAD, 2: Boot(interruptible=True)}
-    monkeypatch.setattr(world, "candidates", lambda: market.shortlist(world.offers, {}, wanted))
+    monkeypatch.setattr(world, "candidates", lambda: shortlist(world.offers, {}, wanted))
     world.obtain(interruptible=True)
     assert prices == [pytest.approx(2.4), pytest.approx(3.6)]
 

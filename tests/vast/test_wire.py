@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.vast import market
 from components.vast.api.models import (
     LEAST,
     MOST,
@@ -22,6 +21,9 @@ from components.vast.api.models import (
     whole,
 )
 from components.vast.errors import ApiFailed, NoOffer
+from components.vast.market.query import parse_query
+from components.vast.market.ranking import shortlist
+from components.vast.market.wording import shortlist_lines, summarize
 from tests.test_display import is_clean
 from tests.vast.offers import instance, need, row
 
@@ -150,11 +152,11 @@ def test_any_row_of_the_market_is_an_offer_that_can_be_counted_with_or_none(raw,
     one = Offer.from_json(raw)
     plain(one)
     with contextlib.suppress(NoOffer):
-        (candidate,) = market.shortlist([one], market.parse("gpu_name=H200 cpu_ram>=1"), needed)
+        (candidate,) = shortlist([one], parse_query("gpu_name=H200 cpu_ram>=1"), needed)
         assert one.id > 0
         assert math.isfinite(candidate.landed_dollars_per_hour)
-        assert all(map(is_clean, market.shortlist_lines([candidate])))
-        assert is_clean(market.summary([candidate]))
+        assert all(map(is_clean, shortlist_lines([candidate])))
+        assert is_clean(summarize([candidate]))
 
 
 @given(any_row(instance()))

@@ -8,7 +8,7 @@ import hashlib
 from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine import first_contact
-from components.vast import adoption, market
+from components.vast import adoption
 from components.vast.api.account import account_of
 from components.vast.api.client import VastApi
 from components.vast.api.payloads import RentRequest
@@ -27,8 +27,8 @@ from components.vast.lifecycle.order import (
     proof_needed,
 )
 from components.vast.lifecycle.remote_machine import RemoteMachine
-from components.vast.market import Candidate
-from components.vast.market_view import candidates
+from components.vast.market.ranking import Candidate, hourly_cap
+from components.vast.market.view import candidates
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Rental
 
@@ -133,7 +133,7 @@ def _adopt(
             progress,
             deadlines_for(inputs),
             attempt=Attempt(1, found.machine_id, found.location, found.dollars_per_hour),
-            max_dollars_per_hour=market.hourly_cap(wanted.need),
+            max_dollars_per_hour=hourly_cap(wanted.need),
             interruptible=wanted.need.contract == "interruptible",
             until=clock.monotonic() + wanted.need.rent_budget_minutes * 60,
             proof_needed=proof_needed(inputs),

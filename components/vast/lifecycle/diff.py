@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Iterable
 
 from components.machine import gpus
-from components.vast import market, outbid
+from components.vast import outbid
 from components.vast.adoption import TAKE_OUT
 from components.vast.errors import CannotAdopt
 from components.vast.instance_state import InstanceInputs, InstanceState
 from components.vast.lifecycle import drift, market_end
-from components.vast.requirements import Search
+from components.vast.market.query import parse_query, still_fits
+from components.vast.market.requirements import Search
+from components.vast.market.search import starts_on
 from components.vast.term import Rule, Term, accepts
 from components.vast.term import replaces as replaced_for
 from components.vast.unfit import why_unfit
@@ -123,12 +125,12 @@ def _lost(old: InstanceState, new: InstanceInputs, now: float) -> list[str]:
 
 def _could_choose(search: Search, old: InstanceState) -> bool:
     """Whether the running machine is one that the new search could have chosen."""
-    query = market.parse(search.query)
+    query = parse_query(search.query)
     query.setdefault("num_gpus", {"eq": search.need.num_gpus})
     name = old.observed.gpu_name
-    starts = gpus.capability(name) is None or market.starts_on({"gpu_name": name}, search.need)
+    starts = gpus.capability(name) is None or starts_on({"gpu_name": name}, search.need)
     row = {"gpu_name": name, "num_gpus": old.observed.num_gpus}
-    return starts and market.still_fits(row, query)
+    return starts and still_fits(row, query)
 
 
 def _refuse_a_second(id_: str, old: InstanceInputs, new: InstanceInputs) -> None:

@@ -5,11 +5,12 @@ Pure. Prices, ports and labels drift under a machine that goes on; one that is l
 
 from __future__ import annotations
 
-from components.vast import market, outbid
+from components.vast import outbid
 from components.vast.api.models import Instance
 from components.vast.boot import LOST
 from components.vast.instance_state import SSH_PORT, InstanceState
 from components.vast.lifecycle import auto_shutdown
+from components.vast.market.ranking import choose_bid
 from components.vast.unfit import why_unfit
 
 REPLACES = "the next `pulumi up` ends it and rents another machine"
@@ -64,7 +65,7 @@ def _state(recorded: InstanceState, live: Instance) -> str:
     if market_state.is_outbid:
         cap = recorded.inputs.cap
         storage = live.storage_dollars_per_hour
-        bid = None if cap is None else market.bid(live.min_bid, storage, cap)
+        bid = None if cap is None else choose_bid(live.min_bid, storage, cap)
         then = outbid.in_words(
             recorded.inputs.outbid_policy, recorded.inputs.losses, bid, live.min_bid
         )

@@ -7,13 +7,13 @@ import json
 from components.machine import first_contact
 from components.machine.inspection import Expected
 from components.machine.onstart import onstart
-from components.vast import market
 from components.vast.adoption import Wanted
 from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
 from components.vast.boot import Deadlines
 from components.vast.instance_state import InstanceInputs
 from components.vast.lifecycle import auto_shutdown
+from components.vast.market.ranking import hourly_cap
 from components.vast.owner import nonce
 from components.vast.rental import Limits
 
@@ -59,7 +59,7 @@ def limits_for(inputs: InstanceInputs) -> Limits:
     need = inputs.need
     return Limits(
         deadlines=deadlines_for(inputs),
-        max_dollars_per_hour=market.hourly_cap(need),
+        max_dollars_per_hour=hourly_cap(need),
         interruptible=need.contract == "interruptible",
         budget_seconds=need.rent_budget_minutes * 60,
         budget_dollars=need.rent_budget_dollars,

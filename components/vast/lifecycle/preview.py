@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from components.core.errors import StackError
-from components.vast import adoption, market
+from components.vast import adoption
 from components.vast.adoption import TAKE_OUT
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.boot import PRICE_TOLERANCE
@@ -17,7 +17,8 @@ from components.vast.lifecycle.context import Context
 from components.vast.lifecycle.diff import is_over
 from components.vast.lifecycle.order import criteria_for, order_label
 from components.vast.lifecycle.refresh import price_asked
-from components.vast.market_view import candidates, show_market
+from components.vast.market.ranking import hourly_cap
+from components.vast.market.view import candidates, show_market
 from components.vast.owner import told_apart
 from components.vast.term import Term
 
@@ -52,7 +53,7 @@ def to_go_on_with(
 
     `label` is the order's. `now` is in seconds since 1970.
     """
-    cap = market.hourly_cap(inputs.need)
+    cap = hourly_cap(inputs.need)
     sentences = []
     for found in contracts:
         if found.label != label or drift.is_lost(found.actual_status, found.intended_status):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from components.vast import market, outbid
+from components.vast import outbid
 from components.vast.api.models import PriceAsked
 from components.vast.ending import Ending
 from components.vast.errors import StillOutbid
@@ -13,6 +13,7 @@ from components.vast.instance_state import InstanceInputs, InstanceState, Observ
 from components.vast.lifecycle import shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
 from components.vast.lifecycle.diff import lacks_market_end, next_step
+from components.vast.market.ranking import choose_bid, hourly_cap
 from components.vast.term import accepts
 
 
@@ -52,7 +53,7 @@ def winning_bid(instance_id: int, old: InstanceState, new: InstanceInputs) -> fl
         StillOutbid: if the rule's limits are reached, or the cap allows no bid that wins.
     """
     floor = old.observed.min_bid
-    price = market.bid(floor, old.observed.storage_per_hour, market.hourly_cap(new.need))
+    price = choose_bid(floor, old.observed.storage_per_hour, hourly_cap(new.need))
     step = next_step(new)
     if step == "stuck" or (step == "rebid" and price is None):
         words = outbid.in_words(new.outbid_policy, new.losses, price, floor)

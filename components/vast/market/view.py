@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from components.vast import market
 from components.vast.api.client import VastApi
 from components.vast.errors import KeyRefused
-from components.vast.market import Candidate
-from components.vast.requirements import Search
+from components.vast.market.query import parse_query
+from components.vast.market.ranking import Candidate, check_credit, shortlist
+from components.vast.market.requirements import Search
+from components.vast.market.search import search_body, with_floors
+from components.vast.market.wording import describe_bid, runway, shortlist_lines, summarize
 
 LIST_MAX_AGE = 60.0
 """Seconds for which an answer of the market is used again, also by another process."""
@@ -28,10 +30,10 @@ def candidates(api: VastApi, search: Search, *, anew: bool) -> list[Candidate]:
         NoOffer, QueryRefused: if nothing comes into question.
         KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
     """
-    query = market.with_floors(market.parse(search.query), search.need)
-    body = market.search_body(query, search.need)
+    query = with_floors(parse_query(search.query), search.need)
+    body = search_body(query, search.need)
     offers = api.search(body, 0.0 if anew else LIST_MAX_AGE)
-    return market.shortlist(offers, query, search.need)
+    return shortlist(offers, query, search.need)
 
 
 def show_market(api: VastApi, search: Search, say: Say, *, renting: bool) -> None:
@@ -50,18 +52,18 @@ def show_market(api: VastApi, search: Search, say: Say, *, renting: bool) -> Non
         for line in market_lines(found, credit):
             say(f"market: {line}")
     if renting and credit is not None:
-        market.check_credit(credit, found)
+        check_credit(credit, found)
 
 
 def market_lines(found: list[Candidate], credit: float | None) -> list[str]:
     """Say what was found, best first, and how long the `credit` ($) lasts. Pure."""
-    bids = market.bid_words(found)
+    bids = describe_bid(found)
     lasts = (
         "the credit is not known: the key lacks the scope user_read"
         if credit is None
-        else market.runway(credit, found)
+        else runway(credit, found)
     )
-    return [market.summary(found), *([bids] if bids else []), *market.shortlist_lines(found), lasts]
+    return [summarize(found), *([bids] if bids else []), *shortlist_lines(found), lasts]
 
 
 def shortlist_rows(found: list[Candidate]) -> list[dict[str, Any]]:

@@ -1,19 +1,61 @@
-"""What is searched for on the market, as settings say it and as states keep it. Pure."""
+"""What a deployment needs of a machine, as settings say it and as states keep it. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
 from components.core.property_bag import Properties
 from components.core.state_upgrade import Additions
-from components.vast.market import Need
 
-NEEDS = tuple(field.name for field in dataclasses.fields(Need))
+Contract = Literal["on-demand", "interruptible"]
+"""How a machine is rented: at a fixed price, or by a bid that a higher one takes it away from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Requirements:
+    """What the deployment needs of a host, what it may cost, and what finding it may cost."""
+
+    num_gpus: int
+    gpu_ram_gib: float
+    """Least memory of one GPU, so that one sequence of the context length fits."""
+    disk_gb: float
+    download_gb: float
+    """Weights and image: what the link has to bring before the first token."""
+    weights_gb: float
+    repository: str
+    """Where the weights are on the Hub, and which of its files they are."""
+    revision: str
+    files: tuple[str, ...]
+    min_cuda: float
+    min_driver: str
+    max_dollars_per_hour: float
+    max_dollars_per_month: float
+    """Of 720 hours."""
+    datacenter_only: bool
+    min_reliability: float
+    min_inet_down_mbps: float
+    min_days_left: float
+    expected_hours: float
+    """How long the stack is thought to live: what the download is spread over."""
+    ready_minutes: float
+    """From the running container to the first answer: what the download must fit into."""
+    rent_budget_minutes: float
+    """For all tries to rent together, and so with the dollars."""
+    rent_budget_dollars: float
+    contract: Contract = "on-demand"
+    """This field and those below have defaults, since states were written that lack them."""
+    least_compute_cap: float = 0.0
+    """Of a GPU on which the server starts, times 100 as the market counts it: 900 is Hopper."""
+    compute_cap_below: float = 0.0
+    """The one from which on it starts no more; 0 for none."""
+
+
+NEEDS = tuple(field.name for field in dataclasses.fields(Requirements))
 INPUTS = ("query", *NEEDS)
 
 ADDITIONS: Additions = {
@@ -39,7 +81,7 @@ IMPLIED = frozenset({"contract", "least_compute_cap", "compute_cap_below"})
 OTHER_MACHINE = ("query", "num_gpus", "disk_gb", "contract")
 """Properties whose change can lead to another machine."""
 
-_NEED = TypeAdapter(Need)
+_NEED = TypeAdapter(Requirements)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +89,7 @@ class Search:
     """A query in the official client's grammar, and what the deployment needs."""
 
     query: str
-    need: Need
+    need: Requirements
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> Self:
@@ -77,12 +119,12 @@ class Search:
         ]
 
 
-def search_for(query: str, need: Need) -> Properties:
+def search_for(query: str, need: Requirements) -> Properties:
     """Write query and needs as a property bag has them; `need_of` reads them back."""
     return {"query": query, **dataclasses.asdict(need), "files": list(need.files)}
 
 
-def need_of(bag: Mapping[str, Any]) -> Need:
+def need_of(bag: Mapping[str, Any]) -> Requirements:
     """Read the needs out of a property bag, in which every number is a float.
 
     Raises:
