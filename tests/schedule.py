@@ -34,6 +34,7 @@ SECONDS: dict[str, float] = {
     _STOPPED: 145,
     "tests/stack/test_unfit_host.py": 130,
     "tests/stack/test_command_plugin.py": 120,
+    "tests/stack/test_two_endpoints.py": 110,
     "tests/emulator/test_real_server.py": 110,
     "tests/stack/test_pace.py": 100,
     "tests/stack/test_make.py": 100,

@@ -11,6 +11,7 @@ import pulumi
 import pytest
 from pulumi.runtime.rpc import unwrap_rpc_secret
 
+from components.endpoints import unheld_promises
 from components.outputs import unfolded
 from components.plan import MODELS, make_plan
 from components.release.release import ReleaseSpec, digest_of
@@ -61,6 +62,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
 class EngineMocks(Mocks):
     def __init__(self) -> None:
         self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
+        self.all: dict[str, pulumi.runtime.MockResourceArgs] = {}
+        """By name: of several endpoints there are several of a type."""
         self.report: dict[str, Any] = {}
         """Of a smoke test that does not run now; empty: it runs and passes."""
         self.closed = False
@@ -69,8 +72,12 @@ class EngineMocks(Mocks):
     def new_resource(
         self, args: pulumi.runtime.MockResourceArgs
     ) -> tuple[str | None, dict[str, Any]]:
-        self.made[args.typ] = args
+        self.made[args.typ] = self.all[args.name] = args
         answer = ANSWERS.get(args.typ, {})
+        if "resolved" in answer:
+            (told,) = answer["resolved"].values()
+            wanted = [one["repository"] for one in args.inputs["references"]]
+            answer = {"resolved": dict.fromkeys(wanted, told)}
         if self.closed and "resolved" in answer:
             closed = {name: {**one, "closed": True} for name, one in answer["resolved"].items()}
             answer = {"resolved": closed}
@@ -91,6 +98,13 @@ def made_endpoint(**changes: Any):
     from components.model_endpoint import ModelEndpoint  # noqa: PLC0415  (mocks come first)
 
     return ModelEndpoint("endpoint", parse(values(**changes)))
+
+
+def made_another(name: str, /, **changes: Any):
+    from components.model_endpoint import ModelEndpoint, variant  # noqa: PLC0415  (mocks come first)
+
+    outside = {key: changes.pop(key) for key in ("api_key", "label") if key in changes}
+    return ModelEndpoint(name, variant(parse(values()), **changes), **outside)
 
 
 async def settled(endpoint: Any) -> None:
@@ -136,7 +150,74 @@ async def test_the_label_names_project_stack_and_resource(mocks):
     instance = mocks.made["pulumi-python:dynamic/vast:Instance"].inputs
     lease = mocks.made["pulumi-python:dynamic/vast:Lease"].inputs
     assert instance["label_prefix"] == "vast-vllm/dev/endpoint-instance/"
-    assert lease["label_prefix"] == "vast-vllm/dev/"
+    assert (lease["label_prefix"], lease["endpoint"]) == ("vast-vllm/dev/", "endpoint")
+    cleanup = mocks.made["pulumi-python:dynamic/vast:Holdings"].inputs
+    assert (cleanup["label_prefix"], cleanup["endpoint"]) == ("vast-vllm/dev/", "endpoint")
+
+
+SMALL = {"model": "qwen2.5-0.5b-1x4090"}
+
+
+@pulumi_test
+async def test_two_endpoints_of_a_program_share_nothing_by_themselves(mocks):
+    for endpoint in (made_endpoint(), made_another("assistant", **SMALL)):
+        await endpoint.report.future()
+    machine, sibling = (mocks.all[f"{name}-instance"].inputs for name in ("endpoint", "assistant"))
+    assert machine["label_prefix"] == "vast-vllm/dev/endpoint-instance/"
+    assert sibling["label_prefix"] == "vast-vllm/dev/assistant-instance/"
+    assert sibling["search"]["repository"] != machine["search"]["repository"]
+    of_endpoint = {name.partition("-")[2] for name in mocks.all if name.startswith("endpoint-")}
+    of_sibling = {name.partition("-")[2] for name in mocks.all if name.startswith("assistant-")}
+    assert of_endpoint == of_sibling
+    assert {"lease", "holdings", "ssh-key", "api-key", "authority"} <= of_sibling
+
+
+@pulumi_test
+async def test_an_endpoint_takes_key_and_label_from_outside(mocks):
+    from components.resources.api_key import ApiKey
+
+    shared = ApiKey("shared", generation=1, shared=False)
+    label = "vast-vllm/dev/support/"
+    await settled(made_another("assistant", api_key=shared, label=label, **SMALL))
+    assert "assistant-api-key" not in mocks.all
+    assert unwrap_rpc_secret(mocks.all["assistant-server"].inputs["stack_key"]) == "KEY"
+    assert mocks.all["assistant-lease"].inputs["label_prefix"] == label
+    assert mocks.all["assistant-instance"].inputs["label_prefix"] == f"{label}assistant-instance/"
+
+
+def test_a_variant_has_the_settings_of_its_stack_but_for_the_changes(mocks):
+    from components.model_endpoint import variant  # noqa: PLC0415  (mocks come first)
+
+    del mocks
+    settings = parse(values(vllmOverrides='{"max-num-seqs": 64}', mediaFrom="example.org"))
+    assert variant(settings) == settings
+    small = variant(settings, model="qwen2.5-0.5b-1x4090", diskGb=40)
+    assert small == settings.model_copy(update={"model": "qwen2.5-0.5b-1x4090", "disk_gb": 40})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("endpoint", SMALL, "two endpoints of this program are called endpoint"),
+        ("endpoint-b", SMALL, "the name of the endpoint endpoint begins the name of endpoint-b"),
+        ("assistant", {"model": "nobody"}, "there is no profile 'nobody'"),
+        ("assistant", {"diskGB": 40}, "did you mean 'diskGb'"),
+        ("assistant", {"maxDollarsPerHour": 0}, "'maxDollarsPerHour' is '0'"),
+    ],
+)
+def test_a_second_endpoint_that_is_refused_keeps_the_first_from_renting(mocks, name, changes, said):
+    """Pulumi registers what a program has declared also if the program then fails."""
+
+    async def refused(_mocks: EngineMocks) -> None:
+        first = made_endpoint()
+        with pytest.raises(pulumi.RunError, match=said):
+            made_another(name, **changes)
+        with pytest.raises(pulumi.RunError, match=said):
+            await first.instance.instance_id.future()
+
+    with pytest.raises(pulumi.RunError, match=said):
+        pulumi_test(refused)(mocks)
+    assert not {"endpoint-lease", "endpoint-instance"} & mocks.all.keys()
 
 
 @pulumi_test
@@ -199,14 +280,12 @@ async def test_a_persons_login_is_held_to_the_key_of_first_contact(mocks):
     ],
 )
 def test_what_a_stack_looks_held_to_and_is_not_is_said(stack, changes, said):
-    from components.model_endpoint import held_to_nothing  # noqa: PLC0415
-
     settings = parse(values(**changes))
-    warnings = held_to_nothing(settings, make_plan(settings), stack)
+    warnings = unheld_promises(settings, make_plan(settings), stack)
     assert len(warnings) == len(said)
     assert all(part in warning for part, warning in zip(said, warnings, strict=True))
     held = settings.model_copy(update={"production": True, "promote_from": ""})
-    assert held_to_nothing(held, make_plan(settings), stack) == []
+    assert unheld_promises(held, make_plan(settings), stack) == []
 
 
 @pulumi_test

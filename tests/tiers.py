@@ -59,6 +59,7 @@ TIERS: dict[str, Tier] = {
     "tests/vast/test_offer_resource.py": "process",
     "tests/vast/test_orphans.py": "process",
     "tests/vast/test_shared.py": "process",
+    "tests/vast/test_stack_finalizer.py": "process",
     "tests/vllm/test_agent_answers.py": "process",
     "tests/vllm/test_endpoint.py": "process",
     "tests/vllm/test_host.py": "process",

@@ -25,7 +25,7 @@ from components.resources.context import Context
 from components.vast.api.models import Instance
 from components.vast.ending import Ending
 from components.vast.errors import KeyRefused, StillBilled
-from components.vast.owner import is_foreign, owner_in
+from components.vast.labels import belongs_to_other, owner_in
 from toolchain import stacks
 from toolchain.configuration import project_name
 from toolchain.on_emulator import ROOT, emulator_environment
@@ -34,7 +34,7 @@ from toolchain.stacks import of_kind
 RENTED = "dynamic/vast:Instance"
 """End of the type of every resource that stands for a contract."""
 
-LEASE = "dynamic/vast:Lease"
+FINALIZER = "dynamic/vast:Lease"
 """End of the type of the resource that stands for the right to rent."""
 
 
@@ -43,9 +43,10 @@ class Known:
     """What Pulumi knows here."""
 
     owners: Mapping[str, frozenset[str]]
-    """Stacks with a lease, which is made before the first contract and goes after the last one, and
-    whose contracts are theirs (`owner.py`; empty for a lease of before). What has another owner, or
-    the name of a stack without a lease, is another backend's."""
+    """Stacks with a finalizer, and whose contracts are theirs (see `labels.py`): one owner for each
+    endpoint, empty for a finalizer of an old release. A finalizer is created before the first
+    contract and goes after the last one. So what has another owner, or the name of a stack without
+    a finalizer, is another backend's."""
     contracts: frozenset[int]
     """Ids in any of their states, also of what is about to be deleted."""
     pending: frozenset[str]
@@ -105,7 +106,8 @@ def find_orphans(project: str, contracts: list[Instance], known: Known) -> list[
         if len(parts) < 3 or parts[0] != project or contract.id in known.contracts:  # noqa: PLR2004  (project, stack, resource)
             continue
         stack = parts[1]
-        is_known = any(not is_foreign(contract.label, one) for one in known.owners.get(stack, ()))
+        owners = known.owners.get(stack, ())
+        is_known = any(not belongs_to_other(contract.label, owner) for owner in owners)
         orphans.append(Orphan(contract, stack, is_known, stack in known.pending))
     return sorted(orphans, key=lambda one: (-one.contract.dollars_per_hour, one.contract.id))
 
@@ -148,8 +150,8 @@ def ids_in(deployment: Mapping[str, Any]) -> set[int]:
 
 def owners_in(deployment: Mapping[str, Any]) -> set[str]:
     """Whose contracts are those of one exported state's stack; none if it cannot have rented."""
-    leases = of_kind(deployment.get("resources") or [], LEASE)
-    return {owner_in(one.get("outputs") or {}) for one in leases}
+    finalizers = of_kind(deployment.get("resources") or [], FINALIZER)
+    return {owner_in(one.get("outputs") or {}) for one in finalizers}
 
 
 def ask_pulumi(environment: Mapping[str, str]) -> Known:

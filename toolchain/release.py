@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,27 @@ def what_runs(stacks: Stacks, stack: str) -> dict[str, Any]:
     """
     known = outputs(stacks, stack)
     servers = of_kind(resources(stacks, stack), SERVED)
-    started = [str((one.get("outputs") or {}).get("started_at")) for one in servers]
-    # The one before it may be there still, until its clients have left.
-    if known and known.get("started_at") != max(started, default=None):
+    if known and known.get("started_at") not in newest_starts(servers):
         since = "its server was started later" if servers else "it has no server any more"
         raise ReleaseRefused(
             f"the outputs of the stack {stack} are of what ran before, since {since}: its last "
             "`up` did not go through; bring it up until it does"
         )
     return known
+
+
+def newest_starts(servers: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Give when the newest server of each endpoint was started.
+
+    An endpoint is the parent of its servers in the state. Its previous server may be there still,
+    until its clients have left.
+    """
+    newest: dict[str, str] = {}
+    for server in servers:
+        endpoint = str(server.get("parent"))
+        started = str((server.get("outputs") or {}).get("started_at"))
+        newest[endpoint] = max(started, newest.get(endpoint, ""))
+    return set(newest.values())
 
 
 def release_of(

@@ -22,12 +22,12 @@ from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
 from components.vast.boot import Rented
 from components.vast.errors import CannotAdopt
+from components.vast.labels import belongs_to_other
 from components.vast.market.query import parse_query, still_fits
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import Requirements
 from components.vast.market.search import starts_on
-from components.vast.owner import is_foreign
-from components.vast.unfit import why_unfit
+from components.vast.quarantine import quarantine_reason
 
 SECONDS_TO_END = 60
 """That the server of before has to end, before it is killed."""
@@ -69,7 +69,7 @@ class Wanted:
     label_prefix: str
     """`<project>/<stack>/<resource>/`."""
     owner: str
-    """See `owner.py`; empty where the stack's SSH key is not made yet."""
+    """See `labels.py`; empty where the stack's SSH key is not made yet."""
     query: str
     need: Requirements
     image: str
@@ -218,7 +218,7 @@ def _of_somebody_else(label: str, wanted: Wanted) -> str:
         return ""
     if not label.startswith(wanted.label_prefix):
         return f"it is the stack's whose label it carries ({label})"
-    if is_foreign(label, wanted.owner):
+    if belongs_to_other(label, wanted.owner):
         return (
             f"it carries this stack's label ({label}) and was rented with another SSH key, by a "
             "stack of the same name in another backend, or by one whose state was lost: one that "
@@ -229,7 +229,7 @@ def _of_somebody_else(label: str, wanted: Wanted) -> str:
 
 def _unfit(label: str) -> str:
     """One that is marked is to be ended; that cannot be what it is adopted for."""
-    why = why_unfit(label)
+    why = quarantine_reason(label)
     return f"it was marked unfit ({why}): {TAKE_OUT}" if why else ""
 
 

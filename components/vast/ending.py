@@ -15,7 +15,7 @@ from components.core.errors import PlatformError
 from components.core.progress import Progress, duration
 from components.vast.api.models import Instance
 from components.vast.errors import KeyRefused, StillBilled
-from components.vast.owner import told_apart
+from components.vast.labels import partition_by_owner
 
 DEADLINE = 180.0
 """Seconds for a contract to go; an API that is down for longer leaves it to the next command."""
@@ -98,12 +98,14 @@ class Ending:
         prefix: str,
         *,
         owner: str,
+        endpoint: str = "",
         keep: int | None = None,
         awaited: Mapping[str, float] | None = None,
     ) -> list[int]:
         """End what carries a label that begins with `prefix`, but `keep`; return their ids.
 
-        What is of another than `owner` (see `owner.py`) is told and left alone.
+        With `endpoint`, only what carries that endpoint's name. What another than `owner` has
+        rented is told and left alone (see `labels.whose`).
         `awaited` are labels of rent calls that were cut off, with the seconds within which their
         contracts may come to be listed; they are waited for.
 
@@ -112,7 +114,7 @@ class Ending:
             KeyRefused, ApiUnreachable, ApiFailed, RateLimited: if there is no list to go by.
         """
         listed = [one for one in self._listed(awaited or {}) if one.id != keep]
-        strays, others = told_apart(listed, prefix, owner)
+        strays, others = partition_by_owner(listed, prefix, owner, endpoint)
         for other in others:
             self._progress.say(left_alone(other))
         stuck: list[StillBilled] = []

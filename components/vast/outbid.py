@@ -20,6 +20,7 @@ from components.core.progress import Progress, duration
 from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.models import Instance
 from components.vast.errors import StillOutbid
+from components.vast.labels import is_labelled
 
 DAY = 86_400.0
 
@@ -136,8 +137,8 @@ class LossNote:
         self._file = file
         self._clock = clock
 
-    def add(self, stack: str, contract: str, loss: Mapping[str, Any]) -> None:
-        """Note what was lost under the label `stack` (`<project>/<stack>/`).
+    def add(self, label_prefix: str, contract: str, loss: Mapping[str, Any]) -> None:
+        """Note what was lost for a resource, by its `label_prefix` (`<project>/<stack>/<name>/`).
 
         Raises:
             NoSharedFolder: if it cannot be written.
@@ -148,11 +149,11 @@ class LossNote:
                 for known, noted in content.values.items()
                 if self._clock.epoch() - float(noted["at"]) < DAY
             }
-            content.values = {**young, contract: {**loss, "stack": stack}}
+            content.values = {**young, contract: {**loss, "stack": label_prefix}}
             content.save()
 
-    def of(self, stack: str) -> Losses:
-        """Return what was noted for a stack.
+    def of(self, prefix: str, endpoint: str = "") -> Losses:
+        """Return what was noted for an endpoint; see `labels.is_labelled`.
 
         Raises:
             NoSharedFolder: if it cannot be read.
@@ -161,8 +162,13 @@ class LossNote:
             return {
                 contract: {"at": float(noted["at"]), "dollars": float(noted["dollars"])}
                 for contract, noted in content.values.items()
-                if noted.get("stack") == stack
+                if _is_of(str(noted.get("stack")), prefix, endpoint)
             }
+
+
+def _is_of(noted: str, prefix: str, endpoint: str) -> bool:
+    # A note from an older release names the stack alone, which had one endpoint.
+    return noted == prefix or is_labelled(noted, prefix, endpoint)
 
 
 def noted(losses: Mapping[str, Mapping[str, Any]], mine: Iterable[Instance], now: float) -> Losses:

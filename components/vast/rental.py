@@ -33,11 +33,11 @@ from components.vast.errors import (
     ReplyLost,
     StillBilled,
 )
+from components.vast.labels import belongs_to_other, resource_of
 from components.vast.market.ranking import Candidate
 from components.vast.market.wording import describe
-from components.vast.owner import is_foreign, resource_of
+from components.vast.quarantine import quarantine_reason
 from components.vast.rent_note import LISTED_WITHIN, Page, RentNote
-from components.vast.unfit import why_unfit
 
 MOST_TRIES = 12
 
@@ -229,7 +229,7 @@ class Rental:
             if found.label == order.label and mine is None and starts:
                 mine = found
                 continue
-            if is_foreign(found.label, order.owner):
+            if belongs_to_other(found.label, order.owner):
                 self._progress.say(left_alone(found))
                 continue
             self._progress.say(f"instance {found.id} {self._why_left_over(found)}: destroying it")
@@ -245,7 +245,7 @@ class Rental:
 
     def _why_left_over(self, found: Instance) -> str:
         """Name what makes a contract a leftover; its machine is excluded if that was unfit."""
-        why = why_unfit(found.label)
+        why = quarantine_reason(found.label)
         if not why:
             return "is left over from an earlier try"
         self._unfit.add(found.machine_id)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import psutil
 
 from components.resources.context import Context
-from components.vast.unfit import mark
+from components.vast.quarantine import quarantine
 from tests.faults.cell import Act, Book, Part, Standing
 from tests.faults.moments import (
     OF_CREATE_FIRST,
@@ -194,7 +194,7 @@ def refused(world: World) -> None:
 def found_unfit(world: World) -> None:
     """The machine is marked; the next `up` needs another one."""
     (one,) = world.account.alive()
-    mark(Context(environment=world.stack.environment).market(), int(one["id"]), "load_late")
+    quarantine(Context(environment=world.stack.environment).market(), int(one["id"]), "load_late")
 
 
 def crawling(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.resources.context import Context
-from components.vast.unfit import mark
+from components.vast.quarantine import quarantine
 from tests.stack.fixtures import own_emulator, own_stack
 from tests.stack.world import PROJECT, Emulator, Stack
 
@@ -54,7 +54,9 @@ def test_a_host_too_slow_for_its_deadline_is_marked_and_replaced(stack, emulator
 
 def test_a_marked_host_that_a_server_stands_on_is_replaced_with_it(stack, emulator):
     before = stack.outputs()
-    mark(Context(environment=stack.environment).market(), int(before["instance_id"]), "load_late")
+    quarantine(
+        Context(environment=stack.environment).market(), int(before["instance_id"]), "load_late"
+    )
 
     assert "was marked unfit (load late)" in replaced(stack, emulator)
     assert stack.outputs()["started_at"] > before["started_at"]

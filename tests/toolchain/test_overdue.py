@@ -14,7 +14,7 @@ from components.resources.context import Context
 from components.vast.api.models import Instance
 from components.vast.errors import StillBilled, WrongAccount
 from components.vast.lifecycle.auto_shutdown import OVERDUE
-from components.vast.unfit import marked
+from components.vast.quarantine import quarantine_label
 from tests.fakes import VirtualClock
 from tests.stack.world import ROOT
 from tests.vast.contracts import Contracts
@@ -96,7 +96,7 @@ def test_one_that_may_be_needed_or_is_another_is_left_and_said_to_be(changes, la
 
 
 def test_one_that_was_marked_unfit_is_the_same_one():
-    account = Account(contract(7, marked(LABEL, "download_slow")))
+    account = Account(contract(7, quarantine_label(LABEL, "download_slow")))
     assert ended(account, recorded(7, LATE))[0] == 0
     assert account.alive == {}
 

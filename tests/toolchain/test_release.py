@@ -16,12 +16,22 @@ BEFORE, AFTER = "2026-11-24T03:11:24+00:00", "2026-11-25T09:00:00+00:00"
 OUTPUTS = {"started_at": BEFORE, "release": {"proven": True}}
 
 
+def server(endpoint: str, started_at: str) -> dict[str, Any]:
+    component = "vast-vllm:index:ModelEndpoint"
+    return {
+        "type": f"{component}$pulumi-python:dynamic/vllm:Server",
+        "parent": f"urn:pulumi:dev::vast-vllm::{component}::{endpoint}",
+        "outputs": {"started_at": started_at},
+    }
+
+
 class Stacks:
     """A stack with these outputs, and servers in its state that were started at these moments."""
 
-    def __init__(self, outputs: dict[str, Any], *started_at: str) -> None:
-        server = "vast-vllm:index:ModelEndpoint$pulumi-python:dynamic/vllm:Server"
-        servers = [{"type": server, "outputs": {"started_at": moment}} for moment in started_at]
+    def __init__(self, outputs: dict[str, Any], *started_at: str, sibling: str = "") -> None:
+        """`sibling` is when the server of another endpoint of the stack was started."""
+        servers = [server("endpoint", moment) for moment in started_at]
+        servers += [server("assistant", sibling)] if sibling else []
         others = [{"type": "pulumi:pulumi:Stack", "outputs": outputs}, {"type": "no:out:Puts"}]
         self.told = {
             "stack output": outputs,
@@ -43,6 +53,12 @@ def test_outputs_of_the_server_that_is_there_are_what_runs():
 def test_the_server_of_before_may_still_be_there_until_its_clients_have_left():
     known = {**OUTPUTS, "started_at": AFTER}
     assert what_runs(Stacks(known, BEFORE, AFTER), "prod") == known
+
+
+def test_the_server_of_another_endpoint_may_have_been_started_later():
+    assert what_runs(Stacks(OUTPUTS, BEFORE, sibling=AFTER), "dev") == OUTPUTS
+    with pytest.raises(ReleaseRefused, match="its server was started later"):
+        what_runs(Stacks({**OUTPUTS, "started_at": "2026-11-20"}, BEFORE, sibling=AFTER), "dev")
 
 
 def test_a_stack_without_outputs_runs_nothing_that_is_proven():

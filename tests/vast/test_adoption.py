@@ -19,7 +19,7 @@ from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
 from components.vast.boot import Rented
 from components.vast.errors import BootFailed, CannotAdopt
-from components.vast.owner import nonce, owner_of
+from components.vast.labels import order_digest, owner_of
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import INSPECTION
 from tests.vast.offers import instance, need
@@ -92,7 +92,7 @@ def test_what_the_stack_would_have_rented_fits():
     [
         ({"label": "p/other/r/n"}, "is the stack's whose label it carries (p/other/r/n)"),
         (
-            {"label": f"p/s/r/{nonce(owner_of('theirs'), 'order')}"},
+            {"label": f"p/s/r/{order_digest(owner_of('theirs'), 'order')}"},
             "was rented with another SSH key, by a stack of the same name in another backend",
         ),
         ({"image_uuid": "other:1"}, "its image is other:1 and the stack's vllm/"),

@@ -7,7 +7,7 @@ import pytest
 from components.core.progress import Progress
 from components.vast.ending import AGAIN, DEADLINE, POLL, SETTLING, Ending
 from components.vast.errors import ApiFailed, ApiUnreachable, KeyRefused, RateLimited, StillBilled
-from components.vast.owner import nonce, owner_of
+from components.vast.labels import order_digest, owner_of
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import Boot, FakeMarket
 from tests.vast.test_rental import ORDER
@@ -98,11 +98,11 @@ def test_a_sweep_takes_the_stacks_label_and_nothing_else(market, ending):
 
 def test_a_sweep_leaves_alone_what_another_key_rented(market, ending):
     ours, theirs = owner_of("ours"), owner_of("theirs")
-    mine = market.rent(1, dataclasses.replace(ORDER, label=f"p/s/r/{nonce(ours, 'old')}"))
-    market.rent(2, dataclasses.replace(ORDER, label=f"p/s/r/{nonce(theirs, 'old')}"))
+    mine = market.rent(1, dataclasses.replace(ORDER, label=f"p/s/r/{order_digest(ours, 'old')}"))
+    market.rent(2, dataclasses.replace(ORDER, label=f"p/s/r/{order_digest(theirs, 'old')}"))
     before = market.rent(3, dataclasses.replace(ORDER, label="p/s/r/0123456789"))
     assert ending.sweep("p/s/", owner=ours) == [mine, before]
-    assert market.labels() == [f"p/s/r/{nonce(theirs, 'old')}"]
+    assert market.labels() == [f"p/s/r/{order_digest(theirs, 'old')}"]
 
 
 def test_a_sweep_keeps_what_it_is_told_to(market, ending):

@@ -8,8 +8,8 @@ import pytest
 
 from components.core.property_bag import Properties
 from components.resources.context import Context, current, using
-from components.vast.holdings import HoldingsProvider
-from components.vast.owner import nonce, owner_of
+from components.resources.orphan_cleanup import OrphanCleanupProvider
+from components.vast.labels import order_digest, owner_of
 from components.vast.refresh_log import NOTE, InTheState
 from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY as KEY_OF_VAST
@@ -33,11 +33,12 @@ def vast(tmp_path, monkeypatch):
 
 def inputs(machine: str, **changes: Any) -> Properties:
     nothing = dict.fromkeys(["held", "strays", "beside", "looked_at"])
-    return {"instance_id": machine, "label_prefix": STACK, "public_key": KEY, **nothing} | changes
+    own = {"label_prefix": STACK, "endpoint": "endpoint", "public_key": KEY}
+    return {"instance_id": machine, **own, **nothing} | changes
 
 
 def rented(vast: FakeVast, id_: int, name: str, *, stack: str = STACK, key: str = KEY) -> None:
-    vast.has(id_, label=f"{stack}endpoint-{name}-instance/{nonce(owner_of(key), name)}")
+    vast.has(id_, label=f"{stack}endpoint-{name}-instance/{order_digest(owner_of(key), name)}")
 
 
 def in_the_state() -> InTheState:
@@ -45,7 +46,7 @@ def in_the_state() -> InTheState:
 
 
 def created(machine: str = "9001") -> Properties:
-    outs = HoldingsProvider().create(inputs(machine)).outs
+    outs = OrphanCleanupProvider().create(inputs(machine)).outs
     assert outs is not None
     return dict(outs)
 
@@ -56,7 +57,7 @@ def refreshed(state: Properties, machines: tuple[int, ...] = (9001,)) -> Propert
     with current().market().shared("contracts.json").lock() as content:
         content.values = {}
         content.save()
-    outs = HoldingsProvider().read("holdings", state).outs
+    outs = OrphanCleanupProvider().read("holdings", state).outs
     for machine in machines:
         in_the_state().note(str(machine))
     assert outs is not None
@@ -64,17 +65,17 @@ def refreshed(state: Properties, machines: tuple[int, ...] = (9001,)) -> Propert
 
 
 def updated(state: Properties, news: Properties) -> Properties:
-    outs = HoldingsProvider().update("holdings", state, news).outs
+    outs = OrphanCleanupProvider().update("holdings", state, news).outs
     assert outs is not None
     return dict(outs)
 
 
 def changes(state: Properties, news: Properties) -> bool | None:
-    return HoldingsProvider().diff("holdings", state, news).changes
+    return OrphanCleanupProvider().diff("holdings", state, news).changes
 
 
 def test_nothing_is_to_be_done_where_nothing_is_left_over(vast):
-    rented(vast, 9001, "g1")
+    rented(vast, 9001, "00000001")
     state = created()
     assert refreshed(state) == state
     assert changes(state, inputs("9001")) is False
@@ -82,12 +83,12 @@ def test_nothing_is_to_be_done_where_nothing_is_left_over(vast):
 
 
 def test_what_a_cut_off_replacement_has_rented_is_told_and_ended_by_the_next_up(vast, capsys):
-    rented(vast, 9001, "g1")
-    rented(vast, 9002, "g2")
+    rented(vast, 9001, "00000001")
+    rented(vast, 9002, "00000002")
     state = refreshed(created())
     assert changes(state, inputs("9001")) is True
     said = capsys.readouterr().out
-    assert "instance 9002 ($6.00/h) carries the label p/s/endpoint-g2-instance/" in said
+    assert "instance 9002 ($6.00/h) carries the label p/s/endpoint-00000002-instance/" in said
     assert "`pulumi up` ends it unless it goes on with it" in said
     state = updated(state, inputs("9001"))
     assert vast.writes() == ["DELETE /instances/9002/"]
@@ -95,16 +96,16 @@ def test_what_a_cut_off_replacement_has_rented_is_told_and_ended_by_the_next_up(
 
 
 def test_what_the_machine_goes_on_with_is_kept(vast):
-    rented(vast, 9002, "g2")
+    rented(vast, 9002, "00000002")
     state = refreshed(created(), ())
     assert updated(state, inputs("9002"))["held"] == [9001, 9002]
     assert vast.writes() == []
 
 
 def test_a_machine_that_is_made_anew_beside_others_ends_none(vast):
-    """As after a `destroy` that was cut off: what serves is in the state, and `Holdings` is not."""
-    rented(vast, 9001, "g1")
-    rented(vast, 9002, "g2")
+    """As after an interrupted `destroy`: the state has what serves, and no `OrphanCleanup`."""
+    rented(vast, 9001, "00000001")
+    rented(vast, 9002, "00000002")
     state = created("9002")
     assert vast.writes() == []
     assert changes(refreshed(state, (9001, 9002)), inputs("9002")) is False
@@ -112,19 +113,19 @@ def test_a_machine_that_is_made_anew_beside_others_ends_none(vast):
 
 def test_a_machine_of_the_state_that_was_never_noted_is_not_left_over(vast):
     """As after an `up` that was killed between the two, and then other settings."""
-    rented(vast, 9001, "g1")
-    rented(vast, 9002, "g2")
+    rented(vast, 9001, "00000001")
+    rented(vast, 9002, "00000002")
     state = refreshed(created(), (9001, 9002))
     assert changes(state, inputs("9001")) is False
-    rented(vast, 9003, "g3")
+    rented(vast, 9003, "00000003")
     updated(state, inputs("9003"))
     assert vast.writes() == []
 
 
 def test_a_machine_that_was_the_stacks_is_not_left_over(vast):
-    rented(vast, 9001, "g1")
+    rented(vast, 9001, "00000001")
     state = created()
-    rented(vast, 9003, "g3")
+    rented(vast, 9003, "00000003")
     state = updated(state, inputs("9003"))
     assert state["held"] == [9001, 9003]
     assert changes(refreshed(state, (9003,)), inputs("9003")) is False
@@ -132,8 +133,8 @@ def test_a_machine_that_was_the_stacks_is_not_left_over(vast):
 
 
 def test_a_refresh_of_some_resources_alone_proves_nothing(vast):
-    rented(vast, 9001, "g1")
-    rented(vast, 9002, "g2")
+    rented(vast, 9001, "00000001")
+    rented(vast, 9002, "00000002")
     state = refreshed(created(), ())
     assert changes(state, inputs("9001")) is False
     updated(state, inputs("9001"))
@@ -141,8 +142,8 @@ def test_a_refresh_of_some_resources_alone_proves_nothing(vast):
 
 
 def test_nor_does_one_of_another_computer(vast, monkeypatch, tmp_path):
-    rented(vast, 9001, "g1")
-    rented(vast, 9002, "g2")
+    rented(vast, 9001, "00000001")
+    rented(vast, 9002, "00000002")
     state = refreshed(created())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     assert changes(state, inputs("9001")) is False
@@ -152,8 +153,8 @@ def test_nor_does_one_of_another_computer(vast, monkeypatch, tmp_path):
 
 
 def test_a_second_contract_of_the_machines_own_name_is_told_by_its_own_refresh(vast):
-    rented(vast, 9001, "g1")
-    rented(vast, 9002, "g1")
+    rented(vast, 9001, "00000001")
+    rented(vast, 9002, "00000001")
     assert refreshed(created())["strays"] == []
 
 
@@ -161,8 +162,8 @@ def test_a_second_contract_of_the_machines_own_name_is_told_by_its_own_refresh(v
     "news", [inputs("9001", label_prefix="p/t/"), inputs("9003", public_key=OTHER_KEY)]
 )
 def test_what_was_left_over_under_the_former_name_or_key_is_ended(vast, news):
-    rented(vast, 9001, "g1")
-    rented(vast, 9005, "g5")
+    rented(vast, 9001, "00000001")
+    rented(vast, 9005, "00000005")
     state = refreshed(created())
     assert changes(state, news) is True
     updated(state, news)
@@ -172,21 +173,21 @@ def test_what_was_left_over_under_the_former_name_or_key_is_ended(vast, news):
 @pytest.mark.parametrize(
     "label",
     [
-        f"{STACK}endpoint-g2-instance/{nonce(owner_of('of another backend'), 'g2')}",
-        f"{STACK}endpoint-g2-instance/0123456789",
+        f"{STACK}endpoint-00000002-instance/{order_digest(owner_of('of another backend'), '2')}",
+        f"{STACK}endpoint-00000002-instance/0123456789",
         f"{STACK}somebody's notebook",
-        f"p/s2/endpoint-g2-instance/{nonce(owner_of(KEY), 'g2')}",
+        f"p/s2/endpoint-00000002-instance/{order_digest(owner_of(KEY), '00000002')}",
     ],
 )
 def test_what_may_be_somebody_elses_is_left_alone(vast, label):
-    rented(vast, 9001, "g1")
+    rented(vast, 9001, "00000001")
     vast.has(9002, label=label)
     assert refreshed(created())["strays"] == []
 
 
 def test_one_that_cannot_be_ended_is_tried_again_under_another_name_too(vast, capsys):
-    rented(vast, 9001, "g1")
-    rented(vast, 9002, "g2")
+    rented(vast, 9001, "00000001")
+    rented(vast, 9002, "00000002")
     state = refreshed(created())
     vast.broken = {"DELETE /instances/9002/"}
     news = inputs("9001", label_prefix="p/t/")
@@ -200,8 +201,59 @@ def test_one_that_cannot_be_ended_is_tried_again_under_another_name_too(vast, ca
 
 
 def test_without_a_list_nothing_is_known_and_the_state_stays(vast, capsys):
-    rented(vast, 9001, "g1")
+    rented(vast, 9001, "00000001")
     state = created()
     vast.broken = {"GET /api/v1/instances/"}
     assert refreshed(state) == state
     assert "is not known" in capsys.readouterr().out
+
+
+def of_sibling(vast: FakeVast, id_: int, key: str) -> None:
+    label = f"{STACK}assistant-instance/{order_digest(owner_of(key), 'order')}"
+    vast.has(id_, label=label)
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER_KEY])
+def test_a_machine_of_another_endpoint_of_the_stack_is_no_orphan(vast, key):
+    """Whatever its key is, and though no refresh has read it."""
+    rented(vast, 9001, "00000001")
+    of_sibling(vast, 9002, key)
+    state = refreshed(created())
+    assert state["strays"] == []
+    assert changes(state, inputs("9001")) is False
+    assert vast.writes() == []
+
+
+def test_each_endpoint_of_a_stack_ends_its_own_orphans(vast):
+    """Their refreshes note their looks apart: the later one does not undo the earlier one's."""
+    rented(vast, 9001, "00000001")
+    rented(vast, 9002, "00000002")
+    of_sibling(vast, 9011, OTHER_KEY)
+    vast.has(9012, label=f"{STACK}assistant-00000002-instance/{own_digest()}")
+    sibling = {"endpoint": "assistant", "public_key": OTHER_KEY}
+    other = dict(OrphanCleanupProvider().create(inputs("9011", **sibling)).outs or {})
+    state = refreshed(created(), (9001, 9011))
+    current().clock.sleep(2)
+    other = refreshed(other, (9001, 9011))
+    updated(state, inputs("9001"))
+    assert vast.writes() == ["DELETE /instances/9002/"]
+    updated(other, inputs("9011", **sibling))
+    assert vast.writes() == ["DELETE /instances/9002/", "DELETE /instances/9012/"]
+
+
+def own_digest() -> str:
+    return order_digest(owner_of(OTHER_KEY), "another order")
+
+
+def test_a_state_of_an_older_release_has_no_change_and_gets_its_name_with_the_next_one(vast):
+    rented(vast, 9001, "00000001")
+    older = created()
+    del older["endpoint"]
+    state = refreshed(older)
+    assert state == older
+    assert changes(state, inputs("9001")) is False
+    rented(vast, 9002, "00000002")
+    state = refreshed(state)
+    assert changes(state, inputs("9001")) is True
+    assert updated(state, inputs("9001"))["endpoint"] == "endpoint"
+    assert vast.writes() == ["DELETE /instances/9002/"]

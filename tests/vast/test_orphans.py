@@ -6,7 +6,7 @@ from components.core.progress import Progress
 from components.vast.api.models import Instance
 from components.vast.ending import Ending
 from components.vast.errors import StillBilled
-from components.vast.owner import nonce, owner_of
+from components.vast.labels import order_digest, owner_of
 from tests.fakes import VirtualClock
 from tests.vast.contracts import Contracts
 from tests.vast.offers import instance
@@ -50,10 +50,10 @@ def contract(id_: int, label: str, price: float = 6.0) -> Instance:
     [
         ("vast-vllm/dev/endpoint-instance/abc", 2, True),
         ("vast-vllm/gone/endpoint-instance/abc", 2, False),
-        (f"vast-vllm/dev/endpoint-instance/{nonce(OURS, 'order')}", 2, True),
+        (f"vast-vllm/dev/endpoint-instance/{order_digest(OURS, 'order')}", 2, True),
         # Of a stack of the same name in another backend.
-        (f"vast-vllm/dev/endpoint-instance/{nonce(owner_of('theirs'), 'order')}", 2, False),
-        (f"vast-vllm/prod/endpoint-instance/{nonce(owner_of('theirs'), 'order')}", 2, True),
+        (f"vast-vllm/dev/endpoint-instance/{order_digest(owner_of('theirs'), 'order')}", 2, False),
+        (f"vast-vllm/prod/endpoint-instance/{order_digest(owner_of('theirs'), 'order')}", 2, True),
     ],
 )
 def test_what_carries_our_label_and_is_in_no_state_is_an_orphan(label, id_, stack_known):

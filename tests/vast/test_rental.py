@@ -29,11 +29,11 @@ from components.vast.errors import (
     ReplyLost,
     StillBilled,
 )
+from components.vast.labels import order_digest, owner_of
 from components.vast.market.ranking import Candidate, shortlist
-from components.vast.owner import nonce, owner_of
+from components.vast.quarantine import quarantine_label
 from components.vast.rent_note import RentNote
 from components.vast.rental import MOST_TRIES, Limits, Rental
-from components.vast.unfit import marked
 from emulator.contracts import FATAL_STATUS_MSG
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import Boot, Contract, FakeMarket
@@ -533,7 +533,7 @@ def test_leftovers_of_the_same_resource_are_destroyed_and_strangers_are_not(worl
 
 
 def test_a_machine_that_is_marked_unfit_is_ended_first_and_not_rented_again(world):
-    world.market.rent(1, dataclasses.replace(ORDER, label=marked(LABEL, "download_slow")))
+    world.market.rent(1, dataclasses.replace(ORDER, label=quarantine_label(LABEL, "download_slow")))
     rented = world.obtain()
     assert rented.instance.machine_id == 2
     assert world.market.labels() == [LABEL]
@@ -544,7 +544,7 @@ def test_a_machine_that_is_marked_unfit_is_ended_first_and_not_rented_again(worl
 
 
 def test_a_market_of_unfit_machines_alone_is_said_as_it_is(world):
-    world.market.rent(1, dataclasses.replace(ORDER, label=marked(LABEL, "download_slow")))
+    world.market.rent(1, dataclasses.replace(ORDER, label=quarantine_label(LABEL, "download_slow")))
     world.offers = world.offers[:1]
     with pytest.raises(NoCandidateLeft, match=r"nothing but machines that were found unfit \(1\)"):
         world.obtain()
@@ -719,10 +719,14 @@ def test_what_was_rented_by_hand_and_cannot_be_seen_is_kept(world):
 
 def test_what_another_key_rented_under_the_same_name_is_left_alone(world):
     ours, theirs = owner_of("ours"), owner_of("theirs")
-    order = dataclasses.replace(ORDER, label=f"p/s/endpoint/{nonce(ours, 'now')}", owner=ours)
-    world.market.rent(20, dataclasses.replace(ORDER, label=f"p/s/endpoint/{nonce(ours, 'old')}"))
+    order = dataclasses.replace(
+        ORDER, label=f"p/s/endpoint/{order_digest(ours, 'now')}", owner=ours
+    )
+    world.market.rent(
+        20, dataclasses.replace(ORDER, label=f"p/s/endpoint/{order_digest(ours, 'old')}")
+    )
     other = world.market.rent(
-        19, dataclasses.replace(ORDER, label=f"p/s/endpoint/{nonce(theirs, 'old')}")
+        19, dataclasses.replace(ORDER, label=f"p/s/endpoint/{order_digest(theirs, 'old')}")
     )
     rented = world.rental().obtain(order, world.candidates, world.market, PORTS)
     assert set(world.market.alive) == {other, rented.instance.id}

@@ -19,7 +19,7 @@ class RentRequest:
     price: float | None = None
     """$/h for the GPUs, of an interruptible contract; None rents on demand."""
     owner: str = ""
-    """Whose contract it will be, as `owner.py` reads it from the label; empty for nobody's."""
+    """Whose contract it will be, as `labels.py` reads it from the label; empty for nobody's."""
 
 
 def rent_body(order: RentRequest) -> dict[str, Any]:

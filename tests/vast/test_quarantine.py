@@ -4,7 +4,7 @@ import dataclasses
 
 from components.vast.api.models import Instance
 from components.vast.errors import ApiUnreachable
-from components.vast.unfit import mark, marked, why_unfit
+from components.vast.quarantine import quarantine, quarantine_label, quarantine_reason
 from tests.vast.offers import instance
 
 LABEL = "p/s/endpoint-instance/0a1b2c"
@@ -32,33 +32,35 @@ class Account:
 
 
 def test_a_mark_stays_under_the_label_of_stack_and_resource_and_says_why():
-    label = marked(LABEL, "download_slow")
+    label = quarantine_label(LABEL, "download_slow")
     assert label == "p/s/endpoint-instance/unfit-download_slow-0a1b2c"
-    assert why_unfit(label) == "download slow"
+    assert quarantine_reason(label) == "download slow"
 
 
 def test_other_labels_are_no_marks():
-    assert [why_unfit(label) for label in ("", "mine", LABEL, "unfit-x-1/p/s/r/n")] == [""] * 4
+    assert [quarantine_reason(label) for label in ("", "mine", LABEL, "unfit-x-1/p/s/r/n")] == [
+        ""
+    ] * 4
 
 
 def test_a_marked_contract_is_named_with_its_price_and_its_end():
     account = Account()
-    told = mark(account, 9001, "download_slow")
-    assert account.labels == [marked(LABEL, "download_slow")]
+    told = quarantine(account, 9001, "download_slow")
+    assert account.labels == [quarantine_label(LABEL, "download_slow")]
     assert "instance 9001 is marked unfit and costs $6.00/h until the next `pulumi up`" in told
 
 
 def test_a_mark_is_set_once():
-    account = Account(Instance.from_json(instance(label=marked(LABEL, "download_slow"))))
-    mark(account, 9001, "load_late")
+    account = Account(Instance.from_json(instance(label=quarantine_label(LABEL, "download_slow"))))
+    quarantine(account, 9001, "load_late")
     assert account.labels == []
 
 
 def test_a_contract_that_is_gone_is_said_to_be():
-    assert mark(Account(None), 9001, "download_slow") == "instance 9001 is gone already"
+    assert quarantine(Account(None), 9001, "download_slow") == "instance 9001 is gone already"
 
 
 def test_a_mark_that_cannot_be_set_hides_no_cause_and_names_the_ways_out():
-    told = mark(Account(error=ApiUnreachable("Vast does not answer")), 9001, "download_slow")
+    told = quarantine(Account(error=ApiUnreachable("Vast does not answer")), 9001, "download_slow")
     assert "could not be marked unfit (Vast does not answer)" in told
     assert "`pulumi destroy` ends it" in told

@@ -1,0 +1,116 @@
+"""What holds among the endpoints of one program, and for one of them beside its plan. Pure.
+
+Everything that an endpoint rents is found by its label, and the label has the endpoint's name. So
+two endpoints of one program may not be mistaken for each other by their names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+from components.core.errors import ConfigurationError
+from components.plan import Plan
+from components.release.production_rules import is_called_production
+from components.settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+class EndpointRefused(ConfigurationError):
+    """An endpoint that the others of its program, or the toolchain, could not tell apart."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """An endpoint as the program declares it."""
+
+    name: str
+    label: str
+    """Beginning of its labels, `<project>/<stack>/` or what follows that, with a slash."""
+    adopt: int = 0
+    """Id of the contract that it takes over; 0 for none."""
+    promote_from: str = ""
+
+    @property
+    def path(self) -> str:
+        """What the labels of all its machines begin with."""
+        return f"{self.label}{self.name}"
+
+
+def check(new: Declared, others: Iterable[Declared], stack_label: str) -> None:
+    """Hold an endpoint to its own rules and to the others of its program.
+
+    Args:
+        new: the endpoint.
+        others: those that the program declared before.
+        stack_label: `<project>/<stack>/`, by which the toolchain finds what a stack has rented.
+
+    Raises:
+        EndpointRefused: one sentence; nothing was rented.
+    """
+    if not _NAME.fullmatch(new.name):
+        raise EndpointRefused(
+            f"{new.name!r} is no name for an endpoint: its machines' labels have the name, so it "
+            "takes letters, digits, dots, dashes and underscores, and no dash at its end"
+        )
+    if not new.label.startswith(stack_label) or not new.label.endswith("/"):
+        raise EndpointRefused(
+            f"the label {new.label!r} of the endpoint {new.name} must begin with {stack_label} and "
+            "end with a slash: `make orphans` and `make cost` find its machines by that"
+        )
+    for other in others:
+        _tell_apart(new, other)
+
+
+def token_for(settings: Settings, plan: Plan, closed: Sequence[str]) -> list[str]:
+    """Name the repositories that only the holder of the stack's token can fetch; none without one.
+
+    `closed` are those that the Hub says so of; a profile knows of its own model.
+    """
+    if not settings.hugging_face_token:
+        return []
+    own = [plan.profile.repository] if plan.profile.gated else []
+    return sorted({*closed, *own})
+
+
+def unheld_promises(settings: Settings, plan: Plan, stack: str) -> list[str]:
+    """Say what a stack looks held to and is not."""
+    messages = []
+    if settings.promote_from and plan.release is None:
+        messages.append(
+            f"this stack takes its releases from {settings.promote_from} and names none: it runs "
+            "what its own settings say, which nobody has proven; `make promote` sets a release"
+        )
+    if is_called_production(stack) and not settings.production:
+        messages.append(
+            f"this stack is called {stack} and is held to no rule of production: "
+            "`production: true` in its configuration holds it to them"
+        )
+    return messages
+
+
+def _tell_apart(new: Declared, other: Declared) -> None:
+    shorter, longer = sorted((new, other), key=lambda one: len(one.path))
+    if new.path == other.path:
+        raise EndpointRefused(
+            f"two endpoints of this program are called {new.name}: each would end the other's "
+            "machines; give one of them another name"
+        )
+    if longer.path.startswith(shorter.path):
+        raise EndpointRefused(
+            f"the name of the endpoint {shorter.name} begins the name of {longer.name}: by their "
+            "labels, one could be taken for the other's; give one of them another name"
+        )
+    if new.adopt and new.adopt == other.adopt:
+        raise EndpointRefused(
+            f"the endpoints {other.name} and {new.name} would both take over instance {new.adopt}: "
+            "set `adopt` to 0 for one of them"
+        )
+    if new.promote_from and other.promote_from:
+        raise EndpointRefused(
+            f"the endpoints {other.name} and {new.name} both take their releases from another "
+            "stack, and a stack says of one endpoint alone what it runs (output `release`): set "
+            "`promoteFrom` for one of them, or put the other into a project of its own"
+        )

@@ -1,0 +1,189 @@
+"""What the state holds of an endpoint's finalizer and of its orphan cleanup, as types. Pure.
+
+Property keys are a contract with every state ever written: `held`, `strays`, `beside` and `losses`
+stay, whatever the fields are called. A key that an older state lacks stays away until an update
+writes it, so that the older state previews and refreshes without a change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+from components.vast.api.models import Instance
+from components.vast.labels import NOBODY, owner_of
+
+Bag = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointScope:
+    """Which contracts are an endpoint's, as its resources keep it."""
+
+    label_prefix: str
+    """`<project>/<stack>/`, unless the program says more."""
+    endpoint: str | None = None
+    """Its name; None in a state from an older release, in which a stack had one endpoint."""
+    public_key: str | None = None
+    """An OpenSSH line; None if it is not known yet, or in the oldest states."""
+
+    @classmethod
+    def from_bag(cls, bag: Bag) -> Self:
+        """Read inputs or outputs; what is not known yet in a preview is None."""
+        return cls(
+            label_prefix=str(bag["label_prefix"]),
+            endpoint=_text(bag.get("endpoint")),
+            public_key=_text(bag.get("public_key")),
+        )
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name for `labels.whose`; empty takes any."""
+        return self.endpoint or ""
+
+    @property
+    def owner(self) -> str:
+        """The owner for `labels.whose`; empty takes any."""
+        return owner_of(self.public_key) if self.public_key else ""
+
+    @property
+    def path(self) -> str:
+        """What it is called in messages and notes: the beginning of its machines' labels."""
+        return f"{self.label_prefix}{self.name}"
+
+    def differs(self, news: EndpointScope) -> bool:
+        """Whether an update has something to write. That an older state has no name is nothing."""
+        if self.endpoint is None:
+            news = dataclasses.replace(news, endpoint=None)
+        return self != news
+
+    @property
+    def owner_to_sweep(self) -> str:
+        """The owner for a sweep, which must end nothing of another endpoint.
+
+        The oldest states have neither name nor key, and their contracts have no owner in their
+        labels. So whatever has one is another endpoint's.
+        """
+        return self.owner or ("" if self.name else NOBODY)
+
+    def to_bag(self) -> dict[str, Any]:
+        """Write it; what an older state lacks stays away."""
+        known = dataclasses.asdict(self)
+        return {key: value for key, value in known.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class FinalizerState:
+    """Outputs of a `StackFinalizer`."""
+
+    scope: EndpointScope
+    interruptible: bool | None = None
+    """Whether each refresh notes which machines were taken away; None in an older state."""
+    losses: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    """See `outbid.Losses`."""
+    account_id: int | None = None
+    """The account that its machines are rented on; None in an older state."""
+    former: tuple[EndpointScope, ...] = ()
+    """Labels and names that the endpoint had before it was renamed."""
+
+    @classmethod
+    def from_bag(cls, bag: Bag) -> FinalizerState:
+        """Read outputs, of older releases as well."""
+        account = bag.get("account_id")
+        interruptible = bag.get("interruptible")
+        return cls(
+            scope=EndpointScope.from_bag(bag),
+            interruptible=None if interruptible is None else bool(interruptible),
+            losses={key: dict(loss) for key, loss in (bag.get("losses") or {}).items()},
+            account_id=None if account is None else int(account),
+            former=tuple(map(EndpointScope.from_bag, bag.get("former") or [])),
+        )
+
+    def taken_over(self, news: Bag) -> FinalizerState:
+        """Return it with new inputs; what it swept for under other names stays noted."""
+        scope = EndpointScope.from_bag(news)
+        former = self.former
+        if self.scope.endpoint is not None and self.scope.path != scope.path:
+            kept = [one for one in former if one.path not in {scope.path, self.scope.path}]
+            former = (*kept, self.scope)
+        interruptible = news.get("interruptible")
+        return dataclasses.replace(
+            self,
+            scope=scope,
+            interruptible=None if interruptible is None else bool(interruptible),
+            former=former,
+        )
+
+    def to_bag(self) -> dict[str, Any]:
+        """Write outputs; what an older state lacks stays away."""
+        later = {
+            "interruptible": self.interruptible,
+            "account_id": self.account_id,
+            "former": [one.to_bag() for one in self.former] or None,
+        }
+        known = {key: value for key, value in later.items() if value is not None}
+        return {**self.scope.to_bag(), "losses": self.losses, **known}
+
+
+@dataclasses.dataclass(frozen=True)
+class Orphan:
+    """A contract of the endpoint's that may be in no state."""
+
+    id: int
+    label: str
+    dollars_per_hour: float
+
+    @classmethod
+    def of(cls, contract: Instance) -> Orphan:
+        """Note a contract."""
+        return cls(contract.id, contract.label, contract.dollars_per_hour)
+
+    @classmethod
+    def from_bag(cls, bag: Bag) -> Orphan:
+        """Read one; numbers come as floats."""
+        return cls(int(bag["id"]), str(bag["label"]), float(bag["dollars_per_hour"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanupState:
+    """Outputs of an `OrphanCleanup`."""
+
+    scope: EndpointScope
+    instance_id: str
+    """Resource id of the endpoint's machine."""
+    known_ids: frozenset[int] = frozenset()
+    """Contracts that are, or ever were, the endpoint's in a state."""
+    orphans: tuple[Orphan, ...] = ()
+    """What the last refresh found beside those."""
+    siblings: tuple[int, ...] = ()
+    """Those of `known_ids` that the same refresh saw: they must have been read as well."""
+    looked_at: float = 0.0
+    """When it looked, in seconds since 1970; 0 if it found nothing."""
+
+    @classmethod
+    def from_bag(cls, bag: Bag) -> CleanupState:
+        """Read outputs."""
+        return cls(
+            scope=EndpointScope.from_bag(bag),
+            instance_id=str(bag.get("instance_id")),
+            known_ids=frozenset(int(id_) for id_ in bag.get("held") or []),
+            orphans=tuple(map(Orphan.from_bag, bag.get("strays") or [])),
+            siblings=tuple(int(id_) for id_ in bag.get("beside") or []),
+            looked_at=float(bag.get("looked_at") or 0),
+        )
+
+    def to_bag(self) -> dict[str, Any]:
+        """Write outputs; what an older state lacks stays away."""
+        return {
+            **self.scope.to_bag(),
+            "instance_id": self.instance_id,
+            "held": sorted(self.known_ids),
+            "strays": [dataclasses.asdict(orphan) for orphan in self.orphans],
+            "beside": list(self.siblings),
+            "looked_at": self.looked_at,
+        }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
