@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from components.core.errors import ConfigurationError
-from components.plan import Plan
+from components.machine.first_contact import BY_TRUST
 from components.release.production_rules import is_called_production
-from components.settings import Settings
+from components.release.release import ReleaseSpec, digest_of, sources
+
+if TYPE_CHECKING:
+    from components.plan import Plan
+    from components.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
@@ -89,6 +94,42 @@ def unheld_promises(settings: Settings, plan: Plan, stack: str) -> list[str]:
             "`production: true` in its configuration holds it to them"
         )
     return messages
+
+
+def release_facts(
+    *,
+    runs: ReleaseSpec,
+    files: Sequence[Mapping[str, Any]],
+    resolved: Mapping[str, Any],
+    compared: Sequence[str],
+    smoke_report: Mapping[str, Any],
+    host_key_from: str | None,
+    name: str,
+    let_in: bool,
+) -> dict[str, Any]:
+    """Say what an endpoint runs, as the gate of another stack and a release want to know it.
+
+    Args:
+        runs: what runs.
+        files: those of the model on the host.
+        resolved: commits by the Hub's word, by repository.
+        compared: repositories whose files were compared with the Hub's list.
+        smoke_report: the newest report; it proves the digest that it carries, and no other.
+        host_key_from: who vouched for the SSH host key; None if an older release asked nobody.
+        name: of the release; empty if what runs is none.
+        let_in: whether this stack's gate has let it in; one without a gate lets in everything.
+    """
+    digest = digest_of(runs)
+    return {
+        "name": name,
+        "digest": digest,
+        "proven": bool(smoke_report.get("ok")) and smoke_report.get("digest") == digest,
+        "let_in": let_in,
+        "runs": runs.model_dump_json(),
+        "files": files,
+        "sources": sources(resolved, compared),
+        "host_key": host_key_from or BY_TRUST,
+    }
 
 
 def _tell_apart(new: Declared, other: Declared) -> None:

@@ -11,7 +11,7 @@ from components import endpoints
 from components.core.commands import as_typed_here
 from components.endpoints import Declared
 from components.machine import login
-from components.outputs import folded, release_facts
+from components.outputs import folded
 from components.plan import PORT, Plan, make_plan
 from components.promotion import Promotion
 from components.release.release import ReleaseSpec, digest_of
@@ -60,7 +60,7 @@ class ModelEndpoint(pulumi.ComponentResource):
     smoke_report: pulumi.Output[dict[str, Any]]
     """What was asked after the last change, and how it was answered."""
     release: pulumi.Output[dict[str, Any]]
-    """What runs, for the gate of another stack; see `outputs.release_facts`."""
+    """What runs, for the gate of another stack; see `endpoints.release_facts`."""
     report: pulumi.Output[str]
     """Everything else, as `outputs.unfolded` reads it."""
 
@@ -361,7 +361,7 @@ def _described(
         smoke_report=report,
         host_key_from=made.instance.host_key_from,
     ).apply(
-        lambda known: release_facts(
+        lambda known: endpoints.release_facts(
             **known,
             name=release.name if release else "",
             let_in=release is not None or not parts.settings.promote_from,

@@ -8,11 +8,8 @@ releases of this project had an output for each of its fields; `unfolded` gives 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-from components.machine.first_contact import BY_TRUST
-from components.release.release import ReleaseSpec, digest_of, sources
 
 FORM = "report/1 "
 """Begins a report. Pulumi prints a text that is JSON as an object, over hundreds of lines."""
@@ -32,42 +29,6 @@ REPORTED = (
     "smoke_report",
 )
 """Outputs of older releases that the report has."""
-
-
-def release_facts(
-    *,
-    runs: ReleaseSpec,
-    files: Sequence[Mapping[str, Any]],
-    resolved: Mapping[str, Any],
-    compared: Sequence[str],
-    smoke_report: Mapping[str, Any],
-    host_key_from: str | None,
-    name: str,
-    let_in: bool,
-) -> dict[str, Any]:
-    """Say what an endpoint runs, as the gate of another stack and a release want to know it.
-
-    Args:
-        runs: what runs.
-        files: those of the model on the host.
-        resolved: commits by the Hub's word, by repository.
-        compared: repositories whose files were compared with the Hub's list.
-        smoke_report: the newest report; it proves the digest that it carries, and no other.
-        host_key_from: who vouched for the SSH host key; None if an older release asked nobody.
-        name: of the release; empty if what runs is none.
-        let_in: whether this stack's gate has let it in; one without a gate lets in everything.
-    """
-    digest = digest_of(runs)
-    return {
-        "name": name,
-        "digest": digest,
-        "proven": bool(smoke_report.get("ok")) and smoke_report.get("digest") == digest,
-        "let_in": let_in,
-        "runs": runs.model_dump_json(),
-        "files": files,
-        "sources": sources(resolved, compared),
-        "host_key": host_key_from or BY_TRUST,
-    }
 
 
 def folded(release: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

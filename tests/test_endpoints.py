@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.endpoints import Declared, EndpointRefused, check
+from components.endpoints import Declared, EndpointRefused, check, release_facts
+from components.machine import first_contact
+from components.outputs import OF_THE_RELEASE
+from components.plan import make_plan
+from components.settings import parse
+from tests.test_settings import values
 
 STACK = "p/s/"
 FIRST = Declared("endpoint", STACK)
@@ -91,3 +97,31 @@ def test_no_admitted_endpoints_labels_begin_anothers(declared):
     for one in admitted:
         others = [other for other in admitted if other is not one]
         assert not any(other.path.startswith(one.path) for other in others)
+
+
+def facts_of(**changes: Any) -> dict[str, Any]:
+    known = {
+        "runs": make_plan(parse(values())).as_asked(),
+        "files": [],
+        "resolved": {},
+        "compared": [],
+        "smoke_report": {"ok": True},
+        "host_key_from": None,
+        "name": "r1",
+        "let_in": True,
+    }
+    return release_facts(**{**known, **changes})
+
+
+def test_a_report_proves_the_digest_that_it_carries_and_no_other():
+    digest = facts_of()["digest"]
+    assert facts_of()["proven"] is False
+    assert facts_of(smoke_report={"ok": True, "digest": digest})["proven"] is True
+    assert facts_of(smoke_report={"ok": False, "digest": digest})["proven"] is False
+    assert facts_of(smoke_report={"ok": True, "digest": "sha256:" + "1" * 64})["proven"] is False
+
+
+def test_a_machine_that_nobody_vouched_for_is_taken_by_trust():
+    assert facts_of()["host_key"] == first_contact.BY_TRUST
+    assert facts_of(host_key_from=first_contact.BY_LOG)["host_key"] == first_contact.BY_LOG
+    assert set(OF_THE_RELEASE) < set(facts_of())

@@ -10,19 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.machine import first_contact
-from components.outputs import (
-    FORM,
-    OF_THE_RELEASE,
-    REPORTED,
-    folded,
-    release_facts,
-    unfolded,
-)
-from components.plan import make_plan
+from components.outputs import FORM, OF_THE_RELEASE, REPORTED, folded, unfolded
 from components.promotion import why_not
-from components.settings import parse
-from tests import test_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD_STATE = json.loads((ROOT / "tests/stack/states/2026-11-24.json").read_text())
@@ -103,31 +92,3 @@ def test_outputs_of_an_exported_older_state_are_taken_as_they_are():
 def test_a_report_in_another_form_is_left_alone(report):
     assert unfolded({"report": report}) == {"report": report}
     assert not str(report).startswith(FORM)
-
-
-def facts_of(**changes: Any) -> dict[str, Any]:
-    known = {
-        "runs": make_plan(parse(test_settings.values())).as_asked(),
-        "files": [],
-        "resolved": {},
-        "compared": [],
-        "smoke_report": {"ok": True},
-        "host_key_from": None,
-        "name": "r1",
-        "let_in": True,
-    }
-    return release_facts(**{**known, **changes})
-
-
-def test_a_report_proves_the_digest_that_it_carries_and_no_other():
-    digest = facts_of()["digest"]
-    assert facts_of()["proven"] is False
-    assert facts_of(smoke_report={"ok": True, "digest": digest})["proven"] is True
-    assert facts_of(smoke_report={"ok": False, "digest": digest})["proven"] is False
-    assert facts_of(smoke_report={"ok": True, "digest": DIGEST})["proven"] is False
-
-
-def test_a_machine_that_nobody_vouched_for_is_taken_by_trust():
-    assert facts_of()["host_key"] == first_contact.BY_TRUST
-    assert facts_of(host_key_from=first_contact.BY_LOG)["host_key"] == first_contact.BY_LOG
-    assert set(OF_THE_RELEASE) < set(facts_of())
