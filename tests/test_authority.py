@@ -25,7 +25,7 @@ from components.resources.authority import AuthorityProvider
 from components.resources.context import Context, using
 from components.tls import certificates
 from components.tls.authorities import DAY, OVERLAP_DAYS, RENEW_DAYS, Authorities, Authority, Signed
-from components.vast import unfit
+from components.vast import quarantine
 from components.vllm.errors import ServerHostFailed
 from tests.fakes import VirtualClock
 
@@ -86,7 +86,7 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append(why)
         return f"instance {instance_id} is marked unfit"
 
-    monkeypatch.setattr(unfit, "mark", mark)
+    monkeypatch.setattr(quarantine, "quarantine", mark)
     return made
 
 

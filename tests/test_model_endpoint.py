@@ -174,7 +174,7 @@ async def test_two_endpoints_of_a_program_share_nothing_by_themselves(mocks):
 
 @pulumi_test
 async def test_an_endpoint_takes_key_and_label_from_outside(mocks):
-    from components.resources.api_key import ApiKey
+    from components.resources.api_key import ApiKey  # noqa: PLC0415  (after the mocks)
 
     shared = ApiKey("shared", generation=1, shared=False)
     label = "vast-vllm/dev/support/"

@@ -15,6 +15,7 @@ from components.resources.offer import OfferProvider
 from components.resources.provider import Provider
 from components.resources.server import ServerProvider
 from components.resources.ssh_key import SshKeyProvider
+from components.resources.stack_finalizer import StackFinalizerProvider
 
 STATE = json.loads((Path(__file__).parent / "stack/states/2026-11-24.json").read_text())
 
@@ -27,6 +28,7 @@ PROVIDERS = {
 
 MOVED = {
     "vast:Instance": InstanceProvider,
+    "vast:Lease": StackFinalizerProvider,
     "vast:Offer": OfferProvider,
     "vast:SshKey": SshKeyProvider,
     "vllm:ApiKey": ApiKeyProvider,

@@ -19,7 +19,7 @@ from components.resources.context import current
 from components.resources.instance import VastInstance
 from components.resources.provider import Provider
 from components.tls import authorities, certificates
-from components.vast import unfit
+from components.vast import quarantine
 from components.vllm.errors import ServerHostFailed
 from components.vllm.host_certificates import requested_key
 
@@ -131,4 +131,4 @@ def _what_follows(error: HostError, inputs: AuthorityInputs, olds: AuthorityStat
     has_served = olds is not None and olds.has_signed_for(inputs.instance_id)
     if has_served or not isinstance(error, ServerHostFailed | Nonsense):
         return "it stays and is billed until an `up` that works, or `pulumi destroy`"
-    return unfit.mark(current().market(), int(inputs.instance_id), "commands_fail")
+    return quarantine.quarantine(current().market(), int(inputs.instance_id), "commands_fail")

@@ -20,7 +20,7 @@ from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
 from components.resources.instance import VastInstance
 from components.resources.provider import Provider
-from components.vast import unfit
+from components.vast import quarantine
 from components.vllm import agent_files, deployment, health, machine_key, server_state, shutdown
 from components.vllm.change_summary import change
 from components.vllm.profile import Profile
@@ -179,6 +179,8 @@ def access() -> ServerAccess:
         ask=context.endpoint,
         clock=context.clock,
         progress=context.progress("server"),
-        quarantine=lambda instance_id, why: unfit.mark(context.market(), instance_id, why),
+        quarantine=lambda instance_id, why: quarantine.quarantine(
+            context.market(), instance_id, why
+        ),
         limits=LIMITS,
     )

@@ -13,12 +13,12 @@ from typing import Any, Self
 from components.core.property_bag import Properties, contains_unknowns
 from components.core.state_upgrade import Additions, as_written, upgraded, within
 from components.vast.api.models import Instance, PriceAsked
+from components.vast.labels import owner_of
 from components.vast.lifecycle.auto_shutdown import Leash
 from components.vast.lifecycle.market_end import NONE, MarketJob
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import ADDITIONS, NEEDS, Requirements, Search
 from components.vast.outbid import Losses, MarketState, Policy
-from components.vast.owner import owner_of
 from components.vast.term import Rule, Term
 
 SSH_PORT = "22/tcp"

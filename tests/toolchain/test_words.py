@@ -62,7 +62,6 @@ def test_prose_is_docstrings_and_comments_whatever_their_lines():
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("components/machine/tcp_probe.py", "reach"),
         ("tests/vast/test_reach.py", "reach"),
         ("components/on_host/time_to_live.sh", "time_to_live"),
         ("components/vast/_lease.py", "lease"),

@@ -7,13 +7,14 @@ import pytest
 from components.core.progress import Progress
 from components.resources.context import current
 from components.resources.instance import InstanceProvider
+from components.resources.stack_finalizer import StackFinalizerProvider, inventory
 from components.vast.api.models import Instance
+from components.vast.endpoint_states import EndpointScope
 from components.vast.errors import (
     ApiFailed,
     WrongAccount,
 )
-from components.vast.lease import LeaseProvider, inventory
-from components.vast.owner import nonce, owner_of
+from components.vast.labels import order_digest, owner_of
 from components.vast.rent_note import SUFFIX, RentNote
 from tests.vast.adapters import STOPPED, TAKEN, lost, machine, outputs, reasons, vast
 from tests.vast.offers import instance
@@ -30,7 +31,7 @@ def test_a_lease_says_what_is_billed_under_the_stacks_label(vast, capsys):
     vast.has(9001, label=f"{PREFIX}abc")
     vast.has(9002, label="p/s2/endpoint-instance/abc")
     lease = {"label_prefix": "p/s/"}
-    assert LeaseProvider().check(lease, lease).failures == []
+    assert StackFinalizerProvider().check(lease, lease).failures == []
     said = capsys.readouterr().out
     assert "billed under the label p/s/: $6.00/h (9001 for endpoint-instance at $6.00/h)" in said
     assert "9002" not in said
@@ -41,10 +42,10 @@ def test_two_contracts_of_one_resource_are_said_to_be_one_too_many():
         Instance.from_json(instance(id=id_, label=f"p/s/{resource}/n"))
         for id_, resource in ((1, "a"), (2, "b"), (3, "b"))
     ]
-    first, second = inventory("p/s/", contracts)
+    first, second = inventory(EndpointScope("p/s/"), contracts)
     assert first.startswith("billed under the label p/s/: $18.00/h (1 for a at")
     assert "2 contracts carry the label of b, which has one" in second
-    assert inventory("p/t/", contracts) == []
+    assert inventory(EndpointScope("p/t/"), contracts) == []
 
 
 def test_a_new_stack_without_a_key_ends_there_and_an_old_one_only_says_so(
@@ -52,8 +53,8 @@ def test_a_new_stack_without_a_key_ends_there_and_an_old_one_only_says_so(
 ):
     monkeypatch.setenv("VAST_API_KEY", "another-key")
     news = {"label_prefix": "p/s/"}
-    assert "does not accept the API key" in reasons(LeaseProvider().check({}, news))
-    assert LeaseProvider().check(news, news).failures == []
+    assert "does not accept the API key" in reasons(StackFinalizerProvider().check({}, news))
+    assert StackFinalizerProvider().check(news, news).failures == []
     assert vast.writes() == []
     assert "is not known" in capsys.readouterr().out
 
@@ -62,16 +63,16 @@ def test_a_lease_sweeps_its_own_label_when_it_ends(vast, capsys):
     vast.has(9001, label=f"{PREFIX}abc")
     vast.has(9002, label="p/s2/endpoint-instance/abc")
     vast.has(9003, label="")
-    LeaseProvider().delete("p/s/", {"label_prefix": "p/s/"})
+    StackFinalizerProvider().delete("p/s/", {"label_prefix": "p/s/"})
     assert sorted(vast.contracts) == [9002, 9003]
     assert "destroying instance 9001" in capsys.readouterr().out
 
 
 def test_a_lease_tells_what_another_key_rented_apart(vast, capsys):
-    vast.has(9001, label=f"p/s/r/{nonce(owner_of(SSH_KEY), 'ours')}")
-    vast.has(9002, label=f"p/s/r/{nonce(owner_of('of another backend'), 'theirs')}")
+    vast.has(9001, label=f"p/s/r/{order_digest(owner_of(SSH_KEY), 'ours')}")
+    vast.has(9002, label=f"p/s/r/{order_digest(owner_of('of another backend'), 'theirs')}")
     lease = {"label_prefix": "p/s/", "public_key": SSH_KEY}
-    assert LeaseProvider().check(lease, lease).failures == []
+    assert StackFinalizerProvider().check(lease, lease).failures == []
     said = capsys.readouterr().out
     assert "billed under the label p/s/: $6.00/h (9001 for r at $6.00/h)" in said
     assert "instance 9002" in said
@@ -80,9 +81,9 @@ def test_a_lease_tells_what_another_key_rented_apart(vast, capsys):
 
 
 def test_a_lease_leaves_alone_what_another_key_rented(vast, capsys):
-    vast.has(9001, label=f"p/s/r/{nonce(owner_of(SSH_KEY), 'ours')}")
-    vast.has(9002, label=f"p/s/r/{nonce(owner_of('of another backend'), 'theirs')}")
-    LeaseProvider().delete("p/s/", {"label_prefix": "p/s/", "public_key": SSH_KEY})
+    vast.has(9001, label=f"p/s/r/{order_digest(owner_of(SSH_KEY), 'ours')}")
+    vast.has(9002, label=f"p/s/r/{order_digest(owner_of('of another backend'), 'theirs')}")
+    StackFinalizerProvider().delete("p/s/", {"label_prefix": "p/s/", "public_key": SSH_KEY})
     assert vast.writes() == ["DELETE /instances/9001/"]
     assert "instance 9002" in capsys.readouterr().out
 
@@ -94,14 +95,14 @@ def test_a_lease_waits_for_what_a_cut_off_rent_call_may_have_made(vast, capsys):
         page.sent(f"{PREFIX}abc")
     vast.unlisted_for = 1
     vast.has(9001, label=f"{PREFIX}abc")
-    LeaseProvider().delete("p/s/", {"label_prefix": "p/s/"})
+    StackFinalizerProvider().delete("p/s/", {"label_prefix": "p/s/"})
     assert vast.contracts == {}
     assert "may not be listed yet" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("vast")
 def test_a_lease_notes_its_account_and_is_never_replaced():
-    provider, props = LeaseProvider(), {"label_prefix": "p/s/"}
+    provider, props = StackFinalizerProvider(), {"label_prefix": "p/s/"}
     made = provider.create(props)
     assert (made.id, made.outs) == ("p/s/", {**props, "losses": {}, "account_id": 4711})
     assert provider.read(made.id, outputs(made)).outs == made.outs
@@ -115,27 +116,28 @@ def test_a_lease_notes_its_account_and_is_never_replaced():
 def test_a_new_lease_is_refused_where_its_label_is_billed_already(vast):
     vast.has(9001, label="p/s/endpoint-instance/abc")
     vast.has(9002, label="p/s2/endpoint-instance/abc")
-    (failure,) = LeaseProvider().check({}, {"label_prefix": "p/s/"}).failures
+    (failure,) = StackFinalizerProvider().check({}, {"label_prefix": "p/s/"}).failures
     assert failure.property == ""
     assert "something billed under the label p/s/: $6.00/h (9001" in failure.reason
     assert "whose machines this one would end" in failure.reason
-    assert LeaseProvider().check({}, {"label_prefix": "p/other/"}).failures == []
+    assert StackFinalizerProvider().check({}, {"label_prefix": "p/other/"}).failures == []
     assert vast.writes() == []
 
 
 def test_a_stack_is_not_renamed_to_what_is_billed_already(vast):
     vast.has(9001, label="p/s/endpoint-instance/abc")
     vast.has(9002, label="p/t/endpoint-instance/abc")
-    (failure,) = LeaseProvider().check({"label_prefix": "p/s/"}, {"label_prefix": "p/t/"}).failures
+    finalizer, olds = StackFinalizerProvider(), {"label_prefix": "p/s/"}
+    (failure,) = finalizer.check(olds, {"label_prefix": "p/t/"}).failures
     assert "something billed under the label p/t/: $6.00/h (9002" in failure.reason
-    assert LeaseProvider().check({"label_prefix": "p/s/"}, {"label_prefix": "p/u/"}).failures == []
+    assert finalizer.check(olds, {"label_prefix": "p/u/"}).failures == []
 
 
 def test_a_key_of_another_account_ends_nothing_and_forgets_nothing(vast):
     vast.account_id = 1
     lease = {"label_prefix": "p/s/", "account_id": 4711.0}
     with pytest.raises(WrongAccount, match="account 1, and what carries the label p/s/"):
-        LeaseProvider().delete("p/s/", lease)
+        StackFinalizerProvider().delete("p/s/", lease)
     with pytest.raises(WrongAccount, match="instance 9001 was rented on account 4711"):
         InstanceProvider().read("9001", rented(account_id=4711.0))
     with pytest.raises(WrongAccount, match="set VAST_API_KEY to a key of account 4711"):
@@ -164,20 +166,20 @@ def test_what_the_lease_did_not_see_is_counted_by_its_next_refresh(vast):
     """Section 1: the machine was taken away after the lease had looked, and replaced."""
     vast.has(is_bid=True, label=f"{PREFIX}abc")
     lease = {"label_prefix": "p/s/", "interruptible": True}
-    early = outputs(LeaseProvider().read("p/s/", lease))
+    early = outputs(StackFinalizerProvider().read("p/s/", lease))
     assert early["losses"] == {}
     vast.has(**STOPPED)
     olds = outputs(InstanceProvider().read("9001", rented(**TAKEN)))
     InstanceProvider().delete("9001", olds)
-    assert list(outputs(LeaseProvider().read("p/s/", early))["losses"]) == ["9001"]
+    assert list(outputs(StackFinalizerProvider().read("p/s/", early))["losses"]) == ["9001"]
     others = {"label_prefix": "q/s/", "interruptible": True}
-    assert outputs(LeaseProvider().read("q/s/", others))["losses"] == {}
+    assert outputs(StackFinalizerProvider().read("q/s/", others))["losses"] == {}
 
 
 def test_the_lease_counts_what_was_taken_away_only_where_that_can_happen(vast):
     vast.has(is_bid=True, actual_status="stopped", label=f"{PREFIX}abc", ports={})
     vast.has(9002, is_bid=True, actual_status="stopped", label="q/s/x/abc", ports={})
-    provider = LeaseProvider()
+    provider = StackFinalizerProvider()
     calm = provider.read("p/s/", {"label_prefix": "p/s/"})
     assert (outputs(calm)["losses"], vast.calls) == ({}, [])
     props = {"label_prefix": "p/s/", "interruptible": True}
@@ -192,5 +194,5 @@ def test_the_lease_counts_what_was_taken_away_only_where_that_can_happen(vast):
 def test_the_lease_stands_when_nobody_says_what_was_taken_away(vast, capsys):
     vast.withdrawn = True
     props = {"label_prefix": "p/s/", "interruptible": True, "losses": lost(1)}
-    assert outputs(LeaseProvider().read("p/s/", props)) == props
+    assert outputs(StackFinalizerProvider().read("p/s/", props)) == props
     assert "whether a machine was taken away is not known" in capsys.readouterr().out

@@ -199,9 +199,9 @@ def test_a_rule_ends_a_contract_that_ends_soon_or_is_to_cost_too_much(asked, end
 def test_siblings_are_the_stacks_own_under_another_name():
     contracts = [
         live(id=1, label=f"{PREFIX}abc"),
-        live(id=2, label="p/s/endpoint-g2-instance/abc"),
+        live(id=2, label="p/s/endpoint-0a1b2c3d-instance/abc"),
         live(id=3, label="p/s2/endpoint-instance/abc"),
-        live(id=4, label="p/s/endpoint-g2-instance/0123456789abcdef"),
+        live(id=4, label="p/s/endpoint-0a1b2c3d-instance/0123456789abcdef"),
     ]
     own, others = siblings(contracts, inputs())
     assert ([found.id for found in own], [found.id for found in others]) == ([2], [4])

@@ -11,7 +11,7 @@ from components.vast.errors import (
     KeyRefused,
     NoCredential,
 )
-from components.vast.owner import nonce, owner_of
+from components.vast.labels import order_digest, owner_of
 from tests.vast.adapters import ASKED, client_key, machine, outputs, vast
 from tests.vast.states import PREFIX, first_rented, ordered, rented
 
@@ -44,7 +44,7 @@ def test_read_says_what_drifted_and_changes_nothing(vast, capsys):
     vast.has(9001, label="mine", dph_total=7.0)
     vast.has(7, label=f"{PREFIX}old")
     vast.has(8, label="p/s/endpoint-instance-2/abc")
-    vast.has(6, label=f"{PREFIX}{nonce(owner_of('of another backend'), 'theirs')}")
+    vast.has(6, label=f"{PREFIX}{order_digest(owner_of('of another backend'), 'theirs')}")
     found = InstanceProvider().read("9001", rented())
     said = capsys.readouterr().out
     assert "costs $7.00/h instead of $6.00/h" in said

@@ -6,6 +6,7 @@ import pytest
 from pulumi.output import Unknown
 
 from components.resources.instance import InstanceProvider
+from components.vast.labels import order_digest, owner_of
 from tests.vast.adapters import ASKED, reasons, vast, vast_label
 from tests.vast.offers import row
 from tests.vast.states import PREFIX, ordered, rented, search
@@ -91,11 +92,14 @@ def test_a_machine_beside_another_one_says_what_both_cost(vast, capsys):
     stack = "/".join(prefix.split("/")[:2])
     vast.has(9001, label=f"{stack}/endpoint-0a1b2c3d-instance/nonce")
     vast.has(9002, label=f"{stack}-2/endpoint-instance/nonce")
+    # Of another endpoint of the stack, which goes on whatever becomes of this one.
+    vast.has(9003, label=f"{stack}/assistant-instance/nonce")
+    vast.has(9004, label=f"{stack}/assistant-instance/{order_digest(owner_of('another'), 'x')}")
     assert InstanceProvider().check({}, ordered()).failures == []
     said = capsys.readouterr().out
     assert "comes up beside instance 9001: what serves goes on" in said
     assert "$6.00/h and about $" in said
-    assert "9002" not in said
+    assert not any(other in said for other in ("9002", "9003", "9004"))
 
 
 def test_a_machine_alone_says_nothing_of_a_second_bill(vast, capsys):

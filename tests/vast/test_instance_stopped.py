@@ -6,11 +6,11 @@ import pytest
 
 from components.core.property_bag import Properties
 from components.resources.instance import InstanceProvider
+from components.resources.stack_finalizer import StackFinalizerProvider
 from components.vast.errors import (
     StillOutbid,
 )
 from components.vast.instance_state import InstanceState
-from components.vast.lease import LeaseProvider
 from tests.vast.adapters import STOPPED, TAKEN, lost, outputs, policy, vast
 from tests.vast.states import PREFIX, ordered, rented
 
@@ -26,7 +26,7 @@ def test_a_machine_that_is_stopped_though_its_bid_wins_is_kept_and_started(vast,
     assert "is stopped (exited), by the market or by hand" in capsys.readouterr().out
     assert InstanceState.from_bag(olds).inputs.losses == {}
     lease = {"label_prefix": "p/s/", "interruptible": True, "losses": {}}
-    assert outputs(LeaseProvider().read("p/s/", lease))["losses"] == {}
+    assert outputs(StackFinalizerProvider().read("p/s/", lease))["losses"] == {}
     news = ordered(**rules, losses={})
     found = InstanceProvider().diff("9001", olds, news)
     assert (found.changes, found.replaces) == (True, [])
@@ -57,7 +57,7 @@ def test_a_container_that_crashed_is_replaced_and_not_counted(vast):
     assert InstanceProvider().diff("9001", olds, news).replaces == ["status"]
     vast.has(is_bid=True, actual_status="exited", next_state="running", label=f"{PREFIX}abc")
     lease = {"label_prefix": "p/s/", "interruptible": True}
-    assert outputs(LeaseProvider().read("p/s/", lease))["losses"] == {}
+    assert outputs(StackFinalizerProvider().read("p/s/", lease))["losses"] == {}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from components.plan import MODELS
 from components.resources import server
 from components.resources.context import Context, using
 from components.resources.server import ServerProvider
-from components.vast import unfit
+from components.vast import quarantine
 from components.vllm import deployment, health
 from components.vllm.agent_files import model_env
 from components.vllm.client_types import (
@@ -184,7 +184,7 @@ class Scene:
         """Seconds for an answer, of each client of the endpoint."""
         self.hears: Callable[[str], object] = print
         self.marks: list[str] = []
-        monkeypatch.setattr(unfit, "mark", self._mark)
+        monkeypatch.setattr(quarantine, "quarantine", self._mark)
         self.olds: Properties = {}
         self.interrupted_at = math.inf
         """When somebody presses Ctrl-C, in seconds of the clock."""

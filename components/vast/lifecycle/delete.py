@@ -11,7 +11,7 @@ from components.vast.instance_state import InstanceState
 from components.vast.lifecycle import shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
 from components.vast.lifecycle.create import rent_note
-from components.vast.unfit import why_unfit
+from components.vast.quarantine import quarantine_reason
 
 
 def delete(instance_id: int, state: InstanceState, context: Context) -> None:
@@ -24,7 +24,7 @@ def delete(instance_id: int, state: InstanceState, context: Context) -> None:
     api, progress = context.market(), progress_of(context)
     hold_to(api, state.account_id, f"instance {instance_id}")
     _note_loss(api, instance_id, state, context)
-    why = why_unfit(state.observed.carried_label)
+    why = quarantine_reason(state.observed.carried_label)
     if why:
         with rent_note(api, state.inputs.label_prefix, context).alone() as page:
             page.exclude(state.observed.machine_id, why)
@@ -39,9 +39,8 @@ def _note_loss(api: VastApi, instance_id: int, state: InstanceState, context: Co
     loss = state.inputs.losses.get(str(instance_id))
     if not loss:
         return
-    stack = "/".join(state.inputs.label_prefix.split("/")[:2])
     try:
         note = outbid.LossNote(api.shared(outbid.LOSSES), context.clock)
-        note.add(f"{stack}/", str(instance_id), loss)
+        note.add(state.inputs.label_prefix, str(instance_id), loss)
     except StackError as error:
         progress_of(context).say(f"that instance {instance_id} was outbid is not noted ({error})")

@@ -14,9 +14,9 @@ from components.vast.lifecycle import drift, market_end
 from components.vast.market.query import parse_query, still_fits
 from components.vast.market.requirements import Search
 from components.vast.market.search import starts_on
+from components.vast.quarantine import quarantine_reason
 from components.vast.term import Rule, Term, accepts
 from components.vast.term import replaces as replaced_for
-from components.vast.unfit import why_unfit
 
 REPLACE_ON_CHANGE = ("image", "disk_gb", "port", "public_key")
 """Inputs that are fixed for the life of a contract: a change needs another machine."""
@@ -118,7 +118,7 @@ def _lost(old: InstanceState, new: InstanceInputs, now: float) -> list[str]:
         "status": drift.is_lost(observed.status, observed.intended_status)
         and not is_kept(old, new),
         "contract_ends_at": is_over(old.term(new.cap), new.term, now),
-        "carried_label": bool(why_unfit(observed.carried_label)),
+        "carried_label": bool(quarantine_reason(observed.carried_label)),
     }
     return [name for name, is_so in found.items() if is_so]
 

@@ -11,7 +11,7 @@ from components.vast.boot import LOST
 from components.vast.instance_state import SSH_PORT, InstanceState
 from components.vast.lifecycle import auto_shutdown
 from components.vast.market.ranking import choose_bid
-from components.vast.unfit import why_unfit
+from components.vast.quarantine import quarantine_reason
 
 REPLACES = "the next `pulumi up` ends it and rents another machine"
 
@@ -127,7 +127,7 @@ def _price(recorded: InstanceState, live: Instance) -> str:
 
 
 def _label(recorded: InstanceState, live: Instance) -> str:
-    why = why_unfit(live.label)
+    why = quarantine_reason(live.label)
     if why:
         return (
             f"was marked unfit ({why}) when its server did not come up and costs "

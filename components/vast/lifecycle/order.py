@@ -12,9 +12,9 @@ from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
 from components.vast.boot import Deadlines
 from components.vast.instance_state import InstanceInputs
+from components.vast.labels import order_digest
 from components.vast.lifecycle import auto_shutdown
 from components.vast.market.ranking import hourly_cap
-from components.vast.owner import nonce
 from components.vast.rental import Limits
 
 
@@ -51,7 +51,7 @@ def order_label(inputs: InstanceInputs) -> str:
     ]
     if inputs.need.contract != "on-demand":
         facts.append(inputs.need.contract)
-    return f"{inputs.label_prefix}{nonce(inputs.owner, json.dumps(facts))}"
+    return f"{inputs.label_prefix}{order_digest(inputs.owner, json.dumps(facts))}"
 
 
 def limits_for(inputs: InstanceInputs) -> Limits:

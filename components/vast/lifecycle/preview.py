@@ -12,6 +12,7 @@ from components.vast.boot import PRICE_TOLERANCE
 from components.vast.ending import left_alone
 from components.vast.errors import CannotAdopt
 from components.vast.instance_state import InstanceInputs
+from components.vast.labels import endpoint_of, partition_by_owner
 from components.vast.lifecycle import auto_shutdown, drift
 from components.vast.lifecycle.context import Context
 from components.vast.lifecycle.diff import is_over
@@ -19,7 +20,6 @@ from components.vast.lifecycle.order import criteria_for, order_label
 from components.vast.lifecycle.refresh import price_asked
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.view import candidates, show_market
-from components.vast.owner import told_apart
 from components.vast.term import Term
 
 LATER = frozenset({"losses", "token_for"})
@@ -88,12 +88,12 @@ def ends_by_rule(found: Instance, inputs: InstanceInputs, now: float, ask_price:
 def siblings(
     contracts: list[Instance], inputs: InstanceInputs
 ) -> tuple[list[Instance], list[Instance]]:
-    """The stack's contracts under another resource's name, and those of another backend's stack.
+    """The endpoint's contracts under another resource's name, and another backend's of its name.
 
     A machine that is replaced create-first is such a contract.
     """
-    project, stack = inputs.label_prefix.split("/")[:2]
-    own, others = told_apart(contracts, f"{project}/{stack}/", inputs.owner)
+    prefix, endpoint = endpoint_of(inputs.label_prefix)
+    own, others = partition_by_owner(contracts, prefix, inputs.owner, endpoint)
     return [found for found in own if not found.label.startswith(inputs.label_prefix)], others
 
 

@@ -11,9 +11,9 @@ from components.vast.api.account import account_of, hold_to
 from components.vast.api.client import VastApi
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.instance_state import InstanceInputs, InstanceState, Observed
+from components.vast.labels import partition_by_owner
 from components.vast.lifecycle import drift, shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
-from components.vast.owner import told_apart
 from components.vast.refresh_log import NOTE, InTheState
 from components.vast.second_look import second_look
 from components.vast.term import in_words as term_in_words
@@ -89,7 +89,7 @@ def price_asked(instance_id: int, context: Context) -> PriceAsked | None:
 
 def other_contracts(contracts: list[Instance], inputs: InstanceInputs, keep: int) -> list[Instance]:
     """Return other contracts of the same resource and owner. Pure."""
-    own, _ = told_apart(contracts, inputs.label_prefix, inputs.owner)
+    own, _ = partition_by_owner(contracts, inputs.label_prefix, inputs.owner)
     return [contract for contract in own if contract.id != keep]
 
 
