@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from components import gpu_choice, requirements
 from components.core.errors import ConfigurationError
+from components.plan_warnings import plan_warnings
 from components.release.production_rules import PolicyInput, violations
 from components.release.release import (
     RELEASES,
@@ -36,9 +37,8 @@ from components.vllm import (
 )
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
-from components.vllm.options import implicit_downloads, known_holes, media, speculative_draft
+from components.vllm.options import implicit_downloads, media, speculative_draft
 from components.vllm.profile import Profile, load_profile, vllm_in
-from components.vllm.readiness.plan import short_deadline_warning
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -92,7 +92,7 @@ class Plan:
     warnings: tuple[str, ...]
 
     def runs(self, commit: str, companions: Mapping[str, str], gpus: str = "") -> ReleaseSpec:
-        """What is served, with the commits that the Hub resolved the revisions to.
+        """Give what is served, with the commits that the Hub resolved the revisions to.
 
         `companions` are those of the other repositories. `gpus` are those that were rented, as
         `VastInstance.gpu` names them.
@@ -107,13 +107,13 @@ class Plan:
         return runs.model_copy(update={"serve": speculative_draft.pinned(serve, companions)})
 
     def as_asked(self) -> ReleaseSpec:
-        """The same before anything is resolved, so that a preview knows it."""
+        """Give the same before anything is resolved, so that a preview knows it."""
         return self.runs(self.profile.revision, {})
 
     def generation(self) -> str:
-        """Eight hex digits over all that a new host or a restart would be needed for.
+        """Give eight hex digits over all that a new machine or a restart is needed for.
 
-        Of the server that is whatever is pushed to its host (`server.PUSHED`).
+        Of the server that is each input for which it restarts.
         """
         facts = [
             self.query,
@@ -144,59 +144,58 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     query_text = requirements.query_text(settings, profile, release)
     query = parse_query(query_text)
     num_gpus = gpus_asked(query, profile.num_gpus)
+    query = market.parse(query_text)
+    num_gpus = market.gpus_asked(query, profile.num_gpus)
+    gpu_name = gpu_choice.the_one(query) or profile.gpu_name
     _check_token(settings, profile)
-    facts, warnings = gpu_choice.fit(profile, query, num_gpus)
+    fits, fit_warnings = gpu_choice.fit(profile, query, num_gpus)
     requirements.check_disk(profile)
     media_from = _media_from(settings, release)
     table = command.load_table(profile.vllm_version)
-    options = _options(
-        settings, profile, release, gpu_choice.the_one(query) or profile.gpu_name, media_from
-    )
-    options = host_files.carried(options, models)
+    options = host_files.carried(_options(settings, profile, release, gpu_name, media_from), models)
     command.check_options(options, table)
-    warnings += host_files.check(options, models)
+    file_warnings = host_files.check(options, models)
     rule = gpu_choice.rule(profile, options)
     need = requirements.required(settings, profile, num_gpus, rule)
-    facts += gpu_choice.open_choice(query, need, rule)
-    warnings += gpu_choice.of_unfit_gpus(profile, query, need, rule)
-    apart = implicit_downloads.repositories(options, profile.fetched)
+    gpu_warnings = gpu_choice.of_unfit_gpus(profile, query, need, rule)
+    implicit = implicit_downloads.repositories(options, profile.fetched)
     if settings.production:
-        _check_production(settings, profile, need, options, profile.fetched | apart)
-    warnings += [
-        f"the vLLM options name {name}, which is no companion of the profile: vLLM fetches it "
-        "unseen while it starts, and no figure here counts it; add it to companions"
-        for name in apart
-    ]
-    warnings += _of_another_format(profile, options)
-    warnings += _of_taken_counts(options)
-    warnings += image_cuda.warnings(profile)
-    warnings += _of_its_version(settings.image, profile.vllm_version)
-    warnings += filter(None, [known_holes.warning(profile.vllm_version)])
-    warnings += filter(None, [short_deadline_warning(profile, settings.ready_minutes)])
-    if _takes_media(profile, options):
-        mode = str(options.get("tokenizer-mode", ""))
-        warnings += filter(None, [media.warning(media_from, table.variables, mode)])
-    taken = hub_references.references(profile, options)
-    warnings += _of_revisions_of_nothing(settings, taken)
-    if not settings.tls:
-        warnings.append("tls is off: keys, prompts and answers cross the network in clear")
+        _check_production(settings, profile, need, options, profile.fetched | implicit)
+    references = hub_references.references(profile, options)
     return Plan(
         profile=profile,
         query=query_text,
         need=need,
-        references=taken,
-        gpus=f"{num_gpus}x {gpu_choice.the_one(query) or profile.gpu_name}",
+        references=references,
+        gpus=f"{num_gpus}x {gpu_name}",
         serve_yaml=command.to_yaml(options),
         environment=agent_files.environment(
             profile,
             settings.hugging_face_token,
             media.variables(table.variables),
-            all_fetched=not apart,
+            all_fetched=not implicit,
         ),
         machine_generation=settings.machine_generation,
         release=release,
-        facts=(*facts, *_measured(settings, profile, query, num_gpus)),
-        warnings=(*profile.warnings, *warnings),
+        facts=(
+            *fits,
+            *gpu_choice.open_choice(query, need, rule),
+            *_measured(settings, profile, query, num_gpus),
+        ),
+        warnings=(
+            *profile.warnings,
+            *fit_warnings,
+            *file_warnings,
+            *gpu_warnings,
+            *plan_warnings(
+                settings,
+                profile,
+                options,
+                media_from=media_from,
+                implicit=implicit,
+                references=references,
+            ),
+        ),
     )
 
 
@@ -215,18 +214,13 @@ def _release(settings: Settings, releases: Path) -> Release | None:
 
 
 def _media_from(settings: Settings, release: Release | None) -> str:
-    """Whom media may come from; a release that was written with a list keeps it by default."""
+    """Decide whom media may come from; a release that names domains keeps them by default."""
     if settings.media_from:
         return settings.media_from
     written = media.said_by(release.runs.serve) if release else media.ANYWHERE
     if written != media.ANYWHERE:
         return written
     return media.NONE if settings.production else media.ANYWHERE
-
-
-def _takes_media(profile: Profile, options: Mapping[str, Any]) -> bool:
-    """Whether a request may name media at all."""
-    return "vision" in profile.abilities and not options.get("language-model-only")
 
 
 def _profile(settings: Settings, models: Path, release: Release | None) -> Profile:
@@ -245,50 +239,6 @@ def _profile(settings: Settings, models: Path, release: Release | None) -> Profi
     return image_cuda.with_its_driver(profile) if settings.image else profile
 
 
-def _of_revisions_of_nothing(settings: Settings, taken: tuple[Reference, ...]) -> list[str]:
-    """Say which `revisions` nothing is taken at, as after a change of the model."""
-    unused = sorted(set(settings.revisions) - {one.repository for one in taken})
-    return [f"revisions names {name}, which this stack does not take" for name in unused]
-
-
-def _of_its_version(image: str, version: str) -> list[str]:
-    """Say by which vLLM the options are checked, where that may be another one than is run."""
-    said = []
-    if image and vllm_in(image) is None:
-        said.append(
-            f"the name of the image {image} does not say which vLLM it holds, so the options are "
-            f"checked as those of vLLM {version}, the profile's: if it holds another one, what "
-            "that does not know shows only when it starts"
-        )
-    table = command.load_table(version)
-    return [*said, table.stands_in] if table.stands_in else said
-
-
-def _of_another_format(profile: Profile, options: Mapping[str, Any]) -> list[str]:
-    """Some repositories hold their weights twice; the profile's files are those of its format."""
-    asked, own = options.get("load-format"), profile.flags.get("load-format")
-    if asked == own:
-        return []
-    said = (
-        f"load-format is {asked or 'unset'} and {own or 'unset'} in the profile {profile.name}: "
-        "vLLM may want other files than those that are fetched before, and fetch them unseen; set "
-        "it in a profile, with its files"
-    )
-    return [said]
-
-
-def _of_taken_counts(options: Mapping[str, Any]) -> list[str]:
-    """Settings may not have it; a release of before is served word for word."""
-    if not options.get("disable-log-stats"):
-        return []
-    said = (
-        "the release takes vLLM's counts of requests away (disable-log-stats): idleMinutes never "
-        "ends its machine, its end waits for no client, and one that hangs is not found; write a "
-        "release without it"
-    )
-    return [said]
-
-
 def _options(
     settings: Settings, profile: Profile, release: Release | None, gpu_name: str, media_from: str
 ) -> dict[str, Any]:
@@ -296,13 +246,13 @@ def _options(
 
     Those of a release are taken as proven, but for what is the environment's.
     """
-    asked_for = profile.model_copy(update={"gpu_name": gpu_name})
+    on_its_gpu = profile.model_copy(update={"gpu_name": gpu_name})
     environments = command.of_the_environment(
         tls_paths=command.TLS_PATHS if settings.tls else None,
         media_from=media_from,
         client_certificates=settings.client_certificates,
     )
-    options = release.runs.serve if release else _rendered(settings, asked_for)
+    options = release.runs.serve if release else _rendered(settings, on_its_gpu)
     return command.laid_over(options, environments)
 
 
@@ -328,7 +278,7 @@ def _measured(settings: Settings, profile: Profile, query: Query, num_gpus: int)
 
 
 def _check_token(settings: Settings, profile: Profile) -> None:
-    """A repository that asks for a token is not fetched without one.
+    """Refuse a repository that asks for a token, if there is none.
 
     Raises:
         TokenMissing: with what to do.
@@ -357,7 +307,7 @@ def _check_production(
     Raises:
         NotForProduction: with each rule that is broken and what mends it.
     """
-    said = violations(
+    found = violations(
         PolicyInput(
             release=settings.release,
             promote_from=settings.promote_from,
@@ -373,7 +323,7 @@ def _check_production(
             media_from=media.said_by(options),
         )
     )
-    if said:
+    if found:
         raise NotForProduction(
-            f"this stack is for production, and {'; '.join(said)}: nothing was rented or changed"
+            f"this stack is for production, and {'; '.join(found)}: nothing was rented or changed"
         )
