@@ -29,16 +29,21 @@ from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import Requirements
 from components.vllm import (
     agent_files,
-    command,
     host_files,
     hub_references,
     image_cuda,
     measured,
+    serve_config,
 )
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
 from components.vllm.options import implicit_downloads, media, speculative_draft
 from components.vllm.profile import Profile, load_profile, vllm_in
+from components.vllm.image_name import vllm_in
+from components.vllm.options import implicit_downloads, known_holes, media, speculative_draft
+from components.vllm.options.option_table import check_options, load_table
+from components.vllm.profile import Profile, load_profile
+from components.vllm.readiness.plan import short_deadline_warning
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -101,9 +106,9 @@ class Plan:
         if self.release:
             # Word for word, whatever an older release left open, or had of its environment's.
             written = self.release.runs.serve
-            own = {name: written[name] for name in written if name in command.ENVIRONMENTS}
-            return runs.model_copy(update={"serve": command.laid_over(runs.serve, own)})
-        serve = command.laid_over(runs.serve, command.AS_RELEASED)
+            own = {name: written[name] for name in written if name in serve_config.ENVIRONMENTS}
+            return runs.model_copy(update={"serve": serve_config.laid_over(runs.serve, own)})
+        serve = serve_config.laid_over(runs.serve, serve_config.AS_RELEASED)
         return runs.model_copy(update={"serve": speculative_draft.pinned(serve, companions)})
 
     def as_asked(self) -> ReleaseSpec:
@@ -155,6 +160,13 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     options = host_files.carried(_options(settings, profile, release, gpu_name, media_from), models)
     command.check_options(options, table)
     file_warnings = host_files.check(options, models)
+    table = load_table(profile.vllm_version)
+    options = _options(
+        settings, profile, release, gpu_choice.the_one(query) or profile.gpu_name, media_from
+    )
+    options = host_files.carried(options, models)
+    check_options(options, table)
+    warnings += host_files.check(options, models)
     rule = gpu_choice.rule(profile, options)
     need = requirements.required(settings, profile, num_gpus, rule)
     gpu_warnings = gpu_choice.of_unfit_gpus(profile, query, need, rule)
@@ -169,6 +181,9 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         references=references,
         gpus=f"{num_gpus}x {gpu_name}",
         serve_yaml=command.to_yaml(options),
+        references=taken,
+        gpus=f"{num_gpus}x {gpu_choice.the_one(query) or profile.gpu_name}",
+        serve_yaml=serve_config.to_yaml(options),
         environment=agent_files.environment(
             profile,
             settings.hugging_face_token,
@@ -239,6 +254,50 @@ def _profile(settings: Settings, models: Path, release: Release | None) -> Profi
     return image_cuda.with_its_driver(profile) if settings.image else profile
 
 
+def _of_revisions_of_nothing(settings: Settings, taken: tuple[Reference, ...]) -> list[str]:
+    """Say which `revisions` nothing is taken at, as after a change of the model."""
+    unused = sorted(set(settings.revisions) - {one.repository for one in taken})
+    return [f"revisions names {name}, which this stack does not take" for name in unused]
+
+
+def _of_its_version(image: str, version: str) -> list[str]:
+    """Say by which vLLM the options are checked, where that may be another one than is run."""
+    said = []
+    if image and vllm_in(image) is None:
+        said.append(
+            f"the name of the image {image} does not say which vLLM it holds, so the options are "
+            f"checked as those of vLLM {version}, the profile's: if it holds another one, what "
+            "that does not know shows only when it starts"
+        )
+    table = load_table(version)
+    return [*said, table.stands_in] if table.stands_in else said
+
+
+def _of_another_format(profile: Profile, options: Mapping[str, Any]) -> list[str]:
+    """Some repositories hold their weights twice; the profile's files are those of its format."""
+    asked, own = options.get("load-format"), profile.flags.get("load-format")
+    if asked == own:
+        return []
+    said = (
+        f"load-format is {asked or 'unset'} and {own or 'unset'} in the profile {profile.name}: "
+        "vLLM may want other files than those that are fetched before, and fetch them unseen; set "
+        "it in a profile, with its files"
+    )
+    return [said]
+
+
+def _of_taken_counts(options: Mapping[str, Any]) -> list[str]:
+    """Settings may not have it; a release of before is served word for word."""
+    if not options.get("disable-log-stats"):
+        return []
+    said = (
+        "the release takes vLLM's counts of requests away (disable-log-stats): idleMinutes never "
+        "ends its machine, its end waits for no client, and one that hangs is not found; write a "
+        "release without it"
+    )
+    return [said]
+
+
 def _options(
     settings: Settings, profile: Profile, release: Release | None, gpu_name: str, media_from: str
 ) -> dict[str, Any]:
@@ -254,10 +313,17 @@ def _options(
     )
     options = release.runs.serve if release else _rendered(settings, on_its_gpu)
     return command.laid_over(options, environments)
+    asked_for = profile.model_copy(update={"gpu_name": gpu_name})
+    environments = serve_config.of_the_environment(
+        tls_paths=serve_config.TLS_PATHS if settings.tls else None,
+    options = release.runs.serve if release else _rendered(settings, asked_for)
+    return serve_config.laid_over(options, environments)
 
 
 def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
-    options = command.render(profile, port=PORT, key_gate=True, overrides=settings.vllm_overrides)
+    options = serve_config.render(
+        profile, port=PORT, key_gate=True, overrides=settings.vllm_overrides
+    )
     # A draft that is no companion stands in the options alone.
     return speculative_draft.pinned(
         options, {name: at for name, at in settings.revisions.items() if is_commit(at)}

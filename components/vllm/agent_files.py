@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.vllm.assignments import assignments
-from components.vllm.command import DRAIN_SECONDS
 from components.vllm.profile import Profile
+from components.vllm.serve_config import DRAIN_SECONDS
 
 ON_HOST = Path(__file__).resolve().parents[1] / "on_host"
 """What runs on the host: shell and one Python file of the standard library."""

@@ -24,12 +24,12 @@ from components.vllm import (
 )
 from components.vllm.assignments import assigned
 from components.vllm.client_types import EndpointDoor, ModelInfo, Refused, Unreachable
-from components.vllm.command import DRAIN_SECONDS
 from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
 from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
 from components.vllm.hub_references import HubFile, matching
 from components.vllm.readiness.plan import ReadinessPlan
 from components.vllm.readiness.wait import NotReady, ReadinessReport, in_utc, wait_until_ready
+from components.vllm.serve_config import DRAIN_SECONDS
 from components.vllm.server_access import (
     MACHINE_STAYS,
     Endpoint,

@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from components.vllm.assignments import assigned, assignments
-from components.vllm.command import to_yaml
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import HubFile
 from components.vllm.options import speculative_draft
+from components.vllm.serve_config import to_yaml
 from components.vllm.server_state import ServerState
 
 Commits = Mapping[str, str]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from components.vllm.profile import Profile, vllm_in
+from components.vllm.image_name import version_number, vllm_in
+from components.vllm.profile import Profile
 
 _SUFFIX = re.compile(r"[-.]cu(?P<major>1[1-9])(?P<minor>[0-9])(?![0-9])")
 
@@ -43,7 +44,7 @@ def cuda_in(image: str) -> float | None:
     version = vllm_in(image)
     if version is None:
         return None
-    return 13.0 if tuple(map(int, version.split("."))) >= _CUDA_13_FROM else 12.8
+    return 13.0 if version_number(version) >= _CUDA_13_FROM else 12.8
 
 
 def with_its_driver(profile: Profile) -> Profile:

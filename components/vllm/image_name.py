@@ -1,4 +1,4 @@
-"""Names of container images, as every registry and Docker take them. Pure."""
+"""Names of container images, as every registry and Docker take them, and the vLLM in one. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ _NAME = re.compile(
     rf"{_PART}(?:/{_PART})*(?::[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
 )
 """`[host[:port]/]path[:tag][@digest]` (github.com/distribution/reference, reference.go)."""
+
+_VERSION_TAG = re.compile(r"vllm[^/:]*:v?(?P<version>\d+\.\d+\.\d+)(?![\d.])", re.IGNORECASE)
 
 
 def checked(name: str) -> str:
@@ -24,3 +26,17 @@ def checked(name: str) -> str:
             "with a registry in front if it is not Docker's, and without `https://`"
         )
     return name
+
+
+def vllm_in(image: str) -> str | None:
+    """Read which vLLM an image holds from its tag (`vllm/vllm-openai:v0.33.0-cu129`), or None.
+
+    A tag of an image whose name does not speak of vLLM counts something else.
+    """
+    found = _VERSION_TAG.search(image.partition("@")[0])
+    return found["version"] if found else None
+
+
+def version_number(version: str) -> tuple[int, ...]:
+    """Read `0.26.0`, or a longer name of a version of vLLM, as numbers that can be compared."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

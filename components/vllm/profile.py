@@ -7,7 +7,6 @@ goes through `Profile.with_overrides`, so that the changed profile is checked li
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,24 +27,9 @@ from components.vllm.errors import ProfileError
 from components.vllm.hub import REPOSITORY
 from components.vllm.measured import Load, Measured
 from components.vllm.options import implicit_downloads, media
-from components.vllm.options.environment_names import NAMES, is_known
+from components.vllm.options.environment_names import why_not_set
 from components.vllm.options.option_text import merged, option_name
 from components.vllm.options.thinking import Thinking
-
-FORBIDDEN_ENV: dict[str, str] = {
-    "VLLM_API_KEY": "the key gate holds the keys' digests, and the host never holds a key",
-    "HF_TOKEN": "a profile is no place for a secret; the stack passes the token by itself",
-    "HUGGING_FACE_HUB_TOKEN": "a profile is no place for a secret; the stack passes the token",
-    "VLLM_SERVER_DEV_MODE": "it opens routes that change the server without a key",
-    "VLLM_USE_RUST_FRONTEND": "another HTTP server would answer, without the key gate in front",
-    "KEY_GATE_FILE": "the stack writes the gate's digests, and into one file alone",
-    "HF_ENDPOINT": "commits and files are the Hub's own, and another one could have others",
-    "HF_HOME": "the host's scripts keep what they fetch in their own; set HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE": "it is an older name of HF_HUB_CACHE, where the download is measured",
-    "PYTHONPATH": "the key gate is found by it, and the supervisor sets it",
-    "VLLM_MLA_DISABLE": "the KV cache would be some 25 times larger than what sizing counts with",
-}
-"""Environment variables that a profile may not set, and why (reference: vLLM 2.4 and 2.7)."""
 
 OptionValue = bool | int | float | str | list[Any] | dict[str, Any]
 """What a vLLM option can be set to; a mapping reaches vLLM as JSON."""
@@ -54,17 +38,6 @@ Text = Annotated[str, Field(min_length=1)]
 
 Capability = Literal["vision", "reasoning", "tools"]
 """What some models can and others cannot."""
-
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-_OF_THE_SCRIPTS = frozenset(
-    {"HOME", "PATH", "IFS", "ENV", "HERE", "STATE", "TLS", "MODEL", "COMPANIONS", "MAX_RESTARTS"}
-    | {"HUB_OFFLINE_ONCE_FETCHED"}
-    | {"RESTART_WINDOW_SECONDS", "BACKOFF_SECONDS", "DRAIN_SECONDS", "POLL_SECONDS", "LOG_MAX_KB"}
-)
-"""Variables of on_host/supervise.sh, into which a profile's are read."""
-
-_VERSION_TAG = re.compile(r"vllm[^/:]*:v?(?P<version>\d+\.\d+\.\d+)(?![\d.])", re.IGNORECASE)
 
 
 class Companion(BaseModel):
@@ -206,22 +179,9 @@ class Profile(BaseModel):
     @field_validator("env")
     @classmethod
     def _no_forbidden_env(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
-            if name in FORBIDDEN_ENV:
-                raise ValueError(f"must not set {name}: {FORBIDDEN_ENV[name]}")
-            if not _ENV_NAME.fullmatch(name):
-                raise ValueError(
-                    f"must not set {name!r}, which is no name of a variable: capital letters, "
-                    "digits and underscores"
-                )
-            if name in _OF_THE_SCRIPTS:
-                raise ValueError(f"must not set {name}: the host's scripts use it themselves")
-            if not is_known(name):
-                raise ValueError(
-                    f"must not set {name}{_meant(name, sorted(NAMES))}: a variable can load code "
-                    "or lead elsewhere, and nobody has looked at this one yet; somebody who has "
-                    "adds it to components/vllm/options/environment_names.py"
-                )
+        complaints = [complaint for name in value if (complaint := why_not_set(name))]
+        if complaints:
+            raise ValueError(complaints[0])
         return value
 
     @model_validator(mode="after")
@@ -335,15 +295,6 @@ def load_profile(name: str, folder: Path) -> Profile:
             "sets it for whatever runs there; remove it"
         )
     return profile
-
-
-def vllm_in(image: str) -> str | None:
-    """Read which vLLM an image holds from its tag (`vllm/vllm-openai:v0.33.0-cu129`), or None.
-
-    A tag of an image whose name does not speak of vLLM counts something else.
-    """
-    found = _VERSION_TAG.search(image.partition("@")[0])
-    return found["version"] if found else None
 
 
 def profile_names(folder: Path) -> list[str]:

@@ -25,8 +25,8 @@ from components.vllm.client_types import (
     Traffic,
     Unreachable,
 )
-from components.vllm.command import DRAIN_SECONDS
 from components.vllm.errors import ServerHostFailed
+from components.vllm.serve_config import DRAIN_SECONDS
 from components.vllm.server_state import ServerInputs, Target
 
 T = TypeVar("T")

@@ -19,9 +19,9 @@ from components.plan import Plan
 from components.tls import certificates
 from components.tls.authorities import Authority
 from components.vllm.agent_files import ON_HOST, model_env
-from components.vllm.command import OPTIONS_FOLDER
 from components.vllm.host_certificates import TAKEN_SECONDS, requested_key
 from components.vllm.options import media
+from components.vllm.options.option_table import OPTIONS_FOLDER
 from components.vllm.profile import load_profile
 from components.vllm.readiness.log_parser import diagnose_prefetch
 from tests.real_vllm.pictures import ELSEWHERE, Pictures

@@ -10,7 +10,11 @@ import pytest
 import yaml
 
 from components.machine.ssh_types import FOLDER
-from components.vllm.command import (
+from components.vllm.errors import OptionRefused
+from components.vllm.host_certificates import REQUEST
+from components.vllm.options.option_table import check_options, load_table
+from components.vllm.profile import load_profile, profile_names
+from components.vllm.serve_config import (
     AS_RELEASED,
     CLIENTS_FILE,
     DRAIN_SECONDS,
@@ -18,16 +22,11 @@ from components.vllm.command import (
     MIDDLEWARE,
     RESERVED,
     TLS_PATHS,
-    check_options,
     laid_over,
-    load_table,
     of_the_environment,
     render,
     to_yaml,
 )
-from components.vllm.errors import OptionRefused
-from components.vllm.host_certificates import REQUEST
-from components.vllm.profile import load_profile, profile_names
 from toolchain.vllm_options import release, table
 
 MODELS = Path(__file__).parents[2] / "models"

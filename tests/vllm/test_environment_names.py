@@ -4,8 +4,13 @@ import pytest
 
 from components.plan import MODELS
 from components.vllm.errors import ProfileError
-from components.vllm.options.environment_names import NAMES, OF_THE_STACK, is_known
-from components.vllm.profile import FORBIDDEN_ENV, load_profile
+from components.vllm.options.environment_names import (
+    FORBIDDEN_ENV,
+    NAMES,
+    OF_THE_STACK,
+    is_known,
+)
+from components.vllm.profile import load_profile
 
 DEFAULT = "mistral-small-4-fp8-2xh200"
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from components.plan import make_plan
 from components.settings import parse
-from components.vllm.command import MIDDLEWARE, OPTIONS_FOLDER, RESERVED
 from components.vllm.options import foreign_code
 from components.vllm.options.foreign_code import REFUSED, found
+from components.vllm.options.option_table import OPTIONS_FOLDER
+from components.vllm.serve_config import MIDDLEWARE, RESERVED
 from tests.test_settings import values
 
 HARMLESS = {
-    # The stack's own to set: one engine, on one host (`command.RESERVED`).
+    # The stack's own to set: one engine, on one host (`serve_config.RESERVED`).
     *RESERVED,
     *("data-parallel-external-lb", "data-parallel-multi-port-external-lb"),
     *("data-parallel-size-local", "dp-supervisor-probe-failure-threshold"),

@@ -9,7 +9,8 @@ import yaml
 
 from components.vllm.agent_files import ON_HOST
 from components.vllm.errors import ProfileError
-from components.vllm.profile import Profile, load_profile, profile_names, vllm_in
+from components.vllm.image_name import vllm_in
+from components.vllm.profile import Profile, load_profile, profile_names
 
 MODELS = Path(__file__).parents[2] / "models"
 DEFAULT = "mistral-small-4-fp8-2xh200"

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from components.machine.onstart import onstart
-from components.vllm.profile import FORBIDDEN_ENV
+from components.vllm.options.environment_names import FORBIDDEN_ENV
 from tests.handshakes import shake_hands
 from tests.vllm.polling import eventually
 from tests.vllm.processes import command_lines, processes_of

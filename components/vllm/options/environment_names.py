@@ -8,6 +8,7 @@ and never because nobody has.
 
 from __future__ import annotations
 
+import difflib
 import re
 
 NAMES = frozenset(
@@ -132,8 +133,32 @@ NAMES = frozenset(
     }
 )
 
+FORBIDDEN_ENV: dict[str, str] = {
+    "VLLM_API_KEY": "the key gate holds the keys' digests, and the host never holds a key",
+    "HF_TOKEN": "a profile is no place for a secret; the stack passes the token by itself",
+    "HUGGING_FACE_HUB_TOKEN": "a profile is no place for a secret; the stack passes the token",
+    "VLLM_SERVER_DEV_MODE": "it opens routes that change the server without a key",
+    "VLLM_USE_RUST_FRONTEND": "another HTTP server would answer, without the key gate in front",
+    "KEY_GATE_FILE": "the stack writes the gate's digests, and into one file alone",
+    "HF_ENDPOINT": "commits and files are the Hub's own, and another one could have others",
+    "HF_HOME": "the host's scripts keep what they fetch in their own; set HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE": "it is an older name of HF_HUB_CACHE, where the download is measured",
+    "PYTHONPATH": "the key gate is found by it, and the supervisor sets it",
+    "VLLM_MLA_DISABLE": "the KV cache would be some 25 times larger than what sizing counts with",
+}
+"""Environment variables that a profile may not set, and why."""
+
 OF_THE_STACK = frozenset({"HF_TOKEN", "HUB_OFFLINE_ONCE_FETCHED", "VLLM_MEDIA_URL_ALLOW_REDIRECTS"})
 """What a server is given beside its profile's variables, and no profile may set."""
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_OF_THE_SCRIPTS = frozenset(
+    {"HOME", "PATH", "IFS", "ENV", "HERE", "STATE", "TLS", "MODEL", "COMPANIONS", "MAX_RESTARTS"}
+    | {"HUB_OFFLINE_ONCE_FETCHED"}
+    | {"RESTART_WINDOW_SECONDS", "BACKOFF_SECONDS", "DRAIN_SECONDS", "POLL_SECONDS", "LOG_MAX_KB"}
+)
+"""Variables of on_host/supervise.sh, which reads a profile's into the same environment."""
 
 _NCCL = re.compile(r"NCCL_(?!.*(?:PLUGIN|FILE|COMM_ID|HOSTID|NET_MERGE|_LIB|PATH))[A-Z0-9_]+")
 """NCCL's are numbers and interfaces, but for those that name a library, a file or a peer."""
@@ -142,3 +167,25 @@ _NCCL = re.compile(r"NCCL_(?!.*(?:PLUGIN|FILE|COMM_ID|HOSTID|NET_MERGE|_LIB|PATH
 def is_known(name: str) -> bool:
     """Whether a profile may set the variable `name`."""
     return name in NAMES or _NCCL.fullmatch(name) is not None
+
+
+def why_not_set(name: str) -> str:
+    """Say why a profile must not set the variable `name`; empty if it may."""
+    if name in FORBIDDEN_ENV:
+        return f"must not set {name}: {FORBIDDEN_ENV[name]}"
+    if not _ENV_NAME.fullmatch(name):
+        return (
+            f"must not set {name!r}, which is no name of a variable: capital letters, digits and "
+            "underscores"
+        )
+    if name in _OF_THE_SCRIPTS:
+        return f"must not set {name}: the host's scripts use it themselves"
+    if is_known(name):
+        return ""
+    close = difflib.get_close_matches(name, sorted(NAMES), n=1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    return (
+        f"must not set {name}{meant}: a variable can load code or lead elsewhere, and nobody has "
+        "looked at this one yet; somebody who has adds it to "
+        "components/vllm/options/environment_names.py"
+    )

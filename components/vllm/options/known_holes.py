@@ -6,8 +6,9 @@ that take none are closed by it, and what only an option opens is left to that o
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
+
+from components.vllm.image_name import version_number
 
 
 class Hole(NamedTuple):
@@ -33,8 +34,10 @@ HOLES = (
 
 def holes_in(version: str) -> list[Hole]:
     """Those of a version of vLLM, such as `0.18.0`."""
-    number = _number(version)
-    return [one for one in HOLES if _number(one.since) <= number < _number(one.mended)]
+    number = version_number(version)
+    return [
+        one for one in HOLES if version_number(one.since) <= number < version_number(one.mended)
+    ]
 
 
 def warning(version: str) -> str:
@@ -42,13 +45,9 @@ def warning(version: str) -> str:
     known = holes_in(version)
     if not known:
         return ""
-    mended = max((one.mended for one in known), key=_number)
+    mended = max((one.mended for one in known), key=version_number)
     listed = "; ".join(f"{one.id}, {one.does}" for one in known)
     return (
         f"vLLM {version} has holes that whoever has the key, or owns the model's repository, can "
         f"use ({listed}): an image with vLLM {mended} or newer has none of these"
     )
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
