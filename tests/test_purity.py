@@ -38,7 +38,7 @@ PURE = [
     if is_pure(path)
 ]
 
-READERS = ["components.release.release", "components.vllm.profile", "components.vllm.command"]
+READERS = ["components.release.release", "components.vllm.profile", "components.vllm.serve_config"]
 """Modules that decide by files of the checkout."""
 
 

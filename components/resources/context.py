@@ -24,10 +24,10 @@ from components.machine.ssh_types import HostAddress
 from components.vllm.client_types import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
+    from components.machine.ssh import Host
     from components.vast.api.client import VastApi
     from components.vast.api.container_log import ContainerLog
     from components.vllm.client import Endpoint
-    from components.vllm.host import Host
     from components.vllm.hub_client import HubClient
 
 
@@ -76,7 +76,7 @@ class Context:
         secrets: Sequence[str] = (),
     ) -> Host:
         """The client of a rented machine, over SSH; see `Host`."""
-        from components.vllm.host import Host  # noqa: PLC0415
+        from components.machine.ssh import Host  # noqa: PLC0415
 
         return Host(address, private_key, known_host_key=known_host_key, secrets=secrets)
 

@@ -20,10 +20,10 @@ import psutil
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from components.machine.ssh import Host
 from components.machine.ssh_types import HostAddress
 from components.tls import certificates
 from components.tls.authorities import DAY, Authority
-from components.vllm.host import Host
 from tests.documented import block
 from tests.stack.world import PROJECT, Emulator, Stack, run
 from tests.test_workflow import RENEWED

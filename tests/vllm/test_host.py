@@ -12,6 +12,9 @@ import asyncssh
 import pytest
 
 from components.core.display import LONGEST_LINE
+from components.machine import ssh as module
+from components.machine.ssh import MOST_BYTES, Host
+from components.machine.ssh_commands import log_command
 from components.machine.ssh_types import (
     CommandFailed,
     HostAddress,
@@ -20,8 +23,6 @@ from components.machine.ssh_types import (
     LoginRefused,
     Nonsense,
 )
-from components.vllm import host as module
-from components.vllm.host import MOST_BYTES, Host
 from tests.vllm.ssh_host import SshHost
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
@@ -304,11 +305,11 @@ def test_a_command_that_prints_too_much_is_ended(host: Host) -> None:
 def test_a_host_that_gives_no_piece_of_a_log(
     host: Host, log: Path, printed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = module._log_command
+    genuine = log_command
     log.write_text("x" * 5000)
     # The door's own command, of which the host runs something else.
     shadow = f"echo() {{ printf '%s\\n' '{printed}'; }}; "
-    monkeypatch.setattr(module, "_log_command", lambda name, at: shadow + genuine(name, at))
+    monkeypatch.setattr(module, "log_command", lambda name, at: shadow + genuine(name, at))
     with pytest.raises(Nonsense, match=r"gives no piece of vllm\.log"):
         host.read_log("vllm.log", 3)
 

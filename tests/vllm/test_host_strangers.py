@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from components.core.errors import StackError
 from components.machine import agent_answers
 from components.machine.agent_answers import AnswerUnreadable
+from components.machine.ssh import END_TIMEOUT, MOST_BYTES, Host
+from components.machine.ssh_connection import CONNECT_TIMEOUT
 from components.machine.ssh_types import (
     LOG_PIECE,
     CommandFailed,
@@ -24,7 +26,6 @@ from components.machine.ssh_types import (
     HostUnreachable,
     Result,
 )
-from components.vllm.host import CONNECT_TIMEOUT, END_TIMEOUT, MOST_BYTES, Host
 from tests.fakes import VirtualLoop
 from tests.test_display import is_clean
 

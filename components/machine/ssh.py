@@ -11,16 +11,9 @@ number of bytes that hold on this side, and ends with a value or with one of the
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
-import errno
-import io
-import re
-import shlex
-import tarfile
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -30,7 +23,21 @@ from components.core.bounded import Allowance, TooMuch
 from components.core.display import shown_lines
 from components.core.errors import HostError
 from components.core.redaction import redacted
-from components.machine.agent_answers import AnswerUnreadable, read_status, whole
+from components.machine.agent_answers import AnswerUnreadable, read_status
+from components.machine.ssh_commands import (
+    check_relative,
+    log_command,
+    put_command,
+    read_piece,
+    tar,
+)
+from components.machine.ssh_connection import (
+    CONNECT_TIMEOUT,
+    Dial,
+    Login,
+    open_connection,
+    without_comment,
+)
 from components.machine.ssh_types import (
     ASK_TIMEOUT,
     COMMAND_TIMEOUT,
@@ -38,16 +45,10 @@ from components.machine.ssh_types import (
     LOG_PIECE,
     CommandFailed,
     HostAddress,
-    HostKeyChanged,
     HostUnreachable,
-    LoginRefused,
     Nonsense,
     Result,
-    Unreachable,
 )
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for the TCP connection, and as many again for the login."""
 
 MOST_BYTES = LOG_PIECE + 65_536
 """Most bytes that a command may print, output and complaints together."""
@@ -55,16 +56,7 @@ MOST_BYTES = LOG_PIECE + 65_536
 END_TIMEOUT = 5.0
 """Seconds for a connection to end once it was given up."""
 
-_LEFT_BEHIND_MINUTES = 10
-"""Age from which on half a put is no longer one that runs, and has only secrets left in it: its
-machine went down, or its shell was killed."""
-
 _CHUNK = 65_536
-_LONGEST_SEQUENCE = 256
-_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*+[ -/]*+|[\]PX^_][^\x00-\x1f\x7f]*+(?:\x1b)?|[ -/]*+)\Z")
-"""An escape sequence that has begun; one longer than `_LONGEST_SEQUENCE` bytes is none."""
-
-_KEEPALIVE = 5
 _SETTLE = 0.01
 """Seconds in which a connection that ended since the last call is noticed as such."""
 
@@ -83,7 +75,7 @@ class Host:
         secrets: Sequence[str] = (),
         username: str = "root",
         connect_timeout: float = CONNECT_TIMEOUT,
-        dial: Callable[..., Awaitable[asyncssh.SSHClientConnection]] = asyncssh.connect,
+        dial: Dial = asyncssh.connect,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
         """Prepare the door; nothing is opened yet.
@@ -100,11 +92,9 @@ class Host:
             loop_factory: makes the event loop, by whose clock all deadlines are.
         """
         self._address = address
-        self._private_key = private_key
-        self._host_key = _without_comment(known_host_key)
+        self._login = Login(address, username, private_key, connect_timeout)
+        self._host_key = without_comment(known_host_key)
         self._secrets = (*secrets, private_key)
-        self._username = username
-        self._connect_timeout = connect_timeout
         self._connection: asyncssh.SSHClientConnection | None = None
         self._dial = dial
         self._loop_factory = loop_factory
@@ -169,8 +159,8 @@ class Host:
             LoginRefused: as `run`.
         """
         for name in files:
-            _check_relative(name)
-        self._checked(_put_command(list(files)), _tar(files), COMMAND_TIMEOUT)
+            check_relative(name)
+        self._checked(put_command(list(files)), tar(files), COMMAND_TIMEOUT)
 
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
         """Read a log on from `offset` bytes; from 0 if it was emptied since. At most `LOG_PIECE`.
@@ -184,21 +174,14 @@ class Host:
             HostKeyChanged: as `run`.
             LoginRefused: as `run`.
         """
-        _check_relative(name)
-        printed = self._checked(_log_command(name, offset), None, ASK_TIMEOUT)
-        head, _, piece = printed.partition(b"\n")
-        start = whole(head[:20].decode(errors="replace"))
-        if start not in {0, offset} or len(piece) > LOG_PIECE:
+        check_relative(name)
+        printed = self._checked(log_command(name, offset), None, ASK_TIMEOUT)
+        found = read_piece(printed, offset)
+        if found is None:
             raise Nonsense(
                 f"host {self._address} gives no piece of {name} when it is asked for one"
             )
-        # A sequence or a character that is cut in two stays for the next call.
-        cut = _UNFINISHED.search(piece, max(len(piece) - _LONGEST_SEQUENCE, 0))
-        complete = piece[: cut.start()] if cut else piece
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        text = decoder.decode(complete)
-        read = len(complete) - len(decoder.getstate()[0])
-        return shown_lines(text), start + read
+        return found
 
     def status(self) -> dict[str, str]:
         """Ask the supervisor for its key=value lines.
@@ -274,45 +257,8 @@ class Host:
         return self._connection
 
     async def _opened(self) -> asyncssh.SSHClientConnection:
-        keeper = _KeyKeeper(self._host_key)
-        try:
-            async with asyncio.timeout(2 * self._connect_timeout):
-                connection = await self._dial(
-                    self._address.ip,
-                    self._address.port,
-                    username=self._username,
-                    client_keys=[asyncssh.import_private_key(self._private_key)],
-                    client_factory=lambda: keeper,
-                    known_hosts=([], [], []),
-                    server_host_key_algs=keeper.algorithms(),
-                    # A packet of a few bytes would be unpacked to any number of them.
-                    compression_algs="none",
-                    preferred_auth="publickey",
-                    agent_path=None,
-                    config=None,
-                    gss_host=None,
-                    connect_timeout=self._connect_timeout,
-                    login_timeout=self._connect_timeout,
-                    keepalive_interval=_KEEPALIVE,
-                )
-        except Exception as error:  # noqa: BLE001  (as in `_execute`)
-            raise self._why_not(error, keeper) from None
-        self._host_key = keeper.shown
+        connection, self._host_key = await open_connection(self._login, self._host_key, self._dial)
         return connection
-
-    def _why_not(self, error: Exception, keeper: _KeyKeeper) -> HostError:
-        if isinstance(error, asyncssh.PermissionDenied):
-            return LoginRefused(
-                f"host {self._address} does not take the stack's SSH key for user "
-                f"{self._username}: its start script has not run yet, or failed"
-            )
-        if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return HostKeyChanged(
-                f"host {self._address} shows the key {_fingerprint(keeper.shown)}, and "
-                f"{_fingerprint(self._host_key)} was recorded at first contact: another machine "
-                "answers there; nothing was sent to it, replace the instance"
-            )
-        return HostUnreachable(self._address, _reason(error))
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -326,44 +272,6 @@ class Host:
 
     def _clean(self, text: str) -> str:
         return redacted(text, self._secrets)
-
-
-class _KeyKeeper(asyncssh.SSHClient):
-    """Holds a host to its recorded key, or records the one that it shows."""
-
-    def __init__(self, recorded: str | None) -> None:
-        self._recorded = recorded
-        self.shown: str | None = None
-
-    def algorithms(self) -> str:
-        """Prefer the recorded kind of key, since hosts have several; `^` puts it at the front.
-
-        The others stay allowed: a host that has only those is to show its key and be refused for
-        it, which a negotiation that fails does not let us tell from a broken connection.
-        """
-        if self._recorded is None:
-            return "default"
-        key = asyncssh.import_public_key(self._recorded)
-        return "^" + ",".join(name.decode("ascii") for name in key.sig_algorithms)
-
-    def validate_host_public_key(
-        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
-    ) -> bool:
-        """Called by asyncssh with the key that the host has proven to hold."""
-        del host, addr, port
-        self.shown = _without_comment(key.export_public_key().decode())
-        return self._recorded in (None, self.shown)
-
-
-def _reason(error: Exception) -> Unreachable:
-    if isinstance(error, ConnectionRefusedError):
-        return "refused"
-    # asyncssh says of a login that took too long that the connection was lost.
-    if isinstance(error, TimeoutError) or "timeout" in str(error).lower():
-        return "timed_out"
-    if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return "no_route"
-    return "closed" if isinstance(error, OSError | asyncssh.Error) else "garbled"
 
 
 async def _run(
@@ -396,16 +304,6 @@ async def _read(stream: asyncssh.SSHReader[bytes], allowance: Allowance) -> byte
     return b"".join(pieces)
 
 
-def _without_comment(line: str | None) -> str | None:
-    return None if line is None else " ".join(line.split()[:2])
-
-
-def _fingerprint(line: str | None) -> str:
-    if line is None:
-        return "none"
-    return asyncssh.import_public_key(line).get_fingerprint()
-
-
 def _short(command: str) -> str:
     first = command.strip().partition("\n")[0]
     return f"'{first[:80]}...'" if len(first) > 80 else f"'{first}'"  # noqa: PLR2004  (one line)
@@ -413,49 +311,3 @@ def _short(command: str) -> str:
 
 def _text(output: bytes) -> str:
     return shown_lines(output.decode(errors="replace"))
-
-
-def _check_relative(name: str) -> None:
-    parts = PurePosixPath(name).parts
-    if not re.fullmatch(r"[A-Za-z0-9._/-]+", name) or name.startswith("/") or ".." in parts:
-        raise ValueError(f"not a path under the serving folder: {name!r}")
-
-
-def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, (content, mode) in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            member.mode = mode
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def _put_command(names: list[str]) -> str:
-    left_behind = f"find . -maxdepth 1 -name '.incoming.*' -mmin +{_LEFT_BEHIND_MINUTES}"
-    folders = sorted({str(PurePosixPath(name).parent) for name in names})
-    moves = [f'mv -f "$new"/{shlex.quote(name)} {shlex.quote(name)}' for name in names]
-    return "\n".join(
-        [
-            f'set -e; umask 077; mkdir -p "$HOME/{FOLDER}"; cd "$HOME/{FOLDER}"',
-            f"{left_behind} -exec rm -rf '{{}}' + || true",
-            "new=$(mktemp -d .incoming.XXXXXX); trap 'rm -rf \"$new\"' EXIT",
-            'tar -x -p --no-same-owner -f - -C "$new"',
-            f"mkdir -p {shlex.join(folders)}",
-            *moves,
-        ]
-    )
-
-
-def _log_command(name: str, offset: int) -> str:
-    return "\n".join(
-        [
-            f'file="$HOME/{FOLDER}/{name}"; from={int(offset)}',
-            'if [ ! -f "$file" ]; then echo 0; exit 0; fi',
-            # Emptied since, because it grew too large or the server was started anew.
-            'if [ "$(wc -c < "$file")" -lt "$from" ]; then from=0; fi',
-            'echo "$from"',
-            f'tail -c "+$((from + 1))" "$file" | head -c {LOG_PIECE}',
-        ]
-    )
