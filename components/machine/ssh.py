@@ -1,11 +1,11 @@
-"""The only door to a host: commands, files and logs over SSH, from plain threaded code.
+"""The only client of a host: commands, files and logs over SSH, from plain threaded code.
 
-One connection is kept and used again, since the policy asks every few seconds; a lost one is
-opened anew at the next call. Tries and waits are the policy's affair: the door connects once and
-says how it failed. No text that leaves it holds a secret that it was told of.
+The client keeps one connection, since the policy asks every few seconds. It opens a lost one anew
+at the next call. Retries and waits are the policy's: the client connects once and says how it
+failed. No text that leaves it holds a secret that it was given.
 
-The host is a stranger, which may send anything for ever. Each call has one deadline and a most
-number of bytes that hold on this side, and ends with a value or with one of the errors below.
+The host is a stranger, which may send anything for ever. Each call has a deadline and a limit of
+bytes that hold on this side, and ends with a value or with one of the errors below.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Host:
         dial: Dial = asyncssh.connect,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
-        """Prepare the door; nothing is opened yet.
+        """Prepare the client; nothing is opened yet.
 
         Args:
             address: of the mapped SSH port.

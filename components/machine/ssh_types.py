@@ -1,6 +1,6 @@
 """What may be asked of a host, how it answers and how it fails.
 
-Apart from `host.py`: a program that opens no connection need not load the SSH library.
+Apart from `ssh.py`: a program that opens no connection need not load the SSH library.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def served_capabilities(profile: Profile, serve_yaml: str) -> tuple[Capability, 
     """What the model can and the configuration lets through.
 
     vLLM takes a trace or a tool call out of the text with a parser that has to be named, and can be
-    told to leave the vision tower out (reference: vLLM 2.2 and 2.4).
+    asked to leave the vision tower out.
     """
     options = _options(serve_yaml)
     limits = from_json(options.get("limit-mm-per-prompt"))
@@ -86,11 +86,11 @@ def served_capabilities(profile: Profile, serve_yaml: str) -> tuple[Capability, 
         "reasoning": bool(options.get("reasoning-parser")),
         "tools": bool(options.get("enable-auto-tool-choice") and options.get("tool-call-parser")),
     }
-    return tuple(ability for ability in profile.abilities if there[ability])
+    return tuple(one for one in profile.abilities if there[one])
 
 
 def _thinking(profile: Profile, serve_yaml: str) -> dict[str, str]:
-    """How the model thinks, where that is not by effort, as a test takes it that is not told."""
+    """Say how the model thinks, unless it is by effort, which a test takes for granted."""
     reasons = "reasoning" in profile.abilities
     way = thinking.how(profile.thinking, _options(serve_yaml), reasons=reasons)
     return (

@@ -1,8 +1,8 @@
 """Renders serve.yaml, which `vllm serve --config` is given.
 
 Keys are the long names of the options. vLLM turns true into a flag, a list into repeated values,
-a mapping into JSON, and adds `--` in front (reference: vLLM 2.2). Nothing in it is secret: the
-keys are the gate's, the TLS key is a path, and a Hub token goes another way.
+a mapping into JSON, and adds `--` in front. Nothing in it is secret: the keys are the gate's, the
+TLS key is a path, and a Hub token goes another way.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def to_yaml(options: Mapping[str, Any]) -> str:
 
 
 def _refuse_known_crashes(profile: Profile, flags: Mapping[str, Any]) -> None:
-    """Combinations that parse and then end the server, minutes later (reference: vLLM 0.5, 0.6)."""
+    """Refuse combinations that parse and then end the server, minutes later."""
     flags = {name: from_json(value) for name, value in flags.items()}
     rule, own = gpus.rule_of(flags, min_cuda=profile.min_cuda), gpus.capability(profile.gpu_name)
     if own is not None and not rule.allows(own):

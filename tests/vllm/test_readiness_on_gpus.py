@@ -13,7 +13,7 @@ from components.vllm.readiness.plan import (
     least_start_seconds,
     short_deadline_warning,
 )
-from tests.vllm.test_readiness import COMMIT, MODEL, RUNNING, Scene
+from tests.vllm.readiness_scene import COMMIT, MODEL, RUNNING, Scene
 
 LOGS = Path(__file__).parent / "logs"
 MODELS = Path(__file__).parents[2] / "models"

@@ -24,7 +24,7 @@ from components.smoke_test.client import Client
 from components.vllm.options.thinking import asked
 
 CALL_ID = re.compile(r"[A-Za-z0-9]{9}")
-"""Mistral's rule for the ids of tool calls (reference: vLLM 3)."""
+"""The ids of tool calls that Mistral's models take; vLLM's mistral_tool_parser.py makes such."""
 
 WEATHER: ChatCompletionToolParam = {
     "type": "function",

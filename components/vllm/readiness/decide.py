@@ -99,7 +99,7 @@ def decide(plan: ReadinessPlan, state: State, seen: Observation) -> Decision:
 
 
 def host_complaint(held: Held | None, status: Mapping[str, str]) -> str:
-    """Say in which commit a host's status differs from what it was told; empty if in none.
+    """Say which commit a host's status names wrongly; empty if it names none wrongly.
 
     Until all is fetched, the status names what the host fetched before.
     """

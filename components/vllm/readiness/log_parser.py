@@ -77,7 +77,7 @@ class _Run:
     fatal: Diagnosis | None = None
     new_fatal: Diagnosis | None = None
     stopping: bool = False
-    """Whether the server was told to stop: what its log says from then on is no failure."""
+    """Whether the server was asked to stop: what its log says from then on is no failure."""
     start_seen: bool = False
     announced: bool = False
     error_exception: str = ""

@@ -33,8 +33,8 @@ SHARES: Mapping[StageName, float] = MappingProxyType(
         "refusals": 0.05,
     }
 )
-"""Share of the deadline that each stage may take, unless the plan says otherwise. Of the 45 minutes
-that the reference counts with: 38 for the download, 18 to compile, 7 for a first token."""
+"""Share of the deadline that each stage may take, unless the plan says otherwise. Of 45 minutes:
+38 for the download, 18 to compile, 7 for a first token."""
 
 DOWNLOAD_SHARE = SHARES["download"]
 """Of the deadline: a host whose link needs longer is turned away before anything is downloaded."""

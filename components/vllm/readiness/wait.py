@@ -1,7 +1,7 @@
 """The staged wait until a server has answered, and refused, as it should.
 
-It looks at the host, asks the endpoint and sleeps; `decide` says what to do next. What happens is
-told to the person who waits.
+It looks at the host, asks the endpoint and sleeps; `decide` says what to do next. The person who
+waits sees each stage and each number.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def wait_until_ready(
 
     Raises:
         NotReady: one of its three kinds, by whose fault it is.
-        OtherWeights: the host names other commits than it was told to fetch.
+        OtherWeights: the host names other commits than it was asked to fetch.
         HostUnreachable: no SSH for longer than the plan tolerates.
         LoginRefused: the same.
         CommandFailed: the same.
