@@ -37,13 +37,10 @@ from components.vllm import (
 )
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import Reference
-from components.vllm.options import implicit_downloads, media, speculative_draft
-from components.vllm.profile import Profile, load_profile, vllm_in
 from components.vllm.image_name import vllm_in
-from components.vllm.options import implicit_downloads, known_holes, media, speculative_draft
+from components.vllm.options import implicit_downloads, media, speculative_draft
 from components.vllm.options.option_table import check_options, load_table
 from components.vllm.profile import Profile, load_profile
-from components.vllm.readiness.plan import short_deadline_warning
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -149,24 +146,15 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     query_text = requirements.query_text(settings, profile, release)
     query = parse_query(query_text)
     num_gpus = gpus_asked(query, profile.num_gpus)
-    query = market.parse(query_text)
-    num_gpus = market.gpus_asked(query, profile.num_gpus)
     gpu_name = gpu_choice.the_one(query) or profile.gpu_name
     _check_token(settings, profile)
     fits, fit_warnings = gpu_choice.fit(profile, query, num_gpus)
     requirements.check_disk(profile)
     media_from = _media_from(settings, release)
-    table = command.load_table(profile.vllm_version)
-    options = host_files.carried(_options(settings, profile, release, gpu_name, media_from), models)
-    command.check_options(options, table)
-    file_warnings = host_files.check(options, models)
     table = load_table(profile.vllm_version)
-    options = _options(
-        settings, profile, release, gpu_choice.the_one(query) or profile.gpu_name, media_from
-    )
-    options = host_files.carried(options, models)
+    options = host_files.carried(_options(settings, profile, release, gpu_name, media_from), models)
     check_options(options, table)
-    warnings += host_files.check(options, models)
+    file_warnings = host_files.check(options, models)
     rule = gpu_choice.rule(profile, options)
     need = requirements.required(settings, profile, num_gpus, rule)
     gpu_warnings = gpu_choice.of_unfit_gpus(profile, query, need, rule)
@@ -180,9 +168,6 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
         need=need,
         references=references,
         gpus=f"{num_gpus}x {gpu_name}",
-        serve_yaml=command.to_yaml(options),
-        references=taken,
-        gpus=f"{num_gpus}x {gpu_choice.the_one(query) or profile.gpu_name}",
         serve_yaml=serve_config.to_yaml(options),
         environment=agent_files.environment(
             profile,
@@ -254,50 +239,6 @@ def _profile(settings: Settings, models: Path, release: Release | None) -> Profi
     return image_cuda.with_its_driver(profile) if settings.image else profile
 
 
-def _of_revisions_of_nothing(settings: Settings, taken: tuple[Reference, ...]) -> list[str]:
-    """Say which `revisions` nothing is taken at, as after a change of the model."""
-    unused = sorted(set(settings.revisions) - {one.repository for one in taken})
-    return [f"revisions names {name}, which this stack does not take" for name in unused]
-
-
-def _of_its_version(image: str, version: str) -> list[str]:
-    """Say by which vLLM the options are checked, where that may be another one than is run."""
-    said = []
-    if image and vllm_in(image) is None:
-        said.append(
-            f"the name of the image {image} does not say which vLLM it holds, so the options are "
-            f"checked as those of vLLM {version}, the profile's: if it holds another one, what "
-            "that does not know shows only when it starts"
-        )
-    table = load_table(version)
-    return [*said, table.stands_in] if table.stands_in else said
-
-
-def _of_another_format(profile: Profile, options: Mapping[str, Any]) -> list[str]:
-    """Some repositories hold their weights twice; the profile's files are those of its format."""
-    asked, own = options.get("load-format"), profile.flags.get("load-format")
-    if asked == own:
-        return []
-    said = (
-        f"load-format is {asked or 'unset'} and {own or 'unset'} in the profile {profile.name}: "
-        "vLLM may want other files than those that are fetched before, and fetch them unseen; set "
-        "it in a profile, with its files"
-    )
-    return [said]
-
-
-def _of_taken_counts(options: Mapping[str, Any]) -> list[str]:
-    """Settings may not have it; a release of before is served word for word."""
-    if not options.get("disable-log-stats"):
-        return []
-    said = (
-        "the release takes vLLM's counts of requests away (disable-log-stats): idleMinutes never "
-        "ends its machine, its end waits for no client, and one that hangs is not found; write a "
-        "release without it"
-    )
-    return [said]
-
-
 def _options(
     settings: Settings, profile: Profile, release: Release | None, gpu_name: str, media_from: str
 ) -> dict[str, Any]:
@@ -306,17 +247,12 @@ def _options(
     Those of a release are taken as proven, but for what is the environment's.
     """
     on_its_gpu = profile.model_copy(update={"gpu_name": gpu_name})
-    environments = command.of_the_environment(
-        tls_paths=command.TLS_PATHS if settings.tls else None,
+    environments = serve_config.of_the_environment(
+        tls_paths=serve_config.TLS_PATHS if settings.tls else None,
         media_from=media_from,
         client_certificates=settings.client_certificates,
     )
     options = release.runs.serve if release else _rendered(settings, on_its_gpu)
-    return command.laid_over(options, environments)
-    asked_for = profile.model_copy(update={"gpu_name": gpu_name})
-    environments = serve_config.of_the_environment(
-        tls_paths=serve_config.TLS_PATHS if settings.tls else None,
-    options = release.runs.serve if release else _rendered(settings, asked_for)
     return serve_config.laid_over(options, environments)
 
 

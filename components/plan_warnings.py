@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from components.settings import Settings
-from components.vllm import command, image_cuda
+from components.vllm import image_cuda
 from components.vllm.hub_references import Reference
+from components.vllm.image_name import vllm_in
 from components.vllm.options import known_holes, media
-from components.vllm.profile import Profile, vllm_in
+from components.vllm.options.option_table import load_table
+from components.vllm.profile import Profile
 from components.vllm.readiness.plan import short_deadline_warning
 
 
@@ -88,7 +90,7 @@ def _version_warnings(image: str, version: str) -> list[str]:
             f"checked as those of vLLM {version}, the profile's: if it holds another one, what "
             "that does not know shows only when it starts"
         )
-    table = command.load_table(version)
+    table = load_table(version)
     return [*messages, table.stands_in] if table.stands_in else messages
 
 
@@ -96,7 +98,7 @@ def _media_warnings(profile: Profile, options: Mapping[str, Any], media_from: st
     """Warn of addresses that requests can have fetched, if the model takes media at all."""
     if "vision" not in profile.abilities or options.get("language-model-only"):
         return []
-    known = command.load_table(profile.vllm_version).variables
+    known = load_table(profile.vllm_version).variables
     mode = str(options.get("tokenizer-mode", ""))
     return [*filter(None, [media.warning(media_from, known, mode)])]
 
