@@ -20,6 +20,7 @@ from components.resources.provider import Provider, refused
 from components.vast.errors import NoOffer
 from components.vast.market.requirements import (
     ADDITIONS,
+    INPUTS,
     OTHER_MACHINE,
     Requirements,
     Search,
@@ -93,12 +94,16 @@ class VastOffer(dynamic.Resource, module="vast", name="Offer"):
 
 
 def _changed(olds: Properties, news: Properties) -> list[str]:
-    """Name the properties of the search that differ; all of them for a new offer."""
-    search = Search.from_bag(news)
+    """Name the properties of the search that differ; all of them for a new offer.
+
+    A refresh of an old state compares it with its own inputs, which lack the same.
+    """
+    new, lacking_now = upgraded(news, ADDITIONS)
     if not olds:
-        return list(search.to_bag())
-    full, lacking = upgraded(olds, ADDITIONS)
-    return search.changed_from(Search.from_bag(full), lacking)
+        return list(INPUTS)
+    old, lacking = upgraded(olds, ADDITIONS)
+    search = Search.from_bag(new)
+    return search.changed_from(Search.from_bag(old), lacking.keys() - lacking_now.keys())
 
 
 def _outputs(search: Search) -> Properties:

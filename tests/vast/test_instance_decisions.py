@@ -10,10 +10,13 @@ import pytest
 from components.core.property_bag import Properties
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.errors import StillOutbid
+from components.vast.lifecycle.auto_shutdown import Leash
 from components.vast.lifecycle.diff import decide
+from components.vast.lifecycle.market_end import NONE, MarketJob
 from components.vast.lifecycle.order import order_label
 from components.vast.lifecycle.preview import ends_by_rule, siblings, to_go_on_with
 from components.vast.lifecycle.refresh import compare
+from components.vast.lifecycle.shutdown_times import plan_end
 from components.vast.lifecycle.update import Steps, new_label, steps, winning_bid
 from tests.vast.offers import instance
 from tests.vast.states import PREFIX, inputs, search, state
@@ -163,6 +166,49 @@ def test_an_outbid_machine_is_counted_once_by_its_refreshes():
     assert list(found.inputs.losses) == ["9001"]
     again, _ = compare(found, live(**row), [], None, NOW + 60)
     assert again.inputs.losses == found.inputs.losses
+
+
+def lives(hours: float, *, market_end: bool = True) -> Leash:
+    return Leash(hours, 0.0, market_end=market_end)
+
+
+@pytest.mark.parametrize(
+    ("before", "ends_in", "job", "wanted", "order"),
+    [
+        # It lives longer: the market moves its end before the machine is told.
+        (lives(2), 1, True, lives(5), ("arm", True)),
+        (lives(2), 1, False, lives(2), ("arm", False)),
+        # It lives shorter: the machine is told first.
+        (lives(5), 4, True, lives(2), ("keep", True)),
+        (lives(0, market_end=False), 0, False, lives(2), ("look", True)),
+        # No end of the market: what is there goes before the machine may live on.
+        (lives(2), 1, True, lives(2, market_end=False), ("disarm", False)),
+        (lives(2), 1, True, lives(0, market_end=False), ("disarm", True)),
+        (
+            lives(2, market_end=False),
+            1,
+            False,
+            lives(5, market_end=False),
+            ("disarm unknown", True),
+        ),
+        (lives(5, market_end=False), 4, False, lives(2, market_end=False), ("forget", True)),
+        (lives(0, market_end=False), 0, False, lives(2, market_end=False), ("forget", True)),
+    ],
+)
+def test_an_end_is_changed_in_the_order_that_never_lets_the_market_come_first(
+    before, ends_in, job, wanted, order
+):
+    ends_at = NOW + ends_in * 3600 if ends_in else 0.0
+    known = MarketJob(1, ends_at + 3600) if job else NONE
+    asked = dataclasses.replace(inputs(), leash=before)
+    old = dataclasses.replace(state(), inputs=asked, ends_itself_at=ends_at, market_job=known)
+    plan = plan_end(old, wanted, NOW)
+    assert (plan.market_first, plan.tells_machine) == order
+    # Counted from the same first start, or from now on where nobody knows it.
+    began = before.began(ends_at) or NOW
+    assert plan.latest == (began + wanted.time_to_live_hours * 3600 if wanted else 0.0)
+    later = max(plan.latest, ends_at) + 3600
+    assert plan.arm_from == (later if order[0] == "arm" else 0.0)
 
 
 def nobody_asked(_instance_id: int) -> PriceAsked | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pulumi.output import Unknown
 
 from components.core.property_bag import Properties
+from components.resources.offer import OfferProvider
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.instance_state import (
     INPUT_ADDITIONS,
@@ -178,6 +179,22 @@ def test_a_state_that_is_written_in_full_is_the_same_state(bag: Properties):
     full = dataclasses.replace(old, lacking={}, inputs=inputs).to_bag()
     assert InstanceState.from_bag(full) == old
     assert set(full) == {*INPUTS, *OUTPUTS}
+
+
+@given(STATES)
+def test_a_refresh_finds_no_change_of_the_inputs_whatever_release_wrote_them(bag: Properties):
+    """Pulumi compares a state with its own recorded inputs then."""
+    recorded = {name: bag[name] for name in INPUTS if name in bag}
+    old, same = InstanceState.from_bag(bag), InstanceInputs.from_bag(recorded)
+    assert diff.changed_inputs(old.inputs, same, INPUTS) == []
+
+
+@given(SEARCHES)
+def test_a_refresh_finds_no_change_of_an_offer_whatever_release_wrote_it(bag: Properties):
+    provider = OfferProvider()
+    state = {**bag, "search": bag, "shortlist": []}
+    assert provider.diff("offer", state, bag).changes is False
+    assert provider.read("offer", state).outs == state
 
 
 def exported() -> Properties:

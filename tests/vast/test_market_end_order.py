@@ -33,8 +33,8 @@ class World:
     """A machine's own watch and the market's job for it; both can fail, before or after they act.
 
     After each thing that happens, the market must not be about to end what lives on: neither by its
-    own watch, nor by what was accepted or is just asked for. (A watch that lives longer than both
-    was told so by an `up` that failed afterwards.)
+    own watch, nor by what was accepted or the machine is just told. (A watch that lives longer than
+    both was told so by an `up` that failed afterwards.)
     """
 
     def __init__(self, failures: Iterator[str]) -> None:
@@ -42,7 +42,8 @@ class World:
         self.first_start = NOW - 600
         self.own_hours = 0.0
         self.promised = math.inf
-        """The later one of the ends that the state says and that an `up` asks for."""
+        """The end that the state says, and from the moment that the machine is told of a later one,
+        that one."""
         self.jobs: dict[int, float] = {}
         self.url = "http://market"
         self.failures = failures
@@ -79,8 +80,10 @@ class World:
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         told = files["time_to_live.env"][0].decode()
+        hours = int(told.partition("TTL_SECONDS=")[2].splitlines()[0]) / HOUR
+        self.promised = max(self.promised, self.end_after(hours))
         with self._one_call(BROKEN):
-            self.own_hours = int(told.partition("TTL_SECONDS=")[2].splitlines()[0]) / HOUR
+            self.own_hours = hours
 
     def run(self, command: str) -> Result:
         assert command.endswith("status")
@@ -135,8 +138,7 @@ read back nor take away, and that the next one cannot see."""
 
 def updated(world: World, olds: Properties, wanted: Leash) -> Properties:
     """What the state says after an `up`; one that fails leaves it as it was."""
-    said = float(olds["ends_itself_at"]) or math.inf
-    world.promised = max(said, world.end_after(wanted.time_to_live_hours))
+    world.promised = float(olds["ends_itself_at"]) or math.inf
     news = ordered(leash=dataclasses.asdict(wanted))
     if not InstanceProvider().diff("9001", olds, news).changes:
         return olds

@@ -107,7 +107,9 @@ def is_over(term: Term, rule: Rule, now: float) -> bool:
 
 def _differs(old: InstanceInputs, new: InstanceInputs, name: str) -> bool:
     if name == "search":
-        return bool(new.search.changed_from(old.search, old.lacking_of_search))
+        # A refresh compares a state with its own inputs, which lack the same.
+        lacking = old.lacking_of_search - new.lacking_of_search
+        return bool(new.search.changed_from(old.search, lacking))
     return bool(getattr(old, name) != getattr(new, name))
 
 

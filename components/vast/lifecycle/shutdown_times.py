@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from components.core.errors import StackError
 from components.core.progress import Progress
@@ -81,51 +82,78 @@ def arm_new_machine(
         ) from None
 
 
-def change_end(
-    instance_id: int, old: InstanceState, now: InstanceState, context: Context
-) -> InstanceState:
-    """Tell machine and market when it ends now, so that at no moment the market would come first.
+@dataclasses.dataclass(frozen=True)
+class EndChange:
+    """How a machine's end is changed. Moments are seconds since 1970."""
 
-    `now` has the new inputs, and the machine's address of this moment.
+    latest: float
+    """When it ends by the new rule at the latest; 0 for never."""
+    market_first: Literal["disarm", "disarm unknown", "forget", "look", "arm", "keep"]
+    """What the market has to do before the machine is told. `disarm unknown`: the state knows of no
+    job, but an `up` that failed to read it back may have left one."""
+    arm_from: float
+    """When the market's job starts if `market_first` is `arm`, else 0."""
+    tells_machine: bool
+
+
+def plan_end(old: InstanceState, wanted: Leash, now: float) -> EndChange:
+    """Decide how the end of a machine is changed, so that the market never comes first. Pure."""
+    before, ends_at, job = old.inputs.leash, old.ends_itself_at, old.market_job
+    # It started by now at the latest.
+    latest = wanted.ends_at(before.began(ends_at) or now)
+    is_later = not latest or latest > ends_at
+    tells_machine = before.of_the_host() != wanted.of_the_host()
+    if not market_end.wanted(wanted, latest):
+        if before.market_end or job.number:
+            return EndChange(latest, "disarm", 0.0, tells_machine)
+        may_be_unknown = is_later and bool(ends_at)
+        return EndChange(
+            latest, "disarm unknown" if may_be_unknown else "forget", 0.0, tells_machine
+        )
+    if not ends_at:
+        # It lives for ever until it is told, so it is told first; but not if nobody answers here.
+        return EndChange(latest, "look", 0.0, tells_machine)
+    if is_later or not job.number:
+        starts_at = market_end.wanted(wanted, max(latest, ends_at))
+        return EndChange(latest, "arm", starts_at, tells_machine)
+    return EndChange(latest, "keep", 0.0, tells_machine)
+
+
+def change_end(
+    instance_id: int, old: InstanceState, new: InstanceState, context: Context
+) -> InstanceState:
+    """Tell machine and market when it ends from now on.
+
+    `new` has the new inputs, and the machine's address of this moment.
 
     Raises:
         MarketEndRefused, KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not
             take, or does not say, what has to hold before the machine is told. Nothing has changed
             then.
     """
-    progress = progress_of(context)
-    before, wanted = old.inputs.leash, now.inputs.leash
-    ends_at = old.ends_itself_at
+    progress, wanted = progress_of(context), new.inputs.leash
     market = MarketEnd(context.market(), progress, instance_id)
-    # It started by now at the latest.
-    latest = wanted.ends_at(before.began(ends_at) or context.clock.epoch())
-    known = old.market_job
-    is_later = not latest or latest > ends_at
-    if not market_end.wanted(wanted, latest):
-        known = _take_away(market, before, is_later and bool(ends_at), known, progress)
-    elif not ends_at:
-        # It lives for ever until it is told, so it is told first; but not if nobody answers here.
-        known = market.look()
-    elif is_later or not known.number:
-        known = market.arm(market_end.wanted(wanted, max(latest, ends_at)))
-    if before.of_the_host() != wanted.of_the_host():
+    plan = plan_end(old, wanted, context.clock.epoch())
+    job = _market_first(plan, market, old.market_job, progress)
+    ends_at = old.ends_itself_at
+    if plan.tells_machine:
         try:
-            with _host(now, context) as host:
+            with _host(new, context) as host:
                 told = _tell(host, wanted, context.market().url, context, always=True)
         except StackError:
-            if known.number and not old.market_job.number:
+            if job.number and not old.market_job.number:
                 # No state would know of it.
                 _disarm(market, progress)
             raise
         # A host's word may bring its end forward, and not put it off.
-        ends_at = min(told, latest)
+        ends_at = min(told, plan.latest)
     starts_at = market_end.wanted(wanted, ends_at)
-    if starts_at and abs(known.starts_at - starts_at) >= 1:
+    if starts_at and abs(job.starts_at - starts_at) >= 1:
         try:
-            known = market.arm(starts_at)
+            job = market.arm(starts_at)
         except StackError as error:
             progress.say(f"{error}; until then the market ends it later, or not at all")
-    return dataclasses.replace(now, ends_itself_at=ends_at, market_job=known)
+    return dataclasses.replace(new, ends_itself_at=ends_at, market_job=job)
 
 
 def read_back(api: VastApi, state: InstanceState, context: Context) -> MarketJob:
@@ -152,24 +180,37 @@ def disarm_what_is_gone(api: VastApi, instance_id: int, job: MarketJob, progress
         _disarm(MarketEnd(api, progress, instance_id), progress)
 
 
-def _take_away(
-    market: MarketEnd, before: Leash, is_later: bool, known: MarketJob, progress: Progress
+def _market_first(
+    plan: EndChange, market: MarketEnd, known: MarketJob, progress: Progress
 ) -> MarketJob:
-    """Take the market's end of a machine away, before the machine may live on.
-
-    One that nobody knows of can be there after an `up` that failed to read it back.
+    """Let the market do what has to hold before the machine is told.
 
     Raises:
-        MarketEndRefused: if the market does not let it go.
+        MarketEndRefused: if the market does not take it, or does not let it go.
+        KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not say what it has.
     """
-    if before.market_end or known.number:
-        return market.disarm()
-    found = market_end.NONE
-    if is_later:
-        try:
-            found = market.look()
-        except StackError as error:
-            progress.say(f"whether the market ends the machine is not known ({error})")
+    match plan.market_first:
+        case "disarm":
+            return market.disarm()
+        case "disarm unknown":
+            return _disarm_unknown(market, progress)
+        case "forget":
+            return market_end.NONE
+        case "look":
+            return market.look()
+        case "arm":
+            return market.arm(plan.arm_from)
+        case "keep":
+            return known
+
+
+def _disarm_unknown(market: MarketEnd, progress: Progress) -> MarketJob:
+    """Take away what an `up` may have left that failed to read it back."""
+    try:
+        found = market.look()
+    except StackError as error:
+        progress.say(f"whether the market ends the machine is not known ({error})")
+        return market_end.NONE
     return market.disarm() if found.number else market_end.NONE
 
 

@@ -105,9 +105,10 @@ class Search:
         return search_for(self.query, self.need)
 
     def changed_from(self, old: Search, lacking: Collection[str] = ()) -> list[str]:
-        """Name the properties that differ; `lacking` are the additions that the old state lacked.
+        """Name the properties that differ.
 
-        An addition that is not implied counts as changed: the old state had no word on it.
+        `lacking` are the additions that only the old state lacked. One that is not implied counts
+        as changed: the old state had no word on it.
         """
         olds, news = old.to_bag(), self.to_bag()
         follows = IMPLIED.intersection(lacking) - {"contract"}
