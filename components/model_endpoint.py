@@ -23,6 +23,7 @@ from components.resources.instance import VastInstance
 from components.resources.offer import VastOffer
 from components.resources.orphan_cleanup import OrphanCleanup
 from components.resources.program import running
+from components.resources.promotion import Promotion
 from components.resources.server import VllmServer
 from components.resources.smoke_test import smoke_report
 from components.resources.ssh_key import SshKey

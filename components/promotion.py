@@ -1,10 +1,4 @@
-"""`Promotion`: the gate in front of a stack that takes its releases from another one.
-
-A stack runs a release only if the stack before it runs that very release, past a gate of its own
-unless it is the first, and its smoke test has passed there, or if it has let it in before: that is
-what a rollback goes back to. The refusal comes in `check`, and so in `pulumi preview`, before
-anything is rented or restarted.
-"""
+"""The provider's place in the states of older releases."""
 
 from __future__ import annotations
 
@@ -18,6 +12,7 @@ from components.core.errors import ConfigurationError
 from components.core.progress import to_terminal
 from components.core.property_bag import Properties, changed
 from components.release.release import short
+from components.resources.promotion import PromotionProvider
 from components.resources.provider import Provider, refused
 
 INPUTS = ("release", "digest", "promote_from", "let_in")
@@ -162,3 +157,6 @@ def _plain(before: Any) -> Mapping[str, Any] | None:
 
 def _strings(values: Sequence[Any] | None) -> list[str]:
     return [str(value) for value in values or []]
+
+
+__all__ = ["PromotionProvider"]

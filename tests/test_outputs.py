@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.outputs import FORM, OF_THE_RELEASE, REPORTED, folded, unfolded
-from components.promotion import why_not
+from components.release.promotion import Evidence, refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD_STATE = json.loads((ROOT / "tests/stack/states/2026-11-24.json").read_text())
@@ -59,7 +59,7 @@ def test_pulumi_prints_neither_over_many_lines():
 
 
 def gate(before: Any) -> str | None:
-    return why_not("r1", DIGEST, "staging", before)
+    return refusal("r1", DIGEST, "staging", Evidence.from_bag(before))
 
 
 def test_a_gate_lets_in_what_a_stack_on_either_form_has_proven():

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import json
+
 import pulumi
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from components.promotion import PromotionProvider, why_not
+from components.release.promotion import Evidence, PromotionInputs, refusal
+from components.resources.promotion import PromotionProvider
 
 D1 = "sha256:" + "1" * 64
 D2 = "sha256:" + "2" * 64
+
+
+def why_not(release, digest, promote_from, found):
+    return refusal(release, digest, promote_from, Evidence.from_bag(found))
+
 
 NEWS = {"release": "r2", "digest": D2, "promote_from": "staging"}
 
@@ -89,3 +99,18 @@ def test_create_and_update_keep_what_was_let_in_alone():
     given = {**props, "before": before()}
     assert PromotionProvider().create(given).outs == props
     assert PromotionProvider().update("promotion", {}, given).outs == props
+
+
+@given(
+    st.builds(
+        PromotionInputs,
+        st.text(),
+        st.text(),
+        st.text(),
+        st.none() | st.lists(st.text(), max_size=3).map(tuple),
+    )
+)
+def test_inputs_are_read_back_as_they_were_written(inputs):
+    bag = json.loads(json.dumps(inputs.to_bag()))
+    assert PromotionInputs.from_bag(bag) == inputs
+    assert None not in bag.values()
