@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.core.property_bag import Properties
 from components.resources.context import Context, using
 from components.resources.hub_revisions import HubRevisionsProvider
 from components.vllm.hub_client import HubAddressRefused
-from components.vllm.hub_references import HubUnavailable, Reference, Snapshot
+from components.vllm.hub_references import HubFile, HubUnavailable, Reference, Resolved, Snapshot
+from components.vllm.hub_revisions_state import RevisionsInputs, RevisionsState
 from tests.fakes import VirtualClock
 
 A, B = "a" * 40, "b" * 40
@@ -133,3 +137,25 @@ def test_an_address_that_cannot_be_believed_is_refused_in_check() -> None:
     with pytest.raises(HubAddressRefused):
         Context(environment={"HF_ENDPOINT": "http://hub.example"}).hub()
     assert "without TLS" in result.failures[0].reason
+
+
+TEXTS = st.text(max_size=8)
+REFERENCES = st.builds(Reference, TEXTS, TEXTS)
+FILES = st.lists(st.builds(HubFile, TEXTS, st.integers(0, 2**50), TEXTS), max_size=2).map(tuple)
+RESOLVED = st.builds(
+    Resolved, REFERENCES, TEXTS, st.sampled_from(["hub", "setting"]), st.none() | FILES
+)
+
+
+@given(
+    st.lists(REFERENCES, max_size=2).map(tuple),
+    st.lists(RESOLVED, max_size=2, unique_by=lambda one: one.reference.repository),
+)
+def test_a_state_is_read_back_as_it_was_written(references, resolved) -> None:
+    state = RevisionsState(references, {one.reference.repository: one for one in resolved})
+    bag = json.loads(json.dumps(state.to_bag()), parse_int=float)
+    assert RevisionsState.from_bag(bag) == state
+
+
+def test_the_token_is_in_no_repr() -> None:
+    assert "hf_secret" not in repr(RevisionsInputs.from_bag(inputs(token="hf_secret")))

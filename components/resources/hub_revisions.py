@@ -7,7 +7,6 @@ the commits. A branch that moves on is reported and changes nothing.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +14,12 @@ import pulumi
 from pulumi import dynamic
 
 from components.core.errors import StackError
-from components.core.property_bag import Properties, changed
+from components.core.property_bag import Properties
 from components.resources.context import current
 from components.resources.provider import Provider, refused
 from components.vllm import hub_references
 from components.vllm.hub_references import Reference, Resolved
-
-KEPT = ("references", "resolved")
+from components.vllm.hub_revisions_state import RevisionsInputs, RevisionsState, settled
 
 
 class HubRevisionsProvider(Provider):
@@ -29,25 +27,22 @@ class HubRevisionsProvider(Provider):
 
     def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
         """Resolve what is not resolved, and say what has moved on; keep no token."""
-        inputs = {"references": news["references"]}
-        wanted = [Reference(one["repository"], one["revision"]) for one in news["references"]]
-        kept = hub_references.from_bag(olds.get("resolved"))
+        inputs = RevisionsInputs.from_bag(news)
         try:
-            asked = hub_references.to_ask(wanted, kept)
-            snapshot = current().hub().snapshot
-            answers = hub_references.ask(snapshot, asked, str(news.get("token") or ""))
-            settled = hub_references.settle(wanted, kept, answers)
+            hub = current().hub()
+            state, notes = settled(RevisionsState.from_bag(olds), inputs, hub.snapshot)
         except StackError as error:
-            return refused(inputs, error)
+            return refused(RevisionsState(inputs.references, {}).to_bag(), error)
         progress = current().progress("hub")
-        for note in dict.fromkeys(settled.notes):
+        for note in notes:
             progress.say(note)
-        inputs["resolved"] = hub_references.to_bag(settled.resolved)
-        return dynamic.CheckResult(inputs, [])
+        return dynamic.CheckResult(state.to_bag(), [])
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Another revision, or files new to us, are an update; a branch's move is none."""
-        return dynamic.DiffResult(changes=bool(changed(olds, news, KEPT)))
+        return dynamic.DiffResult(
+            changes=RevisionsState.from_bag(olds) != RevisionsState.from_bag(news)
+        )
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Keep what was resolved; calls nobody."""
@@ -81,7 +76,7 @@ class HubRevisions(dynamic.Resource, module="vllm", name="HubRevisions"):
     ) -> None:
         """Resolve `references` for the holder of `token`, or for anybody if it is empty."""
         props = {
-            "references": [dataclasses.asdict(one) for one in references],
+            **RevisionsState(tuple(references), {}).to_bag(),
             "token": pulumi.Output.secret(token),
             "resolved": None,
         }
