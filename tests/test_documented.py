@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
 from functools import cache
 
-from tests.documented import ROOT, Place, block, blocks, commands
+from tests.documented import ROOT, Place, blocks, commands
 
 
 @cache
@@ -32,32 +31,3 @@ def test_each_block_is_run_by_a_test():
 
 def test_each_block_that_a_test_names_is_there():
     assert fetched() <= blocks().keys()
-
-
-def test_the_house_has_what_its_plan_shows():
-    plan = block("docs/design.md", "The house")
-    shown = set(paths(plan))
-    missing = {path for path in shown if not (ROOT / path).exists()}
-    # `make release` makes that one.
-    assert missing <= {"releases"}
-    modules = (ROOT / "components").rglob("*.py")
-    folders = {module.parent.relative_to(ROOT).as_posix() for module in modules}
-    assert folders <= shown
-
-
-def paths(plan: str) -> list[str]:
-    """Read a tree of files, two blanks a level; names on one line stand side by side."""
-    found = []
-    above: list[str] = []
-    for line in plan.splitlines():
-        depth = (len(line) - len(line.lstrip())) // 2
-        names = [name for name in re.split(r"  +", line.strip()) if is_path(name)]
-        above = above[:depth]
-        found += ["/".join([*above, name.rstrip("/")]) for name in names]
-        if names and names[0].endswith("/"):
-            above.append(names[0].rstrip("/"))
-    return found
-
-
-def is_path(text: str) -> bool:
-    return re.fullmatch(r"[\w.-]+(/|\.\w+)", text) is not None
