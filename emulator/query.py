@@ -1,6 +1,6 @@
 """Vast's search language, applied: filters with operators, virtual columns, and an order.
 
-The wire format is `{"column": {"operator": value}, ...}` (shared reference vast-api, 2.1 and 2.3).
+The wire format is `{"column": {"operator": value}, ...}` (vast-api reference, 2.1 and 2.3).
 Clients send numbers as strings, so both sides of a comparison take the column's own type.
 """
 

@@ -27,6 +27,7 @@ TIERS: dict[str, Tier] = {
     "tests/real_vllm": "process",
     "tests/stack": "cli",
     "tests/test_announcement.py": "process",
+    "tests/test_citations.py": "process",
     "tests/test_interruption.py": "process",
     "tests/test_own_environment.py": "process",
     "tests/test_policies.py": "process",

@@ -108,7 +108,7 @@ class Endpoint:
         return self._asked("POST", "/v1/chat/completions", key, _text, question)
 
     def traffic(self, key: str) -> Traffic | Refused | Unreachable:
-        """Ask `/metrics` for the requests (reference: vLLM's counters, all engines together).
+        """Ask `/metrics` for the requests (vllm reference, 2.5; all engines together).
 
         Metrics without them are `Refused`: whoever counts nothing does not say that nobody asks.
         """

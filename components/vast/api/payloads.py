@@ -23,7 +23,7 @@ class RentRequest:
 
 
 def rent_body(order: RentRequest) -> dict[str, Any]:
-    """Build the body that `vastai create instance --ssh --direct` sends (reference, 3.1).
+    """Build the body that `vastai create instance --ssh --direct` sends (vast-api reference, 3.1).
 
     The ports go as a dict, since Vast does not apply a docker flag string on create. With
     `cancel_unavail` the call fails if the machine cannot start now. Without it, as it is with
