@@ -13,7 +13,6 @@ from components.endpoints import Declared
 from components.machine import login
 from components.outputs import folded
 from components.plan import PORT, Plan, make_plan
-from components.promotion import Promotion
 from components.release.release import ReleaseSpec, digest_of
 from components.resources.announcement import announce
 from components.resources.api_key import ApiKey

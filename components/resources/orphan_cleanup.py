@@ -37,7 +37,7 @@ class OrphanCleanupProvider(Provider):
     """CRUD of `OrphanCleanup`."""
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
-        """Another machine, label or key, or an orphan, which is told."""
+        """Another machine, label or key, or an orphan, which is reported."""
         before = CleanupState.from_bag(olds)
         doomed = _doomed(before, news)
         for orphan in doomed:
@@ -66,7 +66,7 @@ class OrphanCleanupProvider(Provider):
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Note the machine, and end the orphans.
 
-        One that cannot be ended is told and stays noted, for the next `up`: a machine works by now.
+        One that cannot be ended is reported and stays noted, for the next `up`: a machine works by now.
         """
         before = CleanupState.from_bag(olds)
         stuck = []

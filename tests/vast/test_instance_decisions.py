@@ -168,7 +168,7 @@ def test_an_outbid_machine_is_counted_once_by_its_refreshes():
     assert again.inputs.losses == found.inputs.losses
 
 
-def lives(hours: float, *, market_end: bool = True) -> Leash:
+def lasting(hours: float, *, market_end: bool = True) -> Leash:
     return Leash(hours, 0.0, market_end=market_end)
 
 
@@ -176,23 +176,23 @@ def lives(hours: float, *, market_end: bool = True) -> Leash:
     ("before", "ends_in", "job", "wanted", "order"),
     [
         # It lives longer: the market moves its end before the machine is told.
-        (lives(2), 1, True, lives(5), ("arm", True)),
-        (lives(2), 1, False, lives(2), ("arm", False)),
+        (lasting(2), 1, True, lasting(5), ("arm", True)),
+        (lasting(2), 1, False, lasting(2), ("arm", False)),
         # It lives shorter: the machine is told first.
-        (lives(5), 4, True, lives(2), ("keep", True)),
-        (lives(0, market_end=False), 0, False, lives(2), ("look", True)),
+        (lasting(5), 4, True, lasting(2), ("keep", True)),
+        (lasting(0, market_end=False), 0, False, lasting(2), ("look", True)),
         # No end of the market: what is there goes before the machine may live on.
-        (lives(2), 1, True, lives(2, market_end=False), ("disarm", False)),
-        (lives(2), 1, True, lives(0, market_end=False), ("disarm", True)),
+        (lasting(2), 1, True, lasting(2, market_end=False), ("disarm", False)),
+        (lasting(2), 1, True, lasting(0, market_end=False), ("disarm", True)),
         (
-            lives(2, market_end=False),
+            lasting(2, market_end=False),
             1,
             False,
-            lives(5, market_end=False),
+            lasting(5, market_end=False),
             ("disarm unknown", True),
         ),
-        (lives(5, market_end=False), 4, False, lives(2, market_end=False), ("forget", True)),
-        (lives(0, market_end=False), 0, False, lives(2, market_end=False), ("forget", True)),
+        (lasting(5, market_end=False), 4, False, lasting(2, market_end=False), ("forget", True)),
+        (lasting(0, market_end=False), 0, False, lasting(2, market_end=False), ("forget", True)),
     ],
 )
 def test_an_end_is_changed_in_the_order_that_never_lets_the_market_come_first(
