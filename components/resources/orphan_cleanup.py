@@ -66,7 +66,8 @@ class OrphanCleanupProvider(Provider):
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Note the machine, and end the orphans.
 
-        One that cannot be ended is reported and stays noted, for the next `up`: a machine works by now.
+        One that cannot be ended is reported and stays noted for the next `up`: a machine works by
+        now.
         """
         before = CleanupState.from_bag(olds)
         stuck = []
