@@ -16,27 +16,30 @@ from components.vllm.options.option_text import from_json
 from components.vllm.profile import Profile
 
 
-def the_one(query: Query) -> str:
-    """The one GPU that a query asks for; empty if it leaves a choice."""
-    names = named(query)
+def only_gpu(query: Query) -> str:
+    """Give the GPU that a query asks for; empty if it leaves a choice."""
+    names = named_gpus(query)
     return names[0] if len(names) == 1 else ""
 
 
-def named(query: Query) -> list[str]:
-    """The GPUs that a query asks for, one or several; none if the market decides."""
+def named_gpus(query: Query) -> list[str]:
+    """Give the GPUs that a query asks for; none if the market decides."""
     asked = query.get("gpu_name", {})
     return [str(asked["eq"])] if "eq" in asked else [str(name) for name in asked.get("in", [])]
 
 
 def fit(profile: Profile, query: Query, num_gpus: int) -> tuple[list[str], list[str]]:
-    """Compute what fits on each GPU that the query names; of others the market tells the memory.
+    """Compute what fits on each GPU that the query names; the market knows the memory of others.
+
+    Returns:
+        Facts and warnings, a sentence each.
 
     Raises:
-        DoesNotFit: if it fits on none of those that are named, or needs more GPUs.
+        DoesNotFit: if the model fits on none of the named GPUs, or needs more of them.
     """
     facts, misfits = [], []
     warnings = sizing.idle_warnings(profile, num_gpus)
-    wanted = named(query)
+    wanted = named_gpus(query)
     for gpu_name in wanted:
         memory = sizing.memory_per_gpu_gib(gpu_name)
         if memory is None:
@@ -59,37 +62,40 @@ def fit(profile: Profile, query: Query, num_gpus: int) -> tuple[list[str], list[
 
 
 def rule(profile: Profile, options: Mapping[str, Any]) -> GpuRule:
-    """Which GPUs the server starts on, by what it is really served with."""
+    """Decide which GPUs the server starts on, by the options that it is served with."""
     read = {name: from_json(value) for name, value in options.items()}
     return gpus.rule_of(read, min_cuda=profile.min_cuda)
 
 
 def open_choice(query: Query, need: Requirements, rule: GpuRule) -> list[str]:
     """Say what an offer's GPUs must be where the query leaves a choice."""
-    if the_one(query):
+    if only_gpu(query):
         return []
-    said = (
+    fact = (
         f"offerQuery leaves the GPU open: those that come into question have "
         f"{need.gpu_ram_gib:.0f} GiB or more each, and are {rule.gpus} ({rule.why})"
     )
-    return [said]
+    return [fact]
 
 
-def of_unfit_gpus(profile: Profile, query: Query, need: Requirements, rule: GpuRule) -> list[str]:
-    """Say which of the named GPUs are never rented, since the server does not start on them.
+def excluded_gpus(profile: Profile, query: Query, need: Requirements, rule: GpuRule) -> list[str]:
+    """Warn of named GPUs that are never rented, since the server does not start on them.
 
     Raises:
-        OptionRefused: if it starts on none of them.
+        OptionRefused: if the server starts on none of them.
     """
-    wanted = named(query)
-    unfit = [name for name in wanted if not starts_on({"gpu_name": name}, need)]
-    unfit = [name for name in unfit if gpus.capability(name) is not None]
-    if not unfit:
+    wanted = named_gpus(query)
+    excluded = [
+        name
+        for name in wanted
+        if gpus.capability(name) is not None and not starts_on({"gpu_name": name}, need)
+    ]
+    if not excluded:
         return []
-    said, unfit_names = f"{rule.why} runs on {rule.gpus} alone", " and ".join(unfit)
-    if len(unfit) == len(wanted):
+    reason, names = f"{rule.why} runs on {rule.gpus} alone", " and ".join(excluded)
+    if len(excluded) == len(wanted):
         raise OptionRefused(
-            f"profile {profile.name}: {said} and none of {unfit_names} is one; ask for other GPUs "
+            f"profile {profile.name}: {reason} and none of {names} is one; ask for other GPUs "
             "in offerQuery, or change the option"
         )
-    return [f"{said}, so nothing with {unfit_names} is rented, though offerQuery names it"]
+    return [f"{reason}, so nothing with {names} is rented, though offerQuery names it"]

@@ -1,7 +1,7 @@
 """Settings that stand where nobody reads them: a cap that is not applied is money. Pure.
 
-Pulumi takes what is under `config:` in any namespace, hands it to nobody, and says nothing of what
-stands beside `config:`. So what looks like one of this project's settings is told with its place.
+Pulumi accepts any namespace under `config:`, and says nothing of what stands beside `config:`.
+Nobody reads either. So a key that looks like a setting of this project is named with its place.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DISTINCT = re.compile(r"[a-z][A-Z]")
 
 
 def similar(key: str, known: Collection[str], likeness: float = ALIKE) -> str:
-    """The setting that a key is meant for, whatever its case, dashes and underscores; or empty."""
+    """Give the setting that a key is meant for, whatever its case and dashes; empty if none is."""
     plain = {_plain(name): name for name in known}
     close = difflib.get_close_matches(_plain(key), plain, n=1, cutoff=likeness)
     return plain[close[0]] if close else ""

@@ -146,7 +146,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     query_text = requirements.query_text(settings, profile, release)
     query = parse_query(query_text)
     num_gpus = gpus_asked(query, profile.num_gpus)
-    gpu_name = gpu_choice.the_one(query) or profile.gpu_name
+    gpu_name = gpu_choice.only_gpu(query) or profile.gpu_name
     _check_token(settings, profile)
     fits, fit_warnings = gpu_choice.fit(profile, query, num_gpus)
     requirements.check_disk(profile)
@@ -157,7 +157,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     file_warnings = host_files.check(options, models)
     rule = gpu_choice.rule(profile, options)
     need = requirements.required(settings, profile, num_gpus, rule)
-    gpu_warnings = gpu_choice.of_unfit_gpus(profile, query, need, rule)
+    gpu_warnings = gpu_choice.excluded_gpus(profile, query, need, rule)
     implicit = implicit_downloads.repositories(options, profile.fetched)
     if settings.production:
         _check_production(settings, profile, need, options, profile.fetched | implicit)
@@ -273,7 +273,7 @@ def _measured(settings: Settings, profile: Profile, query: Query, num_gpus: int)
     return measured.describe(
         profile.measured,
         vllm_version=profile.vllm_version,
-        gpu_name=gpu_choice.the_one(query),
+        gpu_name=gpu_choice.only_gpu(query),
         num_gpus=num_gpus,
         is_changed=bool(settings.image or settings.max_model_len or settings.vllm_overrides),
     )

@@ -92,7 +92,7 @@ def _check_hardware(release: Release, query: Query) -> None:
         ReleaseOverridden: with what the query may ask for.
     """
     proven = release.runs.profile
-    same_name = "gpu_name" not in query or gpu_choice.the_one(query) == proven.gpu_name
+    same_name = "gpu_name" not in query or gpu_choice.only_gpu(query) == proven.gpu_name
     if same_name and gpus_asked(query, proven.num_gpus) == proven.num_gpus:
         return
     raise ReleaseOverridden(

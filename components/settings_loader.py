@@ -50,15 +50,15 @@ def refuse_misplaced(project: str, keys: Iterable[str], file: Mapping[str, Any])
     Raises:
         SettingRefused: one sentence with the key and its place.
     """
-    said = misplaced.in_other_namespaces(keys, project, KEYS) or misplaced.beside_config(
+    message = misplaced.in_other_namespaces(keys, project, KEYS) or misplaced.beside_config(
         file, project, KEYS
     )
-    if said:
-        raise SettingRefused(said)
+    if message:
+        raise SettingRefused(message)
 
 
 def _file_of(stack: str, folder: Path) -> Mapping[str, Any]:
-    """What the stack's file says; nothing if it is another file, or one that Pulumi explains."""
+    """Read the stack's file; nothing if it is not there, or is one that Pulumi explains."""
     try:
         content = yaml.safe_load((folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

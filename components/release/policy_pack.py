@@ -45,7 +45,7 @@ SCHEMA = PolicyConfigSchema(
 
 
 def policies() -> list[Policy]:
-    """One policy for each rule, by the rule's name."""
+    """Make one policy for each rule, with the rule's name."""
     return [
         ResourceValidationPolicy(
             name=name,
@@ -84,7 +84,7 @@ def policy_input(resource_type: str, props: Mapping[str, Any]) -> PolicyInput:
 
 
 def stack_in(urn: str) -> str:
-    """The stack that a URN is of: `urn:pulumi:<stack>::<project>::...`."""
+    """Read the stack out of a URN: `urn:pulumi:<stack>::<project>::...`."""
     return urn.removeprefix("urn:pulumi:").partition("::")[0]
 
 
@@ -94,9 +94,9 @@ def _validation(
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         if stack_in(args.urn) not in (args.get_config().get("stacks") or PRODUCTION):
             return
-        said = rule(policy_input(args.resource_type, args.props))
-        if said:
-            report(said, None)
+        violation = rule(policy_input(args.resource_type, args.props))
+        if violation:
+            report(violation, None)
 
     return validate
 
@@ -117,10 +117,10 @@ def _revisions(server: Mapping[str, Any]) -> dict[str, str] | None:
     """What a server's host fetches, and what vLLM fetches besides, by repository."""
     if not server.get("model_env"):
         return None
-    told = dict(word.split("=", 1) for word in shlex.split(str(server["model_env"])))
-    companions = [line.split(" ") for line in told.get("COMPANIONS", "").splitlines()]
+    variables = dict(word.split("=", 1) for word in shlex.split(str(server["model_env"])))
+    companions = [line.split(" ") for line in variables.get("COMPANIONS", "").splitlines()]
     fetched = {
-        told["MODEL"]: told["REVISION"],
+        variables["MODEL"]: variables["REVISION"],
         **{repository: revision for repository, revision, *_ in companions},
     }
     return fetched | implicit_downloads.repositories(_options(server) or {}, fetched)

@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 
 @dataclasses.dataclass(frozen=True)
 class PolicyInput:
-    """What the rules look at. What is not known is None, and no rule speaks of it."""
+    """What the rules look at. None is what is not known, and no rule speaks of it."""
 
     release: str | None = None
     """Name of the release that runs; empty for a stack that runs its own settings."""
@@ -120,17 +120,17 @@ def pinned_revision(facts: PolicyInput) -> str | None:
 
 def no_foreign_code(facts: PolicyInput) -> str | None:
     """What runs is in the release: the image and the weights, and no code from elsewhere."""
-    said = foreign_code.found(facts.options or {})
-    said += [
+    found = foreign_code.found(facts.options or {})
+    found += [
         f"{name} is a variable that nobody has looked at "
         "(components/vllm/options/environment_names.py)"
         for name in sorted(facts.environment or ())
         if not is_known(name)
     ]
-    if said:
+    if found:
         return (
             "something would run, or be reached, that no release holds (take it out of the "
-            f"profile and of vllmOverrides): {', '.join(said)}"
+            f"profile and of vllmOverrides): {', '.join(found)}"
         )
     return None
 
@@ -184,7 +184,7 @@ def violations(facts: PolicyInput) -> list[str]:
 
 
 def is_called_production(stack: str) -> bool:
-    """Whether a stack's name says that it is for production: `prod`, `prod-eu`, `Live2`.
+    """Whether a stack's name says that it is for production, as `prod`, `prod-eu` and `Live2` do.
 
     `pre-prod` and `nonprod` say that it is not.
     """

@@ -81,7 +81,7 @@ class Release(BaseModel):
 def what_runs(
     profile: Profile, serve_yaml: str, commit: str, companions: Mapping[str, str], gpus: str
 ) -> ReleaseSpec:
-    """Name what a stack runs, with the commits that its revisions were resolved to.
+    """Give what a stack runs, with the commits that its revisions were resolved to.
 
     `companions` are those of the profile's companions, by repository. `gpus` are those of the
     host, such as `2x H200`: the stack's own query may ask for others than the profile.
@@ -93,8 +93,10 @@ def what_runs(
     resolved = {
         "revision": commit,
         "companions": tuple(
-            one.model_copy(update={"revision": companions.get(one.repository, one.revision)})
-            for one in profile.companions
+            companion.model_copy(
+                update={"revision": companions.get(companion.repository, companion.revision)}
+            )
+            for companion in profile.companions
         ),
         "gpu_name": gpu_name or profile.gpu_name,
         "num_gpus": int(count),
@@ -111,19 +113,19 @@ def sources(
     """
     return {
         name: {
-            "commit": NAMED if one["source"] == "setting" else HUB,
+            "commit": NAMED if reference["source"] == "setting" else HUB,
             "files": HUB if name in (compared or []) else HOST,
         }
-        for name, one in resolved.items()
+        for name, reference in resolved.items()
     }
 
 
 def digest_of(runs: ReleaseSpec) -> str:
-    """SHA-256 over what matters, as `sha256:<hex>`; the order of keys does not.
+    """Compute the SHA-256 over what matters, as `sha256:<hex>`; the order of keys does not matter.
 
-    What is as it is by default does not count: a field that profiles get one day, with a default
-    that leaves things as they were, must not make another thing of every release there is. So the
-    default of a field that exists must never change.
+    A field that has its default does not count. So a field that profiles get one day, with a
+    default that changes nothing, leaves the digest of every existing release as it is. The default
+    of an existing field must never change.
     """
     profile = runs.profile.model_dump(mode="json", exclude=FOR_PEOPLE, exclude_defaults=True)
     # Laid over the profile's flags, a stack's overrides are in the options alone.
@@ -165,7 +167,7 @@ def load_release(name: str, folder: Path = RELEASES) -> Release:
 
 
 def to_text(release: Release) -> str:
-    """The content of a release's file: the same release, the same text."""
+    """Write the content of a release's file: the same release gives the same text."""
     content = {
         "name": release.name,
         "digest": release.digest,
@@ -179,7 +181,7 @@ def to_text(release: Release) -> str:
 
 
 def short(digest: str) -> str:
-    """A digest as people tell two of them apart."""
+    """Shorten a digest to what people compare."""
     return digest.removeprefix("sha256:")[:12]
 
 
@@ -195,11 +197,11 @@ def _missing(name: str, folder: Path) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as JSON has them: a state file turns 13.0 into 13."""
+    """Write numbers as JSON has them: a state file turns 13.0 into 13."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
