@@ -63,8 +63,8 @@ _SETTLE = 0.01
 T = TypeVar("T")
 
 
-class Host:
-    """`HostDoor` over SSH. A context manager; safe to use from several threads, one at a time."""
+class SshClient:
+    """`HostClient` over SSH. A context manager; safe to use from several threads, one at a time."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Host:
         self._one_at_a_time = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"Host({self._address})"
+        return f"SshClient({self._address})"
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +150,7 @@ class Host:
         return Result(status, _text(out), _text(err))
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
-        """Write files under the serving folder; see `HostDoor`. Order of renames: as given.
+        """Write files under the serving folder; see `HostClient`. Order of renames: as given.
 
         Raises:
             CommandFailed: no space, for one; what stood there before still stands.

@@ -109,7 +109,7 @@ class Result:
     stderr: str
 
 
-class HostDoor(Protocol):
+class HostClient(Protocol):
     """What policy may ask of a host. Each method may raise any of this module's errors."""
 
     def run(

@@ -1,4 +1,4 @@
-"""Whether a machine's port can be reached from here at all. The smallest of the doors."""
+"""Whether a machine's port can be reached from here at all. The smallest of the clients."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from components.machine.ssh_types import HostAddress
 from components.vllm.client_types import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
-    from components.machine.ssh import Host
+    from components.machine.ssh import SshClient
     from components.vast.api.client import VastApi
     from components.vast.api.container_log import ContainerLog
     from components.vllm.client import Endpoint
@@ -74,13 +74,13 @@ class Context:
         *,
         known_host_key: str | None = None,
         secrets: Sequence[str] = (),
-    ) -> Host:
-        """The client of a rented machine, over SSH; see `Host`."""
-        from components.machine.ssh import Host  # noqa: PLC0415
+    ) -> SshClient:
+        """The client of a rented machine, over SSH; see `SshClient`."""
+        from components.machine.ssh import SshClient  # noqa: PLC0415
 
-        return Host(address, private_key, known_host_key=known_host_key, secrets=secrets)
+        return SshClient(address, private_key, known_host_key=known_host_key, secrets=secrets)
 
-    def remote(self, host: RemoteHost) -> Host:
+    def remote(self, host: RemoteHost) -> SshClient:
         """The client of a machine that was met before: it is held to its recorded host key."""
         return self.host(
             host.address,

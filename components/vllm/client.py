@@ -66,7 +66,7 @@ _R = TypeVar("_R", bound="_Read")
 
 
 class Endpoint:
-    """`EndpointDoor` over HTTP or HTTPS. Holds no connection, so there is nothing to close."""
+    """`EndpointClient` over HTTP or HTTPS. Holds no connection, so there is nothing to close."""
 
     def __init__(
         self,
@@ -94,11 +94,11 @@ class Endpoint:
         return f"Endpoint({self._base_url!r})"
 
     def models(self, key: str) -> ModelInfo | Refused | Unreachable:
-        """Ask `/v1/models`; see `EndpointDoor`."""
+        """Ask `/v1/models`; see `EndpointClient`."""
         return self._asked("GET", "/v1/models", key, _model_info)
 
     def complete(self, key: str, model: str) -> str | Refused | Unreachable:
-        """Ask `/v1/chat/completions` for one token; see `EndpointDoor`."""
+        """Ask `/v1/chat/completions` for one token; see `EndpointClient`."""
         question = {
             "model": model,
             "messages": [{"role": "user", "content": "Say yes."}],
@@ -118,7 +118,7 @@ class Endpoint:
         return _traffic(counts) if RUNNING in counts else Refused(http.HTTPStatus.OK, NO_COUNTS)
 
     def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
-        """Ask for `path`, a POST with an empty JSON object; see `EndpointDoor`."""
+        """Ask for `path`, a POST with an empty JSON object; see `EndpointClient`."""
         answer = self._ask(method, path, key, {} if method == "POST" else None)
         return answer if isinstance(answer, Unreachable) else answer.status
 

@@ -88,7 +88,7 @@ class Unreachable:
         return f"the endpoint {_REASONS[self.reason]}"
 
 
-class EndpointDoor(Protocol):
+class EndpointClient(Protocol):
     """What policy may ask of an endpoint."""
 
     def models(self, key: str) -> ModelInfo | Refused | Unreachable:

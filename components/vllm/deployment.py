@@ -13,7 +13,7 @@ from typing import TypeVar
 from components.core.errors import StackError
 from components.core.interruption import Interrupted
 from components.machine.agent_answers import AnswerUnreadable, read_files
-from components.machine.ssh_types import HostDoor, Nonsense
+from components.machine.ssh_types import HostClient, Nonsense
 from components.vllm import (
     agent_files,
     health,
@@ -23,7 +23,7 @@ from components.vllm import (
     pushed_configuration,
 )
 from components.vllm.assignments import assigned
-from components.vllm.client_types import EndpointDoor, ModelInfo, Refused, Unreachable
+from components.vllm.client_types import EndpointClient, ModelInfo, Refused, Unreachable
 from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
 from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
 from components.vllm.hub_references import HubFile, matching
@@ -155,7 +155,7 @@ def _serve(
         _push_gate(host, target, key_rotation.prolonged(replaced, plan.deadline))
         shown = _push_certificates(host, Shown.of(inputs, before), access)
         served_before = _push(host, target, known, shown, access)
-        endpoint: EndpointDoor = access.endpoint(inputs, shown.trusted)
+        endpoint: EndpointClient = access.endpoint(inputs, shown.trusted)
         if served_before:
             plan = dataclasses.replace(plan, served_before=True)
             endpoint = _PatientEndpoint(access.patient_endpoint(inputs, shown.trusted), access)
@@ -193,7 +193,7 @@ def _quarantine_if_unfit(inputs: ServerInputs, error: StackError, access: Server
 
 
 def _push(
-    host: HostDoor, target: Target, known: ServerState | None, shown: Shown, access: ServerAccess
+    host: HostClient, target: Target, known: ServerState | None, shown: Shown, access: ServerAccess
 ) -> bool:
     """Bring the host's files up to date and the server to run with them.
 
@@ -238,7 +238,7 @@ def _reason_to_restart(
     return health.health_problem(target, shown.trusted, access)
 
 
-def _restart(host: HostDoor, pushed: ServerInputs, access: ServerAccess) -> None:
+def _restart(host: HostClient, pushed: ServerInputs, access: ServerAccess) -> None:
     # Whoever comes after a broken connection must not take what is half pushed for what runs.
     host.put({health.PUSHED_MARK: (b"", 0o644)})
     host.put(pushed_configuration.configuration_files(pushed))
@@ -249,7 +249,7 @@ def _restart(host: HostDoor, pushed: ServerInputs, access: ServerAccess) -> None
     host.put({health.PUSHED_MARK: (pushed_configuration.pushed_digest(pushed).encode(), 0o644)})
 
 
-def _push_certificates(host: HostDoor, shown: Shown, access: ServerAccess) -> Shown:
+def _push_certificates(host: HostClient, shown: Shown, access: ServerAccess) -> Shown:
     """Push the scripts, and the certificates that a server shows; one that runs takes them up."""
     host.put(agent_files.agent_files())
     shown = with_cross_certificate(shown, host)
@@ -269,7 +269,7 @@ def _push_certificates(host: HostDoor, shown: Shown, access: ServerAccess) -> Sh
     return shown
 
 
-def _push_gate(host: HostDoor, target: Target, replaced: key_rotation.Replaced) -> None:
+def _push_gate(host: HostClient, target: Target, replaced: key_rotation.Replaced) -> None:
     """Write what the key gate reads again while it serves."""
     lines = key_rotation.lines(target.key_digest, replaced)
     files = {"allowed_keys": (lines.encode(), 0o600)}
@@ -299,14 +299,14 @@ def _about_replaced_key(until: float | None, inputs: ServerInputs) -> str:
     )
 
 
-def _files(host: HostDoor, command: str) -> tuple[HubFile, ...]:
+def _files(host: HostClient, command: str) -> tuple[HubFile, ...]:
     """A repository's files as the host names them: name, bytes and the Hub's digest of each."""
     files = _answered(host, command, read_files)
     return tuple(HubFile(file.name, file.bytes, file.digest) for file in files)
 
 
 def _compared(
-    host: HostDoor, inputs: ServerInputs, files: tuple[HubFile, ...], *, served_before: bool
+    host: HostClient, inputs: ServerInputs, files: tuple[HubFile, ...], *, served_before: bool
 ) -> tuple[str, ...]:
     """Hold a host's files to the Hub's list, and name the repositories that are as they should be.
 
@@ -333,7 +333,7 @@ def _compared(
     return tuple(compared)
 
 
-def _answered(host: HostDoor, command: str, read: Callable[[str], T]) -> T:
+def _answered(host: HostClient, command: str, read: Callable[[str], T]) -> T:
     """Run a command on a host and read what it answers.
 
     Raises:
@@ -383,7 +383,7 @@ def _state(target: Target, shown: Shown, report: ReadinessReport) -> ServerState
 
 @dataclasses.dataclass(frozen=True)
 class _PatientEndpoint:
-    """An `EndpointDoor` whose completion may take long; it says so meanwhile."""
+    """An `EndpointClient` whose completion may take long; it says so meanwhile."""
 
     endpoint: Endpoint
     access: ServerAccess

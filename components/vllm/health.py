@@ -14,7 +14,7 @@ from components.core.bounded import OutOfTime
 from components.core.errors import HostError, StackError
 from components.core.progress import duration
 from components.machine.agent_answers import moment
-from components.machine.ssh_types import HostDoor, Nonsense
+from components.machine.ssh_types import HostClient, Nonsense
 from components.vllm import pushed_configuration
 from components.vllm.client_types import ModelInfo, Refused, Traffic, Unreachable
 from components.vllm.errors import OtherWeights
@@ -107,12 +107,12 @@ def completion_problem(endpoint: Endpoint, key: str, model: str, access: ServerA
     return str(after) if isinstance(after, Unreachable) else ""
 
 
-def status_if_running(host: HostDoor, inputs: ServerInputs) -> dict[str, str] | None:
+def status_if_running(host: HostClient, inputs: ServerInputs) -> dict[str, str] | None:
     """Give the status of a supervisor that runs what would be pushed; None if it does not.
 
     Raises:
         OtherWeights: if the host names other commits than those that it was told to fetch.
-        HostError: as `HostDoor.status`.
+        HostError: as `HostClient.status`.
     """
     mark, _ = host.read_log(PUSHED_MARK, 0)
     at_commits = mark == pushed_configuration.pushed_digest(pushed_configuration.as_pushed(inputs))
@@ -127,7 +127,7 @@ def status_if_running(host: HostDoor, inputs: ServerInputs) -> dict[str, str] | 
     return status if runs and not is_reconfigured(status, inputs) else None
 
 
-def was_up(host: HostDoor, status: Mapping[str, str], known: ServerState | None) -> bool:
+def was_up(host: HostClient, status: Mapping[str, str], known: ServerState | None) -> bool:
     """Say whether a server that runs was up once: by the state, as the same process, by its log.
 
     One that is still on its way up, as after an `up` that was interrupted, was not; its start is in
@@ -194,7 +194,7 @@ def _host_status(target: Target, access: ServerAccess) -> str:
         return READY
 
 
-def _has_served_by_its_log(host: HostDoor) -> bool:
+def _has_served_by_its_log(host: HostClient) -> bool:
     log = BootLog()
     follower = LogFollower(host, "vllm.log")
     for _ in range(MOST_PIECES):

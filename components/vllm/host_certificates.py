@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from components.core.clock import Clock
 from components.machine.agent_answers import AnswerUnreadable, read_certificate, read_request
-from components.machine.ssh_types import FOLDER, CommandFailed, HostDoor
+from components.machine.ssh_types import FOLDER, CommandFailed, HostClient
 from components.tls import certificates
-from components.vllm.client_types import EndpointDoor, Unreachable
+from components.vllm.client_types import EndpointClient, Unreachable
 from components.vllm.errors import ServerHostFailed
 from components.vllm.server_state import ServerInputs, ServerState
 
@@ -116,12 +116,12 @@ class Shown:
         return certificates.joined([self.leaf, self.cross])
 
 
-def requested_key(host: HostDoor) -> ec.EllipticCurvePublicKey:
+def requested_key(host: HostClient) -> ec.EllipticCurvePublicKey:
     """Ask a host for the public key of its server, which it makes if it has none.
 
     Raises:
         ServerHostFailed: if it has no good one to show.
-        HostError: as `HostDoor.run`.
+        HostError: as `HostClient.run`.
     """
     result = host.run(REQUEST, timeout=REQUEST_SECONDS)
     if result.exit_status != 0:
@@ -136,13 +136,13 @@ def requested_key(host: HostDoor) -> ec.EllipticCurvePublicKey:
         raise ServerHostFailed(f"the host {error}; another host may do") from None
 
 
-def with_cross_certificate(shown: Shown, host: HostDoor) -> Shown:
+def with_cross_certificate(shown: Shown, host: HostClient) -> Shown:
     """Have the authority signed by what clients pinned before; as it was if that is done.
 
     A host that cannot gives one without: nothing else would make its clients' pins good again.
 
     Raises:
-        HostError: as `HostDoor.run`, if it cannot be asked.
+        HostError: as `HostClient.run`, if it cannot be asked.
     """
     if not shown.former or not shown.leaf:
         return shown
@@ -167,7 +167,7 @@ def with_cross_certificate(shown: Shown, host: HostDoor) -> Shown:
     return dataclasses.replace(shown, cross=cross)
 
 
-def is_taken(endpoint: EndpointDoor, clock: Clock) -> bool:
+def is_taken(endpoint: EndpointClient, clock: Clock) -> bool:
     """Whether a running server has taken up the certificate that `endpoint` alone trusts.
 
     One that does not know this client's signer yet breaks off, and is asked again as well. One that

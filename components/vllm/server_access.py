@@ -16,11 +16,11 @@ from components.core.clock import Clock
 from components.core.progress import Progress
 from components.machine.addresses import with_port
 from components.machine.remote_host import RemoteHost
-from components.machine.ssh_types import ASK_TIMEOUT, HostDoor
+from components.machine.ssh_types import ASK_TIMEOUT, HostClient
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     PATIENT_TIMEOUT,
-    EndpointDoor,
+    EndpointClient,
     Refused,
     Traffic,
     Unreachable,
@@ -38,7 +38,7 @@ MACHINE_STAYS = "the machine stays and is billed until an `up` that works, or `p
 """What follows a failure on a machine that is not the cause."""
 
 
-class Endpoint(EndpointDoor, Protocol):
+class Endpoint(EndpointClient, Protocol):
     """The client of an endpoint, whose counters can be asked for too."""
 
     def traffic(self, key: str) -> Look:
@@ -48,7 +48,7 @@ class Endpoint(EndpointDoor, Protocol):
 class Connect(Protocol):
     """Makes the client of a remote host; its connection ends with the block."""
 
-    def __call__(self, host: RemoteHost) -> AbstractContextManager[HostDoor]:
+    def __call__(self, host: RemoteHost) -> AbstractContextManager[HostClient]:
         """Make it; the connection is opened by the first call."""
 
 
@@ -95,7 +95,7 @@ class ServerAccess:
     that the next `up` takes another one. Gives what follows from that, in words."""
     limits: Limits = LIMITS
 
-    def host(self, target: Target) -> AbstractContextManager[HostDoor]:
+    def host(self, target: Target) -> AbstractContextManager[HostClient]:
         """Make the client of a target's machine; no error of it shows the key."""
         return self.connect(target.inputs.host.hiding(target.api_key))
 
@@ -136,12 +136,12 @@ def supervise(what: str) -> str:
     return f'sh "$HOME/serving/supervise.sh" {what}'
 
 
-def run(host: HostDoor, command: str, *, timeout: float) -> str:
+def run(host: HostClient, command: str, *, timeout: float) -> str:
     """Run a command that has to succeed, and give what it prints; `timeout` in seconds.
 
     Raises:
         ServerHostFailed: if it fails.
-        HostError: as `HostDoor.run`.
+        HostError: as `HostClient.run`.
     """
     result = host.run(command, timeout=timeout)
     if result.exit_status != 0:

@@ -20,7 +20,7 @@ import psutil
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from components.machine.ssh import Host
+from components.machine.ssh import SshClient
 from components.machine.ssh_types import HostAddress
 from components.tls import certificates
 from components.tls.authorities import DAY, Authority
@@ -336,11 +336,11 @@ def test_who_shows_no_certificate_gets_no_further_than_tls(stack, emulator):
     assert known["client_certificate"].splitlines()[-3] not in "".join(stack.said)
 
 
-def on_its_machine(known: Mapping[str, Any]) -> Host:
+def on_its_machine(known: Mapping[str, Any]) -> SshClient:
     """The shell of the stack's machine."""
     found = re.search(r"-p (\d+) root@(\S+)$", known["ssh_command"])
     assert found, known["ssh_command"]
-    return Host(HostAddress(found[2], int(found[1])), known["ssh_private_key"])
+    return SshClient(HostAddress(found[2], int(found[1])), known["ssh_private_key"])
 
 
 def where(known: Mapping[str, Any]) -> tuple[str, str, str]:

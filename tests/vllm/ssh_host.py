@@ -1,4 +1,4 @@
-"""A host for the door's tests: a real SSH server that runs real commands in a folder of its own."""
+"""A host for the client's tests: a real SSH server that runs commands in a folder of its own."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ MEASURED: dict[str, dict[Stage, float]] = {
 
 
 def read(name: str) -> str:
-    # Bytes, since a carriage return is what bars are told apart by.
+    # Bytes, since a carriage return is what bars are distinguished by.
     return (LOGS / f"{PREFIX}{name}.log").read_bytes().decode()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from components.core.display import LONGEST_LINE
 from components.machine import ssh as module
-from components.machine.ssh import MOST_BYTES, Host
+from components.machine.ssh import MOST_BYTES, SshClient
 from components.machine.ssh_commands import log_command
 from components.machine.ssh_types import (
     CommandFailed,
@@ -37,18 +37,20 @@ def server(tmp_path: Path) -> Iterator[SshHost]:
 
 
 @pytest.fixture
-def host(server: SshHost) -> Iterator[Host]:
-    with Host(server.address, PRIVATE, secrets=[SECRET]) as host:
+def host(server: SshHost) -> Iterator[SshClient]:
+    with SshClient(server.address, PRIVATE, secrets=[SECRET]) as host:
         yield host
 
 
-def test_runs_a_command_to_its_end(host: Host) -> None:
+def test_runs_a_command_to_its_end(host: SshClient) -> None:
     result = host.run("cat; echo to-stderr >&2; exit 3", stdin="zażółć")
 
     assert (result.exit_status, result.stdout, result.stderr) == (3, "zażółć", "to-stderr\n")
 
 
-def test_commands_share_one_connection_also_between_threads(host: Host, server: SshHost) -> None:
+def test_commands_share_one_connection_also_between_threads(
+    host: SshClient, server: SshHost
+) -> None:
     host.run("true")
     said: list[str] = []
     thread = threading.Thread(target=lambda: said.append(host.run("echo there").stdout))
@@ -59,7 +61,7 @@ def test_commands_share_one_connection_also_between_threads(host: Host, server: 
     assert server.logins == 1
 
 
-def test_first_contact_records_the_host_key(host: Host, server: SshHost) -> None:
+def test_first_contact_records_the_host_key(host: SshClient, server: SshHost) -> None:
     assert host.host_key is None
 
     seen = host.connect()
@@ -70,7 +72,7 @@ def test_first_contact_records_the_host_key(host: Host, server: SshHost) -> None
 
 def test_recorded_host_key_is_accepted_with_its_comment(server: SshHost) -> None:
     line = server.host_keys[0].export_public_key().decode().strip() + " a comment"
-    with Host(server.address, PRIVATE, known_host_key=line) as host:
+    with SshClient(server.address, PRIVATE, known_host_key=line) as host:
         assert host.run("echo in").stdout == "in\n"
 
 
@@ -80,7 +82,7 @@ def test_of_several_host_keys_the_recorded_kind_is_asked_for(server: SshHost) ->
     server.host_keys.append(rsa)
     server.listen()
     recorded = rsa.export_public_key().decode()
-    with Host(server.address, PRIVATE, known_host_key=recorded) as host:
+    with SshClient(server.address, PRIVATE, known_host_key=recorded) as host:
         assert host.run("echo in").stdout == "in\n"
 
 
@@ -88,14 +90,14 @@ def test_of_several_host_keys_the_recorded_kind_is_asked_for(server: SshHost) ->
 def test_another_host_key_is_refused(server: SshHost, kind: str) -> None:
     recorded = asyncssh.generate_private_key(kind).export_public_key().decode()
     with (
-        Host(server.address, PRIVATE, known_host_key=recorded) as host,
+        SshClient(server.address, PRIVATE, known_host_key=recorded) as host,
         pytest.raises(HostKeyChanged, match="recorded at first contact"),
     ):
         host.run("echo in")
     assert server.logins == 0
 
 
-def test_first_contact_binds_the_calls_after_it(server: SshHost, host: Host) -> None:
+def test_first_contact_binds_the_calls_after_it(server: SshHost, host: SshClient) -> None:
     host.connect()
     server.close()
     server.host_keys[:] = [asyncssh.generate_private_key("ssh-ed25519")]
@@ -108,14 +110,14 @@ def test_first_contact_binds_the_calls_after_it(server: SshHost, host: Host) -> 
 def test_a_key_that_is_not_taken(server: SshHost) -> None:
     other = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
     with (
-        Host(server.address, other) as host,
+        SshClient(server.address, other) as host,
         pytest.raises(LoginRefused, match=f"{server.address} does not take") as caught,
     ):
         host.run("true")
     assert other not in str(caught.value)
 
 
-def test_nobody_listens(server: SshHost, host: Host) -> None:
+def test_nobody_listens(server: SshHost, host: SshClient) -> None:
     server.close()
 
     with pytest.raises(HostUnreachable, match="refuses the connection") as caught:
@@ -127,7 +129,7 @@ def test_somebody_listens_and_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = HostAddress("127.0.0.1", silent.getsockname()[1])
         with (
-            Host(address, PRIVATE, connect_timeout=0.2) as host,
+            SshClient(address, PRIVATE, connect_timeout=0.2) as host,
             pytest.raises(HostUnreachable, match="does not answer") as caught,
         ):
             host.run("true")
@@ -143,7 +145,7 @@ def test_somebody_listens_and_hangs_up() -> None:
         thread = threading.Thread(target=hang_up)
         thread.start()
         with (
-            Host(HostAddress("127.0.0.1", rude.getsockname()[1]), PRIVATE) as host,
+            SshClient(HostAddress("127.0.0.1", rude.getsockname()[1]), PRIVATE) as host,
             pytest.raises(HostUnreachable) as caught,
         ):
             host.run("true")
@@ -151,7 +153,7 @@ def test_somebody_listens_and_hangs_up() -> None:
     assert caught.value.reason == "closed"
 
 
-def test_a_connection_lost_between_calls_is_opened_anew(server: SshHost, host: Host) -> None:
+def test_a_connection_lost_between_calls_is_opened_anew(server: SshHost, host: SshClient) -> None:
     host.run("true")
     server.break_connections()
 
@@ -159,7 +161,7 @@ def test_a_connection_lost_between_calls_is_opened_anew(server: SshHost, host: H
     assert server.logins == 2
 
 
-def test_a_connection_lost_during_a_call(server: SshHost, host: Host) -> None:
+def test_a_connection_lost_during_a_call(server: SshHost, host: SshClient) -> None:
     fifo = server.home / "started"
     os.mkfifo(fifo)
 
@@ -177,13 +179,13 @@ def test_a_connection_lost_during_a_call(server: SshHost, host: Host) -> None:
     assert host.run("echo again").stdout == "again\n"
 
 
-def test_a_command_that_takes_too_long(host: Host) -> None:
+def test_a_command_that_takes_too_long(host: SshClient) -> None:
     with pytest.raises(CommandFailed, match=r"'sleep 60; echo \*\*\*' .* did not end within 0.2 s"):
         host.run(f"sleep 60; echo {SECRET}", timeout=0.2)
     assert host.run("echo again").stdout == "again\n"
 
 
-def test_puts_files_with_their_modes(server: SshHost, host: Host) -> None:
+def test_puts_files_with_their_modes(server: SshHost, host: SshClient) -> None:
     host.put({"environment": (b"A=1\n", 0o600), "tls/extra/x.sh": (b"#!/bin/sh\n", 0o755)})
 
     environment = server.home / "serving" / "environment"
@@ -195,7 +197,7 @@ def test_puts_files_with_their_modes(server: SshHost, host: Host) -> None:
     assert list((server.home / "serving").glob(".incoming*")) == []
 
 
-def test_a_file_is_replaced_not_written_over(server: SshHost, host: Host) -> None:
+def test_a_file_is_replaced_not_written_over(server: SshHost, host: SshClient) -> None:
     host.put({"allowed_keys": (b"old\n", 0o600)})
     path = server.home / "serving" / "allowed_keys"
     with path.open() as opened_before:
@@ -204,7 +206,7 @@ def test_a_file_is_replaced_not_written_over(server: SshHost, host: Host) -> Non
     assert path.read_text() == "new\n"
 
 
-def test_a_put_that_fails_leaves_what_stood_there(server: SshHost, host: Host) -> None:
+def test_a_put_that_fails_leaves_what_stood_there(server: SshHost, host: SshClient) -> None:
     host.put({"serve.yaml": (b"old\n", 0o644), "taken": (b"", 0o644)})
 
     with pytest.raises(CommandFailed, match=f"on host {server.address} ended with"):
@@ -214,7 +216,9 @@ def test_a_put_that_fails_leaves_what_stood_there(server: SshHost, host: Host) -
     assert list((server.home / "serving").glob(".incoming*")) == []
 
 
-def test_a_put_removes_what_one_that_was_cut_off_long_ago_left(server: SshHost, host: Host) -> None:
+def test_a_put_removes_what_one_that_was_cut_off_long_ago_left(
+    server: SshHost, host: SshClient
+) -> None:
     """It has secrets; one that runs beside this one keeps its own."""
     left, beside = (server.home / "serving" / f".incoming.{name}" for name in ("left", "beside"))
     for folder in (left, beside):
@@ -230,7 +234,7 @@ def test_a_put_removes_what_one_that_was_cut_off_long_ago_left(server: SshHost, 
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a b", "$(id)", ""])
-def test_puts_nothing_outside_its_folder(host: Host, server: SshHost, name: str) -> None:
+def test_puts_nothing_outside_its_folder(host: SshClient, server: SshHost, name: str) -> None:
     with pytest.raises(ValueError, match="not a path under the serving folder"):
         host.put({name: (b"x", 0o644)})
     assert server.logins == 0
@@ -242,7 +246,7 @@ def log(server: SshHost) -> Path:
     return server.home / "serving" / "vllm.log"
 
 
-def test_a_log_is_read_on_from_where_it_was_left(host: Host, log: Path) -> None:
+def test_a_log_is_read_on_from_where_it_was_left(host: SshClient, log: Path) -> None:
     assert host.read_log("vllm.log", 0) == ("", 0)
     log.write_text("first\n")
     assert host.read_log("vllm.log", 0) == ("first\n", 6)
@@ -251,19 +255,19 @@ def test_a_log_is_read_on_from_where_it_was_left(host: Host, log: Path) -> None:
     assert host.read_log("vllm.log", 6) == ("second\n", 13)
 
 
-def test_a_log_that_was_emptied_is_read_from_its_start(host: Host, log: Path) -> None:
+def test_a_log_that_was_emptied_is_read_from_its_start(host: SshClient, log: Path) -> None:
     log.write_text("new\n")
     assert host.read_log("vllm.log", 5000) == ("new\n", 4)
 
 
-def test_a_character_cut_in_two_waits_for_its_other_half(host: Host, log: Path) -> None:
+def test_a_character_cut_in_two_waits_for_its_other_half(host: SshClient, log: Path) -> None:
     log.write_bytes("a█".encode()[:2])
     assert host.read_log("vllm.log", 0) == ("a", 1)
     log.write_bytes("a█".encode())
     assert host.read_log("vllm.log", 1) == ("█", 4)
 
 
-def test_a_log_of_any_bytes_is_read_in_pieces(host: Host, log: Path) -> None:
+def test_a_log_of_any_bytes_is_read_in_pieces(host: SshClient, log: Path) -> None:
     log.write_bytes(b"\xff\xfe" + b"x" * 997 + b"\n" + (b"x" * 999 + b"\n") * 1_499)
     text, offset = host.read_log("vllm.log", 0)
     assert (text[:3], len(text), offset) == ("\ufffd\ufffdx", 1_048_576, 1_048_576)
@@ -271,14 +275,14 @@ def test_a_log_of_any_bytes_is_read_in_pieces(host: Host, log: Path) -> None:
     assert (len(rest), offset) == (1_500_000 - 1_048_576, 1_500_000)
 
 
-def test_a_line_of_a_log_is_cut_before_anything_is_made_of_it(host: Host, log: Path) -> None:
+def test_a_line_of_a_log_is_cut_before_anything_is_made_of_it(host: SshClient, log: Path) -> None:
     log.write_bytes(b"a" * 100_000 + b"\nb\n")
     text, offset = host.read_log("vllm.log", 0)
     assert [len(line) for line in text.split("\n")] == [LONGEST_LINE, 1, 0]
     assert offset == 100_003
 
 
-def test_an_escape_sequence_cut_in_two_waits_for_its_other_half(host: Host, log: Path) -> None:
+def test_an_escape_sequence_cut_in_two_waits_for_its_other_half(host: SshClient, log: Path) -> None:
     log.write_bytes(b"a\x1b[3")
     assert host.read_log("vllm.log", 0) == ("a", 1)
     log.write_bytes(b"a\x1b[31mb\x1b]0;ti")
@@ -287,13 +291,13 @@ def test_an_escape_sequence_cut_in_two_waits_for_its_other_half(host: Host, log:
     assert host.read_log("vllm.log", 7) == ("c\nd\ne", 23)
 
 
-def test_what_is_printed_is_lines_fit_to_be_shown(host: Host) -> None:
+def test_what_is_printed_is_lines_fit_to_be_shown(host: SshClient) -> None:
     done = host.run(r"printf '##[x]\n::y\033]0;t\007\n\342\200\256z\n'; printf '\2332J' >&2")
     assert done.stdout == "# #[x]\n: :y\nz\n"
     assert done.stderr == "\ufffd2J"
 
 
-def test_a_command_that_prints_too_much_is_ended(host: Host) -> None:
+def test_a_command_that_prints_too_much_is_ended(host: SshClient) -> None:
     with pytest.raises(CommandFailed, match=f"'yes.*' .* prints more than {MOST_BYTES} bytes"):
         host.run("yes | head -c 3000000", timeout=20)
     assert host.run("echo again").stdout == "again\n"
@@ -303,11 +307,11 @@ def test_a_command_that_prints_too_much_is_ended(host: Host) -> None:
     "printed", ["abc", "", "7", "-1", "0x1", "9" * 5000, "\u0661", "1\u0660", "1e3"]
 )
 def test_a_host_that_gives_no_piece_of_a_log(
-    host: Host, log: Path, printed: str, monkeypatch: pytest.MonkeyPatch
+    host: SshClient, log: Path, printed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genuine = log_command
     log.write_text("x" * 5000)
-    # The door's own command, of which the host runs something else.
+    # The client's own command, of which the host runs something else.
     shadow = f"echo() {{ printf '%s\\n' '{printed}'; }}; "
     monkeypatch.setattr(module, "log_command", lambda name, at: shadow + genuine(name, at))
     with pytest.raises(Nonsense, match=r"gives no piece of vllm\.log"):
@@ -327,30 +331,30 @@ def test_a_host_that_gives_no_piece_of_a_log(
         *("resolved_revision=$(id)", "restarts=-1", "server_pid=" + "9" * 5000),
     ],
 )
-def test_a_status_that_cannot_be(host: Host, line: str) -> None:
+def test_a_status_that_cannot_be(host: SshClient, line: str) -> None:
     host.put({"supervise.sh": (f"cat <<'END'\n{line}\nEND\n".encode(), 0o755)})
     with pytest.raises(Nonsense, match=f"says {line[:7]}.*which it never does"):
         host.status()
 
 
-def test_status_is_read_from_the_supervisor(host: Host) -> None:
+def test_status_is_read_from_the_supervisor(host: SshClient) -> None:
     script = b'echo supervisor=running; echo "phase=$1"; echo noise; echo new=1; echo reason=\n'
     host.put({"supervise.sh": (script, 0o755)})
     assert host.status() == {"supervisor": "running", "phase": "status", "reason": ""}
 
 
-def test_status_without_a_word_of_the_supervisor(host: Host) -> None:
+def test_status_without_a_word_of_the_supervisor(host: SshClient) -> None:
     host.put({"supervise.sh": (b"echo hello\n", 0o755)})
     with pytest.raises(Nonsense, match="says nothing of the supervisor, but 'hello"):
         host.status()
 
 
-def test_status_where_no_supervisor_is(host: Host) -> None:
+def test_status_where_no_supervisor_is(host: SshClient) -> None:
     with pytest.raises(CommandFailed, match=r"supervise.sh.* ended with"):
         host.status()
 
 
-def test_no_secret_leaves_in_an_error(host: Host) -> None:
+def test_no_secret_leaves_in_an_error(host: SshClient) -> None:
     complaint = f"echo 'denied: {SECRET}' >&2; exit 1".encode()
     host.put({"supervise.sh": (complaint, 0o755)})
     with pytest.raises(CommandFailed) as caught:
@@ -359,5 +363,5 @@ def test_no_secret_leaves_in_an_error(host: Host) -> None:
     assert SECRET not in repr(caught.value)
 
 
-def test_shows_no_key(host: Host, server: SshHost) -> None:
-    assert repr(host) == f"Host({server.address})"
+def test_shows_no_key(host: SshClient, server: SshHost) -> None:
+    assert repr(host) == f"SshClient({server.address})"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from components.core.errors import StackError
 from components.machine import agent_answers
 from components.machine.agent_answers import AnswerUnreadable
-from components.machine.ssh import END_TIMEOUT, MOST_BYTES, Host
+from components.machine.ssh import END_TIMEOUT, MOST_BYTES, SshClient
 from components.machine.ssh_connection import CONNECT_TIMEOUT
 from components.machine.ssh_types import (
     LOG_PIECE,
@@ -37,7 +37,7 @@ CHUNK = 65_536
 
 Script = Iterable[tuple[float, bytes | Exception]]
 
-ASK: dict[str, Callable[[Host], object]] = {
+ASK: dict[str, Callable[[SshClient], object]] = {
     "run": lambda host: host.run("nvidia-smi", timeout=LONGEST),
     "read_log": lambda host: host.read_log("vllm.log", 7),
     "status": lambda host: host.status(),
@@ -103,7 +103,7 @@ def asked(
 
     found: object
     with contextlib.ExitStack() as stack:
-        host = stack.enter_context(Host(ADDRESS, PRIVATE, dial=dial, loop_factory=make_loop))
+        host = stack.enter_context(SshClient(ADDRESS, PRIVATE, dial=dial, loop_factory=make_loop))
         try:
             found = ASK[how](host)
         except StackError as error:
@@ -218,7 +218,9 @@ def test_whatever_a_login_comes_to_it_ends_in_time(how, error, seconds, recorded
         loops.append(VirtualLoop())
         return loops[-1]
 
-    with Host(ADDRESS, PRIVATE, known_host_key=recorded, dial=dial, loop_factory=make_loop) as host:
+    with SshClient(
+        ADDRESS, PRIVATE, known_host_key=recorded, dial=dial, loop_factory=make_loop
+    ) as host:
         with pytest.raises(StackError):
             ASK[how](host)
         assert loops[0].passed <= 2 * CONNECT_TIMEOUT + 1

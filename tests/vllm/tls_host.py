@@ -27,7 +27,7 @@ subjectKeyIdentifier = hash
 
 
 class TlsHost:
-    """A `HostDoor` whose commands run here, with a home of their own."""
+    """A `HostClient` whose commands run here, with a home of their own."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

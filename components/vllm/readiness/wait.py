@@ -18,11 +18,11 @@ from components.machine.agent_answers import moment, read_revisions, whole
 from components.machine.ssh_types import (
     LOG_PIECE,
     CommandFailed,
-    HostDoor,
+    HostClient,
     HostUnreachable,
     LoginRefused,
 )
-from components.vllm.client_types import EndpointDoor
+from components.vllm.client_types import EndpointClient
 from components.vllm.errors import (
     ServerFailed,
     ServerHostFailed,
@@ -112,7 +112,11 @@ _ERRORS: Mapping[Fault, type[NotReady]] = {
 
 
 def wait_until_ready(
-    host: HostDoor, endpoint: EndpointDoor, plan: ReadinessPlan, clock: Clock, progress: Progress
+    host: HostClient,
+    endpoint: EndpointClient,
+    plan: ReadinessPlan,
+    clock: Clock,
+    progress: Progress,
 ) -> ReadinessReport:
     """Wait until the server on `host` has answered at `endpoint`, saying what happens.
 
@@ -131,7 +135,7 @@ def wait_until_ready(
 class LogFollower:
     """A log on the host, followed."""
 
-    def __init__(self, host: HostDoor, name: str) -> None:
+    def __init__(self, host: HostClient, name: str) -> None:
         self._host = host
         self._name = name
         self._offset = 0
@@ -149,7 +153,7 @@ class LogFollower:
 class _Logs:
     """What the two logs on a host have said."""
 
-    def __init__(self, host: HostDoor) -> None:
+    def __init__(self, host: HostClient) -> None:
         self._server = LogFollower(host, "vllm.log")
         self._prefetch = LogFollower(host, "prefetch.log")
         self._boot = BootLog()
@@ -192,8 +196,8 @@ class _Wait:
 
     def __init__(
         self,
-        host: HostDoor,
-        endpoint: EndpointDoor,
+        host: HostClient,
+        endpoint: EndpointClient,
         plan: ReadinessPlan,
         clock: Clock,
         progress: Progress,
