@@ -16,6 +16,7 @@ from components.machine.ssh_types import (
     LoginRefused,
     Nonsense,
 )
+from components.vllm.client_types import Refused
 from components.vllm.errors import OtherWeights
 from components.vllm.hub_commits import Held
 from components.vllm.readiness import decide
@@ -23,6 +24,7 @@ from tests.vllm.readiness_scene import (
     BOOT,
     COMMIT,
     KEY,
+    KV_TOO_SMALL,
     MODEL,
     TIMED_OUT,
     TOKEN,
@@ -64,6 +66,37 @@ def test_ssh_that_stays_away_is_an_error(scene: Scene) -> None:
     assert 235 <= scene.clock.passed <= 245
     moments = [moment for moment, _ in scene.said]
     assert max(after - before for before, after in itertools.pairwise(moments)) <= 15
+
+
+def test_a_server_that_started_again_while_ssh_was_away_is_asked_from_the_beginning(
+    scene: Scene,
+) -> None:
+    scene.endpoint.completion = lambda now: "Yes" if now > 600 else Refused(503, "queue full")
+    again = [(430 + (moment - 200) / 10, text) for moment, text in BOOT]
+    scene.host.logs["vllm.log"] = [*BOOT, *again]
+    scene.host.failures = [(425, 550, HostUnreachable(ADDRESS, "timed_out"))]
+
+    scene.wait()
+
+    asked = [what for moment, what in scene.endpoint.asked if moment >= 550]
+    assert asked[:2] == ["models", "complete"]
+    assert [what for moment, what in scene.endpoint.asked if 421 <= moment < 550][-1] == "complete"
+
+
+def test_what_the_server_has_logged_is_kept_where_the_other_log_cannot_be_read(
+    scene: Scene,
+) -> None:
+    scene.log("vllm.log", (310, f"{KV_TOO_SMALL}\n"))
+    read = scene.host.read_log
+
+    def fails_for_the_download(name: str, offset: int) -> tuple[str, int]:
+        if name == "prefetch.log" and 310 <= scene.clock.passed < 320:
+            raise CommandFailed("no")
+        return read(name, offset)
+
+    scene.host.read_log = fails_for_the_download  # type: ignore[method-assign]  # (of a fake)
+    assert scene.fails().cause == "kv_too_small"
+    assert scene.clock.passed <= 323
 
 
 def test_another_host_key_is_an_error_at_once(scene: Scene) -> None:
