@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import TYPE_CHECKING
 
 from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine import first_contact
 from components.vast import adoption
 from components.vast.api.account import account_of
-from components.vast.api.client import VastApi
 from components.vast.api.payloads import RentRequest
 from components.vast.attempts import Attempt
 from components.vast.boot import Boot, Rented
@@ -31,6 +31,9 @@ from components.vast.market.ranking import Candidate, hourly_cap
 from components.vast.market.view import candidates
 from components.vast.rent_note import SUFFIX, RentNote
 from components.vast.rental import Rental
+
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
 
 
 def create(inputs: InstanceInputs, context: Context, download_share: float) -> InstanceState:

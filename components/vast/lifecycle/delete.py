@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from components.core.errors import StackError
 from components.vast import outbid
 from components.vast.api.account import hold_to
-from components.vast.api.client import VastApi
 from components.vast.ending import Ending
 from components.vast.instance_state import InstanceState
 from components.vast.lifecycle import shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
 from components.vast.lifecycle.create import rent_note
 from components.vast.quarantine import quarantine_reason
+
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
 
 
 def delete(instance_id: int, state: InstanceState, context: Context) -> None:

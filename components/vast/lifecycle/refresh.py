@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from components.core.errors import StackError
 from components.machine.tcp_probe import reach
 from components.vast import outbid
 from components.vast.api.account import account_of, hold_to
-from components.vast.api.client import VastApi
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.instance_state import InstanceInputs, InstanceState, Observed
 from components.vast.labels import partition_by_owner
@@ -17,6 +17,9 @@ from components.vast.lifecycle.context import Context, progress_of
 from components.vast.refresh_log import NOTE, InTheState
 from components.vast.second_look import second_look
 from components.vast.term import in_words as term_in_words
+
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
 
 
 def refresh(instance_id: int, old: InstanceState, context: Context) -> InstanceState | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine.agent_answers import moment
 from components.machine.ssh_types import FOLDER, HostAddress
-from components.vast.api.client import VastApi
 from components.vast.boot import Rented
 from components.vast.errors import LeftRunning
 from components.vast.instance_state import InstanceInputs, InstanceState
@@ -19,6 +18,9 @@ from components.vast.lifecycle.context import Context, RemoteHost, progress_of
 from components.vast.lifecycle.diff import lacks_market_end
 from components.vast.lifecycle.market_end import FirstEnd, MarketEnd, MarketJob
 from components.vast.lifecycle.remote_machine import RemoteMachine
+
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
 
 
 def first_end(api: VastApi, inputs: InstanceInputs, context: Context) -> FirstEnd | None:

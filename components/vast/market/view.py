@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from components.vast.api.client import VastApi
 from components.vast.errors import KeyRefused
 from components.vast.market.query import parse_query
 from components.vast.market.ranking import Candidate, check_credit, shortlist
 from components.vast.market.requirements import Search
 from components.vast.market.search import search_body, with_floors
 from components.vast.market.wording import describe_bid, runway, shortlist_lines, summarize
+
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
 
 LIST_MAX_AGE = 60.0
 """Seconds for which an answer of the market is used again, also by another process."""
