@@ -145,7 +145,8 @@ def releases(tmp_path, monkeypatch):
 
 
 async def inputs(mocks: EngineMocks, changes: dict[str, str]) -> tuple[str, dict[str, Any], Any]:
-    """Name and inputs of the machine, and what its server restarts for."""
+    """Name and inputs of the machine, and what its server restarts for, as one program makes it."""
+    mocked(mocks)
     await settled(made_endpoint(**changes))
     machine = mocks.made["pulumi-python:dynamic/vast:Instance"]
     server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
