@@ -239,8 +239,8 @@ class Settings(BaseModel):
     production: bool = setting("production", False, "nothing", "restart")
     """Refuse in preview what production must not have.
 
-    That is: no release, or none that `promoteFrom` has to prove; no TLS; hosts that are no
-    datacenters or less reliable than 0.99; a price without a limit. It is an image without its
+    That is: no release, or none that `promoteFrom` has to prove; no TLS; a price without a limit.
+    It is hosts that are no datacenters, or less reliable than 0.99. It is an image without its
     digest too, a model that is not at a commit, and pictures fetched from anywhere. So is an
     option that runs code from elsewhere or speaks with other machines.
     """

@@ -12,7 +12,6 @@ from components.core.errors import StackError
 from components.machine import errors as machine_errors
 from components.vast import errors as vast_errors
 from components.vllm import errors as vllm_errors
-from toolchain.prose import read, words_of
 from toolchain.troubleshooting import (
     FAULTS,
     PAGE,
@@ -78,11 +77,6 @@ def test_each_class_of_the_errors_files_is_on_it(module):
         if issubclass(one, StackError) and name not in FAULTS
     ]
     assert [name for name in names if f"\n### {name}\n" not in text] == []
-
-
-def test_no_sentence_of_it_is_long():
-    long = read(PAGE.read_text(encoding="utf-8")).long_sentences
-    assert [(words_of(text), text) for text in long] == []
 
 
 def test_errors_are_found_by_their_bases_and_private_ones_are_not():
