@@ -156,7 +156,7 @@ def render(
         "host": "0.0.0.0",  # noqa: S104  (a container's port is published by its own address)
         "port": port,
         "tensor-parallel-size": profile.tensor_parallel_size,
-        **({"data-parallel-size": engines} if (engines := profile.data_parallel_size) > 1 else {}),
+        **_of_several_engines(profile),
         "max-model-len": profile.max_model_len,
         "gpu-memory-utilization": profile.gpu_memory_utilization,
         "disable-fastapi-docs": True,
@@ -167,6 +167,12 @@ def render(
     commits = {name: revision for name, revision in profile.fetched.items() if is_commit(revision)}
     flags = speculative_draft.pinned(flags, commits)
     return options | {name: _sorted(flags[name]) for name in sorted(flags)}
+
+
+def _of_several_engines(profile: Profile) -> dict[str, Any]:
+    """With several engines vLLM starts as many API servers by itself; one lets requests end."""
+    engines = profile.data_parallel_size
+    return {"data-parallel-size": engines, "api-server-count": 1} if engines > 1 else {}
 
 
 def of_the_environment(

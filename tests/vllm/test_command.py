@@ -122,6 +122,10 @@ def test_several_engines_are_the_profile_s_to_name() -> None:
     )
     options = render(profile, port=8000, key_gate=True)
     assert (options["tensor-parallel-size"], options["data-parallel-size"]) == (1, 2)
+    assert options["api-server-count"] == 1
+    several = render(profile, port=8000, key_gate=True, overrides={"api-server-count": 2})
+    assert several["api-server-count"] == 2
+    assert "api-server-count" not in rendered()
     check_options(options, load_table(profile.vllm_version))
     assert "data-parallel-size" not in rendered()
     with pytest.raises(OptionRefused, match="sizing counts with it; set it in the profile"):
