@@ -61,9 +61,10 @@ def test_preview_can_say_what_fits():
 
 
 LATENCY = "mistral-small-4-fp8-2xh200-latency"
+THROUGHPUT = "mistral-small-4-fp8-2xh200-throughput"
 
 
-@pytest.mark.parametrize("model", ["mistral-small-4-fp8-2xh200", LATENCY])
+@pytest.mark.parametrize("model", ["mistral-small-4-fp8-2xh200", LATENCY, THROUGHPUT])
 def test_preview_quotes_a_measurement_and_says_that_it_was_another_vllm(model):
     _, speed, times = plan(model=model).facts
     assert "measured with vLLM 0.26.0 on 2x H200, another vLLM than the 0.32.0" in speed
@@ -78,6 +79,25 @@ def test_preview_quotes_what_one_gpu_gave():
     assert "186 (1 client, 1024 tokens in and 256 out)" in speed
     assert "docs/measured/1xh200-vllm-0.26.0" in times
     assert "multicast" not in times
+
+
+def test_preview_says_what_two_engines_give_and_hold():
+    made = plan(model=THROUGHPUT)
+    room, speed, _ = made.facts
+    assert "45.4 sequences of 131072 tokens" in room
+    assert "148 (1 client, 1024 tokens in and 256 out)" in speed
+    assert "6963 (256 clients)" in speed
+    assert any("real text routes less evenly" in warning for warning in made.warnings)
+    serve = yaml.safe_load(made.serve_yaml)
+    assert (serve["data-parallel-size"], serve["api-server-count"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("servers", "told"), [(None, 0), (1, 0), (2, 1)])
+@pytest.mark.parametrize("model", ["mistral-small-4-fp8-2xh200", THROUGHPUT])
+def test_several_api_servers_are_warned_of(model, servers, told):
+    overrides = {"api-server-count": servers} if servers else {}
+    made = plan(model=model, vllmOverrides=json.dumps(overrides))
+    assert sum("cuts off the requests under way" in one for one in made.warnings) == told
 
 
 def test_preview_quotes_the_same_vllm_as_the_server_s_own():

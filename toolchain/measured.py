@@ -82,6 +82,8 @@ def page(folder: Path, measurement: Measurement) -> str:
         runs = [run for run in measurement.runs if run.machine == machine]
         parts += [f"## Machine {machine}", _options(runs), _speeds(folder, runs)]
         parts += [table] if (table := _alone(folder, runs)) else []
+    best = _best(folder, measurement.runs)
+    parts += ["## The best ratio at each load", _BEST, best] if best else []
     parts += ["## Starts and memory", _STARTS, starts] if starts else []
     if measurement.collectives:
         text = (folder / measurement.collectives).read_text(encoding="utf-8").strip()
@@ -92,6 +94,11 @@ def page(folder: Path, measurement: Measurement) -> str:
         parts += ["## Not measured", _list(measurement.not_measured)]
     return "\n\n".join(parts) + "\n"
 
+
+_BEST = (
+    "Tokens/s over those of the recipe on the same machine. What is no profile may lack the key "
+    "gate, TLS, or a stop that lets requests end."
+)
 
 _STARTS = (
     "From vLLM's logs. `/health` counts from the process's start; it is given where nothing else "
@@ -152,6 +159,31 @@ def _speed_cells(run: Run, row: Row, compared: Row | None) -> list[str]:
         f"{row.tpot[0]:.2f} / {row.tpot[1]:.2f}",
         f"{row.e2el[0]:.0f} / {row.e2el[1]:.0f}",
     ]
+
+
+def _best(folder: Path, runs: Sequence[Run]) -> str:
+    """The highest ratio of each load: among the profiles' own runs, and among all."""
+    by_run = {run.name: rows_of(folder, run) for run in runs}
+    found: dict[tuple[int, int, int], list[tuple[float, Run]]] = {}
+    for run in runs:
+        for shape, row in by_run[run.name].items():
+            over = ratio(row, by_run.get(run.against or "", {}).get(shape))
+            if over is not None:
+                found.setdefault(shape, []).append((over, run))
+    lines = []
+    for (tokens_in, tokens_out, clients), ratios in sorted(found.items()):
+        of_profiles = [(over, run) for over, run in ratios if run.profile]
+        cells = [*_highest(of_profiles), *_highest(ratios)]
+        lines.append([str(clients), f"{tokens_in} / {tokens_out}", *cells])
+    head = ("clients", "tokens in / out", "best profile", "ratio", "best of all runs", "ratio")
+    return _table(head, lines) if lines else ""
+
+
+def _highest(ratios: Sequence[tuple[float, Run]]) -> tuple[str, str]:
+    if not ratios:
+        return _UNKNOWN, _UNKNOWN
+    over, run = max(ratios, key=lambda one: one[0])
+    return f"{run.title} ({run.machine})", f"**{over:.2f}**"
 
 
 def _alone(folder: Path, runs: Sequence[Run]) -> str:

@@ -207,8 +207,8 @@ def start(log: str) -> Start:
 
 def block(folder: Path, measurement: Measurement, name: str) -> Measured:
     """Make a profile's `measured:` from one run."""
-    run = _run(measurement, name)
-    baseline = _run(measurement, run.against) if run.against else None
+    run = run_named(measurement, name)
+    baseline = run_named(measurement, run.against) if run.against else None
     compared = rows_of(folder, baseline) if baseline else {}
     return Measured(
         vllm=measurement.vllm,
@@ -295,5 +295,6 @@ def _sum(at_once: Sequence[Row]) -> Row:
     )
 
 
-def _run(measurement: Measurement, name: str) -> Run:
+def run_named(measurement: Measurement, name: str) -> Run:
+    """Find a run by its name, which has to be there."""
     return next(run for run in measurement.runs if run.name == name)

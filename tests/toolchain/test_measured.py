@@ -18,7 +18,11 @@ FOLDERS = sorted(path.parent for path in MEASURED.glob(f"*/{results.MEASUREMENT}
 ONE = MEASURED / "1xh200-vllm-0.26.0"
 FOLDER = MEASURED / "2xh200-vllm-0.26.0"
 LOGS = sorted(MEASURED.glob("*/*/vllm.log"))
-REFUSED = {"no-free-memory-a": "gpu_in_use"}
+REFUSED = {
+    "no-free-memory-a": "gpu_in_use",
+    "kv-too-small-e": "kv_too_small",
+    "no-kv-memory-e": "no_kv_memory",
+}
 """Runs whose server ended, and what the reader makes of it."""
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=[path.name for path in FOLDERS])
 
@@ -69,6 +73,23 @@ def test_no_request_of_a_run_failed(folder: Path) -> None:
     for run in results.load(folder).runs:
         for row in results.rows_of(folder, run).values():
             assert row.failed == 0
+
+
+def test_the_best_ratio_of_each_load_is_a_profile_s_or_another_run_s(
+    measurement: results.Measurement,
+) -> None:
+    page = measured.page(FOLDER, measurement)
+    rows = dict.fromkeys(
+        shape
+        for run in measurement.runs
+        if run.against
+        for shape in results.rows_of(FOLDER, run)
+        if shape in results.rows_of(FOLDER, results.run_named(measurement, run.against))
+    )
+    table = page.partition("## The best ratio")[2].partition("## Starts")[0]
+    assert table.count("1024 / 256") + table.count("8192 / 256") == len(rows) == 6
+    assert "| 256 | 1024 / 256 | throughput (E) | **1.31** | DP 2 + EP + graphs (E) |" in table
+    assert "best ratio" not in measured.page(ONE, results.load(ONE))
 
 
 def test_servers_that_ran_at_once_are_added_up(measurement: results.Measurement) -> None:

@@ -28,6 +28,7 @@ def test_the_profiles_that_the_readme_offers_are_there() -> None:
         "mistral-small-4-fp8-2xh200",
         "mistral-small-4-fp8-2xh200-eagle",
         "mistral-small-4-fp8-2xh200-latency",
+        "mistral-small-4-fp8-2xh200-throughput",
         "mistral-small-4-fp8-4xh100",
         "mistral-small-4-ms4-2xh200",
         "mistral-small-4-nvfp4-1xh200",
@@ -46,7 +47,7 @@ def test_every_shipped_profile_loads_under_its_name_and_hardware(name: str) -> N
     assert profile.name == name
     hardware = profile.gpu_name.removesuffix(" SXM").removeprefix("RTX ").lower()
     assert f"-{profile.num_gpus}x{hardware}" in name
-    assert profile.tensor_parallel_size == profile.num_gpus
+    assert profile.gpus_used == profile.num_gpus
 
 
 @pytest.mark.parametrize("name", profile_names(MODELS))
