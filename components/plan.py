@@ -162,26 +162,6 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     if settings.production:
         _check_production(settings, profile, need, options, profile.fetched | implicit)
     references = hub_references.references(profile, options)
-        _check_production(settings, profile, need, options, profile.fetched | apart)
-    warnings += [
-        f"the vLLM options name {name}, which is no companion of the profile: vLLM fetches it "
-        "unseen while it starts, and no figure here counts it; add it to companions"
-        for name in apart
-    ]
-    warnings += _of_another_format(profile, options)
-    warnings += _of_taken_counts(options)
-    warnings += _of_cut_answers(options)
-    warnings += image_cuda.warnings(profile)
-    warnings += _of_its_version(settings.image, profile.vllm_version)
-    warnings += filter(None, [known_holes.warning(profile.vllm_version)])
-    warnings += filter(None, [short_deadline_warning(profile, settings.ready_minutes)])
-    if _takes_media(profile, options):
-        mode = str(options.get("tokenizer-mode", ""))
-        warnings += filter(None, [media.warning(media_from, table.variables, mode)])
-    taken = hub_references.references(profile, options)
-    warnings += _of_revisions_of_nothing(settings, taken)
-    if not settings.tls:
-        warnings.append("tls is off: keys, prompts and answers cross the network in clear")
     return Plan(
         profile=profile,
         query=query_text,
@@ -257,62 +237,6 @@ def _profile(settings: Settings, models: Path, release: Release | None) -> Profi
         .at_revisions(settings.revisions)
     )
     return image_cuda.with_its_driver(profile) if settings.image else profile
-
-
-def _of_revisions_of_nothing(settings: Settings, taken: tuple[Reference, ...]) -> list[str]:
-    """Say which `revisions` nothing is taken at, as after a change of the model."""
-    unused = sorted(set(settings.revisions) - {one.repository for one in taken})
-    return [f"revisions names {name}, which this stack does not take" for name in unused]
-
-
-def _of_its_version(image: str, version: str) -> list[str]:
-    """Say by which vLLM the options are checked, where that may be another one than is run."""
-    said = []
-    if image and vllm_in(image) is None:
-        said.append(
-            f"the name of the image {image} does not say which vLLM it holds, so the options are "
-            f"checked as those of vLLM {version}, the profile's: if it holds another one, what "
-            "that does not know shows only when it starts"
-        )
-    table = command.load_table(version)
-    return [*said, table.stands_in] if table.stands_in else said
-
-
-def _of_another_format(profile: Profile, options: Mapping[str, Any]) -> list[str]:
-    """Some repositories hold their weights twice; the profile's files are those of its format."""
-    asked, own = options.get("load-format"), profile.flags.get("load-format")
-    if asked == own:
-        return []
-    said = (
-        f"load-format is {asked or 'unset'} and {own or 'unset'} in the profile {profile.name}: "
-        "vLLM may want other files than those that are fetched before, and fetch them unseen; set "
-        "it in a profile, with its files"
-    )
-    return [said]
-
-
-def _of_taken_counts(options: Mapping[str, Any]) -> list[str]:
-    """Settings may not have it; a release of before is served word for word."""
-    if not options.get("disable-log-stats"):
-        return []
-    said = (
-        "the release takes vLLM's counts of requests away (disable-log-stats): idleMinutes never "
-        "ends its machine, its end waits for no client, and one that hangs is not found; write a "
-        "release without it"
-    )
-    return [said]
-
-
-def _of_cut_answers(options: Mapping[str, Any]) -> list[str]:
-    """Measured with vLLM 0.26.0 and 0.32.0: of the requests under way at a stop not one ended."""
-    by_itself = options.get("data-parallel-size", 1)
-    if int(options.get("api-server-count", by_itself)) <= 1:
-        return []
-    said = (
-        "with several API servers (api-server-count) vLLM cuts off the requests under way whenever "
-        "it stops; with one they end"
-    )
-    return [said]
 
 
 def _options(

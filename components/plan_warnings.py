@@ -38,6 +38,7 @@ def plan_warnings(
         *_implicit_download_warnings(implicit),
         *_load_format_warnings(profile, options),
         *_missing_counts_warnings(options),
+        *_cut_answers_warnings(options),
         *image_cuda.warnings(profile),
         *_version_warnings(settings.image, profile.vllm_version),
         *filter(None, [known_holes.warning(profile.vllm_version)]),
@@ -77,6 +78,18 @@ def _missing_counts_warnings(options: Mapping[str, Any]) -> list[str]:
         "the release takes vLLM's counts of requests away (disable-log-stats): idleMinutes never "
         "ends its machine, its end waits for no client, and one that hangs is not found; write a "
         "release without it"
+    )
+    return [message]
+
+
+def _cut_answers_warnings(options: Mapping[str, Any]) -> list[str]:
+    """Warn of several API servers: measured with vLLM 0.26.0 and 0.32.0, a stop ends none."""
+    api_servers = options.get("api-server-count", options.get("data-parallel-size", 1))
+    if int(api_servers) <= 1:
+        return []
+    message = (
+        "with several API servers (api-server-count) vLLM cuts off the requests under way whenever "
+        "it stops; with one they end"
     )
     return [message]
 
