@@ -168,7 +168,7 @@ def test_an_outbid_machine_is_counted_once_by_its_refreshes():
     assert again.inputs.losses == found.inputs.losses
 
 
-def lasting(hours: float, *, market_end: bool = True) -> Leash:
+def ends_after(hours: float, *, market_end: bool = True) -> Leash:
     return Leash(hours, 0.0, market_end=market_end)
 
 
@@ -176,23 +176,35 @@ def lasting(hours: float, *, market_end: bool = True) -> Leash:
     ("before", "ends_in", "job", "wanted", "order"),
     [
         # It lives longer: the market moves its end before the machine is told.
-        (lasting(2), 1, True, lasting(5), ("arm", True)),
-        (lasting(2), 1, False, lasting(2), ("arm", False)),
+        (ends_after(2), 1, True, ends_after(5), ("arm", True)),
+        (ends_after(2), 1, False, ends_after(2), ("arm", False)),
         # It lives shorter: the machine is told first.
-        (lasting(5), 4, True, lasting(2), ("keep", True)),
-        (lasting(0, market_end=False), 0, False, lasting(2), ("look", True)),
+        (ends_after(5), 4, True, ends_after(2), ("keep", True)),
+        (ends_after(0, market_end=False), 0, False, ends_after(2), ("look", True)),
         # No end of the market: what is there goes before the machine may live on.
-        (lasting(2), 1, True, lasting(2, market_end=False), ("disarm", False)),
-        (lasting(2), 1, True, lasting(0, market_end=False), ("disarm", True)),
+        (ends_after(2), 1, True, ends_after(2, market_end=False), ("disarm", False)),
+        (ends_after(2), 1, True, ends_after(0, market_end=False), ("disarm", True)),
         (
-            lasting(2, market_end=False),
+            ends_after(2, market_end=False),
             1,
             False,
-            lasting(5, market_end=False),
+            ends_after(5, market_end=False),
             ("disarm unknown", True),
         ),
-        (lasting(5, market_end=False), 4, False, lasting(2, market_end=False), ("forget", True)),
-        (lasting(0, market_end=False), 0, False, lasting(2, market_end=False), ("forget", True)),
+        (
+            ends_after(5, market_end=False),
+            4,
+            False,
+            ends_after(2, market_end=False),
+            ("forget", True),
+        ),
+        (
+            ends_after(0, market_end=False),
+            0,
+            False,
+            ends_after(2, market_end=False),
+            ("forget", True),
+        ),
     ],
 )
 def test_an_end_is_changed_in_the_order_that_never_lets_the_market_come_first(

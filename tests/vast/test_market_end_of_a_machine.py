@@ -20,13 +20,13 @@ HOUR = 3600.0
 JOBS = "/commands/schedule_job/"
 
 
-def leash(hours: float = 2.0, *, market_end: bool = True) -> Properties:
+def shutdown(hours: float = 2.0, *, market_end: bool = True) -> Properties:
     return {"time_to_live_hours": hours, "idle_minutes": 0.0, "market_end": market_end}
 
 
 @pytest.fixture
 def props(client_key: Any) -> Properties:
-    return ordered(client_key, leash=leash())
+    return ordered(client_key, leash=shutdown())
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_machine_that_is_rented_is_given_an_end_an_hour_after_its_own(vast, ma
 
 @pytest.mark.usefixtures("machine")
 def test_without_the_setting_the_market_is_asked_nothing(vast, client_key):
-    made = outputs(InstanceProvider().create(ordered(client_key, leash=leash(market_end=False))))
+    made = outputs(InstanceProvider().create(ordered(client_key, leash=shutdown(market_end=False))))
     assert (made["market_job"], made["market_ends_at"]) == (0, 0.0)
     InstanceProvider().read("9001", made)
     InstanceProvider().delete("9001", made)
@@ -132,7 +132,7 @@ def test_one_that_the_market_does_not_move_leaves_the_machine_to_the_next_up(vas
 def test_a_machine_that_is_adopted_without_the_setting_keeps_no_end_of_the_market(
     vast, client_key, capsys
 ):
-    again = InstanceProvider().create(ordered(client_key, leash=leash(0.0, market_end=False)))
+    again = InstanceProvider().create(ordered(client_key, leash=shutdown(0.0, market_end=False)))
     assert outputs(again)["market_job"] == 0
     assert vast.jobs == {}
     assert "does not destroy instance 9001 at" in capsys.readouterr().out
@@ -141,7 +141,7 @@ def test_a_machine_that_is_adopted_without_the_setting_keeps_no_end_of_the_marke
 def test_a_longer_life_is_accepted_once_the_market_has_moved_its_end(
     vast, made, client_key, tmp_path
 ):
-    outs = updated(made, ordered(client_key, leash=leash(5.0)))
+    outs = updated(made, ordered(client_key, leash=shutdown(5.0)))
     assert outs["ends_itself_at"] == made["ends_itself_at"] + 3 * HOUR
     assert start_of_the_job(vast) == outs["market_ends_at"] == outs["ends_itself_at"] + HOUR
     assert hours_told(tmp_path) == 5.0
@@ -153,7 +153,7 @@ def test_a_longer_life_is_refused_where_the_market_does_not_move_its_end(
     """The market would end the machine before its time otherwise."""
     vast.failing = {f"PUT {JOBS}1/"}
     with pytest.raises(MarketEndRefused, match=r"instance 9001 \(marketEnd\)"):
-        InstanceProvider().update("9001", made, ordered(client_key, leash=leash(5.0)))
+        InstanceProvider().update("9001", made, ordered(client_key, leash=shutdown(5.0)))
     assert hours_told(tmp_path) == 2.0
     assert start_of_the_job(vast) == made["market_ends_at"]
 
@@ -163,7 +163,7 @@ def test_a_longer_life_is_refused_where_the_market_only_says_that_it_moved_its_e
 ):
     vast.loses_jobs = True
     with pytest.raises(MarketEndRefused, match="and shows one for"):
-        InstanceProvider().update("9001", made, ordered(client_key, leash=leash(5.0)))
+        InstanceProvider().update("9001", made, ordered(client_key, leash=shutdown(5.0)))
     assert hours_told(tmp_path) == 2.0
 
 
@@ -171,7 +171,7 @@ def test_a_shorter_life_is_told_to_the_machine_before_the_market(
     vast, made, client_key, tmp_path, capsys
 ):
     vast.failing = {f"PUT {JOBS}1/"}
-    news = ordered(client_key, leash=leash(1.0))
+    news = ordered(client_key, leash=shutdown(1.0))
     outs = outputs(InstanceProvider().update("9001", made, news))
     said = "the next `pulumi up` tries again; .*until then the market ends it later, or not at all"
     assert re.search(said, capsys.readouterr().out)
@@ -186,7 +186,7 @@ def test_a_shorter_life_is_told_to_the_machine_before_the_market(
 def test_it_is_taken_away_with_the_setting_before_the_machine_may_live_on(
     vast, made, client_key, tmp_path, hours
 ):
-    news = ordered(client_key, leash=leash(hours, market_end=False))
+    news = ordered(client_key, leash=shutdown(hours, market_end=False))
     vast.failing = {f"DELETE {JOBS}1/"}
     with pytest.raises(MarketEndRefused, match="is not taken away"):
         InstanceProvider().update("9001", made, news)
@@ -200,9 +200,11 @@ def test_it_is_taken_away_with_the_setting_before_the_machine_may_live_on(
 def test_it_is_given_to_a_machine_that_serves_without_a_word_to_the_machine(
     vast, machine, client_key
 ):
-    before = outputs(InstanceProvider().create(ordered(client_key, leash=leash(market_end=False))))
+    before = outputs(
+        InstanceProvider().create(ordered(client_key, leash=shutdown(market_end=False)))
+    )
     logins = machine.logins
-    outs = updated(before, ordered(client_key, leash=leash()))
+    outs = updated(before, ordered(client_key, leash=shutdown()))
     assert start_of_the_job(vast) == outs["market_ends_at"] == before["ends_itself_at"] + HOUR
     assert machine.logins == logins
 
@@ -260,7 +262,7 @@ def test_a_host_that_says_that_it_starts_later_puts_off_neither_end(
 ):
     state = tmp_path / "home/serving/state/first_start"
     state.write_text(f"{int(made['ends_itself_at']) + 99 * 3600}\n")
-    outs = updated(made, ordered(client_key, leash=leash(5.0)))
+    outs = updated(made, ordered(client_key, leash=shutdown(5.0)))
     assert outs["ends_itself_at"] <= made["ends_itself_at"] + 3 * HOUR
     assert start_of_the_job(vast) <= outs["ends_itself_at"] + HOUR
 

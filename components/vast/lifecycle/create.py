@@ -56,7 +56,7 @@ def create(inputs: InstanceInputs, context: Context, download_share: float) -> I
     return dataclasses.replace(made, account_id=account_of(api))
 
 
-def rent_note(api: VastApi, label_prefix: str, context: Context) -> RentNote:
+def rent_journal(api: VastApi, label_prefix: str, context: Context) -> RentNote:
     """Return the note of rent calls for one resource, which all processes here share."""
     name = hashlib.sha256(label_prefix.encode()).hexdigest()[:16]
     return RentNote(api.shared(f"{name}{SUFFIX}"), context.clock, progress_of(context))
@@ -101,7 +101,7 @@ def _rented(
         context.clock,
         progress_of(context),
         limits_for(inputs),
-        rent_note(api, inputs.label_prefix, context),
+        rent_journal(api, inputs.label_prefix, context),
         guard=shutdown_times.first_end(api, inputs, context),
     )
     if inputs.adopt:

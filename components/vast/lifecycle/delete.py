@@ -11,7 +11,7 @@ from components.vast.ending import Ending
 from components.vast.instance_state import InstanceState
 from components.vast.lifecycle import shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
-from components.vast.lifecycle.create import rent_note
+from components.vast.lifecycle.create import rent_journal
 from components.vast.quarantine import quarantine_reason
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def delete(instance_id: int, state: InstanceState, context: Context) -> None:
     _note_loss(api, instance_id, state, context)
     why = quarantine_reason(state.observed.carried_label)
     if why:
-        with rent_note(api, state.inputs.label_prefix, context).alone() as page:
+        with rent_journal(api, state.inputs.label_prefix, context).alone() as page:
             page.exclude(state.observed.machine_id, why)
     progress.say(f"destroying instance {instance_id}")
     Ending(api, context.clock, progress).end(instance_id, state.observed.hourly_cost)

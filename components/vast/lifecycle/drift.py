@@ -45,7 +45,7 @@ def drift(state: InstanceState, live: Instance, strays: list[Instance], now: flo
         _price(state, live),
         _label(state, live),
         _overdue(auto_shutdown.overdue_since(state.ends_itself_at, now), live),
-        *(_stray(stray, live) for stray in strays),
+        *(_orphan(stray, live) for stray in strays),
     ]
     return [f"instance {live.id} {sentence}" for sentence in sentences if sentence]
 
@@ -156,7 +156,7 @@ def _overdue(since: float, live: Instance) -> str:
     )
 
 
-def _stray(stray: Instance, live: Instance) -> str:
+def _orphan(stray: Instance, live: Instance) -> str:
     return (
         f"is not alone: instance {stray.id} carries a label of the same resource and costs "
         f"${stray.dollars_per_hour:.2f}/h; the next `pulumi up` ends it and keeps {live.id}"
