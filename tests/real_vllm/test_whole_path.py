@@ -6,11 +6,13 @@ import asyncio
 import dataclasses
 import hashlib
 import re
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import yaml
 
 from components.core.clock import SystemClock
 from components.core.progress import Progress
@@ -25,6 +27,8 @@ from tests.real_vllm import questions
 from tests.real_vllm.pictures import ELSEWHERE, LATER, Pictures
 from tests.real_vllm.questions import QUESTIONS, STRICT_WEATHER, TRACE_FIRST
 from tests.real_vllm.world import NAME, PROFILE, Asking, RealStack, client_of
+from tests.stack.world import run
+from toolchain import measured
 from toolchain.load_client import Clients, Endpoint, Load
 from toolchain.real_vllm.alphabet import ANSWER, TRACE
 from toolchain.real_vllm.set_up import VERSION
@@ -107,6 +111,20 @@ def test_make_measure_s_client_gets_whole_answers(stack):
     assert (len(outcome.answers), outcome.failed) == (4, 0)
     assert {(answer.tokens_in, answer.tokens_out) for answer in outcome.answers} == {(64, 8)}
     assert all(0 < answer.first < answer.whole for answer in outcome.answers)
+
+
+def test_make_measure_writes_the_table_and_the_block_of_it(stack, tmp_path):
+    command = [sys.executable, "-m", "toolchain.measure", stack.name, "--account"]
+    arguments = ["--loads", "1:2:64:8 2:4:64:8", "--folder", str(tmp_path)]
+    done = run([*command, *arguments], stack.environment)
+    assert done.status == 0, done.outcome()
+    assert f"{stack.name} on 2x H200: 2 loads of at most" in done.output
+    block = yaml.safe_load(done.output.partition("measured:\n")[2].partition("written to")[0])
+    assert block["vllm"] == VERSION.partition("+")[0]
+    assert [load["clients"] for load in block["loads"]] == [1, 2]
+    page = (tmp_path / measured.PAGE).read_text()
+    assert f"| 2 | 64 / 8 | {PROFILE} | 4 (0) |" in page
+    assert stack.outputs()["api_key"] not in done.output + page
 
 
 @pytest.mark.parametrize("key", [None, WRONG_KEY])

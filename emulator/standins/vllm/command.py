@@ -58,6 +58,7 @@ def _serve(
     log = Log(
         tensor_parallel_size=settings.tensor_parallel_size,
         data_parallel_size=settings.data_parallel_size,
+        api_servers=settings.api_servers,
     )
     claim = claim_for(host, settings)
     bound: socket.socket | None = None
@@ -91,9 +92,13 @@ def _served(
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         speeds=speeds_of(
-            settings.moe_backend, settings.compilation_config, settings.tensor_parallel_size
+            settings.moe_backend,
+            settings.compilation_config,
+            settings.tensor_parallel_size,
+            settings.data_parallel_size,
         ),
-        kv_tokens=booted.fit.kv_tokens,
+        engines=settings.data_parallel_size,
+        kv_tokens=booted.fit.kv_tokens * settings.data_parallel_size,
         hangs=host.fault("green_but_dead") is not None,
         set_busy=set_busy,
     )

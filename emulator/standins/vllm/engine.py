@@ -6,8 +6,8 @@ All durations are emulated seconds; real waits are divided by the host's speed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from emulator.standins.vllm.metrics import Metrics
@@ -36,8 +36,70 @@ class Speed:
         return self.monotonic() * self.factor
 
 
+class Core:
+    """One of the engines: its steps, one after the other, in emulated time."""
+
+    def __init__(self, speed: Speed, steps: Steps) -> None:
+        self._speed = speed
+        self._steps = steps
+        self._stepping: asyncio.Task[None] | None = None
+        self._stepped = asyncio.Event()
+        self.dead = False
+
+    @property
+    def sequences(self) -> int:
+        """Those that it serves, waiting ones too."""
+        return self._steps.sequences
+
+    async def tokens(self, sequence: Sequence) -> AsyncGenerator[int]:
+        """Yield 0, 1, … for each token that the sequence gets.
+
+        Raises:
+            EngineDeadError: the engine died meanwhile.
+        """
+        self._steps.add(sequence)
+        self._step()
+        try:
+            for index in range(sequence.wanted):
+                while sequence.given <= index:
+                    await self._stepped.wait()
+                    if self.dead:
+                        raise EngineDeadError
+                yield index
+        finally:
+            self._steps.remove(sequence)
+
+    def _step(self) -> None:
+        """Let the steps begin where they do not run yet."""
+        if self._stepping is None or self._stepping.done():
+            self._stepping = asyncio.get_running_loop().create_task(self._take_steps())
+
+    async def _take_steps(self) -> None:
+        """Take steps until nobody waits for a token, or the engine dies.
+
+        A step that the computer is late for begins when it was due, so that the rate stays.
+        """
+        now = self._speed.now()
+        while self._steps.busy and not self.dead:
+            now += self._steps.begin()
+            await asyncio.sleep(self._seconds_until(now))
+            self._steps.end()
+            self._wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake whoever waits for a step."""
+        self._stepped.set()
+        self._stepped = asyncio.Event()
+
+    def _seconds_until(self, due: float) -> float:
+        """Real seconds until an emulated moment; 0 where a sleep would be too coarse."""
+        left = (due - self._speed.now()) / self._speed.factor
+        return left if left > _LEAST_SLEEP else 0.0
+
+
 class Engine:
-    """At most `max_num_seqs` sequences at once; the rest wait."""
+    """All engines of a server: each has at most `max_num_seqs` sequences at once; the rest wait."""
 
     def __init__(
         self,
@@ -47,6 +109,7 @@ class Engine:
         max_num_seqs: int,
         max_num_batched_tokens: int,
         speeds: Speeds,
+        engines: int = 1,
         kv_tokens: int,
         hangs: bool,
         set_busy: Callable[[bool], None],
@@ -54,18 +117,25 @@ class Engine:
         """Serve; with `hangs` no token ever comes. `set_busy` hears when work begins and ends."""
         self._speed = speed
         self._metrics = metrics
-        self._slots = asyncio.Semaphore(max_num_seqs)
-        self._steps = Steps(max_num_batched_tokens, speeds)
-        self._stepping: asyncio.Task[None] | None = None
-        self._stepped = asyncio.Event()
+        self._slots = asyncio.Semaphore(max_num_seqs * engines)
+        self._cores = [Core(speed, Steps(max_num_batched_tokens, speeds)) for _ in range(engines)]
         self._kv_tokens = kv_tokens
         self._hangs = hangs
         self._set_busy = set_busy
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_flight = 0
-        self.dead = False
         self.draining = False
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engines died, which they do together."""
+        return self._cores[0].dead
+
+    @dead.setter
+    def dead(self, value: bool) -> None:
+        for core in self._cores:
+            core.dead = value
 
     @property
     def in_flight(self) -> int:
@@ -116,49 +186,14 @@ class Engine:
             self._alive()
             await asyncio.sleep(1)
         self._metrics.prompt_tokens += prompt_tokens
-        sequence = Sequence(prompt_tokens, count)
-        self._steps.add(sequence)
-        self._step()
-        try:
-            for index in range(count):
-                while sequence.given <= index:
-                    await self._stepped.wait()
-                    self._alive()
+        core = min(self._cores, key=lambda one: one.sequences)
+        async with aclosing(core.tokens(Sequence(prompt_tokens, count))) as tokens:
+            async for index in tokens:
                 if index == 0:
                     self._metrics.first_token.observe(self._speed.now() - began)
                 self._metrics.generation_tokens += 1
                 yield index
-        finally:
-            self._steps.remove(sequence)
         self._metrics.whole_request.observe(self._speed.now() - began)
-
-    def _step(self) -> None:
-        """Let the steps begin where they do not run yet."""
-        if self._stepping is None or self._stepping.done():
-            self._stepping = asyncio.get_running_loop().create_task(self._take_steps())
-
-    async def _take_steps(self) -> None:
-        """Take steps until nobody waits for a token, or the engine dies.
-
-        A step that the computer is late for begins when it was due, so that the rate stays.
-        """
-        now = self._speed.now()
-        while self._steps.busy and not self.dead:
-            now += self._steps.begin()
-            await asyncio.sleep(self._seconds_until(now))
-            self._steps.end()
-            self._wake()
-        self._wake()
-
-    def _wake(self) -> None:
-        """Wake whoever waits for a step."""
-        self._stepped.set()
-        self._stepped = asyncio.Event()
-
-    def _seconds_until(self, due: float) -> float:
-        """Real seconds until an emulated moment; 0 where a sleep would be too coarse."""
-        left = (due - self._speed.now()) / self._speed.factor
-        return left if left > _LEAST_SLEEP else 0.0
 
     def _alive(self) -> None:
         if self.dead:

@@ -72,10 +72,12 @@ Frame = tuple[str, int, str, str]
 class Log:
     """The server's log. Every process of the real one is this process here."""
 
-    def __init__(self, *, tensor_parallel_size: int = 1, data_parallel_size: int = 1) -> None:
+    def __init__(
+        self, *, tensor_parallel_size: int = 1, data_parallel_size: int = 1, api_servers: int = 1
+    ) -> None:
         """Name workers after their rank, or, with one GPU, after the engine that they run in.
 
-        Several engines have numbers, and so have their API servers.
+        Several engines have numbers, and so have several API servers.
         """
         ranks, engines = tensor_parallel_size, data_parallel_size
         self._engines = (
@@ -91,7 +93,8 @@ class Log:
             ]
         )
         # The process that starts the API servers has no name in the log.
-        self._api_server = API_SERVER if engines == 1 else ""
+        self._api_server = API_SERVER if api_servers == 1 else ""
+        self._api_servers = api_servers
 
     @property
     def worker(self) -> str:
@@ -105,12 +108,13 @@ class Log:
 
     def start_api_servers(self) -> None:
         """Let the API servers speak from here on, in the place of the process that starts them."""
-        if not self._api_server:
-            count = len(self._engines)
+        if len(self._engines) > 1:
             self.info(
                 API_SERVER, "utils.py:1127", f"Started DP Coordinator process (PID: {os.getpid()})"
             )
-            self.info(API_SERVER, "utils.py:241", f"Started {count} API server processes")
+        if not self._api_server:
+            text = f"Started {self._api_servers} API server processes"
+            self.info(API_SERVER, "utils.py:241", text)
             self._api_server = "ApiServer_0"
 
     def info(self, process: str, source: str, text: str) -> None:

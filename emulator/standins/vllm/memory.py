@@ -1,7 +1,7 @@
 """What fits into a GPU: weights, overhead, and the KV cache that is left. GiB throughout.
 
 The overhead was measured with Mistral Small 4 (FP8) on 2x H200 and vLLM 0.26.0, with 8192 tokens in
-a step: docs/measured/2xh200-vllm-0.26.0. Every model and every GPU gets it.
+a step: docs/measured. Every model and every GPU gets it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _CONTEXT_SHARE = 1.94 / 139.80
 
 _VISION_GIB = 0.76
 """Every rank holds the vision tower whole: two ranks take 0.38 GiB each more than their half."""
-_ENGINES_GIB = 0.27
-"""What each rank of several engines takes beyond its share."""
+_ALONE_GIB = 0.27
+"""What an engine's only rank takes beyond its share, where there is a vision tower."""
 _DOCS = "See https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details."
 
 
@@ -36,13 +36,15 @@ class Overhead:
     other: float
     """NCCL's buffers and what else is not PyTorch's."""
     graphs_estimated: float
-    """What vLLM sets aside for CUDA graphs; they take `graphs`."""
+    """What vLLM expects CUDA graphs to take; they take `graphs`."""
     graphs: float
+    sets_graphs_aside: bool = True
 
     @property
     def set_aside(self) -> float:
         """What is not there for the KV cache."""
-        return self.activations + self.other + self.graphs_estimated
+        graphs = self.graphs_estimated if self.sets_graphs_aside else 0.0
+        return self.activations + self.other + graphs
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,20 @@ def overhead(settings: Settings) -> Overhead:
     if settings.enforce_eager:
         return Overhead(activations, 0.07, 0.0, 0.0)
     estimated, taken = (0.91, 1.40) if triton else (0.85, 1.44)
+    more_estimated, more_taken = (25.9, 0.80) if settings.world_size > 1 else (50.38, 1.89)
     if settings.data_parallel_size > 1:
         estimated, taken = estimated + 1.78, taken + 1.80
+        more_estimated, more_taken = 2.33, 1.80
     # Between the two that were measured, evenly in the tokens of the largest graph.
     larger = max(settings.graph_sizes) - LARGEST_DEFAULT_GRAPH
     share = max(0.0, larger / (LARGEST_GRAPH - LARGEST_DEFAULT_GRAPH))
-    return Overhead(activations, 0.13, estimated + 25.9 * share, taken + 0.80 * share)
+    return Overhead(
+        activations,
+        0.13,
+        estimated + more_estimated * share,
+        taken + more_taken * share,
+        settings.sets_graphs_aside,
+    )
 
 
 def weights_gib(size: int, shape: ModelShape, settings: Settings) -> float:
@@ -76,8 +86,8 @@ def weights_gib(size: int, shape: ModelShape, settings: Settings) -> float:
     ranks, engines = settings.world_size, settings.data_parallel_size
     experts = min(float(shape.expert_bytes), size)
     of_one_engine = size - experts + experts / engines
-    whole = _VISION_GIB * (1 - 1 / ranks) if shape.vision else 0.0
-    return of_one_engine / ranks / GIB + whole + (_ENGINES_GIB if engines > 1 else 0.0)
+    whole = _ALONE_GIB if ranks == 1 else _VISION_GIB * (1 - 1 / ranks)
+    return of_one_engine / ranks / GIB + (whole if shape.vision else 0.0)
 
 
 def check_free(total_gib: float, used_gib: float, utilization: float) -> None:
@@ -133,7 +143,9 @@ def kv_gib_left(
 def held_gib(total_gib: float, utilization: float, beside: Overhead) -> float:
     """Return the GiB that nvidia-smi shows of a server that serves."""
     context = total_gib - _empty_gib(total_gib)
-    return total_gib * utilization + context + beside.graphs - beside.graphs_estimated
+    activations_and_other = beside.activations + beside.other
+    in_share = total_gib * utilization - beside.set_aside + activations_and_other
+    return in_share + context + beside.graphs
 
 
 def fit_kv(

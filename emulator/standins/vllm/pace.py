@@ -72,8 +72,24 @@ ONE_GPU = Speeds(
 )
 """The run `graphs-a` on one GPU: CUDA graphs up to 8192 tokens."""
 
+THROUGHPUT = Speeds(
+    decode={1: 6.57, 8: 11.39, 32: 19.05, 128: 24.85},
+    prompts={
+        64: 31.1,
+        256: 34.7,
+        512: 42.6,
+        768: 45.4,
+        1024: 63.3,
+        2048: 75.4,
+        4096: 111.2,
+        8192: 197.9,
+    },
+)
+"""Each of two engines, with half the sequences: the run `throughput-e`. Its prompts were timed with
+two API servers, in the run `dp2-ep-graphs-c`."""
+
 LARGEST_GRAPH = 8192
-"""Tokens of the largest graph of `LATENCY` and `ONE_GPU`."""
+"""Tokens of the largest graph of `LATENCY`, `ONE_GPU` and `THROUGHPUT`."""
 
 
 @dataclass(eq=False)
@@ -106,6 +122,11 @@ class Steps:
     """The same of the step under way."""
     _running: list[Sequence] = field(default_factory=list)
     """Sequences that get a token in each step."""
+
+    @property
+    def sequences(self) -> int:
+        """Those that wait, are read or get tokens."""
+        return len({*self._waiting, *self._chosen, *self._reading, *self._running})
 
     @property
     def busy(self) -> bool:
@@ -161,11 +182,14 @@ def speeds_of(
     moe_backend: str | None,
     compilation_config: Mapping[str, Any] | None,
     tensor_parallel_size: int,
+    data_parallel_size: int = 1,
 ) -> Speeds:
     """Choose what was measured with these options; the recipe on two GPUs for all others."""
     sizes = (compilation_config or {}).get("cudagraph_capture_sizes") or [0]
     if max(sizes) < LARGEST_GRAPH:
         return RECIPE
+    if data_parallel_size > 1:
+        return THROUGHPUT if tensor_parallel_size == 1 else RECIPE
     if tensor_parallel_size == 1:
         return ONE_GPU
     return LATENCY if moe_backend == "triton" else RECIPE

@@ -207,7 +207,8 @@ class _Serving:
         log.info(ENGINE, "core.py:1454", "[shutdown] EngineCore: trigger received signal=SIGTERM")
         log.info(ENGINE, "core.py:1635", f"[shutdown] EngineCore: start {mode}")
         self._served.engine.draining = True
-        if not await self._drain(seconds):
+        # Several API servers drop their connections to the engines before anything could end.
+        if self._settings.api_servers > 1 or not await self._drain(seconds):
             # What still runs is aborted: its clients are told so, not left without a word.
             self._served.engine.dead = True
             await asyncio.sleep(_ABORT_SECONDS)

@@ -30,9 +30,12 @@ class Settings:
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
+    api_server_count: int | None = None
     enable_expert_parallel: bool = False
     max_model_len: int | None = None
     gpu_memory_utilization: float = 0.92
+    sets_graphs_aside: bool = True
+    """Whether what CUDA graphs may take is kept out of the KV cache's share."""
     kv_cache_dtype: str = "auto"
     attention_backend: str | None = None
     max_num_seqs: int = 256
@@ -89,6 +92,11 @@ class Settings:
         return self.world_size * self.data_parallel_size
 
     @property
+    def api_servers(self) -> int:
+        """Processes that answer: one for each engine, if nothing else was asked for."""
+        return self.api_server_count or self.data_parallel_size
+
+    @property
     def graph_sizes(self) -> tuple[int, ...]:
         """Tokens of the CUDA graphs that are captured."""
         given = (self.compilation_config or {}).get("cudagraph_capture_sizes") or []
@@ -109,6 +117,7 @@ def settings_from(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Set
             domains=tuple(given.pop("allowed_media_domains", ())),
             follows=environ.get("VLLM_MEDIA_URL_ALLOW_REDIRECTS", "1") != "0",
         ),
+        "sets_graphs_aside": environ.get("VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS", "1") != "0",
         "max_sequences": int(environ.get("VLLM_MAX_N_SEQUENCES", "16384")),
         "allowed_origins": tuple(given.pop("allowed_origins", ())),
         "quiet_endpoints": tuple(

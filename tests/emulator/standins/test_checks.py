@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from components.vllm.profile import load_profile
+from components.vllm.readiness.log_parser import BootLog
 from emulator.standins.hub import open_repository
 from emulator.standins.vllm import memory
 from emulator.standins.vllm.checks import (
@@ -225,6 +226,46 @@ def test_a_gpu_has_the_room_that_was_measured(
 
     assert fit.kv_gib == pytest.approx(kv_gib, rel=0.005)
     assert fit.concurrency == pytest.approx(sequences, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("mistral-small-4-fp8-2xh200", "2xh200-vllm-0.26.0/recipe-e"),
+        ("mistral-small-4-fp8-2xh200-latency", "2xh200-vllm-0.26.0/latency-a"),
+        ("mistral-small-4-fp8-2xh200-throughput", "2xh200-vllm-0.26.0/throughput-e"),
+        ("mistral-small-4-fp8-1xh200", "1xh200-vllm-0.26.0/graphs-d"),
+    ],
+)
+def test_each_measured_profile_has_the_room_that_was_measured(
+    name: str, run: str, tmp_path: Path
+) -> None:
+    profile = load_profile(name, MODELS)
+    asked = settings(
+        tensor_parallel_size=profile.tensor_parallel_size,
+        data_parallel_size=profile.data_parallel_size,
+        moe_backend=profile.flags.get("moe-backend"),
+        compilation_config=profile.flags.get("compilation-config"),
+        sets_graphs_aside="VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS" not in profile.env,
+    )
+    log = BootLog()
+    log.feed((MODELS.parent / "docs/measured" / run / "vllm.log").read_text(encoding="utf-8"))
+    weights = memory.weights_gib(120_923_000_000, shape_of(MISTRAL, tmp_path), asked)
+    beside = memory.overhead(asked)
+    left = memory.kv_gib_left(139.8, weights, profile.gpu_memory_utilization, beside)
+    assert weights == pytest.approx(log.facts.load_gib, rel=0.001)
+    assert left == pytest.approx(log.facts.kv_cache_gib, rel=0.01)
+    assert beside.graphs == pytest.approx(log.facts.graph_gib, abs=0.05)
+    assert beside.graphs_estimated == pytest.approx(log.facts.graph_estimate_gib, abs=0.05)
+
+
+def test_a_server_holds_the_memory_that_nvidia_smi_showed() -> None:
+    # In docs/measured: 136,519 MiB of each GPU with two engines, 139,487 of the one alone.
+    graphs = {"compilation_config": LATENCY, "sets_graphs_aside": False}
+    engines = settings(data_parallel_size=2, **graphs)
+    assert memory.held_gib(139.8, 0.9, memory.overhead(engines)) == pytest.approx(133.3, abs=0.7)
+    alone = settings(**graphs)
+    assert memory.held_gib(139.8, 0.94, memory.overhead(alone)) == pytest.approx(136.2, abs=0.7)
 
 
 def test_a_context_that_does_not_fit_is_refused_with_the_length_that_would() -> None:

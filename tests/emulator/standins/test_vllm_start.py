@@ -119,6 +119,26 @@ def test_two_engines_log_as_they_were_measured(tmp_path: Path) -> None:
         assert line in printed
 
 
+def test_the_throughput_profile_logs_and_ends_as_it_was_measured(tmp_path: Path) -> None:
+    container = Container(tmp_path)
+    flags = load_profile("mistral-small-4-fp8-2xh200-throughput", MODELS).flags
+    options = ("--tensor-parallel-size", "1", "--data-parallel-size", "2")
+    options += ("--api-server-count", "1", "--enable-expert-parallel", "--load-format", "dummy")
+    options += ("--compilation-config", json.dumps(flags["compilation-config"]))
+    own = {"VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "0"}
+    with serving(container, *RECIPE[2:], *options, **own):
+        printed = container.printed()
+
+    log = BootLog()
+    log.feed(printed)
+    assert log.stage is Stage.SERVING
+    assert log.facts.kv_cache_gib == pytest.approx(64.68, rel=0.005)
+    assert log.facts.kv_cache_tokens == pytest.approx(2 * 3_014_192, rel=0.005)
+    assert "Started DP Coordinator process" in printed
+    assert "API server processes" not in printed
+    assert "(APIServer pid=" in printed
+
+
 def test_the_latency_profile_s_graphs_take_the_room_that_was_measured(tmp_path: Path) -> None:
     container = Container(tmp_path)
     flags = load_profile("mistral-small-4-fp8-2xh200-latency", MODELS).flags
