@@ -122,7 +122,7 @@ def test_two_engines_log_as_they_were_measured(tmp_path: Path) -> None:
 def test_the_throughput_profile_logs_and_ends_as_it_was_measured(tmp_path: Path) -> None:
     container = Container(tmp_path)
     flags = load_profile("mistral-small-4-fp8-2xh200-throughput", MODELS).flags
-    options = ("--tensor-parallel-size", "1", "--data-parallel-size", "2")
+    options: tuple[str, ...] = ("--tensor-parallel-size", "1", "--data-parallel-size", "2")
     options += ("--api-server-count", "1", "--enable-expert-parallel", "--load-format", "dummy")
     options += ("--compilation-config", json.dumps(flags["compilation-config"]))
     own = {"VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "0"}
