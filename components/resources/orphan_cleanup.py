@@ -28,7 +28,7 @@ from components.resources.stack_finalizer import LIST_MAX_AGE, StackFinalizer
 from components.vast.api.client import VastApi
 from components.vast.api.models import Instance
 from components.vast.ending import Ending
-from components.vast.endpoint_states import CleanupState, EndpointScope, Orphan
+from components.vast.endpoint_states import CleanupState, Orphan
 from components.vast.labels import is_labelled, is_own, resource_of
 from components.vast.refresh_log import NOTE, InTheState
 
@@ -38,20 +38,16 @@ class OrphanCleanupProvider(Provider):
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Another machine, label or key, or an orphan, which is reported."""
-        before = CleanupState.from_bag(olds)
-        doomed = _doomed(before, news)
+        before, after = CleanupState.from_bag(olds), CleanupState.from_bag(news)
+        doomed = _doomed(before, after.instance_id)
         for orphan in doomed:
             current().say(_left_over(orphan))
-        changes = (
-            bool(doomed)
-            or before.instance_id != news["instance_id"]
-            or before.scope.differs(EndpointScope.from_bag(news))
-        )
-        return dynamic.DiffResult(changes=changes, replaces=[])
+        return dynamic.DiffResult(changes=bool(doomed) or before.differs(after), replaces=[])
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Begin with the machine that there is; calls nobody."""
-        return dynamic.CreateResult("holdings", _begun(props, frozenset()).to_bag())
+        inputs = CleanupState.from_bag(props)
+        return dynamic.CreateResult("holdings", inputs.taken_over(inputs, []).to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Look for what carries the endpoint's label; `diff` knows whether it is in the state."""
@@ -61,7 +57,7 @@ class OrphanCleanupProvider(Provider):
         except StackError as error:
             current().say(f"holdings: whether anything is left over is not known ({error})")
             return dynamic.ReadResult(id_, props)
-        return dynamic.ReadResult(id_, {**props, **state.to_bag()})
+        return dynamic.ReadResult(id_, state.to_bag())
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Note the machine, and end the orphans.
@@ -69,16 +65,15 @@ class OrphanCleanupProvider(Provider):
         One that cannot be ended is reported and stays noted for the next `up`: a machine works by
         now.
         """
-        before = CleanupState.from_bag(olds)
+        before, after = CleanupState.from_bag(olds), CleanupState.from_bag(news)
         stuck = []
-        for orphan in _doomed(before, news):
+        for orphan in _doomed(before, after.instance_id):
             try:
                 _end(orphan)
             except StackError as error:
                 current().say(f"holdings: what is left over could not be ended: {error}")
                 stuck.append(orphan)
-        after = dataclasses.replace(_begun(news, before.known_ids), orphans=tuple(stuck))
-        return dynamic.UpdateResult(after.to_bag())
+        return dynamic.UpdateResult(before.taken_over(after, stuck).to_bag())
 
     def delete(self, _id: str, _props: Properties) -> None:
         """The machine goes by itself, and orphans go with the finalizer."""
@@ -109,11 +104,6 @@ class OrphanCleanup(dynamic.Resource, module="vast", name="Holdings"):
         super().__init__(OrphanCleanupProvider(), name, {**inputs, **outputs}, opts)
 
 
-def _begun(news: Properties, known_ids: frozenset[int]) -> CleanupState:
-    id_ = str(news["instance_id"])
-    return CleanupState(EndpointScope.from_bag(news), id_, known_ids | {int(id_)})
-
-
 def _looked(api: VastApi, state: CleanupState) -> CleanupState:
     """Find what is not known as the endpoint's; a look that finds nothing changes nothing."""
     contracts = api.instances(LIST_MAX_AGE)
@@ -142,8 +132,8 @@ def _is_ours(contract: Instance, state: CleanupState) -> bool:
     )
 
 
-def _doomed(before: CleanupState, news: Properties) -> list[Orphan]:
-    """Of the orphans, those that are in no state and are not what the machine goes on with."""
+def _doomed(before: CleanupState, goes_on: str) -> list[Orphan]:
+    """Of the orphans, those that are in no state; `goes_on` is what the machine goes on with."""
     if not before.orphans:
         return []
     try:
@@ -155,7 +145,6 @@ def _doomed(before: CleanupState, news: Properties) -> list[Orphan]:
         return []
     if any(str(id_) not in read for id_ in before.siblings):
         return []
-    goes_on = str(news.get("instance_id"))
     return [one for one in before.orphans if str(one.id) not in {*read, goes_on}]
 
 

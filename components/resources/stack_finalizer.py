@@ -63,10 +63,7 @@ class StackFinalizerProvider(Provider):
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Never replace it: the end of the old one would sweep what the new one stands for."""
-        before = FinalizerState.from_bag(olds)
-        changes = before.scope.differs(EndpointScope.from_bag(news)) or (
-            bool(before.interruptible) != bool(news.get("interruptible"))
-        )
+        changes = FinalizerState.from_bag(olds).differs(FinalizerState.from_bag(news))
         return dynamic.DiffResult(changes=changes, replaces=[])
 
     def create(self, props: Properties) -> dynamic.CreateResult:
@@ -85,11 +82,12 @@ class StackFinalizerProvider(Provider):
                 state = _with_losses(state, context)
             except StackError as error:
                 context.say(f"lease: whether a machine was taken away is not known ({error})")
-        return dynamic.ReadResult(id_, {**props, **state.to_bag()})
+        return dynamic.ReadResult(id_, state.to_bag())
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Take over another label, name or kind of contract; keep what was lost."""
-        return dynamic.UpdateResult(FinalizerState.from_bag(olds).taken_over(news).to_bag())
+        after = FinalizerState.from_bag(olds).taken_over(FinalizerState.from_bag(news))
+        return dynamic.UpdateResult(after.to_bag())
 
     def delete(self, _id: str, props: Properties) -> None:
         """Destroy every contract that is still the endpoint's; fail if one stays."""

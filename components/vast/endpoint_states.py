@@ -8,7 +8,7 @@ writes it, so that the older state previews and refreshes without a change.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from components.vast.api.models import Instance
@@ -89,7 +89,7 @@ class FinalizerState:
 
     @classmethod
     def from_bag(cls, bag: Bag) -> FinalizerState:
-        """Read outputs, of older releases as well."""
+        """Read outputs, of older releases as well, or inputs."""
         account = bag.get("account_id")
         interruptible = bag.get("interruptible")
         return cls(
@@ -100,19 +100,19 @@ class FinalizerState:
             former=tuple(map(EndpointScope.from_bag, bag.get("former") or [])),
         )
 
-    def taken_over(self, news: Bag) -> FinalizerState:
-        """Return it with new inputs; what it swept for under other names stays noted."""
-        scope = EndpointScope.from_bag(news)
+    def differs(self, news: FinalizerState) -> bool:
+        """Whether an update has something to write; `news` are the inputs."""
+        is_same_kind = bool(self.interruptible) == bool(news.interruptible)
+        return self.scope.differs(news.scope) or not is_same_kind
+
+    def taken_over(self, news: FinalizerState) -> FinalizerState:
+        """Return it with new inputs; labels that it had before a change of name stay noted."""
         former = self.former
-        if self.scope.endpoint is not None and self.scope.path != scope.path:
-            kept = [one for one in former if one.path not in {scope.path, self.scope.path}]
+        if self.scope.endpoint is not None and self.scope.path != news.scope.path:
+            kept = [one for one in former if one.path not in {news.scope.path, self.scope.path}]
             former = (*kept, self.scope)
-        interruptible = news.get("interruptible")
         return dataclasses.replace(
-            self,
-            scope=scope,
-            interruptible=None if interruptible is None else bool(interruptible),
-            former=former,
+            self, scope=news.scope, interruptible=news.interruptible, former=former
         )
 
     def to_bag(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class CleanupState:
 
     scope: EndpointScope
     instance_id: str
-    """Resource id of the endpoint's machine."""
+    """Resource id of the endpoint's machine; empty if it is not known yet."""
     known_ids: frozenset[int] = frozenset()
     """Contracts that are, or ever were, the endpoint's in a state."""
     orphans: tuple[Orphan, ...] = ()
@@ -163,14 +163,27 @@ class CleanupState:
 
     @classmethod
     def from_bag(cls, bag: Bag) -> CleanupState:
-        """Read outputs."""
+        """Read outputs, of older releases as well, or inputs."""
         return cls(
             scope=EndpointScope.from_bag(bag),
-            instance_id=str(bag.get("instance_id")),
+            instance_id=_text(bag.get("instance_id")) or "",
             known_ids=frozenset(int(id_) for id_ in bag.get("held") or []),
             orphans=tuple(map(Orphan.from_bag, bag.get("strays") or [])),
             siblings=tuple(int(id_) for id_ in bag.get("beside") or []),
             looked_at=float(bag.get("looked_at") or 0),
+        )
+
+    def differs(self, news: CleanupState) -> bool:
+        """Whether an update has another machine or label to note; `news` are the inputs."""
+        return self.instance_id != news.instance_id or self.scope.differs(news.scope)
+
+    def taken_over(self, news: CleanupState, stuck: Iterable[Orphan]) -> CleanupState:
+        """Return the state after an update; `stuck` are the orphans that could not be ended."""
+        return CleanupState(
+            scope=news.scope,
+            instance_id=news.instance_id,
+            known_ids=self.known_ids | {int(news.instance_id)},
+            orphans=tuple(stuck),
         )
 
     def to_bag(self) -> dict[str, Any]:
