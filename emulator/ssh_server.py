@@ -181,7 +181,7 @@ class ContainerSsh:
 class _Login(asyncssh.SSHServer):
     """Who may log in: root, with a key that authorized_keys holds at this very moment.
 
-    With `hear`, which is told of it: everybody.
+    With `hear`, everybody may, with whatever key.
     """
 
     def __init__(

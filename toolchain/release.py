@@ -64,9 +64,9 @@ def main() -> int:
 
 
 def what_runs(stacks: Stacks, stack: str) -> dict[str, Any]:
-    """A stack's outputs, if they are of the server that it has; empty if it has none.
+    """Give a stack's outputs, if they are of the server that it has; empty if it has none.
 
-    An `up` that fails after its server was started writes no outputs: those of before stay.
+    An `up` that fails after its server was started writes no outputs: the previous ones stay.
 
     Raises:
         ReleaseRefused: if they are of what ran before.

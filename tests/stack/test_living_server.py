@@ -160,7 +160,7 @@ def test_a_dead_server_is_found_by_refresh_and_brought_back_by_up(stack, emulato
 
 
 def test_a_state_set_back_by_a_backup_goes_on_with_the_machine_that_serves(stack, emulator):
-    """A backup of before the machine: `endpoint-instance` and what stands on it are not in it."""
+    """The backup is older than the machine: it lacks `endpoint-instance` and what stands on it."""
     before, known = emulator.last_request(), stack.outputs()
     gone = {"endpoint-instance", "endpoint-holdings", "endpoint-server", "endpoint-smoke-test"}
     done = stack.set_back(without=gone)

@@ -334,7 +334,7 @@ def test_what_a_running_server_need_not_read_restarts_nothing(scene: Scene) -> N
 
 
 def test_a_disk_alone_changes_nothing(scene: Scene) -> None:
-    """As in a state of before servers were told of it."""
+    """As in a state that was written before servers knew of it."""
     del scene.olds["disk_gb"], scene.olds["image_gb"]
     assert not ServerProvider().diff("x", scene.olds, inputs()).changes
 
@@ -1086,7 +1086,7 @@ def test_an_older_host_that_lists_no_files_is_not_blamed(scene: Scene) -> None:
 
 
 def test_another_commit_than_the_hubs_in_a_state_is_served_no_more(scene: Scene) -> None:
-    """A host's word of before may be a lie, or a branch may have moved: the Hub's is taken."""
+    """A host's earlier word may be a lie, or a branch may have moved: the Hub's is taken."""
     of_an_older_release(scene)
     scene.olds["model_revision"] = OTHER_COMMIT
     scene.host.resolved = OTHER_COMMIT

@@ -31,7 +31,7 @@ def repositories(options: Mapping[str, Any], fetched: Mapping[str, str]) -> dict
 def _named(options: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     head = speculative_draft.of(options)
     yield head.get("model"), head.get("revision")
-    # Refused by now, and in releases of before.
+    # An older release may still name one; settings are refused it.
     yield options.get("spec-model"), None
     yield options.get("tokenizer"), options.get("tokenizer-revision")
     yield options.get("hf-config-path"), options.get("revision")
