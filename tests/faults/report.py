@@ -37,14 +37,14 @@ PAGES = {
         "Faults",
         "make faults",
         "The deaths are at every moment of an `up`, of an `up` that replaces its machine, and of a "
-        "`destroy`; [more-faults.md](more-faults.md) has those of other replacements.",
+        "`destroy`. [more-faults.md](more-faults.md) has those of other replacements.",
     ),
     "more": Page(
         ROOT / "docs/more-faults.md",
         "More faults",
         "make more-faults",
         "It goes on where [faults.md](faults.md) ends: with the deaths where a machine is replaced "
-        "for another reason, or beside the old one, at the moments that differ.",
+        "for another reason, or beside the old one. Moments that do not differ are left out.",
     ),
 }
 
@@ -54,12 +54,18 @@ Written by `{command}`; do not edit. Every row ran the real `pulumi` against the
 
 {summary}. It took {minutes:.0f} minutes in {worlds} worlds at once, on {cores} cores.
 
-A row is something that goes wrong, most by the emulator's name for it (`emulator/README.md`), or \
-somebody's death by SIGKILL at a named moment (F18), met by a command. The numbers group them; \
-those that are missing are no matter of renting. After each, whatever its outcome: what the \
-account pays for under the stack's label is what the state knows; at no moment were two contracts \
-paid for one resource; no secret stood in clear in any file, output, log or command line; where an \
-endpoint is up, the right model answered who has the key and refused who has not.
+A row is something that goes wrong, met by a command. Most have the emulator's name for it \
+(`emulator/README.md`); F18 is somebody's death by SIGKILL at a named moment. The \
+[numbers](reference/failures.md) group them; those that are missing are no matter of renting.
+
+After each row, whatever its outcome, this holds:
+
+- What the account pays for under the stack's label is what the state knows.
+- At no moment were two contracts paid for one resource.
+- No secret stood in clear in any file, output, log or command line.
+- Where an endpoint is up, the right model answered who has the key and refused who has not.
+
+The columns:
 
 - **outcome** is what the command, and what a person does after it, came to. After a death that is \
 `python -m emulator up` or `pulumi cancel`, and then `up` again, or `destroy`.

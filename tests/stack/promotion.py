@@ -293,8 +293,8 @@ def main() -> int:
 
 TEXT = """# From dev to prod
 
-Written by `make promotion`; do not edit. Every step ran the real `pulumi` against the emulator, \
-whose clock ran {speed} times as fast as the seconds here: that is what the dollars are for. A \
+Written by `make promotion`; do not edit. Every step ran the real `pulumi` against the emulator. \
+Its clock ran {speed} times as fast as the seconds here, and the dollars are for its time. A \
 client asked prod's endpoint ten times a second, and went where prod's `announceCommand` said.
 
 {table}
