@@ -182,6 +182,7 @@ class _Login(asyncssh.SSHServer):
     """Who may log in: root, with a key that authorized_keys holds at this very moment.
 
     With `hear`, everybody may, with whatever key.
+    With `hear`, everybody may, with whatever key, and `hear` hears of it.
     """
 
     def __init__(
