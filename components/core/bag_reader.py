@@ -14,9 +14,18 @@ from components.core.property_bag import contains_unknowns
 
 T = TypeVar("T")
 
+_REMEDY = (
+    "take back what was changed there by hand, or import an earlier state (`pulumi stack import`)"
+)
+
 
 class StateUnreadable(ConfigurationError):
-    """A property of a resource is missing, or is none of its kind."""
+    """A property in the state is missing, or is none of its kind.
+
+    Cost: what runs and is billed goes on as it is.
+    Remedy: take back what was changed in the state by hand, or import an earlier one (`pulumi stack
+    import`). `pulumi destroy` ends the machine all the same.
+    """
 
 
 class BagReader:
@@ -40,10 +49,7 @@ class BagReader:
         """
         found = self._read(name, read)
         if found is None and name not in self._unknown:
-            raise StateUnreadable(
-                f"the property `{name}` is missing: take back what was changed in the state by "
-                "hand, or import an earlier one (`pulumi stack import`)"
-            )
+            raise StateUnreadable(f"the property `{name}` is missing in the state: {_REMEDY}")
         return empty if found is None else found
 
     def get(self, name: str, read: Callable[[Any], T]) -> T | None:
@@ -65,8 +71,7 @@ class BagReader:
             return read(value)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise StateUnreadable(
-                f"the property `{name}` is none of its kind: take back what was changed in the "
-                "state by hand, or import an earlier one (`pulumi stack import`)"
+                f"the property `{name}` is none of its kind in the state: {_REMEDY}"
             ) from None
 
 

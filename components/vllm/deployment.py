@@ -7,17 +7,14 @@ server on the same host and downloads nothing, and a change that does not come u
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TypeVar
 
 from components.core.errors import StackError
 from components.core.interruption import Interrupted
-from components.machine.agent_answers import AnswerUnreadable, read_files
 from components.machine.ssh_types import HostClient, Nonsense
 from components.vllm import (
     agent_files,
+    fetched_files,
     health,
-    hub_commits,
     key_rotation,
     machine_key,
     pushed_configuration,
@@ -26,11 +23,11 @@ from components.vllm.assignments import assigned
 from components.vllm.client_types import EndpointClient, ModelInfo, Refused, Unreachable
 from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
 from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
-from components.vllm.hub_references import HubFile, matching
 from components.vllm.readiness.plan import ReadinessPlan
 from components.vllm.readiness.wait import NotReady, ReadinessReport, in_utc, wait_until_ready
 from components.vllm.serve_config import DRAIN_SECONDS
 from components.vllm.server_access import (
+    COMMAND_SECONDS,
     MACHINE_STAYS,
     Endpoint,
     ServerAccess,
@@ -54,19 +51,6 @@ UNTOUCHED = (
     "new machine stays and is billed until an `up` that works, or that goes back (`make rollback`)"
 )
 """What follows a failure of something that came up beside what it was to replace."""
-
-COMPANION_FILES = (
-    'snapshot=$(sed -n {line}p "$HOME/serving/state/snapshots") && [ -d "$snapshot" ] || exit 0; '
-    'find "$snapshot" -type l | sort | while IFS= read -r link; do '
-    'blob=$(readlink "$link"); '
-    'echo "$(stat -L -c %s "$link") $(basename "$blob") ${{link#"$snapshot"/}}"; done'
-)
-"""Lists a repository's files as `supervise.sh files` does the model's, which are the first line."""
-
-COMMAND_SECONDS = 60.0
-"""For what the supervisor does at once."""
-
-T = TypeVar("T")
 
 
 def create(inputs: ServerInputs, access: ServerAccess) -> ServerState:
@@ -163,8 +147,8 @@ def _serve(
         # Clients can change over from now on only, so the grace of the replaced key begins now.
         replaced = _replaced_keys(before, target, access)
         _push_gate(host, target, replaced)
-        files = _files(host, supervise("files"))
-        compared = _compared(host, inputs, files, served_before=served_before)
+        files = fetched_files.listed(host)
+        compared = fetched_files.compared(host, inputs, files, served_before=served_before)
     progress.say(f"{inputs.model} answers at {url(inputs)}")
     if before is not None and before.key_digest != target.key_digest:
         progress.say(_about_replaced_key(replaced.get(before.key_digest), inputs))
@@ -297,53 +281,6 @@ def _about_replaced_key(until: float | None, inputs: ServerInputs) -> str:
         f"the previous key works until {in_utc(until)}, and {shown}: if something fails after "
         "this, run `pulumi up` again before then"
     )
-
-
-def _files(host: HostClient, command: str) -> tuple[HubFile, ...]:
-    """A repository's files as the host names them: name, bytes and the Hub's digest of each."""
-    files = _answered(host, command, read_files)
-    return tuple(HubFile(file.name, file.bytes, file.digest) for file in files)
-
-
-def _compared(
-    host: HostClient, inputs: ServerInputs, files: tuple[HubFile, ...], *, served_before: bool
-) -> tuple[str, ...]:
-    """Hold a host's files to the Hub's list, and name the repositories that are as they should be.
-
-    What an older release fetched may not be listed by its host; that is no word against it.
-
-    Raises:
-        OtherWeights: if they are others by the host's own words.
-    """
-    at_hub = inputs.hub_files or {}
-    compared = []
-    for line, (name, patterns) in enumerate(hub_commits.fetched(inputs.model_env).items(), 1):
-        if name not in at_hub:
-            continue
-        claimed = files if line == 1 else _files(host, COMPANION_FILES.format(line=line))
-        if not claimed and served_before:
-            continue
-        different = hub_commits.other_file(claimed, matching(at_hub[name], patterns), at_hub[name])
-        if different:
-            raise OtherWeights(
-                f"{different} ({name} at {(inputs.commits or {})[name]}): it is not believed, and "
-                "another host may do"
-            )
-        compared.append(name)
-    return tuple(compared)
-
-
-def _answered(host: HostClient, command: str, read: Callable[[str], T]) -> T:
-    """Run a command on a host and read what it answers.
-
-    Raises:
-        ServerHostFailed: if it fails, or answers what it never does.
-    """
-    printed = run(host, command, timeout=COMMAND_SECONDS)
-    try:
-        return read(printed)
-    except AnswerUnreadable as error:
-        raise ServerHostFailed(f"the host's `{command}` {error}; another host may do") from None
 
 
 def _readiness_plan(target: Target) -> ReadinessPlan:

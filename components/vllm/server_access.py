@@ -34,6 +34,9 @@ T = TypeVar("T")
 Look = Traffic | Refused | Unreachable
 """What asking for a server's counters gives."""
 
+COMMAND_SECONDS = 60.0
+"""For what the supervisor does at once."""
+
 MACHINE_STAYS = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
 """What follows a failure on a machine that is not the cause."""
 

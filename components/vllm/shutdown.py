@@ -13,11 +13,14 @@ from components.core.errors import StackError
 from components.core.interruption import Interrupted
 from components.core.progress import duration
 from components.vllm.drain import until_quiet
-from components.vllm.server_access import MACHINE_STAYS, ServerAccess, run, supervise
+from components.vllm.server_access import (
+    COMMAND_SECONDS,
+    MACHINE_STAYS,
+    ServerAccess,
+    run,
+    supervise,
+)
 from components.vllm.server_state import ServerState
-
-DRAIN_COMMAND_SECONDS = 60.0
-"""For telling the supervisor that clients are to leave."""
 
 
 def shut_down(state: ServerState, access: ServerAccess) -> None:
@@ -65,7 +68,7 @@ def _attempt(what: str, seconds: float, call: Callable[[], object], access: Serv
 def _drain(state: ServerState, access: ServerAccess) -> None:
     """Ask balancers and clients to leave the server."""
     with access.host(state.target) as host:
-        run(host, supervise("drain"), timeout=DRAIN_COMMAND_SECONDS)
+        run(host, supervise("drain"), timeout=COMMAND_SECONDS)
 
 
 def _wait(state: ServerState, access: ServerAccess) -> None:

@@ -19,7 +19,7 @@ from components.vllm.client_types import ModelInfo, Refused, Traffic, Unreachabl
 from components.vllm.server_access import Limits
 from components.vllm.server_state import READY
 from tests.test_display import is_clean
-from tests.vllm.test_server import BROKEN, MODEL, NEW, Scene, inputs
+from tests.vllm.server_scene import BROKEN, MODEL, NEW, Scene, inputs
 
 SECONDS = 0.05
 """For each of the limits that a host is held to here."""
@@ -44,8 +44,8 @@ def raising(error: BaseException) -> Callable[..., NoReturn]:
 
 
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    scene = Scene(monkeypatch)
+def scene() -> Iterator[Scene]:
+    scene = Scene()
     with using(scene.context()):
         scene.serve()
         yield scene

@@ -12,7 +12,7 @@ from components.resources.context import using
 from components.resources.server import ServerProvider
 from components.vllm.errors import ChangeFailed, TokenHeldBack
 from components.vllm.server_state import READY
-from tests.vllm.test_server import NEW, Scene, inputs
+from tests.vllm.server_scene import NEW, Scene, inputs
 
 TOKEN = "hf_sentinel"
 ENVIRONMENT = f"HF_TOKEN={TOKEN}\nHUB_OFFLINE_ONCE_FETCHED=1\nVLLM_LOGGING_LEVEL=INFO\n"
@@ -22,8 +22,8 @@ SECRET = {"environment": ENVIRONMENT}
 class World(Scene):
     """A server that comes up on a machine, and all that the machine is told."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(monkeypatch)
+    def __init__(self) -> None:
+        super().__init__()
         self.told: list[str] = []
         self.said: list[str] = []
         self.hears = self.said.append
@@ -41,8 +41,8 @@ class World(Scene):
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    one = World(monkeypatch)
+def world() -> Iterator[World]:
+    one = World()
     with using(one.context()):
         yield one
 
