@@ -10,7 +10,7 @@ from components.vast.labels import order_digest, owner_of
 from tests.fakes import VirtualClock
 from tests.vast.contracts import Contracts
 from tests.vast.offers import instance
-from toolchain.orphans import Known, ask_pulumi, end_all, find_orphans, ids_in, to_end
+from toolchain.orphans import Known, ask_pulumi, end_all, find_orphans, ids_in, owners_in, to_end
 
 KEY = "ssh-ed25519 AAAAours"
 OURS = owner_of(KEY)
@@ -131,3 +131,18 @@ def test_ids_are_those_of_the_contracts_alone():
     }
     assert ids_in(state) == {9001, 9002}
     assert ids_in({}) == set()
+
+
+def test_a_stack_knows_the_contracts_of_each_of_its_endpoints():
+    keys = [KEY, "ssh-ed25519 AAAAsibling"]
+    finalizers = [
+        {"type": "pulumi-python:dynamic/vast:Lease", "outputs": {"public_key": key}} for key in keys
+    ]
+    owners = frozenset(owners_in({"resources": finalizers}))
+    assert owners == set(map(owner_of, keys))
+    known = Known(owners={"dev": owners}, contracts=frozenset({1}), pending=frozenset())
+    labels = [f"vast-vllm/dev/r/{order_digest(owner, 'order')}" for owner in sorted(owners)]
+    labels.append(f"vast-vllm/dev/r/{order_digest(owner_of('elsewhere'), 'order')}")
+    contracts = [contract(id_, label) for id_, label in enumerate(labels, start=2)]
+    orphans = find_orphans("vast-vllm", contracts, known)
+    assert [one.stack_known for one in orphans] == [True, True, False]
