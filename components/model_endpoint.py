@@ -28,7 +28,7 @@ from components.resources.smoke_test import smoke_report
 from components.resources.ssh_key import SshKey
 from components.resources.stack_finalizer import StackFinalizer
 from components.settings import Settings, parse
-from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.market.requirements import search_for
 from components.vast.outbid import Policy
 from components.vast.term import Rule
@@ -262,7 +262,9 @@ def _instance(
         outbid_policy=Policy(settings.when_outbid, settings.rerent_tries, settings.rerent_dollars),
         losses=finalizer.losses,
         term=Rule(settings.warn_days_before, settings.when_contract_ends, parts.is_create_first),
-        time_to_live=Leash(settings.time_to_live_hours, settings.idle_minutes, settings.market_end),
+        time_to_live=AutoShutdown(
+            settings.time_to_live_hours, settings.idle_minutes, settings.market_end
+        ),
         first_contact=settings.first_contact,
         token_for=parts.token_for(revisions),
         opts=parts.after(first),

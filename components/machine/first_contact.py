@@ -109,7 +109,7 @@ def fingerprint(host_key: str) -> str:
         return ""
 
 
-def in_words(print_: str) -> str:
+def describe(print_: str) -> str:
     """A fingerprint as `ssh-keygen -l` shows it."""
     digest = base64.b64encode(bytes.fromhex(print_)).decode().rstrip("=")
     return f"SHA256:{digest}"

@@ -8,11 +8,11 @@ from typing import Literal
 TIMEOUT = 5.0
 """Seconds for one connection."""
 
-Reach = Literal["open", "refused", "timed out", "no route"]
+ProbeResult = Literal["open", "refused", "timed out", "no route"]
 """`refused` is no verdict while nothing listens behind the port; `timed out` is one: a filter."""
 
 
-def reach(ip: str, port: int, timeout: float = TIMEOUT) -> Reach:
+def probe(ip: str, port: int, timeout: float = TIMEOUT) -> ProbeResult:
     """Open a TCP connection and close it again; `timeout` in seconds."""
     try:
         with socket.create_connection((ip, port), timeout=timeout):

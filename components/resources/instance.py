@@ -19,7 +19,7 @@ from components.resources.context import current
 from components.resources.provider import Provider, refused
 from components.vast.instance_state import OUTPUTS, InstanceInputs, InstanceState
 from components.vast.lifecycle import diff
-from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.create import create
 from components.vast.lifecycle.delete import delete
 from components.vast.lifecycle.preview import preview
@@ -121,7 +121,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         boot_minutes: float,
         outbid_policy: Policy,
         losses: pulumi.Input[Mapping[str, Any]],
-        time_to_live: Leash,
+        time_to_live: AutoShutdown,
         term: Rule,
         first_contact: str,
         token_for: pulumi.Input[Sequence[str]],

@@ -30,7 +30,7 @@ from components.vast.api.models import Instance
 from components.vast.ending import Ending
 from components.vast.endpoint_states import CleanupState, Orphan
 from components.vast.labels import is_labelled, is_own, resource_of
-from components.vast.refresh_log import NOTE, InTheState
+from components.vast.refresh_log import FILE_NAME, RefreshLog
 
 
 class OrphanCleanupProvider(Provider):
@@ -137,7 +137,7 @@ def _doomed(before: CleanupState, goes_on: str) -> list[Orphan]:
     if not before.orphans:
         return []
     try:
-        read = _refresh_log(current().market(patient=False)).lately()
+        read = _refresh_log(current().market(patient=False)).recent()
     except StackError as error:
         current().say(f"holdings: what is left over cannot be told from the stack's own ({error})")
         return []
@@ -155,8 +155,8 @@ def _end(orphan: Orphan) -> None:
     Ending(context.market(), context.clock, progress).end(orphan.id, orphan.dollars_per_hour)
 
 
-def _refresh_log(api: VastApi) -> InTheState:
-    return InTheState(api.shared(NOTE), current().clock)
+def _refresh_log(api: VastApi) -> RefreshLog:
+    return RefreshLog(api.shared(FILE_NAME), current().clock)
 
 
 def _left_over(orphan: Orphan) -> str:

@@ -15,7 +15,7 @@ from components.core.progress import Progress, duration
 from components.machine import first_contact
 from components.machine.addresses import with_port
 from components.machine.inspection import Inspection
-from components.machine.tcp_probe import Reach
+from components.machine.tcp_probe import ProbeResult
 from components.vast.api.models import Instance
 from components.vast.attempts import Attempt
 from components.vast.errors import (
@@ -72,7 +72,7 @@ class Contracts(Protocol):
 class Machine(Protocol):
     """The ways to a machine that runs."""
 
-    def reach(self, instance: Instance, port: str) -> Reach:
+    def reach(self, instance: Instance, port: str) -> ProbeResult:
         """Try a mapped port, such as `8000/tcp`, from outside."""
 
     def log_in(self, instance: Instance) -> str:
@@ -287,11 +287,11 @@ class Boot:
         if shown in named:
             self._progress.say("its SSH host key is the one that the market's log names")
             return True
-        wanted = ", ".join(sorted(map(first_contact.in_words, named)))
+        wanted = ", ".join(sorted(map(first_contact.describe, named)))
         where = with_port(instance.public_ip, instance.ports["22/tcp"])
         raise HostKeyDiffers(
             f"another machine answers at {where} than was rented: it shows the SSH host key "
-            f"{first_contact.in_words(shown)}, and the market's log of instance {instance.id} "
+            f"{first_contact.describe(shown)}, and the market's log of instance {instance.id} "
             f"names {wanted}; nothing secret was sent to it"
         )
 
@@ -323,7 +323,7 @@ class Boot:
                 f"nobody vouches for instance {instance.id} within {seconds} of the login: "
                 f"{self._doing}; {self._proof_needed}"
             )
-        key = first_contact.in_words(first_contact.fingerprint(host_key))
+        key = first_contact.describe(first_contact.fingerprint(host_key))
         self._progress.say(
             f"{self._doing} within {seconds}: the key {key} of instance {instance.id} is taken on "
             "trust (firstContact), and no Hub token is sent there"

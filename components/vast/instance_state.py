@@ -14,7 +14,7 @@ from components.core.property_bag import Properties, contains_unknowns
 from components.core.state_upgrade import Additions, as_written, upgraded, within
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.labels import owner_of
-from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.market_end import NONE, MarketJob
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import ADDITIONS, NEEDS, Requirements, Search
@@ -27,7 +27,7 @@ INPUT_ADDITIONS: Additions = {
     **within("search", ADDITIONS),
     "losses": {},
     "outbid_policy": Policy().to_bag(),
-    "leash": Leash().to_bag(),
+    "leash": AutoShutdown().to_bag(),
     "term": Rule().to_bag(),
     "adopt": 0,
     "term.create_first": False,
@@ -93,7 +93,7 @@ class InstanceInputs:
     """Id of the contract that is to be taken over; 0 rents one."""
     outbid_policy: Policy = dataclasses.field(default_factory=Policy)
     losses: Losses = dataclasses.field(default_factory=dict)
-    leash: Leash = dataclasses.field(default_factory=Leash)
+    leash: AutoShutdown = dataclasses.field(default_factory=AutoShutdown)
     term: Rule = dataclasses.field(default_factory=Rule)
     first_contact: str = ""
     """The setting as it is written; empty from an older release, which asked nobody."""
@@ -130,7 +130,7 @@ class InstanceInputs:
                 contract: {"at": float(loss["at"]), "dollars": float(loss["dollars"])}
                 for contract, loss in full["losses"].items()
             },
-            leash=Leash.from_bag(full["leash"]),
+            leash=AutoShutdown.from_bag(full["leash"]),
             term=Rule.from_bag(full["term"]),
             first_contact=str(full["first_contact"]),
             token_for=tuple(str(repository) for repository in full["token_for"]),

@@ -1,4 +1,4 @@
-"""What a refresh has found in a state lately, as a note on this computer.
+"""What a refresh has found in a state recent, as a note on this computer.
 
 A provider is told of one resource at a time and never sees the state. But the refresh that an `up`
 begins with reads every machine that is in it, so that what carries the stack's label and was not
@@ -10,14 +10,14 @@ from __future__ import annotations
 from components.core.clock import Clock
 from components.vast.api.locked_file import LockedJsonFile
 
-NOTE = "in-the-state.json"
+FILE_NAME = "in-the-state.json"
 """Its file's name in the account's shared folder."""
 
 LATELY = 3600.0
 """Seconds for which the note holds what was read."""
 
 
-class InTheState:
+class RefreshLog:
     """The note: names of what was read, and when."""
 
     def __init__(self, file: LockedJsonFile, clock: Clock) -> None:
@@ -37,7 +37,7 @@ class InTheState:
             content.save()
         return now
 
-    def lately(self) -> dict[str, float]:
+    def recent(self) -> dict[str, float]:
         """What was read, and when.
 
         Raises:

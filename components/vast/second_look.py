@@ -13,7 +13,7 @@ from typing import Protocol
 
 from components.core.clock import Clock
 from components.core.progress import Progress, duration
-from components.machine.tcp_probe import Reach
+from components.machine.tcp_probe import ProbeResult
 from components.vast.api.models import Instance
 from components.vast.outbid import MarketState
 
@@ -38,7 +38,7 @@ def second_look(
     clock: Clock,
     progress: Progress,
     found: Instance,
-    reach: Callable[[], Reach],
+    reach: Callable[[], ProbeResult],
 ) -> Instance | None:
     """Return `found` as it is once its status is beyond doubt; None if it went meanwhile.
 

@@ -14,7 +14,7 @@ import pytest
 from components.core.clock import SystemClock
 from components.core.progress import Progress
 from components.machine.inspection import Inspection
-from components.machine.tcp_probe import Reach
+from components.machine.tcp_probe import ProbeResult
 from components.resources.context import Context
 from components.vast.api.models import Instance
 from components.vast.attempts import Attempt
@@ -30,7 +30,7 @@ WAITED = 5 * POLL
 class NeverReached:
     """A machine whose image never comes, so that nobody ever gets to it."""
 
-    def reach(self, instance: Instance, port: str) -> Reach:
+    def reach(self, instance: Instance, port: str) -> ProbeResult:
         raise AssertionError((instance.id, port))
 
     def log_in(self, instance: Instance) -> str:

@@ -9,7 +9,7 @@ from components.core.errors import StackError
 from components.machine.errors import HostUnfit
 from components.machine.first_contact import fingerprint
 from components.machine.inspection import HostFacts, Inspection, Rate
-from components.machine.tcp_probe import Reach
+from components.machine.tcp_probe import ProbeResult
 from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
 from components.vast.errors import BootFailed, ContractParked, OfferTaken, ReplyLost
@@ -130,7 +130,7 @@ class FakeMarket:
             return
         self.alive.pop(instance_id, None)
 
-    def reach(self, one: Instance, port: str) -> Reach:
+    def reach(self, one: Instance, port: str) -> ProbeResult:
         assert port in one.ports
         contract, boot = self._behind(one)
         running = self.clock.passed - contract.since - boot.running_after

@@ -17,8 +17,8 @@ from components.machine import first_contact
 from components.machine.first_contact import (
     MARK,
     MOST_LINES,
+    describe,
     fingerprint,
-    in_words,
     named,
     proof_key,
 )
@@ -85,7 +85,7 @@ def test_the_key_is_of_one_order_of_one_stack():
 def test_a_fingerprint_is_openssh_s(kind):
     key = asyncssh.generate_private_key(kind)
     public = key.export_public_key().decode()
-    assert in_words(fingerprint(public)) == key.get_fingerprint()
+    assert describe(fingerprint(public)) == key.get_fingerprint()
     assert fingerprint(" ".join(public.split()[:2])) == fingerprint(public)
 
 

@@ -10,7 +10,7 @@ from components.core.property_bag import Properties
 from components.resources.context import Context, current, using
 from components.resources.orphan_cleanup import OrphanCleanupProvider
 from components.vast.labels import order_digest, owner_of
-from components.vast.refresh_log import NOTE, InTheState
+from components.vast.refresh_log import FILE_NAME, RefreshLog
 from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY as KEY_OF_VAST
 from tests.vast.fake_api import FakeVast
@@ -41,8 +41,8 @@ def rented(vast: FakeVast, id_: int, name: str, *, stack: str = STACK, key: str 
     vast.has(id_, label=f"{stack}endpoint-{name}-instance/{order_digest(owner_of(key), name)}")
 
 
-def in_the_state() -> InTheState:
-    return InTheState(current().market().shared(NOTE), current().clock)
+def in_the_state() -> RefreshLog:
+    return RefreshLog(current().market().shared(FILE_NAME), current().clock)
 
 
 def created(machine: str = "9001") -> Properties:

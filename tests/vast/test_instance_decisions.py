@@ -10,7 +10,7 @@ import pytest
 from components.core.property_bag import Properties
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.errors import StillOutbid
-from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.diff import decide
 from components.vast.lifecycle.market_end import NONE, MarketJob
 from components.vast.lifecycle.order import order_label
@@ -168,8 +168,8 @@ def test_an_outbid_machine_is_counted_once_by_its_refreshes():
     assert again.inputs.losses == found.inputs.losses
 
 
-def ends_after(hours: float, *, market_end: bool = True) -> Leash:
-    return Leash(hours, 0.0, market_end=market_end)
+def ends_after(hours: float, *, market_end: bool = True) -> AutoShutdown:
+    return AutoShutdown(hours, 0.0, market_end=market_end)
 
 
 @pytest.mark.parametrize(

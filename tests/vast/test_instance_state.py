@@ -23,7 +23,7 @@ from components.vast.instance_state import (
     InstanceState,
 )
 from components.vast.lifecycle import diff
-from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.market_end import NONE, MarketJob
 from components.vast.market import requirements
 from components.vast.outbid import MarketState, Policy
@@ -245,7 +245,7 @@ def test_what_a_release_wrote_is_read():
     )
     found = InstanceState.from_bag(bag)
     assert found.inputs.outbid_policy == Policy("wait", 2, 1.5)
-    assert found.inputs.leash == Leash(2.0, 5.0)
+    assert found.inputs.leash == AutoShutdown(2.0, 5.0)
     assert found.inputs.term == Rule(5.0, "accept")
     assert found.term(8.0).asked == PriceAsked(501, 7.0, NOW)
     assert (found.term(8.0).ends_at, found.term(8.0).storage) == (NOW, 0.1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from components.core.progress import Progress
 from components.vast.api.models import ScheduledEnd
 from components.vast.errors import ApiFailed, MarketEndRefused
-from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.market_end import (
     AFTER,
     NONE,
@@ -77,9 +77,9 @@ def test_the_market_never_comes_before_the_machines_own_end_and_at_most_an_hour_
 
 def test_a_machine_without_an_end_or_without_the_setting_has_no_job():
     assert start_for(0.0) == 0.0
-    assert wanted(Leash(2.0, market_end=True), NOW) == NOW + AFTER
-    assert wanted(Leash(2.0), NOW) == 0.0
-    assert wanted(Leash(0.0, market_end=True), 0.0) == 0.0
+    assert wanted(AutoShutdown(2.0, market_end=True), NOW) == NOW + AFTER
+    assert wanted(AutoShutdown(2.0), NOW) == 0.0
+    assert wanted(AutoShutdown(0.0, market_end=True), 0.0) == 0.0
 
 
 def test_an_end_is_given_read_back_and_told_with_what_nobody_has_tried():

@@ -19,7 +19,7 @@ from components.resources.context import Context, using
 from components.resources.instance import InstanceProvider
 from components.vast.api.models import ScheduledEnd
 from components.vast.errors import ApiFailed
-from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.market_end import MarketEnd
 from tests.fakes import VirtualClock
 from tests.vast.states import ordered, rented
@@ -124,7 +124,9 @@ class WorldContext(Context):
 
 
 LIVES = st.builds(
-    lambda hours, minutes, guarded: Leash(hours, minutes, market_end=bool(hours) and guarded),
+    lambda hours, minutes, guarded: AutoShutdown(
+        hours, minutes, market_end=bool(hours) and guarded
+    ),
     st.sampled_from([0.0, 1.0, 2.5, 12.0, 40.0]),
     st.sampled_from([0.0, 30.0]),
     st.booleans(),
@@ -136,7 +138,7 @@ FAILURES = st.dictionaries(
 read back nor take away, and that the next one cannot see."""
 
 
-def updated(world: World, olds: Properties, wanted: Leash) -> Properties:
+def updated(world: World, olds: Properties, wanted: AutoShutdown) -> Properties:
     """What the state says after an `up`; one that fails leaves it as it was."""
     world.promised = float(olds["ends_itself_at"]) or math.inf
     news = ordered(leash=dataclasses.asdict(wanted))
@@ -150,7 +152,7 @@ def updated(world: World, olds: Properties, wanted: Leash) -> Properties:
 @given(st.lists(LIVES, min_size=1, max_size=6), FAILURES)
 def test_the_market_never_comes_first_and_in_the_end_all_is_as_it_was_asked_for(lives, failures):
     world = World(iter(failures))
-    state = rented(leash=dataclasses.asdict(Leash()), ends_itself_at=0.0)
+    state = rented(leash=dataclasses.asdict(AutoShutdown()), ends_itself_at=0.0)
     with using(WorldContext(clock=world.clock, say=lambda _line: None, world=world)):
         for wanted in lives:
             state = updated(world, state, wanted)
@@ -162,7 +164,7 @@ def test_the_market_never_comes_first_and_in_the_end_all_is_as_it_was_asked_for(
             state |= {"market_job": job.number, "market_ends_at": job.starts_at}
         state = updated(world, state, lives[-1])
     wanted, ends_at = lives[-1], float(state["ends_itself_at"])
-    assert Leash.from_bag(state["leash"]) == wanted
+    assert AutoShutdown.from_bag(state["leash"]) == wanted
     if wanted.market_end:
         assert list(world.jobs.values()) == [state["market_ends_at"]] == [ends_at + HOUR]
     if not failures:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components.core.progress import Progress
-from components.machine.tcp_probe import Reach
+from components.machine.tcp_probe import ProbeResult
 from components.vast.api.models import Instance
 from components.vast.second_look import PATIENCE, POLL, second_look, stopped_for_sure
 from tests.fakes import VirtualClock
@@ -32,7 +32,7 @@ def seen(status: str, **changes: Any) -> Instance:
 
 
 def look(
-    found: Instance, contracts: Contracts, reach: Reach = "refused"
+    found: Instance, contracts: Contracts, reach: ProbeResult = "refused"
 ) -> tuple[Instance | None, float, list[str]]:
     """What it comes to, the seconds that took, and what was said."""
     clock, said = VirtualClock(), list[str]()

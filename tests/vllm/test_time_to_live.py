@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from components.machine.onstart import onstart
-from components.vast.lifecycle.auto_shutdown import Leash, carried
+from components.vast.lifecycle.auto_shutdown import AutoShutdown, carried
 from tests.vllm.polling import eventually
 from tests.vllm.processes import command_lines, processes_of
 
@@ -97,7 +97,7 @@ class Container:
             "CONTAINER_API_KEY": KEY,
         }
 
-    def boot(self, leash: Leash) -> None:
+    def boot(self, leash: AutoShutdown) -> None:
         script = onstart("ssh-ed25519 AAAA p/s", carried(leash, API))
         assert len(script) < 4000
         assert KEY not in script
@@ -139,7 +139,7 @@ def container(tmp_path: Path) -> Iterator[Container]:
 
 
 def test_a_machine_that_nobody_ever_logged_in_to_ends_itself(container: Container) -> None:
-    container.boot(Leash(time_to_live_hours=1))
+    container.boot(AutoShutdown(time_to_live_hours=1))
     container.looked()
     assert container.calls() == []
     container.pass_time(3600)
@@ -156,7 +156,7 @@ def test_a_machine_that_nobody_ever_logged_in_to_ends_itself(container: Containe
 
 def test_the_end_is_asked_for_until_the_machine_is_gone(container: Container) -> None:
     (container.home / "down").touch()
-    container.boot(Leash(time_to_live_hours=1))
+    container.boot(AutoShutdown(time_to_live_hours=1))
     container.pass_time(3600)
     eventually(lambda: len(container.calls()) >= 3)
     (container.home / "down").unlink()
@@ -164,20 +164,20 @@ def test_the_end_is_asked_for_until_the_machine_is_gone(container: Container) ->
 
 
 def test_time_is_counted_from_the_first_start_over_restarts(container: Container) -> None:
-    container.boot(Leash(time_to_live_hours=100))
+    container.boot(AutoShutdown(time_to_live_hours=100))
     first = container.serving / "state" / "first_start"
     began = int(eventually(lambda: first.read_text() if first.exists() else ""))
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
     container.stop()
     first.write_text(f"{began - 360_001}\n")
-    container.boot(Leash(time_to_live_hours=100))
+    container.boot(AutoShutdown(time_to_live_hours=100))
     assert eventually(container.calls)
 
 
 def test_what_was_told_later_holds_and_one_watch_is_enough(container: Container) -> None:
-    container.boot(Leash(time_to_live_hours=100))
+    container.boot(AutoShutdown(time_to_live_hours=100))
     eventually(lambda: container.watches() == 1)
-    container.boot(Leash(time_to_live_hours=1))
+    container.boot(AutoShutdown(time_to_live_hours=1))
     container.looked()
     container.pass_time(60)
     container.looked()
@@ -188,9 +188,9 @@ def test_what_was_told_later_holds_and_one_watch_is_enough(container: Container)
 
 
 def test_a_machine_without_a_leash_lives(container: Container) -> None:
-    assert carried(Leash(), API) == {}
+    assert carried(AutoShutdown(), API) == {}
     assert "time_to_live" not in onstart("ssh-ed25519 AAAA p/s", {})
-    container.boot(Leash(time_to_live_hours=100))
+    container.boot(AutoShutdown(time_to_live_hours=100))
     container.tell(TTL_SECONDS=0, IDLE_SECONDS=0)
     eventually(lambda: container.watches() == 1)
     container.pass_time(101 * 3600)
@@ -200,7 +200,7 @@ def test_a_machine_without_a_leash_lives(container: Container) -> None:
 
 def test_a_model_that_nobody_asks_ends_its_machine(container: Container) -> None:
     container.supervised("running=0\nwaiting=0\nfinished=7\n")
-    container.boot(Leash(idle_minutes=1))
+    container.boot(AutoShutdown(idle_minutes=1))
     container.looked()
     container.pass_time(60)
     assert eventually(container.calls)
@@ -223,7 +223,7 @@ def test_a_model_that_is_asked_or_starts_is_not_idle(
     container.supervised(counts)
     (container.serving / "state").mkdir()
     (container.serving / "state" / "phase").write_text(f"{phase}\n")
-    container.boot(Leash(idle_minutes=1))
+    container.boot(AutoShutdown(idle_minutes=1))
     for _ in range(3):
         container.looked()
         container.pass_time(61)
@@ -237,7 +237,7 @@ def test_a_model_that_was_given_up_or_stopped_is_idle(container: Container, phas
     container.supervised(None)
     (container.serving / "state").mkdir()
     (container.serving / "state" / "phase").write_text(f"{phase} 1\n")
-    container.boot(Leash(idle_minutes=1))
+    container.boot(AutoShutdown(idle_minutes=1))
     container.looked()
     container.pass_time(60)
     assert eventually(container.calls)
@@ -245,7 +245,7 @@ def test_a_model_that_was_given_up_or_stopped_is_idle(container: Container, phas
 
 def test_each_finished_request_counts(container: Container) -> None:
     container.supervised("running=0\nwaiting=0\nfinished=0\n")
-    container.boot(Leash(idle_minutes=5))
+    container.boot(AutoShutdown(idle_minutes=5))
     for finished in range(1, 5):
         container.looked()
         container.pass_time(240)
@@ -266,7 +266,7 @@ def test_each_finished_request_counts(container: Container) -> None:
 def test_a_machine_that_was_never_given_anything_to_serve_has_half_an_hour(
     container: Container,
 ) -> None:
-    container.boot(Leash(idle_minutes=1))
+    container.boot(AutoShutdown(idle_minutes=1))
     container.looked()
     container.pass_time(1799)
     container.looked()
@@ -278,7 +278,7 @@ def test_a_machine_that_was_never_given_anything_to_serve_has_half_an_hour(
 def test_the_watch_says_when_it_began_and_whether_it_can_end_the_machine(
     container: Container,
 ) -> None:
-    container.boot(Leash(time_to_live_hours=1))
+    container.boot(AutoShutdown(time_to_live_hours=1))
     command = ["sh", str(container.serving / "time_to_live.sh"), "status"]
     bare = {name: container.environment()[name] for name in ("HOME", "PATH")}
     said = subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout
@@ -297,7 +297,7 @@ def test_the_container_s_key_is_the_watch_s_alone(container: Container) -> None:
     container.supervised(None)
     noted = f'env >"$HOME/supervise.env"\n{SUPERVISE}'
     (container.serving / "supervise.sh").write_text(noted)
-    container.boot(Leash(time_to_live_hours=1))
+    container.boot(AutoShutdown(time_to_live_hours=1))
     eventually(lambda: container.watches() == 1)
     key = container.serving / "state" / "container_key"
     assert key.read_text() == f"{KEY}\n"

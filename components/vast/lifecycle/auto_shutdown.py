@@ -29,7 +29,7 @@ OVERDUE = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Leash:
+class AutoShutdown:
     """When a machine ends itself; 0 is never."""
 
     time_to_live_hours: float = 0.0
@@ -40,7 +40,7 @@ class Leash:
     """Whether the market is to destroy it as well, should it not end itself (`market_end.py`)."""
 
     @classmethod
-    def from_bag(cls, bag: Mapping[str, Any]) -> Leash:
+    def from_bag(cls, bag: Mapping[str, Any]) -> AutoShutdown:
         """Read a property bag."""
         return cls(
             float(bag["time_to_live_hours"]), float(bag["idle_minutes"]), bool(bag["market_end"])
@@ -54,7 +54,7 @@ class Leash:
         """Whether there is anything to watch."""
         return bool(self.time_to_live_hours or self.idle_minutes)
 
-    def of_the_host(self) -> Leash:
+    def of_the_host(self) -> AutoShutdown:
         """Give what the machine's own watch is told of it."""
         return dataclasses.replace(self, market_end=False)
 
@@ -76,7 +76,7 @@ class Leash:
         return first_start + self.time_to_live_hours * 3600 if self.time_to_live_hours else 0.0
 
 
-def carried(leash: Leash, api_url: str) -> dict[str, str]:
+def carried(leash: AutoShutdown, api_url: str) -> dict[str, str]:
     """The files that the start script brings: none for a machine without a leash."""
     if not leash:
         return {}
@@ -85,7 +85,7 @@ def carried(leash: Leash, api_url: str) -> dict[str, str]:
     return {SETTINGS_NAME: leash.settings(api_url), SCRIPT_NAME: short}
 
 
-def pushed(leash: Leash, api_url: str) -> dict[str, tuple[bytes, int]]:
+def pushed(leash: AutoShutdown, api_url: str) -> dict[str, tuple[bytes, int]]:
     """The same files for a machine that runs, with their modes."""
     return {
         SCRIPT_NAME: (SCRIPT.read_bytes(), 0o755),
@@ -93,7 +93,7 @@ def pushed(leash: Leash, api_url: str) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def why_gone(leash: Leash, ends_at: float, contract_ends_at: float, now: float) -> str:
+def why_gone(leash: AutoShutdown, ends_at: float, contract_ends_at: float, now: float) -> str:
     """Say why a contract may be gone, as far as it can be known; moments in s since 1970."""
     if ends_at and now >= ends_at - SLACK:
         return (
@@ -123,7 +123,7 @@ def moment(epoch: float) -> str:
     return f"{dt.datetime.fromtimestamp(epoch, dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def in_words(leash: Leash) -> str:
+def describe(leash: AutoShutdown) -> str:
     """What is watched, for a person."""
     parts = []
     if leash.time_to_live_hours:

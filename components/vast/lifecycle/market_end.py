@@ -19,7 +19,7 @@ from components.core.errors import StackError
 from components.core.progress import Progress
 from components.vast.api.models import ScheduledEnd
 from components.vast.errors import MarketEndRefused
-from components.vast.lifecycle.auto_shutdown import Leash, moment
+from components.vast.lifecycle.auto_shutdown import AutoShutdown, moment
 
 AFTER = 3600.0
 """Seconds from a machine's own end to the start of the market's job."""
@@ -67,7 +67,7 @@ def start_for(ends_at: float) -> float:
     return math.ceil(ends_at) + AFTER if ends_at else 0.0
 
 
-def wanted(leash: Leash, ends_at: float) -> float:
+def wanted(leash: AutoShutdown, ends_at: float) -> float:
     """When the market's job of a machine has to start, in seconds since 1970; 0 for no job."""
     return start_for(ends_at) if leash.market_end else 0.0
 

@@ -118,7 +118,7 @@ def about_adoption(found: Instance, inputs: InstanceInputs) -> str:
             "label already: `pulumi up` takes it over and rents nothing; if it is being replaced, "
             f"that ends it and then fails: then {TAKE_OUT}"
         )
-    end = f"; from then on it {auto_shutdown.in_words(inputs.leash)}" if inputs.leash else ""
+    end = f"; from then on it {auto_shutdown.describe(inputs.leash)}" if inputs.leash else ""
     return (
         f"instance {found.id} ({price}, {found.num_gpus}x "
         f"{found.gpu_name}) fits and becomes this stack's: nothing is rented; the server that "

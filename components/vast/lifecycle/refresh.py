@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from components.core.errors import StackError
-from components.machine.tcp_probe import reach
+from components.machine.tcp_probe import probe
 from components.vast import outbid
 from components.vast.api.account import account_of, hold_to
 from components.vast.api.models import Instance, PriceAsked
@@ -14,7 +14,7 @@ from components.vast.instance_state import InstanceInputs, InstanceState, Observ
 from components.vast.labels import partition_by_owner
 from components.vast.lifecycle import drift, shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
-from components.vast.refresh_log import NOTE, InTheState
+from components.vast.refresh_log import FILE_NAME, RefreshLog
 from components.vast.second_look import second_look
 from components.vast.term import in_words as term_in_words
 
@@ -36,7 +36,7 @@ def refresh(instance_id: int, old: InstanceState, context: Context) -> InstanceS
         shutdown_times.disarm_what_is_gone(api, instance_id, old.market_job, progress_of(context))
         return None
     api = context.market(patient=False)
-    InTheState(api.shared(NOTE), context.clock).note(str(live.id))
+    RefreshLog(api.shared(FILE_NAME), context.clock).note(str(live.id))
     price = price_asked(live.id, context)
     found, sentences = compare(old, live, contracts, price, context.clock.epoch())
     for sentence in sentences:
@@ -119,7 +119,7 @@ def _looked_up(
     observed = old.observed
     if live is not None and observed.status == "running":
         served = (observed.public_ip, observed.host_port)
-        live = second_look(api, context.clock, progress_of(context), live, lambda: reach(*served))
+        live = second_look(api, context.clock, progress_of(context), live, lambda: probe(*served))
     if live is None:
         hold_to(api, old.account_id, f"instance {instance_id}")
     return contracts, live

@@ -15,7 +15,7 @@ from components.machine.ssh_types import (
     LoginRefused,
     Nonsense,
 )
-from components.machine.tcp_probe import Reach, reach
+from components.machine.tcp_probe import ProbeResult, probe
 from components.vast.adoption import SECONDS_TO_END
 from components.vast.api.models import Instance
 from components.vast.errors import BootFailed
@@ -46,9 +46,9 @@ class RemoteMachine:
     def __exit__(self, *_: object) -> None:
         self._leave()
 
-    def reach(self, instance: Instance, port: str) -> Reach:
+    def reach(self, instance: Instance, port: str) -> ProbeResult:
         """Try a mapped port from outside."""
-        return reach(instance.public_ip, instance.ports[port])
+        return probe(instance.public_ip, instance.ports[port])
 
     def log_in(self, instance: Instance) -> str:
         """Log in and give the host key, an OpenSSH line.

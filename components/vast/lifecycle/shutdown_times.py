@@ -13,7 +13,7 @@ from components.vast.boot import Rented
 from components.vast.errors import LeftRunning
 from components.vast.instance_state import InstanceInputs, InstanceState
 from components.vast.lifecycle import auto_shutdown, market_end
-from components.vast.lifecycle.auto_shutdown import Leash
+from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.context import Context, RemoteHost, progress_of
 from components.vast.lifecycle.diff import lacks_market_end
 from components.vast.lifecycle.market_end import FirstEnd, MarketEnd, MarketJob
@@ -36,7 +36,7 @@ def first_end(api: VastApi, inputs: InstanceInputs, context: Context) -> FirstEn
 
 
 def tell_new_machine(
-    machine: RemoteMachine, rented: Rented, wanted: Leash, api_url: str, context: Context
+    machine: RemoteMachine, rented: Rented, wanted: AutoShutdown, api_url: str, context: Context
 ) -> float:
     """Tell a machine that was just rented or adopted how long it may live; return its end.
 
@@ -59,7 +59,7 @@ def tell_new_machine(
 
 
 def arm_new_machine(
-    api: VastApi, rented: Rented, wanted: Leash, ends_at: float, progress: Progress
+    api: VastApi, rented: Rented, wanted: AutoShutdown, ends_at: float, progress: Progress
 ) -> MarketJob:
     """Give the market the end of a machine that was just rented or adopted, if it is to have one.
 
@@ -98,7 +98,7 @@ class EndChange:
     tells_machine: bool
 
 
-def plan_end(old: InstanceState, wanted: Leash, now: float) -> EndChange:
+def plan_end(old: InstanceState, wanted: AutoShutdown, now: float) -> EndChange:
     """Decide how the end of a machine is changed, so that the market never comes first. Pure."""
     before, ends_at, job = old.inputs.leash, old.ends_itself_at, old.market_job
     # It started by now at the latest.
@@ -225,7 +225,7 @@ def _disarm(end: MarketEnd, progress: Progress) -> None:
 
 
 def _tell(
-    host: RemoteHost, wanted: Leash, api_url: str, context: Context, *, always: bool = False
+    host: RemoteHost, wanted: AutoShutdown, api_url: str, context: Context, *, always: bool = False
 ) -> float:
     """Tell a machine's own watch how long it may live; return when its time is over, 0 for never.
 
@@ -239,7 +239,7 @@ def _tell(
     script = f'sh "$HOME/{FOLDER}/{auto_shutdown.SCRIPT_NAME}"'
     printed = host.run(f"{script} start && {script} status").stdout
     status = dict(line.partition("=")[::2] for line in printed.splitlines())
-    progress.say(f"the machine {auto_shutdown.in_words(wanted)}")
+    progress.say(f"the machine {auto_shutdown.describe(wanted)}")
     if wanted and "key" not in status:
         progress.say("but it has no key of its own (CONTAINER_API_KEY): it cannot end itself")
     first_start = moment(status.get("first_start", ""))
