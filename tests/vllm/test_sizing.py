@@ -147,8 +147,8 @@ def test_the_least_memory_holds_one_sequence_and_a_little_less_does_not(
     profile = load_profile(name, MODELS)
     need = needed_gpu_memory_gib(profile, profile.num_gpus, length)
     around: dict[str, Any] = {"num_gpus": profile.num_gpus, "max_model_len": length}
-    assert size(profile, gpu_memory_gib=need + 0.001, **around).sequences >= 1
-    assert size(profile, gpu_memory_gib=need - 0.001, **around).sequences < 1
+    assert size(profile, gpu_memory_gib=need + 0.001, **around).tokens_of_one >= length
+    assert size(profile, gpu_memory_gib=need - 0.001, **around).tokens_of_one < length
     assert len(check_fit(profile, gpu_memory_gib=need + 0.001, **around)) == 1
     with pytest.raises(DoesNotFit):
         check_fit(profile, gpu_memory_gib=need - 0.001, **around)
