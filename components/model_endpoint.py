@@ -29,9 +29,9 @@ from components.resources.ssh_key import SshKey
 from components.resources.stack_finalizer import StackFinalizer
 from components.settings import Settings, parse
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
+from components.vast.lifecycle.contract_expiry import ExpiryPolicy
+from components.vast.lifecycle.preemption import PreemptionPolicy
 from components.vast.market.requirements import search_for
-from components.vast.outbid import Policy
-from components.vast.term import Rule
 from components.vllm.machine_key import KeyRule, scope_of
 
 
@@ -259,9 +259,13 @@ def _instance(
         min_driver=plan.profile.min_driver,
         adopt=settings.adopt,
         boot_minutes=settings.boot_minutes,
-        outbid_policy=Policy(settings.when_outbid, settings.rerent_tries, settings.rerent_dollars),
+        outbid_policy=PreemptionPolicy(
+            settings.when_outbid, settings.rerent_tries, settings.rerent_dollars
+        ),
         losses=finalizer.losses,
-        term=Rule(settings.warn_days_before, settings.when_contract_ends, parts.is_create_first),
+        term=ExpiryPolicy(
+            settings.warn_days_before, settings.when_contract_ends, parts.is_create_first
+        ),
         time_to_live=AutoShutdown(
             settings.time_to_live_hours, settings.idle_minutes, settings.market_end
         ),

@@ -23,9 +23,9 @@ from components.core.errors import StackError
 from components.core.tables import table, terminal
 from components.resources.context import Context
 from components.vast.api.models import Instance
-from components.vast.ending import Ending
 from components.vast.errors import KeyRefused, StillBilled
 from components.vast.labels import belongs_to_other, owner_in
+from components.vast.rental.termination import Terminator
 from toolchain import stacks
 from toolchain.configuration import project_name
 from toolchain.on_emulator import ROOT, emulator_environment
@@ -123,7 +123,7 @@ def to_end(
     ]
 
 
-def end_all(ending: Ending, doomed: list[Orphan], say: Callable[[str], None]) -> None:
+def end_all(terminator: Terminator, doomed: list[Orphan], say: Callable[[str], None]) -> None:
     """End each contract, whatever becomes of the others, and `say` which are gone.
 
     Raises:
@@ -132,7 +132,7 @@ def end_all(ending: Ending, doomed: list[Orphan], say: Callable[[str], None]) ->
     stuck: list[str] = []
     for one in doomed:
         try:
-            ending.end(one.contract.id, one.contract.dollars_per_hour)
+            terminator.terminate(one.contract.id, one.contract.dollars_per_hour)
         except (StillBilled, KeyRefused) as error:
             stuck.append(str(error))
         else:
@@ -205,8 +205,8 @@ def _run(
     if not delete:
         return 1
     doomed = to_end(orphans, unknown_stacks=unknown_stacks, pending_stacks=pending_stacks)
-    ending = Ending(api, context.clock, context.progress("orphans"))
-    end_all(ending, doomed, console.print)
+    terminator = Terminator(api, context.clock, context.progress("orphans"))
+    end_all(terminator, doomed, console.print)
     return 0 if len(doomed) == len(orphans) else 1
 
 

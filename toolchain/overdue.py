@@ -21,9 +21,9 @@ from components.core.progress import to_terminal
 from components.resources.context import Context
 from components.vast.api.account import hold_to
 from components.vast.api.models import Instance
-from components.vast.ending import Ending
 from components.vast.errors import StillBilled
 from components.vast.lifecycle.auto_shutdown import moment, overdue_since
+from components.vast.rental.termination import Terminator
 from toolchain import stacks
 from toolchain.on_emulator import emulator_environment
 from toolchain.orphans import RENTED
@@ -37,7 +37,7 @@ class Recorded:
     stack: str
     instance_id: int
     label: str
-    """With which it was rented, `<project>/<stack>/<resource>/<nonce>`."""
+    """With which it was rented, `<project>/<stack>/<resource>/<digest>`."""
     ends_at: float
     """Seconds since 1970; 0 for a machine that does not end itself."""
     account_id: int
@@ -89,7 +89,7 @@ def end_overdue(context: Context, recorded: Sequence[Recorded], *, end: bool) ->
     api = context.market()
     alive = {one.id: one for one in api.instances()}
     left, stuck = 0, []
-    ending = Ending(api, context.clock, context.progress("overdue"))
+    terminator = Terminator(api, context.clock, context.progress("overdue"))
     for one in late:
         live = alive.get(one.instance_id)
         if live is None:
@@ -102,7 +102,7 @@ def end_overdue(context: Context, recorded: Sequence[Recorded], *, end: bool) ->
             left += 1
             continue
         try:
-            ending.end(live.id, live.dollars_per_hour)
+            terminator.terminate(live.id, live.dollars_per_hour)
         except StackError as error:
             stuck.append(str(error))
         else:

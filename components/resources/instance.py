@@ -20,13 +20,13 @@ from components.resources.provider import Provider, refused
 from components.vast.instance_state import OUTPUTS, InstanceInputs, InstanceState
 from components.vast.lifecycle import diff
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
+from components.vast.lifecycle.contract_expiry import ExpiryPolicy
 from components.vast.lifecycle.create import create
 from components.vast.lifecycle.delete import delete
+from components.vast.lifecycle.preemption import PreemptionPolicy
 from components.vast.lifecycle.preview import preview
 from components.vast.lifecycle.refresh import refresh
 from components.vast.lifecycle.update import update
-from components.vast.outbid import Policy
-from components.vast.term import Rule
 from components.vllm.readiness.plan import DOWNLOAD_SHARE
 
 
@@ -119,10 +119,10 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         min_driver: str,
         adopt: int,
         boot_minutes: float,
-        outbid_policy: Policy,
+        outbid_policy: PreemptionPolicy,
         losses: pulumi.Input[Mapping[str, Any]],
         time_to_live: AutoShutdown,
-        term: Rule,
+        term: ExpiryPolicy,
         first_contact: str,
         token_for: pulumi.Input[Sequence[str]],
         opts: pulumi.ResourceOptions | None = None,

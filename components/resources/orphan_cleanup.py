@@ -27,10 +27,10 @@ from components.resources.provider import Provider
 from components.resources.stack_finalizer import LIST_MAX_AGE, StackFinalizer
 from components.vast.api.client import VastApi
 from components.vast.api.models import Instance
-from components.vast.ending import Ending
 from components.vast.endpoint_states import CleanupState, Orphan
 from components.vast.labels import is_labelled, is_own, resource_of
 from components.vast.refresh_log import FILE_NAME, RefreshLog
+from components.vast.rental.termination import Terminator
 
 
 class OrphanCleanupProvider(Provider):
@@ -152,7 +152,9 @@ def _end(orphan: Orphan) -> None:
     context = current()
     progress = context.progress("holdings")
     progress.say(f"destroying instance {orphan.id}, which carries {orphan.label}")
-    Ending(context.market(), context.clock, progress).end(orphan.id, orphan.dollars_per_hour)
+    Terminator(context.market(), context.clock, progress).terminate(
+        orphan.id, orphan.dollars_per_hour
+    )
 
 
 def _refresh_log(api: VastApi) -> RefreshLog:

@@ -19,16 +19,16 @@ from components.core.errors import StackError
 from components.core.property_bag import Properties
 from components.resources.context import Context, current
 from components.resources.provider import Provider, refused
-from components.vast import outbid
 from components.vast.api.account import account_of, hold_to
 from components.vast.api.client import VastApi
 from components.vast.api.models import Instance
-from components.vast.ending import Ending, left_alone
 from components.vast.endpoint_states import EndpointScope, FinalizerState
 from components.vast.errors import LabelTaken
 from components.vast.labels import is_labelled, partition_by_owner
-from components.vast.rent_note import SUFFIX, still_to_come
-from components.vast.second_look import stopped_for_sure
+from components.vast.lifecycle.preemption import PREEMPTIONS_FILE, PreemptionLog, record_preemptions
+from components.vast.lifecycle.status_confirm import confirmed_stopped
+from components.vast.rental.journal import SUFFIX, awaited_labels
+from components.vast.rental.termination import Terminator, left_alone
 
 LIST_MAX_AGE = 3.0
 """Seconds for which a list of contracts is used again."""
@@ -197,17 +197,17 @@ def _with_losses(state: FinalizerState, context: Context) -> FinalizerState:
     api = context.market(patient=False)
     own, _ = _divided(api.instances(LIST_MAX_AGE), scope)
     suspects = [one for one in own if str(one.id) not in state.losses]
-    stopped = stopped_for_sure(api, clock, context.progress("lease"), suspects)
-    note = outbid.LossNote(api.shared(outbid.LOSSES), clock)
+    stopped = confirmed_stopped(api, clock, context.progress("lease"), suspects)
+    note = PreemptionLog(api.shared(PREEMPTIONS_FILE), clock)
     losses = {**note.of(scope.label_prefix, scope.name), **state.losses}
-    return dataclasses.replace(state, losses=outbid.noted(losses, stopped, clock.epoch()))
+    return dataclasses.replace(state, losses=record_preemptions(losses, stopped, clock.epoch()))
 
 
 def _sweep(api: VastApi, context: Context, scope: EndpointScope) -> None:
     prefix, name = scope.label_prefix, scope.name
-    sent = still_to_come(api.shared_files(SUFFIX), prefix, context.clock)
+    sent = awaited_labels(api.shared_files(SUFFIX), prefix, context.clock)
     awaited = {label: left for label, left in sent.items() if is_labelled(label, prefix, name)}
-    Ending(api, context.clock, context.progress("lease")).sweep(
+    Terminator(api, context.clock, context.progress("lease")).sweep(
         prefix,
         owner=scope.owner_to_sweep,
         endpoint=name,

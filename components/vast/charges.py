@@ -100,7 +100,7 @@ def total(lines: Iterable[Line]) -> tuple[float, float | None]:
 
 
 def _owner(label: str, project: str) -> tuple[str, str] | None:
-    """Stack and resource of `<project>/<stack>/<resource>/<nonce>`."""
+    """Stack and resource of `<project>/<stack>/<resource>/<digest>`."""
     parts = label.split("/")
     if len(parts) < 4 or parts[0] != project:  # noqa: PLR2004  (the parts of a label)
         return None

@@ -13,22 +13,23 @@ from typing import Any, Self
 from components.core.property_bag import Properties, contains_unknowns
 from components.core.state_upgrade import Additions, as_written, upgraded, within
 from components.vast.api.models import Instance, PriceAsked
+from components.vast.contract_state import MarketState
 from components.vast.labels import owner_of
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
+from components.vast.lifecycle.contract_expiry import ContractTerm, ExpiryPolicy
 from components.vast.lifecycle.market_end import NONE, MarketJob
+from components.vast.lifecycle.preemption import PreemptionPolicy, Preemptions
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import ADDITIONS, NEEDS, Requirements, Search
-from components.vast.outbid import Losses, MarketState, Policy
-from components.vast.term import Rule, Term
 
 SSH_PORT = "22/tcp"
 
 INPUT_ADDITIONS: Additions = {
     **within("search", ADDITIONS),
     "losses": {},
-    "outbid_policy": Policy().to_bag(),
+    "outbid_policy": PreemptionPolicy().to_bag(),
     "leash": AutoShutdown().to_bag(),
-    "term": Rule().to_bag(),
+    "term": ExpiryPolicy().to_bag(),
     "adopt": 0,
     "term.create_first": False,
     "first_contact": "",
@@ -91,10 +92,10 @@ class InstanceInputs:
     boot_minutes: float
     adopt: int = 0
     """Id of the contract that is to be taken over; 0 rents one."""
-    outbid_policy: Policy = dataclasses.field(default_factory=Policy)
-    losses: Losses = dataclasses.field(default_factory=dict)
+    outbid_policy: PreemptionPolicy = dataclasses.field(default_factory=PreemptionPolicy)
+    losses: Preemptions = dataclasses.field(default_factory=dict)
     leash: AutoShutdown = dataclasses.field(default_factory=AutoShutdown)
-    term: Rule = dataclasses.field(default_factory=Rule)
+    term: ExpiryPolicy = dataclasses.field(default_factory=ExpiryPolicy)
     first_contact: str = ""
     """The setting as it is written; empty from an older release, which asked nobody."""
     token_for: tuple[str, ...] = ()
@@ -125,13 +126,13 @@ class InstanceInputs:
             min_driver=str(full["min_driver"]),
             boot_minutes=float(full["boot_minutes"]),
             adopt=int(full["adopt"]),
-            outbid_policy=Policy.from_bag(full["outbid_policy"]),
+            outbid_policy=PreemptionPolicy.from_bag(full["outbid_policy"]),
             losses={
                 contract: {"at": float(loss["at"]), "dollars": float(loss["dollars"])}
                 for contract, loss in full["losses"].items()
             },
             leash=AutoShutdown.from_bag(full["leash"]),
-            term=Rule.from_bag(full["term"]),
+            term=ExpiryPolicy.from_bag(full["term"]),
             first_contact=str(full["first_contact"]),
             token_for=tuple(str(repository) for repository in full["token_for"]),
             unknown=unknown,
@@ -367,10 +368,12 @@ class InstanceState:
         }
         return {**self.other, **self.inputs.to_bag(), **as_written(written, self.lacking)}
 
-    def term(self, cap: float | None) -> Term:
+    def term(self, cap: float | None) -> ContractTerm:
         """What is known of the contract's term; `cap` is the highest $/h, if that is known."""
         observed = self.observed
-        return Term(observed.contract_ends_at, observed.storage_per_hour, cap, self.price_asked)
+        return ContractTerm(
+            observed.contract_ends_at, observed.storage_per_hour, cap, self.price_asked
+        )
 
 
 OUTPUTS = (

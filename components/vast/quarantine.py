@@ -7,22 +7,10 @@ the contract.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from components.core.errors import StackError
-from components.vast.api.models import Instance
+from components.vast.api.instances_api import InstancesApi
 
 _MARK = "unfit-"
-
-
-class Labels(Protocol):
-    """The calls of `VastApi` that a quarantine makes."""
-
-    def instance(self, instance_id: int) -> Instance | None:
-        """See `VastApi.instance`."""
-
-    def set_label(self, instance_id: int, label: str) -> None:
-        """See `VastApi.set_label`."""
 
 
 def quarantine_reason(label: str) -> str:
@@ -39,14 +27,14 @@ def quarantine_label(label: str, why: str) -> str:
     return f"{resource}/{_MARK}{why}-{last}"
 
 
-def quarantine(labels: Labels, instance_id: int, why: str) -> str:
+def quarantine(api: InstancesApi, instance_id: int, why: str) -> str:
     """Put a contract in quarantine; return a sentence on what that leads to, or why it failed."""
     try:
-        found = labels.instance(instance_id)
+        found = api.instance(instance_id)
         if found is None:
             return f"instance {instance_id} is gone already"
         if not quarantine_reason(found.label):
-            labels.set_label(instance_id, quarantine_label(found.label, why))
+            api.set_label(instance_id, quarantine_label(found.label, why))
     except StackError as error:
         return (
             f"instance {instance_id} could not be marked unfit ({error}) and is billed on: "

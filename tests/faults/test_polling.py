@@ -17,9 +17,9 @@ from components.machine.inspection import Inspection
 from components.machine.tcp_probe import ProbeResult
 from components.resources.context import Context
 from components.vast.api.models import Instance
-from components.vast.attempts import Attempt
-from components.vast.boot import POLL, Boot, Deadlines
 from components.vast.errors import BootFailed
+from components.vast.rental.attempts import Attempt
+from components.vast.rental.boot import POLL, Boot, Deadlines
 from tests.stack.world import Emulator
 
 WAITING = 16

@@ -14,6 +14,7 @@ from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
 from components.vast.errors import BootFailed, ContractParked, OfferTaken, ReplyLost
 from tests.fakes import VirtualClock
+from tests.vast.fake_instances import FakeInstances
 from tests.vast.offers import instance
 
 FACTS = HostFacts(
@@ -63,13 +64,14 @@ class Contract:
     """Made by a rent call that was refused: it is stopped."""
 
 
-class FakeMarket:
-    """Vast as `Rental` sees it, and the machines behind it.
+class FakeMarket(FakeInstances):
+    """Vast as `Provisioner` sees it, and the machines behind it.
 
     A machine has its offer's number; machines 1 to 20 are there.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
         self.clock = clock
         self.boots: dict[int, Boot] = {}
         self.alive: dict[int, Contract] = {}

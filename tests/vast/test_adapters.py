@@ -15,7 +15,7 @@ from components.vast.errors import (
     WrongAccount,
 )
 from components.vast.labels import order_digest, owner_of
-from components.vast.rent_note import SUFFIX, RentNote
+from components.vast.rental.journal import SUFFIX, RentJournal
 from tests.vast.adapters import STOPPED, TAKEN, lost, machine, outputs, reasons, vast
 from tests.vast.offers import instance
 from tests.vast.states import PREFIX, SSH_KEY, first_rented, ordered, rented
@@ -91,8 +91,8 @@ def test_a_lease_leaves_alone_what_another_key_rented(vast, capsys):
 def test_a_lease_waits_for_what_a_cut_off_rent_call_may_have_made(vast, capsys):
     clock = current().clock
     file = current().market().shared(f"x{SUFFIX}")
-    with RentNote(file, clock, Progress("", clock, print)).alone() as page:
-        page.sent(f"{PREFIX}abc")
+    with RentJournal(file, clock, Progress("", clock, print)).locked() as entry:
+        entry.record_intent(f"{PREFIX}abc")
     vast.unlisted_for = 1
     vast.has(9001, label=f"{PREFIX}abc")
     StackFinalizerProvider().delete("p/s/", {"label_prefix": "p/s/"})

@@ -14,19 +14,20 @@ from typing import Any
 import pytest
 
 from components.core.progress import Progress
-from components.vast.adoption import Wanted, adopt, find, misfits, takeover
 from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
-from components.vast.boot import Rented
 from components.vast.errors import BootFailed, CannotAdopt
 from components.vast.labels import order_digest, owner_of
+from components.vast.rental.adoption import AdoptionCriteria, adopt, find, misfits, takeover
+from components.vast.rental.boot import Rented
 from tests.fakes import VirtualClock
+from tests.vast.fake_instances import FakeInstances
 from tests.vast.fake_market import INSPECTION
 from tests.vast.offers import instance, need
 from tests.vllm.polling import eventually
 
 IMAGE = "vllm/vllm-openai:v0.33.0"
-WANTED = Wanted(
+WANTED = AdoptionCriteria(
     label_prefix="p/s/r/",
     owner=owner_of("ours"),
     query="gpu_name=H200 num_gpus=2",
@@ -42,27 +43,7 @@ def contract(**changes: Any) -> Instance:
     return Instance.from_json(instance(**{"label": "", "disk_space": 500.0} | changes))
 
 
-class Contracts:
-    """One contract, and what was done to it in order."""
-
-    def __init__(self, found: Instance | None) -> None:
-        self.found = found
-        self.did: list[tuple[str, str]] = []
-
-    def instance(self, _instance_id: int) -> Instance | None:
-        return self.found
-
-    def add_ssh_key(self, _instance_id: int, public_key: str) -> None:
-        self.did.append(("key", public_key))
-
-    def set_onstart(self, _instance_id: int, script: str) -> None:
-        self.did.append(("onstart", script))
-
-    def set_label(self, _instance_id: int, label: str) -> None:
-        self.did.append(("label", label))
-
-
-def adopted(contracts: Contracts, found: Instance, failing: str = "") -> None:
+def adopted(contracts: FakeInstances, found: Instance, failing: str = "") -> None:
     def step(name: str, outcome: Any) -> Any:
         contracts.did.append((name, ""))
         if name == failing:
@@ -121,27 +102,27 @@ def test_production_takes_no_host_that_is_no_datacenter():
 
 def test_all_misfits_are_one_sentence_and_nothing_is_changed():
     with pytest.raises(CannotAdopt, match=r"its image is.*; its disk has.*left as it is"):
-        find(Contracts(contract(image_uuid="a", disk_space=1.0)), 9001, WANTED)
+        find(FakeInstances(contract(image_uuid="a", disk_space=1.0)), 9001, WANTED)
     with pytest.raises(CannotAdopt, match="no instance 9001"):
-        find(Contracts(None), 9001, WANTED)
+        find(FakeInstances(), 9001, WANTED)
 
 
 def test_the_label_comes_last():
-    contracts = Contracts(contract())
+    contracts = FakeInstances(contract())
     adopted(contracts, contract())
     assert [name for name, _ in contracts.did] == ["key", "run", "check", "onstart", "label"]
     assert contracts.did[-1] == ("label", "p/s/r/n")
 
 
 def test_one_that_was_adopted_before_is_left_alone():
-    contracts = Contracts(None)
+    contracts = FakeInstances()
     adopted(contracts, contract(label="p/s/r/n"))
     assert contracts.did == []
 
 
 @pytest.mark.parametrize("failing", ["check", "run"])
 def test_one_that_does_not_work_keeps_its_label(failing):
-    contracts = Contracts(contract())
+    contracts = FakeInstances(contract())
     with pytest.raises(CannotAdopt, match=r"was not adopted and is billed as before \(\$6\.00/h"):
         adopted(contracts, contract(), failing)
     assert "label" not in dict(contracts.did)

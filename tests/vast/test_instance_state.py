@@ -14,6 +14,7 @@ from pulumi.output import Unknown
 from components.core.property_bag import Properties
 from components.resources.offer import OfferProvider
 from components.vast.api.models import Instance, PriceAsked
+from components.vast.contract_state import MarketState
 from components.vast.instance_state import (
     INPUT_ADDITIONS,
     INPUTS,
@@ -24,10 +25,10 @@ from components.vast.instance_state import (
 )
 from components.vast.lifecycle import diff
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
+from components.vast.lifecycle.contract_expiry import ExpiryPolicy
 from components.vast.lifecycle.market_end import NONE, MarketJob
+from components.vast.lifecycle.preemption import PreemptionPolicy
 from components.vast.market import requirements
-from components.vast.outbid import MarketState, Policy
-from components.vast.term import Rule
 from tests.vast.offers import instance
 from tests.vast.states import first_rented, ordered, rented, search
 
@@ -217,8 +218,8 @@ def test_an_exported_state_is_written_as_it_was_read():
 @pytest.mark.parametrize("bag", [first_rented(), exported()], ids=["first release", "2026-11-24"])
 def test_what_an_older_release_did_not_write_means_what_it_did_then(bag):
     old = InstanceState.from_bag(bag)
-    assert old.inputs.outbid_policy == Policy("rerent", 3, 10.0)
-    assert old.inputs.term == Rule(3.0, "warn", create_first=False)
+    assert old.inputs.outbid_policy == PreemptionPolicy("rerent", 3, 10.0)
+    assert old.inputs.term == ExpiryPolicy(3.0, "warn", create_first=False)
     assert not old.inputs.leash
     assert old.inputs.need.contract == "on-demand"
     assert (old.inputs.adopt, old.inputs.first_contact, old.inputs.token_for) == (0, "", ())
@@ -244,9 +245,9 @@ def test_what_a_release_wrote_is_read():
         market_ends_at=NOW,
     )
     found = InstanceState.from_bag(bag)
-    assert found.inputs.outbid_policy == Policy("wait", 2, 1.5)
+    assert found.inputs.outbid_policy == PreemptionPolicy("wait", 2, 1.5)
     assert found.inputs.leash == AutoShutdown(2.0, 5.0)
-    assert found.inputs.term == Rule(5.0, "accept")
+    assert found.inputs.term == ExpiryPolicy(5.0, "accept")
     assert found.term(8.0).asked == PriceAsked(501, 7.0, NOW)
     assert (found.term(8.0).ends_at, found.term(8.0).storage) == (NOW, 0.1)
     assert found.market_job == MarketJob(3, NOW)

@@ -4,9 +4,9 @@ import pytest
 
 from components.core.progress import Progress
 from components.vast.api.models import Instance
-from components.vast.ending import Ending
 from components.vast.errors import StillBilled
 from components.vast.labels import order_digest, owner_of
+from components.vast.rental.termination import Terminator
 from tests.fakes import VirtualClock
 from tests.vast.contracts import Contracts
 from tests.vast.offers import instance
@@ -102,9 +102,9 @@ def test_one_that_does_not_go_keeps_nobody_from_ending_the_others():
     contracts = [contract(id_, "vast-vllm/dev/r/n") for id_ in (2, 3, 4)]
     account, clock = Account(*contracts), VirtualClock()
     said: list[str] = []
-    ending = Ending(account, clock, Progress("orphans", clock, lambda _line: None))
+    terminator = Terminator(account, clock, Progress("orphans", clock, lambda _line: None))
     with pytest.raises(StillBilled, match=r"instance 2 is not proven gone.*; instance 3 ") as left:
-        end_all(ending, find_orphans("vast-vllm", contracts, KNOWN), said.append)
+        end_all(terminator, find_orphans("vast-vllm", contracts, KNOWN), said.append)
     assert "\n" not in str(left.value)
     assert sorted(account.alive) == [2, 3]
     assert said == ["instance 4 is gone and costs nothing any more"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from components.vast.boot import Deadlines
 from components.vast.errors import CannotAdopt, NobodyVouches
-from components.vast.rental import MOST_UNPROVEN
+from components.vast.rental.boot import Deadlines
+from components.vast.rental.provisioner import MOST_UNPROVEN
 from tests.vast.fake_market import Boot, Contract
-from tests.vast.test_rental import LABEL, ORDER, PORTS, World
+from tests.vast.test_provisioner import LABEL, ORDER, PORTS, World
 
 PROOF = "firstContact is verified"
 MIDDLE = Boot(named=("ssh-ed25519 AAAA", "ssh-rsa BBBB"))
@@ -25,7 +25,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.mark.parametrize("proof_needed", ["", PROOF])
 def test_a_key_that_the_log_names_is_proven_without_a_wait(world: World, proof_needed: str) -> None:
-    rented = world.obtain(proof_needed=proof_needed)
+    rented = world.provision(proof_needed=proof_needed)
     assert rented.is_named
     assert world.market.logs == 1
     assert "its SSH host key is the one that the market's log names" in "\n".join(world.lines)
@@ -35,7 +35,7 @@ def test_a_key_that_the_log_names_is_proven_without_a_wait(world: World, proof_n
 @pytest.mark.parametrize("proof_needed", ["", PROOF])
 def test_a_log_that_is_late_is_waited_for(world: World, proof_needed: str) -> None:
     world.market.boots[1] = Boot(log_after=IN_TIME - 15)
-    rented = world.obtain(proof_needed=proof_needed)
+    rented = world.provision(proof_needed=proof_needed)
     assert rented.is_named
     assert world.market.rented == [1]
     assert world.told("the SSH host key is not proven yet (the market's log names none)")
@@ -43,7 +43,7 @@ def test_a_log_that_is_late_is_waited_for(world: World, proof_needed: str) -> No
 
 def test_without_a_log_a_key_is_taken_on_trust_and_said_to_be(world: World) -> None:
     world.market.boots[1] = SILENT
-    rented = world.obtain()
+    rented = world.provision()
     assert not rented.is_named
     assert world.market.rented == [1]
     assert IN_TIME <= world.clock.passed < IN_TIME + 60
@@ -53,7 +53,7 @@ def test_without_a_log_a_key_is_taken_on_trust_and_said_to_be(world: World) -> N
 
 def test_without_a_log_a_machine_that_must_be_proven_is_given_back(world: World) -> None:
     world.market.boots[1] = SILENT
-    rented = world.obtain(proof_needed=PROOF)
+    rented = world.provision(proof_needed=PROOF)
     assert world.market.rented == [1, 2]
     assert len(world.market.alive) == 1
     assert rented.is_named
@@ -68,7 +68,7 @@ def test_a_machine_in_the_middle_is_given_back_whatever_the_setting(
     world: World, proof_needed: str, late: float
 ) -> None:
     world.market.boots[1] = Boot(named=MIDDLE.named, log_after=late)
-    rented = world.obtain(proof_needed=proof_needed)
+    rented = world.provision(proof_needed=proof_needed)
     assert world.market.rented == [1, 2]
     assert len(world.market.alive) == 1
     assert rented.is_named
@@ -91,7 +91,7 @@ def test_no_third_machine_is_tried_where_two_could_not_be_proven(
 ) -> None:
     world.market.boots = dict.fromkeys(range(1, 21), boot)
     with pytest.raises(NobodyVouches, match=r"2 machines could not be proven.*no other is") as told:
-        world.obtain(proof_needed=proof_needed)
+        world.provision(proof_needed=proof_needed)
     assert said in str(told.value)
     assert "all were given back, at most $" in str(told.value)
     assert len(world.market.rented) == MOST_UNPROVEN
@@ -101,7 +101,7 @@ def test_no_third_machine_is_tried_where_two_could_not_be_proven(
 def test_the_budget_ends_the_wait_for_a_log(world: World) -> None:
     world.market.boots = dict.fromkeys(range(1, 21), SILENT)
     with pytest.raises(Exception, match="rentBudgetMinutes is 1") as told:
-        world.obtain(proof_needed=PROOF, budget_seconds=60.0)
+        world.provision(proof_needed=PROOF, budget_seconds=60.0)
     assert "nothing is billed any more" in str(told.value)
     assert world.market.alive == {}
 
@@ -109,7 +109,7 @@ def test_the_budget_ends_the_wait_for_a_log(world: World) -> None:
 def test_what_an_interrupted_up_left_is_proven_as_well(world: World) -> None:
     world.market.alive[9100] = Contract(since=-1000.0, offer_id=1, label=LABEL)
     world.market.boots[1] = MIDDLE
-    rented = world.obtain()
+    rented = world.provision()
     assert world.market.rented == [2]
     assert rented.is_named
     assert 9100 not in world.market.alive
@@ -119,5 +119,5 @@ def test_a_machine_of_a_person_s_own_is_kept_where_it_cannot_be_proven(world: Wo
     world.market.alive[9100] = Contract(since=-1000.0, offer_id=1, label="by hand")
     world.market.boots[1] = MIDDLE
     with pytest.raises(CannotAdopt, match="another machine answers"):
-        world.rental().take_over(9100, ORDER, world.market, PORTS)
+        world.provisioner().adopt(9100, ORDER, world.market, PORTS)
     assert 9100 in world.market.alive

@@ -29,9 +29,9 @@ from components.vast.api.rate_limit import (
     Throttle,
     read_pace,
 )
-from components.vast.boot import POLL
 from components.vast.errors import ApiFailed, NoSharedFolder, PaceRefused
-from components.vast.rent_note import LISTED_WITHIN, RentNote, still_to_come
+from components.vast.rental.boot import POLL
+from components.vast.rental.journal import LISTED_WITHIN, RentJournal, awaited_labels
 from tests.fakes import VirtualClock
 from tests.vast.offers import instance, row
 
@@ -144,6 +144,25 @@ def test_a_content_is_replaced_whole_and_an_empty_one_removes_the_file(file, tmp
     assert not path.exists()
     with file.lock() as content:
         assert content.values == {}
+
+
+@pytest.mark.parametrize("length", [10, 900, 1100, 5000])
+def test_a_disk_without_room_for_a_second_file_takes_what_the_first_one_has_room_for(
+    file, tmp_path, length
+):
+    with file.lock() as content:
+        content.values = {"a": "x" * 1000}
+        content.save()
+    # No new file can be made under the name of the one that takes the place of the old one.
+    (tmp_path / "shared.json.new").mkdir()
+    with file.lock() as content, files_up_to(2000):
+        content.values = {"b": "y" * length}
+        with contextlib.suppress(NoSharedFolder):
+            content.save()
+    whole = {"a": "x" * 1000} if length > 2000 else {"b": "y" * length}
+    assert json.loads((tmp_path / "shared.json").read_text()) == whole
+    with file.lock() as content:
+        assert content.values == whole
 
 
 def test_what_a_killed_process_left_half_written_is_removed(file, tmp_path):
@@ -470,35 +489,35 @@ def test_answers_of_another_release_or_of_the_future_are_not_read(file):
 def test_a_note_outlives_who_wrote_it_and_is_settled_once(file):
     clock = VirtualClock()
     progress = Progress("instance", clock, lambda _: None)
-    with RentNote(file, clock, progress).alone() as page:
-        assert page.unsettled() is None
-        page.sent("p/s/r/n")
+    with RentJournal(file, clock, progress).locked() as entry:
+        assert entry.uncommitted() is None
+        entry.record_intent("p/s/r/n")
     clock.sleep(10)
-    with RentNote(file, clock, progress).alone() as page:
-        assert page.unsettled() == ("p/s/r/n", 10.0)
-        page.settle()
-    with RentNote(file, clock, progress).alone() as page:
-        assert page.unsettled() is None
+    with RentJournal(file, clock, progress).locked() as entry:
+        assert entry.uncommitted() == ("p/s/r/n", 10.0)
+        entry.commit()
+    with RentJournal(file, clock, progress).locked() as entry:
+        assert entry.uncommitted() is None
 
 
-def test_what_is_still_to_come_is_known_by_its_label(tmp_path):
+def test_what_is_awaited_labels_is_known_by_its_label(tmp_path):
     clock = VirtualClock()
     progress = Progress("instance", clock, lambda _: None)
     files = {
         name: LockedJsonFile(tmp_path / name) for name in ("sent", "settled", "another", "empty")
     }
     for name, label in (("sent", "p/s/r/n"), ("settled", "p/s/q/n"), ("another", "p/t/r/n")):
-        with RentNote(files[name], clock, progress).alone() as page:
-            page.sent(label)
+        with RentJournal(files[name], clock, progress).locked() as entry:
+            entry.record_intent(label)
             if name == "settled":
-                page.settle()
+                entry.commit()
     clock.sleep(10)
-    assert still_to_come(files.values(), "p/s/", clock) == {"p/s/r/n": LISTED_WITHIN - 10}
-    assert still_to_come(files.values(), "p/u/", clock) == {}
+    assert awaited_labels(files.values(), "p/s/", clock) == {"p/s/r/n": LISTED_WITHIN - 10}
+    assert awaited_labels(files.values(), "p/u/", clock) == {}
     with files["sent"].lock():
-        assert still_to_come(files.values(), "p/s/", clock) == {}
+        assert awaited_labels(files.values(), "p/s/", clock) == {}
     clock.sleep(1000)
-    assert still_to_come(files.values(), "p/s/", clock) == {}
+    assert awaited_labels(files.values(), "p/s/", clock) == {}
 
 
 def test_a_file_that_cannot_be_used_is_said_in_a_sentence(tmp_path):

@@ -10,9 +10,9 @@ from components.core.progress import Progress
 from components.core.property_bag import Properties
 from components.resources.context import Context, current, using
 from components.resources.stack_finalizer import StackFinalizerProvider
-from components.vast import outbid
 from components.vast.labels import order_digest, owner_of
-from components.vast.rent_note import SUFFIX, RentNote
+from components.vast.lifecycle.preemption import PREEMPTIONS_FILE, PreemptionLog
+from components.vast.rental.journal import SUFFIX, RentJournal
 from tests.fakes import VirtualClock
 from tests.vast.fake_api import KEY as KEY_OF_VAST
 from tests.vast.fake_api import FakeVast
@@ -139,15 +139,15 @@ def test_back_under_its_first_name_it_has_none_but_the_other_as_a_former_one(vas
 def test_it_waits_for_no_siblings_rent_call(vast, capsys):
     clock = current().clock
     file = current().market().shared(f"x{SUFFIX}")
-    with RentNote(file, clock, Progress("", clock, print)).alone() as page:
-        page.sent(label("assistant", SIBLINGS_KEY))
+    with RentJournal(file, clock, Progress("", clock, print)).locked() as entry:
+        entry.record_intent(label("assistant", SIBLINGS_KEY))
     finalizer.delete("p/s/endpoint", created(OWN))
     assert "may not be listed yet" not in capsys.readouterr().out
     assert vast.writes() == []
 
 
 def test_a_siblings_losses_do_not_count(vast):
-    note = outbid.LossNote(current().market().shared(outbid.LOSSES), current().clock)
+    note = PreemptionLog(current().market().shared(PREEMPTIONS_FILE), current().clock)
     loss: dict[str, Any] = {"at": current().clock.epoch(), "dollars": 1.0}
     note.add(f"{STACK}endpoint-instance/", "9001", loss)
     note.add(f"{STACK}assistant-instance/", "9011", loss)

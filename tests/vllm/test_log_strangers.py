@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from components.core.display import LONGEST_LINE
 from components.machine.ssh_types import LOG_PIECE
-from components.vast import boot
+from components.vast.rental import boot
 from components.vllm.readiness import boot_events, diagnosis, log_parser, validation_errors
 from components.vllm.readiness.log_parser import BootLog, diagnose_prefetch
 from components.vllm.readiness.log_patterns import PREFETCH, SERVER

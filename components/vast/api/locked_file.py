@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -50,7 +51,7 @@ class Content:
         """
         with _usable(self._path):
             if self.values:
-                _replace(self._path, json.dumps(self.values).encode())
+                _write(self._path, json.dumps(self.values).encode())
             else:
                 self._path.unlink(missing_ok=True)
 
@@ -124,14 +125,24 @@ def _read(path: Path) -> bytes:
         return b""
 
 
+def _write(path: Path, content: bytes) -> None:
+    try:
+        _replace(path, content)
+    except OSError:
+        # A full disk has no room for a second file, and still has that of the first one: whoever
+        # ends a machine there needs its turn.
+        if not _overwrite(path, content):
+            raise
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Put a new file in the place of the one at `path`: a reader sees the one or the other.
 
     Its name is always the same: whoever holds the lock removes what a killed process left.
     """
     new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
     try:
+        new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PERMISSIONS)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -140,6 +151,28 @@ def _replace(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
         raise
+
+
+def _overwrite(path: Path, content: bytes) -> bool:
+    """Write over the file at `path`; what was there stays if that does not work."""
+    with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
+        old = file.read()
+        try:
+            _put(file, content, len(old))
+        except OSError:
+            _put(file, old, len(old))
+        else:
+            return True
+    return False
+
+
+def _put(file: io.FileIO, content: bytes, room: int) -> None:
+    # Blanks over the rest, which are no content: who dies before it is cut off leaves JSON.
+    rest = memoryview(content.ljust(room))
+    file.seek(0)
+    while rest:
+        rest = rest[file.write(rest) :]
+    file.truncate(len(content))
 
 
 @contextlib.contextmanager

@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING
 from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine import first_contact
-from components.vast import adoption
 from components.vast.api.account import account_of
 from components.vast.api.payloads import RentRequest
-from components.vast.attempts import Attempt
-from components.vast.boot import Boot, Rented
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.instance_state import InstanceInputs, InstanceState, Observed
 from components.vast.lifecycle import shutdown_times
@@ -29,8 +26,11 @@ from components.vast.lifecycle.order import (
 from components.vast.lifecycle.remote_machine import RemoteMachine
 from components.vast.market.ranking import Candidate, hourly_cap
 from components.vast.market.view import candidates
-from components.vast.rent_note import SUFFIX, RentNote
-from components.vast.rental import Rental
+from components.vast.rental.adoption import adopt, find
+from components.vast.rental.attempts import Attempt
+from components.vast.rental.boot import Boot, Rented
+from components.vast.rental.journal import SUFFIX, RentJournal
+from components.vast.rental.provisioner import Provisioner
 
 if TYPE_CHECKING:
     from components.vast.api.client import VastApi
@@ -42,8 +42,8 @@ def create(inputs: InstanceInputs, context: Context, download_share: float) -> I
     `download_share` is the part of the time to the first answer that the download may take.
 
     Raises:
-        StackError: as `Rental.obtain`, `Rental.take_over` and `adoption.adopt`; `LeftRunning` for a
-            machine that works and is not told when it ends.
+        StackError: as `Provisioner.provision`, `Provisioner.adopt` and `adoption.adopt`;
+            `LeftRunning` for a machine that works and is not told when it ends.
     """
     api, progress = context.market(), progress_of(context)
     order = order_for(inputs, api.url)
@@ -56,10 +56,10 @@ def create(inputs: InstanceInputs, context: Context, download_share: float) -> I
     return dataclasses.replace(made, account_id=account_of(api))
 
 
-def rent_journal(api: VastApi, label_prefix: str, context: Context) -> RentNote:
-    """Return the note of rent calls for one resource, which all processes here share."""
+def rent_journal(api: VastApi, label_prefix: str, context: Context) -> RentJournal:
+    """Return the journal of rent calls for one resource, which all processes here share."""
     name = hashlib.sha256(label_prefix.encode()).hexdigest()[:16]
-    return RentNote(api.shared(f"{name}{SUFFIX}"), context.clock, progress_of(context))
+    return RentJournal(api.shared(f"{name}{SUFFIX}"), context.clock, progress_of(context))
 
 
 def state_of(
@@ -96,7 +96,7 @@ def _rented(
     machine: RemoteMachine,
     context: Context,
 ) -> Rented:
-    rental = Rental(
+    provisioner = Provisioner(
         api,
         context.clock,
         progress_of(context),
@@ -106,7 +106,7 @@ def _rented(
     )
     if inputs.adopt:
         _adopt(api, inputs, order, machine, context)
-        return rental.take_over(inputs.adopt, order, machine, inputs.ports)
+        return provisioner.adopt(inputs.adopt, order, machine, inputs.ports)
     asked = False
 
     def ask() -> list[Candidate]:
@@ -114,7 +114,7 @@ def _rented(
         anew, asked = asked, True
         return candidates(api, inputs.search, anew=anew)
 
-    return rental.obtain(order, ask, machine, inputs.ports)
+    return provisioner.provision(order, ask, machine, inputs.ports)
 
 
 def _adopt(
@@ -126,7 +126,7 @@ def _adopt(
 ) -> None:
     """Give the contract that is to be taken over this stack's label, if it fits and works."""
     wanted = criteria_for(inputs)
-    found = adoption.find(api, inputs.adopt, wanted)
+    found = find(api, inputs.adopt, wanted)
     clock, progress = context.clock, progress_of(context)
 
     def check() -> Rented:
@@ -144,7 +144,7 @@ def _adopt(
         return boot.bring_up(found.id, machine, inputs.ports, adopted=True)
 
     key = inputs.public_key
-    adoption.adopt(api, progress, found, order=order, public_key=key, check=check, run=machine.run)
+    adopt(api, progress, found, order=order, public_key=key, check=check, run=machine.run)
 
 
 def _note_estimate(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from components.core.errors import StackError
-from components.vast import outbid
 from components.vast.api.account import hold_to
-from components.vast.ending import Ending
 from components.vast.instance_state import InstanceState
 from components.vast.lifecycle import shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
 from components.vast.lifecycle.create import rent_journal
+from components.vast.lifecycle.preemption import PREEMPTIONS_FILE, PreemptionLog
 from components.vast.quarantine import quarantine_reason
+from components.vast.rental.termination import Terminator
 
 if TYPE_CHECKING:
     from components.vast.api.client import VastApi
@@ -30,10 +30,10 @@ def delete(instance_id: int, state: InstanceState, context: Context) -> None:
     _note_loss(api, instance_id, state, context)
     why = quarantine_reason(state.observed.carried_label)
     if why:
-        with rent_journal(api, state.inputs.label_prefix, context).alone() as page:
-            page.exclude(state.observed.machine_id, why)
+        with rent_journal(api, state.inputs.label_prefix, context).locked() as entry:
+            entry.exclude(state.observed.machine_id, why)
     progress.say(f"destroying instance {instance_id}")
-    Ending(api, context.clock, progress).end(instance_id, state.observed.hourly_cost)
+    Terminator(api, context.clock, progress).terminate(instance_id, state.observed.hourly_cost)
     progress.say(f"instance {instance_id} is gone and costs nothing any more")
     shutdown_times.disarm_what_is_gone(api, instance_id, state.market_job, progress)
 
@@ -44,7 +44,7 @@ def _note_loss(api: VastApi, instance_id: int, state: InstanceState, context: Co
     if not loss:
         return
     try:
-        note = outbid.LossNote(api.shared(outbid.LOSSES), context.clock)
+        note = PreemptionLog(api.shared(PREEMPTIONS_FILE), context.clock)
         note.add(state.inputs.label_prefix, str(instance_id), loss)
     except StackError as error:
         progress_of(context).say(f"that instance {instance_id} was outbid is not noted ({error})")

@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Iterable
 
 from components.machine import gpus
-from components.vast import outbid
-from components.vast.adoption import TAKE_OUT
 from components.vast.errors import CannotAdopt
 from components.vast.instance_state import InstanceInputs, InstanceState
-from components.vast.lifecycle import drift, market_end
+from components.vast.lifecycle import drift, market_end, preemption
+from components.vast.lifecycle.contract_expiry import ContractTerm, ExpiryPolicy, accepts
+from components.vast.lifecycle.contract_expiry import replaces as replaced_for
 from components.vast.market.query import parse_query, still_fits
 from components.vast.market.requirements import Search
 from components.vast.market.search import starts_on
 from components.vast.quarantine import quarantine_reason
-from components.vast.term import Rule, Term, accepts
-from components.vast.term import replaces as replaced_for
+from components.vast.rental.adoption import TAKE_OUT
 
 REPLACE_ON_CHANGE = ("image", "disk_gb", "port", "public_key")
 """Inputs that are fixed for the life of a contract: a change needs another machine."""
@@ -95,12 +94,12 @@ def lacks_market_end(old: InstanceState, new: InstanceInputs) -> bool:
     return abs(old.market_job.starts_at - wanted) >= 1
 
 
-def next_step(new: InstanceInputs) -> outbid.Step:
+def next_step(new: InstanceInputs) -> preemption.Step:
     """Decide what is done about a machine that was taken away, by the count of such losses."""
-    return outbid.next_step(new.outbid_policy, new.losses)
+    return preemption.next_step(new.outbid_policy, new.losses)
 
 
-def is_over(term: Term, rule: Rule, now: float) -> bool:
+def is_over(term: ContractTerm, rule: ExpiryPolicy, now: float) -> bool:
     """Whether the rule ends a contract now; one whose end is not known is left alone."""
     return bool(term.ends_at) and replaced_for(term, rule, now)
 

@@ -5,13 +5,14 @@ Pure. Prices, ports and labels drift under a machine that goes on; one that is l
 
 from __future__ import annotations
 
-from components.vast import outbid
 from components.vast.api.models import Instance
-from components.vast.boot import LOST
+from components.vast.contract_state import MarketState
 from components.vast.instance_state import SSH_PORT, InstanceState
 from components.vast.lifecycle import auto_shutdown
+from components.vast.lifecycle.preemption import describe_next_step
 from components.vast.market.ranking import choose_bid
 from components.vast.quarantine import quarantine_reason
+from components.vast.rental.boot import LOST
 
 REPLACES = "the next `pulumi up` ends it and rents another machine"
 
@@ -61,12 +62,12 @@ def _state(recorded: InstanceState, live: Instance) -> str:
             f"${live.dollars_per_hour:.2f}/h stands and bills its disk whenever the host is back; "
             f"{REPLACES}"
         )
-    market_state = outbid.MarketState.of(live)
+    market_state = MarketState.of(live)
     if market_state.is_outbid:
         cap = recorded.inputs.cap
         storage = live.storage_dollars_per_hour
         bid = None if cap is None else choose_bid(live.min_bid, storage, cap)
-        then = outbid.in_words(
+        then = describe_next_step(
             recorded.inputs.outbid_policy, recorded.inputs.losses, bid, live.min_bid
         )
         return (

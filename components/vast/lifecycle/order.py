@@ -7,15 +7,15 @@ import json
 from components.machine import first_contact
 from components.machine.inspection import Expected
 from components.machine.onstart import onstart
-from components.vast.adoption import Wanted
 from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
-from components.vast.boot import Deadlines
 from components.vast.instance_state import InstanceInputs
 from components.vast.labels import order_digest
 from components.vast.lifecycle import auto_shutdown
 from components.vast.market.ranking import hourly_cap
-from components.vast.rental import Limits
+from components.vast.rental.adoption import AdoptionCriteria
+from components.vast.rental.boot import Deadlines
+from components.vast.rental.budget import Limits
 
 
 def order_for(inputs: InstanceInputs, api_url: str) -> RentRequest:
@@ -77,9 +77,9 @@ def proof_needed(inputs: InstanceInputs) -> str:
     return first_contact.proof_needed(inputs.first_contact, inputs.token_for)
 
 
-def criteria_for(inputs: InstanceInputs) -> Wanted:
+def criteria_for(inputs: InstanceInputs) -> AdoptionCriteria:
     """Return what a machine that was rented by hand is held to before it is adopted."""
-    return Wanted(
+    return AdoptionCriteria(
         label_prefix=inputs.label_prefix,
         owner=inputs.owner,
         query=inputs.search.query,

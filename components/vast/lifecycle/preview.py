@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from components.core.errors import StackError
-from components.vast import adoption
-from components.vast.adoption import TAKE_OUT
 from components.vast.api.models import Instance, PriceAsked
-from components.vast.boot import PRICE_TOLERANCE
-from components.vast.ending import left_alone
 from components.vast.errors import CannotAdopt
 from components.vast.instance_state import InstanceInputs
 from components.vast.labels import endpoint_of, partition_by_owner
 from components.vast.lifecycle import auto_shutdown, drift
 from components.vast.lifecycle.context import Context
+from components.vast.lifecycle.contract_expiry import ContractTerm
 from components.vast.lifecycle.diff import is_over
 from components.vast.lifecycle.order import criteria_for, order_label
 from components.vast.lifecycle.refresh import price_asked
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.view import candidates, show_market
-from components.vast.term import Term
+from components.vast.rental.adoption import TAKE_OUT, find
+from components.vast.rental.boot import PRICE_TOLERANCE
+from components.vast.rental.termination import left_alone
 
 LATER = frozenset({"losses", "token_for"})
 """Inputs that may be unknown while everything about a rental can be said."""
@@ -81,7 +80,7 @@ def ends_by_rule(found: Instance, inputs: InstanceInputs, now: float, ask_price:
     if inputs.term.when != "replace":
         return False
     storage = round(found.storage_dollars_per_hour, 4)
-    term = Term(found.ends_at, storage, inputs.cap, ask_price(found.id))
+    term = ContractTerm(found.ends_at, storage, inputs.cap, ask_price(found.id))
     return is_over(term, inputs.term, now)
 
 
@@ -170,7 +169,7 @@ def _preview_adoption(inputs: InstanceInputs, context: Context) -> None:
             be gone when it is to be adopted.
     """
     api = context.market(patient=False)
-    found = adoption.find(api, inputs.adopt, criteria_for(inputs))
+    found = find(api, inputs.adopt, criteria_for(inputs))
     is_own = found.label.startswith(inputs.label_prefix)
     if is_own and ends_by_rule(
         found, inputs, context.clock.epoch(), lambda id_: price_asked(id_, context)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from components.core.errors import StackError
 from components.machine.tcp_probe import probe
-from components.vast import outbid
 from components.vast.api.account import account_of, hold_to
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.instance_state import InstanceInputs, InstanceState, Observed
 from components.vast.labels import partition_by_owner
 from components.vast.lifecycle import drift, shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
+from components.vast.lifecycle.contract_expiry import describe_term as term_in_words
+from components.vast.lifecycle.preemption import record_preemptions
+from components.vast.lifecycle.status_confirm import confirm_status
 from components.vast.refresh_log import FILE_NAME, RefreshLog
-from components.vast.second_look import second_look
-from components.vast.term import in_words as term_in_words
 
 if TYPE_CHECKING:
     from components.vast.api.client import VastApi
@@ -65,7 +65,7 @@ def compare(
         now: seconds since 1970.
     """
     strays = other_contracts(contracts, old.inputs, live.id)
-    losses = outbid.noted(old.inputs.losses, [live], now)
+    losses = record_preemptions(old.inputs.losses, [live], now)
     found = dataclasses.replace(
         old,
         inputs=dataclasses.replace(old.inputs, losses=losses),
@@ -119,7 +119,9 @@ def _looked_up(
     observed = old.observed
     if live is not None and observed.status == "running":
         served = (observed.public_ip, observed.host_port)
-        live = second_look(api, context.clock, progress_of(context), live, lambda: probe(*served))
+        live = confirm_status(
+            api, context.clock, progress_of(context), live, lambda: probe(*served)
+        )
     if live is None:
         hold_to(api, old.account_id, f"instance {instance_id}")
     return contracts, live

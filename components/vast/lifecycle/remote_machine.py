@@ -16,12 +16,12 @@ from components.machine.ssh_types import (
     Nonsense,
 )
 from components.machine.tcp_probe import ProbeResult, probe
-from components.vast.adoption import SECONDS_TO_END
 from components.vast.api.models import Instance
 from components.vast.errors import BootFailed
 from components.vast.instance_state import SSH_PORT, InstanceInputs
 from components.vast.lifecycle.context import Context, RemoteHost, progress_of
 from components.vast.lifecycle.order import expected_of
+from components.vast.rental.adoption import SECONDS_TO_END
 
 
 class RemoteMachine:

@@ -9,7 +9,6 @@ from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine.agent_answers import moment
 from components.machine.ssh_types import FOLDER, HostAddress
-from components.vast.boot import Rented
 from components.vast.errors import LeftRunning
 from components.vast.instance_state import InstanceInputs, InstanceState
 from components.vast.lifecycle import auto_shutdown, market_end
@@ -18,6 +17,7 @@ from components.vast.lifecycle.context import Context, RemoteHost, progress_of
 from components.vast.lifecycle.diff import lacks_market_end
 from components.vast.lifecycle.market_end import FirstEnd, MarketEnd, MarketJob
 from components.vast.lifecycle.remote_machine import RemoteMachine
+from components.vast.rental.boot import Rented
 
 if TYPE_CHECKING:
     from components.vast.api.client import VastApi

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from components.vast import outbid
 from components.vast.api.models import PriceAsked
-from components.vast.ending import Ending
 from components.vast.errors import StillOutbid
 from components.vast.instance_state import InstanceInputs, InstanceState, Observed
 from components.vast.lifecycle import shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
+from components.vast.lifecycle.contract_expiry import accepts
 from components.vast.lifecycle.diff import lacks_market_end, next_step
+from components.vast.lifecycle.preemption import describe_next_step, wait_until_back
 from components.vast.market.ranking import choose_bid, hourly_cap
-from components.vast.term import accepts
+from components.vast.rental.termination import Terminator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def winning_bid(instance_id: int, old: InstanceState, new: InstanceInputs) -> fl
     price = choose_bid(floor, old.observed.storage_per_hour, hourly_cap(new.need))
     step = next_step(new)
     if step == "stuck" or (step == "rebid" and price is None):
-        words = outbid.in_words(new.outbid_policy, new.losses, price, floor)
+        words = describe_next_step(new.outbid_policy, new.losses, price, floor)
         raise StillOutbid(f"instance {instance_id} was outbid and is kept: {words}")
     return price if step == "rebid" else None
 
@@ -108,8 +108,8 @@ def _end_strays(
     instance_id: int, old: InstanceState, state: InstanceState, context: Context
 ) -> InstanceState:
     """End other contracts of the resource, under the name that it had until now."""
-    ending = Ending(context.market(), context.clock, progress_of(context))
-    ending.sweep(old.inputs.label_prefix, owner=old.inputs.owner, keep=instance_id)
+    terminator = Terminator(context.market(), context.clock, progress_of(context))
+    terminator.sweep(old.inputs.label_prefix, owner=old.inputs.owner, keep=instance_id)
     return dataclasses.replace(state, strays=())
 
 
@@ -147,7 +147,7 @@ def _start(instance_id: int, state: InstanceState, context: Context) -> Instance
 def _back(instance_id: int, state: InstanceState, context: Context) -> InstanceState:
     """Wait until a stopped machine runs again, and look at it then."""
     inputs = state.inputs
-    back = outbid.wait_until_back(
+    back = wait_until_back(
         context.market(),
         context.clock,
         progress_of(context),

@@ -16,8 +16,9 @@ from components.machine import first_contact
 from components.machine.addresses import with_port
 from components.machine.inspection import Inspection
 from components.machine.tcp_probe import ProbeResult
+from components.vast.api.instances_api import InstancesApi
 from components.vast.api.models import Instance
-from components.vast.attempts import Attempt
+from components.vast.contract_state import MarketState
 from components.vast.errors import (
     BootFailed,
     BudgetSpent,
@@ -26,7 +27,7 @@ from components.vast.errors import (
     ImageRefused,
     TermsDiffer,
 )
-from components.vast.outbid import MarketState
+from components.vast.rental.attempts import Attempt
 
 POLL = 3.0
 """Seconds between two looks at a booting instance, and the age at which a list is asked anew."""
@@ -57,16 +58,6 @@ _DAEMON_ERROR = re.compile(
 )
 
 T = TypeVar("T")
-
-
-class Contracts(Protocol):
-    """The calls of `VastApi` that booting makes."""
-
-    def instance(self, instance_id: int) -> Instance | None:
-        """See `VastApi.instance`."""
-
-    def instances(self, max_age: float = 0.0) -> list[Instance]:
-        """See `VastApi.instances`."""
 
 
 class Machine(Protocol):
@@ -127,7 +118,7 @@ class Boot:
 
     def __init__(
         self,
-        contracts: Contracts,
+        api: InstancesApi,
         clock: Clock,
         progress: Progress,
         deadlines: Deadlines,
@@ -138,10 +129,10 @@ class Boot:
         until: float,
         proof_needed: str = "",
     ) -> None:
-        """Look at `contracts`, wait by `clock`, speak through `progress`.
+        """Look by `api`, wait by `clock`, speak through `progress`.
 
         Args:
-            contracts: the door.
+            api: of the market.
             clock: whose `monotonic` the moment `until` is measured by.
             progress: for each stage as it is reached.
             deadlines: of the stages.
@@ -151,7 +142,7 @@ class Boot:
             until: when time or money for all tries together is used up.
             proof_needed: why a machine whose host key no log names is of no use; empty if it is.
         """
-        self._contracts = contracts
+        self._api = api
         self._clock = clock
         self._progress = progress
         self._deadlines = deadlines
@@ -195,7 +186,7 @@ class Boot:
             lambda: self._answered(lambda one: machine.inspect(one, adopted=adopted), instance),
         )
         is_named = is_named or self._named_in_time(instance, machine, host_key, logged_in)
-        self._progress.say(f"instance {instance_id} works: {_in_words(instance, found)}")
+        self._progress.say(f"instance {instance_id} works: {_describe(instance, found)}")
         return Rented(instance, found, host_key, self._seconds, adopted, is_named)
 
     def _stage(self, name: str, deadline: float, look: Callable[[], T | None]) -> T:
@@ -218,7 +209,7 @@ class Boot:
 
     def _listed(self, instance_id: int) -> Instance | None:
         self._doing = f"instance {instance_id} is not listed yet"
-        for one in self._contracts.instances(POLL):
+        for one in self._api.instances(POLL):
             if one.id == instance_id:
                 return self._fit(one)
         return None
@@ -331,10 +322,10 @@ class Boot:
         return False
 
     def _look(self, instance_id: int) -> Instance:
-        for one in self._contracts.instances(POLL):
+        for one in self._api.instances(POLL):
             if one.id == instance_id:
                 return self._fit(one)
-        confirmed = self._contracts.instance(instance_id)
+        confirmed = self._api.instance(instance_id)
         if confirmed is None:
             raise BootFailed(f"instance {instance_id} disappeared while it was starting")
         return self._fit(confirmed)
@@ -390,7 +381,7 @@ def _gist(message: str) -> str:
     return f"{message[:LONGEST_BEGINNING].strip()} ... {message[-LONGEST_END:].strip()}"
 
 
-def _in_words(instance: Instance, found: Inspection) -> str:
+def _describe(instance: Instance, found: Inspection) -> str:
     facts, rate = found.facts, found.rate
     link = f" (link {facts.gpu_link})" if facts.gpu_link else ""
     hub = f"{rate.mbps:,.0f} Mbit/s" if rate.mbps is not None else f"not measured ({rate.note})"

@@ -1,4 +1,4 @@
-"""A status that may be a moment's is looked at again, before a serving machine is given up for it.
+"""A status that may be a moment's is confirmed, before a serving machine is given up for it.
 
 `actual_status` lags: a host that misses a heartbeat is `unknown`, one that reboots is `exited` for
 a while (vast-api reference, 4.4), and the intended state of one that was outbid is ahead by a tick
@@ -9,32 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from components.core.clock import Clock
 from components.core.progress import Progress, duration
 from components.machine.tcp_probe import ProbeResult
+from components.vast.api.instances_api import InstancesApi
 from components.vast.api.models import Instance
-from components.vast.outbid import MarketState
+from components.vast.contract_state import MarketState
 
-DOUBTFUL = {"exited", "offline", "unknown"}
+UNCONFIRMED = {"exited", "offline", "unknown"}
 """Statuses that a machine which is to run may have for a moment."""
 
-PATIENCE = 60.0
-"""Seconds for which a doubtful status has to last."""
+CONFIRM_SECONDS = 60.0
+"""Seconds for which an unconfirmed status has to last."""
 
 POLL = 5.0
 
 
-class Contracts(Protocol):
-    """The call of `VastApi` that looking again makes."""
-
-    def instance(self, instance_id: int) -> Instance | None:
-        """See `VastApi.instance`."""
-
-
-def second_look(
-    contracts: Contracts,
+def confirm_status(
+    api: InstancesApi,
     clock: Clock,
     progress: Progress,
     found: Instance,
@@ -46,15 +39,15 @@ def second_look(
     interruptible machine that is stopped is so for sure when a second look finds it stopped too.
 
     Raises:
-        StackError: of the door's kinds.
+        StackError: of the client's kinds.
     """
-    deadline = clock.monotonic() + PATIENCE
+    deadline = clock.monotonic() + CONFIRM_SECONDS
     seen: Instance | None = found
     was_stopped = False
     while seen is not None:
         is_stopped = MarketState.of(seen).is_stopped
         settled = is_stopped and was_stopped and seen.actual_status != "running"
-        if settled or not _is_doubtful(seen):
+        if settled or not _is_unconfirmed(seen):
             return seen
         if seen.intended_status != "stopped" and reach() == "open":
             progress.say(
@@ -70,29 +63,27 @@ def second_look(
             f"looking again for {duration(deadline - clock.monotonic())}"
         )
         clock.sleep(POLL)
-        seen = contracts.instance(found.id)
+        seen = api.instance(found.id)
     return seen
 
 
-def stopped_for_sure(
-    contracts: Contracts, clock: Clock, progress: Progress, mine: Iterable[Instance]
+def confirmed_stopped(
+    api: InstancesApi, clock: Clock, progress: Progress, mine: Iterable[Instance]
 ) -> list[Instance]:
     """Return those of `mine` that are interruptible and stopped, each after a second look.
 
     Raises:
-        StackError: of the door's kinds.
+        StackError: of the client's kinds.
     """
     suspects = [one for one in mine if _may_be_stopped(MarketState.of(one))]
-    looked_at = [
-        second_look(contracts, clock, progress, one, lambda: "timed out") for one in suspects
-    ]
+    looked_at = [confirm_status(api, clock, progress, one, lambda: "timed out") for one in suspects]
     return [one for one in looked_at if one is not None and MarketState.of(one).is_stopped]
 
 
-def _is_doubtful(seen: Instance) -> bool:
+def _is_unconfirmed(seen: Instance) -> bool:
     if _may_be_stopped(MarketState.of(seen)):
         return True
-    return seen.actual_status in DOUBTFUL and seen.intended_status != "stopped"
+    return seen.actual_status in UNCONFIRMED and seen.intended_status != "stopped"
 
 
 def _may_be_stopped(state: MarketState) -> bool:

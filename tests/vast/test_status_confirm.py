@@ -9,15 +9,22 @@ import pytest
 from components.core.progress import Progress
 from components.machine.tcp_probe import ProbeResult
 from components.vast.api.models import Instance
-from components.vast.second_look import PATIENCE, POLL, second_look, stopped_for_sure
+from components.vast.lifecycle.status_confirm import (
+    CONFIRM_SECONDS,
+    POLL,
+    confirm_status,
+    confirmed_stopped,
+)
 from tests.fakes import VirtualClock
+from tests.vast.fake_instances import FakeInstances
 from tests.vast.offers import instance
 
 
-class Contracts:
+class Contracts(FakeInstances):
     """A contract whose status is another one at each look; the last one stays."""
 
     def __init__(self, *statuses: str | Instance | None) -> None:
+        super().__init__()
         self.statuses = list(statuses)
         self.looks = 0
 
@@ -38,7 +45,7 @@ def look(
     clock, said = VirtualClock(), list[str]()
     progress = Progress("instance", clock, said.append)
     began = clock.monotonic()
-    result = second_look(contracts, clock, progress, found, lambda: reach)
+    result = confirm_status(contracts, clock, progress, found, lambda: reach)
     return result, clock.monotonic() - began, said
 
 
@@ -68,7 +75,7 @@ def test_a_moment_passes(status):
     result, took, said = look(seen(status), Contracts(status, status, "running"))
     assert result is not None
     assert result.actual_status == "running"
-    assert 0 < took < PATIENCE
+    assert 0 < took < CONFIRM_SECONDS
     assert "looking again" in said[0]
 
 
@@ -76,7 +83,7 @@ def test_a_moment_passes(status):
 def test_what_lasts_is_a_verdict(status):
     result, took, _ = look(seen(status), Contracts(status))
     assert result is not None
-    assert (result.actual_status, took) == (status, PATIENCE)
+    assert (result.actual_status, took) == (status, CONFIRM_SECONDS)
 
 
 OUTBID = seen(
@@ -105,13 +112,13 @@ def test_the_intended_state_is_ahead_by_a_tick():
     result, took, said = look(AHEAD, Contracts(AHEAD, AHEAD, OUTBID))
     assert (result, took) == (OUTBID, 3 * POLL)
     assert "is said to be running and to be stopped" in said[0]
-    assert look(AHEAD, Contracts(AHEAD))[:2] == (AHEAD, PATIENCE)
+    assert look(AHEAD, Contracts(AHEAD))[:2] == (AHEAD, CONFIRM_SECONDS)
 
 
 def test_an_interruptible_container_that_crashed_or_reboots_has_its_minute():
     """Section 1: it is `exited` like one that was outbid, and is not."""
     crashed = seen("exited", is_bid=True)
-    assert look(crashed, Contracts(crashed))[:2] == (crashed, PATIENCE)
+    assert look(crashed, Contracts(crashed))[:2] == (crashed, CONFIRM_SECONDS)
     assert look(crashed, Contracts(crashed, RUNS))[:2] == (RUNS, 2 * POLL)
 
 
@@ -120,7 +127,7 @@ def test_what_is_stopped_for_sure_was_stopped_at_two_looks():
     progress = Progress("lease", clock, lambda _: None)
 
     def sure(contracts: Contracts, *mine: Instance) -> list[Instance]:
-        return stopped_for_sure(contracts, clock, progress, mine)
+        return confirmed_stopped(contracts, clock, progress, mine)
 
     assert sure(Contracts(OUTBID), OUTBID) == [OUTBID]
     assert sure(Contracts(OUTBID), AHEAD) == [OUTBID]

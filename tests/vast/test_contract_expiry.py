@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from components.vast.api.models import PriceAsked
-from components.vast.term import Rule, Term, accepts, in_words, replaces
+from components.vast.lifecycle.contract_expiry import (
+    ContractTerm,
+    ExpiryPolicy,
+    accepts,
+    describe_term,
+    replaces,
+)
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -14,14 +20,14 @@ CHEAP = PriceAsked(id=501, dollars_per_hour=7.0, until=NOW + 60 * DAY)
 DEAR = PriceAsked(id=501, dollars_per_hour=7.95, until=NOW + 60 * DAY)
 
 
-def term(days: float = 30.0, asked: PriceAsked | None = None) -> Term:
-    return Term(ends_at=NOW + days * DAY, storage=0.1, cap=8.0, asked=asked)
+def term(days: float = 30.0, asked: PriceAsked | None = None) -> ContractTerm:
+    return ContractTerm(ends_at=NOW + days * DAY, storage=0.1, cap=8.0, asked=asked)
 
 
 def test_a_contract_without_an_end_says_nothing():
-    unknown = Term(ends_at=0.0, storage=0.0, cap=None, asked=None)
-    assert in_words(unknown, Rule(), NOW) == []
-    assert not replaces(unknown, Rule(when="replace"), NOW)
+    unknown = ContractTerm(ends_at=0.0, storage=0.0, cap=None, asked=None)
+    assert describe_term(unknown, ExpiryPolicy(), NOW) == []
+    assert not replaces(unknown, ExpiryPolicy(when="replace"), NOW)
 
 
 @pytest.mark.parametrize(
@@ -37,10 +43,10 @@ def test_a_contract_without_an_end_says_nothing():
     ],
 )
 def test_an_end_is_told_days_before_and_acted_on_by_rule(days, when, said, replaced):
-    told = in_words(term(days), Rule(3.0, when), NOW)
+    told = describe_term(term(days), ExpiryPolicy(3.0, when), NOW)
     assert len(told) == bool(said)
     assert said in " ".join(told)
-    assert replaces(term(days), Rule(3.0, when), NOW) is replaced
+    assert replaces(term(days), ExpiryPolicy(3.0, when), NOW) is replaced
 
 
 @pytest.mark.parametrize(
@@ -56,28 +62,30 @@ def test_an_end_is_told_days_before_and_acted_on_by_rule(days, when, said, repla
     ],
 )
 def test_a_higher_price_is_told_and_accepted_or_left_by_rule(asked, when, said, accepted, replaced):
-    (told,) = in_words(term(asked=asked), Rule(when=when), NOW)
+    (told,) = describe_term(term(asked=asked), ExpiryPolicy(when=when), NOW)
     assert said in told
-    assert accepts(term(asked=asked), Rule(when=when)) is accepted
-    assert replaces(term(asked=asked), Rule(when=when), NOW) is replaced
+    assert accepts(term(asked=asked), ExpiryPolicy(when=when)) is accepted
+    assert replaces(term(asked=asked), ExpiryPolicy(when=when), NOW) is replaced
 
 
 def test_moments_that_vast_leaves_out_are_left_out_of_the_words():
     asked = PriceAsked.from_json({"pending_price_increase_id": 501, "ask_end_date": None})
-    (told,) = in_words(Term(ends_at=0.0, storage=0.1, cap=8.0, asked=asked), Rule(), NOW)
+    (told,) = describe_term(
+        ContractTerm(ends_at=0.0, storage=0.1, cap=8.0, asked=asked), ExpiryPolicy(), NOW
+    )
     assert "its host asks for that; nothing is accepted" in told
     assert "the contract ends as agreed: accept it" in told
-    (told,) = in_words(term(asked=CHEAP), Rule(), NOW)
+    (told,) = describe_term(term(asked=CHEAP), ExpiryPolicy(), NOW)
     assert "asks for that until 2027-03-16 08:00 UTC; nothing" in told
     assert "ends as agreed, at 2027-02-14 08:00 UTC: accept it" in told
 
 
 @pytest.mark.parametrize("when", ["warn", "accept"])
 def test_where_another_machine_comes_up_beside_it_the_way_to_one_is_said(when):
-    beside = Rule(3.0, when, create_first=True)
-    (ends,) = in_words(term(2.5), beside, NOW)
+    beside = ExpiryPolicy(3.0, when, create_first=True)
+    (ends,) = describe_term(term(2.5), beside, NOW)
     assert "raise machineGeneration before that" in ends
     assert "--replace" not in ends
-    (dearer,) = in_words(term(asked=DEAR), beside, NOW)
+    (dearer,) = describe_term(term(asked=DEAR), beside, NOW)
     assert "raise machineGeneration for another machine" in dearer
     assert "or replace" not in dearer

@@ -2,7 +2,7 @@
 
 Nothing of the machine changes before it is known to fit. Then its own server ends, the machine
 is checked, the stack's start script takes the place of its own, and last of all it gets the
-stack's label: from there on it is what `rental.py` adopts, `destroy` ends and nobody loses. Each
+stack's label: from there on `provisioner.py` adopts it, `destroy` ends it and nobody loses it. Each
 step can be taken twice, so whoever dies on the way is followed by the next `pulumi up`.
 
 `update_template`, which stores the start script, is documented nowhere but in the official client
@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
 
 from components.core.errors import HostError
 from components.core.progress import Progress
 from components.machine import gpus
+from components.vast.api.instances_api import InstancesApi
 from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
-from components.vast.boot import Rented
 from components.vast.errors import CannotAdopt
 from components.vast.labels import belongs_to_other
 from components.vast.market.query import parse_query, still_fits
@@ -28,9 +27,10 @@ from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import Requirements
 from components.vast.market.search import starts_on
 from components.vast.quarantine import quarantine_reason
+from components.vast.rental.boot import Rented
 
 SECONDS_TO_END = 60
-"""That the server of before has to end, before it is killed."""
+"""That the previous server has to end, before it is killed."""
 
 TAKE_OUT = (
     "take `adopt` out of the configuration (`pulumi config rm adopt`) to rent another machine"
@@ -46,24 +46,8 @@ os.execve("/bin/sh", ["sh", sys.argv[2]], variables)
 is a single one."""
 
 
-class Contracts(Protocol):
-    """The calls of `VastApi` that adopting makes."""
-
-    def instance(self, instance_id: int) -> Instance | None:
-        """See `VastApi.instance`."""
-
-    def add_ssh_key(self, instance_id: int, public_key: str) -> None:
-        """See `VastApi.add_ssh_key`."""
-
-    def set_onstart(self, instance_id: int, script: str) -> None:
-        """See `VastApi.set_onstart`."""
-
-    def set_label(self, instance_id: int, label: str) -> None:
-        """See `VastApi.set_label`."""
-
-
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class AdoptionCriteria:
     """What the stack would rent."""
 
     label_prefix: str
@@ -77,13 +61,13 @@ class Wanted:
     port: int
 
 
-def find(contracts: Contracts, instance_id: int, wanted: Wanted) -> Instance:
+def find(api: InstancesApi, instance_id: int, wanted: AdoptionCriteria) -> Instance:
     """Look at the machine and hold it to what the stack would rent.
 
     Raises:
         CannotAdopt: with everything that does not fit; nothing was changed.
     """
-    found = contracts.instance(instance_id)
+    found = api.instance(instance_id)
     if found is None:
         raise CannotAdopt(
             f"there is no instance {instance_id} on this account, which `adopt` names: correct "
@@ -98,14 +82,14 @@ def find(contracts: Contracts, instance_id: int, wanted: Wanted) -> Instance:
     return found
 
 
-def misfits(found: Instance, wanted: Wanted) -> list[str]:
+def misfits(found: Instance, wanted: AdoptionCriteria) -> list[str]:
     """Everything about a contract that is not as the stack would have rented it. Pure."""
     need = wanted.need
     return [
         said
         for said in (
             _of_somebody_else(found.label, wanted),
-            _unfit(found.label),
+            _quarantined(found.label),
             _differs("its image is", found.image, wanted.image, "image"),
             _too_small("disk", found.disk_gb, wanted.disk_gb, "diskGb"),
             _differs("it is", _kind(interruptible=found.interruptible), need.contract, "contract"),
@@ -120,7 +104,7 @@ def misfits(found: Instance, wanted: Wanted) -> list[str]:
 
 
 def adopt(
-    contracts: Contracts,
+    api: InstancesApi,
     progress: Progress,
     found: Instance,
     *,
@@ -132,7 +116,7 @@ def adopt(
     """Make a machine that fits the stack's own: from then on it carries the order's label.
 
     Args:
-        contracts: the door.
+        api: of the market.
         progress: is told each step.
         found: the machine, as `find` gave it.
         order: whose label and start script it gets.
@@ -142,12 +126,12 @@ def adopt(
 
     Raises:
         CannotAdopt: if it does not work; its server may have ended, its label is as it was.
-        StackError: of the door's kinds.
+        StackError: of the client's kinds.
     """
     if found.label == order.label:
         return
     progress.say(f"letting the stack's key in on instance {found.id}")
-    contracts.add_ssh_key(found.id, public_key)
+    api.add_ssh_key(found.id, public_key)
     try:
         progress.say("ending the server that runs there; its weights stay on the disk")
         progress.say(run(found, takeover(found.id, order.onstart)))
@@ -159,13 +143,13 @@ def adopt(
             f"(${found.dollars_per_hour:.2f}/h): {error}; its label is as it was, its "
             "server may have ended, and the stack's SSH key may be on it"
         ) from None
-    contracts.set_onstart(found.id, order.onstart)
-    contracts.set_label(found.id, order.label)
+    api.set_onstart(found.id, order.onstart)
+    api.set_label(found.id, order.label)
     progress.say(f"instance {found.id} is this stack's from now on")
 
 
 def takeover(instance_id: int, onstart: str) -> str:
-    """A script that ends the server of before and does what the stack's start script would have.
+    """A script that ends the previous server and does what the stack's start script would have.
 
     A login over SSH has none of the container's variables, so they are taken from a process that
     has, and handed on in the environment alone: there are keys among them, and everybody on the
@@ -208,11 +192,11 @@ cat >"$variables.sh" <<'ONSTART'
 {onstart}
 ONSTART
 python3 -c '{_IN_ITS_ENVIRONMENT}' "$variables" "$variables.sh" >>"$HOME/adopted.log" 2>&1 || exit
-echo "the server of before has ended; $kept"
+echo "the previous server has ended; $kept"
 """
 
 
-def _of_somebody_else(label: str, wanted: Wanted) -> str:
+def _of_somebody_else(label: str, wanted: AdoptionCriteria) -> str:
     project = wanted.label_prefix.split("/", maxsplit=1)[0]
     if not label.startswith(f"{project}/"):
         return ""
@@ -227,7 +211,7 @@ def _of_somebody_else(label: str, wanted: Wanted) -> str:
     return ""
 
 
-def _unfit(label: str) -> str:
+def _quarantined(label: str) -> str:
     """One that is marked is to be ended; that cannot be what it is adopted for."""
     why = quarantine_reason(label)
     return f"it was marked unfit ({why}): {TAKE_OUT}" if why else ""
@@ -251,7 +235,7 @@ def _too_dear(price: float, cap: float) -> str:
     return f"it costs ${price:.2f}/h and the cap is ${cap:.2f} (maxDollarsPerHour)"
 
 
-def _gpus(found: Instance, wanted: Wanted) -> str:
+def _gpus(found: Instance, wanted: AdoptionCriteria) -> str:
     query = parse_query(wanted.query)
     query.setdefault("num_gpus", {"eq": wanted.need.num_gpus})
     of_gpus = {name: wish for name, wish in query.items() if name in {"gpu_name", "num_gpus"}}

@@ -6,8 +6,11 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Literal
 
+from components.core.errors import ConfigurationError, HostError, StackError
+from components.core.interruption import Interrupted
 from components.core.progress import duration
 from components.core.tables import lines, table
+from components.vast.errors import BudgetSpent, CannotAdopt, LeftRunning
 
 Outcome = Literal[
     "under way",
@@ -78,3 +81,48 @@ def attempt_lines(attempts: Iterable[Attempt]) -> list[str]:
 def spent(attempts: Iterable[Attempt]) -> float:
     """The most that tries can have cost together, in $."""
     return sum(one.dollars for one in attempts)
+
+
+def fault(error: BaseException) -> Outcome:
+    """Name whose fault ended a try."""
+    if isinstance(error, BudgetSpent):
+        return "budget"
+    if isinstance(error, HostError):
+        return "host fault"
+    if isinstance(error, ConfigurationError):
+        return "configuration fault"
+    return "platform fault"
+
+
+def cost(attempt: Attempt) -> str:
+    """Say what a try cost whose machine was given back."""
+    return (
+        f"the machine was given back in stage {attempt.stage} after {duration(attempt.seconds)}, "
+        f"at most {attempt.dollars * 100:.1f} cents; nothing is billed any more"
+    )
+
+
+def left_running(instance_id: int, attempt: Attempt, error: StackError) -> LeftRunning:
+    """Say of a machine that cannot be seen any longer that it is billed on."""
+    if isinstance(error, Interrupted):
+        return LeftRunning(
+            f"instance {instance_id} was rented for ${attempt.dollars_per_hour:.2f}/h, and {error} "
+            f"in stage {attempt.stage}; it goes on starting and is billed: run `pulumi up` to go "
+            "on with it or `pulumi destroy` to end it"
+        )
+    return LeftRunning(
+        f"instance {instance_id} was rented for ${attempt.dollars_per_hour:.2f}/h and can no "
+        f"longer be seen in stage {attempt.stage} ({error}); it goes on starting and is billed: "
+        "run `pulumi up` to go on with it or `pulumi destroy` to end it, or "
+        f"`vastai destroy instance {instance_id} -y`"
+    )
+
+
+def not_adopted(instance_id: int, attempt: Attempt, error: StackError) -> CannotAdopt:
+    """Say of a machine that a person chose that it does not work and is billed on."""
+    return CannotAdopt(
+        f"instance {instance_id} carries this stack's label and does not work (stage "
+        f"{attempt.stage}: {error}): it was kept and costs ${attempt.dollars_per_hour:.2f}/h, and "
+        "nothing was rented in its place; run `pulumi up` to try it again, or `pulumi destroy` to "
+        "end it, and `pulumi config rm adopt` before an `up` that is to rent another machine"
+    )

@@ -1,24 +1,22 @@
 """What becomes of an interruptible machine that was taken away: wait, bid more, or rent another.
 
-The market gives a machine that was outbid the states of one that its owner stopped: `exited`, and
-intended, current and next state `stopped` (marketplace-facts, 1). This project never stops a
-machine. So a stopped interruptible machine was outbid, unless its bid still wins: then the market
-took it for a tenant on demand, or somebody stopped it by hand, and it is started again.
-
-Renting another one is limited in tries and money within a day. What was lost is noted in the
-state of the stack's lease, which outlives machines and processes.
+A stopped machine whose bid still wins is started again (`contract_state.py`). Renting another one
+is limited in tries and money within a day. Preemptions are recorded in the state of the stack's
+finalizer, which outlives machines and processes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from components.core.clock import Clock
 from components.core.progress import Progress, duration
+from components.vast.api.instances_api import InstancesApi
 from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.models import Instance
+from components.vast.contract_state import MarketState
 from components.vast.errors import StillOutbid
 from components.vast.labels import is_labelled
 
@@ -27,11 +25,14 @@ DAY = 86_400.0
 POLL = 3.0
 """Seconds between two looks at a machine that waits for its GPUs."""
 
-LOSSES = "losses.json"
-"""Name of the note's file in the account's shared folder; see `LossNote`."""
+PREEMPTIONS_FILE = "losses.json"
+"""Name in the account's shared folder; see `PreemptionLog`."""
 
-Losses = dict[str, dict[str, float]]
+Preemptions = dict[str, dict[str, float]]
 """By contract: when it was found outbid (`at`, seconds since 1970), and what it had cost ($)."""
+
+Recorded = Mapping[str, Mapping[str, Any]]
+"""Preemptions as a state has them."""
 
 When = Literal["wait", "rebid", "rerent"]
 
@@ -39,15 +40,8 @@ Step = Literal["wait", "rebid", "rerent", "stuck"]
 """What the next `up` does; `stuck` waits too, because the limits of renting anew are reached."""
 
 
-class Contracts(Protocol):
-    """The call of `VastApi` that waiting makes."""
-
-    def instances(self, max_age: float = 0.0) -> list[Instance]:
-        """See `VastApi.instances`."""
-
-
 @dataclasses.dataclass(frozen=True)
-class Policy:
+class PreemptionPolicy:
     """What a stack wants done about a machine that was taken away."""
 
     when: When = "rerent"
@@ -57,7 +51,7 @@ class Policy:
     """What they may have cost together."""
 
     @classmethod
-    def from_bag(cls, bag: Mapping[str, Any]) -> Policy:
+    def from_bag(cls, bag: Mapping[str, Any]) -> PreemptionPolicy:
         """Read a property bag."""
         return cls(bag["when"], int(bag["tries"]), float(bag["dollars"]))
 
@@ -66,74 +60,15 @@ class Policy:
         return dataclasses.asdict(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class MarketState:
-    """What a contract's states and its bid say of a stop. Prices are $/h for the GPUs alone."""
-
-    interruptible: bool
-    actual_status: str
-    intended_status: str
-    current_state: str
-    next_state: str
-    bid: float
-    """0 if it is not known."""
-    min_bid: float
-
-    @classmethod
-    def of(cls, instance: Instance) -> MarketState:
-        """Read a row of the market."""
-        return cls(
-            instance.interruptible,
-            instance.actual_status,
-            instance.intended_status,
-            instance.current_state,
-            instance.next_state,
-            instance.bid,
-            instance.min_bid,
-        )
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether an interruptible machine is stopped, by the market or by hand.
-
-        A container that crashed or reboots is `exited` as well, but its contract runs on. The
-        status of the container itself may lag for minutes.
-        """
-        if not self.interruptible or self.actual_status in {"offline", "unknown"}:
-            return False
-        if self.intended_status == "stopped":
-            return self.next_state == "stopped"
-        # To run, and without its GPUs: as older clients remember it, or started and queued.
-        queued = self.current_state == "stopped" and self.next_state == "running"
-        waits = self.actual_status == "stopped" or (self.actual_status == "exited" and queued)
-        return self.intended_status == "running" and waits
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether it may be stopped at the next look: the intended state is ahead by a tick."""
-        wanted = {self.intended_status, self.next_state}
-        return self.interruptible and not self.is_stopped and "stopped" in wanted
-
-    @property
-    def is_outbid(self) -> bool:
-        """Whether it is stopped and its bid does not win any more."""
-        return self.is_stopped and not self.still_wins
-
-    @property
-    def still_wins(self) -> bool:
-        """Whether its bid reaches what wins now; one that is not known does not."""
-        return bool(self.bid) and self.bid >= self.min_bid
-
-
-class LossNote:
-    """Losses that were acted on, kept on this computer until the lease's next refresh.
+class PreemptionLog:
+    """Preemptions that were acted on, kept on this computer until the stack's next refresh.
 
     The lease and the machine are refreshed at the same time. A machine that is taken away between
     the two looks is replaced without the lease having counted it, and is gone at the next refresh.
     """
 
     def __init__(self, file: LockedJsonFile, clock: Clock) -> None:
-        """Keep the note in `file`, by `clock`."""
+        """Keep the log in `file`, by `clock`."""
         self._file = file
         self._clock = clock
 
@@ -152,7 +87,7 @@ class LossNote:
             content.values = {**young, contract: {**loss, "stack": label_prefix}}
             content.save()
 
-    def of(self, prefix: str, endpoint: str = "") -> Losses:
+    def of(self, prefix: str, endpoint: str = "") -> Preemptions:
         """Return what was noted for an endpoint; see `labels.is_labelled`.
 
         Raises:
@@ -171,10 +106,10 @@ def _is_of(noted: str, prefix: str, endpoint: str) -> bool:
     return noted == prefix or is_labelled(noted, prefix, endpoint)
 
 
-def noted(losses: Mapping[str, Mapping[str, Any]], mine: Iterable[Instance], now: float) -> Losses:
-    """Add which of `mine` are outbid to what was lost, each once; forget what is a day old.
+def record_preemptions(losses: Recorded, mine: Iterable[Instance], now: float) -> Preemptions:
+    """Add which of `mine` are outbid to `losses`, each once; forget what is a day old.
 
-    `mine` were looked at twice (`second_look.py`): a moment's state is no loss.
+    The status of `mine` is confirmed (`status_confirm.py`): a moment's state is no loss.
     """
     known = {
         contract: {"at": float(loss["at"]), "dollars": float(loss["dollars"])}
@@ -189,14 +124,14 @@ def noted(losses: Mapping[str, Mapping[str, Any]], mine: Iterable[Instance], now
     return known
 
 
-def next_step(policy: Policy, losses: Mapping[str, Mapping[str, Any]]) -> Step:
+def next_step(policy: PreemptionPolicy, losses: Recorded) -> Step:
     """Decide what is done about a machine that is among `losses`."""
-    if policy.when == "rerent" and used_up(policy, losses):
+    if policy.when == "rerent" and limit_reached(policy, losses):
         return "stuck"
     return policy.when
 
 
-def used_up(policy: Policy, losses: Mapping[str, Mapping[str, Any]]) -> str:
+def limit_reached(policy: PreemptionPolicy, losses: Recorded) -> str:
     """Say which limit of renting anew is reached, or nothing."""
     dollars = sum(float(loss["dollars"]) for loss in losses.values())
     if len(losses) > policy.tries:
@@ -209,8 +144,11 @@ def used_up(policy: Policy, losses: Mapping[str, Mapping[str, Any]]) -> str:
     return ""
 
 
-def in_words(
-    policy: Policy, losses: Mapping[str, Mapping[str, Any]], bid: float | None, floor: float
+def describe_next_step(
+    policy: PreemptionPolicy,
+    losses: Recorded,
+    bid: float | None,
+    floor: float,
 ) -> str:
     """Say what the next `up` does; `bid` ($/h) is what `rebid` would bid, None above the cap."""
     match next_step(policy, losses):
@@ -234,13 +172,13 @@ def in_words(
             return "the next `pulumi up` keeps it and waits for its GPUs (whenOutbid is wait)"
         case _:
             return (
-                f"no other machine is rented by itself ({used_up(policy, losses)}): raise that, or "
-                "maxDollarsPerHour, set contract to on-demand, or `pulumi destroy`"
+                f"no other machine is rented by itself ({limit_reached(policy, losses)}): raise "
+                "that, or maxDollarsPerHour, set contract to on-demand, or `pulumi destroy`"
             )
 
 
 def wait_until_back(
-    contracts: Contracts,
+    api: InstancesApi,
     clock: Clock,
     progress: Progress,
     instance_id: int,
@@ -257,7 +195,7 @@ def wait_until_back(
     wanted = set(ports)
     deadline = clock.monotonic() + seconds
     while True:
-        found = [one for one in contracts.instances(POLL) if one.id == instance_id]
+        found = [one for one in api.instances(POLL) if one.id == instance_id]
         for one in found:
             state = MarketState.of(one)
             runs = one.actual_status == "running" and not (state.is_stopped or state.is_stopping)

@@ -10,7 +10,6 @@ from components.core.progress import Progress
 from components.machine.errors import HostUnfit
 from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.payloads import RentRequest
-from components.vast.boot import Deadlines
 from components.vast.errors import (
     ApiFailed,
     ApiUnreachable,
@@ -32,8 +31,10 @@ from components.vast.errors import (
 from components.vast.labels import order_digest, owner_of
 from components.vast.market.ranking import Candidate, shortlist
 from components.vast.quarantine import quarantine_label
-from components.vast.rent_note import RentNote
-from components.vast.rental import MOST_TRIES, Limits, Rental
+from components.vast.rental.boot import Deadlines
+from components.vast.rental.budget import MOST_TRIES, Limits
+from components.vast.rental.journal import RentJournal
+from components.vast.rental.provisioner import Provisioner
 from emulator.contracts import FATAL_STATUS_MSG
 from tests.fakes import VirtualClock
 from tests.vast.fake_market import Boot, Contract, FakeMarket
@@ -69,19 +70,19 @@ class World:
         self.lines.append(line)
         self.spoken_at.append(self.clock.passed)
 
-    def rental(self, **limits):
+    def provisioner(self, **limits):
         progress = Progress("instance", self.clock, self.say, lambda: self.is_asked_to_end)
-        note = RentNote(self.file, self.clock, progress)
+        journal = RentJournal(self.file, self.clock, progress)
         whole = dataclasses.replace(LIMITS, **limits)
-        return Rental(self.market, self.clock, progress, whole, note)
+        return Provisioner(self.market, self.clock, progress, whole, journal)
 
     def candidates(self) -> list[Candidate]:
         self.searches += 1
         return shortlist(self.offers, {}, need())
 
-    def obtain(self, **limits):
-        rental = self.rental(**limits)
-        return rental.obtain(ORDER, self.candidates, self.market, PORTS)
+    def provision(self, **limits):
+        provisioner = self.provisioner(**limits)
+        return provisioner.provision(ORDER, self.candidates, self.market, PORTS)
 
     def told(self, part: str) -> str:
         return next(line for line in self.lines if part in line)
@@ -93,7 +94,7 @@ def world(tmp_path) -> World:
 
 
 def test_a_healthy_host_is_rented_once_and_told_by_stages(world):
-    rented = world.obtain()
+    rented = world.provision()
     assert world.market.rented == [1]
     assert rented.instance.ports == {"22/tcp": 40022, "8000/tcp": 40123}
     assert rented.host_key == "ssh-ed25519 host"
@@ -105,7 +106,7 @@ def test_a_healthy_host_is_rented_once_and_told_by_stages(world):
 
 def test_each_try_is_one_line_with_host_place_price_stage_verdict_time_and_cents(world):
     world.market.boots[1] = Boot(unfit="1 GPU is there")
-    world.obtain()
+    world.provision()
     first, second = (line for line in world.lines if "instance: try " in line)
     assert first == (
         "instance: try 1: machine 1 in Iceland, IS, $6.00/h, stage check, host fault: "
@@ -116,7 +117,7 @@ def test_each_try_is_one_line_with_host_place_price_stage_verdict_time_and_cents
 
 def test_no_wait_is_silent_for_15_seconds(world):
     world.market.boots[1] = Boot(running_after=600, filtered_for=30, ssh_after=200)
-    world.obtain()
+    world.provision()
     gaps = [after - before for before, after in itertools.pairwise(world.spoken_at)]
     assert max(gaps) <= 15
 
@@ -131,7 +132,7 @@ def test_no_wait_is_silent_for_15_seconds(world):
 )
 def test_each_port_has_its_own_time_to_open(world, filtered):
     world.market.boots[1] = Boot(filtered_ports=filtered)
-    world.obtain()
+    world.provision()
     assert world.market.rented == [1]
 
 
@@ -175,7 +176,7 @@ def test_each_port_has_its_own_time_to_open(world, filtered):
 )
 def test_a_host_that_fails_is_given_back_before_the_next_one_is_rented(world, boot, stage, reason):
     world.market.boots[1] = boot
-    rented = world.obtain()
+    rented = world.provision()
     assert rented.instance.machine_id == 2
     assert world.market.rented == [1, 2]
     assert world.market.most_alive == 1
@@ -188,36 +189,36 @@ def test_a_machine_that_is_outbid_while_it_starts_is_given_back_by_that_name(wor
     """Section 1 of marketplace-facts.md: not as a container that exited."""
     world.market.boots[1] = Boot(outbid_after=15, interruptible=True)
     world.market.boots[2] = Boot(interruptible=True)
-    assert world.obtain(interruptible=True).instance.machine_id == 2
+    assert world.provision(interruptible=True).instance.machine_id == 2
     verdict = world.told("try 1: ")
     assert "it was outbid before it worked: its bid is $1.900/h, and $2.000/h wins now" in verdict
 
 
 def test_a_fatal_status_ends_the_try_at_once(world):
     world.market.boots[1] = Boot(running_after=20, dies_with=("exited", ""))
-    world.obtain()
+    world.provision()
     assert world.clock.passed < 120
 
 
 def test_a_status_that_does_not_change_is_no_verdict(world):
     world.market.boots[1] = Boot(running_after=1100)
-    assert world.obtain().instance.machine_id == 1
+    assert world.provision().instance.machine_id == 1
 
 
 def test_a_connection_lost_in_the_check_is_tried_again(world):
     world.market.boots[1] = Boot(breaks_in_check=2)
-    assert world.obtain().instance.machine_id == 1
+    assert world.provision().instance.machine_id == 1
 
 
 def test_a_port_that_opens_a_little_late_is_no_verdict(world):
     world.market.boots[1] = Boot(filtered_for=20)
-    assert world.obtain().instance.machine_id == 1
+    assert world.provision().instance.machine_id == 1
 
 
 def test_an_image_that_cannot_be_pulled_is_nobodys_host_fault(world):
     world.market.boots[1] = Boot(dies_with=("created", "pull access denied for img"))
     with pytest.raises(ImageRefused, match="correct `image`") as refused:
-        world.obtain()
+        world.provision()
     assert "given back in stage image after 16 s, at most 2.7 cents" in str(refused.value)
     assert world.market.rented == [1]
     assert world.market.alive == {}
@@ -225,7 +226,7 @@ def test_an_image_that_cannot_be_pulled_is_nobodys_host_fault(world):
 
 def test_a_taken_offer_costs_nothing_and_the_next_is_tried(world):
     world.market.refuse = {1: OfferTaken("taken"), 2: OfferTaken("taken")}
-    assert world.obtain().instance.machine_id == 3
+    assert world.provision().instance.machine_id == 3
     assert "0 s, 0.0 cents" in world.told("try 1: ")
 
 
@@ -235,7 +236,7 @@ PARKED = OfferTaken("offer 1 cannot start now")
 def test_a_contract_of_a_refused_rental_is_destroyed_and_told_and_the_next_is_tried(world):
     """Section 3 of marketplace-facts.md."""
     world.market.parks = {1: PARKED}
-    rented = world.obtain()
+    rented = world.provision()
     assert rented.instance.machine_id == 2
     assert list(world.market.alive) == [rented.instance.id]
     assert world.market.most_alive == 1
@@ -249,7 +250,7 @@ def test_a_refused_rental_of_an_empty_account_leaves_no_contract_either(world):
     """Section 3: whatever it was refused for."""
     world.market.parks = {1: NoCredit("no credit")}
     with pytest.raises(NoCredit):
-        world.obtain()
+        world.provision()
     assert (world.market.rented, world.market.alive) == ([1], {})
 
 
@@ -258,7 +259,7 @@ def test_a_contract_of_a_refused_rental_that_does_not_go_is_said_with_what_it_co
     world.market.parks = {1: PARKED}
     world.market.undying = 1000
     with pytest.raises(StillBilled, match=r"instance 9000 failed .* costs up to \$0.10/h"):
-        world.obtain()
+        world.provision()
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_sweeps_follow_every_kind_of_failed_rental(world, answer):
     world.market = Silent(world.clock)
     world.offers = world.offers[:2]
     with pytest.raises((NoCandidateLeft, RentRefused, RateLimited)):
-        world.obtain()
+        world.provision()
     assert world.market.rented == [1]
     assert world.market.alive == {}
 
@@ -297,7 +298,7 @@ def test_what_was_destroyed_before_it_was_listed_is_waited_for_if_nothing_else_w
     world.market.parks = {1: PARKED}
     world.offers = world.offers[:1]
     with pytest.raises(NoCandidateLeft):
-        world.obtain()
+        world.provision()
     assert world.market.alive == {}
     assert 40 <= world.clock.passed < 70
 
@@ -307,7 +308,7 @@ def test_who_dies_after_the_refusal_leaves_it_to_the_next_up(world):
     with contextlib.suppress(ContractParked):
         world.market.parks = {5: PARKED}
         world.market.rent(5, ORDER)
-    rented = world.obtain()
+    rented = world.provision()
     assert not rented.adopted
     assert (world.market.rented, list(world.market.alive)) == ([5, 1], [rented.instance.id])
     assert world.told("instance 9000 is left over from an earlier try: destroying it")
@@ -322,7 +323,7 @@ def test_a_machine_whose_offer_was_taken_may_come_back_under_a_new_one(world: Wo
         world.offers = [offer(id=11, machine_id=1)]
         return found
 
-    rented = world.rental().obtain(ORDER, listed_anew, world.market, PORTS)
+    rented = world.provisioner().provision(ORDER, listed_anew, world.market, PORTS)
     assert world.market.rented == [11]
     assert rented.instance.machine_id == 11
 
@@ -337,14 +338,14 @@ def test_an_unfit_machine_does_not_come_back_under_a_new_offer(world: World) -> 
         return found
 
     with pytest.raises(NoCandidateLeft, match="no other offer comes into question"):
-        world.rental().obtain(ORDER, listed_anew, world.market, PORTS)
+        world.provisioner().provision(ORDER, listed_anew, world.market, PORTS)
     assert world.market.rented == [1]
 
 
 def test_an_empty_account_stops_at_once(world):
     world.market.refuse = {1: NoCredit("no credit")}
     with pytest.raises(NoCredit):
-        world.obtain()
+        world.provision()
     assert world.market.rented == []
     assert "configuration fault: no credit" in world.told("try 1: ")
 
@@ -352,7 +353,7 @@ def test_an_empty_account_stops_at_once(world):
 def test_a_market_without_an_offer_is_said_as_it_is(world):
     world.offers = [offer(dph_total=9.0)]
     with pytest.raises(NoOffer, match="maxDollarsPerHour"):
-        world.obtain()
+        world.provision()
 
 
 def test_a_market_that_runs_dry_does_not_hide_what_was_tried(world: World) -> None:
@@ -365,13 +366,13 @@ def test_a_market_that_runs_dry_does_not_hide_what_was_tried(world: World) -> No
         return found
 
     with pytest.raises(NoCandidateLeft, match="machine 1 in Iceland"):
-        world.rental().obtain(ORDER, last_one, world.market, PORTS)
+        world.provisioner().provision(ORDER, last_one, world.market, PORTS)
 
 
 def test_tries_are_bounded_and_end_with_a_table_and_what_it_cost(world):
     world.market.boots = dict.fromkeys(range(1, 21), DEAD)
     with pytest.raises(NoCandidateLeft) as left:
-        world.obtain()
+        world.provision()
     text = str(left.value)
     assert text.startswith("12 tries in ")
     assert "(there are 12)" in text
@@ -388,7 +389,7 @@ def test_tries_are_bounded_and_end_with_a_table_and_what_it_cost(world):
 def test_the_budget_of_time_ends_the_tries_and_the_one_that_is_under_way(world):
     world.market.boots = {n: Boot(running_after=5000) for n in range(1, 21)}
     with pytest.raises(NoCandidateLeft, match="rentBudgetMinutes is 30 and"):
-        world.obtain(budget_seconds=1800.0)
+        world.provision(budget_seconds=1800.0)
     assert world.market.rented == [1, 2]
     assert world.market.alive == {}
     assert world.clock.passed == pytest.approx(1800, abs=10)
@@ -396,10 +397,12 @@ def test_the_budget_of_time_ends_the_tries_and_the_one_that_is_under_way(world):
 
 
 def test_a_budget_that_was_spent_on_waiting_for_an_earlier_call_rents_nothing(world):
-    with RentNote(world.file, world.clock, Progress("", world.clock, world.say)).alone() as page:
-        page.sent(f"{ORDER.label}0")
+    with RentJournal(
+        world.file, world.clock, Progress("", world.clock, world.say)
+    ).locked() as entry:
+        entry.record_intent(f"{ORDER.label}0")
     with pytest.raises(NoCandidateLeft, match="0 tries in 1 min for at most") as failed:
-        world.obtain(budget_seconds=30.0)
+        world.provision(budget_seconds=30.0)
     assert "rentBudgetMinutes is 0.5" in str(failed.value)
     assert world.market.rented == []
 
@@ -407,7 +410,7 @@ def test_a_budget_that_was_spent_on_waiting_for_an_earlier_call_rents_nothing(wo
 def test_the_budget_of_money_ends_the_tries_and_the_one_that_is_under_way(world):
     world.market.boots = {n: Boot(running_after=5000) for n in range(1, 21)}
     with pytest.raises(NoCandidateLeft, match=r"rentBudgetDollars 3.00"):
-        world.obtain(budget_dollars=3.0)  # half an hour at $6.00/h
+        world.provision(budget_dollars=3.0)  # half an hour at $6.00/h
     assert world.market.rented == [1, 2]
     assert world.clock.passed == pytest.approx(1800, abs=10)
     assert world.market.alive == {}
@@ -416,21 +419,21 @@ def test_the_budget_of_money_ends_the_tries_and_the_one_that_is_under_way(world)
 def test_a_lost_reply_is_found_by_its_label_and_never_rented_twice(world):
     world.market.lose_replies = 1
     world.market.boots[1] = Boot(listed_after=20)
-    rented = world.obtain()
+    rented = world.provision()
     assert world.market.rented == [1]
     assert rented.instance.id == 9000
 
 
 def test_a_lost_reply_without_a_contract_goes_on_to_the_next_offer(world):
     world.market.refuse = {1: ReplyLost("no answer")}
-    assert world.obtain().instance.machine_id == 2
+    assert world.provision().instance.machine_id == 2
     assert world.clock.passed >= 60
 
 
 def test_a_contract_that_shows_up_after_all_is_ended_when_another_one_works(world):
     world.market.lose_replies = 1
     world.market.boots[1] = Boot(listed_after=70)
-    rented = world.obtain()
+    rented = world.provision()
     assert world.market.rented == [1, 2]
     assert list(world.market.alive) == [rented.instance.id]
     assert "destroying instance 9000, which carries the label p/s/endpoint/abc" in "".join(
@@ -443,7 +446,7 @@ def test_one_that_shows_up_is_ended_before_it_is_said_that_nothing_is_billed(wor
     world.market.boots[1] = Boot(listed_after=70)
     world.market.inspection = HostUnfit("the disk is too slow")
     with pytest.raises(NoCandidateLeft, match="nothing is billed any more"):
-        world.obtain()
+        world.provision()
     assert world.market.alive == {}
 
 
@@ -452,7 +455,7 @@ def test_one_that_shows_up_is_ended_before_a_fault_of_the_configuration_is_told(
     world.market.boots[1] = Boot(listed_after=70)
     world.market.inspection = ImageRefused("no such image")
     with pytest.raises(ImageRefused, match="nothing is billed any more"):
-        world.obtain()
+        world.provision()
     assert world.market.alive == {}
 
 
@@ -463,7 +466,7 @@ def test_leftovers_that_cannot_be_ended_do_not_cost_the_machine_that_works(world
             return super().inspect(one, adopted=adopted)
 
     world.market = Late(world.clock)
-    assert world.obtain().instance.machine_id == 1
+    assert world.provision().instance.machine_id == 1
     assert world.told("looking for leftovers failed: Vast is down")
 
 
@@ -476,49 +479,49 @@ def test_a_lost_reply_and_no_list_either_is_said_with_the_label(world):
 
     world.market = Silent(world.clock)
     with pytest.raises(LeftRunning, match="a contract with the label p/s/endpoint/abc may exist"):
-        world.obtain()
+        world.provision()
 
 
 def test_a_rent_call_of_a_process_that_was_killed_is_waited_for(world):
     """Its contract is not listed yet when the next process begins."""
-    rental = world.rental()
-    with rental._note.alone() as page:
-        page.sent(LABEL)
+    provisioner = world.provisioner()
+    with provisioner._journal.locked() as entry:
+        entry.record_intent(LABEL)
         world.market.rent(5, ORDER)
         world.market.boots[5] = Boot(listed_after=25)
-    rented = world.obtain()
+    rented = world.provision()
     assert rented.adopted
     assert world.market.rented == [5]
 
 
 def test_a_note_of_long_ago_is_waited_for_no_more(world):
-    with world.rental()._note.alone() as page:
-        page.sent(LABEL)
+    with world.provisioner()._journal.locked() as entry:
+        entry.record_intent(LABEL)
     world.clock.sleep(3600)
     began = world.clock.passed
-    assert world.obtain().instance.machine_id == 1
+    assert world.provision().instance.machine_id == 1
     assert world.clock.passed - began < 60
 
 
 def test_a_settled_note_is_waited_for_no_more(world):
-    world.obtain()
+    world.provision()
     world.market.alive.clear()
     began = world.clock.passed
     world.offers = world.offers[5:]
-    assert not world.obtain().adopted
+    assert not world.provision().adopted
     assert world.clock.passed - began < 60
 
 
 def test_two_processes_do_not_rent_for_one_resource_at_once(world):
     with world.file.lock(), pytest.raises(RentedElsewhere, match="nothing was rented by this one"):
-        world.obtain()
+        world.provision()
     assert world.market.rented == []
     assert world.clock.passed >= 60
 
 
 def test_the_contract_of_an_earlier_try_is_adopted(world):
     world.market.rent(5, ORDER)
-    rented = world.obtain()
+    rented = world.provision()
     assert rented.adopted
     assert world.market.rented == [5]
     assert world.searches == 0
@@ -528,13 +531,13 @@ def test_leftovers_of_the_same_resource_are_destroyed_and_strangers_are_not(worl
     world.market.rent(5, dataclasses.replace(ORDER, label="p/s/endpoint/old"))
     world.market.rent(6, dataclasses.replace(ORDER, label="p/s/endpoint-2/abc"))
     world.market.rent(7, dataclasses.replace(ORDER, label=""))
-    world.obtain()
+    world.provision()
     assert world.market.labels() == ["", "p/s/endpoint-2/abc", LABEL]
 
 
 def test_a_machine_that_is_marked_unfit_is_ended_first_and_not_rented_again(world):
     world.market.rent(1, dataclasses.replace(ORDER, label=quarantine_label(LABEL, "download_slow")))
-    rented = world.obtain()
+    rented = world.provision()
     assert rented.instance.machine_id == 2
     assert world.market.labels() == [LABEL]
     assert world.market.most_alive == 1
@@ -547,14 +550,14 @@ def test_a_market_of_unfit_machines_alone_is_said_as_it_is(world):
     world.market.rent(1, dataclasses.replace(ORDER, label=quarantine_label(LABEL, "download_slow")))
     world.offers = world.offers[:1]
     with pytest.raises(NoCandidateLeft, match=r"nothing but machines that were found unfit \(1\)"):
-        world.obtain()
+        world.provision()
     assert world.market.alive == {}
 
 
 def test_of_two_contracts_with_the_order_s_own_label_one_is_kept(world):
     world.market.rent(5, ORDER)
     world.market.rent(6, ORDER)
-    assert world.obtain().adopted
+    assert world.provision().adopted
     assert len(world.market.alive) == 1
 
 
@@ -562,7 +565,7 @@ def test_of_two_contracts_with_the_order_s_own_label_one_is_kept(world):
 def test_an_adopted_machine_that_fails_is_replaced_by_another_one(world, boot):
     world.market.boots[1] = boot
     world.market.rent(1, ORDER)
-    assert world.obtain().instance.machine_id == 2
+    assert world.provision().instance.machine_id == 2
     assert len(world.market.alive) == 1
 
 
@@ -573,7 +576,7 @@ def test_an_adopted_machine_that_fails_is_replaced_by_another_one(world, boot):
 def test_a_machine_that_cannot_be_seen_is_kept_and_named_with_its_price(world, error):
     world.market.inspection = error
     with pytest.raises(LeftRunning) as left:
-        world.obtain()
+        world.provision()
     text = str(left.value)
     assert "instance 9000 was rented for $6.00/h" in text
     assert str(error) in text
@@ -594,15 +597,15 @@ def test_what_could_not_be_seen_is_adopted_by_the_next_up(world):
     world.market = Outage(world.clock)
     world.market.boots[1] = Boot(running_after=100)
     with pytest.raises(LeftRunning):
-        world.obtain()
+        world.provision()
     world.market.down = False
-    assert world.obtain().adopted
+    assert world.provision().adopted
     assert world.market.rented == [1]
 
 
 def test_only_what_was_there_before_may_serve_already(world):
-    world.obtain()
-    world.obtain()
+    world.provision()
+    world.provision()
     assert world.market.inspected == [(9000, False), (9000, True)]
 
 
@@ -611,7 +614,7 @@ def test_an_adopted_machine_is_kept_whatever_becomes_of_this_process(world, erro
     world.market.rent(5, ORDER)
     world.market.inspection = error
     with pytest.raises(type(error)):
-        world.obtain()
+        world.provision()
     assert world.market.labels() == [LABEL]
     assert "instance 9000 is kept ($6.00/h)" in world.told("is kept")
 
@@ -619,7 +622,7 @@ def test_an_adopted_machine_is_kept_whatever_becomes_of_this_process(world, erro
 def test_an_error_of_our_own_gives_the_machine_back(world):
     world.market.inspection = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
-        world.obtain()
+        world.provision()
     assert world.market.alive == {}
 
 
@@ -627,7 +630,7 @@ def test_a_failed_machine_that_will_not_go_stops_everything(world):
     world.market.boots[1] = DEAD
     world.market.undying = 10**6
     with pytest.raises(StillBilled, match="could not be destroyed") as billed:
-        world.obtain()
+        world.provision()
     assert "$6.00/h" in str(billed.value)
     assert world.market.rented == [1]
 
@@ -635,15 +638,15 @@ def test_a_failed_machine_that_will_not_go_stops_everything(world):
 def test_a_label_is_noted_before_it_is_sent(world):
     world.market.refuse = {1: KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
-        world.obtain()
-    with world.rental()._note.alone() as page:
-        assert page.unsettled() == (LABEL, pytest.approx(0, abs=1))
+        world.provision()
+    with world.provisioner()._journal.locked() as entry:
+        assert entry.uncommitted() == (LABEL, pytest.approx(0, abs=1))
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_contract_of_the_other_kind_is_given_back(world, ordered):
     world.market.boots = {1: Boot(interruptible=not ordered), 2: Boot(interruptible=ordered)}
-    rented = world.obtain(interruptible=ordered)
+    rented = world.provision(interruptible=ordered)
     assert world.market.rented == [1, 2]
     assert rented.instance.machine_id == 2
     kinds = ("on-demand", "interruptible") if ordered else ("interruptible", "on-demand")
@@ -664,7 +667,7 @@ def test_each_offer_is_rented_with_its_own_bid(world, monkeypatch):
     world.offers = [offer(id=1, min_bid=2.0), offer(id=2, machine_id=8, min_bid=3.0)]
     world.market.boots = {1: DEAD, 2: Boot(interruptible=True)}
     monkeypatch.setattr(world, "candidates", lambda: shortlist(world.offers, {}, wanted))
-    world.obtain(interruptible=True)
+    world.provision(interruptible=True)
     assert prices == [pytest.approx(2.4), pytest.approx(3.6)]
 
 
@@ -677,7 +680,7 @@ def by_hand(world) -> Contract:
 
 
 def taken_over(world):
-    return world.rental().take_over(7001, ORDER, world.market, PORTS)
+    return world.provisioner().adopt(7001, ORDER, world.market, PORTS)
 
 
 @pytest.mark.parametrize("listed", [LABEL, "by hand", "p/s/endpoint/older"])
@@ -728,7 +731,7 @@ def test_what_another_key_rented_under_the_same_name_is_left_alone(world):
     other = world.market.rent(
         19, dataclasses.replace(ORDER, label=f"p/s/endpoint/{order_digest(theirs, 'old')}")
     )
-    rented = world.rental().obtain(order, world.candidates, world.market, PORTS)
+    rented = world.provisioner().provision(order, world.candidates, world.market, PORTS)
     assert set(world.market.alive) == {other, rented.instance.id}
     assert "is left alone" in world.told(f"instance {other} ($6.00/h) carries the label")
 
@@ -736,7 +739,7 @@ def test_what_another_key_rented_under_the_same_name_is_left_alone(world):
 def test_a_ctrl_c_ends_the_wait_keeps_the_machine_and_says_what_it_costs(world):
     world.is_asked_to_end = True
     with pytest.raises(LeftRunning) as caught:
-        world.obtain()
+        world.provision()
     assert str(caught.value) == (
         "instance 9000 was rented for $6.00/h, and the wait for it was ended by Ctrl-C in stage "
         "image; it goes on starting and is billed: run `pulumi up` to go on with it or "
@@ -745,5 +748,5 @@ def test_a_ctrl_c_ends_the_wait_keeps_the_machine_and_says_what_it_costs(world):
     assert world.clock.passed < 10
     assert "interrupted: the wait for it was ended by Ctrl-C" in world.told("instance: try 1")
     world.is_asked_to_end = False
-    assert world.obtain().adopted
+    assert world.provision().adopted
     assert world.market.rented == [1]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
 
 from components.core.clock import Clock
 from components.core.errors import PlatformError
 from components.core.progress import Progress, duration
+from components.vast.api.instances_api import InstancesApi
 from components.vast.api.models import Instance
 from components.vast.errors import KeyRefused, StillBilled
 from components.vast.labels import partition_by_owner
@@ -30,29 +30,16 @@ AGAIN = 15.0
 """Seconds after which a DELETE that had no effect is sent again."""
 
 
-class Contracts(Protocol):
-    """The calls of `VastApi` that ending makes."""
-
-    def instance(self, instance_id: int) -> Instance | None:
-        """See `VastApi.instance`."""
-
-    def instances(self, max_age: float = 0.0) -> list[Instance]:
-        """See `VastApi.instances`."""
-
-    def destroy(self, instance_id: int) -> None:
-        """See `VastApi.destroy`."""
-
-
-class Ending:
+class Terminator:
     """Ends contracts, one or all of a label."""
 
-    def __init__(self, contracts: Contracts, clock: Clock, progress: Progress) -> None:
-        """Act on `contracts`, wait by `clock`, speak through `progress`."""
-        self._contracts = contracts
+    def __init__(self, api: InstancesApi, clock: Clock, progress: Progress) -> None:
+        """Act on `api`, wait by `clock`, speak through `progress`."""
+        self._api = api
         self._clock = clock
         self._progress = progress
 
-    def end(self, instance_id: int, dollars_per_hour: float) -> None:
+    def terminate(self, instance_id: int, dollars_per_hour: float) -> None:
         """End a contract and read back that it is gone; `dollars_per_hour` is for the message.
 
         Calls that fail on the way are made again: what is being ended costs money meanwhile.
@@ -67,10 +54,10 @@ class Ending:
         while self._clock.monotonic() - started < DEADLINE:
             try:
                 if self._clock.monotonic() - asked_at >= AGAIN:
-                    self._contracts.destroy(instance_id)
+                    self._api.destroy(instance_id)
                     asked_at = self._clock.monotonic()
                     self._clock.sleep(SETTLING)
-                found = self._contracts.instance(instance_id)
+                found = self._api.instance(instance_id)
             except PlatformError as error:
                 last = str(error)
                 self._progress.waiting(f"instance {instance_id} is not proven gone: {last}")
@@ -105,7 +92,7 @@ class Ending:
         """End what carries a label that begins with `prefix`, but `keep`; return their ids.
 
         With `endpoint`, only what carries that endpoint's name. What another than `owner` has
-        rented is told and left alone (see `labels.whose`).
+        rented is reported and left alone (see `labels.whose`).
         `awaited` are labels of rent calls that were cut off, with the seconds within which their
         contracts may come to be listed; they are waited for.
 
@@ -114,27 +101,27 @@ class Ending:
             KeyRefused, ApiUnreachable, ApiFailed, RateLimited: if there is no list to go by.
         """
         listed = [one for one in self._listed(awaited or {}) if one.id != keep]
-        strays, others = partition_by_owner(listed, prefix, owner, endpoint)
+        leftovers, others = partition_by_owner(listed, prefix, owner, endpoint)
         for other in others:
             self._progress.say(left_alone(other))
         stuck: list[StillBilled] = []
-        for stray in strays:
+        for leftover in leftovers:
             self._progress.say(
-                f"destroying instance {stray.id}, which carries the label {stray.label} and "
-                f"costs ${stray.dollars_per_hour:.2f}/h"
+                f"destroying instance {leftover.id}, which carries the label {leftover.label} and "
+                f"costs ${leftover.dollars_per_hour:.2f}/h"
             )
             try:
-                self.end(stray.id, stray.dollars_per_hour)
+                self.terminate(leftover.id, leftover.dollars_per_hour)
             except StillBilled as error:
                 stuck.append(error)
         if stuck:
             raise StillBilled("; ".join(map(str, stuck)))
-        return [stray.id for stray in strays]
+        return [leftover.id for leftover in leftovers]
 
     def _listed(self, awaited: Mapping[str, float]) -> list[Instance]:
         started = self._clock.monotonic()
         while True:
-            listed = self._contracts.instances()
+            listed = self._api.instances()
             labels = {one.label for one in listed}
             passed = self._clock.monotonic() - started
             if all(label in labels or passed >= left for label, left in awaited.items()):

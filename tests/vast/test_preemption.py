@@ -8,19 +8,21 @@ import pytest
 
 from components.core.interruption import Interrupted
 from components.core.progress import Progress
-from components.vast import outbid
 from components.vast.api.models import Instance
+from components.vast.contract_state import MarketState
 from components.vast.errors import StillOutbid
-from components.vast.outbid import (
+from components.vast.lifecycle.preemption import (
     DAY,
-    MarketState,
-    Policy,
-    in_words,
+    POLL,
+    PreemptionPolicy,
+    Preemptions,
+    describe_next_step,
     next_step,
-    noted,
+    record_preemptions,
     wait_until_back,
 )
 from tests.fakes import VirtualClock
+from tests.vast.fake_instances import FakeInstances
 from tests.vast.offers import instance
 
 NOW = 1_800_000_000.0 + 2 * 3600
@@ -68,7 +70,7 @@ def test_a_stop_is_known_by_the_states_of_the_contract(changes, stopped, stoppin
     assert (live.is_stopped, live.is_stopping) == (stopped, stopping)
 
 
-def losses(count: int, dollars: float = 1.0) -> outbid.Losses:
+def losses(count: int, dollars: float = 1.0) -> Preemptions:
     return {str(number): {"at": NOW, "dollars": dollars} for number in range(count)}
 
 
@@ -102,38 +104,40 @@ def losses(count: int, dollars: float = 1.0) -> outbid.Losses:
 )
 def test_an_eviction_is_noted_and_nothing_else(changes, lost):
     """Section 1: in either form of states; neither a crash nor a stop of a bid that wins."""
-    found = noted({}, [one(**changes)], NOW)
+    found = record_preemptions({}, [one(**changes)], NOW)
     assert found == ({"9001": {"at": NOW, "dollars": 12.0}} if lost else {})
 
 
 def test_a_loss_is_noted_once_and_forgotten_after_a_day():
-    first = noted({}, [one(**TAKEN)], NOW)
-    again = noted(first, [one(**TAKEN), one(**TAKEN, id=9002)], NOW + 60)
+    first = record_preemptions({}, [one(**TAKEN)], NOW)
+    again = record_preemptions(first, [one(**TAKEN), one(**TAKEN, id=9002)], NOW + 60)
     assert again["9001"] == first["9001"]
     assert set(again) == {"9001", "9002"}
-    assert noted(first, [], NOW + DAY - 1) == first
-    assert noted(first, [], NOW + DAY) == {}
+    assert record_preemptions(first, [], NOW + DAY - 1) == first
+    assert record_preemptions(first, [], NOW + DAY) == {}
 
 
 def test_a_contract_that_never_started_has_cost_nothing():
-    assert noted({}, [one(**TAKEN, start_date=None)], NOW)["9001"]["dollars"] == 0.0
+    assert record_preemptions({}, [one(**TAKEN, start_date=None)], NOW)["9001"]["dollars"] == 0.0
 
 
 def test_a_clock_behind_the_markets_costs_nothing():
-    assert noted({}, [one(**TAKEN, start_date=NOW + 99)], NOW)["9001"]["dollars"] == 0.0
+    assert (
+        record_preemptions({}, [one(**TAKEN, start_date=NOW + 99)], NOW)["9001"]["dollars"] == 0.0
+    )
 
 
 @pytest.mark.parametrize(
     ("policy", "lost", "step"),
     [
-        (Policy("rerent", 3, 10.0), losses(1), "rerent"),
-        (Policy("rerent", 3, 10.0), losses(3), "rerent"),
-        (Policy("rerent", 3, 10.0), losses(4), "stuck"),
-        (Policy("rerent", 3, 10.0), losses(2, 5.01), "stuck"),
-        (Policy("rerent", 3, 10.0), losses(2, 5.0), "rerent"),
-        (Policy("rerent", 0, 10.0), losses(1), "stuck"),
-        (Policy("wait", 0, 0.0), losses(9), "wait"),
-        (Policy("rebid", 0, 0.0), losses(9), "rebid"),
+        (PreemptionPolicy("rerent", 3, 10.0), losses(1), "rerent"),
+        (PreemptionPolicy("rerent", 3, 10.0), losses(3), "rerent"),
+        (PreemptionPolicy("rerent", 3, 10.0), losses(4), "stuck"),
+        (PreemptionPolicy("rerent", 3, 10.0), losses(2, 5.01), "stuck"),
+        (PreemptionPolicy("rerent", 3, 10.0), losses(2, 5.0), "rerent"),
+        (PreemptionPolicy("rerent", 0, 10.0), losses(1), "stuck"),
+        (PreemptionPolicy("wait", 0, 0.0), losses(9), "wait"),
+        (PreemptionPolicy("rebid", 0, 0.0), losses(9), "rebid"),
     ],
 )
 def test_renting_anew_is_limited_in_tries_and_money(policy, lost, step):
@@ -143,20 +147,45 @@ def test_renting_anew_is_limited_in_tries_and_money(policy, lost, step):
 @pytest.mark.parametrize(
     ("policy", "lost", "bid", "said"),
     [
-        (Policy("rerent", 3), losses(1), 2.4, "rents another machine (whenOutbid is rerent; after"),
-        (Policy("rerent", 3), losses(1), 2.4, "2 more within a day"),
-        (Policy("rerent", 1), losses(2), 2.4, "2 machines were lost within a day and rerentTries"),
-        (Policy("rerent", 9, 1.0), losses(2), 2.4, "cost up to $2.00 and rerentDollars is 1.00"),
-        (Policy("rebid"), losses(1), 2.4, "raises the bid to $2.400/h for its GPUs"),
-        (Policy("rebid"), losses(1), None, "takes $2.000/h for its GPUs to win it back, which max"),
-        (Policy("wait"), losses(1), 2.4, "keeps it and waits for its GPUs (whenOutbid is wait)"),
+        (
+            PreemptionPolicy("rerent", 3),
+            losses(1),
+            2.4,
+            "rents another machine (whenOutbid is rerent; after",
+        ),
+        (PreemptionPolicy("rerent", 3), losses(1), 2.4, "2 more within a day"),
+        (
+            PreemptionPolicy("rerent", 1),
+            losses(2),
+            2.4,
+            "2 machines were lost within a day and rerentTries",
+        ),
+        (
+            PreemptionPolicy("rerent", 9, 1.0),
+            losses(2),
+            2.4,
+            "cost up to $2.00 and rerentDollars is 1.00",
+        ),
+        (PreemptionPolicy("rebid"), losses(1), 2.4, "raises the bid to $2.400/h for its GPUs"),
+        (
+            PreemptionPolicy("rebid"),
+            losses(1),
+            None,
+            "takes $2.000/h for its GPUs to win it back, which max",
+        ),
+        (
+            PreemptionPolicy("wait"),
+            losses(1),
+            2.4,
+            "keeps it and waits for its GPUs (whenOutbid is wait)",
+        ),
     ],
 )
 def test_the_next_up_is_told_in_words(policy, lost, bid, said):
-    assert said in in_words(policy, lost, bid, 2.0)
+    assert said in describe_next_step(policy, lost, bid, 2.0)
 
 
-class Waiting:
+class Waiting(FakeInstances):
     """A machine that gets its GPUs back after some virtual seconds."""
 
     def __init__(
@@ -166,11 +195,12 @@ class Waiting:
         gone_after: float = 1e9,
         taken: dict[str, Any] = TAKEN,
     ) -> None:
+        super().__init__()
         self._clock, self._back, self._gone = clock, back_after, gone_after
         self._taken = taken
 
     def instances(self, max_age: float = 0.0) -> list[Instance]:
-        assert max_age == outbid.POLL
+        assert max_age == POLL
         if self._clock.passed >= self._gone:
             return []
         back = {"is_bid": True, "actual_status": "running"}
@@ -187,7 +217,7 @@ def test_a_machine_is_waited_for_until_it_runs_with_its_ports():
     clock, said = VirtualClock(), list[str]()
     back = wait(Waiting(clock, 90.0), clock, said)
     assert back.actual_status == "running"
-    assert 90.0 <= clock.passed < 90.0 + 2 * outbid.POLL
+    assert 90.0 <= clock.passed < 90.0 + 2 * POLL
     assert any("waits for its GPUs; its disk is billed on at $0.100/h" in line for line in said)
     assert "has its GPUs back" in said[-1]
 
@@ -212,7 +242,7 @@ def test_a_wait_ends_with_what_it_costs(waiting, said, least):
     with pytest.raises(StillOutbid) as failed:
         wait(Waiting(clock, **waiting), clock, [])
     assert said in str(failed.value)
-    assert least <= clock.passed <= least + 2 * outbid.POLL
+    assert least <= clock.passed <= least + 2 * POLL
 
 
 def test_a_ctrl_c_ends_the_wait_with_what_it_costs():
@@ -221,4 +251,4 @@ def test_a_ctrl_c_ends_the_wait_with_what_it_costs():
     waiting = Waiting(clock, 1e9)
     with pytest.raises(Interrupted, match=r"instance 9001 was ended by Ctrl-C; its disk is billed"):
         wait_until_back(waiting, clock, progress, 9001, ports=("22/tcp",), seconds=600.0)
-    assert clock.passed < 30 + 2 * outbid.POLL
+    assert clock.passed < 30 + 2 * POLL

@@ -1,4 +1,4 @@
-"""How long a host's contract lasts and what its host asks for it, in words and as a rule. Pure.
+"""How long a host's contract lasts and what its host asks for it, in words and as a policy. Pure.
 
 A contract's end is fixed when it is rented: then the machine is stopped, its disk is billed on and
 it may be deleted two days later. A host may ask for a higher price, for which it goes on for longer
@@ -21,7 +21,7 @@ When = Literal["warn", "replace", "accept"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class ExpiryPolicy:
     """What a stack wants done about a contract that ends soon, or is to cost more."""
 
     warn_days: float = 3.0
@@ -31,7 +31,7 @@ class Rule:
     `when` is then not `replace`, for which the machine would go first."""
 
     @classmethod
-    def from_bag(cls, bag: Mapping[str, Any]) -> Rule:
+    def from_bag(cls, bag: Mapping[str, Any]) -> ExpiryPolicy:
         """Read a property bag."""
         return cls(float(bag["warn_days"]), bag["when"], bool(bag["create_first"]))
 
@@ -41,7 +41,7 @@ class Rule:
 
 
 @dataclasses.dataclass(frozen=True)
-class Term:
+class ContractTerm:
     """What is known of a contract's term."""
 
     ends_at: float
@@ -59,54 +59,54 @@ class Term:
         return self.asked.dollars_per_hour + self.storage > self.cap
 
 
-def replaces(term: Term, rule: Rule, now: float) -> bool:
-    """Whether the rule wants another machine now (seconds since 1970)."""
-    return rule.when == "replace" and (_ends_soon(term, rule, now) or term.too_dear())
+def replaces(term: ContractTerm, policy: ExpiryPolicy, now: float) -> bool:
+    """Whether the policy wants another machine now (seconds since 1970)."""
+    return policy.when == "replace" and (_ends_soon(term, policy, now) or term.too_dear())
 
 
-def accepts(term: Term, rule: Rule) -> bool:
-    """Whether the rule takes the price that the host asks for."""
-    return rule.when == "accept" and term.asked is not None and not term.too_dear()
+def accepts(term: ContractTerm, policy: ExpiryPolicy) -> bool:
+    """Whether the policy takes the price that the host asks for."""
+    return policy.when == "accept" and term.asked is not None and not term.too_dear()
 
 
-def in_words(term: Term, rule: Rule, now: float) -> list[str]:
+def describe_term(term: ContractTerm, policy: ExpiryPolicy, now: float) -> list[str]:
     """What a person should know days before; empty while there is nothing."""
-    told = []
+    messages = []
     if term.asked is not None:
         above = ", which is above the cap" if term.too_dear() else ""
-        told.append(
+        messages.append(
             f"is to cost ${term.asked.dollars_per_hour + term.storage:.2f}/h with its disk{above}: "
             f"its host asks for that{_until(term.asked.until)}; "
-            f"{_about_the_price(term, rule)}"
+            f"{_about_the_price(term, policy)}"
         )
-    if _ends_soon(term, rule, now):
+    if _ends_soon(term, policy, now):
         left = term.ends_at - now
         when = f"in {duration(left)}" if left > 0 else "over"
-        told.append(
+        messages.append(
             f"is rented until {moment(term.ends_at)} ({when}): then its host stops it, bills its "
             f"disk on at ${term.storage:.3f}/h and may delete it two days later; "
-            f"{_about_the_end(rule)}"
+            f"{_about_the_end(policy)}"
         )
-    return told
+    return messages
 
 
-def _ends_soon(term: Term, rule: Rule, now: float) -> bool:
-    return bool(term.ends_at) and term.ends_at - now <= rule.warn_days * DAY
+def _ends_soon(term: ContractTerm, policy: ExpiryPolicy, now: float) -> bool:
+    return bool(term.ends_at) and term.ends_at - now <= policy.warn_days * DAY
 
 
-def _about_the_price(term: Term, rule: Rule) -> str:
-    if accepts(term, rule):
+def _about_the_price(term: ContractTerm, policy: ExpiryPolicy) -> str:
+    if accepts(term, policy):
         return "the next `pulumi up` accepts it (whenContractEnds is accept)"
-    if rule.when == "replace" and term.too_dear():
+    if policy.when == "replace" and term.too_dear():
         return "the next `pulumi up` rents another machine (whenContractEnds is replace)"
     otherwise = (
         "set whenContractEnds to accept, raise maxDollarsPerHour, or raise machineGeneration for "
         "another machine, which comes up beside this one"
-        if rule.create_first
+        if policy.create_first
         else "set whenContractEnds to accept or replace, or raise maxDollarsPerHour"
     )
     return (
-        f"nothing is accepted (whenContractEnds is {rule.when}) and the contract ends as agreed"
+        f"nothing is accepted (whenContractEnds is {policy.when}) and the contract ends as agreed"
         f"{_at(term.ends_at)}: accept it on Vast's page, {otherwise}"
     )
 
@@ -120,10 +120,10 @@ def _at(end: float) -> str:
     return f", at {moment(end)}" if end else ""
 
 
-def _about_the_end(rule: Rule) -> str:
-    if rule.when == "replace":
+def _about_the_end(policy: ExpiryPolicy) -> str:
+    if policy.when == "replace":
         return "the next `pulumi up` rents another machine (whenContractEnds is replace)"
-    if rule.create_first:
+    if policy.create_first:
         return (
             "the next `pulumi up` keeps it: raise machineGeneration before that, and another "
             "machine comes up beside it and takes over"

@@ -1,0 +1,1 @@
+"""Renting one machine within limits: rent, boot, adopt, end, and what outlives a process."""
