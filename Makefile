@@ -158,7 +158,7 @@ docs: setup ## write docs/troubleshooting.md out of the error classes
 	@python -m toolchain.troubleshooting
 
 promotion: setup ## play dev, staging and prod on an emulator, write docs/promotion.md
-	@python -m tests.stack.promotion
+	@python -m tests.cli.promotion
 
 faults: setup ## play every fault and every death, and write docs/faults.md (20 minutes on 2 cores)
 	@python -m tests.faults.report whole
@@ -175,7 +175,7 @@ measure: $(PLACE) ## time a running stack under load: STACK=dev [DOLLARS=2] [LOA
 	  $(if $(LOADS),--loads "$(LOADS)")
 
 benchmark: setup ## compare a changed flag with a replaced machine, on the emulator
-	@python -m tests.stack.benchmark
+	@python -m tests.cli.benchmark
 
 lock: setup ## write the pinned, hashed requirements anew
 	@for kind in "" -dev; do \

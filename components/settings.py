@@ -3,7 +3,7 @@
 A new setting is one field of `Settings`. `make settings` writes it into `Pulumi.yaml` and
 `docs/settings.md`; `make check` refuses files that differ. The default's own type is the type that
 Pulumi checks: a number with cents or a share stands as text, since Pulumi has no type for it.
-`tests/test_settings_of_a_running_stack.py` asks for an example of what a change does.
+`tests/unit/test_settings_of_a_running_stack.py` asks for an example of what a change does.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
-_LEASH = "tests/stack/test_leash.py"
+_LEASH = "tests/cli/test_leash.py"
 _OUTBID = f"{_LEASH}::test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_be"
 _STOPPED = (
     f"{_LEASH}::test_an_interruptible_machine_that_is_stopped_by_hand_or_crashes_was_not_outbid"
@@ -22,35 +22,35 @@ SINGLY = frozenset({_LEASH})
 """Files whose tests share nothing and take long: each of them is a unit of its own."""
 
 SECONDS: dict[str, float] = {
-    "tests/stack/test_promotion.py": 520,
+    "tests/cli/test_promotion.py": 520,
     "tests/faults/test_faults.py": 320,
-    "tests/stack/test_replace_and_rename.py": 270,
-    "tests/stack/test_bad_input.py": 250,
+    "tests/cli/test_replace_and_rename.py": 270,
+    "tests/cli/test_bad_input.py": 250,
     f"{_OUTBID}[exited]": 230,
-    "tests/vast/test_drift_with_pulumi.py": 220,
-    "tests/stack/test_hub.py": 210,
-    "tests/stack/test_first_light.py": 200,
+    "tests/cli/test_drift_with_pulumi.py": 220,
+    "tests/cli/test_hub.py": 210,
+    "tests/cli/test_first_light.py": 200,
     f"{_OUTBID}[stopped]": 190,
     _STOPPED: 145,
-    "tests/stack/test_unfit_host.py": 130,
-    "tests/stack/test_command_plugin.py": 120,
-    "tests/stack/test_two_endpoints.py": 110,
+    "tests/cli/test_unfit_host.py": 130,
+    "tests/cli/test_command_plugin.py": 120,
+    "tests/cli/test_two_endpoints.py": 110,
     "tests/emulator/test_real_server.py": 110,
-    "tests/stack/test_pace.py": 100,
-    "tests/stack/test_make.py": 100,
-    "tests/stack/test_living_server.py": 130,
-    "tests/stack/test_hostile_text.py": 85,
-    "tests/stack/test_adoption.py": 75,
-    "tests/stack/test_state_across_versions.py": 55,
+    "tests/cli/test_pace.py": 100,
+    "tests/cli/test_make.py": 100,
+    "tests/cli/test_living_server.py": 130,
+    "tests/cli/test_hostile_text.py": 85,
+    "tests/cli/test_adoption.py": 75,
+    "tests/cli/test_state_across_versions.py": 55,
     f"{_LEASH}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 55,
-    "tests/test_smoke_test.py": 43,
+    "tests/process/smoke_test/test_smoke_test.py": 43,
     "tests/emulator/standins/test_vllm_serving.py": 30,
     "tests/faults/test_polling.py": 20,
-    "tests/vllm/test_log_strangers.py": 20,
-    "tests/toolchain/test_makefile.py": 20,
-    "tests/vast/test_market_end_of_a_machine.py": 18,
-    "tests/toolchain/test_panel.py": 10,
-    "tests/stack/test_death_of_a_worker.py": 16,
+    "tests/unit/vllm/readiness/test_log_strangers.py": 20,
+    "tests/process/toolchain/test_makefile.py": 20,
+    "tests/process/vast/lifecycle/test_market_end_of_a_machine.py": 18,
+    "tests/process/toolchain/test_panel.py": 10,
+    "tests/cli/test_death_of_a_worker.py": 16,
 }
 """What a unit took, where that is long, with six workers on two cores: for the order alone."""
 

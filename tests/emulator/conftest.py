@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.emulator.world import World, make_world
+from tests.helpers.emulator_world import World, make_world
 
 
 @pytest.fixture

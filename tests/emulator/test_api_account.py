@@ -8,7 +8,7 @@ import asyncssh
 import pytest
 
 from emulator.keys import instance_key
-from tests.emulator.world import BIRTH, KEY, World, make_world
+from tests.helpers.emulator_world import BIRTH, KEY, World, make_world
 
 PUBLIC = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.world import H200, IMAGE, World
+from tests.helpers.emulator_world import H200, IMAGE, World
 
 
 def arm(world: World, name: str, **body: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emulator.store import Store
-from tests.emulator.world import IMAGE, World, make_world
+from tests.helpers.emulator_world import IMAGE, World, make_world
 
 LIST = "/api/v1/instances/"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.world import H200, IMAGE, KEY, World, make_world
+from tests.helpers.emulator_world import H200, IMAGE, KEY, World, make_world
 
 RECIPE = {
     "verified": {"eq": True},

@@ -7,7 +7,7 @@ import pytest
 from emulator.clock import EmulatedClock
 from emulator.store import Store
 from tests.emulator.test_contracts import rented
-from tests.fakes import VirtualClock
+from tests.helpers.fakes import VirtualClock
 
 
 def test_time_runs_at_the_chosen_speed() -> None:

@@ -21,6 +21,7 @@ from emulator.command_plugin.inputs import differences, problems, with_defaults
 from emulator.command_plugin.shell import CommandFailedError, Running, Said, run
 from emulator.command_plugin.values import UNKNOWN, has_unknowns, is_secret, plain
 from tests.emulator.standins.support import until
+from tests.helpers.places import ROOT
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 
@@ -164,7 +165,7 @@ def test_the_archive_holds_one_executable_that_leads_here(tmp_path: Path) -> Non
     assert (entry.name, entry.mode) == ("pulumi-resource-command", 0o755)
     assert text.startswith("#!/bin/sh\n")
     assert "emulator.command_plugin" in text
-    assert str(Path(__file__).parents[2]) in text
+    assert str(ROOT) in text
 
 
 def has_ended(process: psutil.Process) -> bool:

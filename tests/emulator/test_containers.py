@@ -20,7 +20,7 @@ from emulator.contracts import Contract
 from emulator.market import draw_market
 from emulator.standins import COMMANDS
 from tests.emulator.test_contracts import rented
-from tests.emulator.world import until
+from tests.helpers.emulator_world import until
 
 MACHINE = next(one for one in draw_market(0) if one.gpu.name == "H200" and one.num_gpus == 8)
 

@@ -18,7 +18,7 @@ from components.vllm.hub_references import (
     matching,
 )
 from emulator.standins.hub import commit_of, look_up
-from tests.stack.world import Emulator
+from tests.helpers.stack_world import Emulator
 
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 GATED = "meta-llama/Llama-3.2-1B-Instruct"

@@ -22,10 +22,11 @@ import httpx
 import psutil
 import pytest
 
-from tests.documented import block
-from tests.emulator.world import until
+from tests.helpers.documented import block
+from tests.helpers.emulator_world import until
+from tests.helpers.places import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = ROOT
 SERVER = """
 import http.server, json, os
 address = json.load(open(os.environ["EMULATED_HOST"]))["address"]

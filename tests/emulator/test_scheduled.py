@@ -14,7 +14,7 @@ from components.vast.api.client import VastApi
 from components.vast.errors import MarketEndRefused
 from components.vast.lifecycle.market_end import MarketEnd, MarketJob, start_for
 from emulator.keys import instance_key
-from tests.emulator.world import BIRTH, KEY, World, make_world
+from tests.helpers.emulator_world import BIRTH, KEY, World, make_world
 
 JOBS = "/api/v0/commands/schedule_job/"
 HOUR = 3600.0

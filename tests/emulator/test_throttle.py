@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from emulator.throttle import BUDGET, CREATE, READ_LIST, READ_ONE, SEARCH, Throttle
-from tests.fakes import VirtualClock
+from tests.helpers.fakes import VirtualClock
 
 
 def test_an_interval_for_each_endpoint_and_caller() -> None:

@@ -12,8 +12,8 @@ import psutil
 
 from tests.faults.cell import Act, Book, Part
 from tests.faults.world import World, assert_plain, assert_says
-from tests.stack.world import Done
-from tests.vllm.polling import eventually
+from tests.helpers.polling import eventually
+from tests.helpers.stack_world import Done
 
 BOOK = Book()
 cell = BOOK.cell

@@ -27,8 +27,8 @@ from tests.faults.moments import (
     when,
 )
 from tests.faults.world import Running, World, assert_plain, assert_says, orphans_of
-from tests.stack.world import Done
-from tests.vllm.polling import eventually
+from tests.helpers.polling import eventually
+from tests.helpers.stack_world import Done
 from toolchain.stack_command import INTERRUPTED
 
 BOOK = Book()

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from tests.faults.world import Running, World
-from tests.vllm.polling import eventually
+from tests.helpers.polling import eventually
 
 WITHIN = 120.0
 """Seconds in which a moment comes, counted from the one before."""

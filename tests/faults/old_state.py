@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.places import ROOT
+
 FIRST_RELEASE: dict[str, dict[str, list[str]]] = json.loads(
-    (Path(__file__).parent / "first_release.json").read_text()
+    (ROOT / "tests/faults" / "first_release.json").read_text()
 )
 """By type of resource: the names of its inputs and of its outputs."""
 

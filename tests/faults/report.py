@@ -17,8 +17,7 @@ from tests.faults.cell import Row
 from tests.faults.suite import WORLDS
 from tests.faults.table import as_markdown, summary
 from tests.faults.world import SPEED
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.helpers.places import ROOT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from components.vast.api.models import Instance
 from components.vast.errors import BootFailed
 from components.vast.rental.attempts import Attempt
 from components.vast.rental.boot import POLL, Boot, Deadlines
-from tests.stack.world import Emulator
+from tests.helpers.stack_world import Emulator
 
 WAITING = 16
 WAITED = 5 * POLL

@@ -22,9 +22,10 @@ import psutil
 
 from tests.faults import wrapper
 from tests.faults.state_secrets import encrypted, key_of, secret_texts
-from tests.stack.world import PROJECT, REAL, ROOT, Done, Emulator, Stack, ending_with_us
-from tests.vllm.polling import eventually
-from tests.vllm.processes import processes_of
+from tests.helpers.places import ROOT
+from tests.helpers.polling import eventually
+from tests.helpers.processes import processes_of
+from tests.helpers.stack_world import PROJECT, REAL, Done, Emulator, Stack, ending_with_us
 
 SPEED = 600.0
 CREDIT = 1000.0

@@ -23,11 +23,11 @@ from components.smoke_test.target import Target
 from components.vllm.readiness.log_parser import BootLog, Stage
 from tests.emulator.standins import test_vllm_refusals as refusals
 from tests.emulator.standins.chat_requests import Asked
+from tests.helpers.stack_world import run
 from tests.real_vllm import questions
 from tests.real_vllm.pictures import ELSEWHERE, LATER, Pictures
 from tests.real_vllm.questions import QUESTIONS, STRICT_WEATHER, TRACE_FIRST
 from tests.real_vllm.world import NAME, PROFILE, Asking, RealStack, client_of
-from tests.stack.world import run
 from toolchain import measured
 from toolchain.load_client import Clients, Endpoint, Load
 from toolchain.real_vllm.alphabet import ANSWER, TRACE

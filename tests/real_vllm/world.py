@@ -15,14 +15,15 @@ import psutil
 import yaml
 
 from emulator.running import container_processes
-from tests.stack.world import ROOT, Done, Emulator, Stack
-from tests.vllm.polling import eventually
+from tests.helpers.places import ROOT
+from tests.helpers.polling import eventually
+from tests.helpers.stack_world import Done, Emulator, Stack
 from toolchain.real_vllm import tiny_mistral4
 from toolchain.real_vllm.set_up import MODEL, VLLM
 
 PROFILE = "tiny-mistral4"
 NAME = "vast-vllm/tiny-mistral4"
-MODELS = Path(__file__).parent / "models"
+MODELS = ROOT / "tests/real_vllm" / "models"
 ANSWERS_WITHIN = 180.0
 """Seconds; the first question after a start takes twenty, on a machine that does nothing else."""
 

@@ -1,7 +1,7 @@
 """How long the phases of a start take, in seconds.
 
 They were measured with Mistral Small 4 (FP8) and dummy weights on 2x H200 and vLLM 0.26.0; the logs
-lie in docs/measured/2xh200-vllm-0.26.0 and tests/vllm/logs. Every model and every GPU gets these.
+lie in docs/measured/2xh200-vllm-0.26.0 and tests/logs. Every model and every GPU gets these.
 Only the time to read the weights follows their size, and is assumed.
 """
 

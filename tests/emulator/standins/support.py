@@ -20,8 +20,9 @@ import httpx
 
 from emulator.standins import COMMANDS
 from emulator.standins.host import Host, read_host
+from tests.helpers.places import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = ROOT
 SPEED = 2000.0
 ADDRESS = f"127.42.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
 """Of this process alone: tests run beside one another, and servers bind here."""

@@ -23,8 +23,9 @@ from emulator.standins.vllm.errors import StartError, Where
 from emulator.standins.vllm.model import ModelShape, read_shape
 from emulator.standins.vllm.settings import Settings
 from tests.emulator.standins.support import MISTRAL, QWEN, host_with
+from tests.helpers.places import ROOT
 
-MODELS = Path(__file__).parents[3] / "models"
+MODELS = ROOT / "models"
 LATENCY = load_profile("mistral-small-4-fp8-2xh200-latency", MODELS).flags["compilation-config"]
 HOPPER = (9, 0)
 BLACKWELL = (10, 0)
@@ -204,7 +205,7 @@ def test_an_old_driver_is_named_by_its_cuda(cuda: float, found: str) -> None:
 @pytest.mark.parametrize(
     ("given", "weights_gib", "kv_gib", "sequences"),
     [
-        # Measured on 2x H200: docs/measured and tests/vllm/logs.
+        # Measured on 2x H200: docs/measured and tests/logs.
         ({}, 56.69, 66.09, 23.50),
         ({"moe_backend": "triton"}, 56.69, 65.59, 23.32),
         ({"moe_backend": "triton", "enforce_eager": True}, 56.69, 66.43, 23.62),

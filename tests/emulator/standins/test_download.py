@@ -19,7 +19,7 @@ from emulator.standins.hub import (
 )
 from emulator.standins.hub_cache import PlainFolder, RepositoryCache, cache_root, snapshot_of
 from tests.emulator.standins.support import MISTRAL, QWEN, host_with
-from tests.fakes import VirtualClock
+from tests.helpers.fakes import VirtualClock
 
 GATED = "meta-llama/Llama-3.2-1B-Instruct"
 

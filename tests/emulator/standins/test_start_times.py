@@ -10,9 +10,9 @@ import pytest
 from components.vllm.readiness.log_parser import Stage
 from emulator.standins.vllm.settings import Settings
 from emulator.standins.vllm.start_times import INSPECTION, StartTimes, start_times
+from tests.helpers.places import ROOT
 from toolchain import boot_times
 
-ROOT = Path(__file__).parents[3]
 LOGS = ROOT / "tests" / "vllm" / "logs"
 MEASURED = ROOT / "docs" / "measured" / "2xh200-vllm-0.26.0"
 TRITON = {"moe_backend": "triton"}

@@ -5,7 +5,6 @@ import json
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -23,9 +22,10 @@ from emulator.standins.vllm.pace import (
     speeds_of,
     step_seconds,
 )
+from tests.helpers.places import ROOT
 from toolchain.results import ALONE, Row, rows
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = ROOT
 MEASURED = REPOSITORY / "docs" / "measured"
 TWO, ONE = "2xh200-vllm-0.26.0", "1xh200-vllm-0.26.0"
 ENGINES = f"{TWO}/throughput-e"

@@ -20,7 +20,7 @@ from components.resources.server import ServerProvider
 from components.vllm.server_access import Limits
 from emulator.standins.vllm.server import FileWatch
 from tests.emulator.standins.support import QWEN, REPOSITORY, Container, Server, serving, until
-from tests.vllm.server_bags import state_bag
+from tests.helpers.server_bags import state_bag
 
 LONG = {"messages": [{"role": "user", "content": "Go on"}], "ignore_eos": True}
 SHORT = {"messages": [{"role": "user", "content": "Hello"}]}

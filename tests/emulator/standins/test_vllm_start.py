@@ -21,6 +21,7 @@ from tests.emulator.standins.support import (
     serving,
     until,
 )
+from tests.helpers.places import ROOT
 
 RECIPE = (
     "--tensor-parallel-size", "2", "--max-model-len", "131072",
@@ -29,7 +30,7 @@ RECIPE = (
     "--reasoning-parser", "mistral", "--api-key", "key-that-must-not-be-seen",
 )  # fmt: skip
 NONE: dict[str, Any] = {}
-MODELS = Path(__file__).parents[3] / "models"
+MODELS = ROOT / "models"
 
 
 def test_the_recipe_starts_through_all_phases(tmp_path: Path) -> None:

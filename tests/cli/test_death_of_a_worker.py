@@ -1,0 +1,72 @@
+"""A worker of the tests that dies takes along what it started: emulator, providers and hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.helpers.places import ROOT
+from tests.helpers.polling import eventually
+
+WORKER = """
+import sys
+from pathlib import Path
+from tests.helpers.stack_world import Emulator, Stack
+
+folder = Path(sys.argv[1])
+emulator = Emulator(folder, speed=60)
+(folder / "url").write_text(emulator.url)
+stack = Stack(folder / "stack", emulator)
+stack.configure(model="qwen2.5-0.5b-1x4090", datacenterOnly=False, minReliability="0.5")
+stack.up()
+"""
+
+
+LANGUAGE_HOST = "pulumi-language-python "
+"""Pulumi's own. It looks every few minutes whether its engine lives, and does nothing till then."""
+
+
+def living(folder: Path) -> list[str]:
+    """Command lines of the processes that have anything to do with a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = " ".join(process.cmdline())
+            mine = str(folder) in words + " ".join(process.environ().values())
+            if mine and LANGUAGE_HOST not in words and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(words)
+    return found
+
+
+def eventually_none(folder: Path) -> list[str]:
+    """Wait until nothing lives any more; what is left after half a minute, if anything is."""
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not living(folder), within=30, every=0.2)
+    return living(folder)
+
+
+def host_answers(folder: Path) -> bool:
+    """Whether the machine that the worker's stack rents runs already."""
+    with contextlib.suppress(OSError, httpx.TransportError):
+        url = (folder / "url").read_text()
+        status = httpx.get(f"{url}/emulator/status", trust_env=False).json()
+        return [one["actual_status"] for one in status["contracts"]] == ["running"]
+    return False
+
+
+def test_nothing_is_left_of_a_worker_that_dies_while_its_stack_comes_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WORKER, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as worker:
+        eventually(lambda: host_answers(tmp_path), within=60)
+        at_work = " ".join(living(tmp_path))
+        worker.kill()
+    assert "pulumi.dynamic" in at_work
+    assert "emulator serve" in at_work
+    assert eventually_none(tmp_path) == []

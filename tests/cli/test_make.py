@@ -1,0 +1,180 @@
+"""What `make up`, `make chat`, `make outputs` and `make down` run, without the set-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.helpers.places import ROOT
+from tests.helpers.polling import eventually
+from tests.helpers.stack_world import PATH, Emulator, run
+
+
+@pytest.fixture(scope="module")
+def environment(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("somebody's belongings")
+    (home / "state").mkdir()
+    (home / "home").mkdir()
+    (home / "home/plugins").symlink_to(ROOT / ".tools/home/plugins")
+    (home / "passphrase").write_text("a passphrase of this test alone")
+    return {
+        "PATH": PATH,
+        "HOME": str(home),
+        "STACK_HOME": str(home),
+        "EMULATOR_HOME": str(emulator.folder / "emulator"),
+        # Somebody who has done it for real has these; they must not be used here.
+        "VAST_API_KEY": "a-real-key-that-must-not-be-used",
+        "PULUMI_CONFIG_PASSPHRASE": "another passphrase",
+    }
+
+
+def test_up_chat_outputs_and_down(environment, emulator):
+    committed = (ROOT / "Pulumi.local.yaml").read_text()
+    up = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
+    assert up.status == 0, up.outcome()
+    again = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
+    assert "12 unchanged" in again.output, again.outcome()
+
+    assert "Outputs:" not in up.output
+    question = environment | {"MSG": "Name a $moon"}
+    chat = run(["python", "-m", "toolchain.chat", "local", "--panel"], question)
+    assert chat.status == 0, chat.outcome()
+    panel = chat.output.splitlines()[2:]
+    assert len(panel) < 25
+    assert any("end it" in line and "make down" in line for line in panel)
+    assert "you:   Name a $moon" in chat.output
+    assert "stand-in for mistralai/Mistral-Small-4" in chat.output
+
+    told = run(["python", "-m", "toolchain.on_emulator", "outputs"], environment)
+    assert told.status == 0, told.outcome()
+    assert "[secret]" in told.output
+    assert len(told.output.splitlines()) < 25
+    assert "PRIVATE KEY" not in told.output
+
+    down = run(["python", "-m", "toolchain.on_emulator", "destroy"], environment)
+    assert down.status == 0, down.outcome()
+    assert emulator.status()["contracts"] == []
+    cost = run(["python", "-m", "toolchain.cost", "--stack", "local"], environment)
+    assert cost.status == 0, cost.outcome()
+    charged, expected = re.findall(r"\$(\d+\.\d+) (?:charged|expected)", cost.output)
+    mine = [
+        row["total"]
+        for row in emulator.ledger()["contracts"]
+        if str(row["label"]).startswith("vast-vllm/local/")
+    ]
+    # The ledger's amounts have three decimals (section 7 of marketplace-facts.md).
+    assert float(charged) == pytest.approx(sum(mine), abs=3e-3)
+    assert "for up to five minutes after a machine was destroyed" in " ".join(cost.output.split())
+    assert float(expected) > 0
+    assert (Path(environment["STACK_HOME"]) / "cost/local.png").stat().st_size > 10_000
+    nobody = run(["python", "-m", "toolchain.chat", "local"], environment)
+    assert nobody.status == 1
+    assert "run `make up` first" in nobody.output
+
+    assert (ROOT / "Pulumi.local.yaml").read_text() == committed
+    assert "a-real-key-that-must-not-be-used" not in "".join(
+        done.output for done in (up, again, chat, told, down)
+    )
+
+
+def rent_beside(emulator: Emulator, label: str) -> int:
+    """Rent a machine that no state will know, as a run does whose computer dies then."""
+    headers = {"Authorization": f"Bearer {emulator.key}"}
+    with httpx.Client(base_url=emulator.url, headers=headers, trust_env=False) as http:
+        query = {"num_gpus": {"eq": 1}, "rentable": {"eq": True}}
+        offer = http.post("/api/v0/bundles/", json=query).json()["offers"][0]
+        order = {"image": "ubuntu:24.04", "disk": 10, "runtype": "ssh", "label": label}
+        ask = f"/api/v0/asks/{offer['id']}/"
+        return int(eventually(lambda: http.put(ask, json=order).json().get("new_contract")))
+
+
+def should_be_gone(backend: Path) -> None:
+    """Let the recorded end of the one machine in a state be over."""
+    (file,) = backend.rglob("local.json")
+    state = json.loads(file.read_text())
+    resources = state["checkpoint"]["latest"]["resources"]
+    (one,) = [resource for resource in resources if resource["type"].endswith("vast:Instance")]
+    assert one["outputs"]["ends_itself_at"] == 0
+    one["outputs"]["ends_itself_at"] = 1.0
+    file.write_text(json.dumps(state))
+
+
+def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environment, emulator):
+    orphans = ["python", "-m", "toolchain.orphans", "--emulator"]
+    on_emulator = ["python", "-m", "toolchain.on_emulator"]
+    up = run([*on_emulator, "up"], environment)
+    assert up.status == 0, up.outcome()
+    (known,) = emulator.status()["contracts"]
+    none = run(orphans, environment)
+    assert none.status == 0, none.outcome()
+    assert "no orphans" in none.output
+
+    ours = rent_beside(emulator, "vast-vllm/local/endpoint-instance/0123456789")
+    theirs = rent_beside(emulator, "vast-vllm/elsewhere/endpoint-instance/0123456789")
+    shown = run(orphans, environment)
+    assert shown.status == 1, shown.outcome()
+    assert re.search(rf"{ours} .*known here .* 0\.\d+$", shown.output, re.MULTILINE)
+    assert "2 contracts in no state, $" in shown.output
+    assert len(emulator.status()["contracts"]) == 3
+
+    ended = run([*orphans, "--delete"], environment)
+    assert f"instance {ours} is gone" in ended.output, ended.outcome()
+    assert {one["id"] for one in emulator.status()["contracts"]} == {known["id"], theirs}
+
+    # By its own record it should have ended itself long ago; what stands in no state has none.
+    overdue = ["python", "-m", "toolchain.overdue", "--emulator", "--end"]
+    in_time = run(overdue, environment)
+    assert in_time.status == 0, in_time.outcome()
+    assert "no machine of 1 is past its recorded end" in in_time.output
+    should_be_gone(Path(environment["STACK_HOME"]) / "state")
+    late = run(overdue, environment)
+    assert late.status == 0, late.outcome()
+    assert f"instance {known['id']} of stack local was to destroy itself at 1970" in late.output
+    assert {one["id"] for one in emulator.status()["contracts"]} == {theirs}
+
+    # Where a stack has nothing rented, what carries its name is another backend's.
+    down = run([*on_emulator, "destroy"], environment)
+    assert down.status == 0, down.outcome()
+    same_name = rent_beside(emulator, "vast-vllm/local/endpoint-instance/0123456789")
+    spared = run([*orphans, "--delete"], environment)
+    assert spared.status == 1, spared.outcome()
+    assert {one["id"] for one in emulator.status()["contracts"]} == {theirs, same_name}
+    all_ended = run([*orphans, "--delete", "--unknown-stacks"], environment)
+    assert all_ended.status == 0, all_ended.outcome()
+    assert emulator.status()["contracts"] == []
+    assert "a-real-key-that-must-not-be-used" not in none.output + shown.output + ended.output
+    cut_off_by_a_kill = list((Path(environment["STACK_HOME"]) / "state").rglob("*.attrs"))
+    assert cut_off_by_a_kill == []
+
+
+def test_without_an_emulator_it_says_so(environment, tmp_path):
+    lost = run(
+        ["python", "-m", "toolchain.on_emulator", "preview"],
+        environment | {"EMULATOR_HOME": str(tmp_path)},
+    )
+    assert lost.status == 1
+    assert lost.output.strip() == "the emulator does not run here; start it with `make emulator`"
+
+
+def test_make_alone_lists_the_commands():
+    done = run(["make"], {"PATH": PATH, "HOME": os.environ["HOME"]})
+    assert done.status == 0
+    for command in (
+        "up",
+        "down",
+        "chat",
+        "preview",
+        "outputs",
+        "orphans",
+        "overdue",
+        "cost",
+        "test",
+        "faults",
+        "setup",
+    ):
+        assert f"make {command} " in done.output

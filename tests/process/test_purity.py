@@ -1,0 +1,88 @@
+"""What says that it is pure loads no client, in a fresh interpreter: to be imported, or to plan."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.places import ROOT
+
+CLIENTS = ("pulumi", "asyncssh", "requests", "httpx", "httpx2", "vastai", "urllib3", "aiohttp")
+"""What speaks with the engine, hosts, the market and the Hub."""
+
+LOADED = f"sorted(set({CLIENTS!r}) & set(sys.modules))"
+
+DECIDES = """
+from components.plan import make_plan
+from components.settings import parse
+plan = make_plan(parse({"offerQuery": "gpu_name=H200 num_gpus=2 geolocation=NL"}))
+plan.generation(), plan.as_asked(), plan.need
+"""
+"""Everything that a preview decides before the market is asked."""
+
+
+def is_pure(path: Path) -> bool:
+    """Whether a module's docstring says so."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return re.search(r"\bPure[.:]", text) is not None
+
+
+PURE = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted((ROOT / "components").rglob("*.py"))
+    if is_pure(path)
+]
+
+READERS = ["components.release.release", "components.vllm.profile", "components.vllm.serve_config"]
+"""Modules that decide by files of the checkout."""
+
+
+def printed(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import importlib, sys\n{code}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_client_would_be_seen():
+    assert printed(f"import components.settings_loader\nprint({LOADED})") == "['pulumi']"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "components.gpu_choice",
+        "components.plan",
+        "components.release.production_rules",
+        "components.requirements",
+        "components.settings",
+        "components.vast.lifecycle.auto_shutdown",
+        "components.vast.lifecycle.drift",
+    ],
+)
+def test_what_decides_before_anybody_is_asked_says_that_it_is_pure(module):
+    assert module in PURE
+
+
+def test_nothing_that_says_that_it_is_pure_loads_a_client():
+    """One after the other in one interpreter; the first that loads a client is named."""
+    loads = (
+        f"for module in {PURE + READERS!r}:\n"
+        "    importlib.import_module(module)\n"
+        f"    if {LOADED}: sys.exit(module + ' loads ' + ' '.join({LOADED}))"
+    )
+    assert printed(loads) == ""
+
+
+def test_a_whole_plan_is_made_without_a_client():
+    assert printed(f"{DECIDES}\nprint({LOADED})") == "[]"

@@ -1,0 +1,205 @@
+"""What `make` refuses before anything runs; `-n` prints the commands and starts none."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.documented import commands
+from tests.helpers.places import ROOT
+from tests.helpers.stack_world import PATH, Done, run
+
+
+def make(*words: str, **environment: str) -> Done:
+    return run(["make", "-n", *words], {"PATH": PATH, "HOME": os.environ["HOME"], **environment})
+
+
+@pytest.mark.parametrize(
+    ("goal", "instead"),
+    [
+        ("up", "pulumi up --stack dev"),
+        ("preview", "pulumi preview --stack dev"),
+        ("refresh", "pulumi refresh --stack dev"),
+        ("outputs", "pulumi stack output --stack dev"),
+        ("down", "pulumi destroy --stack dev"),
+        ("chat", "Use it"),
+    ],
+)
+def test_what_knows_the_emulator_alone_says_so_and_names_pulumis_command(goal, instead):
+    done = make(goal, "STACK=dev", "ON=account")
+    assert done.status != 0
+    assert f"`make {goal}` knows the emulator alone and has done nothing" in done.output
+    assert instead in done.output
+    assert "toolchain" not in done.output
+
+
+@pytest.mark.parametrize("goal", ["down", "up", "pin", "orphans", "release", "cost"])
+def test_a_place_that_does_not_exist_is_not_the_emulator(goal):
+    done = make(goal, "STACK=dev", "NAME=r1", "ON=acount")
+    assert done.status != 0
+    assert "ON=acount is no place" in done.output
+    assert "toolchain" not in done.output
+
+
+@pytest.mark.parametrize("value", ["0", "no", "false"])
+def test_no_is_not_yes(value):
+    done = make("orphans", f"DELETE={value}")
+    assert done.status != 0
+    assert f"DELETE={value} is neither yes nor no" in done.output
+    assert "toolchain" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["release", "STACK=dev"], "NAME"),
+        (["promote", "TO=staging"], "RELEASE"),
+        (["promote", "RELEASE=r1"], "TO"),
+        (["adopt", "STACK=dev"], "INSTANCE"),
+    ],
+)
+def test_what_is_missing_is_asked_for(words, missing):
+    done = make(*words)
+    assert done.status != 0
+    assert f"`make {words[0]}` needs {missing}=..." in done.output
+    assert "toolchain" not in done.output
+
+
+@pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt"])
+def test_on_the_account_a_stack_is_named(goal):
+    done = make(goal, "ON=account", "NAME=r1", "INSTANCE=1")
+    assert done.status != 0
+    assert "add STACK=..." in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["down"], "on_emulator --stack local destroy"),
+        (["down", "ON="], "on_emulator --stack local destroy"),
+        (["orphans"], "toolchain.orphans --emulator"),
+        (["orphans", "DELETE=1", "ON=account"], "toolchain.orphans  --delete"),
+        (["overdue"], "toolchain.overdue --emulator"),
+        (
+            ["overdue", "STACK=dev", "DELETE=1", "ON=account"],
+            "toolchain.overdue  --stack dev --end",
+        ),
+        (["release", "NAME=r1", "STACK=dev", "ON=account"], '"r1" --stack dev --account'),
+        (["promote", "RELEASE=r1", "TO=prod", "ON=account"], '--to "prod" --from "" --account'),
+        (["cost", "STACK=dev", "DAYS=3"], "--stack dev --days 3"),
+    ],
+)
+def test_what_is_right_runs(words, command):
+    done = make(*words)
+    assert done.status == 0, done.outcome()
+    assert command in done.output
+
+
+MADE = [words[1:] for place in commands().values() for words in place if words[0] == "make"]
+"""What the documents say to type behind `make`."""
+
+
+@pytest.mark.parametrize("words", MADE, ids=" ".join)
+def test_what_the_documents_say_is_a_command(words):
+    done = make(*words)
+    assert done.status == 0, done.outcome()
+    modules = re.findall(r"^(?:\S+=\S+ )?python3? -m (\S+)", done.output, re.MULTILINE)
+    assert done.output.strip()
+    for module in modules:
+        assert importlib.util.find_spec(module) is not None, module
+
+
+NAMES = ("STACK", "WORKERS", "NAME", "RELEASE", "TO", "FROM")
+COUNTS = ("SPEED", "INSTANCE", "DAYS")
+FREE = ("MSG", "ON", "DELETE", "CI", "SOMETHING_ELSE")
+GOALS = ("up", "chat", "down", "pin", "release", "promote", "rollback", "adopt", "cost", "test")
+NEEDED = {"NAME": "r1", "RELEASE": "r1", "TO": "staging", "INSTANCE": "1"}
+PLAIN = re.compile(r"(?!-)[A-Za-z0-9._-]+")
+"""What stands in a command as it is."""
+NUMBER = re.compile(r"[0-9.]+")
+BLANKS = " \t\n\v\f\r"
+"""What make takes off the front of a value on its command line."""
+
+PIECES = st.sampled_from(
+    [
+        *("$(shell touch {})", "$(eval $(shell touch {}))", "$(error x)", "$(STACK)", "$", "$$"),
+        *("`touch {}`", "$$(touch {})", "; touch {};", "' ; touch {} ; '", '" ; touch {} ; "'),
+        *("\n\ttouch {}\n", "&& touch {}", "| cat", "--account", "#", "\\", "%", "="),
+        *(" ", ":", "dev", "é"),
+    ]
+)
+
+
+def texts(marker: Path) -> st.SearchStrategy[str]:
+    """Texts that would leave `marker` behind if anything ran them."""
+    characters = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+    pieces = st.lists(PIECES | characters, max_size=4).map("".join)
+    return pieces.map(lambda text: text.replace("{}", str(marker)))
+
+
+EXAMPLES = settings(max_examples=100)
+
+
+@pytest.mark.parametrize("by", ["line", "environment"])
+@pytest.mark.parametrize("name", [*NAMES, *COUNTS, *FREE])
+def test_what_is_given_is_data(tmp_path, name, by):
+    marker = tmp_path / "ran"
+
+    @EXAMPLES
+    @given(texts(marker), st.sampled_from(GOALS))
+    def holds(text: str, goal: str) -> None:
+        line = {key: value for key, value in NEEDED.items() if key != name}
+        words = [goal, *(f"{key}={value}" for key, value in line.items())]
+        on_the_line, around = ([f"{name}={text}"], {}) if by == "line" else ([], {name: text})
+        done = make(*words, *on_the_line, **around)
+        assert not marker.exists(), (text, done.outcome())
+        if name in FREE:
+            return
+        taken = text.lstrip(BLANKS) if by == "line" else text
+        plain = NUMBER if name in COUNTS else PLAIN
+        if taken and not plain.fullmatch(taken):
+            assert done.status != 0
+            assert f"{name} is no " in done.output
+            assert "toolchain" not in done.output
+
+    holds()
+
+
+def test_a_command_is_given_what_was_asked_word_for_word(tmp_path):
+    marker = tmp_path / "ran"
+    shows = "--eval=show: ; @printf '%s' \"$$MSG\""
+
+    @EXAMPLES
+    @given(texts(marker))
+    def holds(text: str) -> None:
+        done = subprocess.run(
+            ["make", "-s", shows, "show", f"MSG={text}"],
+            cwd=ROOT,
+            env={"PATH": PATH},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == text.lstrip(BLANKS).encode()
+        assert not marker.exists()
+
+    holds()
+
+
+@pytest.mark.parametrize("name", ["STACK", "SPEED", "WORKERS"])
+def test_nothing_is_no_stack(name):
+    done = make("down", f"{name}=")
+    assert done.status != 0
+    assert f"{name} is empty" in done.output
+
+
+def test_a_stack_of_the_environment_is_one_that_was_asked_for():
+    assert "toolchain.cost --stack dev" in make("cost", STACK="dev").output
+    assert "--stack" not in make("cost").output

@@ -1,0 +1,66 @@
+"""The rules that the tests themselves keep: who may reach what, and who goes first."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.places import ROOT
+from tests.schedule import ENOUGH, SHORT, chosen
+from tests.tiers import TIER_NAMES, TIERS, NotAUnitTest, WithoutTier, tier_of
+
+
+@pytest.mark.parametrize(
+    ("path", "tier"),
+    [
+        ("tests/unit/vllm/test_sizing.py::test_x[a::b]", "unit"),
+        ("tests/emulator/standins/test_checks.py", "process"),
+        ("tests/cli/test_drift_with_pulumi.py::test_x", "cli"),
+        ("tests/faults/test_faults.py", "faults"),
+    ],
+)
+def test_the_folder_gives_the_tier(path, tier):
+    assert tier_of(path) == tier
+
+
+def test_a_test_in_no_folder_of_a_tier_is_refused():
+    with pytest.raises(WithoutTier, match="stands in no folder of a tier"):
+        tier_of("tests/test_x.py")
+
+
+def test_every_test_stands_in_the_folder_of_a_tier():
+    tests = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")]
+    assert {tier_of(path) for path in tests} == set(TIER_NAMES)
+
+
+def test_every_path_of_the_table_is_there():
+    assert [path for path in TIERS if not (ROOT / path).exists()] == []
+
+
+def test_a_unit_test_that_connects_fails():
+    with socket.socket() as one, pytest.raises(NotAUnitTest, match=r"uses socket\.connect"):
+        one.connect(("127.0.0.1", 9))
+
+
+def test_a_unit_test_that_starts_a_process_fails():
+    with pytest.raises(NotAUnitTest, match=r"uses subprocess\.Popen"):
+        subprocess.run([sys.executable, "-c", ""], check=False)
+
+
+TOOK = {"a.py": 1.0, "b.py": 90.0, "c.py": 2.0, "d.py": 300.0}
+
+
+def test_who_has_little_to_do_gets_the_longest_file():
+    assert chosen(TOOK, seconds_pending=ENOUGH, took=TOOK) == "d.py"
+
+
+def test_behind_a_long_file_goes_the_shortest():
+    assert chosen(TOOK, seconds_pending=ENOUGH + 1, took=TOOK) == "a.py"
+
+
+def test_a_file_that_was_never_measured_is_short():
+    assert chosen([*TOOK, "new.py"], seconds_pending=ENOUGH, took=TOOK) == "d.py"
+    assert SHORT < ENOUGH

@@ -1,0 +1,752 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+
+import pytest
+
+from components.core.progress import Progress
+from components.machine.errors import HostUnfit
+from components.vast.api.locked_file import LockedJsonFile
+from components.vast.api.payloads import RentRequest
+from components.vast.errors import (
+    ApiFailed,
+    ApiUnreachable,
+    CannotAdopt,
+    ContractParked,
+    ImageRefused,
+    KeyRefused,
+    LeftRunning,
+    NoCandidateLeft,
+    NoCredit,
+    NoOffer,
+    OfferTaken,
+    RateLimited,
+    RentedElsewhere,
+    RentRefused,
+    ReplyLost,
+    StillBilled,
+)
+from components.vast.labels import order_digest, owner_of
+from components.vast.market.ranking import Candidate, shortlist
+from components.vast.quarantine import quarantine_label
+from components.vast.rental.boot import Deadlines
+from components.vast.rental.budget import MOST_TRIES, Limits
+from components.vast.rental.journal import RentJournal
+from components.vast.rental.provisioner import Provisioner
+from emulator.contracts import FATAL_STATUS_MSG
+from tests.helpers.fake_market import Boot, Contract, FakeMarket
+from tests.helpers.fakes import VirtualClock
+from tests.helpers.offers import need, offer
+
+LABEL = "p/s/endpoint/abc"
+ORDER = RentRequest(image="img", disk_gb=500.0, label=LABEL, onstart="true", ports=(8000,))
+PORTS = ("22/tcp", "8000/tcp")
+LIMITS = Limits(
+    deadlines=Deadlines(),
+    max_dollars_per_hour=8.0,
+    interruptible=False,
+    budget_seconds=36000.0,
+    budget_dollars=1000.0,
+)
+DEAD = Boot(dies_with=("exited", ""))
+
+
+class World:
+    """One market, one policy, offers 1 to 20 with a machine each."""
+
+    def __init__(self, folder) -> None:
+        self.clock = VirtualClock()
+        self.market = FakeMarket(self.clock)
+        self.lines: list[str] = []
+        self.spoken_at: list[float] = []
+        self.file = LockedJsonFile(folder / "rent.json")
+        self.searches = 0
+        self.is_asked_to_end = False
+        self.offers = [offer(id=n, machine_id=n) for n in range(1, 21)]
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        self.spoken_at.append(self.clock.passed)
+
+    def provisioner(self, **limits):
+        progress = Progress("instance", self.clock, self.say, lambda: self.is_asked_to_end)
+        journal = RentJournal(self.file, self.clock, progress)
+        whole = dataclasses.replace(LIMITS, **limits)
+        return Provisioner(self.market, self.clock, progress, whole, journal)
+
+    def candidates(self) -> list[Candidate]:
+        self.searches += 1
+        return shortlist(self.offers, {}, need())
+
+    def provision(self, **limits):
+        provisioner = self.provisioner(**limits)
+        return provisioner.provision(ORDER, self.candidates, self.market, PORTS)
+
+    def told(self, part: str) -> str:
+        return next(line for line in self.lines if part in line)
+
+
+@pytest.fixture
+def world(tmp_path) -> World:
+    return World(tmp_path)
+
+
+def test_a_healthy_host_is_rented_once_and_told_by_stages(world):
+    rented = world.provision()
+    assert world.market.rented == [1]
+    assert rented.instance.ports == {"22/tcp": 40022, "8000/tcp": 40123}
+    assert rented.host_key == "ssh-ed25519 host"
+    assert list(rented.boot_seconds) == ["contract", "image", "container", "ports", "ssh", "check"]
+    assert rented.boot_seconds["image"] >= 30
+    assert rented.inspection.rate.mbps == 4000
+    assert not rented.adopted
+
+
+def test_each_try_is_one_line_with_host_place_price_stage_verdict_time_and_cents(world):
+    world.market.boots[1] = Boot(unfit="1 GPU is there")
+    world.provision()
+    first, second = (line for line in world.lines if "instance: try " in line)
+    assert first == (
+        "instance: try 1: machine 1 in Iceland, IS, $6.00/h, stage check, host fault: "
+        "1 GPU is there; given back; 31 s, 5.2 cents"
+    )
+    assert second.startswith("instance: try 2: machine 2 in Iceland, IS, $6.00/h, stage check, wor")
+
+
+def test_no_wait_is_silent_for_15_seconds(world):
+    world.market.boots[1] = Boot(running_after=600, filtered_for=30, ssh_after=200)
+    world.provision()
+    gaps = [after - before for before, after in itertools.pairwise(world.spoken_at)]
+    assert max(gaps) <= 15
+
+
+@pytest.mark.parametrize(
+    "filtered",
+    [
+        {"22/tcp": [(0, 40)], "8000/tcp": [(0, 80)]},
+        # Open in between: it begins to count anew.
+        {"22/tcp": [(0, 40), (60, 100)], "8000/tcp": [(0, 80)]},
+    ],
+)
+def test_each_port_has_its_own_time_to_open(world, filtered):
+    world.market.boots[1] = Boot(filtered_ports=filtered)
+    world.provision()
+    assert world.market.rented == [1]
+
+
+@pytest.mark.parametrize(
+    ("boot", "stage", "reason"),
+    [
+        (DEAD, "image", "the container is exited"),
+        (Boot(dies_with=("offline", "")), "image", "the container is offline"),
+        (Boot(dies_with=("stopped", "")), "image", "the container is stopped"),
+        (Boot(dies_with=("frozen", "")), "image", "the container is frozen"),
+        (
+            Boot(dies_with=("created", "OCI runtime create failed: CDI")),
+            "image",
+            "the host cannot start containers",
+        ),
+        (
+            Boot(dies_with=("created", FATAL_STATUS_MSG)),
+            "image",
+            "unresolvable CDI devices nvidia.com/gpu=0)",
+        ),
+        (
+            Boot(dies_with=("loading", "no space left on device")),
+            "image",
+            "the host cannot start containers",
+        ),
+        (Boot(listed_after=5000), "contract", "not within 1 min: instance 9000 is not listed"),
+        (Boot(running_after=5000), "image", "not within 20 min: container loading: pulling"),
+        (Boot(between=("recycling", 5000)), "container", "not within 5 min: container recycling"),
+        (
+            Boot(ports=False),
+            "ports",
+            "not within 3 min: running, but no mapping for 22/tcp, 8000/tcp",
+        ),
+        (Boot(filtered_for=5000), "ports", "port 22/tcp is mapped to 203.0.113.9:40022 and cannot"),
+        (Boot(ssh_after=5000), "ssh", "not within 5 min: waiting for SSH (connection refused)"),
+        (Boot(breaks_in_check=500), "check", "not within 4 min: waiting for SSH (connection lost)"),
+        (Boot(unfit="1 GPU is there"), "check", "1 GPU is there"),
+        (Boot(price=8.5), "contract", "costs $8.50/h and the cap is $8.00/h"),
+        (Boot(interruptible=True), "contract", "is interruptible and was ordered on-demand"),
+    ],
+)
+def test_a_host_that_fails_is_given_back_before_the_next_one_is_rented(world, boot, stage, reason):
+    world.market.boots[1] = boot
+    rented = world.provision()
+    assert rented.instance.machine_id == 2
+    assert world.market.rented == [1, 2]
+    assert world.market.most_alive == 1
+    verdict = world.told("try 1: ")
+    assert f"stage {stage}, host fault" in verdict
+    assert reason in verdict
+
+
+def test_a_machine_that_is_outbid_while_it_starts_is_given_back_by_that_name(world):
+    """Section 1 of marketplace-facts.md: not as a container that exited."""
+    world.market.boots[1] = Boot(outbid_after=15, interruptible=True)
+    world.market.boots[2] = Boot(interruptible=True)
+    assert world.provision(interruptible=True).instance.machine_id == 2
+    verdict = world.told("try 1: ")
+    assert "it was outbid before it worked: its bid is $1.900/h, and $2.000/h wins now" in verdict
+
+
+def test_a_fatal_status_ends_the_try_at_once(world):
+    world.market.boots[1] = Boot(running_after=20, dies_with=("exited", ""))
+    world.provision()
+    assert world.clock.passed < 120
+
+
+def test_a_status_that_does_not_change_is_no_verdict(world):
+    world.market.boots[1] = Boot(running_after=1100)
+    assert world.provision().instance.machine_id == 1
+
+
+def test_a_connection_lost_in_the_check_is_tried_again(world):
+    world.market.boots[1] = Boot(breaks_in_check=2)
+    assert world.provision().instance.machine_id == 1
+
+
+def test_a_port_that_opens_a_little_late_is_no_verdict(world):
+    world.market.boots[1] = Boot(filtered_for=20)
+    assert world.provision().instance.machine_id == 1
+
+
+def test_an_image_that_cannot_be_pulled_is_nobodys_host_fault(world):
+    world.market.boots[1] = Boot(dies_with=("created", "pull access denied for img"))
+    with pytest.raises(ImageRefused, match="correct `image`") as refused:
+        world.provision()
+    assert "given back in stage image after 16 s, at most 2.7 cents" in str(refused.value)
+    assert world.market.rented == [1]
+    assert world.market.alive == {}
+
+
+def test_a_taken_offer_costs_nothing_and_the_next_is_tried(world):
+    world.market.refuse = {1: OfferTaken("taken"), 2: OfferTaken("taken")}
+    assert world.provision().instance.machine_id == 3
+    assert "0 s, 0.0 cents" in world.told("try 1: ")
+
+
+PARKED = OfferTaken("offer 1 cannot start now")
+
+
+def test_a_contract_of_a_refused_rental_is_destroyed_and_told_and_the_next_is_tried(world):
+    """Section 3 of marketplace-facts.md."""
+    world.market.parks = {1: PARKED}
+    rented = world.provision()
+    assert rented.instance.machine_id == 2
+    assert list(world.market.alive) == [rented.instance.id]
+    assert world.market.most_alive == 1
+    assert world.told("giving instance 9000 back: refused, and made contract 9000")
+    verdict = world.told("try 1: ")
+    assert "$0.10/h, stage rent, host fault: refused, and made contract 9000; destroyed" in verdict
+    assert verdict.endswith("1 s, 0.0 cents")
+
+
+def test_a_refused_rental_of_an_empty_account_leaves_no_contract_either(world):
+    """Section 3: whatever it was refused for."""
+    world.market.parks = {1: NoCredit("no credit")}
+    with pytest.raises(NoCredit):
+        world.provision()
+    assert (world.market.rented, world.market.alive) == ([1], {})
+
+
+def test_a_contract_of_a_refused_rental_that_does_not_go_is_said_with_what_it_costs(world):
+    """Section 3."""
+    world.market.parks = {1: PARKED}
+    world.market.undying = 1000
+    with pytest.raises(StillBilled, match=r"instance 9000 failed .* costs up to \$0.10/h"):
+        world.provision()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [PARKED, ReplyLost("no answer"), RentRefused("bad price"), RateLimited("another program")],
+)
+def test_sweeps_follow_every_kind_of_failed_rental(world, answer):
+    """Section 3: a contract that nobody named is found by its label."""
+
+    class Silent(FakeMarket):
+        def rent(self, offer_id, order):
+            if offer_id == 1:
+                contract = 9000 + len(self.rented)
+                self.rented.append(offer_id)
+                self.alive[contract] = Contract(self.clock.passed, offer_id, order.label, True)
+            raise answer if offer_id == 1 else OfferTaken("taken")
+
+    world.market = Silent(world.clock)
+    world.offers = world.offers[:2]
+    with pytest.raises((NoCandidateLeft, RentRefused, RateLimited)):
+        world.provision()
+    assert world.market.rented == [1]
+    assert world.market.alive == {}
+
+
+def test_what_was_destroyed_before_it_was_listed_is_waited_for_if_nothing_else_works(world):
+    """Section 3: Vast did not know the contract yet when it was to be destroyed."""
+
+    class Late(FakeMarket):
+        def destroy(self, instance_id):
+            if self.instance(instance_id) is not None:
+                super().destroy(instance_id)
+
+    world.market = Late(world.clock)
+    world.market.boots[1] = Boot(listed_after=40)
+    world.market.parks = {1: PARKED}
+    world.offers = world.offers[:1]
+    with pytest.raises(NoCandidateLeft):
+        world.provision()
+    assert world.market.alive == {}
+    assert 40 <= world.clock.passed < 70
+
+
+def test_who_dies_after_the_refusal_leaves_it_to_the_next_up(world):
+    """Section 3: the label is on the contract; it is stopped, so it is not gone on with."""
+    with contextlib.suppress(ContractParked):
+        world.market.parks = {5: PARKED}
+        world.market.rent(5, ORDER)
+    rented = world.provision()
+    assert not rented.adopted
+    assert (world.market.rented, list(world.market.alive)) == ([5, 1], [rented.instance.id])
+    assert world.told("instance 9000 is left over from an earlier try: destroying it")
+
+
+def test_a_machine_whose_offer_was_taken_may_come_back_under_a_new_one(world: World) -> None:
+    world.offers = [offer(id=1, machine_id=1)]
+    world.market.refuse = {1: OfferTaken("taken")}
+
+    def listed_anew() -> list[Candidate]:
+        found = world.candidates()
+        world.offers = [offer(id=11, machine_id=1)]
+        return found
+
+    rented = world.provisioner().provision(ORDER, listed_anew, world.market, PORTS)
+    assert world.market.rented == [11]
+    assert rented.instance.machine_id == 11
+
+
+def test_an_unfit_machine_does_not_come_back_under_a_new_offer(world: World) -> None:
+    world.offers = [offer(id=1, machine_id=1)]
+    world.market.boots[1] = DEAD
+
+    def listed_anew() -> list[Candidate]:
+        found = world.candidates()
+        world.offers = [offer(id=11, machine_id=1)]
+        return found
+
+    with pytest.raises(NoCandidateLeft, match="no other offer comes into question"):
+        world.provisioner().provision(ORDER, listed_anew, world.market, PORTS)
+    assert world.market.rented == [1]
+
+
+def test_an_empty_account_stops_at_once(world):
+    world.market.refuse = {1: NoCredit("no credit")}
+    with pytest.raises(NoCredit):
+        world.provision()
+    assert world.market.rented == []
+    assert "configuration fault: no credit" in world.told("try 1: ")
+
+
+def test_a_market_without_an_offer_is_said_as_it_is(world):
+    world.offers = [offer(dph_total=9.0)]
+    with pytest.raises(NoOffer, match="maxDollarsPerHour"):
+        world.provision()
+
+
+def test_a_market_that_runs_dry_does_not_hide_what_was_tried(world: World) -> None:
+    world.offers = [offer(id=1, machine_id=1)]
+    world.market.boots[1] = DEAD
+
+    def last_one() -> list[Candidate]:
+        found = world.candidates()
+        world.offers = [offer(dph_total=9.0)]
+        return found
+
+    with pytest.raises(NoCandidateLeft, match="machine 1 in Iceland"):
+        world.provisioner().provision(ORDER, last_one, world.market, PORTS)
+
+
+def test_tries_are_bounded_and_end_with_a_table_and_what_it_cost(world):
+    world.market.boots = dict.fromkeys(range(1, 21), DEAD)
+    with pytest.raises(NoCandidateLeft) as left:
+        world.provision()
+    text = str(left.value)
+    assert text.startswith("12 tries in ")
+    assert "(there are 12)" in text
+    assert "$0." in text
+    assert "nothing is billed any more" in text
+    assert world.market.rented == list(range(1, MOST_TRIES + 1))
+    assert world.market.alive == {}
+    head = next(n for n, line in enumerate(world.lines) if "verdict" in line and "cents" in line)
+    rows = world.lines[head + 2 : head + 14]
+    assert [row.split()[1] for row in rows] == [str(n) for n in range(1, 13)]
+    assert all("Iceland, IS" in row and "6.00" in row and "image" in row for row in rows)
+
+
+def test_the_budget_of_time_ends_the_tries_and_the_one_that_is_under_way(world):
+    world.market.boots = {n: Boot(running_after=5000) for n in range(1, 21)}
+    with pytest.raises(NoCandidateLeft, match="rentBudgetMinutes is 30 and"):
+        world.provision(budget_seconds=1800.0)
+    assert world.market.rented == [1, 2]
+    assert world.market.alive == {}
+    assert world.clock.passed == pytest.approx(1800, abs=10)
+    assert "budget: the budget for all tries is used up" in world.told("try 2: ")
+
+
+def test_a_budget_that_was_spent_on_waiting_for_an_earlier_call_rents_nothing(world):
+    with RentJournal(
+        world.file, world.clock, Progress("", world.clock, world.say)
+    ).locked() as entry:
+        entry.record_intent(f"{ORDER.label}0")
+    with pytest.raises(NoCandidateLeft, match="0 tries in 1 min for at most") as failed:
+        world.provision(budget_seconds=30.0)
+    assert "rentBudgetMinutes is 0.5" in str(failed.value)
+    assert world.market.rented == []
+
+
+def test_the_budget_of_money_ends_the_tries_and_the_one_that_is_under_way(world):
+    world.market.boots = {n: Boot(running_after=5000) for n in range(1, 21)}
+    with pytest.raises(NoCandidateLeft, match=r"rentBudgetDollars 3.00"):
+        world.provision(budget_dollars=3.0)  # half an hour at $6.00/h
+    assert world.market.rented == [1, 2]
+    assert world.clock.passed == pytest.approx(1800, abs=10)
+    assert world.market.alive == {}
+
+
+def test_a_lost_reply_is_found_by_its_label_and_never_rented_twice(world):
+    world.market.lose_replies = 1
+    world.market.boots[1] = Boot(listed_after=20)
+    rented = world.provision()
+    assert world.market.rented == [1]
+    assert rented.instance.id == 9000
+
+
+def test_a_lost_reply_without_a_contract_goes_on_to_the_next_offer(world):
+    world.market.refuse = {1: ReplyLost("no answer")}
+    assert world.provision().instance.machine_id == 2
+    assert world.clock.passed >= 60
+
+
+def test_a_contract_that_shows_up_after_all_is_ended_when_another_one_works(world):
+    world.market.lose_replies = 1
+    world.market.boots[1] = Boot(listed_after=70)
+    rented = world.provision()
+    assert world.market.rented == [1, 2]
+    assert list(world.market.alive) == [rented.instance.id]
+    assert "destroying instance 9000, which carries the label p/s/endpoint/abc" in "".join(
+        world.lines
+    )
+
+
+def test_one_that_shows_up_is_ended_before_it_is_said_that_nothing_is_billed(world):
+    world.market.lose_replies = 1
+    world.market.boots[1] = Boot(listed_after=70)
+    world.market.inspection = HostUnfit("the disk is too slow")
+    with pytest.raises(NoCandidateLeft, match="nothing is billed any more"):
+        world.provision()
+    assert world.market.alive == {}
+
+
+def test_one_that_shows_up_is_ended_before_a_fault_of_the_configuration_is_told(world):
+    world.market.lose_replies = 1
+    world.market.boots[1] = Boot(listed_after=70)
+    world.market.inspection = ImageRefused("no such image")
+    with pytest.raises(ImageRefused, match="nothing is billed any more"):
+        world.provision()
+    assert world.market.alive == {}
+
+
+def test_leftovers_that_cannot_be_ended_do_not_cost_the_machine_that_works(world):
+    class Late(FakeMarket):
+        def inspect(self, one, *, adopted):
+            self.failing = [ApiFailed("Vast is down")] * 3
+            return super().inspect(one, adopted=adopted)
+
+    world.market = Late(world.clock)
+    assert world.provision().instance.machine_id == 1
+    assert world.told("looking for leftovers failed: Vast is down")
+
+
+def test_a_lost_reply_and_no_list_either_is_said_with_the_label(world):
+    class Silent(FakeMarket):
+        def rent(self, offer_id, order):
+            super().rent(offer_id, order)
+            self.failing = [ApiUnreachable("no answer")]
+            raise ReplyLost("no answer")
+
+    world.market = Silent(world.clock)
+    with pytest.raises(LeftRunning, match="a contract with the label p/s/endpoint/abc may exist"):
+        world.provision()
+
+
+def test_a_rent_call_of_a_process_that_was_killed_is_waited_for(world):
+    """Its contract is not listed yet when the next process begins."""
+    provisioner = world.provisioner()
+    with provisioner._journal.locked() as entry:
+        entry.record_intent(LABEL)
+        world.market.rent(5, ORDER)
+        world.market.boots[5] = Boot(listed_after=25)
+    rented = world.provision()
+    assert rented.adopted
+    assert world.market.rented == [5]
+
+
+def test_a_note_of_long_ago_is_waited_for_no_more(world):
+    with world.provisioner()._journal.locked() as entry:
+        entry.record_intent(LABEL)
+    world.clock.sleep(3600)
+    began = world.clock.passed
+    assert world.provision().instance.machine_id == 1
+    assert world.clock.passed - began < 60
+
+
+def test_a_settled_note_is_waited_for_no_more(world):
+    world.provision()
+    world.market.alive.clear()
+    began = world.clock.passed
+    world.offers = world.offers[5:]
+    assert not world.provision().adopted
+    assert world.clock.passed - began < 60
+
+
+def test_two_processes_do_not_rent_for_one_resource_at_once(world):
+    with world.file.lock(), pytest.raises(RentedElsewhere, match="nothing was rented by this one"):
+        world.provision()
+    assert world.market.rented == []
+    assert world.clock.passed >= 60
+
+
+def test_the_contract_of_an_earlier_try_is_adopted(world):
+    world.market.rent(5, ORDER)
+    rented = world.provision()
+    assert rented.adopted
+    assert world.market.rented == [5]
+    assert world.searches == 0
+
+
+def test_leftovers_of_the_same_resource_are_destroyed_and_strangers_are_not(world):
+    world.market.rent(5, dataclasses.replace(ORDER, label="p/s/endpoint/old"))
+    world.market.rent(6, dataclasses.replace(ORDER, label="p/s/endpoint-2/abc"))
+    world.market.rent(7, dataclasses.replace(ORDER, label=""))
+    world.provision()
+    assert world.market.labels() == ["", "p/s/endpoint-2/abc", LABEL]
+
+
+def test_a_machine_that_is_marked_unfit_is_ended_first_and_not_rented_again(world):
+    world.market.rent(1, dataclasses.replace(ORDER, label=quarantine_label(LABEL, "download_slow")))
+    rented = world.provision()
+    assert rented.instance.machine_id == 2
+    assert world.market.labels() == [LABEL]
+    assert world.market.most_alive == 1
+    assert "instance 9000 was marked unfit (download slow), so that machine 1 is not" in (
+        world.told("marked unfit")
+    )
+
+
+def test_a_market_of_unfit_machines_alone_is_said_as_it_is(world):
+    world.market.rent(1, dataclasses.replace(ORDER, label=quarantine_label(LABEL, "download_slow")))
+    world.offers = world.offers[:1]
+    with pytest.raises(NoCandidateLeft, match=r"nothing but machines that were found unfit \(1\)"):
+        world.provision()
+    assert world.market.alive == {}
+
+
+def test_of_two_contracts_with_the_order_s_own_label_one_is_kept(world):
+    world.market.rent(5, ORDER)
+    world.market.rent(6, ORDER)
+    assert world.provision().adopted
+    assert len(world.market.alive) == 1
+
+
+@pytest.mark.parametrize("boot", [Boot(unfit="wrong"), Boot(price=9.0), DEAD])
+def test_an_adopted_machine_that_fails_is_replaced_by_another_one(world, boot):
+    world.market.boots[1] = boot
+    world.market.rent(1, ORDER)
+    assert world.provision().instance.machine_id == 2
+    assert len(world.market.alive) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ApiFailed("Vast is down"), ApiUnreachable("no answer"), KeyRefused("unknown key")],
+)
+def test_a_machine_that_cannot_be_seen_is_kept_and_named_with_its_price(world, error):
+    world.market.inspection = error
+    with pytest.raises(LeftRunning) as left:
+        world.provision()
+    text = str(left.value)
+    assert "instance 9000 was rented for $6.00/h" in text
+    assert str(error) in text
+    assert "run `pulumi up` to go on with it" in text
+    assert world.market.labels() == [LABEL]
+    assert "platform fault" in world.told("try 1: ")
+
+
+def test_what_could_not_be_seen_is_adopted_by_the_next_up(world):
+    class Outage(FakeMarket):
+        down = True
+
+        def instances(self, max_age=0.0):
+            if self.down and self.rented and self.clock.passed > 30:
+                raise ApiUnreachable("no answer")
+            return super().instances(max_age)
+
+    world.market = Outage(world.clock)
+    world.market.boots[1] = Boot(running_after=100)
+    with pytest.raises(LeftRunning):
+        world.provision()
+    world.market.down = False
+    assert world.provision().adopted
+    assert world.market.rented == [1]
+
+
+def test_only_what_was_there_before_may_serve_already(world):
+    world.provision()
+    world.provision()
+    assert world.market.inspected == [(9000, False), (9000, True)]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), KeyboardInterrupt()])
+def test_an_adopted_machine_is_kept_whatever_becomes_of_this_process(world, error):
+    world.market.rent(5, ORDER)
+    world.market.inspection = error
+    with pytest.raises(type(error)):
+        world.provision()
+    assert world.market.labels() == [LABEL]
+    assert "instance 9000 is kept ($6.00/h)" in world.told("is kept")
+
+
+def test_an_error_of_our_own_gives_the_machine_back(world):
+    world.market.inspection = ZeroDivisionError("a bug")
+    with pytest.raises(ZeroDivisionError):
+        world.provision()
+    assert world.market.alive == {}
+
+
+def test_a_failed_machine_that_will_not_go_stops_everything(world):
+    world.market.boots[1] = DEAD
+    world.market.undying = 10**6
+    with pytest.raises(StillBilled, match="could not be destroyed") as billed:
+        world.provision()
+    assert "$6.00/h" in str(billed.value)
+    assert world.market.rented == [1]
+
+
+def test_a_label_is_noted_before_it_is_sent(world):
+    world.market.refuse = {1: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        world.provision()
+    with world.provisioner()._journal.locked() as entry:
+        assert entry.uncommitted() == (LABEL, pytest.approx(0, abs=1))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_contract_of_the_other_kind_is_given_back(world, ordered):
+    world.market.boots = {1: Boot(interruptible=not ordered), 2: Boot(interruptible=ordered)}
+    rented = world.provision(interruptible=ordered)
+    assert world.market.rented == [1, 2]
+    assert rented.instance.machine_id == 2
+    kinds = ("on-demand", "interruptible") if ordered else ("interruptible", "on-demand")
+    assert world.told(f"the contract is {kinds[0]} and was ordered {kinds[1]}")
+
+
+def test_each_offer_is_rented_with_its_own_bid(world, monkeypatch):
+    prices = []
+    rent = world.market.rent
+
+    def noting(offer_id: int, order: RentRequest) -> int:
+        prices.append(order.price)
+        contract: int = rent(offer_id, order)
+        return contract
+
+    monkeypatch.setattr(world.market, "rent", noting)
+    wanted = need(contract="interruptible")
+    world.offers = [offer(id=1, min_bid=2.0), offer(id=2, machine_id=8, min_bid=3.0)]
+    world.market.boots = {1: DEAD, 2: Boot(interruptible=True)}
+    monkeypatch.setattr(world, "candidates", lambda: shortlist(world.offers, {}, wanted))
+    world.provision(interruptible=True)
+    assert prices == [pytest.approx(2.4), pytest.approx(3.6)]
+
+
+@pytest.fixture
+def by_hand(world) -> Contract:
+    """A contract that somebody rented and that runs, on machine 20; its id is 7001."""
+    one = Contract(world.clock.passed - 600, 20, LABEL)
+    world.market.alive[7001] = one
+    return one
+
+
+def taken_over(world):
+    return world.provisioner().adopt(7001, ORDER, world.market, PORTS)
+
+
+@pytest.mark.parametrize("listed", [LABEL, "by hand", "p/s/endpoint/older"])
+def test_what_was_rented_by_hand_is_taken_over_whatever_label_the_list_still_shows(
+    world, by_hand, listed
+):
+    by_hand.label = listed
+    world.market.alive[7002] = Contract(world.clock.passed, 19, "p/s/endpoint/left")
+    assert taken_over(world).instance.id == 7001
+    assert list(world.market.alive) == [7001]
+    assert world.market.rented == []
+
+
+@pytest.mark.parametrize(
+    "boot", [Boot(unfit="1 GPU"), Boot(price=9.0), Boot(dies_with=("exited", FATAL_STATUS_MSG))]
+)
+@pytest.mark.usefixtures("by_hand")
+def test_what_was_rented_by_hand_and_fails_is_kept_and_nothing_is_rented(world, boot):
+    world.market.boots[20] = boot
+    with pytest.raises(CannotAdopt, match=r"7001 .* was kept and costs \$\d.*`pulumi destroy`"):
+        taken_over(world)
+    assert list(world.market.alive) == [7001]
+    assert world.market.rented == []
+
+
+def test_what_was_rented_by_hand_and_is_gone_is_followed_by_no_other(world):
+    with pytest.raises(CannotAdopt, match="7001, which `adopt` names, is gone"):
+        taken_over(world)
+    assert world.market.rented == []
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_what_was_rented_by_hand_and_cannot_be_seen_is_kept(world):
+    world.market.inspection = ApiUnreachable("no network")
+    with pytest.raises(LeftRunning, match="7001"):
+        taken_over(world)
+    assert list(world.market.alive) == [7001]
+
+
+def test_what_another_key_rented_under_the_same_name_is_left_alone(world):
+    ours, theirs = owner_of("ours"), owner_of("theirs")
+    order = dataclasses.replace(
+        ORDER, label=f"p/s/endpoint/{order_digest(ours, 'now')}", owner=ours
+    )
+    world.market.rent(
+        20, dataclasses.replace(ORDER, label=f"p/s/endpoint/{order_digest(ours, 'old')}")
+    )
+    other = world.market.rent(
+        19, dataclasses.replace(ORDER, label=f"p/s/endpoint/{order_digest(theirs, 'old')}")
+    )
+    rented = world.provisioner().provision(order, world.candidates, world.market, PORTS)
+    assert set(world.market.alive) == {other, rented.instance.id}
+    assert "is left alone" in world.told(f"instance {other} ($6.00/h) carries the label")
+
+
+def test_a_ctrl_c_ends_the_wait_keeps_the_machine_and_says_what_it_costs(world):
+    world.is_asked_to_end = True
+    with pytest.raises(LeftRunning) as caught:
+        world.provision()
+    assert str(caught.value) == (
+        "instance 9000 was rented for $6.00/h, and the wait for it was ended by Ctrl-C in stage "
+        "image; it goes on starting and is billed: run `pulumi up` to go on with it or "
+        "`pulumi destroy` to end it"
+    )
+    assert world.clock.passed < 10
+    assert "interrupted: the wait for it was ended by Ctrl-C" in world.told("instance: try 1")
+    world.is_asked_to_end = False
+    assert world.provision().adopted
+    assert world.market.rented == [1]

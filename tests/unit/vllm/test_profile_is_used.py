@@ -1,0 +1,57 @@
+"""What a profile or a stack may say, something goes by: no field is checked and then forgotten."""
+
+from __future__ import annotations
+
+import ast
+import functools
+
+import pytest
+from pydantic import BaseModel
+
+from components.settings import Settings
+from components.vllm.profile import Companion, Profile
+from tests.helpers.places import ROOT
+
+FOLDERS = [ROOT / "components", ROOT / "toolchain"]
+DECLARED = {"components/vllm/profile.py", "components/settings.py"}
+"""Where the fields are declared and checked."""
+
+CALLED: dict[type[BaseModel], frozenset[str]] = {
+    Profile: frozenset({"profile", "proven"}),
+    Companion: frozenset({"one"}),
+    Settings: frozenset({"settings"}),
+}
+"""What such an object is called where it is read."""
+
+
+LIMITS = {"max_position_embeddings"}
+"""What limits another field, which is all that it is for."""
+
+
+@functools.cache
+def read_of(names: frozenset[str]) -> set[str]:
+    """Attributes that are read of a variable, or of an attribute, with one of these names."""
+    found: set[str] = set()
+    for path in (path for folder in FOLDERS for path in folder.rglob("*.py")):
+        if str(path.relative_to(ROOT)) in DECLARED:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and _name(node.value) in names:
+                found.add(node.attr)
+    return found
+
+
+def _name(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+FIELDS = [(kind, field) for kind in CALLED for field in kind.model_fields]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), FIELDS, ids=[f"{kind.__name__}.{field}" for kind, field in FIELDS]
+)
+def test_each_field_is_read_by_something(kind, field):
+    assert field in read_of(CALLED[kind]) | LIMITS
