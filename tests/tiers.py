@@ -5,8 +5,8 @@
 `cli`      the real `pulumi`, `make` and the project's commands against an emulator
 `faults`   the fault matrix: what goes wrong while the real `pulumi` works
 
-A test stands in the folder of its tier: `tests/unit` and `tests/process` mirror the tree of the code.
-`make test-fast` plays the first two tiers.
+A test stands in the folder of its tier; `tests/unit` and `tests/process` mirror the tree of the
+code. `make test-fast` plays the first two tiers.
 """
 
 from __future__ import annotations
