@@ -16,20 +16,6 @@ from components.tls import authorities as rules
 from components.tls import certificates
 from components.tls.authorities import Authorities, Authority, Signed
 
-SECRET = ("private_key", "key", "former_key", "client_certificate")
-"""Properties that Pulumi encrypts."""
-
-OUTPUTS = (
-    "certificate",
-    "leaf",
-    "client_certificate",
-    "key",
-    "newest_certificate",
-    "former_key",
-    "former_authority",
-    "former_until",
-)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AuthorityInputs:

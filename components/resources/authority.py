@@ -7,21 +7,35 @@ that request the key counts and nothing else.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pulumi
 from pulumi import dynamic
 
 from components.core.errors import HostError
 from components.core.property_bag import Properties
-from components.machine import authority_state
-from components.machine.authority_state import AuthorityInputs, AuthorityState
-from components.machine.ssh_types import Nonsense
 from components.resources.context import current
 from components.resources.instance import VastInstance
 from components.resources.provider import Provider
-from components.tls import authorities, certificates
-from components.vast import quarantine
-from components.vllm.errors import ServerHostFailed
-from components.vllm.host_certificates import requested_key
+
+if TYPE_CHECKING:
+    from components.machine.authority_state import AuthorityInputs, AuthorityState
+    from components.tls.authorities import Authorities
+    from components.tls.certificates import PublicKey
+
+SECRET = ("private_key", "key", "former_key", "client_certificate")
+"""Properties that Pulumi encrypts."""
+
+OUTPUTS = (
+    "certificate",
+    "leaf",
+    "client_certificate",
+    "key",
+    "newest_certificate",
+    "former_key",
+    "former_authority",
+    "former_until",
+)
 
 
 class AuthorityProvider(Provider):
@@ -29,18 +43,27 @@ class AuthorityProvider(Provider):
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Sign for another machine, and anew before a certificate ends; replace nothing."""
-        state, inputs = AuthorityState.from_bag(olds), AuthorityInputs.from_bag(news)
+        from components.machine import authority_state  # noqa: PLC0415
+
+        state = authority_state.AuthorityState.from_bag(olds)
+        inputs = authority_state.AuthorityInputs.from_bag(news)
         now = current().clock.epoch()
         return dynamic.DiffResult(changes=authority_state.needs_signing(state, inputs, now))
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Make the first authority, and sign for the machine."""
+        from components.machine.authority_state import AuthorityInputs  # noqa: PLC0415
+        from components.tls import authorities  # noqa: PLC0415
+
         made = authorities.Authority.made(current().clock.epoch())
         state = _signed(AuthorityInputs.from_bag(props), None, authorities.Authorities(made))
         return dynamic.CreateResult("authority", state.to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Warn of what ends soon; asks nobody."""
+        from components.machine.authority_state import AuthorityState  # noqa: PLC0415
+        from components.tls import authorities  # noqa: PLC0415
+
         state, now = AuthorityState.from_bag(props), current().clock.epoch()
         progress = current().progress("certificate")
         for warning in authorities.warnings(state.authorities, state.signed, now):
@@ -49,6 +72,9 @@ class AuthorityProvider(Provider):
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Sign anew; a higher generation first lets another authority be trusted as well."""
+        from components.machine.authority_state import AuthorityInputs, AuthorityState  # noqa: PLC0415
+        from components.tls import authorities  # noqa: PLC0415
+
         state, inputs = AuthorityState.from_bag(olds), AuthorityInputs.from_bag(news)
         now = current().clock.epoch()
         trusted = state.authorities.at(now)
@@ -98,26 +124,30 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
             "generation": generation,
             "client_certificates": client_certificates,
         }
-        secret = pulumi.ResourceOptions(additional_secret_outputs=list(authority_state.SECRET))
+        secret = pulumi.ResourceOptions(additional_secret_outputs=list(SECRET))
         super().__init__(
             AuthorityProvider(),
             name,
-            {**props, **dict.fromkeys(authority_state.OUTPUTS)},
+            {**props, **dict.fromkeys(OUTPUTS)},
             pulumi.ResourceOptions.merge(opts, secret),
         )
 
 
 def _signed(
-    inputs: AuthorityInputs, olds: AuthorityState | None, trusted: authorities.Authorities
+    inputs: AuthorityInputs, olds: AuthorityState | None, trusted: Authorities
 ) -> AuthorityState:
-    def ask() -> certificates.PublicKey:
+    from components.machine import authority_state  # noqa: PLC0415
+
+    def ask() -> PublicKey:
         return _requested_key(inputs, olds)
 
     return authority_state.sign(inputs, olds, trusted, ask, current().clock.epoch())
 
 
-def _requested_key(inputs: AuthorityInputs, olds: AuthorityState | None) -> certificates.PublicKey:
+def _requested_key(inputs: AuthorityInputs, olds: AuthorityState | None) -> PublicKey:
     """Ask the machine; one that is new to the stack and has no answer is marked unfit."""
+    from components.vllm.host_certificates import requested_key  # noqa: PLC0415
+
     host = current().remote(inputs.host)
     try:
         with host:
@@ -128,6 +158,10 @@ def _requested_key(inputs: AuthorityInputs, olds: AuthorityState | None) -> cert
 
 
 def _what_follows(error: HostError, inputs: AuthorityInputs, olds: AuthorityState | None) -> str:
+    from components.machine.ssh_types import Nonsense  # noqa: PLC0415
+    from components.vast import quarantine  # noqa: PLC0415
+    from components.vllm.errors import ServerHostFailed  # noqa: PLC0415
+
     has_served = olds is not None and olds.has_signed_for(inputs.instance_id)
     if has_served or not isinstance(error, ServerHostFailed | Nonsense):
         return "it stays and is billed until an `up` that works, or `pulumi destroy`"

@@ -18,16 +18,9 @@ from components.core.property_bag import Properties
 from components.resources.context import current
 from components.resources.provider import Provider, refused
 from components.vast.instance_state import OUTPUTS, InstanceInputs, InstanceState
-from components.vast.lifecycle import diff
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.contract_expiry import ExpiryPolicy
-from components.vast.lifecycle.create import create
-from components.vast.lifecycle.delete import delete
 from components.vast.lifecycle.preemption import PreemptionPolicy
-from components.vast.lifecycle.preview import preview
-from components.vast.lifecycle.refresh import refresh
-from components.vast.lifecycle.update import update
-from components.vllm.readiness.plan import DOWNLOAD_SHARE
 
 
 class InstanceProvider(Provider):
@@ -40,6 +33,8 @@ class InstanceProvider(Provider):
         """
         if olds:
             return dynamic.CheckResult(news, [])
+        from components.vast.lifecycle.preview import preview  # noqa: PLC0415
+
         try:
             preview(InstanceInputs.from_bag(news), current())
         except StackError as error:
@@ -48,6 +43,8 @@ class InstanceProvider(Provider):
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Say whether the machine is updated, replaced or left alone; asks nobody."""
+        from components.vast.lifecycle import diff  # noqa: PLC0415
+
         old, new = InstanceState.from_bag(olds), InstanceInputs.from_bag(news)
         change = diff.decide(id_, old, new, current().clock.epoch())
         return dynamic.DiffResult(
@@ -56,21 +53,30 @@ class InstanceProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Adopt or rent; return a machine that works."""
+        from components.vast.lifecycle.create import create  # noqa: PLC0415
+        from components.vllm.readiness.plan import DOWNLOAD_SHARE  # noqa: PLC0415
+
         made = create(InstanceInputs.from_bag(props), current(), DOWNLOAD_SHARE)
         return dynamic.CreateResult(str(made.observed.instance_id), made.to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Look at the contract and say what drifted; gone only if GET and list agree."""
+        from components.vast.lifecycle.refresh import refresh  # noqa: PLC0415
+
         found = refresh(int(id_), InstanceState.from_bag(props), current())
         return dynamic.ReadResult(id_, found.to_bag()) if found else dynamic.ReadResult("", {})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Take over inputs that change nothing about the machine; mend what a refresh found."""
+        from components.vast.lifecycle.update import update  # noqa: PLC0415
+
         old, new = InstanceState.from_bag(olds), InstanceInputs.from_bag(news)
         return dynamic.UpdateResult(update(int(id_), old, new, current()).to_bag())
 
     def delete(self, id_: str, props: Properties) -> None:
         """End the contract and read back that it is gone."""
+        from components.vast.lifecycle.delete import delete  # noqa: PLC0415
+
         delete(int(id_), InstanceState.from_bag(props), current())
 
 

@@ -15,6 +15,7 @@ nothing to it.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import pulumi
 from pulumi import dynamic
@@ -25,12 +26,14 @@ from components.resources.context import current
 from components.resources.instance import VastInstance
 from components.resources.provider import Provider
 from components.resources.stack_finalizer import LIST_MAX_AGE, StackFinalizer
-from components.vast.api.client import VastApi
-from components.vast.api.models import Instance
 from components.vast.endpoint_states import CleanupState, Orphan
 from components.vast.labels import is_labelled, is_own, resource_of
 from components.vast.refresh_log import FILE_NAME, RefreshLog
 from components.vast.rental.termination import Terminator
+
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
+    from components.vast.api.models import Instance
 
 
 class OrphanCleanupProvider(Provider):

@@ -3,6 +3,9 @@
 A provider class has no attributes and stands in an importable module, so that the state holds
 `module.Class` and every operation runs the code on disk. Its dotted path is a contract with every
 state file ever written.
+
+A provider imports what an operation does where that operation is called. The program that declares
+the resources loads these modules as well and needs none of it, and a preview needs little.
 """
 
 from __future__ import annotations

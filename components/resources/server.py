@@ -7,7 +7,7 @@ Pulumi and nothing else: what is decided and done stands in `components/vllm` (`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import dynamic
@@ -20,12 +20,12 @@ from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
 from components.resources.instance import VastInstance
 from components.resources.provider import Provider
-from components.vast import quarantine
-from components.vllm import agent_files, deployment, health, machine_key, server_state, shutdown
-from components.vllm.change_summary import change
+from components.vllm import agent_files, machine_key, server_state
 from components.vllm.profile import Profile
-from components.vllm.server_access import LIMITS, ServerAccess
 from components.vllm.server_state import ServerInputs, ServerState
+
+if TYPE_CHECKING:
+    from components.vllm.server_access import ServerAccess
 
 
 class ServerProvider(Provider):
@@ -33,6 +33,8 @@ class ServerProvider(Provider):
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Another machine is another server; all else happens in place."""
+        from components.vllm.change_summary import change  # noqa: PLC0415
+
         found = change(ServerState.from_bag(olds), ServerInputs.from_bag(news))
         if found.message:
             current().progress("server").say(found.message)
@@ -42,23 +44,31 @@ class ServerProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Push, start, wait until the model has answered."""
+        from components.vllm import deployment  # noqa: PLC0415
+
         inputs = ServerInputs.from_bag(props)
         state = deployment.create(inputs, access())
         return dynamic.CreateResult(f"server-on-{inputs.instance_id}", state.to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Ask the endpoint who it is, and the host what it was started with."""
+        from components.vllm import health  # noqa: PLC0415
+
         state = health.refreshed(ServerState.from_bag(props), access())
         return dynamic.ReadResult(id_, state.to_bag())
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Serve what is asked for now, or go back."""
+        from components.vllm import deployment  # noqa: PLC0415
+
         state = ServerState.from_bag(olds)
         served = deployment.update(state, ServerInputs.from_bag(news), access())
         return dynamic.UpdateResult(served.to_bag())
 
     def delete(self, _id: str, props: Properties) -> None:
         """Stop the server if its host still answers; the machine's own end stops it otherwise."""
+        from components.vllm import shutdown  # noqa: PLC0415
+
         try:
             state = ServerState.from_bag(props)
         except StateUnreadable as error:
@@ -173,6 +183,9 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
 
 def access() -> ServerAccess:
     """Give the clients of the context that holds now."""
+    from components.vast import quarantine  # noqa: PLC0415
+    from components.vllm.server_access import LIMITS, ServerAccess  # noqa: PLC0415
+
     context = current()
     return ServerAccess(
         connect=context.remote,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import dynamic
@@ -20,15 +20,15 @@ from components.core.property_bag import Properties
 from components.resources.context import Context, current
 from components.resources.provider import Provider, refused
 from components.vast.api.account import account_of, hold_to
-from components.vast.api.client import VastApi
-from components.vast.api.models import Instance
 from components.vast.endpoint_states import EndpointScope, FinalizerState
 from components.vast.errors import LabelTaken
 from components.vast.labels import is_labelled, partition_by_owner
 from components.vast.lifecycle.preemption import PREEMPTIONS_FILE, PreemptionLog, record_preemptions
-from components.vast.lifecycle.status_confirm import confirmed_stopped
-from components.vast.rental.journal import SUFFIX, awaited_labels
 from components.vast.rental.termination import Terminator, left_alone
+
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
+    from components.vast.api.models import Instance
 
 LIST_MAX_AGE = 3.0
 """Seconds for which a list of contracts is used again."""
@@ -193,6 +193,8 @@ def _with_losses(state: FinalizerState, context: Context) -> FinalizerState:
     Raises:
         StackError: of the client's kinds, if that is not known.
     """
+    from components.vast.lifecycle.status_confirm import confirmed_stopped  # noqa: PLC0415
+
     clock, scope = context.clock, state.scope
     api = context.market(patient=False)
     own, _ = _divided(api.instances(LIST_MAX_AGE), scope)
@@ -204,6 +206,8 @@ def _with_losses(state: FinalizerState, context: Context) -> FinalizerState:
 
 
 def _sweep(api: VastApi, context: Context, scope: EndpointScope) -> None:
+    from components.vast.rental.journal import SUFFIX, awaited_labels  # noqa: PLC0415
+
     prefix, name = scope.label_prefix, scope.name
     sent = awaited_labels(api.shared_files(SUFFIX), prefix, context.clock)
     awaited = {label: left for label, left in sent.items() if is_labelled(label, prefix, name)}

@@ -9,8 +9,10 @@ took it for a tenant on demand, or somebody stopped it by hand.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-from components.vast.api.models import Instance
+if TYPE_CHECKING:
+    from components.vast.api.models import Instance
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from components.vast.api.models import Instance
 from components.vast.labels import NOBODY, owner_of
+
+if TYPE_CHECKING:
+    from components.vast.api.models import Instance
 
 Bag = Mapping[str, Any]
 

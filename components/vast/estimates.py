@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from components.vast.api.locked_file import LockedJsonFile
+if TYPE_CHECKING:
+    from components.vast.api.locked_file import LockedJsonFile
+
 
 ESTIMATES = "estimates.json"
 """Their file's name in the account's shared folder."""

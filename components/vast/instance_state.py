@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from components.core.property_bag import Properties, contains_unknowns
 from components.core.state_upgrade import Additions, as_written, upgraded, within
-from components.vast.api.models import Instance, PriceAsked
 from components.vast.contract_state import MarketState
 from components.vast.labels import owner_of
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
@@ -21,6 +20,9 @@ from components.vast.lifecycle.market_end import NONE, MarketJob
 from components.vast.lifecycle.preemption import PreemptionPolicy, Preemptions
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import ADDITIONS, NEEDS, Requirements, Search
+
+if TYPE_CHECKING:
+    from components.vast.api.models import Instance, PriceAsked
 
 SSH_PORT = "22/tcp"
 
@@ -341,7 +343,7 @@ class InstanceState:
             boot_seconds=full["boot_seconds"],
             adopted=bool(full["adopted"]),
             strays=tuple(int(stray) for stray in full["strays"]),
-            price_asked=PriceAsked(**{**asked, "id": int(asked["id"])}) if asked else None,
+            price_asked=_price_asked(asked) if asked else None,
             ends_itself_at=float(full["ends_itself_at"]),
             market_job=MarketJob(int(full["market_job"]), float(full["market_ends_at"])),
             account_id=int(full["account_id"]),
@@ -388,3 +390,9 @@ OUTPUTS = (
 """Names of the outputs."""
 
 _NAMES = frozenset({*INPUTS, *OUTPUTS, "__provider"})
+
+
+def _price_asked(bag: Mapping[str, Any]) -> PriceAsked:
+    from components.vast.api.models import PriceAsked  # noqa: PLC0415
+
+    return PriceAsked(**{**bag, "id": int(bag["id"])})

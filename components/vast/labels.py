@@ -12,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from components.vast.api.models import Instance
+if TYPE_CHECKING:
+    from components.vast.api.models import Instance
+
 
 OWNER_DIGITS = 6
 ORDER_DIGITS = 10

@@ -7,8 +7,12 @@ the contract.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from components.core.errors import StackError
-from components.vast.api.instances_api import InstancesApi
+
+if TYPE_CHECKING:
+    from components.vast.api.instances_api import InstancesApi
 
 _MARK = "unfit-"
 

@@ -7,8 +7,12 @@ read stands in no state.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from components.core.clock import Clock
-from components.vast.api.locked_file import LockedJsonFile
+
+if TYPE_CHECKING:
+    from components.vast.api.locked_file import LockedJsonFile
 
 FILE_NAME = "in-the-state.json"
 """Its file's name in the account's shared folder."""

@@ -1,4 +1,7 @@
-"""What says that it is pure loads no client, in a fresh interpreter: to be imported, or to plan."""
+"""What is loaded to be imported or to plan, in a fresh interpreter: of what is pure, no client.
+
+Each `pulumi` command starts a program and a process of providers, and waits for what they load.
+"""
 
 from __future__ import annotations
 
@@ -86,3 +89,54 @@ def test_nothing_that_says_that_it_is_pure_loads_a_client():
 
 def test_a_whole_plan_is_made_without_a_client():
     assert printed(f"{DECIDES}\nprint({LOADED})") == "[]"
+
+
+NOT_FOR_A_PROGRAM = (
+    "asyncssh",
+    "components.smoke_test",
+    "components.tls",
+    "components.vast.api.client",
+    "components.vast.api.models",
+    "components.vast.lifecycle.create",
+    "components.vast.lifecycle.preview",
+    "components.vast.rental.boot",
+    "components.vast.rental.provisioner",
+    "components.vllm.client",
+    "components.vllm.deployment",
+    "components.vllm.health",
+    "components.vllm.readiness.decide",
+    "components.vllm.readiness.log_patterns",
+    "cryptography",
+    "filelock",
+    "httpx",
+    "requests",
+    "rich",
+    "tenacity",
+    "vastai",
+)
+"""What a program declares nothing with: clients, and what providers do when they are called."""
+
+PROVIDERS = [
+    f"components.resources.{path.stem}"
+    for path in sorted((ROOT / "components" / "resources").glob("*.py"))
+    if "(Provider):" in path.read_text(encoding="utf-8")
+]
+"""Modules that Pulumi loads into its process of providers, by what the state names."""
+
+
+def test_a_program_loads_no_client_and_nothing_that_providers_do():
+    code = f"import components.model_endpoint\nprint(set({NOT_FOR_A_PROGRAM!r}) & set(sys.modules))"
+    assert printed(code) == "set()"
+
+
+def test_a_provider_loads_what_it_does_when_it_is_called():
+    """All in one process, as Pulumi has them; `pulumi_command` is for the program alone."""
+    lent = (*NOT_FOR_A_PROGRAM, "pulumi_command")
+    code = f"for module in {PROVIDERS!r}: importlib.import_module(module)"
+    assert len(PROVIDERS) == 10
+    assert printed(f"{code}\nprint(set({lent!r}) & set(sys.modules))") == "set()"
+
+
+def test_what_is_not_for_a_program_exists():
+    """A name that was moved would be loaded by nobody."""
+    assert printed(f"for module in {NOT_FOR_A_PROGRAM!r}: importlib.import_module(module)") == ""

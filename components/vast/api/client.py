@@ -25,9 +25,8 @@ from components.vast.api.models import (
     Offer,
     PriceAsked,
     ScheduledEnd,
-    number,
-    whole,
 )
+from components.vast.api.numbers import number, whole
 from components.vast.api.payloads import RentRequest, end_body
 from components.vast.api.rate_limit import Throttle, read_pace
 from components.vast.api.rent_call import RentCall

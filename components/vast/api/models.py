@@ -8,13 +8,13 @@ or a price without its own number is refused, since something would follow from 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from components.core.display import clipped, shown
 from components.machine.addresses import address
+from components.vast.api.numbers import LEAST, number, whole
 from components.vast.errors import ApiFailed
 
 LONGEST_TEXT = 2000
@@ -25,13 +25,8 @@ Json = Mapping[str, Any]
 
 HIGHEST_PORT = 65535
 
-MOST, LEAST = 1e15, 1e-9
-"""Of an amount that is counted with: what is beyond them is no price, rate, size or time."""
-
-LARGEST_ID = 2**63 - 1
-
-LONGEST_NUMBER = 40
-"""Characters of a number that comes as a text."""
+LOST = {"stopped", "exited", "offline", "unknown", "frozen"}
+"""Statuses of a contract that do not get better while it boots (vast-api reference, 4.4)."""
 
 _DESTROYS = re.compile(r"/api/v0/instances/([0-9]{1,18})/?")
 """What a scheduled job calls to destroy an instance."""
@@ -253,28 +248,6 @@ class ScheduledEnd:
         if str(raw.get("request_method")).upper() != "DELETE" or not destroys:
             return None
         return cls(job, int(destroys[1]), starts_at) if job and starts_at is not None else None
-
-
-def number(value: Any) -> float | None:
-    """Read a number, also one that comes as a text; None for what is none or cannot be counted."""
-    if isinstance(value, str):
-        is_plain = len(value) <= LONGEST_NUMBER and value.isascii() and "_" not in value
-        value = value if is_plain else None
-    elif isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        read = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return read if math.isfinite(read) and abs(read) <= MOST else None
-
-
-def whole(value: Any) -> int | None:
-    """Read an id or a count; None for what is none."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if 0 <= value <= LARGEST_ID else None
-    read = number(value)
-    return int(read) if read is not None and read >= 0 and read.is_integer() else None
 
 
 def _own_number(raw: Any, key: str, what: str) -> int:

@@ -14,7 +14,7 @@ import requests
 from components.core.errors import StackError
 from components.vast.api.answers import error_code, reason
 from components.vast.api.calls import Calls
-from components.vast.api.models import whole
+from components.vast.api.numbers import whole
 from components.vast.api.payloads import RentRequest, rent_body
 from components.vast.errors import (
     ContractParked,

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from components.core.progress import duration
-from components.vast.api.models import PriceAsked
 from components.vast.lifecycle.auto_shutdown import moment
+
+if TYPE_CHECKING:
+    from components.vast.api.models import PriceAsked
 
 DAY = 86_400.0
 

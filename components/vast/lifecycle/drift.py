@@ -5,14 +5,13 @@ Pure. Prices, ports and labels drift under a machine that goes on; one that is l
 
 from __future__ import annotations
 
-from components.vast.api.models import Instance
+from components.vast.api.models import LOST, Instance
 from components.vast.contract_state import MarketState
 from components.vast.instance_state import SSH_PORT, InstanceState
 from components.vast.lifecycle import auto_shutdown
 from components.vast.lifecycle.preemption import describe_next_step
 from components.vast.market.ranking import choose_bid
 from components.vast.quarantine import quarantine_reason
-from components.vast.rental.boot import LOST
 
 REPLACES = "the next `pulumi up` ends it and rents another machine"
 

@@ -13,13 +13,15 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from components.core.errors import StackError
 from components.core.progress import Progress
-from components.vast.api.models import ScheduledEnd
 from components.vast.errors import MarketEndRefused
 from components.vast.lifecycle.auto_shutdown import AutoShutdown, moment
+
+if TYPE_CHECKING:
+    from components.vast.api.models import ScheduledEnd
 
 AFTER = 3600.0
 """Seconds from a machine's own end to the start of the market's job."""

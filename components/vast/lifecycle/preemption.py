@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from components.core.clock import Clock
 from components.core.progress import Progress, duration
-from components.vast.api.instances_api import InstancesApi
-from components.vast.api.locked_file import LockedJsonFile
-from components.vast.api.models import Instance
 from components.vast.contract_state import MarketState
 from components.vast.errors import StillOutbid
 from components.vast.labels import is_labelled
+
+if TYPE_CHECKING:
+    from components.vast.api.instances_api import InstancesApi
+    from components.vast.api.locked_file import LockedJsonFile
+    from components.vast.api.models import Instance
 
 DAY = 86_400.0
 

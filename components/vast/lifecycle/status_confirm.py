@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from components.core.clock import Clock
 from components.core.progress import Progress, duration
 from components.machine.tcp_probe import ProbeResult
-from components.vast.api.instances_api import InstancesApi
-from components.vast.api.models import Instance
 from components.vast.contract_state import MarketState
+
+if TYPE_CHECKING:
+    from components.vast.api.instances_api import InstancesApi
+    from components.vast.api.models import Instance
 
 UNCONFIRMED = {"exited", "offline", "unknown"}
 """Statuses that a machine which is to run may have for a moment."""

@@ -12,12 +12,15 @@ import difflib
 import io
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from components.vast.api.models import Instance, Json, number
+from components.vast.api.numbers import number
 from components.vast.errors import QueryRefused
 from components.vast.market import query_grammar
 from components.vast.market.query_grammar import offers_alias, offers_fields, offers_mult
+
+if TYPE_CHECKING:
+    from components.vast.api.models import Instance, Json
 
 Query = dict[str, dict[str, Any]]
 """Conditions by field: `{"num_gpus": {"eq": "2"}}`. Values may be strings, as Vast takes them."""
@@ -128,7 +131,7 @@ def still_fits(instance: Instance | Json, query: Query) -> bool:
 
     Prices, links and reliability move; a running machine is not replaced for that.
     """
-    row = dataclasses.asdict(instance) if isinstance(instance, Instance) else instance
+    row = instance if isinstance(instance, Mapping) else dataclasses.asdict(instance)
     lasting: Query = {field: query[field] for field in ("gpu_name", "num_gpus") if field in query}
     return matches(row, lasting)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from components.machine.driver_version import is_older
-from components.vast.api.models import Offer
 from components.vast.errors import NoCredit, NoOffer
 from components.vast.market.query import DEFAULTS, Query, matches, plain_value
 from components.vast.market.requirements import Requirements
 from components.vast.market.search import starts_on
+
+if TYPE_CHECKING:
+    from components.vast.api.models import Offer
 
 BID_MARGIN = 1.2
 """A bid over the least one that wins: what others must better before they take the machine."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from components.core.property_bag import Properties
 from components.core.state_upgrade import Additions
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Contract = Literal["on-demand", "interruptible"]
 """How a machine is rented: at a fixed price, or by a bid that a higher one takes it away from."""
@@ -81,8 +83,6 @@ IMPLIED = frozenset({"contract", "least_compute_cap", "compute_cap_below"})
 OTHER_MACHINE = ("query", "num_gpus", "disk_gb", "contract")
 """Properties whose change can lead to another machine."""
 
-_NEED = TypeAdapter(Requirements)
-
 
 @dataclasses.dataclass(frozen=True)
 class Search:
@@ -131,4 +131,12 @@ def need_of(bag: Mapping[str, Any]) -> Requirements:
     Raises:
         pydantic.ValidationError: if one is missing or is no such value.
     """
-    return _NEED.validate_python({name: bag[name] for name in NEEDS if name in bag})
+    return _need().validate_python({name: bag[name] for name in NEEDS if name in bag})
+
+
+@functools.cache
+def _need() -> TypeAdapter[Requirements]:
+    """Give what reads them, built where they are first read: a program never reads them."""
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    return TypeAdapter(Requirements)

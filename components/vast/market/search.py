@@ -5,12 +5,15 @@ Floors are added to a query, never put in its place: a user's stricter condition
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.machine import gpus
-from components.vast.api.models import Json, number
+from components.vast.api.numbers import number
 from components.vast.market.query import Query
 from components.vast.market.requirements import Requirements
+
+if TYPE_CHECKING:
+    from components.vast.api.models import Json
 
 SEARCH_LIMIT = 64
 """Most offers that Vast gives, whatever is asked (vast-api reference, 2.5)."""

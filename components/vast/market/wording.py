@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from components.core.progress import duration
-from components.core.tables import lines, table
 from components.vast.market.ranking import HOURS_A_MONTH, LEAST_BID_STEP, Candidate
 
 SHOWN = 6
@@ -49,6 +48,8 @@ def shortlist_lines(candidates: list[Candidate]) -> list[str]:
         "$/month",
         "offered for",
     )
+    from components.core.tables import lines, table  # noqa: PLC0415
+
     return lines(table(headings, map(_cells, candidates[:SHOWN]), numbers=numbers))
 
 

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from components.core.errors import HostError
 from components.core.progress import Progress
 from components.machine import gpus
-from components.vast.api.instances_api import InstancesApi
-from components.vast.api.models import Instance
-from components.vast.api.payloads import RentRequest
 from components.vast.errors import CannotAdopt
 from components.vast.labels import belongs_to_other
 from components.vast.market.query import parse_query, still_fits
@@ -27,7 +25,12 @@ from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import Requirements
 from components.vast.market.search import starts_on
 from components.vast.quarantine import quarantine_reason
-from components.vast.rental.boot import Rented
+
+if TYPE_CHECKING:
+    from components.vast.api.instances_api import InstancesApi
+    from components.vast.api.models import Instance
+    from components.vast.api.payloads import RentRequest
+    from components.vast.rental.boot import Rented
 
 SECONDS_TO_END = 60
 """That the previous server has to end, before it is killed."""

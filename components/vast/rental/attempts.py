@@ -9,7 +9,6 @@ from typing import Literal
 from components.core.errors import ConfigurationError, HostError, StackError
 from components.core.interruption import Interrupted
 from components.core.progress import duration
-from components.core.tables import lines, table
 from components.vast.errors import BudgetSpent, CannotAdopt, LeftRunning
 
 Outcome = Literal[
@@ -75,6 +74,8 @@ def attempt_lines(attempts: Iterable[Attempt]) -> list[str]:
         )
         for one in attempts
     ]
+    from components.core.tables import lines, table  # noqa: PLC0415
+
     return lines(table(headings, rows, numbers={"try", "$/h", "time", "cents"}))
 
 

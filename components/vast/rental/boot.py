@@ -17,7 +17,7 @@ from components.machine.addresses import with_port
 from components.machine.inspection import Inspection
 from components.machine.tcp_probe import ProbeResult
 from components.vast.api.instances_api import InstancesApi
-from components.vast.api.models import Instance
+from components.vast.api.models import LOST, Instance
 from components.vast.contract_state import MarketState
 from components.vast.errors import (
     BootFailed,
@@ -37,9 +37,6 @@ LOG_POLL = 10.0
 
 PULLING = {"", "created", "loading"}
 """Statuses until the image is there (vast-api reference, 4.4)."""
-
-LOST = {"stopped", "exited", "offline", "unknown", "frozen"}
-"""Statuses that do not get better during boot (vast-api reference, 4.4)."""
 
 PRICE_TOLERANCE = 1.001
 """Of the cap: prices come with more digits than people set."""

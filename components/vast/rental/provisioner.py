@@ -14,7 +14,7 @@ from components.core.errors import ConfigurationError, HostError, PlatformError,
 from components.core.interruption import Interrupted
 from components.core.progress import Progress
 from components.vast.api.instances_api import InstancesApi
-from components.vast.api.models import Instance
+from components.vast.api.models import LOST, Instance
 from components.vast.api.payloads import RentRequest
 from components.vast.errors import (
     CannotAdopt,
@@ -33,7 +33,7 @@ from components.vast.market.ranking import Candidate
 from components.vast.market.wording import describe
 from components.vast.quarantine import quarantine_reason
 from components.vast.rental.attempts import Attempt, cost, fault, left_running, not_adopted, spent
-from components.vast.rental.boot import LOST, Boot, Machine, Rented
+from components.vast.rental.boot import Boot, Machine, Rented
 from components.vast.rental.budget import Budget, Limits
 from components.vast.rental.guard import Guard
 from components.vast.rental.journal import LISTED_WITHIN, Entry, RentJournal

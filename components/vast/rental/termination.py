@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from components.core.clock import Clock
 from components.core.errors import PlatformError
 from components.core.progress import Progress, duration
-from components.vast.api.instances_api import InstancesApi
-from components.vast.api.models import Instance
 from components.vast.errors import KeyRefused, StillBilled
 from components.vast.labels import partition_by_owner
+
+if TYPE_CHECKING:
+    from components.vast.api.instances_api import InstancesApi
+    from components.vast.api.models import Instance
 
 DEADLINE = 180.0
 """Seconds for a contract to go; an API that is down for longer leaves it to the next command."""

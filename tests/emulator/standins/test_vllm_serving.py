@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from components.resources import server as vllm_server
 from components.resources.server import ServerProvider
+from components.vllm import server_access
 from components.vllm.server_access import Limits
 from emulator.standins.vllm.server import FileWatch
 from tests.emulator.standins.support import QWEN, REPOSITORY, Container, Server, serving, until
@@ -304,7 +304,7 @@ def test_a_refresh_finds_what_is_green_but_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the boundary: what the stack's refresh asks, of a server that hangs."""
-    monkeypatch.setattr(vllm_server, "LIMITS", Limits(patient=2.0))
+    monkeypatch.setattr(server_access, "LIMITS", Limits(patient=2.0))
     container = small(tmp_path, faults={"green_but_dead": {}})
     with quick(container) as server, server.client() as http:
         length = http.get("/v1/models").json()["data"][0]["max_model_len"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from components.core.property_bag import Properties
-from components.resources import server
+from components.vllm import server_access
 from components.vllm.client_types import (
     Refused,
     Traffic,
@@ -292,7 +292,7 @@ def test_one_whose_log_was_begun_anew_since_its_start_was_up(
 def test_one_that_is_asked_for_long_is_said_to_be(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "LIMITS", Limits(look_every=0.01))
+    monkeypatch.setattr(server_access, "LIMITS", Limits(look_every=0.01))
     doubted(scene)
     said = threading.Event()
     doing = "asking for a completion, to tell a server that hangs"

@@ -12,9 +12,9 @@ import pytest
 
 from components.core.clock import SystemClock
 from components.machine.ssh_types import CommandFailed, Nonsense
-from components.resources import server
 from components.resources.context import using
 from components.resources.server import ServerProvider
+from components.vllm import server_access
 from components.vllm.client_types import ModelInfo, Refused, Traffic, Unreachable
 from components.vllm.server_access import Limits
 from components.vllm.server_state import READY
@@ -61,7 +61,7 @@ def hurried(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         endpoint_look=SECONDS,
         stop=SECONDS,
     )
-    monkeypatch.setattr(server, "LIMITS", limits)
+    monkeypatch.setattr(server_access, "LIMITS", limits)
     with using(dataclasses.replace(scene.context(), clock=SystemClock())):
         yield scene
 

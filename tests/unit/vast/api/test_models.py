@@ -11,15 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.vast.api.models import (
-    LEAST,
-    MOST,
     Charge,
     Instance,
     Offer,
     PriceAsked,
-    number,
-    whole,
 )
+from components.vast.api.numbers import LEAST, MOST, number, whole
 from components.vast.errors import ApiFailed, NoOffer
 from components.vast.market.query import parse_query
 from components.vast.market.ranking import shortlist
