@@ -6,6 +6,7 @@ state file ever written.
 
 A provider imports what an operation does where that operation is called. The program that declares
 the resources loads these modules as well and needs none of it, and a preview needs little.
+state file ever written, and with the previous release: see `PREVIOUS_PATHS`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,41 @@ from components.core.errors import StackError
 from components.core.property_bag import Properties
 from components.core.terminal import keep_to_terminal
 
+PREVIOUS_PATHS = {
+    "components.resources.api_key.ApiKeyProvider": "components.vllm.api_key.ApiKeyProvider",
+    "components.resources.instance.InstanceProvider": "components.vast.instance.InstanceProvider",
+    "components.resources.offer.OfferProvider": "components.vast.offer.OfferProvider",
+    "components.resources.orphan_cleanup.OrphanCleanupProvider": (
+        "components.vast.holdings.HoldingsProvider"
+    ),
+    "components.resources.promotion.PromotionProvider": "components.promotion.PromotionProvider",
+    "components.resources.server.ServerProvider": "components.vllm.server.ServerProvider",
+    "components.resources.ssh_key.SshKeyProvider": "components.vast.ssh_key.SshKeyProvider",
+    "components.resources.stack_finalizer.StackFinalizerProvider": (
+        "components.vast.lease.LeaseProvider"
+    ),
+}
+"""Where the previous release has a provider that has moved, by its path in this one.
+
+A state names it by the previous path for one more release. Whoever takes the code back to that
+release could otherwise neither refresh nor destroy a stack that this one has brought up: it would
+find no module, and the machine would stay billed. Each previous path leads here by a module of its
+own, so this release reads it as well. The next release deletes this table, and keeps those modules.
+"""
+
 
 class Provider(dynamic.ResourceProvider):
     """Base of the dynamic providers."""
 
     serialize_as_secret_always = False
+
+    def __init_subclass__(cls) -> None:
+        """Name a provider in the state by the path that the previous release has."""
+        super().__init_subclass__()
+        path = PREVIOUS_PATHS.get(f"{cls.__module__}.{cls.__qualname__}")
+        if path is not None:
+            cls.__module__, _, cls.__qualname__ = path.rpartition(".")
+            cls.__name__ = cls.__qualname__
 
     def configure(self, _req: dynamic.ConfigureRequest) -> None:
         """Called before anything else: errors in their own words, no life after `pulumi`'s."""

@@ -1,23 +1,29 @@
-"""The paths by which states of older releases name the providers: each leads to its class."""
+"""The paths by which states name the providers: the previous release has them, and so has this."""
 
 from __future__ import annotations
 
 import base64
 import json
 import pickle
+from collections.abc import Iterator
 
 import pytest
+from pulumi.dynamic.dynamic import serialize_provider
 
 from components.resources.api_key import ApiKeyProvider
+from components.resources.authority import AuthorityProvider
+from components.resources.hub_revisions import HubRevisionsProvider
 from components.resources.instance import InstanceProvider
 from components.resources.offer import OfferProvider
-from components.resources.provider import Provider
+from components.resources.orphan_cleanup import OrphanCleanupProvider
+from components.resources.promotion import PromotionProvider
+from components.resources.provider import PREVIOUS_PATHS, Provider
 from components.resources.server import ServerProvider
 from components.resources.ssh_key import SshKeyProvider
 from components.resources.stack_finalizer import StackFinalizerProvider
 from tests.helpers.places import ROOT
 
-STATE = json.loads((ROOT / "tests" / "stack/states/2026-11-24.json").read_text())
+STATE = json.loads((ROOT / "tests/states/2026-11-24.json").read_text())
 
 PROVIDERS = {
     resource["type"].rpartition("/")[2]: resource["inputs"]["__provider"]
@@ -35,9 +41,60 @@ MOVED = {
     "vllm:Server": ServerProvider,
 }
 
+PREVIOUS: dict[type[Provider], tuple[str, str]] = {
+    ApiKeyProvider: ("components.vllm.api_key", "ApiKeyProvider"),
+    AuthorityProvider: ("components.resources.authority", "AuthorityProvider"),
+    HubRevisionsProvider: ("components.resources.hub_revisions", "HubRevisionsProvider"),
+    InstanceProvider: ("components.vast.instance", "InstanceProvider"),
+    OfferProvider: ("components.vast.offer", "OfferProvider"),
+    OrphanCleanupProvider: ("components.vast.holdings", "HoldingsProvider"),
+    PromotionProvider: ("components.promotion", "PromotionProvider"),
+    ServerProvider: ("components.vllm.server", "ServerProvider"),
+    SshKeyProvider: ("components.vast.ssh_key", "SshKeyProvider"),
+    StackFinalizerProvider: ("components.vast.lease", "LeaseProvider"),
+}
+"""Module and name of every provider, as the release before the move of the providers has them."""
+
+
+def written(provider: type[Provider]) -> bytes:
+    """What a state holds of a provider."""
+    return base64.b64decode(serialize_provider(provider()))
+
+
+def providers(kind: type[Provider] = Provider) -> Iterator[type[Provider]]:
+    """All providers of the project that are loaded."""
+    for one in kind.__subclasses__():
+        if one.__module__.startswith("components."):
+            yield one
+        yield from providers(one)
+
 
 @pytest.mark.parametrize("kind", sorted(PROVIDERS))
 def test_the_path_of_an_older_release_leads_to_the_provider_of_this_one(kind):
     found = pickle.loads(base64.b64decode(PROVIDERS[kind]))  # noqa: S301  (our own file)
     assert isinstance(found, Provider)
     assert type(found) is MOVED.get(kind, type(found))
+
+
+@pytest.mark.parametrize("provider", PREVIOUS, ids=lambda provider: provider.__name__)
+def test_a_state_names_each_provider_where_the_previous_release_has_it(provider):
+    module, name = PREVIOUS[provider]
+    content = written(provider)
+    # Each text is followed by the byte that keeps it for later use.
+    assert module.encode() + b"\x94" in content
+    assert name.encode() + b"\x94" in content
+    assert content.count(b"components.") == 1
+    assert type(pickle.loads(content)) is provider  # noqa: S301  (written above)
+
+
+@pytest.mark.parametrize("kind", sorted(PROVIDERS))
+def test_a_state_names_a_provider_as_the_exported_one_does(kind):
+    found = pickle.loads(base64.b64decode(PROVIDERS[kind]))  # noqa: S301  (our own file)
+    assert written(type(found)) == base64.b64decode(PROVIDERS[kind])
+
+
+def test_every_provider_and_every_path_that_has_moved_is_held_to_that():
+    assert set(providers()) == set(PREVIOUS)
+    here = {f"{module}.{name}" for module, name in PREVIOUS.values()}
+    assert set(PREVIOUS_PATHS.values()) <= here
+    assert len(here - set(PREVIOUS_PATHS.values())) == 2

@@ -200,7 +200,7 @@ def test_a_refresh_finds_no_change_of_an_offer_whatever_release_wrote_it(bag: Pr
 
 def exported() -> Properties:
     """The machine in the state that a stack of 2026-11-24 exported, with its key in clear."""
-    state = json.loads((TESTS / "stack/states/2026-11-24.json").read_text())
+    state = json.loads((TESTS / "states/2026-11-24.json").read_text())
     (found,) = (
         resource["outputs"]
         for resource in state["deployment"]["resources"]

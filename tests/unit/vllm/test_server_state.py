@@ -32,7 +32,7 @@ from tests.helpers.server_bags import FIRST_RELEASE, inputs_of, state_bag, state
 
 TESTS = ROOT / "tests"
 NAMES = json.loads((TESTS / "faults/first_release.json").read_text())
-NOVEMBER = json.loads((TESTS / "stack/states/2026-11-24.json").read_text())
+NOVEMBER = json.loads((TESTS / "states/2026-11-24.json").read_text())
 SERVER = "pulumi-python:dynamic/vllm:Server"
 
 NUMBERS = st.floats(0, 1e12, allow_nan=False)
