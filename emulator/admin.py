@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from emulator.contracts import Contract, actual_status
+from emulator.contract_types import Contract
+from emulator.contracts import actual_status
 from emulator.errors import ApiError
 from emulator.faults import FAULTS, Wanted
 from emulator.marketplace import Marketplace

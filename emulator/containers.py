@@ -23,7 +23,7 @@ import asyncssh
 import psutil
 
 from emulator import images
-from emulator.contracts import Contract
+from emulator.contract_types import Contract
 from emulator.market import Machine
 from emulator.running import REPOSITORY, container_processes
 from emulator.standins import COMMANDS

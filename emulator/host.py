@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from emulator.containers import Containers
-from emulator.contracts import Contract
+from emulator.contract_types import Contract
 from emulator.market import Machine
 from emulator.network import Network
 

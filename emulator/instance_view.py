@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.contracts import RUNNING, STOPPED, Contract, Phase, actual_status
+from emulator.contract_types import RUNNING, STOPPED, Contract, Phase
+from emulator.contracts import actual_status
 from emulator.market import Machine, hardware_row
 from emulator.network import has_ssh
 

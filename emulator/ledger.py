@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from emulator.contracts import Charge
+from emulator.contract_types import Charge
 from emulator.market import DAY
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from emulator import contracts, images, scheduled
 from emulator.clock import EmulatedClock
-from emulator.contracts import Charge, Contract, Effect, Phase, Step
+from emulator.contract_types import STOPPED, Charge, Contract, Effect, Phase, Step
 from emulator.errors import ApiError, insufficient_credit, no_such_ask, no_such_instance
 from emulator.faults import Armed, FaultBook, Occasion
 from emulator.host import Host
@@ -244,7 +244,7 @@ class Marketplace:
         """Start or stop; False if the start has to wait for free GPUs (it stays queued)."""
         async with self.at_once() as now:
             contract = self.contract(contract_id)
-            if state == contracts.STOPPED:
+            if state == STOPPED:
                 await self._keep(Step(contracts.stop(contract, now)))
                 return True
             if self.credit() <= 0:

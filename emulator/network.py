@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncssh
 
-from emulator.contracts import Contract
+from emulator.contract_types import Contract
 from emulator.hostile import Hostile, HostilePort
 from emulator.ports import BlackHole, Forwarder, Listener, Traffic, draw_port, internal_ports
 from emulator.ssh_server import ContainerSsh

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator import contracts, images
-from emulator.contracts import Contract
+from emulator.contract_types import RUNNING, STOPPED, Contract
 from emulator.errors import ApiError
 from emulator.market import Machine, Offer, gpu_price
 from emulator.terms import Terms
@@ -87,7 +87,7 @@ def draw_up(
         address=place.address,
         image_bytes=size,
         pull_seconds=contracts.PREPARING + images.pull_seconds(size, machine.inet_down),
-        intended=contracts.STOPPED if terms.stopped or parked else contracts.RUNNING,
+        intended=STOPPED if terms.stopped or parked else RUNNING,
         parked=parked,
         ssh_port=place.ssh_port,
         ssh_keys=ssh_keys,

@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse
 
-from emulator import contracts, throttle
+from emulator import throttle
 from emulator.api import Call, Endpoint, as_int, as_list, as_number
-from emulator.contracts import Contract, Phase
+from emulator.contract_types import RUNNING, STOPPED, Contract, Phase
 from emulator.errors import ApiError
 from emulator.faults import Occasion
 from emulator.instance_view import instance_row
@@ -330,7 +330,7 @@ def _answered(call: Call, number: int, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _set_state(call: Call, number: int, state: Any) -> dict[str, Any]:
-    if state not in (contracts.RUNNING, contracts.STOPPED):
+    if state not in (RUNNING, STOPPED):
         raise ApiError(400, "invalid_args", f"state {state!r} is neither running nor stopped")
     if await call.market.set_state(number, state):
         return {"success": True}

@@ -6,7 +6,7 @@ from typing import Any
 
 from emulator import throttle
 from emulator.api import Call, Endpoint, as_int, as_list
-from emulator.contracts import Contract
+from emulator.contract_types import Contract
 from emulator.errors import ApiError, no_such_ask
 from emulator.faults import Occasion
 from emulator.gpus import GPUS

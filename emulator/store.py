@@ -1,7 +1,7 @@
 """What outlives the emulator's process: one SQLite file in the state directory.
 
-Contracts are kept as JSON documents (their shape is `contracts.Contract`), money as one row for
-each contract, kind and day. Every write is one transaction, so that a SIGKILL at any moment
+Contracts are kept as JSON documents (their shape is `contract_types.Contract`), money as one row
+for each contract, kind and day. Every write is one transaction, so that a SIGKILL at any moment
 leaves the contracts, the clock and the ledger of one and the same moment.
 """
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emulator.contracts import Contract, Phase
+from emulator.contract_types import Contract, Phase
 from emulator.ledger import Entry
 
 FIRST_CONTRACT = 1001

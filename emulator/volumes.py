@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from emulator.contracts import Charge, Contract
+from emulator.contract_types import Charge, Contract
 from emulator.errors import ApiError
 from emulator.host import Host
 from emulator.market import HOUR, Machine, hardware_row, storage_per_hour, volume_offer_id

@@ -16,7 +16,7 @@ import pytest
 from components.machine.first_contact import MARK, fingerprint, named, proof_key
 from components.machine.onstart import onstart
 from emulator.containers import Containers, host_facts
-from emulator.contracts import Contract
+from emulator.contract_types import Contract
 from emulator.market import draw_market
 from emulator.standins import COMMANDS
 from tests.emulator.test_contracts import rented

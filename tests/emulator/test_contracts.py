@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from emulator import contracts
-from emulator.contracts import Contract, Effect, Phase, actual_status, advance
+from emulator.contract_types import Contract, Effect, Phase, Step
+from emulator.contracts import actual_status, advance
 from emulator.images import digest_of
 from emulator.market import DAY, HOUR
 
@@ -47,7 +48,7 @@ def running(**fields: Any) -> Contract:
     return contract
 
 
-def spent(step: contracts.Step) -> dict[str, float]:
+def spent(step: Step) -> dict[str, float]:
     sums: dict[str, float] = {}
     for charge in step.charges:
         sums[charge.kind] = sums.get(charge.kind, 0.0) + charge.amount

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.contracts import Charge
+from emulator.contract_types import Charge
 from emulator.ledger import by_day, merged, total
 from emulator.market import DAY
 from emulator.store import Store

@@ -13,7 +13,7 @@ import httpx
 
 from emulator.app import create_app
 from emulator.clock import EmulatedClock
-from emulator.contracts import Contract
+from emulator.contract_types import Contract
 from emulator.keys import PREFIX
 from emulator.market import Machine
 from emulator.marketplace import Marketplace, open_account
