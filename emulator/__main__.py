@@ -10,25 +10,26 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
-import psutil
 import yaml
 from rich.console import Console
 from rich.table import Table
 
 from components.core.interruption import unwritable
 from components.core.terminal import keep_to_terminal
-from emulator.running import (
-    REPOSITORY,
-    Running,
-    container_processes,
-    prepare_directory,
-    read_running,
+from emulator.running import REPOSITORY, Running, prepare_directory, read_running
+from emulator.server_control import (
+    CommandError,
+    answering,
+    ask,
+    clean_environment,
+    ended,
+    kill_containers,
+    server_process,
+    wait_for_start,
 )
 
 if TYPE_CHECKING:
@@ -37,15 +38,9 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8765
 DEFAULT_SPEED = 60.0
 DEFAULT_CREDIT = 100.0
-PATIENCE = 30.0
-"""Real seconds within which a server starts to answer, or ends."""
 
 keep_to_terminal()
 _console = Console()
-
-
-class CommandError(Exception):
-    """What stopped a command: one sentence for the person who typed it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    running = _answering(options.state)
+    running = answering(options.state)
     if running is not None:
         _console.print(
             f"The emulator is already up at {running.url}, {running.speed:g} x; "
@@ -83,13 +78,13 @@ def _up(options: argparse.Namespace) -> int:
         child = subprocess.Popen(  # noqa: S603  (this very program, with the options it was given)
             [sys.executable, "-m", "emulator", "serve", *_serve_arguments(options)],
             cwd=REPOSITORY,
-            env=_clean_environment(),
+            env=clean_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    running = _wait_for_start(options.state, child)
+    running = wait_for_start(options.state, child)
     _console.print(f"The emulator is up at {running.url}", highlight=False)
     _tell(options.state, running)
     return 0
@@ -114,31 +109,31 @@ def _down(options: argparse.Namespace) -> int:
     if options.unless_used and _is_used(options.state):
         _console.print("Other contracts run on the emulator: it stays up.")
         return 0
-    process = _server_process(options.state, running)
+    process = server_process(options.state, running)
     if process is not None:
         process.send_signal(signal.SIGTERM)
-        if not _ended(process):
+        if not ended(process):
             process.kill()
-    _kill_containers(options.state)
+    kill_containers(options.state)
     (options.state / "server.json").unlink(missing_ok=True)
     _console.print("The emulator is down; its contracts are kept." if process else "It was down.")
     return 0
 
 
 def _is_used(state: Path) -> bool:
-    running = _answering(state)
-    return running is not None and bool(_ask(running, "GET", "status")["contracts"])
+    running = answering(state)
+    return running is not None and bool(ask(running, "GET", "status")["contracts"])
 
 
 def _status(options: argparse.Namespace) -> int:
-    running = _answering(options.state)
+    running = answering(options.state)
     if running is None:
         if options.json:
             _console.print_json(json.dumps({"up": False}))
         else:
             _console.print(f"The emulator of {options.state} is down.", highlight=False)
         return 1
-    status = _ask(running, "GET", "status")
+    status = ask(running, "GET", "status")
     if options.json:
         _console.print_json(json.dumps({"up": True, "url": running.url, **status}))
         return 0
@@ -151,12 +146,12 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _reset(options: argparse.Namespace) -> int:
-    running = _answering(options.state)
+    running = answering(options.state)
     if running is not None:
-        _ask(running, "POST", "reset", {})
+        ask(running, "POST", "reset", {})
         _console.print("Everything is destroyed; the account is as new.")
         return 0
-    _kill_containers(options.state)
+    kill_containers(options.state)
     for name in ("containers", "volumes"):
         shutil.rmtree(options.state / name, ignore_errors=True)
     for path in options.state.glob("state.sqlite3*"):
@@ -177,17 +172,17 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _fault(options: argparse.Namespace) -> int:
-    running = _answering(options.state)
+    running = answering(options.state)
     if running is None:
         raise CommandError("the emulator is down; `python -m emulator up` starts it")
     if options.clear:
-        cleared = _ask(running, "DELETE", "faults")["cleared"]
+        cleared = ask(running, "DELETE", "faults")["cleared"]
         _console.print(f"{cleared} faults switched off.")
         return 0
     if options.list or (options.name is None and options.scenario is None):
-        _console.print(_fault_table(_ask(running, "GET", "faults")))
+        _console.print(_fault_table(ask(running, "GET", "faults")))
         return 0
-    for one in _ask(running, "POST", "faults", {"faults": _wanted(options)})["armed"]:
+    for one in ask(running, "POST", "faults", {"faults": _wanted(options)})["armed"]:
         where = "" if one["machine"] is None else f" on machine {one['machine']}"
         _console.print(f"{one['name']} strikes the next {one['left']}{where}.", highlight=False)
     return 0
@@ -322,79 +317,6 @@ def _serve_arguments(options: argparse.Namespace) -> list[str]:
     if options.vllm:
         arguments += ["--vllm", str(Path(options.vllm).resolve())]
     return arguments
-
-
-def _clean_environment() -> dict[str, str]:
-    """The caller's environment without anything that belongs to its own accounts."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
-    return {name: os.environ[name] for name in kept if name in os.environ}
-
-
-def _wait_for_start(state: Path, child: subprocess.Popen[bytes]) -> Running:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        running = _answering(state)
-        if running is not None and running.pid == child.pid:
-            return running
-        if child.poll() is not None:
-            if running is not None:
-                return running  # another `up` was faster
-            break
-        time.sleep(0.05)
-    last = (state / "server.log").read_text(errors="replace").strip().splitlines()[-1:]
-    raise CommandError(f"the emulator did not start: {' '.join(last)} ({state / 'server.log'})")
-
-
-def _answering(state: Path) -> Running | None:
-    running = read_running(state)
-    if running is None or _server_process(state, running) is None:
-        return None
-    try:
-        answer = httpx.get(f"{running.url}/emulator/status", timeout=10, trust_env=False)
-    except httpx.TransportError:
-        return None
-    return running if answer.is_success else None
-
-
-def _server_process(state: Path, running: Running | None) -> psutil.Process | None:
-    """The process that server.json names, if it still is what it was."""
-    if running is None:
-        return None
-    try:
-        process = psutil.Process(running.pid)
-        words = process.cmdline()
-    except psutil.Error:
-        return None
-    return process if "serve" in words and str(state) in words else None
-
-
-def _ended(process: psutil.Process) -> bool:
-    """Wait for the end of a process that is not a child: nobody may reap it for a while."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _ask(running: Running, method: str, path: str, body: Any = None) -> Any:
-    url = f"{running.url}/emulator/{path}"
-    answer = httpx.request(method, url, json=body, timeout=60, trust_env=False)
-    if not answer.is_success:
-        raise CommandError(answer.json()["msg"])
-    return answer.json()
-
-
-def _kill_containers(state: Path) -> None:
-    for process in container_processes((state / "containers").resolve(), None):
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _tell(state: Path, running: Running) -> None:
