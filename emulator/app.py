@@ -26,8 +26,11 @@ from emulator import (
     hub_api,
     registry,
     routes_account,
+    routes_billing,
+    routes_instance_reads,
     routes_instances,
     routes_offers,
+    routes_price_increases,
     routes_scheduled,
 )
 from emulator.api import Call, Endpoint
@@ -65,8 +68,11 @@ def create_app(market: Marketplace, throttle: Throttle, *, ticking: bool = True)
     gate = _Gate(market, throttle, Results())
     endpoints = [
         *routes_offers.ENDPOINTS,
+        *routes_price_increases.ENDPOINTS,
+        *routes_instance_reads.ENDPOINTS,
         *routes_instances.ENDPOINTS,
         *routes_account.ENDPOINTS,
+        *routes_billing.ENDPOINTS,
         *routes_scheduled.ENDPOINTS,
     ]
     routes = [_route(gate, endpoint) for endpoint in endpoints]

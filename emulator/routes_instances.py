@@ -1,8 +1,7 @@
-"""Instances: reading, changing, ending them, their logs and commands."""
+"""Instances as they are changed and ended, their logs, commands and SSH keys."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -15,103 +14,12 @@ from emulator.api import Call, Endpoint, as_int, as_list, as_number
 from emulator.contract_types import RUNNING, STOPPED, Contract, Phase
 from emulator.errors import ApiError
 from emulator.faults import Occasion
-from emulator.instance_view import instance_row
 from emulator.logs import excerpt
-from emulator.query import QueryError, check, in_order, matches
+from emulator.routes_instance_reads import current_row
 from emulator.terms import LONGEST_LABEL_LATER, label, shell_words
-from emulator.tokens import decoded, encoded
 
-MOST_PER_PAGE = 25
-PER_PAGE_OF_NOTHING = 5
 LONGEST_COMMAND = 512
-
-_FILTERABLE = (
-    "id",
-    "label",
-    "actual_status",
-    "intended_status",
-    "cur_state",
-    "next_state",
-    "gpu_name",
-    "verification",
-    "machine_id",
-    "host_id",
-    "image_uuid",
-    "image_runtype",
-    "is_bid",
-    "start_date",
-    "end_date",
-    "template_id",
-    "template_hash_id",
-    "geolocation",
-)
 _COMMANDS = ("ls", "rm", "du")
-
-
-async def read(call: Call) -> Any:
-    """GET /instances/{id}/: one instance, or null for one that is gone."""
-    number = call.own(call.number)
-    occasion = Occasion(contract=number)
-    if call.market.faults.strike("instance_null_once", occasion) is not None:
-        return {"instances": None}
-    for contract in call.market.contracts():
-        if contract.id == number:
-            return {"instances": _single_row(call, contract)}
-    return {"instances": None}
-
-
-def _single_row(call: Call, contract: Contract) -> dict[str, Any]:
-    row = _row(call, contract)
-    odd = call.market.faults.strike("ports_of_one", Occasion(contract=contract.id))
-    if odd is None:
-        return row
-    numbers = sorted(int(one[0]["HostPort"]) for one in row["ports"].values())
-    return row | {"ports": None if odd.get("form") == "none" else numbers}
-
-
-async def withdrawn(call: Call) -> Any:
-    """GET /api/v0/instances/: withdrawn in 2026."""
-    del call
-    raise ApiError(
-        410, "deprecated_endpoint", "This endpoint is deprecated; use /api/v1/instances/."
-    )
-
-
-async def read_page(call: Call) -> Any:
-    """GET /api/v1/instances/: instances by the page, at most 25."""
-    rows = [
-        _row(call, one) | {"volume_info": _volumes(call, one)}
-        for one in call.market.contracts()
-        if call.caller.contract_id in (None, one.id)
-    ]
-    found = _found(call, rows)
-    asked = as_int(call.query.get("limit", MOST_PER_PAGE), "limit")
-    size = min(asked, MOST_PER_PAGE) if asked > 0 else PER_PAGE_OF_NOTHING
-    begin = _after(found, call.query.get("after_token"), _order(call))
-    page = found[begin : begin + size]
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["label"] or ""] = counts.get(row["label"] or "", 0) + 1
-    return {
-        "success": True,
-        "instances_found": len(page),
-        "total_instances": len(found),
-        "label_counts": counts,
-        "next_token": _token(page[-1], _order(call)) if begin + size < len(found) else None,
-        "instances": [_columns(call, row) for row in page],
-    }
-
-
-async def filters(call: Call) -> Any:
-    """GET /instances/filters/: the values that the list can be filtered by."""
-    rows = [_row(call, one) for one in call.market.contracts()]
-    names = ("gpu_name", "actual_status", "verification")
-    return {"success": True, "filters": [{name: row[name] for name in names} for row in rows]}
-
-
-async def count(call: Call) -> Any:
-    """GET /instances/count/: how many there are."""
-    return {"success": True, "count": len(call.market.contracts())}
 
 
 async def change(call: Call) -> Any:
@@ -166,7 +74,7 @@ async def update(call: Call) -> Any:
     if body.get("onstart") is not None:
         fields["onstart"] = str(body["onstart"])
     changed = await call.market.change(call.number, **fields)
-    return {"success": True, "updated_instance": _row(call, changed)}
+    return {"success": True, "updated_instance": current_row(call, changed)}
 
 
 async def destroy(call: Call) -> Any:
@@ -258,77 +166,6 @@ async def drop_ssh_key(call: Call) -> Any:
     return {"success": True}
 
 
-async def price_increases(call: Call) -> Any:
-    """GET /instances/pending-price-increases/: what hosts ask for."""
-    rows = []
-    for number, body in call.market.store.documents("price_increase"):
-        contract = next((one for one in call.market.alive() if one.id == body["contract_id"]), None)
-        if contract is None:
-            continue
-        machine = call.market.machine(contract.machine_id)
-        rows.append(
-            {
-                "pending_price_increase_id": number,
-                "contract_id": contract.id,
-                "host_id": machine.host_id,
-                "new_gpu_costpersec": body["new"] / 3600,
-                "old_gpu_costpersec": body["old"] / 3600,
-                "new_disk_ram_costpersec": None,
-                "old_disk_ram_costpersec": None,
-                "new_bwu_cost": None,
-                "old_bwu_cost": None,
-                "new_bwd_cost": None,
-                "old_bwd_cost": None,
-                "new_platform_fee": None,
-                "old_platform_fee": None,
-                "contract_end_date": contract.end_date,
-                "ask_end_date": body["ask_end_date"],
-                "created_at": body["created_at"],
-            }
-        )
-    return {
-        "success": True,
-        "count": len(rows),
-        "truncated": False,
-        "pending_price_increases": rows,
-    }
-
-
-async def accept_price(call: Call) -> Any:
-    """PUT /instances/accept-price-increase/: pay more, for longer."""
-    number, body = _increase(call)
-    await call.market.change(
-        body["contract_id"], gpu_per_hour=body["new"], end_date=body["ask_end_date"]
-    )
-    return _answered(call, number, body)
-
-
-async def reject_price(call: Call) -> Any:
-    """PUT /instances/reject-price-increase/: the contract ends as agreed."""
-    return _answered(call, *_increase(call))
-
-
-def _increase(call: Call) -> tuple[int, dict[str, Any]]:
-    if set(call.body) != {"pending_price_increase_id"}:
-        raise ApiError(
-            400, "invalid_args", "the body is pending_price_increase_id and nothing else"
-        )
-    number = as_int(call.body["pending_price_increase_id"], "pending_price_increase_id")
-    body = call.market.store.document("price_increase", number)
-    if body is None:
-        raise ApiError(404, "no_pending_price_increase", f"nothing is pending under {number}")
-    return number, body
-
-
-def _answered(call: Call, number: int, body: dict[str, Any]) -> dict[str, Any]:
-    call.market.store.drop_document("price_increase", number)
-    return {
-        "success": True,
-        "pending_price_increase_id": number,
-        "contract_id": body["contract_id"],
-    }
-
-
 async def _set_state(call: Call, number: int, state: Any) -> dict[str, Any]:
     if state not in (RUNNING, STOPPED):
         raise ApiError(400, "invalid_args", f"state {state!r} is neither running nor stopped")
@@ -346,71 +183,6 @@ async def _destroy(call: Call, number: int) -> None:
     occasion = Occasion(machine=contract.machine_id, contract=number)
     if call.market.faults.strike("destroy_lies", occasion) is None:
         await call.market.destroy(number)
-
-
-def _row(call: Call, contract: Contract) -> dict[str, Any]:
-    return instance_row(
-        contract,
-        call.market.machine(contract.machine_id),
-        now=call.market.clock.now(),
-        credit=call.market.credit(),
-    )
-
-
-def _volumes(call: Call, contract: Contract) -> list[dict[str, Any]]:
-    return [
-        call.market.volumes.row(body)
-        for body in call.market.volumes.all()
-        if body["instance"] == contract.id
-    ]
-
-
-def _found(call: Call, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    try:
-        wanted = json.loads(call.query.get("select_filters") or "{}")
-        known = check(wanted, _FILTERABLE)
-        found = [row for row in rows if matches(row, known)]
-    except (QueryError, ValueError, TypeError, KeyError, AttributeError) as wrong:
-        raise ApiError(400, "invalid_request", str(wrong)) from wrong
-    return [dict(row) for row in in_order(found, _order(call))]
-
-
-def _order(call: Call) -> list[tuple[str, str]]:
-    """Return the columns that the list is ordered by; `id` is always the last one."""
-    try:
-        asked = json.loads(call.query.get("order_by") or "[]")
-        ways = [(str(one["col"]), str(one.get("dir", "asc"))) for one in asked]
-    except (ValueError, TypeError, KeyError, AttributeError) as wrong:
-        raise ApiError(400, "invalid_request", f"order_by: {wrong}") from wrong
-    for column, _ in ways:
-        if column not in _FILTERABLE:
-            raise ApiError(400, "invalid_request", f"{column} is not a column to order by")
-    return [*ways, *([] if "id" in dict(ways) else [("id", "asc")])]
-
-
-def _columns(call: Call, row: dict[str, Any]) -> dict[str, Any]:
-    try:
-        names = json.loads(call.query.get("select_cols") or '["*"]')
-    except ValueError as wrong:
-        raise ApiError(400, "invalid_request", str(wrong)) from wrong
-    return row if "*" in names else {name: row.get(name) for name in ("id", *names)}
-
-
-def _token(last: dict[str, Any], ways: list[tuple[str, str]]) -> str:
-    """Name the row that the next page begins after, by the values that it is ordered by."""
-    return encoded({column: last.get(column) for column, _ in ways})
-
-
-def _after(found: list[dict[str, Any]], token: str | None, ways: list[tuple[str, str]]) -> int:
-    """Return where the page begins: behind the row of `token`, be it there still or not."""
-    if not token:
-        return 0
-    values = decoded(token)
-    if set(values) != {column for column, _ in ways}:
-        raise ApiError(400, "invalid_token", "Invalid pagination token")
-    # Sorting is stable: it comes to stand right behind the row that it names.
-    ordered = in_order([*found, values], ways)
-    return next(number for number, row in enumerate(ordered) if row is values)
 
 
 def _words(command: str) -> list[str]:
@@ -447,14 +219,6 @@ _READ, _WRITE = "instance_read", "instance_write"
 _ONE = "/api/v0/instances/{id:int}"
 
 ENDPOINTS = [
-    Endpoint("GET", "/api/v0/instances/filters", filters, _READ),
-    Endpoint("GET", "/api/v0/instances/count", count, _READ),
-    Endpoint("GET", "/api/v0/instances/pending-price-increases", price_increases, _READ),
-    Endpoint("PUT", "/api/v0/instances/accept-price-increase", accept_price, _WRITE, writes=True),
-    Endpoint("PUT", "/api/v0/instances/reject-price-increase", reject_price, _WRITE, writes=True),
-    Endpoint("GET", "/api/v0/instances", withdrawn, _READ),
-    Endpoint("GET", "/api/v1/instances", read_page, _READ, throttle.READ_LIST, by_instance=True),
-    Endpoint("GET", _ONE, read, _READ, throttle.READ_ONE, by_instance=True),
     Endpoint(
         "PUT", _ONE, change, _WRITE, throttle.STATE, writes=True, call="state", by_instance=True
     ),
