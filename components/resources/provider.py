@@ -2,11 +2,10 @@
 
 A provider class has no attributes and stands in an importable module, so that the state holds
 `module.Class` and every operation runs the code on disk. Its dotted path is a contract with every
-state file ever written.
+state file ever written, and with the previous release: see `PREVIOUS_PATHS`.
 
 A provider imports what an operation does where that operation is called. The program that declares
 the resources loads these modules as well and needs none of it, and a preview needs little.
-state file ever written, and with the previous release: see `PREVIOUS_PATHS`.
 """
 
 from __future__ import annotations
