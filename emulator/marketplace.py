@@ -7,32 +7,25 @@ due is done first, then what a call asks for, and both are kept in one transacti
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from emulator import contracts, images, scheduled
+from emulator.account import open_account
 from emulator.clock import EmulatedClock
+from emulator.contract_faults import ContractFaults
 from emulator.contract_types import STOPPED, Charge, Contract, Effect, Phase, Step
-from emulator.errors import ApiError, insufficient_credit, no_such_ask, no_such_instance
-from emulator.faults import Armed, FaultBook, Occasion
+from emulator.effects import Effects
+from emulator.errors import ApiError, no_such_ask, no_such_instance
+from emulator.faults import Armed, FaultBook
 from emulator.host import Host
-from emulator.keys import instance_key
 from emulator.ledger import by_day
-from emulator.market import (
-    DAY,
-    Machine,
-    Offer,
-    draw_market,
-    free_gpus,
-    is_seen,
-    offers_of,
-)
-from emulator.rental import Place, can_start, draw_up, has_image, refuse_unfit
-from emulator.scheduled import ScheduledEnd
+from emulator.market import Machine, Offer, draw_market, free_gpus, is_seen, offers_of
+from emulator.metering import meter
+from emulator.rental import Place, draw_up, has_image, new_address, refuse_unfit
 from emulator.store import FIRST_CONTRACT, Store
 from emulator.terms import Terms
 from emulator.volumes import Volumes
@@ -40,8 +33,6 @@ from emulator.volumes import Volumes
 MOST_BID_PER_GPU = 32.0
 IDLE = 60.0
 """Emulated seconds after which the clock is kept even if nothing is rented."""
-
-_log = logging.getLogger(__name__)
 
 
 class Marketplace:
@@ -85,6 +76,15 @@ class Marketplace:
         self._machines = {one.id: one for one in draw_market(self.seed)}
         self._contracts = {one.id: one for one in store.contracts()}
         self.volumes = Volumes(store, host, self.machine)
+        self._contract_faults = ContractFaults(self.faults, store)
+        self._effects = Effects(
+            host=host,
+            volumes=self.volumes,
+            account_key=account_key,
+            machine=self.machine,
+            secrets=self.secrets,
+            taken_ports=self._taken_ports,
+        )
 
     # What there is
 
@@ -179,7 +179,7 @@ class Marketplace:
                 if rebooted:
                     await self._keep(Step(contract, (Effect.START,)))
                 else:
-                    await self._adopt(contract)
+                    await self._effects.adopt(contract)
 
     async def shut_down(self) -> None:
         """End all processes; the contracts stay, and stay billed from the next start on."""
@@ -221,10 +221,13 @@ class Marketplace:
                 cannot start and is to be cancelled then.
         """
         async with self.at_once() as now:
-            self._refuse_rent(offer_id)
+            offered = next((offer for offer in self.offers() if offer.id == offer_id), None)
+            machine = offered.machine.id if offered else None
+            broke = self.credit() <= 0
+            self._contract_faults.refuse_rent(offer_id, machine=machine, broke=broke)
             offer = self._offer(offer_id)
             refuse_unfit(offer, terms)
-            parked = self._is_parked(offer, terms)
+            parked = self._contract_faults.is_parked(offer, terms)
             drawn_up = draw_up(
                 offer,
                 terms,
@@ -306,47 +309,12 @@ class Marketplace:
                 return offer
         raise no_such_ask(offer_id)
 
-    def _is_parked(self, offer: Offer, terms: Terms) -> bool:
-        """Say whether the contract is made and cannot start.
-
-        Raises:
-            ApiError: 410 `no_such_ask` if it is to be cancelled then.
-        """
-        occasion = Occasion(machine=offer.machine.id, call="create")
-        hit = self.faults.strike("start_refused", occasion)
-        if hit is None and can_start(offer, terms):
-            return False
-        if terms.cancel_unavail and (hit or {}).get("cancel_ignored") != "true":
-            raise no_such_ask(offer.id, 410)
-        return True
-
-    def _refuse_rent(self, offer_id: int) -> None:
-        offered = [offer for offer in self.offers() if offer.id == offer_id]
-        machine = offered[0].machine.id if offered else None
-        occasion = Occasion(machine=machine, call="create")
-        taken = self.faults.strike("offer_taken", occasion)
-        if taken is not None:
-            self.store.set_fact("vanished", [*self.store.fact("vanished", []), offer_id])
-            raise no_such_ask(offer_id, int(taken.get("http", 404)))
-        if self.faults.strike("no_credit", occasion) is not None or self.credit() <= 0:
-            raise insufficient_credit()
-
     def _place(self) -> Place:
         return Place(
             contract_id=self.store.next_id("contract", FIRST_CONTRACT),
-            address=self._new_address(),
+            address=new_address(self._chance, {one.address for one in self.alive()}),
             ssh_port=self.host.free_port(self._taken_ports()),
         )
-
-    def _new_address(self) -> str:
-        """Draw one of so many that another emulator of this computer has hardly drawn it too."""
-        used = {one.address for one in self.alive()}
-        chance = self._chance
-        while True:
-            network = f"127.{chance.randint(42, 249)}.{chance.randint(0, 255)}"
-            address = f"{network}.{chance.randint(1, 254)}"
-            if address not in used:
-                return address
 
     def _taken_ports(self) -> set[int]:
         return {port for one in self.alive() for port in (one.ssh_port, *one.ports.values())}
@@ -364,10 +332,10 @@ class Marketplace:
         now = self.clock.now()
         charges: list[Charge] = []
         moved: list[Contract] = []
-        ends = self._scheduled_ends(now)
+        ends = scheduled.ends_until(self.store.documents(scheduled.KIND), now)
         for contract in self.alive():
-            step = _carried(contract, now, ends.get(contract.id))
-            metered, passed = self._meter(step.contract, now)
+            step = scheduled.carry(contract, now, ends.get(contract.id))
+            metered, passed = meter(step.contract, self.host, now)
             charges += [*step.charges, *passed]
             settled = await self._settle(replace(step, contract=metered), now)
             self._contracts[settled.id] = settled
@@ -382,21 +350,15 @@ class Marketplace:
             self._kept = now
         self._end_without_credit(now)
 
-    def _scheduled_ends(self, now: float) -> dict[int, ScheduledEnd]:
-        """What scheduled jobs destroy up to now, by contract; the first job of each counts."""
-        jobs = [scheduled.end_of(*one) for one in self.store.documents(scheduled.KIND)]
-        due = [one for one in jobs if one is not None and one.at <= now]
-        return {one.contract: one for one in sorted(due, key=lambda one: -one.at)}
-
     async def _settle(self, step: Step, now: float) -> Contract:
-        contract = await self._do(step.contract, step.effects)
+        contract = await self._effects.carry_out(step.contract, step.effects)
         waits = contract.start_queued and contract.phase is Phase.STOPPED
         if waits and self._gpus_free_for(contract, now):
             return contracts.start(contract, now, gpus_free=True)
         if self._ended_by_itself(contract):
             return contracts.exited(contract, now)
-        struck = self._strike(contract, now)
-        return await self._do(struck.contract, struck.effects)
+        struck = self._contract_faults.strike(contract, now)
+        return await self._effects.carry_out(struck.contract, struck.effects)
 
     def _ended_by_itself(self, contract: Contract) -> bool:
         """With runtype args the container lives as long as its main process, if it has one."""
@@ -405,60 +367,6 @@ class Marketplace:
         return bool(contract.runtype == "args" and main and up) and not self.host.main_alive(
             contract.id
         )
-
-    def _strike(self, contract: Contract, now: float) -> Step:
-        if contract.phase is not Phase.RUNNING or not self.faults.armed():
-            return Step(contract)
-        occasion = Occasion(machine=contract.machine_id, contract=contract.id)
-        if contract.is_bid and (hit := self.faults.strike("outbid", occasion)) is not None:
-            floor = float(hit.get("floor", contract.gpu_per_hour * 1.25))
-            older = hit.get("older") == "true"
-            return contracts.outbid(contract, now, floor=floor, seconds=_seconds(hit), older=older)
-        if (hit := self.faults.strike("container_exits", occasion)) is not None:
-            return contracts.container_exits(contract, now, seconds=_seconds(hit))
-        if (hit := self.faults.strike("host_offline", occasion)) is not None:
-            return contracts.host_lost(contract, now, seconds=float(hit.get("seconds", 3 * DAY)))
-        if (hit := self.faults.strike("hostile", occasion)) is not None:
-            return Step(
-                replace(contract, faults={**contract.faults, "hostile": hit}), (Effect.TURN,)
-            )
-        return self._strike_terms(contract, occasion, now)
-
-    def _strike_terms(self, contract: Contract, occasion: Occasion, now: float) -> Step:
-        """What a host may change about its contract."""
-        if (hit := self.faults.strike("contract_ends", occasion)) is not None:
-            return Step(replace(contract, end_date=now + float(hit.get("seconds", 0))))
-        if (hit := self.faults.strike("price_raised", occasion)) is not None:
-            self._ask_for_more(contract, float(hit.get("factor", 1.25)), now)
-        return Step(contract)
-
-    def _ask_for_more(self, contract: Contract, factor: float, now: float) -> None:
-        self.store.save_document(
-            "price_increase",
-            self.store.next_id("price_increase", 501),
-            {
-                "contract_id": contract.id,
-                "old": contract.gpu_per_hour,
-                "new": contract.gpu_per_hour * factor,
-                "created_at": now,
-                "ask_end_date": contract.end_date + 30 * DAY,
-            },
-        )
-
-    def _meter(self, contract: Contract, now: float) -> tuple[Contract, list[Charge]]:
-        """Bill the bytes that passed since the last time, by the containers' own counters."""
-        down, up = self.host.take_traffic(contract.id)
-        downloaded = self.host.downloaded(contract.id) if contract.container_up else 0
-        down += max(0, downloaded - contract.traffic_seen) if contract.container_up else 0
-        passed = [("bwd", down), ("bwu", up)]
-        charges = [
-            contracts.traffic_charge(contract, kind, count, now, now)
-            for kind, count in passed
-            if count
-        ]
-        if not contract.container_up or downloaded == contract.traffic_seen:
-            return contract, charges
-        return replace(contract, traffic_seen=downloaded), charges
 
     def _end_without_credit(self, now: float) -> None:
         since = self.store.fact("broke_since")
@@ -476,100 +384,9 @@ class Marketplace:
                 self._put(contracts.stop(contract, now))
 
     async def _keep(self, step: Step) -> None:
-        self._put(await self._do(step.contract, step.effects))
+        self._put(await self._effects.carry_out(step.contract, step.effects))
 
     def _put(self, contract: Contract) -> None:
         if self._contracts.get(contract.id) != contract:
             self._contracts[contract.id] = contract
             self.store.save_contract(contract)
-
-    async def _do(self, contract: Contract, effects: Iterable[Effect]) -> Contract:
-        for effect in effects:
-            _log.info("contract %s: %s", contract.id, effect.value)
-            try:
-                contract = await self._do_one(contract, effect)
-            except (OSError, ValueError) as problem:
-                # As on a real host: its own trouble ends in the contract's status.
-                _log.exception("contract %s: %s failed", contract.id, effect.value)
-                text = f"Error response from daemon: {problem}\n"
-                return replace(contract, phase=Phase.FAILED, due=None, status_msg=text)
-        return contract
-
-    async def _do_one(self, contract: Contract, effect: Effect) -> Contract:
-        machine = self.machine(contract.machine_id)
-        if effect is Effect.PREPARE:
-            self.host.prepare(contract, machine)
-        elif effect is Effect.KILL:
-            await self.host.kill(contract.id)
-        elif effect is Effect.WIPE:
-            self.host.empty(contract, machine)
-            return replace(contract, traffic_seen=0)
-        elif effect is Effect.REMOVE:
-            self.host.remove(contract.id)
-            self.volumes.detach(contract)
-        elif effect is Effect.TURN:
-            await self._adopt(contract)
-        elif effect is Effect.START and contract.container_up:
-            return await self._start(contract, machine)
-        return contract
-
-    async def _start(self, contract: Contract, machine: Machine) -> Contract:
-        self.volumes.mount(contract)
-        started = await self.host.start(
-            contract,
-            machine,
-            api_key=instance_key(self.account_key, contract.id),
-            secrets=self.secrets(),
-            taken=self._taken_ports() - set(contract.ports.values()) - {contract.ssh_port},
-        )
-        return replace(started, running_once=True)
-
-    async def _adopt(self, contract: Contract) -> None:
-        try:
-            await self.host.adopt(
-                contract,
-                api_key=instance_key(self.account_key, contract.id),
-                secrets=self.secrets(),
-            )
-        except OSError:
-            _log.exception("contract %s: its ports are somebody else's now", contract.id)
-
-
-def _carried(contract: Contract, now: float, end: ScheduledEnd | None) -> Step:
-    """Carry a contract to `now`; one that a scheduled job destroys on the way, at that moment."""
-    if end is None or contract.phase is Phase.DESTROYING:
-        return contracts.advance(contract, now)
-    _log.info("contract %s: destroyed by scheduled job %s", contract.id, end.job)
-    at = max(end.at, contract.charged_until)
-    until = contracts.advance(contract, at)
-    after = contracts.advance(contracts.destroy(until.contract, at), now)
-    return Step(
-        after.contract,
-        (*until.effects, *after.effects),
-        (*until.charges, *after.charges),
-    )
-
-
-def _seconds(params: Mapping[str, str]) -> float | None:
-    """Return a fault's emulated seconds; None for those without an end."""
-    return float(params["seconds"]) if "seconds" in params else None
-
-
-def draw_first_contract(chance: random.Random) -> int:
-    """Draw the id of an account's first contract, which no other emulator's is likely to be near.
-
-    The processes of all containers see each other on one computer, and what tells them apart for a
-    script in one of them is the contract's id alone.
-    """
-    return chance.randrange(10_000_000, 90_000_000)
-
-
-def open_account(
-    store: Store, *, seed: int, credit: float, first_contract: int = FIRST_CONTRACT
-) -> None:
-    """Write down a new account: its market's `seed`, its `credit` in $, its first contract's id."""
-    with store.transaction():
-        store.set_fact("next_contract", first_contract)
-        store.set_fact("seed", seed)
-        store.set_fact("granted", credit)
-        store.set_fact("initial_credit", credit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,3 +110,12 @@ def has_image(machine: Machine, image: str, earlier: Iterable[Contract]) -> bool
         and one.running_once
         for one in earlier
     )
+
+
+def new_address(chance: random.Random, used: Collection[str]) -> str:
+    """Draw one of so many that another emulator of this computer has hardly drawn it too."""
+    while True:
+        network = f"127.{chance.randint(42, 249)}.{chance.randint(0, 255)}"
+        address = f"{network}.{chance.randint(1, 254)}"
+        if address not in used:
+            return address

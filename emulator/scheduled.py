@@ -7,14 +7,20 @@ nothing but an hourly DELETE of an instance is carried out; other jobs are kept 
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from emulator import contracts
+from emulator.contract_types import Contract, Phase, Step
 
 HOUR = 3600.0
 KIND = "scheduled_job"
 FREQUENCIES = ("HOURLY", "DAILY", "WEEKLY")
 
+_log = logging.getLogger(__name__)
 _DESTROYS = re.compile(r"/api/v0/instances/(\d+)/?")
 
 
@@ -48,6 +54,28 @@ def end_of(number: int, job: dict[str, Any]) -> ScheduledEnd | None:
     if first > body["end_time"]:
         return None
     return ScheduledEnd(number, int(destroys[1]), first + job["ahead"])
+
+
+def ends_until(jobs: Iterable[tuple[int, dict[str, Any]]], now: float) -> dict[int, ScheduledEnd]:
+    """Return what jobs destroy up to `now`, by contract; the first job of each counts."""
+    ends = [end_of(*one) for one in jobs]
+    due = [one for one in ends if one is not None and one.at <= now]
+    return {one.contract: one for one in sorted(due, key=lambda one: -one.at)}
+
+
+def carry(contract: Contract, now: float, end: ScheduledEnd | None) -> Step:
+    """Carry a contract to `now`; one that a scheduled job destroys on the way, at that moment."""
+    if end is None or contract.phase is Phase.DESTROYING:
+        return contracts.advance(contract, now)
+    _log.info("contract %s: destroyed by scheduled job %s", contract.id, end.job)
+    at = max(end.at, contract.charged_until)
+    until = contracts.advance(contract, at)
+    after = contracts.advance(contracts.destroy(until.contract, at), now)
+    return Step(
+        after.contract,
+        (*until.effects, *after.effects),
+        (*until.charges, *after.charges),
+    )
 
 
 def row(number: int, job: dict[str, Any]) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
+from emulator.account import draw_first_contract, open_account
 from emulator.app import create_app
 from emulator.clock import EmulatedClock
 from emulator.containers import Containers
 from emulator.host import ThisMachine
-from emulator.marketplace import Marketplace, draw_first_contract, open_account
+from emulator.marketplace import Marketplace
 from emulator.network import Network
 from emulator.ports import HOST
 from emulator.running import Running, prepare_directory

@@ -11,12 +11,13 @@ from typing import Any
 
 import httpx
 
+from emulator.account import open_account
 from emulator.app import create_app
 from emulator.clock import EmulatedClock
 from emulator.contract_types import Contract
 from emulator.keys import PREFIX
 from emulator.market import Machine
-from emulator.marketplace import Marketplace, open_account
+from emulator.marketplace import Marketplace
 from emulator.network import Network
 from emulator.store import Store
 from emulator.throttle import Throttle
