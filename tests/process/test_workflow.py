@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.helpers.places import ROOT
-from toolchain.set_up import CLI
+from toolchain.pulumi_cli import CLI
 
 WORKFLOW: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
 OVERDUE: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/overdue.yml").read_text())

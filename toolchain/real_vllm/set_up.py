@@ -16,8 +16,9 @@ import time
 import venv
 from pathlib import Path
 
+from toolchain.checkout import ROOT, TOOLS, runs, say
 from toolchain.real_vllm import tiny_mistral4
-from toolchain.set_up import ROOT, TOOLS, runs, say, step
+from toolchain.set_up import step
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"

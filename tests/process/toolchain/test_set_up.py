@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +11,7 @@ from typing import IO, Any
 import pytest
 
 from emulator.command_plugin import package
-from toolchain import set_up
+from toolchain import checkout, pulumi_cli, set_up
 
 WANTED = "1.2.1"
 
@@ -25,7 +26,7 @@ class PluginInstall:
         del seconds
         if "--file" in arguments:
             packed = b"\n".join(
-                [set_up.STAND_IN_MARK, bytes(set_up.ROOT), bytes(set_up.VENV / "bin/python")]
+                [set_up.STAND_IN_MARK, bytes(checkout.ROOT), bytes(checkout.VENV / "bin/python")]
             )
             self.plugin.write_bytes(packed)
             return True
@@ -47,11 +48,19 @@ def test_a_checkout_that_was_moved_packs_its_stand_in_anew(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("missing", set_up.COMMANDS)
 def test_what_the_emulated_hosts_need_is_asked_for_by_name(monkeypatch, missing):
-    there = set_up.which
+    there = checkout.which
     monkeypatch.setattr(set_up, "which", lambda name: None if name == missing else there(name))
     monkeypatch.setattr(set_up, "step", lambda *_: None)
     with pytest.raises(SystemExit, match=f"setup: {missing} cannot be found on the PATH"):
         set_up.main()
+
+
+def test_it_starts_with_the_standard_library_alone(tmp_path):
+    script = checkout.ROOT / "toolchain/set_up.py"
+    asks = f"import runpy; print(runpy.run_path({str(script)!r})['REQUIREMENTS'])"
+    bare = [sys.executable, "-I", "-S", "-c", asks]
+    done = subprocess.run(bare, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert str(checkout.ROOT / "requirements.txt") in done.stdout
 
 
 def test_a_python_without_venv_says_what_to_install(monkeypatch):
@@ -70,7 +79,7 @@ def test_packages_are_there_when_they_are_locked_and_pip_asks_no_index(monkeypat
 
 
 def test_the_environment_s_pip_asks_no_index_for_a_newer_one():
-    python = set_up.VENV / "bin" / "python"
+    python = checkout.VENV / "bin" / "python"
     asked = [str(python), "-m", "pip", "config", "get", "global.disable-pip-version-check"]
     told = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere"}
     done = subprocess.run(asked, env=told, check=True, capture_output=True, text=True)
@@ -111,13 +120,13 @@ class Site:
 def archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
     content = packed(pulumi=b"the CLI", **{"pulumi-language-python": b"its host", "README": b"x"})
     digest = hashlib.sha256(content).hexdigest()
-    monkeypatch.setitem(set_up.CLI_SHA256, LINUX, digest)
+    monkeypatch.setitem(pulumi_cli.CLI_SHA256, LINUX, digest)
     return content
 
 
 def test_the_archive_that_was_looked_at_is_unpacked(tmp_path, archive):
     site = Site(archive)
-    assert set_up.download_pulumi(LINUX, tmp_path, site)
+    assert pulumi_cli.download_pulumi(LINUX, tmp_path, site)
     assert {one.name for one in tmp_path.iterdir()} == {"pulumi", "pulumi-language-python"}
     assert (tmp_path / "pulumi").read_bytes() == b"the CLI"
     assert (tmp_path / "pulumi").stat().st_mode & 0o777 == 0o755
@@ -127,7 +136,7 @@ def test_the_archive_that_was_looked_at_is_unpacked(tmp_path, archive):
 @pytest.mark.parametrize("change", [lambda one: one + b"x", lambda one: one[:-1], lambda _: b""])
 def test_another_one_is_refused_and_leaves_nothing(tmp_path, archive, change):
     with pytest.raises(SystemExit, match="is not the archive that it was"):
-        set_up.download_pulumi(LINUX, tmp_path, Site(change(archive)))
+        pulumi_cli.download_pulumi(LINUX, tmp_path, Site(change(archive)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,22 +144,22 @@ def test_without_a_way_to_the_site_or_a_digest_there_is_none(tmp_path, archive):
     def nobody(url: str) -> IO[bytes]:
         raise OSError(f"no way to {url}")
 
-    assert not set_up.download_pulumi(LINUX, tmp_path, nobody)
+    assert not pulumi_cli.download_pulumi(LINUX, tmp_path, nobody)
     site = Site(archive)
-    assert not set_up.download_pulumi("plan9-x64", tmp_path, site)
+    assert not pulumi_cli.download_pulumi("plan9-x64", tmp_path, site)
     assert site.asked == []
 
 
 def test_a_site_that_sends_without_end_is_left(monkeypatch, tmp_path, archive):
-    monkeypatch.setattr(set_up, "MOST_BYTES", len(archive) - 1)
-    assert not set_up.download_pulumi(LINUX, tmp_path, Site(archive))
+    monkeypatch.setattr(pulumi_cli, "MOST_BYTES", len(archive) - 1)
+    assert not pulumi_cli.download_pulumi(LINUX, tmp_path, Site(archive))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_every_digest_is_one():
-    for digest in (*set_up.CLI_SHA256.values(), *set_up.PLUGIN_SHA256.values()):
+    for digest in (*pulumi_cli.CLI_SHA256.values(), *set_up.PLUGIN_SHA256.values()):
         assert len(bytes.fromhex(digest)) == 32
-    assert tuple(map(int, set_up.CLI.split("."))) >= set_up.OLDEST_PULUMI
+    assert tuple(map(int, pulumi_cli.CLI.split("."))) >= pulumi_cli.OLDEST_PULUMI
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -165,7 +174,9 @@ def test_the_plugin_is_downloaded_by_its_digest_alone(monkeypatch, known):
     monkeypatch.setattr(set_up, "plugin_version", lambda: WANTED)
     monkeypatch.setattr(set_up, "plugin_installed", install)
     monkeypatch.setattr("toolchain.set_up.subprocess.run", lambda *_, **__: None)
-    digests: dict[Any, str] = {(WANTED, set_up.platform_name("amd64")): "0" * 64} if known else {}
+    digests: dict[Any, str] = (
+        {(WANTED, pulumi_cli.platform_name("amd64")): "0" * 64} if known else {}
+    )
     monkeypatch.setattr(set_up, "PLUGIN_SHA256", digests)
     set_up.install_plugin()
     (arguments,) = installed
@@ -200,7 +211,7 @@ def test_a_folder_that_no_path_can_hold_is_refused(monkeypatch, tmp_path):
 
 
 def test_what_is_built_is_what_its_module_file_names():
-    named = (set_up.ROOT / "toolchain/pulumi/go.mod").read_text()
+    named = (checkout.ROOT / "toolchain/pulumi/go.mod").read_text()
     for module in ("pkg", "sdk"):
-        assert f"github.com/pulumi/pulumi/{module}/v3 v{set_up.BUILT}" in named
-    assert tuple(map(int, set_up.BUILT.split("."))) >= set_up.OLDEST_PULUMI
+        assert f"github.com/pulumi/pulumi/{module}/v3 v{pulumi_cli.BUILT}" in named
+    assert tuple(map(int, pulumi_cli.BUILT.split("."))) >= pulumi_cli.OLDEST_PULUMI
