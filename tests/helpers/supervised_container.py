@@ -1,0 +1,145 @@
+"""A container's home in a folder, with the host's scripts and made-up commands in it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.places import ROOT
+from tests.helpers.polling import eventually
+from tests.helpers.processes import processes_of
+
+ON_HOST = ROOT / "components" / "on_host"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TOKEN = "hf_notarealtokenatall"
+
+SERVES = "echo listening; exec tail -f /dev/null"
+DOWNLOADS = f"""
+folder="$HF_HOME/hub/models--org--model/snapshots/{COMMIT}"
+mkdir -p "$folder"
+for last; do :; done
+case "$last" in
+    '*.json') echo '{{}}' >"$folder/params.json" ;;
+    *) head -c 300000 /dev/zero >"$folder/consolidated-1.safetensors" ;;
+esac
+echo "✓ Downloaded"
+echo "  path: $folder"
+"""
+SETTINGS = {
+    "MODEL": "org/model",
+    "REVISION": "main",
+    "FILES": "consolidated*.safetensors\n*.json",
+    "MAX_RESTARTS": "2",
+    "BACKOFF_SECONDS": "0",
+    "DRAIN_SECONDS": "5",
+    "POLL_SECONDS": "0.05",
+    "PREFETCH_TRIES": "3",
+    "PREFETCH_BACKOFF_SECONDS": "0",
+}
+
+
+class Container:
+    """A home with the scripts in it, and a PATH on which `vllm` and `hf` are what a test says."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.serving = home / "serving"
+        self.bin = home / "bin"
+        self.serving.mkdir()
+        self.bin.mkdir()
+        for name in ("supervise.sh", "prefetch.sh"):
+            shutil.copy(ON_HOST / name, self.serving)
+        self.settings()
+        (self.serving / "serve.yaml").write_text("model: org/model\n")
+        (self.serving / "environment").write_text(f"HF_TOKEN={TOKEN}\nNCCL_DEBUG='IN FO'\n")
+        self.command("vllm", SERVES)
+        self.command("hf", DOWNLOADS)
+
+    def settings(self, **changed: str) -> None:
+        values = SETTINGS | changed
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
+        (self.serving / "model.env").write_text("".join(lines))
+
+    def command(self, name: str, body: str) -> None:
+        path = self.bin / f"{name}.new"
+        note = f'echo "$*" >>"$HOME/{name}.calls"; env >"$HOME/{name}.env"; pwd >"$HOME/{name}.pwd"'
+        path.write_text(f"#!/bin/sh\n{note}\n{body}\n")
+        path.chmod(0o755)
+        path.rename(self.bin / name)
+
+    def calls(self, name: str) -> list[str]:
+        path = self.home / f"{name}.calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def supervise(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(self.serving / "supervise.sh"), *arguments],
+            cwd=self.home,
+            env={"HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def prefetch(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(self.serving / "prefetch.sh")],
+            cwd=self.home,
+            env={
+                "HOME": str(self.home),
+                "PATH": f"{self.bin}:{os.environ['PATH']}",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def status(self) -> dict[str, str]:
+        said = self.supervise("status")
+        assert said.returncode == 0, said.stderr
+        assert said.stderr == ""
+        return dict(line.split("=", 1) for line in said.stdout.splitlines())
+
+    def until(self, **wanted: str) -> dict[str, str]:
+        def look() -> dict[str, str] | None:
+            seen = self.status()
+            return seen if wanted.items() <= seen.items() else None
+
+        return eventually(look)
+
+    def until_log(self, text: str, name: str = "vllm.log") -> str:
+        path = self.serving / name
+
+        def look() -> str | None:
+            seen = path.read_text() if path.exists() else ""
+            return seen if text in seen else None
+
+        return eventually(look)
+
+    def processes(self) -> list[psutil.Process]:
+        """See `processes_of`."""
+        return processes_of(self.home)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def supervisor_pid(container: Container) -> int:
+    return int((container.serving / "state" / "supervisor").read_text().split()[0])
+
+
+def server_pid(container: Container) -> int:
+    """Of the running server, which may say its first word before its number is written down."""
+    return int(eventually(lambda: container.status()["server_pid"]))
