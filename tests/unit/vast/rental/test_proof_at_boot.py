@@ -10,7 +10,7 @@ from components.vast.errors import CannotAdopt, NobodyVouches
 from components.vast.rental.boot import Deadlines
 from components.vast.rental.provisioner import MOST_UNPROVEN
 from tests.helpers.fake_market import Boot, Contract
-from tests.unit.vast.rental.test_provisioner import LABEL, ORDER, PORTS, World
+from tests.helpers.rental_scene import LABEL, ORDER, PORTS, World
 
 PROOF = "firstContact is verified"
 MIDDLE = Boot(named=("ssh-ed25519 AAAA", "ssh-rsa BBBB"))

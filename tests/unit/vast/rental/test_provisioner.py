@@ -1,96 +1,31 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 
 import pytest
 
 from components.core.progress import Progress
-from components.machine.errors import HostUnfit
-from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.payloads import RentRequest
 from components.vast.errors import (
-    ApiFailed,
-    ApiUnreachable,
-    CannotAdopt,
     ContractParked,
     ImageRefused,
-    KeyRefused,
-    LeftRunning,
     NoCandidateLeft,
     NoCredit,
     NoOffer,
     OfferTaken,
     RateLimited,
-    RentedElsewhere,
     RentRefused,
     ReplyLost,
     StillBilled,
 )
-from components.vast.labels import order_digest, owner_of
 from components.vast.market.ranking import Candidate, shortlist
-from components.vast.quarantine import quarantine_label
-from components.vast.rental.boot import Deadlines
-from components.vast.rental.budget import MOST_TRIES, Limits
+from components.vast.rental.budget import MOST_TRIES
 from components.vast.rental.journal import RentJournal
-from components.vast.rental.provisioner import Provisioner
 from emulator.contracts import FATAL_STATUS_MSG
 from tests.helpers.fake_market import Boot, Contract, FakeMarket
-from tests.helpers.fakes import VirtualClock
 from tests.helpers.offers import need, offer
-
-LABEL = "p/s/endpoint/abc"
-ORDER = RentRequest(image="img", disk_gb=500.0, label=LABEL, onstart="true", ports=(8000,))
-PORTS = ("22/tcp", "8000/tcp")
-LIMITS = Limits(
-    deadlines=Deadlines(),
-    max_dollars_per_hour=8.0,
-    interruptible=False,
-    budget_seconds=36000.0,
-    budget_dollars=1000.0,
-)
-DEAD = Boot(dies_with=("exited", ""))
-
-
-class World:
-    """One market, one policy, offers 1 to 20 with a machine each."""
-
-    def __init__(self, folder) -> None:
-        self.clock = VirtualClock()
-        self.market = FakeMarket(self.clock)
-        self.lines: list[str] = []
-        self.spoken_at: list[float] = []
-        self.file = LockedJsonFile(folder / "rent.json")
-        self.searches = 0
-        self.is_asked_to_end = False
-        self.offers = [offer(id=n, machine_id=n) for n in range(1, 21)]
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-        self.spoken_at.append(self.clock.passed)
-
-    def provisioner(self, **limits):
-        progress = Progress("instance", self.clock, self.say, lambda: self.is_asked_to_end)
-        journal = RentJournal(self.file, self.clock, progress)
-        whole = dataclasses.replace(LIMITS, **limits)
-        return Provisioner(self.market, self.clock, progress, whole, journal)
-
-    def candidates(self) -> list[Candidate]:
-        self.searches += 1
-        return shortlist(self.offers, {}, need())
-
-    def provision(self, **limits):
-        provisioner = self.provisioner(**limits)
-        return provisioner.provision(ORDER, self.candidates, self.market, PORTS)
-
-    def told(self, part: str) -> str:
-        return next(line for line in self.lines if part in line)
-
-
-@pytest.fixture
-def world(tmp_path) -> World:
-    return World(tmp_path)
+from tests.helpers.rental_scene import DEAD, LABEL, ORDER, PORTS, World
 
 
 def test_a_healthy_host_is_rented_once_and_told_by_stages(world):
@@ -416,209 +351,6 @@ def test_the_budget_of_money_ends_the_tries_and_the_one_that_is_under_way(world)
     assert world.market.alive == {}
 
 
-def test_a_lost_reply_is_found_by_its_label_and_never_rented_twice(world):
-    world.market.lose_replies = 1
-    world.market.boots[1] = Boot(listed_after=20)
-    rented = world.provision()
-    assert world.market.rented == [1]
-    assert rented.instance.id == 9000
-
-
-def test_a_lost_reply_without_a_contract_goes_on_to_the_next_offer(world):
-    world.market.refuse = {1: ReplyLost("no answer")}
-    assert world.provision().instance.machine_id == 2
-    assert world.clock.passed >= 60
-
-
-def test_a_contract_that_shows_up_after_all_is_ended_when_another_one_works(world):
-    world.market.lose_replies = 1
-    world.market.boots[1] = Boot(listed_after=70)
-    rented = world.provision()
-    assert world.market.rented == [1, 2]
-    assert list(world.market.alive) == [rented.instance.id]
-    assert "destroying instance 9000, which carries the label p/s/endpoint/abc" in "".join(
-        world.lines
-    )
-
-
-def test_one_that_shows_up_is_ended_before_it_is_said_that_nothing_is_billed(world):
-    world.market.lose_replies = 1
-    world.market.boots[1] = Boot(listed_after=70)
-    world.market.inspection = HostUnfit("the disk is too slow")
-    with pytest.raises(NoCandidateLeft, match="nothing is billed any more"):
-        world.provision()
-    assert world.market.alive == {}
-
-
-def test_one_that_shows_up_is_ended_before_a_fault_of_the_configuration_is_told(world):
-    world.market.lose_replies = 1
-    world.market.boots[1] = Boot(listed_after=70)
-    world.market.inspection = ImageRefused("no such image")
-    with pytest.raises(ImageRefused, match="nothing is billed any more"):
-        world.provision()
-    assert world.market.alive == {}
-
-
-def test_leftovers_that_cannot_be_ended_do_not_cost_the_machine_that_works(world):
-    class Late(FakeMarket):
-        def inspect(self, one, *, adopted):
-            self.failing = [ApiFailed("Vast is down")] * 3
-            return super().inspect(one, adopted=adopted)
-
-    world.market = Late(world.clock)
-    assert world.provision().instance.machine_id == 1
-    assert world.told("looking for leftovers failed: Vast is down")
-
-
-def test_a_lost_reply_and_no_list_either_is_said_with_the_label(world):
-    class Silent(FakeMarket):
-        def rent(self, offer_id, order):
-            super().rent(offer_id, order)
-            self.failing = [ApiUnreachable("no answer")]
-            raise ReplyLost("no answer")
-
-    world.market = Silent(world.clock)
-    with pytest.raises(LeftRunning, match="a contract with the label p/s/endpoint/abc may exist"):
-        world.provision()
-
-
-def test_a_rent_call_of_a_process_that_was_killed_is_waited_for(world):
-    """Its contract is not listed yet when the next process begins."""
-    provisioner = world.provisioner()
-    with provisioner._journal.locked() as entry:
-        entry.record_intent(LABEL)
-        world.market.rent(5, ORDER)
-        world.market.boots[5] = Boot(listed_after=25)
-    rented = world.provision()
-    assert rented.adopted
-    assert world.market.rented == [5]
-
-
-def test_a_note_of_long_ago_is_waited_for_no_more(world):
-    with world.provisioner()._journal.locked() as entry:
-        entry.record_intent(LABEL)
-    world.clock.sleep(3600)
-    began = world.clock.passed
-    assert world.provision().instance.machine_id == 1
-    assert world.clock.passed - began < 60
-
-
-def test_a_settled_note_is_waited_for_no_more(world):
-    world.provision()
-    world.market.alive.clear()
-    began = world.clock.passed
-    world.offers = world.offers[5:]
-    assert not world.provision().adopted
-    assert world.clock.passed - began < 60
-
-
-def test_two_processes_do_not_rent_for_one_resource_at_once(world):
-    with world.file.lock(), pytest.raises(RentedElsewhere, match="nothing was rented by this one"):
-        world.provision()
-    assert world.market.rented == []
-    assert world.clock.passed >= 60
-
-
-def test_the_contract_of_an_earlier_try_is_adopted(world):
-    world.market.rent(5, ORDER)
-    rented = world.provision()
-    assert rented.adopted
-    assert world.market.rented == [5]
-    assert world.searches == 0
-
-
-def test_leftovers_of_the_same_resource_are_destroyed_and_strangers_are_not(world):
-    world.market.rent(5, dataclasses.replace(ORDER, label="p/s/endpoint/old"))
-    world.market.rent(6, dataclasses.replace(ORDER, label="p/s/endpoint-2/abc"))
-    world.market.rent(7, dataclasses.replace(ORDER, label=""))
-    world.provision()
-    assert world.market.labels() == ["", "p/s/endpoint-2/abc", LABEL]
-
-
-def test_a_machine_that_is_marked_unfit_is_ended_first_and_not_rented_again(world):
-    world.market.rent(1, dataclasses.replace(ORDER, label=quarantine_label(LABEL, "download_slow")))
-    rented = world.provision()
-    assert rented.instance.machine_id == 2
-    assert world.market.labels() == [LABEL]
-    assert world.market.most_alive == 1
-    assert "instance 9000 was marked unfit (download slow), so that machine 1 is not" in (
-        world.told("marked unfit")
-    )
-
-
-def test_a_market_of_unfit_machines_alone_is_said_as_it_is(world):
-    world.market.rent(1, dataclasses.replace(ORDER, label=quarantine_label(LABEL, "download_slow")))
-    world.offers = world.offers[:1]
-    with pytest.raises(NoCandidateLeft, match=r"nothing but machines that were found unfit \(1\)"):
-        world.provision()
-    assert world.market.alive == {}
-
-
-def test_of_two_contracts_with_the_order_s_own_label_one_is_kept(world):
-    world.market.rent(5, ORDER)
-    world.market.rent(6, ORDER)
-    assert world.provision().adopted
-    assert len(world.market.alive) == 1
-
-
-@pytest.mark.parametrize("boot", [Boot(unfit="wrong"), Boot(price=9.0), DEAD])
-def test_an_adopted_machine_that_fails_is_replaced_by_another_one(world, boot):
-    world.market.boots[1] = boot
-    world.market.rent(1, ORDER)
-    assert world.provision().instance.machine_id == 2
-    assert len(world.market.alive) == 1
-
-
-@pytest.mark.parametrize(
-    "error",
-    [ApiFailed("Vast is down"), ApiUnreachable("no answer"), KeyRefused("unknown key")],
-)
-def test_a_machine_that_cannot_be_seen_is_kept_and_named_with_its_price(world, error):
-    world.market.inspection = error
-    with pytest.raises(LeftRunning) as left:
-        world.provision()
-    text = str(left.value)
-    assert "instance 9000 was rented for $6.00/h" in text
-    assert str(error) in text
-    assert "run `pulumi up` to go on with it" in text
-    assert world.market.labels() == [LABEL]
-    assert "platform fault" in world.told("try 1: ")
-
-
-def test_what_could_not_be_seen_is_adopted_by_the_next_up(world):
-    class Outage(FakeMarket):
-        down = True
-
-        def instances(self, max_age=0.0):
-            if self.down and self.rented and self.clock.passed > 30:
-                raise ApiUnreachable("no answer")
-            return super().instances(max_age)
-
-    world.market = Outage(world.clock)
-    world.market.boots[1] = Boot(running_after=100)
-    with pytest.raises(LeftRunning):
-        world.provision()
-    world.market.down = False
-    assert world.provision().adopted
-    assert world.market.rented == [1]
-
-
-def test_only_what_was_there_before_may_serve_already(world):
-    world.provision()
-    world.provision()
-    assert world.market.inspected == [(9000, False), (9000, True)]
-
-
-@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), KeyboardInterrupt()])
-def test_an_adopted_machine_is_kept_whatever_becomes_of_this_process(world, error):
-    world.market.rent(5, ORDER)
-    world.market.inspection = error
-    with pytest.raises(type(error)):
-        world.provision()
-    assert world.market.labels() == [LABEL]
-    assert "instance 9000 is kept ($6.00/h)" in world.told("is kept")
-
-
 def test_an_error_of_our_own_gives_the_machine_back(world):
     world.market.inspection = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
@@ -669,84 +401,3 @@ def test_each_offer_is_rented_with_its_own_bid(world, monkeypatch):
     monkeypatch.setattr(world, "candidates", lambda: shortlist(world.offers, {}, wanted))
     world.provision(interruptible=True)
     assert prices == [pytest.approx(2.4), pytest.approx(3.6)]
-
-
-@pytest.fixture
-def by_hand(world) -> Contract:
-    """A contract that somebody rented and that runs, on machine 20; its id is 7001."""
-    one = Contract(world.clock.passed - 600, 20, LABEL)
-    world.market.alive[7001] = one
-    return one
-
-
-def taken_over(world):
-    return world.provisioner().adopt(7001, ORDER, world.market, PORTS)
-
-
-@pytest.mark.parametrize("listed", [LABEL, "by hand", "p/s/endpoint/older"])
-def test_what_was_rented_by_hand_is_taken_over_whatever_label_the_list_still_shows(
-    world, by_hand, listed
-):
-    by_hand.label = listed
-    world.market.alive[7002] = Contract(world.clock.passed, 19, "p/s/endpoint/left")
-    assert taken_over(world).instance.id == 7001
-    assert list(world.market.alive) == [7001]
-    assert world.market.rented == []
-
-
-@pytest.mark.parametrize(
-    "boot", [Boot(unfit="1 GPU"), Boot(price=9.0), Boot(dies_with=("exited", FATAL_STATUS_MSG))]
-)
-@pytest.mark.usefixtures("by_hand")
-def test_what_was_rented_by_hand_and_fails_is_kept_and_nothing_is_rented(world, boot):
-    world.market.boots[20] = boot
-    with pytest.raises(CannotAdopt, match=r"7001 .* was kept and costs \$\d.*`pulumi destroy`"):
-        taken_over(world)
-    assert list(world.market.alive) == [7001]
-    assert world.market.rented == []
-
-
-def test_what_was_rented_by_hand_and_is_gone_is_followed_by_no_other(world):
-    with pytest.raises(CannotAdopt, match="7001, which `adopt` names, is gone"):
-        taken_over(world)
-    assert world.market.rented == []
-
-
-@pytest.mark.usefixtures("by_hand")
-def test_what_was_rented_by_hand_and_cannot_be_seen_is_kept(world):
-    world.market.inspection = ApiUnreachable("no network")
-    with pytest.raises(LeftRunning, match="7001"):
-        taken_over(world)
-    assert list(world.market.alive) == [7001]
-
-
-def test_what_another_key_rented_under_the_same_name_is_left_alone(world):
-    ours, theirs = owner_of("ours"), owner_of("theirs")
-    order = dataclasses.replace(
-        ORDER, label=f"p/s/endpoint/{order_digest(ours, 'now')}", owner=ours
-    )
-    world.market.rent(
-        20, dataclasses.replace(ORDER, label=f"p/s/endpoint/{order_digest(ours, 'old')}")
-    )
-    other = world.market.rent(
-        19, dataclasses.replace(ORDER, label=f"p/s/endpoint/{order_digest(theirs, 'old')}")
-    )
-    rented = world.provisioner().provision(order, world.candidates, world.market, PORTS)
-    assert set(world.market.alive) == {other, rented.instance.id}
-    assert "is left alone" in world.told(f"instance {other} ($6.00/h) carries the label")
-
-
-def test_a_ctrl_c_ends_the_wait_keeps_the_machine_and_says_what_it_costs(world):
-    world.is_asked_to_end = True
-    with pytest.raises(LeftRunning) as caught:
-        world.provision()
-    assert str(caught.value) == (
-        "instance 9000 was rented for $6.00/h, and the wait for it was ended by Ctrl-C in stage "
-        "image; it goes on starting and is billed: run `pulumi up` to go on with it or "
-        "`pulumi destroy` to end it"
-    )
-    assert world.clock.passed < 10
-    assert "interrupted: the wait for it was ended by Ctrl-C" in world.told("instance: try 1")
-    world.is_asked_to_end = False
-    assert world.provision().adopted
-    assert world.market.rented == [1]

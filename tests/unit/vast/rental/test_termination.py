@@ -10,7 +10,7 @@ from components.vast.labels import order_digest, owner_of
 from components.vast.rental.termination import AGAIN, DEADLINE, POLL, SETTLING, Terminator
 from tests.helpers.fake_market import Boot, FakeMarket
 from tests.helpers.fakes import VirtualClock
-from tests.unit.vast.rental.test_provisioner import ORDER
+from tests.helpers.rental_scene import ORDER
 
 
 @pytest.fixture
