@@ -19,8 +19,8 @@ from components.vast.api.client import VastApi
 from components.vast.errors import ApiFailed
 from tests.helpers.fakes import VirtualClock
 from tests.helpers.offers import instance, row
+from tests.helpers.scripted_api import CALLS, SECRET
 from tests.unit.core.test_display import is_clean
-from tests.unit.vast.api.test_client import CALLS, SECRET
 from tests.unit.vast.api.test_models import CHARGE, JSON, any_row
 
 
