@@ -29,7 +29,7 @@ def assert_refused(done: Done, *said: str) -> None:
         assert part in text, done.outcome()
 
 
-# What else is refused, and how, is in tests/unit/test_plan.py and tests/unit/test_settings.py.
+# What else is refused, and how, is in tests/unit/test_plan*.py and tests/unit/test_settings.py.
 @pytest.mark.parametrize(
     ("configuration", "said"),
     [

@@ -25,11 +25,11 @@ from components.vllm.options.option_table import OPTIONS_FOLDER
 from components.vllm.profile import load_profile
 from components.vllm.readiness.log_parser import diagnose_prefetch
 from tests.helpers.places import ROOT
+from tests.helpers.plan_scene import PRODUCTION, in_production, plan
 from tests.helpers.polling import eventually
 from tests.helpers.tls_host import TlsHost
 from tests.real_vllm.pictures import ELSEWHERE, Pictures
 from tests.real_vllm.world import MODELS, PROFILE
-from tests.unit.test_plan import PRODUCTION, in_production, plan
 from toolchain.real_vllm.set_up import VENV
 
 pytestmark = pytest.mark.timeout(300)

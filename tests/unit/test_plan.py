@@ -11,6 +11,7 @@ from components.plan import MODELS, make_plan
 from components.release.release import Release, digest_of, to_text
 from components.settings import parse
 from components.vllm.profile import profile_names
+from tests.helpers.plan_scene import MEDIA, PINNED, in_production, plan
 from tests.unit.test_settings import values
 
 RECIPE = (
@@ -21,10 +22,6 @@ RECIPE = (
 A_MILLION = {"offerQuery": "gpu_name=H100_SXM num_gpus=2", "maxModelLen": "1048576"}
 
 MS4 = "mistral-small-4-ms4-2xh200"
-
-
-def plan(**changes):
-    return make_plan(parse(values(**changes)))
 
 
 def test_the_default_is_the_recipe_in_front_of_a_gate_and_over_tls():
@@ -144,9 +141,6 @@ def test_with_a_token_the_server_finds_all_it_needs_or_asks():
     assert "HUB_OFFLINE_ONCE_FETCHED" not in told
 
 
-MEDIA = "allowed-media-domains"
-
-
 def test_pictures_come_from_anywhere_by_default_and_that_is_warned_of():
     made = plan()
     assert MEDIA not in yaml.safe_load(made.serve_yaml)
@@ -203,20 +197,6 @@ def test_no_release_has_a_say_in_that(tmp_path):
     assert told["VLLM_MAX_N_SEQUENCES"] == "64"
     assert told["NCCL_DEBUG"] == "INFO"
     assert digest_of(made.runs("a" * 40, {})) == release.digest
-
-
-def test_production_takes_pictures_from_nowhere_unless_it_names_domains(tmp_path):
-    def domains(**changes):
-        made = in_production(tmp_path, settings=PRODUCTION | changes)
-        return yaml.safe_load(made.serve_yaml)[MEDIA]
-
-    assert domains() == ["none.invalid"]
-    assert domains(mediaFrom="none") == ["none.invalid"]
-    assert domains(mediaFrom="a.example") == ["a.example"]
-    with pytest.raises(ConfigurationError, match=r"fetch any address.*\(mediaFrom: none, or the"):
-        domains(mediaFrom="anywhere")
-    with pytest.raises(ConfigurationError, match=r"come from 192\.168\.1\.1, which is no public"):
-        domains(mediaFrom="a.example, 192.168.1.1")
 
 
 def test_a_companion_counts_in_traffic_and_disk():
@@ -394,75 +374,6 @@ def test_each_profiles_own_disk_is_large_enough(name):
     assert plan(model=name).need.disk_gb > 0
 
 
-PINNED = "vllm/vllm-openai:v0.33.0@sha256:" + "0" * 64
-
-PRODUCTION = {
-    "production": "true",
-    "firstContact": "verified",
-    "promoteFrom": "staging",
-    "datacenterOnly": "true",
-    "minReliability": "0.99",
-}
-
-
-def in_production(folder, commit: str = "a" * 40, settings=PRODUCTION, **changes):
-    """Plan production with a release of a stack whose settings are `changes`."""
-    runs = plan(**({"image": PINNED} | changes)).runs(commit, {})
-    release = Release(name="r1", digest=digest_of(runs), runs=runs, proven={})
-    (folder / "r1.yaml").write_text(to_text(release))
-    return make_plan(parse(values(release="r1", **settings)), releases=folder)
-
-
-def test_production_says_every_rule_that_is_broken_in_one_sentence():
-    with pytest.raises(ConfigurationError) as raised:
-        plan(production="true", tls="false")
-    told = str(raised.value)
-    for said in (
-        "names no release",
-        "no stack has to prove its releases",
-        "tls is off",
-        "no certified datacenters",
-        "by a tag",
-        "which is no commit",
-    ):
-        assert said in told
-    assert "\n" not in told
-
-
-def test_production_takes_a_model_at_a_commit_alone(tmp_path):
-    with pytest.raises(ConfigurationError, match="'main', which is no commit"):
-        in_production(tmp_path, commit="main")
-    assert in_production(tmp_path).profile.revision == "a" * 40
-
-
-def test_production_takes_a_release_alone_and_from_a_stack_before(tmp_path):
-    profile = (MODELS / "mistral-small-4-fp8-2xh200.yaml").read_text()
-    (tmp_path / "pinned.yaml").write_text(f"{profile}revision: {'a' * 40}\n")
-    settings = values(model="pinned", image=PINNED, **PRODUCTION)
-    with pytest.raises(ConfigurationError, match=r"production, and it names no release.*: nothing"):
-        make_plan(parse(settings), models=tmp_path)
-    first = PRODUCTION | {"promoteFrom": ""}
-    with pytest.raises(ConfigurationError, match="and no stack has to prove its releases before"):
-        in_production(tmp_path, settings=first)
-
-
-def test_production_has_decided_about_machines_that_nobody_vouches_for(tmp_path):
-    undecided = {key: value for key, value in PRODUCTION.items() if key != "firstContact"}
-    with pytest.raises(ConfigurationError, match=r"\(firstContact: verified, or trust\)"):
-        in_production(tmp_path, settings=undecided)
-    in_production(tmp_path, settings=undecided | {"firstContact": "trust"})
-
-
-def test_production_takes_no_draft_at_a_branch(tmp_path):
-    draft = {"method": "draft_model", "model": "someone/draft", "num_speculative_tokens": 3}
-    overrides = json.dumps({"speculative-config": draft})
-    with pytest.raises(ConfigurationError, match="someone/draft is taken at 'main', which is no"):
-        in_production(tmp_path, vllmOverrides=overrides)
-    overrides = json.dumps({"speculative-config": {**draft, "revision": "b" * 40}})
-    made = in_production(tmp_path, vllmOverrides=overrides)
-    assert any("vLLM fetches it unseen" in warning for warning in made.warnings)
-
-
 def test_the_kind_of_contract_is_part_of_the_search_and_of_what_a_host_is() -> None:
     plain = plan()
     bids = plan(contract="interruptible")
@@ -570,56 +481,3 @@ def test_an_option_that_vllms_parser_refuses_is_refused_in_preview():
         ConfigurationError, match=r"`limit-mm-per-prompt` is set to 'image=4'.*JSON"
     ):
         plan(vllmOverrides='{"limit-mm-per-prompt": "image=4"}')
-
-
-TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-
-
-def with_template(folder, value):
-    """The plan of the default profile, in a folder of profiles of its own."""
-    folder.mkdir(exist_ok=True)
-    text = (MODELS / "mistral-small-4-fp8-2xh200.yaml").read_text()
-    (folder / "own.yaml").write_text(text)
-    overrides = json.dumps({"chat-template": value})
-    return make_plan(parse(values(model="own", vllmOverrides=overrides)), models=folder)
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["examples/tool_chat_template_mistral_parallel.jinja", "/root/own.jinja", "../own.jinja"],
-)
-def test_a_file_that_nobody_puts_on_the_host_is_refused(tmp_path, path):
-    (tmp_path / "own.jinja").write_text(TEMPLATE)
-    with pytest.raises(ConfigurationError, match=r"nobody puts a file.*put the template into"):
-        with_template(tmp_path / "models", path)
-
-
-def test_a_template_beside_the_profiles_is_carried_in_the_option(tmp_path):
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates/own.jinja").write_text(TEMPLATE)
-    made = with_template(tmp_path, "templates/own.jinja")
-    assert yaml.safe_load(made.serve_yaml)["chat-template"] == TEMPLATE
-    (tmp_path / "templates/own.jinja").write_text(TEMPLATE + "!")
-    assert with_template(tmp_path, "templates/own.jinja").generation() != made.generation()
-
-
-@pytest.mark.parametrize("content", [b"a/path", b"{" * 70_000, b"\xff{", b"-{}"])
-def test_what_is_no_template_is_not_carried(tmp_path, content):
-    (tmp_path / "own.jinja").write_bytes(content)
-    with pytest.raises(ConfigurationError, match="which is no template"):
-        with_template(tmp_path, "own.jinja")
-
-
-@pytest.mark.parametrize("value", [TEMPLATE, "template_chatml.jinja"])
-def test_a_template_as_text_or_of_vllms_own_needs_no_file(tmp_path, value):
-    made = with_template(tmp_path, value)
-    assert yaml.safe_load(made.serve_yaml)["chat-template"] == value
-    assert not [one for one in made.warnings if "chat-template" in one]
-
-
-def test_a_file_of_the_image_is_told_and_any_other_refused(tmp_path):
-    made = with_template(tmp_path, "/vllm-workspace/examples/tool_chat_template_mistral.jinja")
-    assert any("whether the image has it is not known" in one for one in made.warnings)
-    for name in ("tool-parser-plugin", "reasoning-parser-plugin", "allowed-local-media-path"):
-        with pytest.raises(ConfigurationError, match="nobody puts a file there"):
-            plan(vllmOverrides=json.dumps({name: "own/plugin.py"}))

@@ -34,7 +34,7 @@ from components.settings import parse
 from components.vast.market.requirements import search_for
 from components.vllm.agent_files import model_env
 from tests.helpers.places import ROOT
-from tests.unit.test_plan import PINNED, PRODUCTION
+from tests.helpers.plan_scene import PINNED, PRODUCTION
 from tests.unit.test_settings import values
 
 
