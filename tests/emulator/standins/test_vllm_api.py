@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,9 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from emulator.standins.vllm.tokens import count
+from tests.emulator.standins.asked_server import OPTIONS, chat, post
 from tests.emulator.standins.support import MISTRAL, QWEN, Container, Server, serving
 
-KEY = "first-key"
-OTHER_KEY = "second-key"
-OPTIONS = (
-    "--tensor-parallel-size=2",
-    "--max-model-len=4096",
-    "--gpu-memory-utilization=0.9",
-    "--attention-backend=FLASH_ATTN_MLA",
-    "--tool-call-parser=mistral",
-    "--enable-auto-tool-choice",
-    "--reasoning-parser=mistral",
-    "--enforce-eager",
-    "--api-key",
-    KEY,
-    OTHER_KEY,
-)
 PIXEL = base64.b64encode(
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (56).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
 ).decode()
@@ -50,45 +35,9 @@ WEATHER: ChatCompletionToolParam = {
         },
     },
 }
-ANTHROPIC_TOOL = {
-    "name": "get_weather",
-    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
-}
 ASKED: list[ChatCompletionMessageParam] = [
     {"role": "user", "content": "How is the weather in Paris?"}
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    container = Container(tmp_path_factory.mktemp("host"))
-    with serving(container, *OPTIONS) as started:
-        yield started
-
-
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx.Client]:
-    with server.client(headers={"Authorization": f"Bearer {KEY}"}) as client:
-        yield client
-
-
-@pytest.fixture
-def ai(server: Server) -> Iterator[openai.OpenAI]:
-    with (
-        openai.DefaultHttpxClient(trust_env=False) as http_client,
-        openai.OpenAI(
-            base_url=f"{server.url}/v1", api_key=OTHER_KEY, max_retries=0, http_client=http_client
-        ) as client,
-    ):
-        yield client
-
-
-def post(http: httpx.Client, path: str, body: Any) -> httpx.Response:
-    return http.post(path, json=body)
-
-
-def chat(**more: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": "Hello"}], **more}
 
 
 # --------------------------------------------------------------------------- the openai client
@@ -481,68 +430,6 @@ def metrics(http: httpx.Client) -> dict[str, float]:
     lines = http.get("/metrics").text.splitlines()
     pairs = [line.rpartition(" ") for line in lines if not line.startswith("#")]
     return {name: float(value) for name, _, value in pairs}
-
-
-def test_completions(ai: openai.OpenAI) -> None:
-    whole = ai.completions.create(model=MISTRAL, prompt=["One", "Two"], max_tokens=20)
-    stream = ai.completions.create(model=MISTRAL, prompt="One", max_tokens=20, stream=True)
-
-    assert [choice.index for choice in whole.choices] == [0, 1]
-    assert whole.usage is not None
-    assert whole.usage.completion_tokens == 40
-    assert "".join(chunk.choices[0].text for chunk in stream) == whole.choices[0].text
-
-
-def test_responses(ai: openai.OpenAI) -> None:
-    whole = ai.responses.create(model=MISTRAL, input="Hello", reasoning={"effort": "high"})
-    events = list(ai.responses.create(model=MISTRAL, input="Hello", stream=True))
-
-    assert "stand-in" in whole.output_text
-    assert [item.type for item in whole.output] == ["reasoning", "message"]
-    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert "".join(deltas) == whole.output_text
-    assert events[0].type == "response.created"
-    assert events[-1].type == "response.completed"
-
-
-def test_messages_in_anthropics_shape(http: httpx.Client) -> None:
-    asked = chat(model=MISTRAL, max_tokens=5, system="Be short")
-    whole = post(http, "/v1/messages", asked).json()
-    stream = post(http, "/v1/messages", asked | {"stream": True}).text
-    counted = post(http, "/v1/messages/count_tokens", asked).json()
-    weighed = post(http, "/v1/messages/count_tokens", asked | {"tools": [ANTHROPIC_TOOL]}).json()
-
-    assert (whole["type"], whole["role"]) == ("message", "assistant")
-    assert (whole["stop_reason"], whole["usage"]["output_tokens"]) == ("max_tokens", 5)
-    tokens = whole["usage"]["input_tokens"]
-    assert counted == {
-        "input_tokens": tokens,
-        "context_management": {"original_input_tokens": tokens},
-    }
-    assert weighed["input_tokens"] > tokens
-    events = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]
-    texts = [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"]
-    assert "".join(texts) == whole["content"][0]["text"]
-    assert (events[0]["type"], events[-1]["type"]) == ("message_start", "message_stop")
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        ("/generative_scoring", {"query": "a b", "items": ["a", "c"]}, 200),
-        ("/generative_scoring", {"query": "a b"}, 400),
-        ("/scale_elastic_ep", {}, 400),
-        ("/scale_elastic_ep", {"new_data_parallel_size": 2}, 500),
-        ("/v1/completions", {"prompt": []}, 400),
-        ("/v1/messages", chat(), 400),
-        ("/invocations", {"nothing": 1}, 400),
-        ("/tokenize", {}, 400),
-    ],
-)
-def test_other_routes_check_their_bodies(
-    http: httpx.Client, path: str, body: Any, status: int
-) -> None:
-    assert post(http, path, body).status_code == status
 
 
 # --------------------------------------------------------------------------- another kind of model
