@@ -133,13 +133,14 @@ shell: setup ## a shell with pulumi, python and vastai on its PATH
 settings: setup ## write Pulumi.yaml's settings and docs/settings.md out of components/settings.py
 	@python -m toolchain.settings
 
-check: setup ## lint, formatting, types, layers, words, generated files
+check: setup ## lint, formatting, types, layers, words, sizes, generated files
 	@ruff check --quiet .
 	@ruff format --check --quiet .
 	@mypy
 	@shellcheck components/on_host/*.sh .ci/run
 	@python -m toolchain.settings --check
 	@python -m toolchain.words
+	@python -m toolchain.file_sizes
 	@report=$$(lint-imports --no-cache) || { echo "$$report"; exit 1; }
 
 format: setup ## put the code into its form
