@@ -60,6 +60,9 @@ OUTPUT_ADDITIONS: Additions = {
 }
 """Outputs that the first release did not have, and what their absence means."""
 
+UNMAPPED: Additions = {"ssh_port": 0, "host_port": 0}
+"""Ports that older releases left out if they were not mapped when a price was accepted."""
+
 _UNKNOWN: Properties = {
     "label_prefix": "",
     "search": {"query": "", **dict.fromkeys(NEEDS, 0.0), **ADDITIONS},
@@ -330,7 +333,7 @@ class InstanceState:
         Raises:
             KeyError: if it lacks what every release has written.
         """
-        additions = {**OUTPUT_ADDITIONS, "carried_label": bag["label"]}
+        additions = {**UNMAPPED, **OUTPUT_ADDITIONS, "carried_label": bag["label"]}
         full, lacking = upgraded(bag, additions)
         asked = full["price_asked"]
         return cls(

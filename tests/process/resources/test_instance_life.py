@@ -112,6 +112,14 @@ def test_delete_of_what_is_gone_succeeds_also_with_an_old_state(vast):
     assert vast.contracts == {}
 
 
+@pytest.mark.parametrize("spoilt", [{"host_facts": None}, {"hourly_cost": "much"}, {"label": None}])
+def test_delete_ends_the_contract_also_with_a_state_that_cannot_be_read(vast, spoilt):
+    vast.has(9001)
+    olds = {name: value for name, value in {**rented(), **spoilt}.items() if value is not None}
+    InstanceProvider().delete("9001", olds)
+    assert vast.contracts == {}
+
+
 def test_without_a_key_nothing_is_asked(monkeypatch, tmp_path):
     for name in ("VAST_API_KEY", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
