@@ -140,3 +140,10 @@ def test_a_provider_loads_what_it_does_when_it_is_called():
 def test_what_is_not_for_a_program_exists():
     """A name that was moved would be loaded by nobody."""
     assert printed(f"for module in {NOT_FOR_A_PROGRAM!r}: importlib.import_module(module)") == ""
+
+
+def test_the_smoke_test_loads_its_client_without_another_one_and_leaves_that_to_others():
+    code = (
+        "import components.smoke_test.__main__\nassert 'aiohttp' not in sys.modules\nimport aiohttp"
+    )
+    assert printed(f"{code}\nimport openai\nprint(openai.OpenAI.__name__)") == "OpenAI"

@@ -7,15 +7,9 @@ where aiohttp is not installed, so that is what it is told while it is imported 
 
 from __future__ import annotations
 
-import sys
+from components.core.optional_import import without
 
-_aiohttp = sys.modules.get("aiohttp")
-sys.modules["aiohttp"] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
-try:
+with without("aiohttp"):
     from vastai.api.client import VastClient
-finally:
-    del sys.modules["aiohttp"]
-    if _aiohttp is not None:
-        sys.modules["aiohttp"] = _aiohttp
 
 __all__ = ["VastClient"]
