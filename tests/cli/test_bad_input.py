@@ -46,21 +46,22 @@ def test_settings_that_cannot_work_are_refused_in_preview(stack, configuration, 
     assert_refused(stack.preview(), *said)
 
 
-@pytest.mark.parametrize("act", [Stack.preview, Stack.up])
 @pytest.mark.parametrize(
-    ("configuration", "said"),
+    ("act", "configuration", "said"),
     [
         (
+            Stack.up,
             {"offerQuery": "gpu_name=H200 num_gpus=2 inet_down>=900000"},
             ["no offer on the market matches", "inet_down gte 900000", "nothing was rented"],
         ),
         (
+            Stack.preview,
             {"maxDollarsPerHour": "1.50"},
             ["the cheapest costs $", "maxDollarsPerHour is 1.50", "raise it to at least"],
         ),
     ],
 )
-def test_a_market_that_has_nothing_is_said_before_any_money(stack, configuration, said, act):
+def test_a_market_that_has_nothing_is_said_before_any_money(stack, act, configuration, said):
     stack.configure(**configuration)
     done = act(stack)
     assert_refused(done, *said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -144,6 +145,7 @@ class Stack:
         self.passphrase = secrets.token_hex(16)
         self.config_file = folder / f"Pulumi.{name}.yaml"
         self.said: list[str] = []
+        self._told: tuple[bytes, dict[str, Any]] | None = None
         self.backend.mkdir(parents=True)
         (folder / "home").mkdir()
         (folder / "home/plugins").symlink_to(ROOT / ".tools/home/plugins")
@@ -218,7 +220,16 @@ class Stack:
         return self._pulumi("stack", "import", "--stack", self.name, "--file", str(place))
 
     def outputs(self) -> dict[str, Any]:
-        """Outputs with secrets. The one command whose output is kept out of `said`."""
+        """Outputs with secrets. The one command whose output is kept out of `said`.
+
+        Asked for once for each state: the command reads nothing else.
+        """
+        state = self._state_file().read_bytes()
+        if self._told is None or self._told[0] != state:
+            self._told = state, self._asked_outputs()
+        return copy.deepcopy(self._told[1])
+
+    def _asked_outputs(self) -> dict[str, Any]:
         arguments = ["stack", "output", "--json", "--show-secrets", "--stack", self.name]
         done = run(["pulumi", "--non-interactive", *arguments], self.environment, apart=True)
         assert done.status == 0, done.outcome()
@@ -226,8 +237,10 @@ class Stack:
 
     def state(self) -> dict[str, Any]:
         """The checkpoint as it lies on the disk."""
-        place = self.backend / ".pulumi/stacks" / PROJECT / f"{self.name}.json"
-        return dict(json.loads(place.read_text())["checkpoint"]["latest"])
+        return dict(json.loads(self._state_file().read_text())["checkpoint"]["latest"])
+
+    def _state_file(self) -> Path:
+        return self.backend / ".pulumi/stacks" / PROJECT / f"{self.name}.json"
 
     def written(self) -> str:
         """Everything that lies under the backend, as one text."""
