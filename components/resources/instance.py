@@ -20,8 +20,6 @@ from components.resources.provider import Provider, refused
 from components.vast.instance_state import OUTPUTS, InstanceInputs, InstanceState
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.contract_expiry import ExpiryPolicy
-from components.vast.lifecycle.create import create
-from components.vast.lifecycle.delete import LeavingInstance, delete
 from components.vast.lifecycle.preemption import PreemptionPolicy
 
 
@@ -55,6 +53,7 @@ class InstanceProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Adopt or rent; return a machine that works."""
+        from components.vast.lifecycle.create import create  # noqa: PLC0415
         from components.vllm.readiness.plan import DOWNLOAD_SHARE  # noqa: PLC0415
 
         made = create(InstanceInputs.from_bag(props), current(), DOWNLOAD_SHARE)
@@ -76,7 +75,8 @@ class InstanceProvider(Provider):
 
     def delete(self, id_: str, props: Properties) -> None:
         """End the contract and read back that it is gone."""
-        delete(int(id_), InstanceState.from_bag(props), current())
+        from components.vast.lifecycle.delete import LeavingInstance, delete  # noqa: PLC0415
+
         delete(int(id_), LeavingInstance.from_bag(props), current())
 
 
