@@ -87,7 +87,11 @@ def _that_a_host_notices(olds: ServerState, news: ServerInputs, names: list[str]
         as_pushed(news),
     )
     told = ("serve_yaml", "model_env", "environment")
-    same = [name for name in told if getattr(before, name) == getattr(after, name)]
+    same = [
+        name
+        for name in told
+        if name not in news.unknown and getattr(before, name) == getattr(after, name)
+    ]
     return [name for name in names if name not in same]
 
 

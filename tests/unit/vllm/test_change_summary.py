@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from pulumi.output import Unknown
 
+from components.vllm.change_summary import change
 from components.vllm.change_summary import describe as describe_typed
 from components.vllm.server_state import ServerInputs, ServerState
 from tests.helpers.server_bags import state_bag
@@ -148,3 +150,11 @@ OLDER = {**OLDS, "model_env": "MODEL=org/model\n", "model_revision": A}
 )
 def test_a_server_is_told_what_the_hubs_commits_mean_for_it(olds, commits, said):
     assert said in str(describe(olds, {**OLDER, "commits": commits}, ["commits", "hub_files"]))
+
+
+@pytest.mark.parametrize("name", ["serve_yaml", "model_env", "environment"])
+def test_what_a_preview_does_not_know_is_said_to_restart_also_where_nothing_was_set(name):
+    olds = {**OLDS, name: ""}
+    news = {**olds, name: Unknown()}
+    found = change(ServerState.from_bag(olds), ServerInputs.from_bag(news))
+    assert "restarts on the same host" in str(found.message)
