@@ -21,7 +21,7 @@ from components.resources.context import Context, current
 from components.resources.provider import Provider, refused
 from components.vast.api.account import account_of, hold_to
 from components.vast.endpoint_states import EndpointScope, FinalizerState
-from components.vast.errors import LabelTaken
+from components.vast.errors import LabelTaken, StillBilled
 from components.vast.labels import is_labelled, partition_by_owner
 from components.vast.lifecycle.preemption import PREEMPTIONS_FILE, PreemptionLog, record_preemptions
 from components.vast.rental.termination import Terminator, left_alone
@@ -93,9 +93,16 @@ class StackFinalizerProvider(Provider):
         """Destroy every contract that is still the endpoint's; fail if one stays."""
         state, context = FinalizerState.from_bag(props), current()
         api = context.market()
+        stuck: list[str] = []
         for scope in (*state.former, state.scope):
             hold_to(api, state.account_id or 0, f"what carries the label {scope.path}")
-            _sweep(api, context, scope)
+            try:
+                _sweep(api, context, scope)
+            except StillBilled as error:
+                # What carries its other labels is billed meanwhile.
+                stuck.append(str(error))
+        if stuck:
+            raise StillBilled("; ".join(stuck))
 
 
 class StackFinalizer(dynamic.Resource, module="vast", name="Lease"):
@@ -212,10 +219,5 @@ def _sweep(api: VastApi, context: Context, scope: EndpointScope) -> None:
     sent = awaited_labels(api.shared_files(SUFFIX), prefix, context.clock)
     awaited = {label: left for label, left in sent.items() if is_labelled(label, prefix, name)}
     Terminator(api, context.clock, context.progress("lease")).sweep(
-        prefix,
-        owner=scope.owner_to_sweep,
-        endpoint=name,
-        awaited={
-            label: left for label, left in awaited.items() if is_labelled(label, prefix, name)
-        },
+        prefix, owner=scope.owner_to_sweep, endpoint=name, awaited=awaited
     )

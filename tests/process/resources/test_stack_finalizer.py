@@ -10,6 +10,7 @@ from components.core.progress import Progress
 from components.core.property_bag import Properties
 from components.resources.context import Context, current, using
 from components.resources.stack_finalizer import StackFinalizerProvider
+from components.vast.errors import StillBilled
 from components.vast.labels import order_digest, owner_of
 from components.vast.lifecycle.preemption import PREEMPTIONS_FILE, PreemptionLog
 from components.vast.rental.journal import SUFFIX, RentJournal
@@ -126,6 +127,24 @@ def test_one_that_was_renamed_still_ends_what_has_its_former_name(vast):
     vast.has(9011, label=label("endpoint", SIBLINGS_KEY))
     finalizer.delete("p/s/endpoint", state)
     assert sorted(vast.contracts) == [9011]
+
+
+class Sticky(dict[int, Any]):
+    """Contracts, of which 9001 stays whatever is asked."""
+
+    def __delitem__(self, id_: int) -> None:
+        if id_ != 9001:
+            super().__delitem__(id_)
+
+
+def test_one_that_stays_under_a_former_name_does_not_keep_the_others_billed(vast):
+    state = updated(created(OWN), {**OWN, "endpoint": "chat"})
+    vast.has(9001, label=label())
+    vast.has(9002, label=label("chat"))
+    vast.contracts = Sticky(vast.contracts)
+    with pytest.raises(StillBilled, match="9001"):
+        finalizer.delete("p/s/endpoint", state)
+    assert sorted(vast.contracts) == [9001]
 
 
 def test_back_under_its_first_name_it_has_none_but_the_other_as_a_former_one(vast):
