@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from components.core.bag_reader import reading
 from components.core.property_bag import Properties, contains_unknowns
 from components.core.state_upgrade import Additions, as_written, upgraded, within
 from components.vast.contract_state import MarketState
@@ -111,11 +112,12 @@ class InstanceInputs:
     """Additions that the bag lacked, which an older release wrote."""
 
     @classmethod
+    @reading()
     def from_bag(cls, bag: Mapping[str, Any]) -> Self:
         """Read the inputs out of a bag of any release, which may hold outputs as well.
 
         Raises:
-            KeyError: if it lacks what every release has written.
+            StateUnreadable: if it lacks what every release has written, or cannot be read.
         """
         unknown = frozenset(name for name in INPUTS if contains_unknowns(bag.get(name)))
         known = {**bag, **{name: _UNKNOWN[name] for name in unknown}}
@@ -327,12 +329,9 @@ class InstanceState:
     """Additions that the bag lacked, which an older release wrote."""
 
     @classmethod
+    @reading()
     def from_bag(cls, bag: Mapping[str, Any]) -> Self:
-        """Read a state of any release.
-
-        Raises:
-            KeyError: if it lacks what every release has written.
-        """
+        """Read a state of any release; raises what `InstanceInputs.from_bag` does."""
         additions = {**UNMAPPED, **OUTPUT_ADDITIONS, "carried_label": bag["label"]}
         full, lacking = upgraded(bag, additions)
         asked = full["price_asked"]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.output import Unknown
 
+from components.core.bag_reader import StateUnreadable
 from components.core.property_bag import Properties
 from components.resources.offer import OfferProvider
 from components.vast.api.models import Instance, PriceAsked
@@ -287,7 +288,7 @@ def test_what_a_newer_release_wrote_is_kept():
 def test_what_every_release_wrote_must_be_there(name):
     bag = rented()
     del bag[name]
-    with pytest.raises(KeyError, match=name):
+    with pytest.raises(StateUnreadable, match=f"`{name}` is missing"):
         InstanceState.from_bag(bag)
 
 
