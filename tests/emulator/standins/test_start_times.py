@@ -13,7 +13,7 @@ from emulator.standins.vllm.start_times import INSPECTION, StartTimes, start_tim
 from tests.helpers.places import ROOT
 from toolchain import boot_times
 
-LOGS = ROOT / "tests" / "vllm" / "logs"
+LOGS = ROOT / "tests" / "logs"
 MEASURED = ROOT / "docs" / "measured" / "2xh200-vllm-0.26.0"
 TRITON = {"moe_backend": "triton"}
 
