@@ -6,10 +6,10 @@ The server restarts when one of them changes. The files themselves are in `compo
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.vllm.assignments import assignments
 from components.vllm.profile import Profile
 from components.vllm.serve_config import DRAIN_SECONDS
 
@@ -70,3 +70,14 @@ def agent_digest() -> str:
 def agent_files() -> dict[str, tuple[bytes, int]]:
     """Read what is brought there: content and permissions, by name."""
     return {name: ((ON_HOST / name).read_bytes(), mode) for name, mode in MODES.items()}
+
+
+def assignments(values: Mapping[str, str]) -> str:
+    """Write shell assignments for the host's scripts, a line each, always in the same order."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(values.items()))
+
+
+def assigned(text: str) -> dict[str, str]:
+    """Read shell assignments back."""
+    words = [word.partition("=") for word in shlex.split(text)]
+    return {name: value for name, _, value in words}

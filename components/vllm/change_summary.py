@@ -10,7 +10,7 @@ import yaml
 
 from components.core.progress import duration
 from components.vllm import hub_commits, machine_key
-from components.vllm.assignments import assigned
+from components.vllm.agent_files import assigned
 from components.vllm.pushed_configuration import as_pushed
 from components.vllm.server_state import (
     REPLACE_ON_CHANGE,

@@ -19,7 +19,7 @@ from components.vllm import (
     machine_key,
     pushed_configuration,
 )
-from components.vllm.assignments import assigned
+from components.vllm.agent_files import assigned
 from components.vllm.client_types import EndpointClient, ModelInfo, Refused, Unreachable
 from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
 from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate

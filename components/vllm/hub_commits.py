@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from components.vllm.assignments import assigned, assignments
+from components.vllm.agent_files import assigned, assignments
 from components.vllm.hub import is_commit
 from components.vllm.hub_references import HubFile
 from components.vllm.options import speculative_draft

@@ -11,8 +11,7 @@ import hashlib
 
 from components.machine import first_contact
 from components.vllm import hub_commits
-from components.vllm.agent_files import OF_THE_HUB
-from components.vllm.assignments import assigned, assignments
+from components.vllm.agent_files import OF_THE_HUB, assigned, assignments
 from components.vllm.errors import TokenHeldBack
 from components.vllm.server_state import RESTART_ON_CHANGE, ServerInputs
 

@@ -7,16 +7,8 @@ import yaml
 
 from components.plan import MODELS, make_plan
 from components.settings import parse
-from components.vllm.agent_files import model_env
-from components.vllm.assignments import assigned
-from components.vllm.hub_commits import (
-    Held,
-    held,
-    model_env_at,
-    other_file,
-    running,
-    serve_yaml_at,
-)
+from components.vllm.agent_files import assigned, model_env
+from components.vllm.hub_commits import Held, held, model_env_at, other_file, running, serve_yaml_at
 from components.vllm.hub_references import HubFile
 from components.vllm.profile import load_profile
 from tests.helpers.server_bags import state_of
