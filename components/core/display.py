@@ -2,18 +2,24 @@
 
 Hosts and the market choose what stands in their status, logs and answers. `shown` is applied where
 such text enters and again where it leaves, so that neither place alone has to be right. What is
-shown can move no cursor, set no title, turn no line around and give no runner a command.
+shown can move no cursor, set no title, turn no line around and give no runner a command. `redacted`
+takes the secrets out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 LONGEST_LINE = 4096
 """Characters of one line of a host's that are kept; vLLM's longest useful ones have some hundred.
 No expression sees more of a line than this."""
+
+SHORTEST_SECRET = 6
+"""Characters; something shorter would be found in ordinary words."""
+
+MASK = "***"
 
 _CUT = " ... "
 
@@ -82,3 +88,11 @@ def clipped(text: str, longest: int) -> str:
     end = max(longest // 2 - len(_CUT), 0)
     beginning = longest - end - len(_CUT)
     return f"{text[:beginning]}{_CUT}{text[len(text) - end :]}"
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """Replace every secret in `text`, the longest first, since one may hold another."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, MASK)
+    return text

@@ -20,9 +20,8 @@ from typing import Any, Self, TypeVar
 import asyncssh
 
 from components.core.bounded import Allowance, TooMuch
-from components.core.display import shown_lines
+from components.core.display import redacted, shown_lines
 from components.core.errors import HostError
-from components.core.redaction import redacted
 from components.machine.agent_answers import AnswerUnreadable, read_status
 from components.machine.ssh_commands import (
     check_relative,

@@ -8,10 +8,9 @@ from typing import Any
 import httpx2
 import openai
 
-from components.core.display import shown
+from components.core.display import redacted, shown
 from components.core.errors import causes
 from components.core.progress import Progress
-from components.core.redaction import redacted
 from components.smoke_test.checks import CHECKS, NEEDS, why_not
 from components.smoke_test.checks.answers import Check, CheckFailed, Finding, NoConnection
 from components.smoke_test.client import Client

@@ -21,9 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.core.bounded import Budget, OutOfTime, TooMuch
 from components.core.bounded_http import Answer, exchange, trust
 from components.core.clock import Clock
-from components.core.display import shown
+from components.core.display import redacted, shown
 from components.core.errors import causes
-from components.core.redaction import redacted
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     MOST_BYTES,

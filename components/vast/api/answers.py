@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from components.core.redaction import redacted
+from components.core.display import redacted
 from components.vast.api.models import Json
 from components.vast.errors import ApiFailed
 

@@ -11,9 +11,9 @@ import datetime as dt
 from collections.abc import Mapping
 
 from components.core.clock import Clock
+from components.core.display import redacted
 from components.core.errors import StackError
 from components.core.progress import Progress, duration
-from components.core.redaction import redacted
 from components.machine.agent_answers import moment, read_revisions, whole
 from components.machine.ssh_types import (
     LOG_PIECE,
