@@ -109,3 +109,12 @@ def attention_backend(options: Mapping[str, Any]) -> str:
     inside = config.get("backend") if isinstance(config, Mapping) else None
     named = str(options.get("attention-backend") or inside or "").upper()
     return "" if named in {"AUTO", "NONE"} else named
+
+
+def is_older_driver(version: str, least: str) -> bool:
+    """Whether a driver's version, such as `570.124.04`, is older than `least`, such as `580`."""
+    return _parts(version) < _parts(least)
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if re.fullmatch(r"[0-9]{1,9}", part))

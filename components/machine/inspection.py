@@ -17,9 +17,9 @@ from typing import Protocol
 from components.core.display import shown_lines
 from components.core.progress import duration
 from components.machine import cuda_start
-from components.machine.driver_version import is_older
 from components.machine.errors import HostUnfit
 from components.machine.gpu_names import is_same_gpu
+from components.machine.gpus import is_older_driver
 
 STARTED = '[ ! -s "$HOME/serving/serve.yaml" ] || echo yes'
 """Whether a server's configuration was pushed, which follows a check that was passed."""
@@ -316,7 +316,7 @@ def _check_free(gpus: list[list[str]], apps: str) -> None:
 
 
 def _check_driver(facts: HostFacts, expected: Expected) -> None:
-    if is_older(facts.driver, expected.min_driver):
+    if is_older_driver(facts.driver, expected.min_driver):
         raise HostUnfit(
             f"driver {facts.driver} is older than {expected.min_driver}, which the image needs"
         )

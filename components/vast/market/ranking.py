@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from components.machine.driver_version import is_older
+from components.machine.gpus import is_older_driver
 from components.vast.errors import NoCredit, NoOffer
 from components.vast.market.query import DEFAULTS, Query, matches, plain_value
 from components.vast.market.requirements import Requirements
@@ -141,7 +141,7 @@ def _above_floors(offer: Offer, need: Requirements) -> bool:
         return False
     if not starts_on(offer.raw, need):
         return False
-    return not offer.driver or not is_older(offer.driver, need.min_driver)
+    return not offer.driver or not is_older_driver(offer.driver, need.min_driver)
 
 
 def _least_price(offer: Offer, need: Requirements) -> float:

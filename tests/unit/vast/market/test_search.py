@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.machine.driver_version import is_older
+from components.machine.gpus import is_older_driver
 from components.vast.api.models import Offer
 from components.vast.errors import NoCredit, NoOffer, QueryRefused
 from components.vast.market.query import gpus_asked, matches, parse_query, still_fits
@@ -389,7 +389,7 @@ def test_datacenters_are_asked_for_where_only_they_will_do():
     ],
 )
 def test_drivers_are_compared_by_their_numbers(version, least, older):
-    assert is_older(version, least) is older
+    assert is_older_driver(version, least) is older
 
 
 def test_the_shortlist_is_a_table_that_any_terminal_shows():
