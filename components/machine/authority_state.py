@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.core.bag_reader import BagReader, contract_id, flag, number, text, whole
+from components.core.property_bag import BagReader, contract_id, flag, number, text, whole
 from components.machine.remote_host import RemoteHost
 from components.tls import authorities as rules
 from components.tls import certificates

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from components.core.bag_reader import BagReader, text, whole
+from components.core.property_bag import BagReader, text, whole
 from components.machine.ssh_types import HostAddress
 
 

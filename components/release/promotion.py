@@ -14,8 +14,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from components.core.bag_reader import BagReader, text, texts
 from components.core.errors import ConfigurationError
+from components.core.property_bag import BagReader, text, texts
 from components.release.release import short
 
 

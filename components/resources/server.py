@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from pulumi import dynamic
 
-from components.core.bag_reader import StateUnreadable
-from components.core.property_bag import Properties
+from components.core.property_bag import Properties, StateUnreadable
 from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
 from components.resources.context import current

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from components.core.bag_reader import BagReader, flag, text, whole
+from components.core.property_bag import BagReader, flag, text, whole
 from components.vllm.machine_key import digest
 
 SECRET = ("api_key",)

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.core.bag_reader import BagReader, text
+from components.core.property_bag import BagReader, text
 from components.vllm import hub_references
 from components.vllm.hub_references import Reference, Resolved, Snapshot
 

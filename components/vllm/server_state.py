@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.core.bag_reader import (
+from components.core.property_bag import (
     BagReader,
     by_name,
     contract_id,

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.core.bag_reader import StateUnreadable
-from components.core.property_bag import Properties
+from components.core.property_bag import Properties, StateUnreadable
 from components.machine.remote_host import RemoteHost
 from components.machine.ssh_types import HostAddress
 from components.vllm.hub_references import HubFile
