@@ -35,10 +35,10 @@ from components.vllm import (
     measured,
     serve_config,
 )
-from components.vllm.hub import is_commit
+from components.vllm.hub_names import implicit_downloads, is_commit, with_pinned_draft
 from components.vllm.hub_references import Reference
 from components.vllm.image_name import vllm_in
-from components.vllm.options import implicit_downloads, media, speculative_draft
+from components.vllm.options import media
 from components.vllm.options.option_table import check_options, load_table
 from components.vllm.profile import Profile, load_profile
 
@@ -106,7 +106,7 @@ class Plan:
             own = {name: written[name] for name in written if name in serve_config.ENVIRONMENTS}
             return runs.model_copy(update={"serve": serve_config.laid_over(runs.serve, own)})
         serve = serve_config.laid_over(runs.serve, serve_config.AS_RELEASED)
-        return runs.model_copy(update={"serve": speculative_draft.pinned(serve, companions)})
+        return runs.model_copy(update={"serve": with_pinned_draft(serve, companions)})
 
     def as_asked(self) -> ReleaseSpec:
         """Give the same before anything is resolved, so that a preview knows it."""
@@ -158,7 +158,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     rule = gpu_choice.rule(profile, options)
     need = requirements.required(settings, profile, num_gpus, rule)
     gpu_warnings = gpu_choice.excluded_gpus(profile, query, need, rule)
-    implicit = implicit_downloads.repositories(options, profile.fetched)
+    implicit = implicit_downloads(options, profile.fetched)
     if settings.production:
         _check_production(settings, profile, need, options, profile.fetched | implicit)
     references = hub_references.references(profile, options)
@@ -261,7 +261,7 @@ def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
         profile, port=PORT, key_gate=True, overrides=settings.vllm_overrides
     )
     # A draft that is no companion stands in the options alone.
-    return speculative_draft.pinned(
+    return with_pinned_draft(
         options, {name: at for name, at in settings.revisions.items() if is_commit(at)}
     )
 

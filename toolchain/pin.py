@@ -18,8 +18,8 @@ from components.core.clock import SystemClock
 from components.core.errors import ConfigurationError, StackError
 from components.plan import MODELS
 from components.vllm import hub_references
-from components.vllm.hub import is_commit
 from components.vllm.hub_client import HubClient, address_in
+from components.vllm.hub_names import is_commit
 from components.vllm.hub_references import Reference, Snapshot
 from components.vllm.options.option_text import option_name
 from components.vllm.profile import load_profile

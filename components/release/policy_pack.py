@@ -23,7 +23,8 @@ from pydantic import ValidationError
 from components.release.production_rules import RULES, PolicyInput
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import need_of
-from components.vllm.options import implicit_downloads, media
+from components.vllm.hub_names import implicit_downloads
+from components.vllm.options import media
 from components.vllm.options.environment_names import OF_THE_STACK
 
 INSTANCE = "pulumi-python:dynamic/vast:Instance"
@@ -123,7 +124,7 @@ def _revisions(server: Mapping[str, Any]) -> dict[str, str] | None:
         variables["MODEL"]: variables["REVISION"],
         **{repository: revision for repository, revision, *_ in companions},
     }
-    return fetched | implicit_downloads.repositories(_options(server) or {}, fetched)
+    return fetched | implicit_downloads(_options(server) or {}, fetched)
 
 
 def _options(server: Mapping[str, Any]) -> dict[str, Any] | None:

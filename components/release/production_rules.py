@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from components.vllm.hub import is_commit
+from components.vllm.hub_names import is_commit
 from components.vllm.options import foreign_code
 from components.vllm.options import media as media_rules
 from components.vllm.options.environment_names import is_known

@@ -21,14 +21,8 @@ from components.core.bounded import Budget, TooMuch
 from components.core.bounded_http import BoundedTransport
 from components.core.clock import Clock
 from components.core.errors import ConfigurationError
-from components.vllm.hub import is_commit
-from components.vllm.hub_references import (
-    HubFile,
-    HubRefuses,
-    HubUnavailable,
-    Reference,
-    Snapshot,
-)
+from components.vllm.hub_names import is_commit
+from components.vllm.hub_references import HubFile, HubRefuses, HubUnavailable, Reference, Snapshot
 
 PUBLIC = "https://huggingface.co"
 

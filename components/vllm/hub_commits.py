@@ -14,9 +14,8 @@ from typing import Any
 import yaml
 
 from components.vllm.agent_files import assigned, assignments
-from components.vllm.hub import is_commit
+from components.vllm.hub_names import is_commit, with_pinned_draft
 from components.vllm.hub_references import HubFile
-from components.vllm.options import speculative_draft
 from components.vllm.serve_config import to_yaml
 from components.vllm.server_state import ServerState
 
@@ -50,7 +49,7 @@ def serve_yaml_at(serve_yaml: str, commits: Commits) -> str:
     at = dict(options)
     if "revision" in at and at.get("model") in commits:
         at["revision"] = commits[at["model"]]
-    at = speculative_draft.pinned(at, commits)
+    at = with_pinned_draft(at, commits)
     return serve_yaml if at == options else to_yaml(at)
 
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from components.core.errors import ConfigurationError, PlatformError
-from components.vllm.hub import REPOSITORY, is_commit
-from components.vllm.options import speculative_draft
+from components.vllm.hub_names import REPOSITORY, is_commit, speculative_draft
 from components.vllm.profile import Profile
 
 Source = Literal["hub", "setting"]
@@ -91,7 +90,7 @@ class Settlement:
 def references(profile: Profile, options: Mapping[str, Any]) -> tuple[Reference, ...]:
     """List what is taken: the model, its companions and a draft that is none of them."""
     taken = dict(profile.fetched)
-    head = speculative_draft.of(options)
+    head = speculative_draft(options)
     name = head.get("model")
     if isinstance(name, str) and re.match(REPOSITORY, name) and name not in taken:
         taken[name] = str(head.get("revision") or "main")

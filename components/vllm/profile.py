@@ -24,9 +24,9 @@ from pydantic import (
 
 from components.vllm import image_name
 from components.vllm.errors import ProfileError
-from components.vllm.hub import REPOSITORY
+from components.vllm.hub_names import REPOSITORY, implicit_downloads
 from components.vllm.measured import Load, Measured
-from components.vllm.options import implicit_downloads, media
+from components.vllm.options import media
 from components.vllm.options.environment_names import why_not_set
 from components.vllm.options.option_text import merged, option_name
 from components.vllm.options.thinking import Thinking
@@ -220,7 +220,7 @@ class Profile(BaseModel):
             raise ValueError(
                 "thinking is none and abilities name reasoning; take one of the two out"
             )
-        if unnamed := implicit_downloads.repositories(self.flags, self.fetched):
+        if unnamed := implicit_downloads(self.flags, self.fetched):
             raise ValueError(
                 f"flags name {', '.join(unnamed)}, which is none of the companions, so vLLM would "
                 "fetch it unseen; add it to companions"

@@ -16,9 +16,9 @@ import yaml
 
 from components.machine import gpus
 from components.vllm.errors import OptionRefused
-from components.vllm.hub import is_commit
+from components.vllm.hub_names import is_commit, with_pinned_draft
 from components.vllm.image_name import version_number
-from components.vllm.options import media, speculative_draft
+from components.vllm.options import media
 from components.vllm.options.option_text import from_json, merged
 from components.vllm.profile import Profile
 
@@ -165,7 +165,7 @@ def render(
     }
     # vLLM would take the draft's main branch, whatever its companion names.
     commits = {name: revision for name, revision in profile.fetched.items() if is_commit(revision)}
-    flags = speculative_draft.pinned(flags, commits)
+    flags = with_pinned_draft(flags, commits)
     return options | {name: _sorted(flags[name]) for name in sorted(flags)}
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from components.outputs import unfolded
-from components.vllm.hub import is_commit
+from components.vllm.hub_names import is_commit
 from tests.helpers.checkout import Asked, Checkout, Client
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
