@@ -12,7 +12,7 @@ from components.vast.market.requirements import Requirements
 from components.vast.market.search import starts_on
 from components.vllm import sizing
 from components.vllm.errors import DoesNotFit, OptionRefused
-from components.vllm.options.option_text import from_json
+from components.vllm.options.option_table import from_json
 from components.vllm.profile import Profile
 
 

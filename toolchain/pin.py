@@ -21,7 +21,7 @@ from components.vllm import hub_references
 from components.vllm.hub_client import HubClient, address_in
 from components.vllm.hub_names import is_commit
 from components.vllm.hub_references import Reference, Snapshot
-from components.vllm.options.option_text import option_name
+from components.vllm.options.option_table import option_name
 from components.vllm.profile import load_profile
 from toolchain import pin_image
 from toolchain.configuration import PREFIX, settings_of, with_setting

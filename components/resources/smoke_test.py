@@ -17,7 +17,7 @@ from pulumi_command import local
 
 from components.resources.server import VllmServer
 from components.vllm.options import thinking
-from components.vllm.options.option_text import from_json
+from components.vllm.options.option_table import from_json
 from components.vllm.profile import Capability, Profile
 
 COMMAND = "exec sh components/own_environment.sh smoke-test"

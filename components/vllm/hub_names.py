@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.vllm.options.option_text import from_json
+from components.vllm.options.option_table import from_json
 
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"
 """A repository: owner/model."""

@@ -28,7 +28,7 @@ from components.vllm.hub_names import REPOSITORY, implicit_downloads
 from components.vllm.measured import Load, Measured
 from components.vllm.options import media
 from components.vllm.options.environment_names import why_not_set
-from components.vllm.options.option_text import merged, option_name
+from components.vllm.options.option_table import merged, option_name
 from components.vllm.options.thinking import Thinking
 
 OptionValue = bool | int | float | str | list[Any] | dict[str, Any]

@@ -19,7 +19,7 @@ from components.vllm.errors import OptionRefused
 from components.vllm.hub_names import is_commit, with_pinned_draft
 from components.vllm.image_name import version_number
 from components.vllm.options import media
-from components.vllm.options.option_text import from_json, merged
+from components.vllm.options.option_table import from_json, merged
 from components.vllm.profile import Profile
 
 MIDDLEWARE = "key_gate.KeyGate"

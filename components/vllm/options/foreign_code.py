@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from components.vllm.options.option_text import from_json, option_name
+from components.vllm.options.option_table import from_json, option_name
 
 _REPOSITORY = "runs Python code out of the model's repository"
 _CLASS = "runs a class by its import path"

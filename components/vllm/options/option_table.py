@@ -1,4 +1,7 @@
-"""The options of vLLM's own parser, by version, and whether it would take what it is given. Pure.
+"""vLLM's options: how people write them, which ones a version has, and what it would take. Pure.
+
+People write names with underscores or dashes, and mappings as JSON text. The tables are those of
+vLLM's own parser.
 
 A wrong option ends the server minutes after a machine was rented, so it is refused before that.
 """
@@ -15,7 +18,6 @@ from typing import Any
 
 from components.vllm.errors import OptionRefused
 from components.vllm.image_name import version_number
-from components.vllm.options.option_text import from_json, option_name
 
 OPTIONS_FOLDER = Path(__file__).parent
 """One table for each vLLM version, made by toolchain/vllm_options.py."""
@@ -75,6 +77,32 @@ class OptionTable:
             f"vLLM {self.version}: what {self.asked} does not know shows only when it starts; "
             "toolchain/vllm_options.py makes the table"
         )
+
+
+def option_name(text: str) -> str:
+    """Write an option's name as the files do: `--max_num_seqs` is `max-num-seqs`."""
+    return text.strip().lstrip("-").replace("_", "-")
+
+
+def from_json(value: Any) -> Any:
+    """Read JSON text, which vLLM takes for a mapping; anything else stays what it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any], *, options: bool) -> dict[str, Any]:
+    """Merge `changes` into `base`; None removes. `options`: names are vLLM options' names."""
+    result = dict(base)
+    for name, value in changes.items():
+        key = option_name(name) if options else name
+        result.pop(key, None)
+        if value is not None:
+            result[key] = value
+    return result
 
 
 def load_table(version: str, folder: Path = OPTIONS_FOLDER) -> OptionTable:

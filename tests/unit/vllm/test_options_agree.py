@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.vllm.errors import OptionRefused
-from components.vllm.options.option_table import check_options, load_table
-from components.vllm.options.option_text import option_name
+from components.vllm.options.option_table import check_options, load_table, option_name
 from emulator.standins.vllm import VERSION
 from emulator.standins.vllm.options import parse
 
