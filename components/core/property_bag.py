@@ -6,7 +6,8 @@ values that nobody knows yet. An error names a property and never its value, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from components.core.errors import ConfigurationError
@@ -49,6 +50,23 @@ class StateUnreadable(ConfigurationError):
     Remedy: take back what was changed in the state by hand, or import an earlier one (`pulumi stack
     import`). `pulumi destroy` ends the machine all the same.
     """
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Say in a sentence what keeps the block from reading a bag by its own means.
+
+    Raises:
+        StateUnreadable: if a property is missing, or none of its kind.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise StateUnreadable(
+            f"the property `{error.args[0]}` is missing in the state: {_REMEDY}"
+        ) from None
+    except (ArithmeticError, AttributeError, TypeError, ValueError):
+        raise StateUnreadable(f"a property is none of its kind in the state: {_REMEDY}") from None
 
 
 class BagReader:

@@ -10,8 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from components.core.bag_reader import reading
-from components.core.property_bag import Properties, contains_unknowns
+from components.core.property_bag import Properties, contains_unknowns, reading
 from components.core.state_upgrade import Additions, as_written, upgraded, within
 from components.vast.contract_state import MarketState
 from components.vast.labels import owner_of

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from components.core.bag_reader import BagReader, StateUnreadable, by_name, number, text, whole
 from components.core.errors import StackError
+from components.core.property_bag import BagReader, StateUnreadable, by_name, number, text, whole
 from components.vast.api.account import hold_to
 from components.vast.lifecycle import shutdown_times
 from components.vast.lifecycle.context import Context, progress_of

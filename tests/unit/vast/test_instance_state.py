@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.output import Unknown
 
-from components.core.bag_reader import StateUnreadable
-from components.core.property_bag import Properties
+from components.core.property_bag import Properties, StateUnreadable
 from components.resources.offer import OfferProvider
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.contract_state import MarketState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.core.bag_reader import StateUnreadable
+from components.core.property_bag import StateUnreadable
 from components.vast.instance_state import InstanceInputs, InstanceState
 from tests.helpers.states import ordered, rented
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.core.bag_reader import StateUnreadable
+from components.core.property_bag import StateUnreadable
 from components.vast.instance_state import InstanceState
 from components.vast.lifecycle.delete import LeavingInstance
 from components.vast.lifecycle.market_end import MarketJob
