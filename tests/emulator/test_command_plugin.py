@@ -1,4 +1,4 @@
-"""What the stand-in for pulumi-command's plugin decides by itself; the CLI is in tests/stack."""
+"""What the stand-in for pulumi-command's plugin decides by itself; the CLI is in tests/cli."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_the_scheduled_job_renews_and_rents_nothing():
 
 
 RENEWED = ["**dynamic/tls:Authority::**", "**dynamic/vllm:Server::**"]
-"""What a renewal touches; `tests/stack` plays it."""
+"""What a renewal touches; `tests/cli` plays it."""
 
 
 def steps(job: str) -> list[dict[str, Any]]:
