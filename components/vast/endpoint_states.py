@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from components.core.property_bag import reading
 from components.vast.labels import NOBODY, owner_of
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class FinalizerState:
     """Labels and names that the endpoint had before it was renamed."""
 
     @classmethod
+    @reading()
     def from_bag(cls, bag: Bag) -> FinalizerState:
         """Read outputs, of older releases as well, or inputs."""
         account = bag.get("account_id")
@@ -164,6 +166,7 @@ class CleanupState:
     """When it looked, in seconds since 1970; 0 if it found nothing."""
 
     @classmethod
+    @reading()
     def from_bag(cls, bag: Bag) -> CleanupState:
         """Read outputs, of older releases as well, or inputs."""
         return cls(

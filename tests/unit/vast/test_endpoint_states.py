@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.core.property_bag import StateUnreadable
 from components.vast.endpoint_states import CleanupState, EndpointScope, FinalizerState, Orphan
 
 SCOPES = st.builds(
@@ -81,3 +82,17 @@ def test_what_an_older_state_lacks_is_no_change_and_anything_else_is():
     assert older.differs(EndpointScope("p/s/", "endpoint", None))
     named = EndpointScope("p/s/", "endpoint", "ssh-ed25519 A")
     assert named.differs(EndpointScope("p/s/", "chat", "ssh-ed25519 A"))
+
+
+@pytest.mark.parametrize("kind", [FinalizerState, CleanupState])
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ({}, "`label_prefix` is missing in the state"),
+        ({"label_prefix": "p/s/", "account_id": "much", "looked_at": "much"}, "none of its kind"),
+    ],
+)
+def test_a_spoilt_state_is_refused_in_a_sentence_that_shows_no_value(kind, spoilt, said):
+    with pytest.raises(StateUnreadable, match=said) as caught:
+        kind.from_bag(spoilt)
+    assert "much" not in str(caught.value)
