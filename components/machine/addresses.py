@@ -24,3 +24,11 @@ def address(text: str) -> str:
 def with_port(ip: str, port: int) -> str:
     """An address and a port as a URL has them: an IPv6 address is in brackets."""
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this computer, by its name or address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -6,7 +6,6 @@ a most number of bytes. What the Hub answers is a stranger's until it is read in
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import threading
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from components.core.bounded import Budget, TooMuch
 from components.core.bounded_http import BoundedTransport
 from components.core.clock import Clock
 from components.core.errors import ConfigurationError
+from components.machine.addresses import is_loopback
 from components.vllm.hub_names import is_commit
 from components.vllm.hub_references import HubFile, HubRefuses, HubUnavailable, Reference, Snapshot
 
@@ -182,14 +182,7 @@ def address_in(environment: Mapping[str, str]) -> str:
 
 
 def _is_believed(scheme: str, host: str) -> bool:
-    return scheme == "https" or (scheme == "http" and _is_loopback(host))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return scheme == "https" or (scheme == "http" and is_loopback(host))
 
 
 class _Transport(BoundedTransport):

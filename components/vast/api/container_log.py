@@ -15,7 +15,7 @@ import httpcore2
 from components.core.bounded import Budget, OutOfTime, TooMuch
 from components.core.bounded_http import Answer, exchange
 from components.core.clock import Clock
-from components.vast.api.market_url import is_loopback
+from components.machine.addresses import is_loopback
 from components.vast.errors import ApiFailed, ApiUnreachable
 
 SECONDS = 20.0

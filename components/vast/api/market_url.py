@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from components.machine.addresses import is_loopback
 from components.vast.errors import MarketUrlRefused
 
 DEFAULT_URL = "https://console.vast.ai"
@@ -30,14 +30,6 @@ def market_url(environ: Mapping[str, str]) -> str:
         f"{VARIABLE} is {text[:100]!r} and has to be https://<host>, or http:// on this computer "
         "(127.0.0.1, localhost): the Vast.ai key would go there in clear; nothing was sent"
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this computer, by its name or address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def host_of(url: str) -> str:

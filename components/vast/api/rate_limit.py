@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from components.core.clock import Clock
+from components.machine.addresses import is_loopback
 from components.vast.api.locked_file import LockedJsonFile
-from components.vast.api.market_url import host_of, is_loopback
+from components.vast.api.market_url import host_of
 from components.vast.errors import NoSharedFolder, PaceRefused
 
 INTERVALS: Final[dict[str, float]] = {

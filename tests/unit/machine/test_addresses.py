@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.machine.addresses import address, with_port
+from components.machine.addresses import address, is_loopback, with_port
 from components.vast.api.client import connect
-from components.vast.api.market_url import DEFAULT_URL, host_of, is_loopback, market_url
+from components.vast.api.market_url import DEFAULT_URL, host_of, market_url
 from components.vast.api.rate_limit import read_pace
 from components.vast.errors import MarketUrlRefused
 from tests.helpers.fakes import VirtualClock
