@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from components.vast.api.container_log import ContainerLog
 
 
-class RemoteHost(Protocol):
+class MachineClient(Protocol):
     """A machine over SSH. Methods raise the errors of `ssh_types`; leaving the block closes it."""
 
     def __enter__(self) -> Self:
@@ -63,7 +63,7 @@ class Context(Protocol):
 
     def host(
         self, address: HostAddress, private_key: str, *, known_host_key: str | None = None
-    ) -> RemoteHost:
+    ) -> MachineClient:
         """The client of a machine, over SSH."""
 
     def progress(self, subject: str) -> Progress:

@@ -19,7 +19,7 @@ from components.machine.tcp_probe import ProbeResult, probe
 from components.vast.api.models import Instance
 from components.vast.errors import BootFailed
 from components.vast.instance_state import SSH_PORT, InstanceInputs
-from components.vast.lifecycle.context import Context, RemoteHost, progress_of
+from components.vast.lifecycle.context import Context, MachineClient, progress_of
 from components.vast.lifecycle.order import expected_of
 from components.vast.rental.adoption import SECONDS_TO_END
 
@@ -35,7 +35,7 @@ class RemoteMachine:
         self._label = label
         self._context = context
         self._download_share = download_share
-        self._host: RemoteHost | None = None
+        self._host: MachineClient | None = None
         self._address: HostAddress | None = None
         self._late = 0
         """Checks of this machine that did not end in time."""
@@ -114,7 +114,7 @@ class RemoteMachine:
             )
         return done.stdout.strip()
 
-    def client(self, instance: Instance) -> RemoteHost:
+    def client(self, instance: Instance) -> MachineClient:
         """The client of this machine: one connection, as long as the machine stays where it is."""
         address = HostAddress(instance.public_ip, instance.ports[SSH_PORT])
         if self._host is None or address != self._address:

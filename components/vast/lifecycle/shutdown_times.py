@@ -13,7 +13,7 @@ from components.vast.errors import LeftRunning
 from components.vast.instance_state import InstanceInputs, InstanceState
 from components.vast.lifecycle import auto_shutdown, market_end
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
-from components.vast.lifecycle.context import Context, RemoteHost, progress_of
+from components.vast.lifecycle.context import Context, MachineClient, progress_of
 from components.vast.lifecycle.diff import lacks_market_end
 from components.vast.lifecycle.market_end import FirstEnd, MarketEnd, MarketJob
 from components.vast.lifecycle.remote_machine import RemoteMachine
@@ -225,7 +225,12 @@ def _disarm(end: MarketEnd, progress: Progress) -> None:
 
 
 def _tell(
-    host: RemoteHost, wanted: AutoShutdown, api_url: str, context: Context, *, always: bool = False
+    host: MachineClient,
+    wanted: AutoShutdown,
+    api_url: str,
+    context: Context,
+    *,
+    always: bool = False,
 ) -> float:
     """Tell a machine's own watch how long it may live; return when its time is over, 0 for never.
 
@@ -247,7 +252,7 @@ def _tell(
     return wanted.ends_at(now if first_start is None else min(first_start, now))
 
 
-def _host(state: InstanceState, context: Context) -> RemoteHost:
+def _host(state: InstanceState, context: Context) -> MachineClient:
     """Return the client of a machine of the state, held to its recorded host key."""
     address = HostAddress(state.observed.public_ip, state.observed.ssh_port)
     return context.host(address, state.inputs.private_key, known_host_key=state.host_key or None)
