@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from emulator.api import as_int
 from emulator.contract_types import Contract
 from emulator.contracts import actual_status
 from emulator.errors import ApiError
@@ -114,7 +115,7 @@ def _contract(market: Marketplace, contract: Contract) -> dict[str, Any]:
 
 async def _requests(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
     del body
-    rows = market.store.requests(_number(request.query_params.get("after", 0), "after"))
+    rows = market.store.requests(as_int(request.query_params.get("after", 0), "after"))
     for row in rows:
         row["query"] = json.loads(row["query"])
         row["body"] = json.loads(row["body"])
@@ -152,11 +153,11 @@ def _wanted(market: Marketplace, body: Any) -> Wanted:
         text = f"a fault has name, next, machine and params, not {json.dumps(body)}"
         raise ApiError(400, "invalid_args", text)
     machine = body.get("machine")
-    number = None if machine is None else _number(machine, "machine")
+    number = None if machine is None else as_int(machine, "machine")
     if number is not None and number not in {one.id for one in market.machines()}:
         raise ApiError(400, "invalid_args", f"there is no machine {number} in this market")
     params = {str(name): _text(value) for name, value in dict(body.get("params") or {}).items()}
-    count = _number(body.get("next", 1), "next")
+    count = as_int(body.get("next", 1), "next")
     return Wanted(str(body.get("name", "")), count, number, params)
 
 
@@ -195,7 +196,7 @@ async def _credit(market: Marketplace, body: dict[str, Any], request: Request) -
 async def _reset(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
     del request
     await market.reset(
-        seed=_number(body.get("seed", market.seed), "seed"),
+        seed=as_int(body.get("seed", market.seed), "seed"),
         credit=float(body.get("credit", market.initial_credit)),
     )
     return {"success": True}
@@ -204,13 +205,6 @@ async def _reset(market: Marketplace, body: dict[str, Any], request: Request) ->
 async def _logs(market: Marketplace, body: dict[str, Any], request: Request) -> Any:
     del body
     return {"log": market.host.log(int(request.path_params["id"]))}
-
-
-def _number(value: Any, name: str) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError) as wrong:
-        raise ApiError(400, "invalid_args", f"{name} {value!r} is not a number") from wrong
 
 
 async def _body(request: Request) -> dict[str, Any]:
