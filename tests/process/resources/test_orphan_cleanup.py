@@ -7,28 +7,15 @@ from typing import Any
 import pytest
 
 from components.core.property_bag import Properties
-from components.resources.context import Context, current, using
+from components.resources.context import current
 from components.resources.orphan_cleanup import OrphanCleanupProvider
 from components.vast.labels import order_digest, owner_of
 from components.vast.refresh_log import FILE_NAME, RefreshLog
-from tests.helpers.fake_api import KEY as KEY_OF_VAST
 from tests.helpers.fake_api import FakeVast
-from tests.helpers.fakes import VirtualClock
 
 KEY = "ssh-ed25519 AAAAours"
 OTHER_KEY = "ssh-ed25519 AAAAanother"
 STACK = "p/s/"
-
-
-@pytest.fixture
-def vast(tmp_path, monkeypatch):
-    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path))
-    with FakeVast() as server:
-        monkeypatch.setenv("VAST_URL", server.url)
-        monkeypatch.setenv("VAST_API_KEY", KEY_OF_VAST)
-        with using(Context(clock=VirtualClock())):
-            yield server
 
 
 def inputs(machine: str, **changes: Any) -> Properties:

@@ -8,15 +8,12 @@ import pytest
 
 from components.core.progress import Progress
 from components.core.property_bag import Properties
-from components.resources.context import Context, current, using
+from components.resources.context import current
 from components.resources.stack_finalizer import StackFinalizerProvider
 from components.vast.errors import StillBilled
 from components.vast.labels import order_digest, owner_of
 from components.vast.lifecycle.preemption import PREEMPTIONS_FILE, PreemptionLog
 from components.vast.rental.journal import SUFFIX, RentJournal
-from tests.helpers.fake_api import KEY as KEY_OF_VAST
-from tests.helpers.fake_api import FakeVast
-from tests.helpers.fakes import VirtualClock
 
 STACK = "p/s/"
 KEY, SIBLINGS_KEY = "ssh-ed25519 AAAAours", "ssh-ed25519 AAAAsibling"
@@ -24,17 +21,6 @@ OWN = {"label_prefix": STACK, "endpoint": "endpoint", "public_key": KEY}
 SIBLING = {"label_prefix": STACK, "endpoint": "assistant", "public_key": SIBLINGS_KEY}
 
 finalizer = StackFinalizerProvider()
-
-
-@pytest.fixture
-def vast(tmp_path, monkeypatch):
-    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path))
-    with FakeVast() as server:
-        monkeypatch.setenv("VAST_URL", server.url)
-        monkeypatch.setenv("VAST_API_KEY", KEY_OF_VAST)
-        with using(Context(clock=VirtualClock())):
-            yield server
 
 
 def label(endpoint: str = "endpoint", key: str = KEY, order: str = "order") -> str:
