@@ -39,19 +39,17 @@ def vastai(stack: Stack, *arguments: str) -> Done:
     return run(["vastai", *arguments], environment, apart=True)
 
 
-def rented_by_hand(stack: Stack) -> int:
+def rented_by_hand(stack: Stack, emulator: Emulator) -> int:
     """Follow the recipe until its server answers; give the instance's id."""
     number = eventually(lambda: rented(stack), within=60)
+    eventually(lambda: emulator.contract()["actual_status"] == "running", within=60)
+    known = json.loads(vastai(stack, "show", "instance", str(number), "--raw").output)
+    port = known["ports"]["8000/tcp"][0]["HostPort"]
+    health = f"http://{known['public_ipaddr'].strip()}:{port}/health"
 
     def answers() -> bool:
-        told = vastai(stack, "show", "instance", str(number), "--raw").output
-        known = json.loads(told or "{}")
-        mapped = (known.get("ports") or {}).get("8000/tcp")
-        if not mapped:
-            return False
-        url = f"http://{known['public_ipaddr'].strip()}:{mapped[0]['HostPort']}/health"
         try:
-            return httpx.get(url, trust_env=False, timeout=5).status_code == httpx.codes.OK
+            return httpx.get(health, trust_env=False, timeout=5).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
@@ -83,7 +81,7 @@ def rented(stack: Stack) -> int | None:
 
 
 def test_what_was_rented_by_hand_is_adopted_answers_and_is_destroyed(emulator, stack):
-    by_hand = rented_by_hand(stack)
+    by_hand = rented_by_hand(stack, emulator)
     before = emulator.last_request()
 
     stack.configure(offerQuery=RECIPE, diskGb=600, image="vllm/vllm-openai:v0.33.0", adopt=by_hand)
