@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.helpers.examples import examples
 from tests.schedule import LongFirst, give_way
 from tests.summary import Summary
 from tests.tiers import TIER_NAMES, tier_of, within
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
-"""Of each property; `EXAMPLES=2000 make test-fast` looks longer."""
-
-settings.register_profile("here", deadline=None, database=None, max_examples=EXAMPLES)
+settings.register_profile("here", deadline=None, database=None, max_examples=examples())
 # A change is judged by the same examples each time; a developer's runs look for new ones.
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from tests.helpers.places import ROOT
 
 SCRIPT = ROOT / "components" / "own_environment.sh"
@@ -89,7 +90,7 @@ def test_the_smoke_test_sees_the_endpoint_alone(tmp_path: Path):
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(
     st.dictionaries(
         st.text(st.characters(codec="ascii", exclude_characters="=\0\n"), min_size=1).filter(

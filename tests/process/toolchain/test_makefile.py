@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.documented import commands
+from tests.helpers.examples import examples
 from tests.helpers.places import ROOT
 from tests.helpers.stack_world import PATH, Done, run
 
@@ -144,7 +145,7 @@ def texts(marker: Path) -> st.SearchStrategy[str]:
     return pieces.map(lambda text: text.replace("{}", str(marker)))
 
 
-EXAMPLES = settings(max_examples=100)
+EXAMPLES = settings(max_examples=examples(100))
 
 
 @pytest.mark.parametrize("by", ["line", "environment"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.core.bounded import Budget
@@ -94,7 +94,6 @@ def outcome_of(transport: httpx2.BaseTransport, clock: VirtualClock) -> dict[str
     return report
 
 
-@settings(max_examples=60)
 @given(st.data())
 def test_whatever_is_answered_the_report_is_clean(data):
     def answer(_request: httpx2.Request) -> httpx2.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.vllm.hub_client import (
@@ -215,7 +215,6 @@ FIELDS = st.sampled_from(["id", "sha", "siblings", "gated", "lastModified", "car
 ANSWERS = st.dictionaries(FIELDS, JSON).map(lambda changes: list(at_once(revision(**changes))))
 
 
-@settings(deadline=None, database=None)
 @given(st.lists(PIECES | ANSWERS, min_size=1, max_size=3), st.sampled_from([BRANCH, NAMED]))
 def test_whatever_it_sends_ends_in_time_in_an_answer_or_a_sentence(
     scripts: list[Any], reference: Reference

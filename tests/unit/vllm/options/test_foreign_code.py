@@ -13,6 +13,7 @@ from components.vllm.options import foreign_code
 from components.vllm.options.foreign_code import REFUSED, found
 from components.vllm.options.option_table import OPTIONS_FOLDER
 from components.vllm.serve_config import MIDDLEWARE, RESERVED
+from tests.helpers.examples import examples
 from tests.unit.test_settings import values
 
 HARMLESS = {
@@ -129,7 +130,7 @@ def test_tuning_is_none(options):
     assert found(options) == []
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     st.dictionaries(
         st.sampled_from(sorted(REFUSED)) | st.text(),

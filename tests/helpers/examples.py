@@ -1,0 +1,22 @@
+"""How many examples a property is tried with: few at each turn of a developer's, more in CI.
+
+`EXAMPLES=2000 make test-fast` looks longer, wherever it runs.
+"""
+
+from __future__ import annotations
+
+import os
+
+USUAL = 60
+"""What CI tries of a property that does not say more."""
+
+SHARE_HERE = 3
+"""A developer's run tries one in so many, and others each time."""
+
+
+def examples(in_ci: int = USUAL) -> int:
+    """Say how many to try of a property of which CI tries `in_ci`."""
+    asked = os.environ.get("EXAMPLES")
+    if asked is not None:
+        return max(1, int(asked) * in_ci // USUAL)
+    return in_ci if os.environ.get("CI") else in_ci // SHARE_HERE
