@@ -6,7 +6,9 @@ a most number of bytes. What the Hub answers is a stranger's until it is read in
 
 from __future__ import annotations
 
+import functools
 import logging
+import ssl
 import threading
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -143,7 +145,7 @@ class HubClient:
 
     def _http(self) -> httpx2.Client:
         transport = _Transport(
-            httpx2.create_ssl_context(),
+            _public_trust(),
             lambda: Budget(self._clock, SECONDS, MOST_BYTES),
             self._network,
         )
@@ -154,6 +156,12 @@ class HubClient:
             max_redirects=MOST_MOVES,
             trust_env=False,
         )
+
+
+@functools.cache
+def _public_trust() -> ssl.SSLContext:
+    """Load the authorities that sign for public servers once: that takes longer than a call."""
+    return httpx2.create_ssl_context()
 
 
 def address_in(environment: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ comes from there is bounded in time and bytes.
 
 from __future__ import annotations
 
+import functools
 import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -89,7 +90,7 @@ class ContainerLog:
                 link,
                 Budget(self._clock, ONE_LOOK, MOST_BYTES),
                 headers={},
-                tls=ssl.create_default_context(),
+                tls=_public_trust(),
                 connect_timeout=CONNECT_SECONDS,
                 network=self._network,
             )
@@ -113,3 +114,9 @@ class ContainerLog:
             return False
         is_here = parts.scheme == "http" and parts.netloc == market.netloc and is_loopback(host)
         return parts.scheme == "https" or is_here
+
+
+@functools.cache
+def _public_trust() -> ssl.SSLContext:
+    """Load the authorities that this computer trusts once: that takes longer than a look."""
+    return ssl.create_default_context()
