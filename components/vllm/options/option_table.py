@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -105,6 +106,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any], *, options: bool
     return result
 
 
+@functools.cache
 def load_table(version: str, folder: Path = OPTIONS_FOLDER) -> OptionTable:
     """Read the options of vLLM `version`.
 
