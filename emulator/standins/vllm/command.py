@@ -6,18 +6,13 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from emulator.standins.host import Host, host_or_exit
 from emulator.standins.vllm import VERSION, checks, options
-from emulator.standins.vllm.boot import Boot, Booted, claim_for
-from emulator.standins.vllm.engine import Engine, Speed
+from emulator.standins.vllm.boot import Boot, claim_for
 from emulator.standins.vllm.errors import StartError
 from emulator.standins.vllm.log import API_SERVER, Log
-from emulator.standins.vllm.metrics import Metrics
-from emulator.standins.vllm.pace import speeds_of
-from emulator.standins.vllm.served import Served
-from emulator.standins.vllm.server import open_socket, serve
 from emulator.standins.vllm.settings import Settings, settings_from, shown
 from emulator.standins.vllm.start_times import StartTimes
 
@@ -25,7 +20,6 @@ IMPORT_SECONDS = 14.0
 """Emulated seconds until vLLM has imported itself and reads its command line."""
 
 _EVERY_VERSION_KNOWS = frozenset({"config", "host", "model", "port", "served_model_name"})
-_OTHER_MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,11 +62,13 @@ def _serve(
         log.banner(VERSION, settings.model, logo=logo)
         log.info(API_SERVER, "api_utils.py:286", f"non-default args: {spoken}")
         checks.check_tool_parser(settings)
-        bound = open_socket(host, settings)
+        bound = _open_socket(host, settings)
         boot = Boot(host, settings, log=log, claim=claim, environ=environ, monotonic=time.monotonic)
         booted = boot.run()
-        served = _served(host, settings, booted, claim.set_busy)
-        return serve(host, served, bound, log)
+        # What serves takes longer to load than all the rest, and many a start fails before.
+        from emulator.standins.vllm.serving import serve_booted  # noqa: PLC0415
+
+        return serve_booted(host, settings, booted, bound=bound, set_busy=claim.set_busy, log=log)
     except StartError as error:
         log.failure(error)
         return 1
@@ -82,41 +78,22 @@ def _serve(
             bound.close()
 
 
-def _served(
-    host: Host, settings: Settings, booted: Booted, set_busy: Callable[[bool], None]
-) -> Served:
-    metrics = Metrics()
-    engine = Engine(
-        Speed(host.speed, time.monotonic),
-        metrics,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
-        speeds=speeds_of(
-            settings.moe_backend,
-            settings.compilation_config,
-            settings.tensor_parallel_size,
-            settings.data_parallel_size,
-        ),
-        engines=settings.data_parallel_size,
-        kv_tokens=booted.fit.kv_tokens * settings.data_parallel_size,
-        hangs=host.fault("green_but_dead") is not None,
-        set_busy=set_busy,
-    )
-    names, root = settings.served_names, booted.root
-    wrong = host.fault("wrong_model")
-    if wrong is not None:
-        root = str(wrong.get("model", _OTHER_MODEL))
-        names = names if wrong.get("keeps_name") else (root,)
-    return Served(
-        settings=settings,
-        shape=booted.shape,
-        names=names,
-        root=root,
-        max_model_len=booted.fit.max_model_len,
-        kv_tokens=booted.fit.kv_tokens,
-        engine=engine,
-        metrics=metrics,
-    )
+def _open_socket(host: Host, settings: Settings) -> socket.socket:
+    """Bind the server's port; it does not listen yet, so clients are refused until it serves.
+
+    Raises:
+        StartError: the port is taken, or the address is none of this host.
+    """
+    address = host.bind_address(settings.host)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address, settings.port))
+    except OSError as error:
+        bound.close()
+        raise StartError(f"OSError: [Errno {error.errno}] {error.strerror}") from error
+    return bound
 
 
 def _check_command(name: str | None) -> None:

@@ -21,31 +21,12 @@ from emulator.standins.vllm.errors import StartError
 from emulator.standins.vllm.guard import RootPath
 from emulator.standins.vllm.log import API_SERVER, ENGINE, Log
 from emulator.standins.vllm.served import Served
-from emulator.standins.vllm.settings import Settings
 
 _STATISTICS_SECONDS = 10.0
 _WATCH_SECONDS = 0.25
 _ABORT_SECONDS = 0.2
 _DEATH_SECONDS = 5.0
 """Emulated seconds between the engine's death and the API server's own end."""
-
-
-def open_socket(host: Host, settings: Settings) -> socket.socket:
-    """Bind the server's port; it does not listen yet, so clients are refused until it serves.
-
-    Raises:
-        StartError: the port is taken, or the address is none of this host.
-    """
-    address = host.bind_address(settings.host)
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((address, settings.port))
-    except OSError as error:
-        bound.close()
-        raise StartError(f"OSError: [Errno {error.errno}] {error.strerror}") from error
-    return bound
 
 
 def serve(host: Host, served: Served, bound: socket.socket, log: Log) -> int:
