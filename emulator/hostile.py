@@ -9,6 +9,7 @@ escapes, line ends and workflow commands in every text.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import itertools
 import json
@@ -101,7 +102,8 @@ async def answers(mode: str, head: bytes, number: int) -> AsyncIterator[bytes]:
         async for piece in _flood():
             yield piece
     elif mode == "shape":
-        status, headers, body = _SHAPES[number % len(_SHAPES)]
+        shapes = _shapes()
+        status, headers, body = shapes[number % len(shapes)]
         yield _response(status, body, *headers)
     else:
         yield _response(200, _lie(head.split(b" ")[1].decode(errors="replace"), number))
@@ -124,18 +126,25 @@ async def _flood() -> AsyncIterator[bytes]:
         await asyncio.sleep(0)  # the emulator lives on, whoever is flooded
 
 
-_SHAPES: tuple[tuple[int, tuple[str, ...], bytes], ...] = (
-    (200, (), json.dumps({"choices": [{"message": "hi"}], "data": [{"id": 7}]}).encode()),
-    (200, (), b'{"data": [{"id": "m", "max_model_len": 1e999}]}'),
-    (200, (), b"vllm:num_requests_running +Inf\nvllm:request_success_total nan\n"),
-    (200, (), b"[" * 200_000),
-    (200, ("content-encoding: gzip",), b"no gzip"),
-    (200, ("content-encoding: gzip",), gzip.compress(b"[" * 50_000_000)),
-    (500, ("content-type: text/plain; charset=hex",), RUDE.encode()),
-    (200, (), b'{"data": [{"id": "\\ud800"}], "choices": [{"message": {"content": "\\ud800"}}]}'),
-    (200, ("transfer-encoding: chunked",), b"-5\r\n"),
-    (999, (f"x: {RUDE.splitlines()[0].encode('unicode_escape').decode()}",), RUDE.encode()),
-)
+@functools.cache
+def _shapes() -> tuple[tuple[int, tuple[str, ...], bytes], ...]:
+    """Status, headers and body of each answer; 50 MB are compressed for the first who asks."""
+    return (
+        (200, (), json.dumps({"choices": [{"message": "hi"}], "data": [{"id": 7}]}).encode()),
+        (200, (), b'{"data": [{"id": "m", "max_model_len": 1e999}]}'),
+        (200, (), b"vllm:num_requests_running +Inf\nvllm:request_success_total nan\n"),
+        (200, (), b"[" * 200_000),
+        (200, ("content-encoding: gzip",), b"no gzip"),
+        (200, ("content-encoding: gzip",), gzip.compress(b"[" * 50_000_000)),
+        (500, ("content-type: text/plain; charset=hex",), RUDE.encode()),
+        (
+            200,
+            (),
+            b'{"data": [{"id": "\\ud800"}], "choices": [{"message": {"content": "\\ud800"}}]}',
+        ),
+        (200, ("transfer-encoding: chunked",), b"-5\r\n"),
+        (999, (f"x: {RUDE.splitlines()[0].encode('unicode_escape').decode()}",), RUDE.encode()),
+    )
 
 
 def _lie(path: str, number: int) -> bytes:
