@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,9 @@ from emulator.running import Running, container_processes, read_running
 
 PATIENCE = 30.0
 """Real seconds within which a server starts to answer, or ends."""
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For the server's plain HTTP: to load the authorities of the web takes longer than a call."""
 
 
 class CommandError(Exception):
@@ -53,7 +57,9 @@ def answering(state: Path) -> Running | None:
     if running is None or server_process(state, running) is None:
         return None
     try:
-        answer = httpx.get(f"{running.url}/emulator/status", timeout=10, trust_env=False)
+        answer = httpx.get(
+            f"{running.url}/emulator/status", timeout=10, trust_env=False, verify=NO_TLS
+        )
     except httpx.TransportError:
         return None
     return running if answer.is_success else None
@@ -91,7 +97,7 @@ def ask(running: Running, method: str, path: str, body: Any = None) -> Any:
         CommandError: the server refuses the call.
     """
     url = f"{running.url}/emulator/{path}"
-    answer = httpx.request(method, url, json=body, timeout=60, trust_env=False)
+    answer = httpx.request(method, url, json=body, timeout=60, trust_env=False, verify=NO_TLS)
     if not answer.is_success:
         raise CommandError(answer.json()["msg"])
     return answer.json()

@@ -22,6 +22,7 @@ import httpx
 import psutil
 import pytest
 
+from emulator.server_control import NO_TLS
 from tests.helpers.documented import block
 from tests.helpers.emulator_world import until
 from tests.helpers.places import ROOT
@@ -77,6 +78,7 @@ class Emulator:
             json=body,
             headers={"Authorization": f"Bearer {self.key}"},
             trust_env=False,
+            verify=NO_TLS,
         )
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -105,7 +107,8 @@ class Emulator:
     def get_served(self, number: int, path: str) -> str | None:
         port = self.instance(number)["ports"]["8000/tcp"][0]["HostPort"]
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/{path}", trust_env=False).text
+            address = f"http://127.0.0.1:{port}/{path}"
+            return httpx.get(address, trust_env=False, verify=NO_TLS).text
         except httpx.TransportError:
             return None
 

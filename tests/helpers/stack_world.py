@@ -17,6 +17,7 @@ import httpx
 import yaml
 
 from components.outputs import unfolded
+from emulator.server_control import NO_TLS
 from tests.helpers.places import ROOT
 from toolchain.on_emulator import local_backend
 
@@ -68,7 +69,7 @@ class Emulator:
         server = json.loads((folder / "emulator/server.json").read_text())
         self.url = str(server["url"])
         self.key = (folder / "emulator/api_key").read_text().strip()
-        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30, verify=NO_TLS)
 
     def __enter__(self) -> Self:
         return self

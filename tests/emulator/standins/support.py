@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from emulator.server_control import NO_TLS
 from emulator.standins import COMMANDS
 from emulator.standins.host import Host, read_host
 from tests.helpers.places import ROOT
@@ -142,7 +143,8 @@ class Server:
     url: str
 
     def client(self, **more: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **more)
+        options = {"timeout": 20, "trust_env": False, "verify": NO_TLS, **more}
+        return httpx.Client(base_url=self.url, **options)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
