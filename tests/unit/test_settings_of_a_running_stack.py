@@ -130,17 +130,24 @@ def mocks(loop_for_pulumi: None) -> EngineMocks:
     return mocked(OtherStacks())
 
 
-@pytest.fixture
-def releases(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory):
     """Releases that a stack can take: another context of the same image, and another image."""
+    folder = tmp_path_factory.mktemp("releases")
     for name, changes in {
         "shorter": {"maxModelLen": "65536"},
         "pinned": {"image": f"vllm/vllm-openai:v0.32.0@sha256:{'a' * 64}"},
     }.items():
         runs = make_plan(parse(values(**changes))).runs("a" * 40, {})
         release = Release(name=name, digest=digest_of(runs), runs=runs, proven={})
-        (tmp_path / f"{name}.yaml").write_text(to_text(release))
-    planned = functools.partial(make_plan, releases=tmp_path)
+        (folder / f"{name}.yaml").write_text(to_text(release))
+    return folder
+
+
+@pytest.fixture
+def planned(releases, monkeypatch):
+    """What a program plans takes its releases from there."""
+    planned = functools.partial(make_plan, releases=releases)
     monkeypatch.setattr(model_endpoint, "make_plan", planned)
 
 
@@ -174,7 +181,7 @@ def test_each_setting_has_an_example_of_each_effect():
     }
 
 
-@pytest.mark.usefixtures("releases")
+@pytest.mark.usefixtures("planned")
 @pytest.mark.parametrize("key", EXAMPLES)
 def test_a_change_does_what_the_page_says(mocks, key):
     mocks.report = {"ok": True}
