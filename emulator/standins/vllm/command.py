@@ -86,7 +86,8 @@ def _open_socket(host: Host, settings: Settings) -> socket.socket:
     """
     address = host.bind_address(settings.host)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the protocol is named; 40 ms a call otherwise.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address, settings.port))
