@@ -17,13 +17,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def http(server: Server) -> Iterator[httpx.Client]:
     with server.client(headers={"Authorization": f"Bearer {KEY}"}) as client:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ai(server: Server) -> Iterator[openai.OpenAI]:
     with (
         openai.DefaultHttpxClient(trust_env=False) as http_client,
