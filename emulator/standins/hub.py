@@ -9,6 +9,7 @@ import fnmatch
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def is_catalogued(name: str) -> bool:
     return name in _catalogue()
 
 
+@cache
 def _catalogue() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(_CATALOGUE.read_text())
     return loaded
