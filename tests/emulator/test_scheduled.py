@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 
 from components.core.progress import Progress
-from components.vast.api.client import VastApi
 from components.vast.errors import MarketEndRefused
 from components.vast.lifecycle.market_end import MarketEnd, MarketJob, start_for
 from emulator.keys import instance_key
-from tests.helpers.emulator_world import BIRTH, KEY, World, make_world
+from tests.helpers.emulator_world import BIRTH, World, make_world
 
 JOBS = "/api/v0/commands/schedule_job/"
 HOUR = 3600.0
@@ -195,38 +192,8 @@ def test_an_instance_s_own_key_schedules_nothing(world: World):
 # ------------------------------------------------------------------------- with the stack's client
 
 
-class Transport:
-    """The world as the stack's client calls it."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def get(self, subpath: str, query_args: dict[str, Any] | None = None) -> Any:
-        assert query_args is None
-        return self._call("GET", subpath)
-
-    def post(self, subpath: str, *, json_data: dict[str, Any]) -> Any:
-        return self._call("POST", subpath, json_data)
-
-    def put(self, subpath: str, *, json_data: dict[str, Any]) -> Any:
-        return self._call("PUT", subpath, json_data)
-
-    def delete(self, subpath: str, *, json_data: dict[str, Any]) -> Any:
-        return self._call("DELETE", subpath, json_data)
-
-    def _call(self, method: str, subpath: str, body: dict[str, Any] | None = None) -> Any:
-        answer: httpx.Response = self._world.call(method, f"/api/v0{subpath}", body)
-        return SimpleNamespace(
-            status_code=answer.status_code,
-            ok=answer.is_success,
-            text=answer.text,
-            headers=answer.headers,
-        )
-
-
 def end_of(world: World, number: int, folder: Path) -> MarketEnd:
-    api = VastApi(Transport(world), "http://market", world.time, folder, print, key=KEY)
-    return MarketEnd(api, Progress("instance", world.time, print), number)
+    return MarketEnd(world.api(folder), Progress("instance", world.time, print), number)
 
 
 @pytest.mark.parametrize("minute", [0, 1, 22, 59])

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 import httpx
+import requests
+from starlette.applications import Starlette
 
+from components.vast.api.client import VastApi
+from components.vast.api.sdk import VastClient
 from emulator.account import open_account
 from emulator.app import create_app
 from emulator.clock import EmulatedClock
@@ -26,6 +32,7 @@ from tests.helpers.fakes import VirtualClock
 KEY = f"{PREFIX}{'a' * 56}"
 BIRTH = 1_800_000_000.0
 H200 = {"gpu_name": {"eq": "H200"}, "num_gpus": {"eq": "2"}, "rentable": {"eq": True}}
+URL = "http://127.0.0.1:8765"
 IMAGE = "vllm/vllm-openai:latest"
 
 
@@ -122,7 +129,13 @@ class World:
     market: Marketplace
     host: NotedHost
     time: VirtualClock
+    app: Starlette
     _client: httpx.AsyncClient
+
+    def api(self, folder: Path, *, key: str = KEY) -> VastApi:
+        """Give the project's client of this marketplace, and no socket between the two."""
+        client = _InProcess(self, key)
+        return VastApi(client, URL, self.time, folder, print, key=key)
 
     def call(
         self, method: str, path: str, body: Any = None, *, key: str | None = KEY, **more: Any
@@ -187,6 +200,31 @@ class World:
         return found
 
 
+class _InProcess(VastClient):  # type: ignore[misc]  # vastai ships no types
+    """The official client: its addresses and headers, and the application instead of a socket."""
+
+    def __init__(self, world: World, key: str) -> None:
+        super().__init__(api_key=key, server_url=URL, retry=1)
+        self._world = world
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        json_data: Any = None,
+        timeout: object = None,
+    ) -> requests.Response:
+        del timeout
+        content = None if json_data is None else json.dumps(json_data)
+        given = self._world.send(method, url, headers=headers, content=content)
+        response = requests.Response()
+        response.status_code = given.status_code
+        response.headers.update(given.headers)
+        response._content = given.content
+        return response
+
+
 def make_world(
     *,
     store: Store | None = None,
@@ -212,8 +250,8 @@ def make_world(
     )
     app = create_app(market, Throttle(time.monotonic, enabled=throttle), ticking=False)
     transport = httpx.ASGITransport(app)
-    client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765")
-    return World(market, host, time, client)
+    client = httpx.AsyncClient(transport=transport, base_url=URL)
+    return World(market, host, time, app, client)
 
 
 def until(condition: Callable[[], bool], *, within: float = 30.0) -> None:

@@ -1,4 +1,7 @@
-"""Vast's API over HTTP for the adapters' tests: contracts run at once, every call is noted."""
+"""Vast's API over HTTP for the adapters' tests: contracts run at once, every call is noted.
+
+The contract tests of `VastApi` hold its answers to those of the emulator.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from components.core.clock import Clock
 from components.machine import first_contact
+from components.vast.api.client import VastApi
+from components.vast.api.sdk import VastClient
 from tests.helpers.offers import instance, row
 
 KEY = "fake-vast-key-5f2a"
@@ -47,6 +54,9 @@ class FakeVast:
         self.host_keys: list[str] = []
         """Public keys that start scripts write to their containers' logs."""
         self._scripts: dict[int, str] = {}
+        self._rented: dict[int, int] = {}
+        """Contract by offer, of those that were rented here."""
+        self._latest = 9000
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -76,6 +86,11 @@ class FakeVast:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def api(self, clock: Clock, folder: Path) -> VastApi:
+        """Give the project's client of this server."""
+        client = VastClient(api_key=KEY, server_url=self.url, retry=1, timeout=10)
+        return VastApi(client, self.url, clock, folder, print, key=KEY)
 
     def has(self, id_: int = 9001, **changes: Any) -> None:
         """Let a contract be there."""
@@ -122,15 +137,14 @@ class FakeVast:
         if path.endswith(("-price-increases/", "-price-increase/")):
             return self._prices(method)
         if path.startswith("/asks/"):
-            return self._rent(body)
+            return self._rent(int(path.strip("/").rpartition("/")[2]), body)
         if path.startswith("/instances/request_logs/"):
             link = f"{self.url}/instance_logs/{path.strip('/').rpartition('/')[2]}"
             return 200, {"success": True, "result_url": link}
-        return self._on_number(method, path, path.strip("/").split("/")[-1], body)
+        return self._on_number(method, path, body)
 
-    def _on_number(
-        self, method: str, path: str, number: str, body: dict[str, Any]
-    ) -> tuple[int, Any]:
+    def _on_number(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        number = path.removesuffix("/ssh/").strip("/").rpartition("/")[2]
         if path.startswith("/commands/schedule_job/"):
             return self._on_jobs(method, number, body)
         return self._on_contract(method, int(number), body)
@@ -138,6 +152,11 @@ class FakeVast:
     def _on_jobs(self, method: str, number: str, body: dict[str, Any]) -> tuple[int, Any]:
         if method == "GET":
             return 200, [{"id": one, **job} for one, job in self.jobs.items()]
+        same = self._same_job(body) if method == "POST" else None
+        if same is not None:
+            return 422, {"success": False, "error": "job_exists", "scheduled_job_id": same}
+        if method == "PUT" and int(number) not in self.jobs:
+            return 404, {"success": False, "error": "not_found"}
         job = max(self.jobs, default=0) + 1 if method == "POST" else int(number)
         if method == "DELETE":
             if self.jobs.pop(job, None) is None:
@@ -147,6 +166,13 @@ class FakeVast:
             if not self.loses_jobs:
                 self.jobs[job] = body
         return 200, {"success": True, "scheduled_job_id": job}
+
+    def _same_job(self, body: dict[str, Any]) -> int | None:
+        call = ("api_endpoint", "request_method")
+        for number, job in self.jobs.items():
+            if all(job[name] == body[name] for name in call):
+                return number
+        return None
 
     def _log(self, id_: int) -> str:
         """What the start script of a contract that was rented here has written."""
@@ -170,10 +196,14 @@ class FakeVast:
         self.unlisted_for -= 1
         return 200, {"success": True, "instances": listed}
 
-    def _rent(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        id_ = 9001 + len(self.contracts)
-        facts = {"label": body["label"], "image_uuid": body["image"], **self.contract}
-        self.has(id_, **facts)
+    def _rent(self, offer: int, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        known = {one["id"] for one in self.offers}
+        if offer not in known or self._rented.get(offer) in self.contracts:
+            return 404, {"success": False, "error": "no_such_ask"}
+        self._latest = id_ = max(self._latest, *self.contracts, 0) + 1
+        self._rented[offer] = id_
+        facts = {"label": body["label"], "image_uuid": body["image"], "disk_space": body["disk"]}
+        self.has(id_, **facts | self.contract)
         self._scripts[id_] = str(body["onstart"])
         return 200, {"success": True, "new_contract": id_}
 

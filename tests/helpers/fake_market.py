@@ -1,4 +1,7 @@
-"""A market in virtual time: contracts with a life of their own, hosts that fail in their way."""
+"""A market in virtual time: contracts with a life of their own, hosts that fail in their way.
+
+Its calls are a fake of `InstancesApi`, which the same contract test holds to what `VastApi` does.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,8 @@ class Contract:
     since: float
     offer_id: int
     label: str
+    order: RentRequest | None = None
+    """What it was rented with; None for one that a test put here."""
     parked: bool = False
     """Made by a rent call that was refused: it is stopped."""
 
@@ -71,7 +76,7 @@ class FakeMarket(FakeInstances):
     """
 
     def __init__(self, clock: VirtualClock) -> None:
-        super().__init__()
+        super().__init__(offers=range(1, 21))
         self.clock = clock
         self.boots: dict[int, Boot] = {}
         self.alive: dict[int, Contract] = {}
@@ -95,12 +100,15 @@ class FakeMarket(FakeInstances):
     def rent(self, offer_id: int, order: RentRequest) -> int:
         if offer_id in self.refuse:
             raise self.refuse[offer_id]
-        if offer_id in {one.offer_id for one in self.alive.values()}:
-            raise OfferTaken("taken by ourselves")
+        taken = {one.offer_id for one in self.alive.values()}
+        if offer_id not in self.offers - taken:
+            raise OfferTaken("taken by ourselves, or by somebody else")
         contract = 9000 + len(self.rented)
         self.rented.append(offer_id)
         parks = self.parks.get(offer_id)
-        self.alive[contract] = Contract(self.clock.passed, offer_id, order.label, parks is not None)
+        self.alive[contract] = Contract(
+            self.clock.passed, offer_id, order.label, order, parked=parks is not None
+        )
         self.most_alive = max(self.most_alive, len(self.alive))
         if self.lose_replies > 0:
             self.lose_replies -= 1
@@ -168,6 +176,12 @@ class FakeMarket(FakeInstances):
     def labels(self) -> list[str]:
         return sorted(one.label for one in self.alive.values())
 
+    def _has(self, instance_id: int) -> bool:
+        return instance_id in self.alive
+
+    def _relabel(self, instance_id: int, label: str) -> None:
+        self.alive[instance_id].label = label
+
     def _behind(self, one: Instance) -> tuple[Contract, Boot]:
         contract = self.alive[one.id]
         return contract, self.boots.get(contract.offer_id, Boot())
@@ -195,6 +209,11 @@ class FakeMarket(FakeInstances):
             "dph_total": boot.price,
             "is_bid": boot.interruptible,
         }
+        if contract.order is not None:
+            changes |= {
+                "image_uuid": contract.order.image,
+                "disk_space": contract.order.disk_gb,
+            }
         if contract.parked or age >= boot.outbid_after:
             states = ("intended_status", "cur_state", "next_state")
             changes |= {"actual_status": "exited", **dict.fromkeys(states, "stopped")}

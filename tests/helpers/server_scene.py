@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
@@ -17,6 +16,8 @@ from components.core.property_bag import Properties
 from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.resources.context import Context, using
 from components.resources.server import ServerProvider
+from components.vast.api.models import Instance
+from components.vast.quarantine import quarantine_reason
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     ModelInfo,
@@ -26,11 +27,14 @@ from components.vllm.client_types import (
 )
 from components.vllm.machine_key import digest, machine_key
 from components.vllm.server_state import READY
+from tests.helpers.fake_instances import FakeInstances
 from tests.helpers.fakes import VirtualClock
+from tests.helpers.offers import instance
 
 MODEL = "org/model"
 LENGTH = 4096
 SCOPE = "vast-vllm/vast-vllm/dev/"
+LABEL = f"{SCOPE}x/ab12"
 KEY, NEXT_KEY = (machine_key(stack_key, SCOPE, 7) for stack_key in ("the-key", "new-key"))
 KEY_OF_ANOTHER_MACHINE = machine_key("the-key", SCOPE, 8)
 OLD_KEY, NEW_KEY, OLDER_KEY, OLDEST_KEY = digest(KEY), digest(NEXT_KEY), "c" * 64, "d" * 64
@@ -161,21 +165,6 @@ class FakeEndpoint:
             self._clock.sleep(12)
 
 
-class FakeMarket:
-    """A market where each contract is unmarked when it is asked for; it notes what is marked."""
-
-    def __init__(self) -> None:
-        self.marks: list[str] = []
-
-    def instance(self, instance_id: int) -> Any:
-        return SimpleNamespace(id=instance_id, label="vast-vllm/dev/x/1-2", dollars_per_hour=1.0)
-
-    def set_label(self, instance_id: int, label: str) -> None:
-        del instance_id
-        mark = label.rpartition("/")[2]
-        self.marks.append(mark.removeprefix("unfit-").removesuffix("-1-2"))
-
-
 class Scene:
     """A served model in a state, and the world that it is served in."""
 
@@ -187,7 +176,7 @@ class Scene:
         self.given: list[float] = []
         """Seconds for an answer, of each client of the endpoint."""
         self.hears: Callable[[str], object] = print
-        self.market = FakeMarket()
+        self.market = FakeInstances(Instance.from_json(instance(id=7, label=LABEL, dph_total=1.0)))
         self.olds: Properties = {}
         self.interrupted_at = math.inf
         """When somebody presses Ctrl-C, in seconds of the clock."""
@@ -214,7 +203,8 @@ class Scene:
     @property
     def marks(self) -> list[str]:
         """Why machines were marked as unfit."""
-        return self.market.marks
+        reasons = [quarantine_reason(text) for what, text in self.market.did if what == "label"]
+        return [reason.replace(" ", "_") for reason in reasons]
 
     def update(self, **news: Any) -> Properties:
         return ServerProvider().update("x", self.olds, inputs(**news)).outs or {}

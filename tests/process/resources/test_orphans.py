@@ -7,7 +7,7 @@ from components.vast.api.models import Instance
 from components.vast.errors import StillBilled
 from components.vast.labels import order_digest, owner_of
 from components.vast.rental.termination import Terminator
-from tests.helpers.contracts import Contracts
+from tests.helpers.fake_instances import FakeInstances
 from tests.helpers.fakes import VirtualClock
 from tests.helpers.offers import instance
 from toolchain.orphans import Known, ask_pulumi, end_all, find_orphans, ids_in, owners_in, to_end
@@ -33,7 +33,7 @@ LEASE = (
 )
 
 
-class Account(Contracts):
+class Account(FakeInstances):
     """One with 2, which stays, and 3, which is not ours."""
 
     def __init__(self, *contracts: Instance) -> None:
@@ -106,7 +106,7 @@ def test_one_that_does_not_go_keeps_nobody_from_ending_the_others():
     with pytest.raises(StillBilled, match=r"instance 2 is not proven gone.*; instance 3 ") as left:
         end_all(terminator, find_orphans("vast-vllm", contracts, KNOWN), said.append)
     assert "\n" not in str(left.value)
-    assert sorted(account.alive) == [2, 3]
+    assert sorted(account.contracts) == [2, 3]
     assert said == ["instance 4 is gone and costs nothing any more"]
 
 

@@ -15,7 +15,7 @@ from components.vast.api.models import Instance
 from components.vast.errors import StillBilled, WrongAccount
 from components.vast.lifecycle.auto_shutdown import OVERDUE
 from components.vast.quarantine import quarantine_label
-from tests.helpers.contracts import Contracts
+from tests.helpers.fake_instances import FakeInstances
 from tests.helpers.fakes import VirtualClock
 from tests.helpers.offers import instance
 from tests.helpers.places import ROOT
@@ -25,20 +25,9 @@ NOW = 1_800_000_000.0
 LABEL = "vast-vllm/dev/endpoint-instance/abc"
 
 
-class Account(Contracts):
-    """Contracts of the account that the key is of."""
-
-    def __init__(self, *contracts: Instance) -> None:
-        super().__init__(*contracts)
-        self.account = 4711
-
-    def account_id(self) -> int:
-        return self.account
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AccountContext(Context):
-    account: Account
+    account: FakeInstances
 
     def market(self, *, patient: bool = True) -> Any:
         del patient
@@ -57,25 +46,25 @@ def recorded(id_: int, ends_at: float, **changes: Any) -> Recorded:
 LATE, SOON = NOW - OVERDUE - 1, NOW - OVERDUE + 1
 
 
-def ended(account: Account, *records: Recorded, end: bool = True) -> tuple[int, list[str]]:
+def ended(account: FakeInstances, *records: Recorded, end: bool = True) -> tuple[int, list[str]]:
     said: list[str] = []
     context = AccountContext(clock=VirtualClock(NOW), say=said.append, account=account)
     return end_overdue(context, records, end=end), said
 
 
 def test_a_machine_past_its_recorded_end_is_ended_and_read_back():
-    account = Account(contract(7), contract(8))
+    account = FakeInstances(contract(7), contract(8))
     status, said = ended(account, recorded(7, LATE), recorded(8, SOON))
     assert status == 0
-    assert sorted(account.alive) == [8]
+    assert sorted(account.contracts) == [8]
     assert "instance 7 of stack dev was to destroy itself at 2027-01-15 07:49 UTC" in said[0]
     assert said[-1] == "instance 7 is gone and costs nothing any more"
 
 
 def test_it_is_shown_alone_unless_its_end_is_asked_for():
-    account = Account(contract(7))
+    account = FakeInstances(contract(7))
     status, said = ended(account, recorded(7, LATE), end=False)
-    assert (status, sorted(account.alive)) == (1, [7])
+    assert (status, sorted(account.contracts)) == (1, [7])
     assert "$6.00/h" in said[0]
 
 
@@ -89,20 +78,20 @@ def test_it_is_shown_alone_unless_its_end_is_asked_for():
     ],
 )
 def test_one_that_may_be_needed_or_is_another_is_left_and_said_to_be(changes, label, why):
-    account = Account(contract(7, label))
+    account = FakeInstances(contract(7, label))
     status, said = ended(account, recorded(7, LATE, **changes))
-    assert (status, sorted(account.alive)) == (1, [7])
+    assert (status, sorted(account.contracts)) == (1, [7])
     assert why in said[-1]
 
 
 def test_one_that_was_marked_unfit_is_the_same_one():
-    account = Account(contract(7, quarantine_label(LABEL, "download_slow")))
+    account = FakeInstances(contract(7, quarantine_label(LABEL, "download_slow")))
     assert ended(account, recorded(7, LATE))[0] == 0
-    assert account.alive == {}
+    assert account.contracts == {}
 
 
 def test_one_that_is_gone_is_nothing_to_end_unless_the_key_is_of_another_account():
-    account = Account()
+    account = FakeInstances()
     assert ended(account, recorded(7, LATE)) == (0, [])
     account.account = 1
     with pytest.raises(WrongAccount, match="instance 7 was rented on account 4711"):
@@ -110,11 +99,11 @@ def test_one_that_is_gone_is_nothing_to_end_unless_the_key_is_of_another_account
 
 
 def test_one_that_does_not_go_keeps_nobody_from_ending_the_others():
-    account = Account(contract(7), contract(8), contract(9))
+    account = FakeInstances(contract(7), contract(8), contract(9))
     account.stuck, account.forbidden = {7}, {8}
     with pytest.raises(StillBilled, match=r"instance 7 is not proven gone.*; instance 8 "):
         ended(account, *(recorded(one, LATE) for one in (7, 8, 9)))
-    assert sorted(account.alive) == [7, 8]
+    assert sorted(account.contracts) == [7, 8]
 
 
 ENDS = st.sampled_from([0.0, 1.0, LATE, SOON, NOW, NOW + 9e6])
@@ -132,14 +121,14 @@ RECORDS = st.lists(
 
 @given(RECORDS, st.sets(st.integers(1, 9)))
 def test_whatever_is_recorded_and_rented_nothing_else_is_ever_ended(records, alive):
-    account = Account(*map(contract, alive))
+    account = FakeInstances(*map(contract, alive))
     ended(account, *records)
     by_id = {one.instance_id: one for one in records}
     for id_ in alive:
         one = by_id.get(id_)
         overdue = one is not None and 0 < one.ends_at <= LATE
         mine = one is not None and one.label == LABEL and not one.is_changing
-        assert (id_ not in account.alive) is (overdue and mine)
+        assert (id_ not in account.contracts) is (overdue and mine)
 
 
 def test_a_state_is_read_as_pulumi_exports_it():

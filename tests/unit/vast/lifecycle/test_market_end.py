@@ -20,46 +20,11 @@ from components.vast.lifecycle.market_end import (
     start_for,
     wanted,
 )
+from tests.helpers.fake_jobs import FakeJobs
 from tests.helpers.fakes import VirtualClock
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
-
-
-class FakeJobs:
-    """The market's jobs, and how it misbehaves."""
-
-    def __init__(self, *jobs: ScheduledEnd) -> None:
-        self.jobs = {one.job: one for one in jobs}
-        self.calls: list[str] = []
-        self.refuses: set[str] = set()
-        self.loses = False
-
-    def scheduled_ends(self) -> list[ScheduledEnd]:
-        self._noted("list")
-        return list(self.jobs.values())
-
-    def schedule_end(self, instance_id: int, starts_at: float, until: float) -> None:
-        self._noted("add")
-        assert until > starts_at
-        number = max(self.jobs, default=0) + 1
-        if not self.loses:
-            self.jobs[number] = ScheduledEnd(number, instance_id, starts_at)
-
-    def move_end(self, job: int, instance_id: int, starts_at: float, until: float) -> None:
-        self._noted("move")
-        assert until > starts_at
-        if not self.loses:
-            self.jobs[job] = ScheduledEnd(job, instance_id, starts_at)
-
-    def drop_end(self, job: int) -> None:
-        self._noted("drop")
-        del self.jobs[job]
-
-    def _noted(self, call: str) -> None:
-        self.calls.append(call)
-        if call in self.refuses:
-            raise ApiFailed(f"Vast.ai's API refused {call}")
 
 
 def end_of(jobs: FakeJobs, said: list[str] | None = None) -> MarketEnd:

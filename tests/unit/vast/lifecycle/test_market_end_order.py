@@ -21,6 +21,7 @@ from components.vast.api.models import ScheduledEnd
 from components.vast.errors import ApiFailed
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.market_end import MarketEnd
+from tests.helpers.fake_jobs import FakeJobs
 from tests.helpers.fakes import VirtualClock
 from tests.helpers.states import ordered, rented
 
@@ -29,7 +30,7 @@ HOUR = 3600.0
 BROKEN = HostUnreachable(HostAddress("203.0.113.9", 40022), "closed")
 
 
-class World:
+class World(FakeJobs):
     """A machine's own watch and the market's job for it; both can fail, before or after they act.
 
     After each thing that happens, the market must not be about to end what lives on: neither by its
@@ -38,37 +39,38 @@ class World:
     """
 
     def __init__(self, failures: Iterator[str]) -> None:
+        super().__init__()
         self.clock = VirtualClock(NOW)
         self.first_start = NOW - 600
         self.own_hours = 0.0
         self.promised = math.inf
         """The end that the state says, and from the moment that the machine is told of a later one,
         that one."""
-        self.jobs: dict[int, float] = {}
         self.url = "http://market"
         self.failures = failures
-        self._number = 0
 
     # The market
 
     def scheduled_ends(self) -> list[ScheduledEnd]:
         with self._one_call(ApiFailed("no list")):
-            return [ScheduledEnd(job, 9001, at) for job, at in self.jobs.items()]
+            return super().scheduled_ends()
 
     def schedule_end(self, instance_id: int, starts_at: float, until: float) -> None:
-        assert (instance_id, until > starts_at) == (9001, True)
         with self._one_call(ApiFailed("not added")):
-            self._number += 1
-            self.jobs[self._number] = starts_at
+            super().schedule_end(instance_id, starts_at, until)
 
     def move_end(self, job: int, instance_id: int, starts_at: float, until: float) -> None:
-        assert (instance_id, until > starts_at) == (9001, True)
         with self._one_call(ApiFailed("not moved")):
-            self.jobs[job] = starts_at
+            super().move_end(job, instance_id, starts_at, until)
 
     def drop_end(self, job: int) -> None:
         with self._one_call(ApiFailed("not dropped")):
-            del self.jobs[job]
+            super().drop_end(job)
+
+    def starts(self) -> list[float]:
+        """When the market would come."""
+        assert all(one.instance_id == 9001 for one in self.jobs.values())
+        return [one.starts_at for one in self.jobs.values()]
 
     # The host
 
@@ -104,7 +106,7 @@ class World:
         if how == "fails":
             raise error
         yield
-        for at in self.jobs.values():
+        for at in self.starts():
             lives_until = min(self.own_end(), self.promised)
             assert at // HOUR * HOUR >= lives_until, "the market would come first"
         if how == "acts and fails":
@@ -166,7 +168,7 @@ def test_the_market_never_comes_first_and_in_the_end_all_is_as_it_was_asked_for(
     wanted, ends_at = lives[-1], float(state["ends_itself_at"])
     assert AutoShutdown.from_bag(state["leash"]) == wanted
     if wanted.market_end:
-        assert list(world.jobs.values()) == [state["market_ends_at"]] == [ends_at + HOUR]
+        assert world.starts() == [state["market_ends_at"]] == [ends_at + HOUR]
     if not failures:
         assert world.own_hours == wanted.time_to_live_hours
         assert ends_at == (world.own_end() if wanted.time_to_live_hours else 0.0)

@@ -209,7 +209,9 @@ def test_sweeps_follow_every_kind_of_failed_rental(world, answer):
             if offer_id == 1:
                 contract = 9000 + len(self.rented)
                 self.rented.append(offer_id)
-                self.alive[contract] = Contract(self.clock.passed, offer_id, order.label, True)
+                self.alive[contract] = Contract(
+                    self.clock.passed, offer_id, order.label, order, parked=True
+                )
             raise answer if offer_id == 1 else OfferTaken("taken")
 
     world.market = Silent(world.clock)
