@@ -41,7 +41,7 @@ SECONDS: dict[str, float] = {
     "tests/cli/test_living_server.py": 130,
     "tests/cli/test_hostile_text.py": 85,
     "tests/cli/test_adoption.py": 75,
-    "tests/cli/test_state_across_versions.py": 55,
+    "tests/cli/test_state_across_versions.py": 50,
     f"{_LEASH}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 55,
     "tests/process/smoke_test/test_smoke_test.py": 43,
     "tests/emulator/standins/test_vllm_serving.py": 30,

@@ -1,79 +1,137 @@
-"""A state that an earlier release really wrote: refreshed, brought up and destroyed by this one.
+"""States that earlier releases really wrote, and what this release makes of them.
 
-`states/2026-11-24.json` is a `pulumi stack export` of a stack on an emulator, at the commit that
-gave what a stack runs a digest, without the source positions of the machine that it ran on. Its
-machine is long gone, as it would be after a month away. `tests/faults` plays states that are older
-still on machines that are alive.
+Each file of `tests/states` is a `pulumi stack export` of a stack on an emulator, less the source
+positions of the machine that it ran on. Its secrets open nothing: the emulator and its hosts are
+gone, and so the passphrase stands here. Every file is kept for what it alone proves:
+
+- `2026-11-24.json`, of the commit that gave what a stack runs a digest, has shared keys and no
+  authority. Its preview shows the change-over to what came since, and nothing else.
+- `2026-11-28.json`, of the commit before the folders of the code were arranged by layer (e4e00ca),
+  has every resource of today. Its preview shows no change. It is refreshed, brought up and
+  destroyed; its machine is long gone, as it would be after a month away.
+
+`tests/faults` plays states that are older still, on machines that are alive.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import os
+import time
+from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from tests.helpers.places import ROOT
-from tests.helpers.stack_world import Stack, run
+from tests.helpers.stack_world import PROJECT, Emulator, Stack
 
-EXPORTED = ROOT / "tests/states/2026-11-24.json"
+STATES = ROOT / "tests/states"
+CLOCK = """
+import time
+from components.core.clock import SystemClock
+SystemClock.epoch = lambda self: time.time() - {seconds_ago}
+"""
+"""What Python runs before anything else, as its `sitecustomize`."""
+
 PASSPHRASE = "the passphrase of an emulated stack"
 
+CHANGE_OVER = {
+    "endpoint-revisions": "create",
+    "endpoint-holdings": "create",
+    "endpoint-authority": "create",
+    "endpoint-api-key": "update",
+    "endpoint-lease": "update",
+    "endpoint-offer": "update",
+    "endpoint-instance": "replace: image",
+    "endpoint-server": "replace",
+    "endpoint-smoke-test": "replace",
+}
+"""By name of a resource: what the preview of the state of 2026-11-24 does to it, as e4e00ca did.
 
-def imported(stack: Stack) -> None:
-    deployment = json.loads(EXPORTED.read_text())["deployment"]
-    salt = deployment["secrets_providers"]["state"]["salt"]
+The state has the profile's image of that day. So the machine is replaced, and what runs on it.
+"""
+
+
+@pytest.fixture
+def stack(emulator: Emulator, tmp_path: Path) -> Stack:
+    return Stack(tmp_path, emulator, name="old")
+
+
+def exported(day: str) -> dict[str, Any]:
+    return dict(json.loads((STATES / f"{day}.json").read_text())["deployment"])
+
+
+def file_of(stack: Stack) -> Path:
+    return stack.backend / ".pulumi/stacks" / PROJECT / f"{stack.name}.json"
+
+
+def give(stack: Stack, state: dict[str, Any]) -> None:
+    """Let the stack have a state, and the key of its secrets."""
     (stack.folder / "passphrase").write_text(PASSPHRASE)
+    salt = state["secrets_providers"]["state"]["salt"]
     stack.config_file.write_text(yaml.safe_dump({"encryptionsalt": salt}))
-    done = run(
-        [
-            "pulumi",
-            "--non-interactive",
-            "stack",
-            "import",
-            "--stack",
-            "old",
-            "--file",
-            str(EXPORTED),
-        ],
-        stack.environment,
+    checkpoint = json.loads(file_of(stack).read_text())
+    checkpoint["checkpoint"]["latest"] = state
+    file_of(stack).write_text(json.dumps(checkpoint))
+
+
+def on_the_day_of(state: dict[str, Any], stack: Stack) -> Stack:
+    """The same stack for somebody whose resources have the time of the export.
+
+    A certificate in the state ends some day, and a preview after that day says so.
+    """
+    written = dt.datetime.fromisoformat(state["manifest"]["time"][:19] + "+00:00")
+    folder = stack.folder / "clock"
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(
+        CLOCK.format(seconds_ago=time.time() - written.timestamp())
     )
-    assert done.status == 0, done.outcome()
+    return stack.with_environment({"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"})
 
 
-def older_paths() -> dict[str, str]:
-    """By type of resource: how the exported state names the class of its provider."""
-    resources = json.loads(EXPORTED.read_text())["deployment"]["resources"]
-    return {
-        resource["type"]: resource["inputs"]["__provider"]
-        for resource in resources
-        if "__provider" in (resource.get("inputs") or {})
-    }
+def changes(preview: str) -> dict[str, str]:
+    """By name of a resource: what a preview would do to it, and why it would be replaced."""
+    found = {}
+    for step in json.loads(preview[preview.index("{\n") :])["steps"]:
+        # An update of a replaced resource's successor has steps of its own.
+        if step["op"] in {"create", "update", "replace", "delete"}:
+            why = ", ".join(sorted(step.get("replaceReasons") or []))
+            found[step["urn"].split("::")[-1]] = f"{step['op']}: {why}" if why else step["op"]
+    return found
 
 
-OLDER_PATHS = older_paths()
-
-
-def named_by_older_paths(stack: Stack) -> set[str]:
-    """Let the state name the providers by the paths of the older release; return their types.
+def named_by_paths_of(older: dict[str, Any], stack: Stack) -> None:
+    """Let the stack's state name every provider by the path that an exported state has.
 
     A resource that no `up` updates keeps that path for ever.
     """
-    (file,) = (stack.backend / ".pulumi/stacks").rglob("old.json")
-    state = json.loads(file.read_text())
-    changed = set()
-    for resource in state["checkpoint"]["latest"]["resources"]:
-        older = OLDER_PATHS.get(resource["type"])
-        if older is not None:
-            resource["inputs"]["__provider"] = resource["outputs"]["__provider"] = older
-            changed.add(resource["type"])
-    file.write_text(json.dumps(state, indent=4))
-    return changed
+    paths = {
+        resource["type"]: resource["inputs"]["__provider"]
+        for resource in older["resources"]
+        if "__provider" in (resource.get("inputs") or {})
+    }
+    state = stack.state()
+    for resource in state["resources"]:
+        if path := paths.pop(resource["type"], None):
+            resource["inputs"]["__provider"] = resource["outputs"]["__provider"] = path
+    assert not paths
+    give(stack, state)
 
 
-def test_a_state_of_november_is_refreshed_brought_up_and_destroyed(emulator, tmp_path):
-    stack = Stack(tmp_path, emulator, name="old")
-    imported(stack)
-    key = stack.outputs()["api_key"]
+def test_states_of_earlier_releases_change_over_or_go_on_unchanged(stack, emulator):
+    november = exported("2026-11-24")
+    give(stack, november)
+    preview = on_the_day_of(november, stack).preview("--refresh=false", "--json")
+    assert preview.status == 0, preview.outcome()
+    assert changes(preview.output) == CHANGE_OVER
+
+    newer = exported("2026-11-28")
+    give(stack, newer)
+    unchanged = on_the_day_of(newer, stack).preview("--refresh=false", "--expect-no-changes")
+    assert unchanged.status == 0, unchanged.outcome()
 
     refreshed = stack.refresh()
     assert refreshed.status == 0, refreshed.outcome()
@@ -83,16 +141,13 @@ def test_a_state_of_november_is_refreshed_brought_up_and_destroyed(emulator, tmp
     assert up.status == 0, up.outcome()
     assert "Traceback" not in up.output
     known = stack.outputs()
-    # The machine is another one, and an earlier host has seen that key.
-    assert known["api_key"] != key
+    # The machine is another one, and what clients trust is still the same.
+    assert known["ca_certificate"] == newer["resources"][0]["outputs"]["ca_certificate"]
     assert known["smoke_report"]["ok"] is True
     (contract,) = emulator.status()["contracts"]
     assert contract["id"] == known["instance_id"]
 
-    # What this release has not moved in the state still stands by the path of the older one.
-    assert named_by_older_paths(stack) >= OLDER_PATHS.keys()
-    again = stack.preview("--expect-no-changes")
-    assert again.status == 0, again.outcome()
+    named_by_paths_of(newer, stack)
     destroyed = stack.destroy()
     assert destroyed.status == 0, destroyed.outcome()
     assert emulator.status()["contracts"] == []

@@ -23,21 +23,23 @@ from components.resources.ssh_key import SshKeyProvider
 from components.resources.stack_finalizer import StackFinalizerProvider
 from tests.helpers.places import ROOT
 
-STATE = json.loads((ROOT / "tests/states/2026-11-24.json").read_text())
-
 PROVIDERS = {
-    resource["type"].rpartition("/")[2]: resource["inputs"]["__provider"]
-    for resource in STATE["deployment"]["resources"]
+    (day.stem, resource["type"].rpartition("/")[2]): resource["inputs"]["__provider"]
+    for day in sorted((ROOT / "tests/states").iterdir())
+    for resource in json.loads(day.read_text())["deployment"]["resources"]
     if "__provider" in (resource.get("inputs") or {})
 }
-"""By type of resource, as a stack of 2026-11-24 exported them."""
+"""By day of an exported state and type of resource: how the state names the provider."""
 
-MOVED = {
+KINDS = {
+    "tls:Authority": AuthorityProvider,
+    "vast:Holdings": OrphanCleanupProvider,
     "vast:Instance": InstanceProvider,
     "vast:Lease": StackFinalizerProvider,
     "vast:Offer": OfferProvider,
     "vast:SshKey": SshKeyProvider,
     "vllm:ApiKey": ApiKeyProvider,
+    "vllm:HubRevisions": HubRevisionsProvider,
     "vllm:Server": ServerProvider,
 }
 
@@ -69,11 +71,10 @@ def providers(kind: type[Provider] = Provider) -> Iterator[type[Provider]]:
         yield from providers(one)
 
 
-@pytest.mark.parametrize("kind", sorted(PROVIDERS))
-def test_the_path_of_an_older_release_leads_to_the_provider_of_this_one(kind):
-    found = pickle.loads(base64.b64decode(PROVIDERS[kind]))  # noqa: S301  (our own file)
-    assert isinstance(found, Provider)
-    assert type(found) is MOVED.get(kind, type(found))
+@pytest.mark.parametrize("written_there", PROVIDERS, ids="-".join)
+def test_the_path_of_an_older_release_leads_to_the_provider_of_this_one(written_there):
+    found = pickle.loads(base64.b64decode(PROVIDERS[written_there]))  # noqa: S301  (our own file)
+    assert type(found) is KINDS[written_there[1]]
 
 
 @pytest.mark.parametrize("provider", PREVIOUS, ids=lambda provider: provider.__name__)
@@ -87,10 +88,10 @@ def test_a_state_names_each_provider_where_the_previous_release_has_it(provider)
     assert type(pickle.loads(content)) is provider  # noqa: S301  (written above)
 
 
-@pytest.mark.parametrize("kind", sorted(PROVIDERS))
-def test_a_state_names_a_provider_as_the_exported_one_does(kind):
-    found = pickle.loads(base64.b64decode(PROVIDERS[kind]))  # noqa: S301  (our own file)
-    assert written(type(found)) == base64.b64decode(PROVIDERS[kind])
+@pytest.mark.parametrize("written_there", PROVIDERS, ids="-".join)
+def test_a_state_names_a_provider_as_the_exported_one_does(written_there):
+    found = pickle.loads(base64.b64decode(PROVIDERS[written_there]))  # noqa: S301  (our own file)
+    assert written(type(found)) == base64.b64decode(PROVIDERS[written_there])
 
 
 def test_every_provider_and_every_path_that_has_moved_is_held_to_that():
