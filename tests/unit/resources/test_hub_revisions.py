@@ -15,27 +15,12 @@ from components.core.property_bag import Properties
 from components.resources.context import Context, using
 from components.resources.hub_revisions import HubRevisionsProvider
 from components.vllm.hub_client import HubAddressRefused
-from components.vllm.hub_references import HubFile, HubUnavailable, Reference, Resolved, Snapshot
+from components.vllm.hub_references import HubFile, Reference, Resolved
 from components.vllm.hub_revisions_state import RevisionsInputs, RevisionsState
+from tests.helpers.fake_hub import FakeHub
 from tests.helpers.fakes import VirtualClock
 
 A, B = "a" * 40, "b" * 40
-
-
-class FakeHub:
-    """A Hub whose branches are where a test says."""
-
-    def __init__(self) -> None:
-        self.main = A
-        self.asked: list[tuple[str, str]] = []
-        self.is_down = False
-
-    def snapshot(self, reference: Reference, token: str = "") -> Snapshot:
-        self.asked.append((reference.revision, token))
-        if self.is_down:
-            raise HubUnavailable("the Hub is down")
-        commit = self.main if reference.revision == "main" else reference.revision
-        return Snapshot(commit, ())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +38,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def hub(said: list[str]) -> Iterator[FakeHub]:
-    fake = FakeHub()
+    fake = FakeHub(A, B)
     with using(HubContext(clock=VirtualClock(), say=said.append, fake=fake)):
         yield fake
 
