@@ -14,13 +14,14 @@ from components.machine.ssh_types import (
     LOG_PIECE,
     Result,
 )
-from components.vllm.client_types import ModelInfo, Refused, Unreachable
+from components.vllm.client_types import ModelInfo, Unreachable
 from components.vllm.readiness.plan import ReadinessPlan
 from components.vllm.readiness.wait import (
     NotReady,
     ReadinessReport,
     wait_until_ready,
 )
+from tests.helpers.fake_endpoint import FakeEndpoint
 from tests.helpers.fakes import VirtualClock
 
 MODEL = "mistralai/Mistral-Small-4-119B-2603"
@@ -108,47 +109,16 @@ class FakeHost:
                 raise error
 
 
-class FakeEndpoint:
-    """An endpoint that is up from a moment on, and answers what a test says."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self._clock = clock
-        self.up_at = 421.0
-        self.down: Unreachable = REFUSED
-        self.found: ModelInfo | Refused = ModelInfo((MODEL,), LENGTH, MODEL)
-        self.completion: Callable[[float], str | Refused | Unreachable] = lambda _: "Yes"
-        self.outage = (0.0, 0.0)
-        self.statuses: dict[tuple[str, str | None], int | Unreachable] = {}
-        self.asked: list[tuple[float, str]] = []
-
-    def models(self, key: str) -> ModelInfo | Refused | Unreachable:
-        assert key == KEY
-        self.asked.append((self._clock.passed, "models"))
-        return self.found if self._up() else self.down
-
-    def complete(self, key: str, model: str) -> str | Refused | Unreachable:
-        assert (key, model) == (KEY, MODEL)
-        self.asked.append((self._clock.passed, "complete"))
-        return self.completion(self._clock.passed) if self._up() else self.down
-
-    def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
-        self.asked.append((self._clock.passed, f"{method} {path} {key}"))
-        if not self._up():
-            return self.down
-        return self.statuses.get((path, key), 404 if key == KEY else 401)
-
-    def _up(self) -> bool:
-        begin, end = self.outage
-        return self._clock.passed >= self.up_at and not begin <= self._clock.passed < end
-
-
 class Scene:
     """A wait in virtual time, with what it said."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.host = FakeHost(self.clock)
-        self.endpoint = FakeEndpoint(self.clock)
+        self.endpoint = FakeEndpoint(self.clock, ModelInfo((MODEL,), LENGTH, MODEL), {KEY})
+        self.endpoint.up_at = 421.0
+        # These tests are about moments; a silent answer would end beside them.
+        self.endpoint.silence = 0.0
         self.plan = ReadinessPlan(
             model=MODEL,
             max_model_len=LENGTH,

@@ -21,12 +21,12 @@ from components.vast.quarantine import quarantine_reason
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
     ModelInfo,
-    Refused,
     Traffic,
     Unreachable,
 )
 from components.vllm.machine_key import digest, machine_key
 from components.vllm.server_state import READY
+from tests.helpers.fake_endpoint import FakeEndpoint
 from tests.helpers.fake_instances import FakeInstances
 from tests.helpers.fakes import VirtualClock
 from tests.helpers.offers import instance
@@ -127,42 +127,9 @@ class FakeHost:
             raise self.error
 
 
-class FakeEndpoint:
-    """An endpoint that answers what a test says; what does not answer takes its time."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self._clock = clock
-        self.found: ModelInfo | Refused | Unreachable = ModelInfo((MODEL,), LENGTH, MODEL)
-        self.completion: Callable[[], str | Refused | Unreachable] = lambda: "Yes"
-        self.counters: Callable[[], Traffic | Refused | Unreachable] = lambda: Traffic(0, 0)
-        self.asked: list[str] = []
-        self.counted_with: list[str] = []
-
-    def models(self, key: str) -> ModelInfo | Refused | Unreachable:
-        del key
-        self.asked.append("models")
-        self._spend(self.found)
-        return self.found
-
-    def complete(self, key: str, model: str) -> str | Refused | Unreachable:
-        del key, model
-        self.asked.append("complete")
-        answer = self.completion()
-        self._spend(answer)
-        return answer
-
-    def traffic(self, key: str) -> Traffic | Refused | Unreachable:
-        self.counted_with.append(key)
-        self.asked.append("traffic")
-        return self.counters()
-
-    def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
-        del method
-        return 404 if path == "/invocations" and key in GOOD_KEYS else 401
-
-    def _spend(self, answer: object) -> None:
-        if answer == Unreachable("timed_out"):
-            self._clock.sleep(12)
+def own_endpoint(clock: VirtualClock) -> FakeEndpoint:
+    """An endpoint that knows all keys of the scene."""
+    return FakeEndpoint(clock, ModelInfo((MODEL,), LENGTH, MODEL), GOOD_KEYS)
 
 
 class Scene:
@@ -171,7 +138,7 @@ class Scene:
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.host = FakeHost(self.clock)
-        self.endpoint = FakeEndpoint(self.clock)
+        self.endpoint = own_endpoint(self.clock)
         self.endpoint_at: Callable[[str, str], FakeEndpoint] = lambda _url, _pem: self.endpoint
         self.given: list[float] = []
         """Seconds for an answer, of each client of the endpoint."""

@@ -26,13 +26,13 @@ from tests.helpers.server_scene import (
     ROTATED,
     STARTS,
     TIMED_OUT,
-    FakeEndpoint,
     Scene,
     doubted,
     hangs,
     inputs,
     late_twice,
     moving,
+    own_endpoint,
     own_scene,
     standing,
 )
@@ -192,7 +192,7 @@ def test_one_that_came_back_under_other_ports_is_asked_there(scene: Scene) -> No
     """With the key that it knows, since a new one is not pushed before."""
     scene.clock.sleep(3600)
     scene.host.serve(str(scene.olds["serve_yaml"]))
-    gone = FakeEndpoint(scene.clock)
+    gone = own_endpoint(scene.clock)
     gone.found = Unreachable("refused")
     gone.completion = lambda: Unreachable("refused")
     scene.endpoint_at = lambda url, _: scene.endpoint if url.endswith(":41111") else gone
@@ -210,7 +210,7 @@ def with_tls(scene: Scene, *, takes_up: bool = True) -> Properties:
     shown = {"authorities": "CA", "leaf": "first"}
     scene.olds |= {**shown, "tls": True, "ca_certificate": "CA", "former_certificate": ""}
     scene.host.files["pushed"] = pushed_digest(ServerInputs.from_bag(inputs(tls=True)))
-    refused = FakeEndpoint(scene.clock)
+    refused = own_endpoint(scene.clock)
     refused.found = Unreachable("certificate")
     refused.completion = lambda: Unreachable("certificate")
     refused.status_of = lambda *_, **__: Unreachable("certificate")  # type: ignore[method-assign]
@@ -244,7 +244,7 @@ def test_one_that_does_not_take_it_up_is_restarted(scene: Scene) -> None:
 
 def test_one_that_gives_no_answer_is_not_taken_for_one_that_did_not(scene: Scene) -> None:
     news = with_tls(scene)
-    silent = FakeEndpoint(scene.clock)
+    silent = own_endpoint(scene.clock)
     silent.status_of = lambda *_, **__: Unreachable("timed_out")  # type: ignore[method-assign]
     usual = scene.endpoint_at
     scene.endpoint_at = lambda url, pem: silent if pem == "next" else usual(url, pem)

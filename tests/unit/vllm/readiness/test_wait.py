@@ -111,7 +111,9 @@ def test_weights_that_were_there_before_are_no_stage(scene: Scene) -> None:
 
 
 def test_a_slow_first_completion_is_waited_for(scene: Scene) -> None:
-    scene.endpoint.completion = lambda now: "Yes" if now > 500 else Unreachable("timed_out")
+    scene.endpoint.completion = lambda: (
+        "Yes" if scene.clock.passed > 500 else Unreachable("timed_out")
+    )
     report = scene.wait()
     assert report.seconds["completion"] == pytest.approx(79, abs=4)
     assert [line for line in scene.lines if "no completion yet: the endpoint does not" in line]
@@ -135,7 +137,7 @@ def test_a_restart_on_the_way_begins_again(scene: Scene) -> None:
 
 
 def test_a_server_that_dies_in_talks_is_asked_from_the_beginning(scene: Scene) -> None:
-    scene.endpoint.completion = lambda now: "Yes" if now > 700 else Refused(500, "x")
+    scene.endpoint.completion = lambda: "Yes" if scene.clock.passed > 700 else Refused(500, "x")
     scene.host.statuses += [
         (440, {"phase": "waiting", "last_exit": "1"}),
         (450, {"phase": "serving", "restarts": "1"}),

@@ -16,6 +16,7 @@ from components.vllm.client_types import ModelInfo, Refused, Unreachable
 from components.vllm.readiness.wait import (
     WRONG_KEY,
 )
+from tests.helpers.fake_endpoint import FakeEndpoint
 from tests.helpers.readiness_scene import (
     BOOT,
     COMMIT,
@@ -24,7 +25,6 @@ from tests.helpers.readiness_scene import (
     MODEL,
     REFUSED,
     TIMED_OUT,
-    FakeEndpoint,
     Scene,
 )
 
@@ -74,7 +74,7 @@ def test_a_key_that_is_not_taken(scene: Scene) -> None:
 
 
 def test_health_without_completions_is_not_ready(scene: Scene) -> None:
-    scene.endpoint.completion = lambda _: Unreachable("timed_out")
+    scene.endpoint.completion = lambda: Unreachable("timed_out")
     error = scene.fails()
     assert isinstance(error, HostError)
     assert error.stage == "completion"
@@ -83,13 +83,15 @@ def test_health_without_completions_is_not_ready(scene: Scene) -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 503])
 def test_a_server_that_is_busy_is_waited_for(scene: Scene, status: int) -> None:
-    scene.endpoint.completion = lambda now: "Yes" if now > 500 else Refused(status, "queue full")
+    scene.endpoint.completion = lambda: (
+        "Yes" if scene.clock.passed > 500 else Refused(status, "queue full")
+    )
     assert scene.wait().resolved_revision == COMMIT
 
 
 @pytest.mark.parametrize("status", [408, 429, 503])
 def test_a_server_that_stays_busy_is_no_fault_of_its_machine(scene: Scene, status: int) -> None:
-    scene.endpoint.completion = lambda _: Refused(status, "queue full")
+    scene.endpoint.completion = lambda: Refused(status, "queue full")
     error = scene.fails()
     assert isinstance(error, PlatformError)
     assert error.stage == "completion"
@@ -108,7 +110,7 @@ def test_a_busy_endpoint_has_no_open_route(scene: Scene) -> None:
     ("stage", "spoil"),
     [
         ("server", lambda endpoint: setattr(endpoint, "up_at", 1e9)),
-        ("completion", lambda endpoint: setattr(endpoint, "completion", lambda _: TIMED_OUT)),
+        ("completion", lambda endpoint: setattr(endpoint, "completion", lambda: TIMED_OUT)),
         (
             "refusals",
             lambda endpoint: endpoint.statuses.update({("/invocations", None): TIMED_OUT}),
@@ -166,7 +168,9 @@ def test_an_engine_that_dies_while_the_refusals_are_asked_is_no_server_that_is_r
         (420, "INFO:     Application startup complete.\n"),
         (425, OUT_OF_MEMORY + "vllm.v1.engine.exceptions.EngineDeadError\n"),
     )
-    scene.endpoint.completion = lambda now: "Yes" if now < 425 else Refused(500, "EngineDeadError")
+    scene.endpoint.completion = lambda: (
+        "Yes" if scene.clock.passed < 425 else Refused(500, "EngineDeadError")
+    )
     error = scene.fails()
     assert "ran out of memory" in str(error)
     assert scene.clock.passed <= 428
@@ -177,7 +181,7 @@ def test_an_error_of_a_late_server_that_was_started_for_this_wait_is_its_end(
 ) -> None:
     serves_with_an_old_error(scene)
     scene.change(served_before=False)
-    scene.endpoint.completion = lambda _: TIMED_OUT
+    scene.endpoint.completion = lambda: TIMED_OUT
     assert scene.fails().cause == "disk_full"
     assert scene.clock.passed <= 1003
 
@@ -192,14 +196,14 @@ def test_a_busy_server_with_an_old_error_is_waited_for(
     scene: Scene, answer: Refused | Unreachable
 ) -> None:
     serves_with_an_old_error(scene)
-    scene.endpoint.completion = lambda now: "Yes" if now > 1200 else answer
+    scene.endpoint.completion = lambda: "Yes" if scene.clock.passed > 1200 else answer
     scene.wait()
     assert scene.clock.passed > 1200
 
 
 def test_one_that_stays_busy_is_told_of_with_its_old_error(scene: Scene) -> None:
     serves_with_an_old_error(scene)
-    scene.endpoint.completion = lambda _: TIMED_OUT
+    scene.endpoint.completion = lambda: TIMED_OUT
     error = scene.fails()
     assert isinstance(error, PlatformError)
     assert error.cause == "completion_late"
@@ -210,8 +214,8 @@ def test_one_that_stays_busy_is_told_of_with_its_old_error(scene: Scene) -> None
     "spoil",
     [
         lambda endpoint: setattr(endpoint, "up_at", 1e9),
-        lambda endpoint: setattr(endpoint, "completion", lambda _: Unreachable("closed")),
-        lambda endpoint: setattr(endpoint, "completion", lambda _: Refused(500, "dead")),
+        lambda endpoint: setattr(endpoint, "completion", lambda: Unreachable("closed")),
+        lambda endpoint: setattr(endpoint, "completion", lambda: Refused(500, "dead")),
     ],
 )
 def test_an_old_error_is_the_cause_where_nothing_answers(
@@ -233,7 +237,7 @@ def test_an_old_error_is_the_cause_where_the_server_ended(scene: Scene) -> None:
 def test_a_new_error_ends_the_wait_though_there_was_an_old_one(scene: Scene) -> None:
     serves_with_an_old_error(scene)
     scene.host.logs["vllm.log"].append((1010, OUT_OF_MEMORY))
-    scene.endpoint.completion = lambda _: TIMED_OUT
+    scene.endpoint.completion = lambda: TIMED_OUT
     error = scene.fails()
     assert "ran out of memory" in str(error)
     assert scene.clock.passed <= 1013
@@ -242,7 +246,7 @@ def test_a_new_error_ends_the_wait_though_there_was_an_old_one(scene: Scene) -> 
 def test_whoever_served_before_fails_without_blame_of_its_machine(scene: Scene) -> None:
     serves_with_an_old_error(scene)
     scene.host.logs["vllm.log"].append((1010, SHARED_MEMORY))
-    scene.endpoint.completion = lambda _: TIMED_OUT
+    scene.endpoint.completion = lambda: TIMED_OUT
     error = scene.fails()
     assert isinstance(error, PlatformError)
     assert "its machine is not blamed" in str(error)
@@ -266,7 +270,7 @@ def test_what_clients_were_answered_is_no_cause(scene: Scene) -> None:
     ],
 )
 def test_every_completion_is_refused(scene: Scene, text: str, part: str) -> None:
-    scene.endpoint.completion = lambda _: Refused(400, text)
+    scene.endpoint.completion = lambda: Refused(400, text)
     error = scene.fails()
     assert isinstance(error, ConfigurationError)
     assert part in str(error)

@@ -71,7 +71,9 @@ def test_ssh_that_stays_away_is_an_error(scene: Scene) -> None:
 def test_a_server_that_started_again_while_ssh_was_away_is_asked_from_the_beginning(
     scene: Scene,
 ) -> None:
-    scene.endpoint.completion = lambda now: "Yes" if now > 600 else Refused(503, "queue full")
+    scene.endpoint.completion = lambda: (
+        "Yes" if scene.clock.passed > 600 else Refused(503, "queue full")
+    )
     again = [(430 + (moment - 200) / 10, text) for moment, text in BOOT]
     scene.host.logs["vllm.log"] = [*BOOT, *again]
     scene.host.failures = [(425, 550, HostUnreachable(ADDRESS, "timed_out"))]
