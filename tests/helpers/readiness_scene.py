@@ -11,7 +11,6 @@ import pytest
 from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine.ssh_types import (
-    LOG_PIECE,
     Result,
 )
 from components.vllm.client_types import ModelInfo, Unreachable
@@ -22,6 +21,7 @@ from components.vllm.readiness.wait import (
     wait_until_ready,
 )
 from tests.helpers.fake_endpoint import FakeEndpoint
+from tests.helpers.fake_host import read_on
 from tests.helpers.fakes import VirtualClock
 
 MODEL = "mistralai/Mistral-Small-4-119B-2603"
@@ -89,10 +89,7 @@ class FakeHost:
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
         self._fail()
         lines = [text for moment, text in self.logs.get(name, []) if moment <= self._clock.passed]
-        written = "".join(lines).encode()
-        start = offset if offset <= len(written) else 0
-        piece = written[start : start + LOG_PIECE]
-        return piece.decode(), start + len(piece)
+        return read_on("".join(lines), offset)
 
     def run(self, command: str, *, stdin: bytes | str | None = None, timeout: float = 0) -> Result:
         del stdin, timeout

@@ -13,6 +13,7 @@ import pytest
 
 from components.core.errors import StackError
 from components.core.property_bag import Properties
+from components.machine.ssh_commands import check_relative
 from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.resources.context import Context, using
 from components.resources.server import ServerProvider
@@ -27,6 +28,7 @@ from components.vllm.client_types import (
 from components.vllm.machine_key import digest, machine_key
 from components.vllm.server_state import READY
 from tests.helpers.fake_endpoint import FakeEndpoint
+from tests.helpers.fake_host import read_on
 from tests.helpers.fake_instances import FakeInstances
 from tests.helpers.fakes import VirtualClock
 from tests.helpers.offers import instance
@@ -76,6 +78,8 @@ class FakeHost:
         pass
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        for name in files:
+            check_relative(name)
         written = {name: content.decode() for name, (content, _) in files.items()}
         self._reach(f"put {' '.join(f'{name}={text}' for name, text in written.items())}")
         self.files |= written
@@ -83,7 +87,7 @@ class FakeHost:
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
         self._reach(f"read {name}")
         text = self.log if name == "vllm.log" else self.files.get(name, "")
-        return text[offset:], len(text)
+        return read_on(text, offset)
 
     def status(self) -> dict[str, str]:
         self._reach("status")
