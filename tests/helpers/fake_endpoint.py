@@ -30,8 +30,6 @@ class FakeEndpoint:
         self.outage = (0.0, 0.0)
         """From when until when it is down again."""
         self.down = Unreachable("refused")
-        self.silence = ANSWER_TIMEOUT
-        """Seconds that an answer takes which does not come in time."""
         self.found: ModelInfo | Refused | Unreachable = info
         self.completion: Callable[[], str | Refused | Unreachable] = lambda: "Yes"
         self.counters: Callable[[], Traffic | Refused | Unreachable] = lambda: Traffic(0, 0)
@@ -92,4 +90,4 @@ class FakeEndpoint:
 
     def _spend(self, answer: object) -> None:
         if answer == Unreachable("timed_out"):
-            self._clock.sleep(self.silence)
+            self._clock.sleep(ANSWER_TIMEOUT)

@@ -114,8 +114,6 @@ class Scene:
         self.host = FakeHost(self.clock)
         self.endpoint = FakeEndpoint(self.clock, ModelInfo((MODEL,), LENGTH, MODEL), {KEY})
         self.endpoint.up_at = 421.0
-        # These tests are about moments; a silent answer would end beside them.
-        self.endpoint.silence = 0.0
         self.plan = ReadinessPlan(
             model=MODEL,
             max_model_len=LENGTH,

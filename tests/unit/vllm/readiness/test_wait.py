@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from components.core.errors import ConfigurationError, HostError, PlatformError, StackError
-from components.vllm.client_types import Refused, Unreachable
+from components.vllm.client_types import ANSWER_TIMEOUT, Refused, Unreachable
 from components.vllm.readiness.wait import (
     WRONG_KEY,
 )
@@ -115,7 +115,8 @@ def test_a_slow_first_completion_is_waited_for(scene: Scene) -> None:
         "Yes" if scene.clock.passed > 500 else Unreachable("timed_out")
     )
     report = scene.wait()
-    assert report.seconds["completion"] == pytest.approx(79, abs=4)
+    late = report.seconds["completion"] - 79
+    assert -4 <= late <= ANSWER_TIMEOUT + 4
     assert [line for line in scene.lines if "no completion yet: the endpoint does not" in line]
 
 
