@@ -15,9 +15,9 @@ import openai
 
 from components.core.bounded import Budget
 from components.core.bounded_http import BoundedTransport, trust
-from components.core.clock import SystemClock
 from components.core.commands import made
 from components.core.display import shown, shown_lines
+from components.resources.context import Context
 from toolchain.on_emulator import outputs
 from toolchain.panel import console, panel
 
@@ -44,7 +44,7 @@ def main(stack: str, message: str, *, with_panel: bool = False) -> int:
 
 
 def _ask(known: Mapping[str, Any], message: str) -> int:
-    clock = SystemClock()
+    clock = Context().clock
     transport = BoundedTransport(
         trust(known["ca_certificate"], known.get("client_certificate") or ""),
         lambda: Budget(clock, SECONDS, MOST_BYTES),

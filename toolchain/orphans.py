@@ -20,11 +20,13 @@ from rich.console import Console
 
 from components.core.commands import DEFAULT_STACK, as_typed_on_emulator
 from components.core.errors import StackError
+from components.core.property_bag import StateUnreadable
 from components.core.tables import table, terminal
 from components.resources.context import Context
 from components.vast.api.models import Instance
+from components.vast.endpoint_states import FinalizerState
 from components.vast.errors import KeyRefused, StillBilled
-from components.vast.labels import belongs_to_other, owner_in
+from components.vast.labels import belongs_to_other
 from components.vast.rental.termination import Terminator
 from toolchain import stacks
 from toolchain.configuration import project_name
@@ -151,7 +153,15 @@ def ids_in(deployment: Mapping[str, Any]) -> set[int]:
 def owners_in(deployment: Mapping[str, Any]) -> set[str]:
     """Whose contracts are those of one exported state's stack; none if it cannot have rented."""
     finalizers = of_kind(deployment.get("resources") or [], FINALIZER)
-    return {owner_in(one.get("outputs") or {}) for one in finalizers}
+    return {_owner(one.get("outputs") or {}) for one in finalizers}
+
+
+def _owner(outputs: Mapping[str, Any]) -> str:
+    """Whose a finalizer is; empty, which takes any contract for its own, if that is not known."""
+    try:
+        return FinalizerState.from_bag(outputs).scope.owner
+    except StateUnreadable:
+        return ""
 
 
 def ask_pulumi(environment: Mapping[str, str]) -> Known:

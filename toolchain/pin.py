@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.clock import SystemClock
 from components.core.errors import ConfigurationError, StackError
 from components.plan import MODELS
+from components.resources.context import Context
 from components.vllm import hub_references
-from components.vllm.hub_client import HubClient, address_in
 from components.vllm.hub_names import is_commit
 from components.vllm.hub_references import Reference, Snapshot
 from components.vllm.options.option_table import option_name
@@ -52,7 +51,7 @@ def main() -> int:
         settings = project.settings(given.stack)
         registry = "" if given.account else environment["VAST_URL"]
         image = pin_image.pinned(project.committed(given.stack), registry)
-        hub = HubClient(address_in(environment), SystemClock())
+        hub = Context(environment=environment).hub()
         commits = pinned(named(settings), hub.snapshot, environment.get(TOKEN, ""))
         text = with_setting(project.text(given.stack), "image", image)
         text = with_setting(text, "revisions", commits)

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from components.release.production_rules import RULES, PolicyInput
 from components.vast.market.ranking import hourly_cap
-from components.vast.market.requirements import need_of
+from components.vast.market.requirements import need_from_bag
 from components.vllm.hub_names import implicit_downloads
 from components.vllm.options import media
 from components.vllm.options.environment_names import OF_THE_STACK
@@ -58,28 +58,29 @@ def policies() -> list[Policy]:
     ]
 
 
-def policy_input(resource_type: str, props: Mapping[str, Any]) -> PolicyInput:
+def policy_input_from_bag(resource_type: str, bag: Mapping[str, Any]) -> PolicyInput:
     """Read what a resource's inputs say about what is rented and served."""
     if resource_type == INSTANCE:
-        search = props.get("search") or {}
+        search = bag.get("search") or {}
         revision = {str(search["repository"]): str(search["revision"])} if search else None
         return PolicyInput(
             datacenter_only=_bool(search.get("datacenter_only")),
             min_reliability=_number(search.get("min_reliability")),
-            max_dollars_per_hour=_cap(search),
-            image=props.get("image"),
+            max_dollars_per_hour=_cap_from_bag(search),
+            image=bag.get("image"),
             revisions=revision,
-            first_contact=props.get("first_contact"),
+            first_contact=bag.get("first_contact"),
         )
     if resource_type == PROMOTION:
-        return PolicyInput(release=props.get("release"), promote_from=props.get("promote_from"))
+        return PolicyInput(release=bag.get("release"), promote_from=bag.get("promote_from"))
     if resource_type == SERVER:
+        options = _options(bag.get("serve_yaml"))
         return PolicyInput(
-            tls=_bool(props.get("tls")),
-            revisions=_revisions(props),
-            options=_options(props),
-            environment=_environment(props),
-            media_from=_media_from(props),
+            tls=_bool(bag.get("tls")),
+            revisions=_revisions(bag.get("model_env"), options),
+            options=options,
+            environment=_environment(bag.get("environment")),
+            media_from=media.said_by(options) if options else None,
         )
     return PolicyInput()
 
@@ -95,7 +96,7 @@ def _validation(
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         if stack_in(args.urn) not in (args.get_config().get("stacks") or PRODUCTION):
             return
-        violation = rule(policy_input(args.resource_type, args.props))
+        violation = rule(policy_input_from_bag(args.resource_type, args.props))
         if violation:
             report(violation, None)
 
@@ -106,47 +107,39 @@ def _sentence(rule: Callable[[PolicyInput], str | None]) -> str:
     return str(rule.__doc__).strip().partition("\n")[0]
 
 
-def _cap(search: Mapping[str, Any]) -> float | None:
+def _cap_from_bag(search: Mapping[str, Any]) -> float | None:
     """The cap that holds, in $/h; a search that an older program wrote may lack the monthly one."""
     try:
-        return hourly_cap(need_of(dict(search)))
+        return hourly_cap(need_from_bag(dict(search)))
     except ValidationError:
         return _number(search.get("max_dollars_per_hour"))
 
 
-def _revisions(server: Mapping[str, Any]) -> dict[str, str] | None:
+def _revisions(model_env: Any, options: Mapping[str, Any] | None) -> dict[str, str] | None:
     """What a server's host fetches, and what vLLM fetches besides, by repository."""
-    if not server.get("model_env"):
+    if not model_env:
         return None
-    variables = dict(word.split("=", 1) for word in shlex.split(str(server["model_env"])))
+    variables = dict(word.split("=", 1) for word in shlex.split(str(model_env)))
     companions = [line.split(" ") for line in variables.get("COMPANIONS", "").splitlines()]
     fetched = {
         variables["MODEL"]: variables["REVISION"],
         **{repository: revision for repository, revision, *_ in companions},
     }
-    return fetched | implicit_downloads(_options(server) or {}, fetched)
+    return fetched | implicit_downloads(options or {}, fetched)
 
 
-def _options(server: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The server's options; None where they are not known yet, or no file that vLLM could read."""
-    text = server.get("serve_yaml")
-    read = yaml.safe_load(text) if isinstance(text, str) else None
+def _options(serve_yaml: Any) -> dict[str, Any] | None:
+    """A server's options; None where they are not known yet, or no file that vLLM could read."""
+    read = yaml.safe_load(serve_yaml) if isinstance(serve_yaml, str) else None
     return read if isinstance(read, dict) else None
 
 
-def _environment(server: Mapping[str, Any]) -> list[str] | None:
-    """Names of the server's variables, without those that the stack adds itself."""
-    text = server.get("environment")
-    if not isinstance(text, str):
+def _environment(environment: Any) -> list[str] | None:
+    """Names of a server's variables, without those that the stack adds itself."""
+    if not isinstance(environment, str):
         return None
-    names = {word.partition("=")[0] for word in shlex.split(text)}
+    names = {word.partition("=")[0] for word in shlex.split(environment)}
     return sorted(names - OF_THE_STACK)
-
-
-def _media_from(server: Mapping[str, Any]) -> str | None:
-    """Whom a server fetches media from."""
-    options = _options(server)
-    return media.said_by(options) if options else None
 
 
 def _bool(value: Any) -> bool | None:

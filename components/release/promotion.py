@@ -15,12 +15,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.core.errors import ConfigurationError
-from components.core.property_bag import BagReader, text, texts
+from components.core.property_bag import BagReader, contains_unknowns, text, texts
 from components.release.release import short
+
+EVIDENCE = "before"
+"""The input that holds what the other stack runs; no state keeps it."""
 
 
 class NotProven(ConfigurationError):
     """A release that the stack before this one does not run, or that failed there."""
+
+
+class EvidenceUnknown(Exception):
+    """A preview does not know yet what the other stack runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +91,21 @@ class PromotionInputs:
         return bag if self.admitted is None else {**bag, "let_in": list(self.admitted)}
 
 
-def admitted_so_far(bag: Mapping[str, Any]) -> tuple[str, ...]:
+def admitted_from_bag(bag: Mapping[str, Any]) -> tuple[str, ...]:
     """Read what a gate has admitted out of its previous inputs, which are empty for a new one."""
     return BagReader(bag).get("let_in", texts) or ()
+
+
+def evidence_from_bag(bag: Mapping[str, Any]) -> Evidence | None:
+    """Read what the other stack runs out of a gate's new inputs; None if it runs nothing.
+
+    Raises:
+        EvidenceUnknown: in a preview that does not know it yet.
+    """
+    evidence = bag.get(EVIDENCE)
+    if contains_unknowns(evidence):
+        raise EvidenceUnknown
+    return Evidence.from_bag(evidence)
 
 
 def admit(

@@ -12,13 +12,18 @@ import pulumi
 from pulumi import dynamic
 
 from components.core.errors import StackError
-from components.core.property_bag import Properties, contains_unknowns
-from components.release.promotion import Evidence, PromotionInputs, admit, admitted_so_far, move
+from components.core.property_bag import Properties
+from components.release.promotion import (
+    EVIDENCE,
+    EvidenceUnknown,
+    PromotionInputs,
+    admit,
+    admitted_from_bag,
+    evidence_from_bag,
+    move,
+)
 from components.resources.context import current
 from components.resources.provider import Provider, refused
-
-EVIDENCE = "before"
-"""The input that holds what the other stack runs; no state keeps it."""
 
 
 class PromotionProvider(Provider):
@@ -26,12 +31,11 @@ class PromotionProvider(Provider):
 
     def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
         """Refuse what is not proven; remember what was admitted, by digest."""
-        evidence = news.get(EVIDENCE)
-        if contains_unknowns(evidence):
-            return dynamic.CheckResult(news, [])
         inputs = PromotionInputs.from_bag(news)
         try:
-            admitted = admit(inputs, admitted_so_far(olds), Evidence.from_bag(evidence))
+            admitted = admit(inputs, admitted_from_bag(olds), evidence_from_bag(news))
+        except EvidenceUnknown:
+            return dynamic.CheckResult(news, [])
         except StackError as error:
             return refused(news, error)
         return dynamic.CheckResult(admitted.to_bag(), [])

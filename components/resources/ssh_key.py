@@ -6,6 +6,8 @@ import pulumi
 from pulumi import dynamic
 
 from components.core.property_bag import Properties
+from components.machine import ssh_key_state
+from components.machine.ssh_key_state import SshKeyInputs, SshKeyState
 from components.resources.provider import Provider
 
 
@@ -20,13 +22,14 @@ class SshKeyProvider(Provider):
         """Make an ed25519 pair."""
         import asyncssh  # noqa: PLC0415  (slow to load, and this happens once in a stack's life)
 
-        key = asyncssh.generate_private_key("ssh-ed25519", comment=str(props["comment"]))
-        outs = {
-            **props,
-            "public_key": key.export_public_key().decode().strip(),
-            "private_key": key.export_private_key().decode(),
-        }
-        return dynamic.CreateResult(key.get_fingerprint(), outs)
+        inputs = SshKeyInputs.from_bag(props)
+        key = asyncssh.generate_private_key("ssh-ed25519", comment=inputs.comment)
+        public, private = (
+            key.export_public_key().decode().strip(),
+            key.export_private_key().decode(),
+        )
+        made = SshKeyState(inputs, public, private)
+        return dynamic.CreateResult(key.get_fingerprint(), made.to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Nothing outside the state to read."""
@@ -49,10 +52,10 @@ class SshKey(dynamic.Resource, module="vast", name="SshKey"):
         self, name: str, *, comment: str, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         """Make a pair whose public line ends in `comment`."""
-        secret = pulumi.ResourceOptions(additional_secret_outputs=["private_key"])
+        secret = pulumi.ResourceOptions(additional_secret_outputs=list(ssh_key_state.SECRET))
         super().__init__(
             SshKeyProvider(),
             name,
-            {"comment": comment, "public_key": None, "private_key": None},
+            {"comment": comment, **dict.fromkeys(ssh_key_state.OUTPUTS)},
             pulumi.ResourceOptions.merge(opts, secret),
         )

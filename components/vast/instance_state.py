@@ -344,7 +344,7 @@ class InstanceState:
             boot_seconds=full["boot_seconds"],
             adopted=bool(full["adopted"]),
             strays=tuple(int(stray) for stray in full["strays"]),
-            price_asked=_price_asked(asked) if asked else None,
+            price_asked=_price_asked_from_bag(asked) if asked else None,
             ends_itself_at=float(full["ends_itself_at"]),
             market_job=MarketJob(int(full["market_job"]), float(full["market_ends_at"])),
             account_id=int(full["account_id"]),
@@ -393,7 +393,7 @@ OUTPUTS = (
 _NAMES = frozenset({*INPUTS, *OUTPUTS, "__provider"})
 
 
-def _price_asked(bag: Mapping[str, Any]) -> PriceAsked:
+def _price_asked_from_bag(bag: Mapping[str, Any]) -> PriceAsked:
     from components.vast.api.models import PriceAsked  # noqa: PLC0415
 
     return PriceAsked(**{**bag, "id": int(bag["id"])})

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from components.vast.api.models import Instance
@@ -34,12 +34,6 @@ _INSTANCE = re.compile(r"(?P<endpoint>.+?)(-[0-9a-f]{8})?-instance")
 def owner_of(public_key: str) -> str:
     """Name the owner of what `public_key` (an OpenSSH line) opens."""
     return hashlib.sha256(public_key.encode()).hexdigest()[:OWNER_DIGITS]
-
-
-def owner_in(props: Mapping[str, Any]) -> str:
-    """Name it by a resource's `public_key`; empty where an older state or a preview has none."""
-    key = props.get("public_key")
-    return owner_of(key) if isinstance(key, str) else ""
 
 
 def order_digest(owner: str, order: str) -> str:

@@ -31,7 +31,9 @@ class RevisionsInputs:
             StateUnreadable: naming a property that is missing or none of its kind.
         """
         reader = BagReader(bag)
-        return cls(reader.need("references", _references, ()), reader.get("token", text) or "")
+        return cls(
+            reader.need("references", _references_from_bag, ()), reader.get("token", text) or ""
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ class RevisionsState:
         """
         reader = BagReader(bag)
         return cls(
-            reader.get("references", _references) or (),
+            reader.get("references", _references_from_bag) or (),
             reader.get("resolved", hub_references.from_bag) or {},
         )
 
@@ -77,5 +79,5 @@ def settled(
     return RevisionsState(news.references, found.resolved), tuple(dict.fromkeys(found.notes))
 
 
-def _references(bag: Any) -> tuple[Reference, ...]:
+def _references_from_bag(bag: Any) -> tuple[Reference, ...]:
     return tuple(Reference(text(one["repository"]), text(one["revision"])) for one in bag)

@@ -98,7 +98,7 @@ class Search:
         Raises:
             pydantic.ValidationError: if a need is missing or is no such value.
         """
-        return cls(str(bag["query"]), need_of(bag))
+        return cls(str(bag["query"]), need_from_bag(bag))
 
     def to_bag(self) -> Properties:
         """Write query and needs side by side."""
@@ -121,11 +121,11 @@ class Search:
 
 
 def search_for(query: str, need: Requirements) -> Properties:
-    """Write query and needs as a property bag has them; `need_of` reads them back."""
+    """Write query and needs as a property bag has them; `need_from_bag` reads them back."""
     return {"query": query, **dataclasses.asdict(need), "files": list(need.files)}
 
 
-def need_of(bag: Mapping[str, Any]) -> Requirements:
+def need_from_bag(bag: Mapping[str, Any]) -> Requirements:
     """Read the needs out of a property bag, in which every number is a float.
 
     Raises:

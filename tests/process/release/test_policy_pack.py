@@ -26,7 +26,7 @@ from components.release.policy_pack import (
     PROMOTION,
     SERVER,
     policies,
-    policy_input,
+    policy_input_from_bag,
     stack_in,
 )
 from components.release.production_rules import RULES, PolicyInput
@@ -156,7 +156,7 @@ def test_foreign_code_is_found_in_a_servers_options_and_variables():
 @pytest.mark.parametrize("kind", [INSTANCE, SERVER, PROMOTION, "aws:s3/bucket:Bucket"])
 def test_a_resource_that_says_nothing_breaks_nothing(kind):
     assert violations(resource(kind, {})) == {}
-    assert policy_input(kind, {}) == PolicyInput()
+    assert policy_input_from_bag(kind, {}) == PolicyInput()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pulumi.output import Unknown
 
 from components.resources.instance import InstanceProvider
 from components.resources.offer import OfferProvider
-from components.vast.market.requirements import INPUTS, NEEDS, need_of
+from components.vast.market.requirements import INPUTS, NEEDS, need_from_bag
 from tests.helpers.adapters import outputs, reasons, vast
 from tests.helpers.offers import need, row
 from tests.helpers.states import ordered, search
@@ -16,7 +16,7 @@ __all__ = ["vast"]  # fixtures
 
 
 def test_a_need_comes_back_out_of_a_property_bag_as_it_went_in():
-    assert need_of(search()) == need()
+    assert need_from_bag(search()) == need()
     assert set(INPUTS) == {"query", *NEEDS}
 
 

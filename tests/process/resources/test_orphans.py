@@ -29,7 +29,7 @@ esac
 """
 LEASE = (
     '"resources": [{"type": "vast-vllm:index:E$pulumi-python:dynamic/vast:Lease", "id": "p/s/", '
-    f'"outputs": {{"public_key": "{KEY}"}}}}]'
+    f'"outputs": {{"label_prefix": "p/s/", "public_key": "{KEY}"}}}}]'
 )
 
 
@@ -135,9 +135,8 @@ def test_ids_are_those_of_the_contracts_alone():
 
 def test_a_stack_knows_the_contracts_of_each_of_its_endpoints():
     keys = [KEY, "ssh-ed25519 AAAAsibling"]
-    finalizers = [
-        {"type": "pulumi-python:dynamic/vast:Lease", "outputs": {"public_key": key}} for key in keys
-    ]
+    bags = [{"label_prefix": "vast-vllm/dev/", "public_key": key} for key in keys]
+    finalizers = [{"type": "pulumi-python:dynamic/vast:Lease", "outputs": bag} for bag in bags]
     owners = frozenset(owners_in({"resources": finalizers}))
     assert owners == set(map(owner_of, keys))
     known = Known(owners={"dev": owners}, contracts=frozenset({1}), pending=frozenset())
@@ -146,3 +145,9 @@ def test_a_stack_knows_the_contracts_of_each_of_its_endpoints():
     contracts = [contract(id_, label) for id_, label in enumerate(labels, start=2)]
     orphans = find_orphans("vast-vllm", contracts, known)
     assert [one.stack_known for one in orphans] == [True, True, False]
+
+
+@pytest.mark.parametrize("resource", [{}, {"outputs": None}, {"outputs": {"public_key": KEY}}])
+def test_a_finalizer_that_cannot_be_read_takes_what_carries_the_label_for_its_own(resource):
+    state = {"resources": [{"type": "pulumi-python:dynamic/vast:Lease", **resource}]}
+    assert owners_in(state) == {""}
