@@ -32,12 +32,6 @@ GPUS_OF_A_HOST = 8
 FEW_SEQUENCES = 4.0
 """Below this many sequences of full length a warning is due: the overhead is an estimate."""
 
-WEIGHTS_FACTOR = 1.1
-"""Disk that the weights take while they arrive, over what they take in the end."""
-
-DISK_MARGIN_GB = 15.0
-"""GB for the compile cache, logs, and room to breathe."""
-
 LEAST_WEIGHTS_FACTOR = 1.05
 """GB of disk for a GB of weights: what a download keeps beside a file until it is complete."""
 
@@ -162,16 +156,6 @@ def needed_gpu_memory_gib(profile: Profile, num_gpus: int, max_model_len: int) -
     sizing = size(profile, gpu_memory_gib=0.0, num_gpus=num_gpus, max_model_len=max_model_len)
     used = sizing.weights_gib_per_gpu + sizing.overhead_gib_per_gpu
     return (used + _sequence_gib(profile, max_model_len)) / profile.gpu_memory_utilization
-
-
-def needed_disk_gb(
-    profile: Profile,
-    *,
-    weights_factor: float = WEIGHTS_FACTOR,
-    margin_gb: float = DISK_MARGIN_GB,
-) -> float:
-    """GB of disk to rent: weights while they arrive, the image, caches and logs."""
-    return profile.weights_gb * weights_factor + profile.image_gb + margin_gb
 
 
 def least_disk_gb(weights_gb: float, image_gb: float, kept_gb: float = 0.0) -> float:

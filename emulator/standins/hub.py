@@ -129,11 +129,6 @@ def is_gated(name: str) -> bool:
     return bool(_catalogue()[name].get("gated"))
 
 
-def is_catalogued(name: str) -> bool:
-    """Say whether the emulated Hub has a repository of this name."""
-    return name in _catalogue()
-
-
 @cache
 def _catalogue() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(_CATALOGUE.read_text())

@@ -31,6 +31,14 @@ CLOCK_MAKERS = {
 LONGEST_PROVIDER = 150
 LEAST_LINES = 40
 
+SMALL = {
+    "components/core/optional_import.py": "two packages that know nothing of each other begin so",
+    "components/machine/addresses.py": "pure; the clients of market, Hub and hosts share it",
+    "components/machine/tcp_probe.py": "opens connections, and what is beside it must not",
+    "components/vast/api/numbers.py": "whoever reads a query needs nothing else of the client",
+}
+"""Files of fewer lines that are neither types nor shims, each with the reason why it is one."""
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -159,3 +167,26 @@ def test_a_provider_decides_nothing_and_so_is_short() -> None:
     found = providers()
     assert len(found) > 1
     assert {name: lines for name, lines in found.items() if lines > LONGEST_PROVIDER} == {}
+
+
+def declares_alone(code: str) -> bool:
+    """Whether a file holds types, names and imports, and no function."""
+
+    def declares(node: ast.stmt) -> bool:
+        if isinstance(node, ast.With | ast.If):
+            return all(map(declares, node.body))
+        plain = ast.Import | ast.ImportFrom | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.Expr
+        return isinstance(node, plain)
+
+    return all(map(declares, ast.parse(code).body))
+
+
+def test_a_function_is_more_than_a_declaration() -> None:
+    assert declares_alone("import a\nwith without('b'):\n    import c\nclass D: ...\nE = 1")
+    assert not declares_alone("import a\ndef b() -> None: ...")
+
+
+def test_a_small_file_holds_types_or_has_a_reason() -> None:
+    codes = {path_of(file): file.read_text() for file in python_files(COMPONENTS)}
+    small = {path for path, code in codes.items() if len(code.splitlines()) < LEAST_LINES}
+    assert {path for path in small if not declares_alone(codes[path])} == SMALL.keys()

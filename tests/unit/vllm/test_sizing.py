@@ -10,7 +10,6 @@ from components.vllm.sizing import (
     check_fit,
     least_disk_gb,
     memory_per_gpu_gib,
-    needed_disk_gb,
     needed_gpu_memory_gib,
     size,
 )
@@ -81,7 +80,7 @@ def test_every_shipped_profile_fits_its_own_hardware_and_disk(name: str) -> None
     memory = memory_per_gpu_gib(profile.gpu_name)
     assert memory is not None
     assert check_fit(profile, gpu_memory_gib=memory, num_gpus=profile.num_gpus) == []
-    assert profile.disk_gb >= needed_disk_gb(profile)
+    assert profile.disk_gb >= least_disk_gb(profile.weights_gb, profile.image_gb)
 
 
 def test_the_refusal_names_profile_weights_memory_limit_and_what_would_fit() -> None:
@@ -165,11 +164,8 @@ def test_a_kv_cache_that_is_split_holds_more_on_two_gpus_and_a_replicated_one_do
     assert twice.tokens == pytest.approx(2 * once.tokens, abs=1)
 
 
-def test_disk_counts_weights_while_they_arrive_image_and_margin() -> None:
-    profile = load_profile(FP8, MODELS)
-    assert needed_disk_gb(profile) == pytest.approx(120.92 * 1.1 + 30 + 15)
+def test_disk_counts_weights_while_they_arrive_image_what_is_kept_and_margin() -> None:
     assert least_disk_gb(100.0, 30.0, 20.0) == pytest.approx(165.0)
-    assert needed_disk_gb(profile, weights_factor=2.0, margin_gb=0.0) == pytest.approx(271.84)
 
 
 @pytest.mark.parametrize(
