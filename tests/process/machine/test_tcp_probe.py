@@ -15,6 +15,11 @@ SOON = 0.05
 """Seconds: loopback answers in less, or not at all."""
 
 
+def address(of: socket.socket) -> tuple[str, int]:
+    ip, port = of.getsockname()
+    return ip, port
+
+
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server((LOOPBACK, 0), backlog=0) as one:
@@ -22,13 +27,13 @@ def listener() -> Iterator[socket.socket]:
 
 
 def test_a_port_behind_which_something_listens_is_open(listener: socket.socket) -> None:
-    assert probe(*listener.getsockname()) == "open"
+    assert probe(*address(listener)) == "open"
 
 
 def test_a_port_behind_which_nothing_listens_refuses(listener: socket.socket) -> None:
-    address = listener.getsockname()
+    ip, port = address(listener)
     listener.close()
-    assert probe(*address) == "refused"
+    assert probe(ip, port) == "refused"
 
 
 def test_a_port_that_answers_nothing_times_out(listener: socket.socket) -> None:
@@ -38,7 +43,8 @@ def test_a_port_that_answers_nothing_times_out(listener: socket.socket) -> None:
             one = others.enter_context(socket.socket())
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
-        assert probe(*listener.getsockname(), timeout=SOON) == "timed out"
+        ip, port = address(listener)
+        assert probe(ip, port, timeout=SOON) == "timed out"
 
 
 @pytest.mark.parametrize("ip", ["a" * 64, "\0"], ids=["label too long", "zero byte"])
