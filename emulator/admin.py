@@ -19,7 +19,7 @@ from emulator.api import as_int
 from emulator.contract_types import Contract
 from emulator.contracts import actual_status
 from emulator.errors import ApiError
-from emulator.faults import FAULTS, Wanted
+from emulator.faults import FAULTS, FaultRequest
 from emulator.marketplace import Marketplace
 
 Action = Callable[[Marketplace, dict[str, Any], Request], Awaitable[Any]]
@@ -148,7 +148,7 @@ async def _arm(market: Marketplace, body: dict[str, Any], request: Request) -> A
     return {"success": True, "armed": [one.as_dict() for one in armed]}
 
 
-def _wanted(market: Marketplace, body: Any) -> Wanted:
+def _wanted(market: Marketplace, body: Any) -> FaultRequest:
     if not isinstance(body, dict) or set(body) - {"name", "next", "machine", "params"}:
         text = f"a fault has name, next, machine and params, not {json.dumps(body)}"
         raise ApiError(400, "invalid_args", text)
@@ -158,7 +158,7 @@ def _wanted(market: Marketplace, body: Any) -> Wanted:
         raise ApiError(400, "invalid_args", f"there is no machine {number} in this market")
     params = {str(name): _text(value) for name, value in dict(body.get("params") or {}).items()}
     count = as_int(body.get("next", 1), "next")
-    return Wanted(str(body.get("name", "")), count, number, params)
+    return FaultRequest(str(body.get("name", "")), count, number, params)
 
 
 def _text(value: Any) -> str:

@@ -219,7 +219,7 @@ _USUAL_CALL = {"lost_reply": "create"}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FaultRequest:
     """A fault that somebody wants switched on for its next `count` occasions."""
 
     name: str
@@ -274,9 +274,9 @@ class FaultBook:
         Raises:
             ValueError: no such fault, or no such parameter; the text names those that exist.
         """
-        return self.arm_all([Wanted(name, count, machine, params)])[0]
+        return self.arm_all([FaultRequest(name, count, machine, params)])[0]
 
-    def arm_all(self, wanted: Sequence[Wanted]) -> list[Armed]:
+    def arm_all(self, wanted: Sequence[FaultRequest]) -> list[Armed]:
         """Switch a whole scenario on, or nothing of it.
 
         Raises:
@@ -327,7 +327,7 @@ class FaultBook:
         self._changed(armed)
 
 
-def _refuse_unknown(wanted: Wanted) -> None:
+def _refuse_unknown(wanted: FaultRequest) -> None:
     name, params = wanted.name, wanted.params
     kind = FAULTS.get(name)
     if kind is None:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
-_LEASH = "tests/cli/test_leash.py"
-_OUTBID = f"{_LEASH}::test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_be"
+_ENDS = "tests/cli/test_auto_shutdown.py"
+_OUTBID = f"{_ENDS}::test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_be"
 _STOPPED = (
-    f"{_LEASH}::test_an_interruptible_machine_that_is_stopped_by_hand_or_crashes_was_not_outbid"
+    f"{_ENDS}::test_an_interruptible_machine_that_is_stopped_by_hand_or_crashes_was_not_outbid"
 )
 
-SINGLY = frozenset({_LEASH})
+SINGLY = frozenset({_ENDS})
 """Files whose tests share nothing and take long: each of them is a unit of its own."""
 
 SECONDS: dict[str, float] = {
@@ -42,7 +42,7 @@ SECONDS: dict[str, float] = {
     "tests/cli/test_hostile_text.py": 85,
     "tests/cli/test_adoption.py": 75,
     "tests/cli/test_state_across_versions.py": 50,
-    f"{_LEASH}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 55,
+    f"{_ENDS}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 55,
     "tests/process/smoke_test/test_smoke_test.py": 43,
     "tests/emulator/standins/test_vllm_serving.py": 30,
     "tests/faults/test_polling.py": 20,

@@ -29,7 +29,7 @@ class Estimate:
     traffic_dollars: float
     """For image and weights, once; 0 for a machine that had them when it was adopted."""
     rented_at: float | None = None
-    """When that traffic began, seconds since 1970; notes of before did not say it."""
+    """When that traffic began, seconds since 1970; None in notes of older releases."""
 
 
 class Estimates:

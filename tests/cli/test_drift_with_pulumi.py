@@ -58,11 +58,11 @@ class Website:
     def click(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answers: list[httpx.Response] = []
 
-        def let_in() -> bool:
+        def is_admitted() -> bool:
             answers.append(self._http.request(method, path, json=body))
             return answers[-1].status_code != httpx.codes.TOO_MANY_REQUESTS
 
-        until(let_in, f"{method} {path}")
+        until(is_admitted, f"{method} {path}")
         return dict(answers[-1].raise_for_status().json())
 
     def close(self) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.faults import FAULTS, Armed, FaultBook, Occasion, Wanted
+from emulator.faults import FAULTS, Armed, FaultBook, FaultRequest, Occasion
 
 
 def book() -> FaultBook:
@@ -108,11 +108,11 @@ def test_no_fault_is_missing_from_the_promise() -> None:
 def test_a_scenario_is_switched_on_as_a_whole() -> None:
     faults = book()
     faults.arm("outbid", params={})
-    added = faults.arm_all([Wanted("offer_taken", 2), Wanted("driver_old", machine=7)])
+    added = faults.arm_all([FaultRequest("offer_taken", 2), FaultRequest("driver_old", machine=7)])
     assert [(one.id, one.name, one.left, one.machine) for one in added] == [
         (2, "offer_taken", 2, None),
         (3, "driver_old", 1, 7),
     ]
     with pytest.raises(ValueError, match="nonsense"):
-        faults.arm_all([Wanted("gpu_missing"), Wanted("nonsense")])
+        faults.arm_all([FaultRequest("gpu_missing"), FaultRequest("nonsense")])
     assert [one.name for one in faults.armed()] == ["outbid", "offer_taken", "driver_old"]

@@ -27,7 +27,7 @@ def next_machine(world: World, *said: str) -> str:
     return "given back, the next machine serves"
 
 
-def unfit(fault: str, *said: str, **params: str | int) -> Act:
+def on_unfit_machine(fault: str, *said: str, **params: str | int) -> Act:
     """A fault of one machine that another one does not have."""
 
     def act(world: World) -> str:
@@ -60,7 +60,7 @@ for _name, _said, _params in (
         "up",
         leaves="running",
         part="short" if _name == "CDI error" else "whole",
-    )(unfit("fatal_status", _said, **_params))
+    )(on_unfit_machine("fatal_status", _said, **_params))
 
 
 # ----------------------------------------------------------------- F05: no host can pull it
@@ -96,25 +96,29 @@ def a_mapping_has_its_own_deadline(world: World) -> str:
 
 for _how, _said in (("timeout", "time"), ("refused", "refused")):
     cell("F06", f"port_unreachable, SSH, {_how}", "up", leaves="running", part="whole")(
-        unfit("port_unreachable", _said, how=_how, port=22)
+        on_unfit_machine("port_unreachable", _said, how=_how, port=22)
     )
 cell("F06", "port_unreachable, the server's", "up", leaves="running", part="whole")(
-    unfit("port_unreachable", "port 8000/tcp", "timed out", "it is filtered")
+    on_unfit_machine("port_unreachable", "port 8000/tcp", "timed out", "it is filtered")
 )
 
 
 # ----------------------------------------------------------------- F07, F08: it is not what it says
 
-cell("F07", "driver_old", "up", leaves="running")(unfit("driver_old", "driver", "550.54.15"))
-cell("F07", "gpu_missing", "up", leaves="running", part="whole")(unfit("gpu_missing", count=0))
+cell("F07", "driver_old", "up", leaves="running")(
+    on_unfit_machine("driver_old", "driver", "550.54.15")
+)
+cell("F07", "gpu_missing", "up", leaves="running", part="whole")(
+    on_unfit_machine("gpu_missing", count=0)
+)
 cell("F07", "cuda_dead", "up", leaves="running", part="whole")(
-    unfit("cuda_dead", "CUDA does not start", "802")
+    on_unfit_machine("cuda_dead", "CUDA does not start", "802")
 )
 cell("F07", "gpu_wrong, another model", "up", leaves="running", part="whole")(
-    unfit("gpu_wrong", "GTX 1080", name="NVIDIA GeForce GTX 1080")
+    on_unfit_machine("gpu_wrong", "GTX 1080", name="NVIDIA GeForce GTX 1080")
 )
 cell("F07", "gpu_wrong, in use", "up", leaves="running", part="whole")(
-    unfit("gpu_wrong", used_mib=12000)
+    on_unfit_machine("gpu_wrong", used_mib=12000)
 )
 
 
@@ -125,7 +129,9 @@ def a_failed_machine_is_gone_before_the_next(world: World) -> str:
     return next_machine(world, "driver")
 
 
-cell("F08", "disk_short", "up", leaves="running", part="whole")(unfit("disk_short", "disk"))
+cell("F08", "disk_short", "up", leaves="running", part="whole")(
+    on_unfit_machine("disk_short", "disk")
+)
 
 
 @cell("F08", "a disk that cannot be enough", "preview")

@@ -39,7 +39,7 @@ class Watched:
     megabytes: float
     """Of the largest provider process, at the most."""
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         return f"{self.seconds:.0f} s, {self.megabytes:.0f} MB"
 
 
@@ -83,7 +83,7 @@ def destroyed(world: World, honest: float, drain: float = 0.0) -> str:
     limit = honest + drain + LONGER
     assert took.seconds < limit, f"{took.seconds:.0f} s, and {limit:.0f} s were allowed"
     waits = f" and {drain:.0f} s for clients" if drain else ""
-    return f"destroyed ({took.in_words()}; honest {honest:.0f} s{waits})"
+    return f"destroyed ({took.describe()}; honest {honest:.0f} s{waits})"
 
 
 def is_seen_and_ended(mode: str, over: str) -> Act:
@@ -96,7 +96,7 @@ def is_seen_and_ended(mode: str, over: str) -> Act:
         turn(world, mode, over)
         looked = watched(world, "refresh")
         assert looked.done.status == 0, looked.done.outcome()
-        return f"refresh says it ({looked.in_words()}); {destroyed(world, honest)}"
+        return f"refresh says it ({looked.describe()}); {destroyed(world, honest)}"
 
     return act
 
@@ -125,7 +125,7 @@ def is_given_back(mode: str) -> Act:
         assert took.done.status == 0, took.done.outcome()
         assert_says(took.done, "given back")
         assert len(world.account.rents()) > 1, "no other machine was rented"
-        return f"given back, the next machine serves ({took.in_words()})"
+        return f"given back, the next machine serves ({took.describe()})"
 
     return act
 
@@ -140,7 +140,7 @@ def fails_and_ends(mode: str) -> Act:
         world.account.arm("hostile", mode=mode, over="http")
         took = watched(world, "up")
         assert took.done.status != 0, took.done.outcome()
-        return f"fails in words ({took.in_words()}); {destroyed(world, honest)}"
+        return f"fails in words ({took.describe()}); {destroyed(world, honest)}"
 
     return act
 

@@ -50,7 +50,7 @@ class Boot:
     """Seconds of running until the market's log names its host key."""
     named: tuple[str, ...] = (HOST_KEY,)
     breaks_in_check: int = 0
-    unfit: str = ""
+    quarantine_reason: str = ""
     price: float = 6.0
     interruptible: bool = False
     outbid_after: float = 1e9
@@ -169,8 +169,8 @@ class FakeMarket(FakeInstances):
         if boot.breaks_in_check > 0:
             boot.breaks_in_check -= 1
             raise BootFailed("connection lost")
-        if boot.unfit:
-            raise HostUnfit(boot.unfit)
+        if boot.quarantine_reason:
+            raise HostUnfit(boot.quarantine_reason)
         return INSPECTION
 
     def labels(self) -> list[str]:

@@ -28,7 +28,7 @@ def rented(vast: FakeVast, id_: int, name: str, *, stack: str = STACK, key: str 
     vast.has(id_, label=f"{stack}endpoint-{name}-instance/{order_digest(owner_of(key), name)}")
 
 
-def in_the_state() -> RefreshLog:
+def refresh_log() -> RefreshLog:
     return RefreshLog(current().market().shared(FILE_NAME), current().clock)
 
 
@@ -40,13 +40,13 @@ def created(machine: str = "9001") -> Properties:
 
 def refreshed(state: Properties, machines: tuple[int, ...] = (9001,)) -> Properties:
     """As at the beginning of an `up`: `machines` are those that are in the state."""
-    # No answer of before is young enough to be taken.
+    # No cached answer is recent enough to be used.
     with current().market().shared("contracts.json").lock() as content:
         content.values = {}
         content.save()
     outs = OrphanCleanupProvider().read("holdings", state).outs
     for machine in machines:
-        in_the_state().note(str(machine))
+        refresh_log().note(str(machine))
     assert outs is not None
     return dict(outs)
 
@@ -134,7 +134,7 @@ def test_nor_does_one_of_another_computer(vast, monkeypatch, tmp_path):
     state = refreshed(created())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     assert changes(state, inputs("9001")) is False
-    in_the_state().note("9001")
+    refresh_log().note("9001")
     assert changes(state, inputs("9001")) is False
     assert vast.writes() == []
 

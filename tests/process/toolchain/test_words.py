@@ -1,4 +1,4 @@
-"""Old names and phrases are found wherever they are, and what is left of them may only shrink."""
+"""Old names and phrases are refused wherever they are, but where users or states hold them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.helpers.places import ROOT
-from toolchain.words import NAMES, PHRASES, definitions, file_name, grown, main, problems, prose
+from toolchain.words import EXEMPT, NAMES, PHRASES, definitions, file_name, main, problems, prose
 
 CODE = '''
 """A module of before."""
@@ -71,70 +69,46 @@ def test_a_file_has_its_name_without_what_tests_add(path, name):
     assert file_name(path) == name
 
 
-LEFT = {"Leash": {"a.py": 1, "b.py": 2}}
-
-
-@pytest.mark.parametrize(
-    ("places", "said"),
-    [
-        ({"Leash": {"a.py": 1, "b.py": 2}}, []),
-        ({"Leash": {"a.py": 2, "b.py": 2}}, ["a.py: 'Leash' 2 times and 1 allowed: write Auto"]),
-        ({"Leash": {"b.py": 2}}, ["a.py: 'Leash' 0 times and 1 in toolchain/words.yaml: run"]),
-        ({"Leash": {"a.py": 1, "b.py": 2, "c.py": 1}}, ["c.py: 'Leash' 1 times and 0 allowed"]),
-    ],
-)
-def test_a_new_place_is_refused_and_so_is_an_entry_of_none(places, said):
-    wrong = problems(places, LEFT, NAMES)
-    assert len(wrong) == len(said)
-    assert all(line.startswith(part) for line, part in zip(wrong, said, strict=True))
-
-
-def test_what_moves_has_not_grown_and_what_is_added_has():
-    assert grown({"Leash": {"c.py": 3}}, LEFT) == []
-    assert grown({"Leash": {"c.py": 4}}, LEFT) == ["Leash"]
-    assert grown({"Need": {"c.py": 1}}, LEFT) == ["Need"]
-
-
-def test_the_list_of_what_is_left_holds_known_names_and_phrases_alone():
-    listed = yaml.safe_load((ROOT / "toolchain" / "words.yaml").read_text())
-    assert set(listed["names"]) <= set(NAMES)
-    assert set(listed["phrases"]) <= set(PHRASES)
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for folder in ("components", "toolchain", "docs"):
+    for folder in ("components", "docs"):
         (tmp_path / folder).mkdir()
     (tmp_path / "components" / "lease.py").write_text("class Leash:\n    'As before.'\n")
     (tmp_path / "docs" / "a.md").write_text("The one of\nbefore.\n")
-    (tmp_path / "toolchain" / "words.yaml").write_text("names: {}\nphrases: {}\n")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     return tmp_path
 
 
-def test_a_checkout_is_held_to_its_list(checkout):
-    refusal = main([], checkout)
-    assert refusal is not None
-    assert refusal.splitlines() == [
-        "components/lease.py: 'Leash' 1 times and 0 allowed: write AutoShutdown",
-        "components/lease.py: 'lease' 1 times and 0 allowed: write stack_finalizer",
-        f"docs/a.md: 'of before' 1 times and 0 allowed: write {PHRASES['of before']}",
+def test_each_old_name_and_phrase_is_refused(checkout):
+    assert problems(checkout, {}) == [
+        "components/lease.py: 'Leash' 1 times: write AutoShutdown",
+        "components/lease.py: 'lease' 1 times: write stack_finalizer",
+        f"docs/a.md: 'of before' 1 times: write {PHRASES['of before']}",
     ]
-    assert main(["--write"], checkout) == (
-        "Leash, lease, of before: there are more than before, so nothing was written"
+
+
+def test_an_exempt_name_is_let_be_in_its_file_alone(checkout):
+    exempt = {("lease", "components/lease.py"): "states hold it"}
+    (checkout / "components" / "_lease.py").write_text("")
+    assert problems(checkout, exempt) == [
+        "components/lease.py: 'Leash' 1 times: write AutoShutdown",
+        "components/_lease.py: 'lease' 1 times: write stack_finalizer",
+        f"docs/a.md: 'of before' 1 times: write {PHRASES['of before']}",
+    ]
+
+
+def test_an_exemption_that_nothing_needs_is_refused(checkout):
+    wrong = problems(checkout, {("lease", "components/gone.py"): "states hold it"})
+    assert wrong[-1] == (
+        "components/gone.py: 'lease' is not there any more: "
+        "remove it from EXEMPT in toolchain/words.py"
     )
 
 
-def test_a_list_is_written_for_files_that_have_moved_or_are_gone(checkout):
-    (checkout / "toolchain" / "words.yaml").write_text(
-        "names: {Leash: {components/old.py: 1}, lease: {components/old.py: 2}}\n"
-        "phrases: {of before: {docs/b.md: 1}}\n"
-    )
-    assert main([], checkout)
-    assert main(["--write"], checkout) is None
-    assert main([], checkout) is None
-    listed = yaml.safe_load((checkout / "toolchain" / "words.yaml").read_text())
-    assert listed["names"] == {
-        "Leash": {"components/lease.py": 1},
-        "lease": {"components/lease.py": 1},
-    }
+def test_the_project_holds_to_its_own_words():
+    assert main() is None
+
+
+def test_what_is_exempt_is_a_known_name():
+    assert {name for name, _ in EXEMPT} <= set(NAMES)
+    assert all(EXEMPT.values())

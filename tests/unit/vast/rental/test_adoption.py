@@ -61,7 +61,7 @@ def test_of_two_contracts_with_the_order_s_own_label_one_is_kept(world):
     assert len(world.market.alive) == 1
 
 
-@pytest.mark.parametrize("boot", [Boot(unfit="wrong"), Boot(price=9.0), DEAD])
+@pytest.mark.parametrize("boot", [Boot(quarantine_reason="wrong"), Boot(price=9.0), DEAD])
 def test_an_adopted_machine_that_fails_is_replaced_by_another_one(world, boot):
     world.market.boots[1] = boot
     world.market.rent(1, ORDER)
@@ -143,7 +143,12 @@ def test_what_was_rented_by_hand_is_taken_over_whatever_label_the_list_still_sho
 
 
 @pytest.mark.parametrize(
-    "boot", [Boot(unfit="1 GPU"), Boot(price=9.0), Boot(dies_with=("exited", FATAL_STATUS_MSG))]
+    "boot",
+    [
+        Boot(quarantine_reason="1 GPU"),
+        Boot(price=9.0),
+        Boot(dies_with=("exited", FATAL_STATUS_MSG)),
+    ],
 )
 @pytest.mark.usefixtures("by_hand")
 def test_what_was_rented_by_hand_and_fails_is_kept_and_nothing_is_rented(world, boot):

@@ -40,7 +40,7 @@ def test_a_healthy_host_is_rented_once_and_told_by_stages(world):
 
 
 def test_each_try_is_one_line_with_host_place_price_stage_verdict_time_and_cents(world):
-    world.market.boots[1] = Boot(unfit="1 GPU is there")
+    world.market.boots[1] = Boot(quarantine_reason="1 GPU is there")
     world.provision()
     first, second = (line for line in world.lines if "instance: try " in line)
     assert first == (
@@ -104,7 +104,7 @@ def test_each_port_has_its_own_time_to_open(world, filtered):
         (Boot(filtered_for=5000), "ports", "port 22/tcp is mapped to 203.0.113.9:40022 and cannot"),
         (Boot(ssh_after=5000), "ssh", "not within 5 min: waiting for SSH (connection refused)"),
         (Boot(breaks_in_check=500), "check", "not within 4 min: waiting for SSH (connection lost)"),
-        (Boot(unfit="1 GPU is there"), "check", "1 GPU is there"),
+        (Boot(quarantine_reason="1 GPU is there"), "check", "1 GPU is there"),
         (Boot(price=8.5), "contract", "costs $8.50/h and the cap is $8.00/h"),
         (Boot(interruptible=True), "contract", "is interruptible and was ordered on-demand"),
     ],

@@ -66,11 +66,11 @@ def stop_by_hand(emulator: Emulator) -> None:
     key = {"api_key": emulator.key}
     path = f"{emulator.url}/api/v0/instances/{contract(emulator)['id']}/"
 
-    def let_in() -> bool:
+    def is_admitted() -> bool:
         answer = httpx.put(path, json={"state": "stopped"}, params=key, trust_env=False)
         return answer.status_code == httpx.codes.OK
 
-    eventually(let_in)
+    eventually(is_admitted)
 
 
 def jobs(emulator: Emulator) -> list[dict[str, Any]]:
