@@ -140,6 +140,7 @@ check: setup ## lint, formatting, types, layers, words, sizes, generated files
 	@shellcheck components/on_host/*.sh .ci/run
 	@python -m toolchain.settings --check
 	@python -m toolchain.words
+	@python -m toolchain.prose --check
 	@python -m toolchain.file_sizes
 	@report=$$(lint-imports --no-cache) || { echo "$$report"; exit 1; }
 

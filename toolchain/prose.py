@@ -1,5 +1,7 @@
 """How long the sentences of a document are: `python -m toolchain.prose README.md`.
 
+`--check` refuses what is too long in any document but pages of measurements; `make check` runs it.
+
 `-` reads standard input, so an older text can be compared:
 `git show v1:README.md | python -m toolchain.prose -`.
 
@@ -13,12 +15,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MEASURED = "docs/measured/"
+"""Pages of figures, which are as long as the figures are."""
 
 MOST_WORDS = 25
 """Of a sentence."""
@@ -100,8 +108,31 @@ def _plain(children: Sequence[Token]) -> str:
     return "".join(pieces)
 
 
-def main(files: Sequence[str]) -> int:
-    """Print the figures of each file, and what is too long in it."""
+def too_long(root: Path) -> list[str]:
+    """Name each long sentence and long cell of the documents below `root`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],  # noqa: S607  (whichever git)
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: list[str] = []
+    for name in sorted(listed.stdout.splitlines()):
+        if name.startswith(MEASURED) or not (root / name).is_file():
+            continue
+        prose = read((root / name).read_text(encoding="utf-8"))
+        found += [
+            f"{name}: {words_of(long)} words: {long}"
+            for long in [*prose.long_sentences, *prose.long_cells]
+        ]
+    return found
+
+
+def main(files: Sequence[str], root: Path = ROOT) -> int | str:
+    """Print the figures of each file, and what is too long in it; or check all documents."""
+    if list(files) == ["--check"]:
+        return "\n".join(too_long(root)) or 0
     for file in files:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         prose = read(text)
