@@ -67,7 +67,7 @@ def leave_quietly() -> None:
     """Let the stack's program end without a word when the engine interrupts it.
 
     After an operation that failed, newer language hosts send SIGINT to a program that still waits.
-    The failure was told by then; a traceback of the interpreter would hide it.
+    The failure was reported by then; a traceback of the interpreter would hide it.
     """
     with contextlib.suppress(ValueError):  # not in the main thread, where signals never come
         signal.signal(signal.SIGINT, lambda *_: os._exit(MESSAGE_SHOWN))
@@ -77,7 +77,7 @@ def end_quietly() -> None:
     """Let this process end without a traceback if it is interrupted, also while it still imports.
 
     It ends by the signal all the same, which is how `make` knows. Nor is a file that cannot be
-    written a fault of the program: it is told by its name.
+    written a fault of the program: it is reported by its name.
     """
     sys.excepthook = _told
 

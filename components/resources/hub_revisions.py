@@ -98,7 +98,7 @@ class HubRevisions(dynamic.Resource, module="vllm", name="HubRevisions"):
 
     @property
     def files(self) -> pulumi.Output[dict[str, list[dict[str, Any]]]]:
-        """The Hub's own list, by repository; none of a repository that it has not listed."""
+        """The Hub's own list, by repository; no files of a repository whose list is missing."""
         return self.resolved.apply(
             lambda bag: {
                 name: hub_references.files_to_bag(one.files)

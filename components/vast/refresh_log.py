@@ -1,6 +1,6 @@
 """What a refresh has read from a state lately, as a note on this computer.
 
-A provider is told of one resource at a time and never sees the state. But the refresh that an `up`
+A provider learns of one resource at a time and never sees the state. But the refresh that an `up`
 begins with reads every machine that is in it, so that what carries the stack's label and was not
 read stands in no state.
 """

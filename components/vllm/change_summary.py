@@ -33,7 +33,7 @@ KEY = "key_digest"
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What Pulumi is told of a difference."""
+    """The report of a difference to Pulumi."""
 
     is_any: bool
     replaces: tuple[str, ...]

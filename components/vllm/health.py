@@ -111,7 +111,7 @@ def status_if_running(host: HostClient, inputs: ServerInputs) -> dict[str, str] 
     """Give the status of a supervisor that runs what would be pushed; None if it does not.
 
     Raises:
-        OtherWeights: if the host names other commits than those that it was told to fetch.
+        OtherWeights: if the host names other commits than the configured ones.
         HostError: as `HostClient.status`.
     """
     mark, _ = host.read_log(PUSHED_MARK, 0)
@@ -158,7 +158,7 @@ def is_reconfigured(status: Mapping[str, str], inputs: ServerInputs) -> bool:
 
 
 def status_on_host(status: Mapping[str, str], inputs: ServerInputs) -> str:
-    """Give `READY`, or say what a host runs instead of what it was told."""
+    """Give `READY`, or say what a host runs instead of its configuration."""
     if is_reconfigured(status, inputs):
         return RECONFIGURED
     complaint = host_complaint(pushed_configuration.held(inputs), status)

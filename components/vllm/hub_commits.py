@@ -1,4 +1,4 @@
-"""What a host is told to fetch and serve, at the Hub's commits, and whether it keeps to that. Pure.
+"""The Hub's commits that a host has to fetch and serve, and whether the host keeps to them. Pure.
 
 A host names what it has fetched by itself. It is held to the commits that the stack resolved, and
 its files to the list that the Hub has of them. A host that lies can name both: what it names is
@@ -65,7 +65,7 @@ def model_env_at(model_env: str, commits: Commits) -> str:
 
 
 def held(model_env: str, commits: Commits) -> Held:
-    """Say what a host that was told `model_env` is held to."""
+    """Say which commits a host with `model_env` has to serve."""
     names = list(fetched(model_env))
     return Held(names[0], {name: commits[name] for name in names if name in commits})
 

@@ -1,7 +1,7 @@
 """Which API key a machine takes. Pure.
 
 TLS ends on the rented host, so its owner can read each key that is used there. A machine therefore
-takes a key of its own. It is made of the stack's key, which no host is told or shown, and of the
+takes a key of its own. It is made of the stack's key, which no host ever receives, and of the
 contract's id, which no other machine ever has. A host that was given back opens nothing with it.
 """
 

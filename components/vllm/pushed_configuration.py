@@ -1,4 +1,4 @@
-"""What a host is told to serve, as it is pushed there, and the digests that tell it apart. Pure.
+"""The configuration that is pushed to a host, and the digests that identify it. Pure.
 
 Each repository is named at its commit. The Hub token goes only to a machine whose SSH host key
 somebody vouched for.

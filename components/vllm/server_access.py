@@ -87,7 +87,7 @@ LIMITS = Limits()
 
 @dataclasses.dataclass(frozen=True)
 class ServerAccess:
-    """The clients of servers, time, and who is told."""
+    """The clients of servers, the time, and the reporter."""
 
     connect: Connect
     ask: Ask

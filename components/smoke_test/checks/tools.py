@@ -86,7 +86,7 @@ def check_tools(client: Client) -> Finding:
 def _call(
     client: Client, question: ChatCompletionMessageParam
 ) -> tuple[ChatCompletionMessageFunctionToolCall, str] | None:
-    """The call that the model makes by itself; a model that would rather talk is told to.
+    """The call that the model makes by itself; a model that would rather talk is instructed to.
 
     None if all that came are traces which met the token limit.
     """

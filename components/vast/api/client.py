@@ -97,7 +97,7 @@ class VastApi:
             url: without a slash at the end.
             clock: to wait by.
             folder: what all processes of this computer share about the account.
-            say: is told of each pause between two tries of a call.
+            say: receives each pause between two tries of a call.
             key: what `transport` sends, to be taken out of what comes back.
             patient: whether a call that nobody answers is made `TRIES` times, or `BRIEF_TRIES`.
             pace: of the market, as in `Throttle`.

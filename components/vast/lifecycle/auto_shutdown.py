@@ -55,7 +55,7 @@ class AutoShutdown:
         return bool(self.time_to_live_hours or self.idle_minutes)
 
     def of_the_host(self) -> AutoShutdown:
-        """Give what the machine's own watch is told of it."""
+        """Give the settings of the machine's own watch."""
         return dataclasses.replace(self, market_end=False)
 
     def settings(self, api_url: str) -> str:
@@ -134,5 +134,5 @@ def describe(leash: AutoShutdown) -> str:
 
 
 def _whole(seconds: float) -> int:
-    """Up to a whole second: a watch that is told 0 watches nothing."""
+    """Up to a whole second: a watch whose limits are 0 watches nothing."""
     return int(-(-seconds // 1))

@@ -1,7 +1,7 @@
 """The market's own end of a machine: a call that Vast makes by itself, without host or user.
 
 `time_to_live.sh` runs on the host, whose owner is paid by the hour and can keep it from ending the
-machine. So the market can be told to destroy the contract as well, a moment after that end. Vast's
+machine. So the market can be asked to destroy the contract as well, a moment after that end. Vast's
 clients have such jobs, its documentation does not name them, and nobody has tried one with this
 project. It was seen in 2026 that an hourly job runs at minute 0, and first in the hour that
 *contains* its start: up to an hour before it. Hence the hour on top.

@@ -91,7 +91,7 @@ class EndChange:
     latest: float
     """When it ends by the new rule at the latest; 0 for never."""
     market_first: Literal["disarm", "disarm unknown", "forget", "look", "arm", "keep"]
-    """What the market has to do before the machine is told. `disarm unknown`: the state knows of no
+    """What the market has to do before the machine acts. `disarm unknown`: the state knows of no
     job, but an `up` that failed to read it back may have left one."""
     arm_from: float
     """When the market's job starts if `market_first` is `arm`, else 0."""
@@ -185,7 +185,7 @@ def disarm_what_is_gone(api: VastApi, instance_id: int, job: MarketJob, progress
 def _market_first(
     plan: EndChange, market: MarketEnd, known: MarketJob, progress: Progress
 ) -> MarketJob:
-    """Let the market do what has to hold before the machine is told.
+    """Let the market act before the machine learns its new end.
 
     Raises:
         MarketEndRefused: if the market does not take it, or does not let it go.

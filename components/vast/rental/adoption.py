@@ -120,7 +120,7 @@ def adopt(
 
     Args:
         api: of the market.
-        progress: is told each step.
+        progress: receives each step.
         found: the machine, as `find` gave it.
         order: whose label and start script it gets.
         public_key: lets the stack in.

@@ -133,7 +133,7 @@ class Boot:
             clock: whose `monotonic` the moment `until` is measured by.
             progress: for each stage as it is reached.
             deadlines: of the stages.
-            attempt: is told the stage as it changes.
+            attempt: receives each new stage.
             max_dollars_per_hour: what the contract may cost, read back.
             interruptible: the kind of contract that was ordered, read back.
             until: when time or money for all tries together is used up.

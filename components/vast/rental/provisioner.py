@@ -210,7 +210,7 @@ class Provisioner:
     ) -> None:
         """End what became known late, such as the contract of a rent call that was given up.
 
-        What cannot be ended is told; the next command finds it by its label.
+        A machine that cannot be ended is reported; the next command finds it by its label.
         """
         prefix = resource_of(order.label)
         try:
