@@ -127,9 +127,16 @@ class Container:
         return sum(words[-2:] == watch for words in command_lines(processes_of(self.home)))
 
     def stop(self) -> None:
-        for process in processes_of(self.home):
+        """End all of it, with what was just being started: the next watch would meet its lock."""
+        eventually(lambda: not self._killed())
+
+    def _killed(self) -> list[psutil.Process]:
+        """Kill whatever lives, and say what that was."""
+        living = processes_of(self.home)
+        for process in living:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        return living
 
 
 @pytest.fixture
