@@ -67,7 +67,7 @@ def test_two_measurements_ask_with_other_prompts(server: Server) -> None:
 
 
 def test_a_load_ends_when_its_time_is_over(server: Server) -> None:
-    outcome = asyncio.run(Clients(endpoint(server)).play(Load(1, 100_000, 10, 40), 2))
+    outcome = asyncio.run(Clients(endpoint(server)).play(Load(1, 100_000, 10, 40), 1))
     assert outcome.is_cut
     assert 0 < len(outcome.answers) < 100_000
     assert outcome.seconds < 10
