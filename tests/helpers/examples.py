@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 USUAL = 60
 """What CI tries of a property that does not say more."""
@@ -14,9 +15,9 @@ SHARE_HERE = 3
 """A developer's run tries one in so many, and others each time."""
 
 
-def examples(in_ci: int = USUAL) -> int:
+def examples(in_ci: int = USUAL, environment: Mapping[str, str] = os.environ) -> int:
     """Say how many to try of a property of which CI tries `in_ci`."""
-    asked = os.environ.get("EXAMPLES")
+    asked = environment.get("EXAMPLES")
     if asked is not None:
         return max(1, int(asked) * in_ci // USUAL)
-    return in_ci if os.environ.get("CI") else in_ci // SHARE_HERE
+    return in_ci if environment.get("CI") else max(1, in_ci // SHARE_HERE)

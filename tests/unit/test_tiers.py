@@ -1,4 +1,4 @@
-"""The rules that the tests themselves keep: who may reach what, and who goes first."""
+"""The rules that the tests themselves keep: who may reach what, how often, and who goes first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.helpers.examples import examples
 from tests.helpers.places import ROOT
 from tests.schedule import ENOUGH, SHORT, chosen
 from tests.tiers import TIER_NAMES, TIERS, NotAUnitTest, WithoutTier, tier_of
@@ -48,6 +49,22 @@ def test_a_unit_test_that_connects_fails():
 def test_a_unit_test_that_starts_a_process_fails():
     with pytest.raises(NotAUnitTest, match=r"uses subprocess\.Popen"):
         subprocess.run([sys.executable, "-c", ""], check=False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "usual", "of_100"),
+    [
+        ({}, 20, 33),
+        ({"CI": "true"}, 60, 100),
+        ({"EXAMPLES": "2000"}, 2000, 3333),
+        ({"EXAMPLES": "120", "CI": "true"}, 120, 200),
+        ({"EXAMPLES": "0"}, 1, 1),
+    ],
+)
+def test_ci_tries_more_examples_than_a_developer_and_whoever_asks_gets_more(
+    environment, usual, of_100
+):
+    assert (examples(environment=environment), examples(100, environment)) == (usual, of_100)
 
 
 TOOK = {"a.py": 1.0, "b.py": 90.0, "c.py": 2.0, "d.py": 300.0}
