@@ -18,15 +18,15 @@ from google.protobuf import (  # type: ignore[import-untyped]  # (the same)
     json_format,
     struct_pb2,
 )
-from pulumi.runtime.proto import (
+
+from emulator.command_plugin.inputs import differences, problems, with_defaults
+from emulator.command_plugin.protocol import (
     engine_pb2,
     engine_pb2_grpc,
     plugin_pb2,
     provider_pb2,
     provider_pb2_grpc,
 )
-
-from emulator.command_plugin.inputs import differences, problems, with_defaults
 from emulator.command_plugin.shell import CommandFailedError, Running, run
 from emulator.command_plugin.values import UNKNOWN, Properties, plain
 
