@@ -19,9 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import psutil
 
+from components.machine.ssh_library import asyncssh
 from emulator import images
 from emulator.contract_types import Contract
 from emulator.market import Machine

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import asyncssh
-
+from components.machine.ssh_library import asyncssh
 from emulator.contract_types import Contract
 from emulator.hostile import Hostile, HostilePort
 from emulator.ports import BlackHole, Forwarder, Listener, Traffic, draw_port, internal_ports

@@ -6,8 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-import asyncssh
-
+from components.machine.ssh_library import asyncssh
 from emulator import throttle
 from emulator.api import Call, Endpoint, as_int, as_number
 from emulator.errors import ApiError

@@ -19,8 +19,7 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
-import asyncssh
-
+from components.machine.ssh_library import asyncssh
 from emulator.hostile import prints
 
 _CHUNK = 65_536

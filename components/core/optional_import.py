@@ -1,8 +1,9 @@
-"""Imports without a package that another one takes along only where it is installed. Pure."""
+"""Imports without what another package takes along only where it is installed. Pure."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import sys
 from collections.abc import Iterator
 
@@ -18,3 +19,14 @@ def without(package: str) -> Iterator[None]:
         del sys.modules[package]
         if loaded is not None:
             sys.modules[package] = loaded
+
+
+@contextlib.contextmanager
+def without_library(*names: str) -> Iterator[None]:
+    """Let what is imported in the block find none of these shared libraries."""
+    find = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None if name in names else find(name)
+    try:
+        yield
+    finally:
+        ctypes.util.find_library = find

@@ -17,8 +17,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import asyncssh
-
 from components.core.bounded import Allowance, TooMuch
 from components.core.display import redacted, shown_lines
 from components.core.errors import HostError
@@ -37,6 +35,7 @@ from components.machine.ssh_connection import (
     open_connection,
     without_comment,
 )
+from components.machine.ssh_library import asyncssh
 from components.machine.ssh_types import (
     ASK_TIMEOUT,
     COMMAND_TIMEOUT,

@@ -10,9 +10,8 @@ import dataclasses
 import errno
 from collections.abc import Awaitable, Callable
 
-import asyncssh
-
 from components.core.errors import HostError
+from components.machine.ssh_library import asyncssh
 from components.machine.ssh_types import (
     HostAddress,
     HostKeyChanged,

@@ -20,7 +20,8 @@ class SshKeyProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Make an ed25519 pair."""
-        import asyncssh  # noqa: PLC0415  (slow to load, and this happens once in a stack's life)
+        # Slow to load, and this happens once in a stack's life.
+        from components.machine.ssh_library import asyncssh  # noqa: PLC0415
 
         inputs = SshKeyInputs.from_bag(props)
         key = asyncssh.generate_private_key("ssh-ed25519", comment=inputs.comment)

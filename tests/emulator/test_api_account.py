@@ -4,9 +4,9 @@ import base64
 import json
 from typing import Any
 
-import asyncssh
 import pytest
 
+from components.machine.ssh_library import asyncssh
 from emulator.keys import instance_key
 from tests.helpers.emulator_world import BIRTH, KEY, World, make_world
 

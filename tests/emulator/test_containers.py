@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from components.machine.first_contact import MARK, fingerprint, named, proof_key
 from components.machine.onstart import onstart
+from components.machine.ssh_library import asyncssh
 from emulator.containers import Containers, host_facts
 from emulator.contract_types import Contract
 from emulator.market import draw_market

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import httpx
 import psutil
 import pytest
 
+from components.machine.ssh_library import asyncssh
 from emulator.server_control import NO_TLS
 from tests.helpers.documented import block
 from tests.helpers.emulator_world import until

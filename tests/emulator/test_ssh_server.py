@@ -5,9 +5,9 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import asyncssh
 import pytest
 
+from components.machine.ssh_library import asyncssh
 from emulator.ssh_server import ContainerSsh
 
 ADDRESS = "127.42.255.1"

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import psutil
 import pytest
 
 from components.core.property_bag import Properties
+from components.machine.ssh_library import asyncssh
 from components.resources.context import Context, using
 from components.vast.lifecycle.order import order_for
 from components.vast.market.view import forget_what_was_shown

@@ -10,8 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import asyncssh
-
+from components.machine.ssh_library import asyncssh
 from components.machine.ssh_types import HostAddress
 
 T = TypeVar("T")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import asyncssh
-
 from components.core.property_bag import Properties
+from components.machine.ssh_library import asyncssh
 from components.vast.instance_state import InstanceInputs, InstanceState
 from tests.helpers.offers import need
 

@@ -9,6 +9,7 @@ import ast
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,19 @@ def test_the_smoke_test_loads_its_client_without_another_one_and_leaves_that_to_
         "import components.smoke_test.__main__\nassert 'aiohttp' not in sys.modules\nimport aiohttp"
     )
     assert printed(f"{code}\nimport openai\nprint(openai.OpenAI.__name__)") == "OpenAI"
+
+
+def test_the_ssh_library_is_loaded_without_starting_a_process():
+    """Python looks for a shared library by running a compiler, a linker and `ldconfig`."""
+    code = """
+    started = []
+    sys.addaudithook(lambda name, args: started.append(args) if name == "subprocess.Popen" else 0)
+    import components.machine.ssh
+    print(started)
+    """
+    assert printed(textwrap.dedent(code)) == "[]"
+
+
+@pytest.mark.parametrize("module", ["toolchain.on_emulator", "emulator.command_plugin.__main__"])
+def test_what_stands_before_and_beside_pulumi_does_not_load_the_sdk(module):
+    assert printed(f"import {module}\nprint('pulumi' in sys.modules)") == "False"

@@ -8,7 +8,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import asyncssh
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from components.machine.first_contact import (
     proof_key,
 )
 from components.machine.onstart import onstart
+from components.machine.ssh_library import asyncssh
 
 KEY = proof_key("PRIVATE", "p/s/r/1")
 PRINTS = st.binary(max_size=9).map(lambda some: hashlib.sha256(some).hexdigest())

@@ -10,10 +10,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from components.machine.login import known_hosts, ssh_command
+from components.machine.ssh_library import asyncssh
 from tests.helpers.documented import block
 from tests.helpers.ssh_host import SshHost
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from components.core.display import LONGEST_LINE
 from components.machine import ssh as module
 from components.machine.ssh import MOST_BYTES, SshClient
 from components.machine.ssh_commands import log_command
+from components.machine.ssh_library import asyncssh
 from components.machine.ssh_types import (
     CommandFailed,
     HostAddress,

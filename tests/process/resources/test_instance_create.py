@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncssh
 import pytest
 
+from components.machine.ssh_library import asyncssh
 from components.resources.context import current
 from components.resources.instance import InstanceProvider
 from components.vast.errors import (

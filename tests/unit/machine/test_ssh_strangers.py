@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import asyncssh
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from components.machine import agent_answers
 from components.machine.agent_answers import AnswerUnreadable
 from components.machine.ssh import END_TIMEOUT, MOST_BYTES, SshClient
 from components.machine.ssh_connection import CONNECT_TIMEOUT
+from components.machine.ssh_library import asyncssh
 from components.machine.ssh_types import (
     LOG_PIECE,
     CommandFailed,

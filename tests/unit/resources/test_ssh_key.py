@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncssh
 from pulumi.output import Unknown
 
+from components.machine.ssh_library import asyncssh
 from components.resources.ssh_key import SshKeyProvider
 from tests.helpers.adapters import outputs
 
