@@ -33,6 +33,20 @@ def similar(key: str, known: Collection[str], likeness: float = ALIKE) -> str:
     return plain[close[0]] if close else ""
 
 
+def anywhere(
+    project: str, keys: Iterable[str], file: Mapping[str, Any], known: Collection[str]
+) -> str:
+    """Say which setting would not be applied; empty if none is.
+
+    Args:
+        project: its name, which is the namespace of its settings.
+        keys: full keys of the configuration.
+        file: the content of the stack's file.
+        known: the project's settings.
+    """
+    return in_other_namespaces(keys, project, known) or beside_config(file, project, known)
+
+
 def in_other_namespaces(keys: Iterable[str], project: str, known: Collection[str]) -> str:
     """Say which full key under `config:` is not in the project's namespace; empty if none is.
 

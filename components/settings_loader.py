@@ -50,9 +50,7 @@ def refuse_misplaced(project: str, keys: Iterable[str], file: Mapping[str, Any])
     Raises:
         SettingRefused: one sentence with the key and its place.
     """
-    message = misplaced.in_other_namespaces(keys, project, KEYS) or misplaced.beside_config(
-        file, project, KEYS
-    )
+    message = misplaced.anywhere(project, keys, file, KEYS)
     if message:
         raise SettingRefused(message)
 

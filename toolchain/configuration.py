@@ -11,8 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from components import misplaced
 from components.core.errors import ConfigurationError
-from components.settings_loader import refuse_misplaced
+from components.settings import KEYS as SETTINGS
 
 PROJECT = "vast-vllm"
 PREFIX = f"{PROJECT}:"
@@ -70,10 +71,10 @@ def read(path: Path) -> str:
         raise NoConfiguration(f"{path.name} is no YAML ({reason}): correct it") from None
     if not isinstance(content, dict) or not isinstance(content.get("config") or {}, dict):
         raise NoConfiguration(f"{path.name} has no settings by name under `config`: correct it")
-    try:
-        refuse_misplaced(PROJECT, map(str, content.get("config") or {}), content)
-    except ConfigurationError as error:
-        raise NoConfiguration(f"{path.name}: {error}") from None
+    keys = map(str, content.get("config") or {})
+    message = misplaced.anywhere(PROJECT, keys, content, SETTINGS)
+    if message:
+        raise NoConfiguration(f"{path.name}: {message}")
     return text
 
 

@@ -30,20 +30,19 @@ OWN = "the salt of the emulator's stack"
 
 
 class Pulumi:
-    """The CLI as far as a stack is made with it: `stack init` writes its salt."""
-
-    def __init__(self) -> None:
-        self.made = False
+    """The CLI as far as a stack is made with it: `stack init` writes a state and its salt."""
 
     def __call__(
         self, arguments: list[str], environment: dict[str, str], *, quiet: bool = False
     ) -> subprocess.CompletedProcess[str]:
         del environment, quiet
-        if "init" in arguments:
-            self.made = True
-            folder, stack = Path(arguments[1]), arguments[-1]
-            (folder / f"Pulumi.{stack}.yaml").write_text(f"encryptionsalt: {OWN}\n")
-        return subprocess.CompletedProcess([], 0 if self.made else 255, stdout="", stderr="")
+        assert arguments[2:4] == ["stack", "init"]
+        folder, stack = Path(arguments[1]), arguments[-1]
+        (folder / f"Pulumi.{stack}.yaml").write_text(f"encryptionsalt: {OWN}\n")
+        state = folder.parent / f"state/.pulumi/stacks/vast-vllm/{stack}.json"
+        state.parent.mkdir(parents=True)
+        state.write_text("{}")
+        return subprocess.CompletedProcess([], 0, stdout="", stderr="")
 
 
 @pytest.fixture
