@@ -95,7 +95,7 @@ start() {
     started=$!
     tries=0
     # Either it is ours, perhaps ended already, or another start was faster and its own lives.
-    until [ "$(first_word supervisor)" = "$started" ] || recorded supervisor >/dev/null; do
+    until read_words supervisor; [ "$pid" = "$started" ] || recorded supervisor >/dev/null; do
         tries=$((tries + 1))
         if [ "$tries" -gt 100 ]; then
             echo "the supervisor did not start: $(tail -n 3 "$HERE/supervisor.log")" >&2
@@ -408,39 +408,39 @@ count() {
 
 # ------------------------------------------------------------------------- processes
 
-# What tells a process from another one that got its number later, also after a reboot. Fails for
-# a dead one, and for one that is dead but not collected: a container's first process may never do.
-birth() {
-    line=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+# These are asked ten times a second: the shell reads and splits by itself, without a process.
+
+# Whether process $1 runs. Leaves in $birth what tells it from another one that gets its number
+# later, also after a reboot. Fails for a dead one, and for one that is dead but not collected: a
+# container's first process may never do.
+breathing() {
+    birth=""
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
     # Fields 3 (state) and 22 (start), counted behind the name, which may hold anything.
-    fields=$(printf '%s' "${line##*) }" | cut -d ' ' -f 1,20)
-    case "$fields" in
+    # shellcheck disable=SC2086  # (numbers, taken apart)
+    set -- ${line##*) }
+    case "$1" in
         Z* | X*) return 1 ;;
     esac
-    echo "${fields#* } $(cat /proc/sys/kernel/random/boot_id)"
-}
-
-breathing() {
-    birth "$1" >/dev/null
+    read -r boot </proc/sys/kernel/random/boot_id
+    birth="${20} $boot"
 }
 
 record() {
-    put "$1" "$2 $(birth "$2")"
+    breathing "$2"
+    put "$1" "$2 $birth"
 }
 
 # The number of the process recorded as $1, if it is still that process.
 recorded() {
-    read -r pid born <<END
-$(get "$1")
-END
-    [ -n "$pid" ] && [ "$(birth "$pid")" = "$born" ] && echo "$pid"
+    read_words "$1"
+    [ -n "$pid" ] && breathing "$pid" && [ "$birth" = "$born" ] && echo "$pid"
 }
 
-first_word() {
-    read -r word _ <<END
-$(get "$1")
-END
-    echo "$word"
+# What was recorded as $1: the number in $pid, the rest in $born. Both are empty where nothing was.
+read_words() {
+    pid="" born=""
+    { read -r pid born <"$STATE/$1"; } 2>/dev/null
 }
 
 # End process $1 and its group: it is asked first and gets $2 seconds. Only the leader is asked:
@@ -460,9 +460,7 @@ end_group() {
 # number to nobody else.
 end_leftovers() {
     for name in prefetch server; do
-        read -r pid born <<END
-$(get "$name")
-END
+        read_words "$name"
         if [ -n "$pid" ] && same_boot "$born"; then
             if recorded "$name" >/dev/null || { ! breathing "$pid" && group_breathing "$pid"; }; then
                 end_group "$pid" "$DRAIN_SECONDS"
@@ -473,13 +471,17 @@ END
 }
 
 same_boot() {
-    [ "${1#* }" = "$(cat /proc/sys/kernel/random/boot_id)" ]
+    read -r boot </proc/sys/kernel/random/boot_id
+    [ "${1#* }" = "$boot" ]
 }
 
 # Whether anything of process group $1 runs. A dead one with threads is one that is still ending.
 group_breathing() {
-    cat /proc/[0-9]*/stat 2>/dev/null | sed 's/^.*) //' |
-        awk -v group="$1" '$3 == group && ($1 !~ /[ZX]/ || $18 > 1) { found = 1 } END { exit !found }'
+    kill -s 0 -- "-$1" 2>/dev/null || return 1
+    cat /proc/[0-9]*/stat 2>/dev/null | awk -v group="$1" '
+        { sub(/^.*\) /, "") }
+        $3 == group && ($1 !~ /[ZX]/ || $18 > 1) { found = 1 }
+        END { exit !found }'
 }
 
 wait_gone() {
@@ -497,7 +499,7 @@ put() {
 }
 
 get() {
-    cat "$STATE/$1" 2>/dev/null
+    { while IFS= read -r line; do printf '%s\n' "$line"; done <"$STATE/$1"; } 2>/dev/null
 }
 
 set_phase() {
@@ -529,11 +531,18 @@ option() {
 downloaded_kb() {
     # shellcheck source=/dev/null  # (a profile may have its cache elsewhere)
     hub=$([ ! -f environment ] || . ./environment && printf '%s' "${HF_HUB_CACHE:-$HF_HOME/hub}")
-    set --
-    for name in "$MODEL" $(printf '%s' "$COMPANIONS" | cut -d ' ' -f 1); do
+    set -- "$MODEL"
+    while read -r name _; do
+        set -- "$@" "$name"
+    done <<END
+$COMPANIONS
+END
+    for name; do
+        shift
         case "$name" in
             /*) folder="$name" ;;
-            *) folder="$hub/models--$(printf '%s' "$name" | sed 's,/,--,g')" ;;
+            */*) folder="$hub/models--${name%%/*}--${name#*/}" ;;
+            *) folder="$hub/models--$name" ;;
         esac
         [ -z "$name" ] || [ ! -d "$folder" ] || set -- "$@" "$folder"
     done
@@ -542,7 +551,13 @@ downloaded_kb() {
         return
     fi
     # Files that come and go while they are measured are no error.
-    du -sck "$@" 2>/dev/null | tail -n 1 | cut -f 1
+    du -sck "$@" 2>/dev/null | {
+        sum=""
+        while read -r size _; do
+            sum=$size
+        done
+        echo "$sum"
+    }
 }
 
 main "$@"

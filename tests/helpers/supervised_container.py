@@ -113,7 +113,8 @@ class Container:
             seen = self.status()
             return seen if wanted.items() <= seen.items() else None
 
-        return eventually(look)
+        # Each look is a shell that starts a dozen processes.
+        return eventually(look, every=0.1)
 
     def until_log(self, text: str, name: str = "vllm.log") -> str:
         path = self.serving / name
