@@ -14,9 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.console import Console
-from rich.table import Table
 
 from components.core.interruption import unwritable
 from components.core.terminal import keep_to_terminal
@@ -33,6 +31,8 @@ from emulator.server_control import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from emulator.serve import Settings
 
 DEFAULT_PORT = 8765
@@ -204,6 +204,8 @@ def _wanted(options: argparse.Namespace) -> list[Any]:
 
 
 def _scenario(path: Path) -> list[Any]:
+    import yaml  # noqa: PLC0415  (the other commands read none)
+
     try:
         faults = yaml.safe_load(path.read_text())
     except OSError as problem:
@@ -332,7 +334,7 @@ def _tell(state: Path, running: Running) -> None:
 
 
 def _overview(running: Running, status: dict[str, Any]) -> Table:
-    table = Table(show_header=False, box=None)
+    table = _table(show_header=False, box=None)
     moment = datetime.fromtimestamp(status["clock"], UTC)
     for name, value in (
         ("server", running.url),
@@ -346,7 +348,7 @@ def _overview(running: Running, status: dict[str, Any]) -> Table:
 
 
 def _contracts(contracts: list[dict[str, Any]]) -> Table:
-    table = Table("id", "label", "state", "machine", "$/h", "ports")
+    table = _table("id", "label", "state", "machine", "$/h", "ports")
     for one in contracts:
         ports = " ".join(f"{name}:{port}" for name, port in one["ports"].items())
         table.add_row(
@@ -361,7 +363,7 @@ def _contracts(contracts: list[dict[str, Any]]) -> Table:
 
 
 def _fault_table(faults: dict[str, Any]) -> Table:
-    table = Table("fault", "acts", "what", "parameters", "armed")
+    table = _table("fault", "acts", "what", "parameters", "armed")
     for kind in faults["known"]:
         armed = [one for one in faults["armed"] if one["name"] == kind["name"]]
         table.add_row(
@@ -372,6 +374,12 @@ def _fault_table(faults: dict[str, Any]) -> Table:
             ", ".join(f"{one['left']}" for one in armed),
         )
     return table
+
+
+def _table(*columns: str, **options: Any) -> Table:
+    from rich.table import Table  # noqa: PLC0415  (most commands show none)
+
+    return Table(*columns, **options)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-import ssl
 import subprocess
 import time
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import psutil
 
 from emulator.running import Running, container_processes, read_running
@@ -17,8 +18,8 @@ from emulator.running import Running, container_processes, read_running
 PATIENCE = 30.0
 """Real seconds within which a server starts to answer, or ends."""
 
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""For the server's plain HTTP: to load the authorities of the web takes longer than a call."""
+_REFUSED = 300
+"""From this status on a call was not carried out."""
 
 
 class CommandError(Exception):
@@ -57,12 +58,10 @@ def answering(state: Path) -> Running | None:
     if running is None or server_process(state, running) is None:
         return None
     try:
-        answer = httpx.get(
-            f"{running.url}/emulator/status", timeout=10, trust_env=False, verify=NO_TLS
-        )
-    except httpx.TransportError:
+        status, _ = _call(running, "GET", "status", None, timeout=10)
+    except (OSError, HTTPException, ValueError):
         return None
-    return running if answer.is_success else None
+    return running if status < _REFUSED else None
 
 
 def server_process(state: Path, running: Running | None) -> psutil.Process | None:
@@ -96,11 +95,10 @@ def ask(running: Running, method: str, path: str, body: Any = None) -> Any:
     Raises:
         CommandError: the server refuses the call.
     """
-    url = f"{running.url}/emulator/{path}"
-    answer = httpx.request(method, url, json=body, timeout=60, trust_env=False, verify=NO_TLS)
-    if not answer.is_success:
-        raise CommandError(answer.json()["msg"])
-    return answer.json()
+    status, answer = _call(running, method, path, body, timeout=60)
+    if status >= _REFUSED:
+        raise CommandError(answer["msg"])
+    return answer
 
 
 def kill_containers(state: Path) -> None:
@@ -110,3 +108,23 @@ def kill_containers(state: Path) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+
+
+def _call(
+    running: Running, method: str, path: str, body: Any, *, timeout: float
+) -> tuple[int, Any]:
+    """Ask with what Python itself has: an HTTP library would take most of a command's time.
+
+    Returns the status and the JSON.
+
+    Raises:
+        OSError, HTTPException: the server does not answer.
+    """
+    connection = HTTPConnection(urlsplit(running.url).netloc, timeout=timeout)
+    try:
+        text = None if body is None else json.dumps(body)
+        connection.request(method, f"/emulator/{path}", text, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()

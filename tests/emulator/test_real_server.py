@@ -22,10 +22,10 @@ import psutil
 import pytest
 
 from components.machine.ssh_library import asyncssh
-from emulator.server_control import NO_TLS
 from tests.helpers.documented import block
 from tests.helpers.emulator_world import until
 from tests.helpers.places import ROOT
+from tests.helpers.plain_http import NO_TLS
 
 REPOSITORY = ROOT
 SERVER = """
@@ -405,6 +405,7 @@ def test_down_unless_used_leaves_it_to_whoever_uses_it(emulator: Emulator) -> No
     assert "it stays up" in emulator.command("down", "--unless-used").stdout
     assert emulator.instance(number)["id"] == number
     emulator.call("DELETE", f"/api/v0/instances/{number}/", {})
+    until(lambda: emulator.instance(number) is None)
     assert "is down" in emulator.command("down", "--unless-used").stdout
     emulator.up()
 

@@ -17,8 +17,8 @@ import httpx
 import yaml
 
 from components.outputs import unfolded
-from emulator.server_control import NO_TLS
 from tests.helpers.places import ROOT
+from tests.helpers.plain_http import NO_TLS
 from toolchain.on_emulator import local_backend
 
 PROJECT = "vast-vllm"
@@ -90,8 +90,12 @@ class Emulator:
 
     def down(self) -> None:
         """End it, with everything that it runs."""
+        # A server that a fault has killed leaves its containers to the command.
+        try:
+            self._http.post("/emulator/reset", json={}).raise_for_status()
+        except httpx.HTTPError:
+            self.command("reset")
         self._http.close()
-        self.command("reset")
         self.command("down")
 
     def status(self) -> dict[str, Any]:

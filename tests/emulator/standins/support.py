@@ -18,10 +18,10 @@ from typing import Any
 
 import httpx
 
-from emulator.server_control import NO_TLS
 from emulator.standins import COMMANDS
 from emulator.standins.host import Host, read_host
 from tests.helpers.places import ROOT
+from tests.helpers.plain_http import NO_TLS
 
 REPOSITORY = ROOT
 SPEED = 2000.0
