@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from emulator.running import container_processes
-from tests.faults.state_secrets import key_of, secret_texts
 from tests.helpers.documented import block
 from tests.helpers.stack_world import PATH, Emulator, Stack, run
+from tests.helpers.state_secrets import key_of, secret_texts
 
 RECIPE = (
     "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 cuda_vers>=12.2"
@@ -91,6 +91,7 @@ def test_up_shows_each_stage_and_ends_with_the_outputs(stack, emulator):
     for secret in ("api_key", "ssh_private_key"):
         assert re.search(rf"{secret} *: \[secret\]", done.output)
     known = stack.outputs()
+    assert known == stack.printed_outputs()
     assert known["model"] == "mistralai/Mistral-Small-4-119B-2603"
     assert known["max_model_len"] == 131072
     assert known["gpu"] == "2x H200"

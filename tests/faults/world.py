@@ -21,11 +21,11 @@ import httpx
 import psutil
 
 from tests.faults import wrapper
-from tests.faults.state_secrets import encrypted, key_of, secret_texts
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
 from tests.helpers.processes import processes_of
 from tests.helpers.stack_world import PROJECT, REAL, Done, Emulator, Stack, ending_with_us
+from tests.helpers.state_secrets import encrypted, key_of, secret_texts
 
 SPEED = 600.0
 CREDIT = 1000.0

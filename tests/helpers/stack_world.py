@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
+import functools
 import json
 import os
 import re
 import secrets
 import subprocess
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ import yaml
 from components.outputs import unfolded
 from tests.helpers.places import ROOT
 from tests.helpers.plain_http import NO_TLS
+from tests.helpers.state_secrets import outputs_of
 from toolchain.on_emulator import local_backend
 
 PROJECT = "vast-vllm"
@@ -29,6 +31,10 @@ BRISK = 0.05
 """Of the market's own seconds between two calls, what it asks for where pace is not the matter."""
 REAL = 1.0
 """The market's own pace."""
+PASSPHRASE = secrets.token_hex(16)
+"""Of this process's stacks."""
+ANY_NAME = "name-of-the-stack"
+"""Stands for a stack's name in what is copied for each."""
 _OUTPUTS = re.compile(r"^Outputs:\n.*?(?=^Resources:)", re.DOTALL | re.MULTILINE)
 
 
@@ -140,6 +146,32 @@ class Emulator:
         return [f"{call['method']} {call['path']}" for call in calls if call["writes"]]
 
 
+@functools.cache
+def new_stack() -> Mapping[str, str]:
+    """Make a stack by `pulumi stack init`; its backend's files and its own, by their places.
+
+    Once for all stacks of this process: the command takes its time, and so does each other salt.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        for part in ("state", "home"):
+            (folder / part).mkdir()
+        (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
+        environment = {
+            "PATH": PATH,
+            "HOME": made,
+            "PULUMI_HOME": str(folder / "home"),
+            "PULUMI_BACKEND_URL": local_backend(folder / "state"),
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+        }
+        command = ["pulumi", "--non-interactive", "-C", made, "stack", "init", ANY_NAME]
+        done = run(command, environment)
+        assert done.status == 0, done.outcome()
+        files = [folder / f"Pulumi.{ANY_NAME}.yaml", *(folder / "state").rglob("*")]
+        return {str(file.relative_to(folder)): file.read_text() for file in files if file.is_file()}
+
+
 class Stack:
     """A stack with a home, a backend, a passphrase and a configuration of its own."""
 
@@ -147,12 +179,10 @@ class Stack:
         self.folder = folder
         self.backend = folder / "state"
         self.name = name
-        self.passphrase = secrets.token_hex(16)
+        self.passphrase = PASSPHRASE
         self.config_file = folder / f"Pulumi.{name}.yaml"
         self.said: list[str] = []
-        self._told: tuple[bytes, dict[str, Any]] | None = None
-        self.backend.mkdir(parents=True)
-        (folder / "home").mkdir()
+        (folder / "home").mkdir(parents=True)
         (folder / "home/plugins").symlink_to(ROOT / ".tools/home/plugins")
         (folder / "passphrase").write_text(self.passphrase)
         (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
@@ -170,8 +200,10 @@ class Stack:
             "VAST_PACE": str(emulator.pace),
             "HF_ENDPOINT": emulator.url,
         }
-        done = self._pulumi("-C", str(folder), "stack", "init", name)
-        assert done.status == 0, done.outcome()
+        for place, content in new_stack().items():
+            file = folder / place.replace(ANY_NAME, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content.replace(ANY_NAME, name))
         self._salt = yaml.safe_load(self.config_file.read_text())
 
     @property
@@ -225,16 +257,12 @@ class Stack:
         return self._pulumi("stack", "import", "--stack", self.name, "--file", str(place))
 
     def outputs(self) -> dict[str, Any]:
-        """Outputs with secrets. The one command whose output is kept out of `said`.
+        """Outputs with secrets, as the state has them."""
+        checkpoint = json.loads(self._state_file().read_text())["checkpoint"]
+        return unfolded(outputs_of(checkpoint, self.passphrase))
 
-        Asked for once for each state: the command reads nothing else.
-        """
-        state = self._state_file().read_bytes()
-        if self._told is None or self._told[0] != state:
-            self._told = state, self._asked_outputs()
-        return copy.deepcopy(self._told[1])
-
-    def _asked_outputs(self) -> dict[str, Any]:
+    def printed_outputs(self) -> dict[str, Any]:
+        """Outputs with secrets, as Pulumi prints them: the one text that is kept out of `said`."""
         arguments = ["stack", "output", "--json", "--show-secrets", "--stack", self.name]
         done = run(["pulumi", "--non-interactive", *arguments], self.environment, apart=True)
         assert done.status == 0, done.outcome()

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -17,6 +18,9 @@ ROUNDS = 1_000_000
 
 SHORTEST = 8
 """Characters of a text that is worth looking for: shorter ones are in every file by chance."""
+
+_SIGNATURE = "4dabf18193072939515e22adb298388d"
+"""Key of an object that stands for a secret: Pulumi's `sdk/go/common/resource/sig/sig.go`."""
 
 _CIPHERTEXT = re.compile(r"\bv1:([A-Za-z0-9+/]{16}):([A-Za-z0-9+/]{24,}={0,2})")
 
@@ -33,13 +37,40 @@ def encrypted(key: bytes, plain: str) -> str:
     return f"v1:{base64.b64encode(nonce).decode()}:{base64.b64encode(sealed).decode()}"
 
 
+def outputs_of(checkpoint: Mapping[str, Any], passphrase: str) -> dict[str, Any]:
+    """Give the outputs of a stack as `pulumi stack output --json --show-secrets` does.
+
+    That command spends its time on the key, which is derived here once for all stacks alike.
+    """
+    latest = checkpoint["latest"]
+    for resource in latest.get("resources") or ():
+        if resource["type"] == "pulumi:pulumi:Stack":
+            key = key_of(passphrase, latest["secrets_providers"]["state"]["salt"])
+            return dict(_in_clear(key, resource.get("outputs") or {}))
+    return {}
+
+
 def secret_texts(key: bytes, written: str) -> set[str]:
     """Decrypt everything in a text that is encrypted; give the texts and numbers in it."""
     found: set[str] = set()
     for nonce, sealed in set(_CIPHERTEXT.findall(written)):
-        plain = AESGCM(key).decrypt(base64.b64decode(nonce), base64.b64decode(sealed), None)
-        found |= _texts(plain.decode())
+        found |= _texts(_decrypted(key, nonce, sealed))
     return {text for text in found if len(text) >= SHORTEST}
+
+
+def _in_clear(key: bytes, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in_clear(key, one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if _SIGNATURE not in value:
+        return {name: _in_clear(key, one) for name, one in value.items()}
+    _, nonce, sealed = value["ciphertext"].split(":")
+    return json.loads(_decrypted(key, nonce, sealed))
+
+
+def _decrypted(key: bytes, nonce: str, sealed: str) -> str:
+    return AESGCM(key).decrypt(base64.b64decode(nonce), base64.b64decode(sealed), None).decode()
 
 
 @functools.lru_cache
