@@ -1,1 +1,6 @@
 """Pulumi and nothing else: what the dynamic resources share, and later the resources themselves."""
+
+import gc
+
+# The SDK is loaded by now, and stays as long as the process: see `core/loading.py`.
+gc.freeze()

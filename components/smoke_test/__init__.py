@@ -4,7 +4,8 @@
 the time that its import takes. So it is loaded here, before any of the checks, without it.
 """
 
+from components.core.loading import to_stay
 from components.core.optional_import import without
 
-with without("aiohttp"):
+with to_stay(), without("aiohttp"):
     import openai as openai

@@ -7,7 +7,10 @@ import sys
 import threading
 
 from components.core.interruption import when_unread
-from emulator.command_plugin.provider import serve
+from components.core.loading import to_stay
+
+with to_stay():
+    from emulator.command_plugin.provider import serve
 
 
 def main(arguments: list[str]) -> None:
