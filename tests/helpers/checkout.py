@@ -43,6 +43,7 @@ class Checkout:
             "PATH": PATH,
             "HOME": str(self.home),
             "STACK_HOME": str(self.home),
+            "GOGC": "400",
             "EMULATOR_HOME": str(emulator.folder / "emulator"),
         }
 
