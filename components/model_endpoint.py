@@ -297,6 +297,7 @@ def _server(parts: _Parts, made: _Made, first: list[pulumi.Resource]) -> VllmSer
         environment=plan.environment,
         ready_minutes=settings.ready_minutes,
         token_for=parts.token_for(made.revisions),
+        rehearse=settings.rehearse,
         drain_minutes=settings.drain_minutes if parts.is_create_first else None,
         opts=parts.after(first),
     )

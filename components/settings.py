@@ -171,6 +171,13 @@ class Settings(BaseModel):
     ready_minutes: float = setting("machine", 45, "nothing", unit="minutes", gt=0, le=240)
     """Time from the running container to the model's first answer."""
 
+    rehearse: bool = setting("machine", True, "nothing")
+    """While the weights come, start the server with dummy ones, to find early what is wrong.
+
+    That is an option that vLLM refuses, memory that does not suffice, or GPUs that do not work. It
+    ends before the real start. The host skips it if the download needs less than three minutes.
+    """
+
     key_generation: int = setting("access", 1, "nothing", ge=1)
     """Raise it to get a new API key. The previous one works for `keyGraceMinutes` longer."""
 

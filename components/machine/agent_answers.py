@@ -170,5 +170,9 @@ _STATUS: dict[str, Callable[[str], bool]] = {
     "config_digest": _like(rf"[0-9a-f]{{{SHA256_DIGITS}}}"),
     "log_bytes": _is_whole,
     "draining": _like(r"yes"),
+    "rehearsal": _like(r"waiting|running|served|ended|skipped|failed"),
+    "rehearsal_since": lambda value: moment(value) is not None,
+    "rehearsal_reason": _like(r"[a-z_]{1,40}"),
+    "rehearsal_log_bytes": _is_whole,
 }
 """What each value can be; empty is what nothing is known of."""

@@ -16,6 +16,10 @@ NEW="$STATE/fetching"       # what is found out on the way, until all is there
 KEPT="$STATE/fetched"       # the same of what was fetched for something else, by digest of that
 FOUND="resolved_revision companion_revisions snapshot snapshots"
 ATTEMPT="$STATE/prefetch.attempt"
+SMALL="$STATE/small_files"  # once they are there: the commit, or none where it has no such files
+FIRST="$STATE/prefetch.first"   # what small files were taken from: repository, commit and folder
+IS_SMALL='\.(json|jsonl|txt|jinja|model|tiktoken|py|yaml|yml|md)$'
+HAS_CONFIGURATION='(^|[/*])(config|params)\.json$|^[*]\.json$'
 export HF_HOME="${HF_HOME:-$HOME/huggingface}"
 export HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
 [ -n "${HF_TOKEN:-}" ] || unset HF_TOKEN
@@ -64,14 +68,16 @@ main() {
     check_mistral_common
     forget
     rm -rf "${NEW:?}"
+    rm -f "$SMALL"
     mkdir "$NEW" || exit 1
+    small_files
     case "$MODEL" in
         /*) local_folder ;;
         *) model ;;
     esac
     companions
     take_over
-    rm -f "$ATTEMPT"
+    rm -f "$ATTEMPT" "$FIRST"
     echo "prefetch: complete: $MODEL at $(cat "$STATE/resolved_revision")"
 }
 
@@ -131,21 +137,66 @@ $COMPANIONS
 END
 }
 
-# One call for each of the patterns $3, since hf up to 0.36 takes `--include A B` and later ones
-# `--include A --include B`. All after the first at the commit that the first one found: $at.
+# Configurations and tokenizers of all repositories come first: with them the host rehearses its
+# start while the weights come.
+small_files() {
+    : >"$FIRST"
+    commit=none
+    case "$MODEL" in
+        /*) ;;
+        *)
+            small_of "$MODEL" "$REVISION" "$FILES"
+            if [ -e "$snapshot/config.json" ] || [ -e "$snapshot/params.json" ]; then
+                commit=$at
+            fi
+            ;;
+    esac
+    while read -r name revision patterns; do
+        [ -n "$name" ] || continue
+        small_of "$name" "$revision" "$(printf '%s' "$patterns" | tr ' ' '\n')"
+    done <<END
+$COMPANIONS
+END
+    printf '%s\n' "$commit" >"$SMALL.new" && mv -f "$SMALL.new" "$SMALL"
+}
+
+# The configuration before what may not be there: after it there is a folder to name.
+small_of() {
+    from="$1"
+    at="$2"
+    snapshot=""
+    small=$(printf '%s\n' "$3" | grep -E "$IS_SMALL")
+    fetch_each "$(printf '%s\n' "$small" | grep -E "$HAS_CONFIGURATION")"
+    fetch_each "$(printf '%s\n' "$small" | grep -vE "$HAS_CONFIGURATION")"
+    [ -z "$snapshot" ] || printf '%s %s %s\n' "$from" "$at" "$snapshot" >>"$FIRST"
+}
+
+# At the commit that was found with the small files, if there were any.
 repository() {
     from="$1"
     at="$2"
     snapshot=""
+    while read -r known known_at folder; do
+        if [ "$known" = "$from" ]; then
+            at="$known_at"
+            snapshot="$folder"
+        fi
+    done <"$FIRST"
+    fetch_each "$(printf '%s\n' "$3" | grep -vE "$IS_SMALL")"
+    check_fetched "$3"
+    printf '%s\n' "$snapshot" >>"$NEW/snapshots"
+}
+
+# One call for each of the patterns $1, since hf up to 0.36 takes `--include A B` and later ones
+# `--include A --include B`. All after the first at the commit that the first one found: $at.
+fetch_each() {
     while IFS= read -r pattern; do
         [ -n "$pattern" ] || continue
         fetch "$pattern" </dev/null
         at=$(basename "$snapshot")
     done <<END
-$3
+$1
 END
-    check_fetched "$3"
-    printf '%s\n' "$snapshot" >>"$NEW/snapshots"
 }
 
 # Before the first byte is paid for. An image that cannot be asked is no verdict.

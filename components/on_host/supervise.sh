@@ -57,10 +57,10 @@ LOG_MAX_KB=20480            # of one log file; three older ones are kept
 main() {
     mkdir -p "$STATE" && cd "$HERE" || exit 1
     keep_secrets_apart
-    if [ -f model.env ]; then
+    for file in rehearse.sh model.env rehearsal.env; do
         # shellcheck source=/dev/null  # (pushed beside this file)
-        . ./model.env
-    fi
+        [ ! -f "$file" ] || . "./$file"
+    done
     case "${1:-}" in
         start) start ;;
         run) run ;;
@@ -71,6 +71,7 @@ main() {
         status) status ;;
         requests) requests ;;
         files) files ;;
+        rehearse) load_environment && rehearse ;;
         certify) certify ;;
         *)
             echo "usage: supervise.sh start|run|stop|restart|drain|undrain|status|requests|files" \
@@ -123,6 +124,7 @@ run() {
     put restarts 0
     put last_exit ""
     put reason ""
+    put rehearsal_phase ""
     set_phase prefetch
     record supervisor $$
     load_environment
@@ -134,6 +136,7 @@ run() {
     if [ -n "${HUB_OFFLINE_ONCE_FETCHED:-}" ]; then
         export HF_HUB_OFFLINE=1
     fi
+    [ ! -f rehearse.sh ] || use_rehearsed_cache
     serve
 }
 
@@ -184,6 +187,13 @@ END
     echo "companion_revisions=$(get companion_revisions | tr '\n' ' ')"
     echo "config_digest=$(get config_digest)"
     echo "log_bytes=$(bytes vllm.log)"
+    read -r rehearsal rehearsal_since <<END
+$(get rehearsal_phase)
+END
+    echo "rehearsal=$rehearsal"
+    echo "rehearsal_since=$rehearsal_since"
+    echo "rehearsal_reason=$(get rehearsal_reason)"
+    echo "rehearsal_log_bytes=$(bytes rehearsal.log)"
 }
 
 # vLLM's own counters. They are behind the key gate like all else, and the host has no key of the
@@ -229,10 +239,15 @@ certify() {
 # ------------------------------------------------------------------------- the loop's parts
 
 fetch_weights() {
+    rm -f "$STATE/small_files"
     HF_TOKEN="$hub_token" setsid sh "$HERE/prefetch.sh" </dev/null >>"$HERE/prefetch.log" 2>&1 9>&- &
     child=$!
     record prefetch "$child"
+    # Whoever pushed an older release's files has none.
+    [ ! -f rehearse.sh ] || begin_rehearsal
     attend "$child" prefetch.log
+    memory=back
+    [ ! -f rehearse.sh ] || end_rehearsal || memory=held
     if stop_asked; then
         end_group "$child" 0
         finish stopped ""
@@ -243,6 +258,9 @@ fetch_weights() {
     if [ "$code" -ne 0 ]; then
         put last_exit "$code"
         finish gave_up prefetch
+    fi
+    if [ "$memory" = held ]; then
+        finish gave_up rehearsal_memory
     fi
 }
 
@@ -445,13 +463,14 @@ read_words() {
 
 # End process $1 and its group: it is asked first and gets $2 seconds. Only the leader is asked:
 # vLLM's workers end at once on SIGTERM, and with them the requests that the drain is for. Returns
-# when the last of the group is gone, since the next server needs the GPU memory of them all.
+# when the last of the group is gone, since the next server needs the GPU memory of them all, or
+# after $3 seconds more.
 end_group() {
     kill -s TERM "$1" 2>/dev/null
     wait_gone "$1" "$2"
     kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null
-    until_when=$(($(date +%s) + 30))
-    while group_breathing "$1" && [ "$(date +%s)" -le "$until_when" ]; do
+    gone_by=$(($(date +%s) + ${3:-30}))
+    while group_breathing "$1" && [ "$(date +%s)" -le "$gone_by" ]; do
         sleep 0.1
     done
 }
@@ -459,7 +478,7 @@ end_group() {
 # A leader that is dead may have left its group behind: as long as that lives, the kernel gives the
 # number to nobody else.
 end_leftovers() {
-    for name in prefetch server; do
+    for name in prefetch server rehearsal; do
         read_words "$name"
         if [ -n "$pid" ] && same_boot "$born"; then
             if recorded "$name" >/dev/null || { ! breathing "$pid" && group_breathing "$pid"; }; then
@@ -468,6 +487,7 @@ end_leftovers() {
         fi
         rm -f "${STATE:?}/$name"
     done
+    [ ! -f rehearse.sh ] || end_rehearsed
 }
 
 same_boot() {
@@ -485,9 +505,9 @@ group_breathing() {
 }
 
 wait_gone() {
-    until_when=$(($(date +%s) + $2))
+    gone_by=$(($(date +%s) + $2))
     while breathing "$1"; do
-        [ "$(date +%s)" -le "$until_when" ] || return 1
+        [ "$(date +%s)" -le "$gone_by" ] || return 1
         sleep 0.1
     done
 }

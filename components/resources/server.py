@@ -120,6 +120,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         environment: str,
         ready_minutes: float,
         token_for: pulumi.Input[Sequence[str]],
+        rehearse: bool,
         drain_minutes: float | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -127,8 +128,9 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
 
         With `tls`, it shows the certificate that `authority` has signed for the instance.
         `environment` is what the function of that name gives. `token_for` are the repositories that
-        the Hub gives to the holder of the token alone. With `drain_minutes`, its end waits that
-        long at most until no client asks any more.
+        the Hub gives to the holder of the token alone. With `rehearse`, the host starts it with
+        dummy weights while the real ones come. With `drain_minutes`, its end waits that long at
+        most until no client asks any more.
         """
         inputs: dict[str, Any] = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
@@ -165,6 +167,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "tls": tls,
             "ready_minutes": ready_minutes,
             "drain_minutes": drain_minutes,
+            "rehearse": rehearse,
         }
         own = pulumi.ResourceOptions(
             additional_secret_outputs=list(server_state.SECRET),

@@ -16,7 +16,12 @@ from components.vllm.serve_config import DRAIN_SECONDS
 ON_HOST = Path(__file__).resolve().parents[1] / "on_host"
 """What runs on the host: shell and one Python file of the standard library."""
 
-MODES = {"supervise.sh": 0o755, "prefetch.sh": 0o755, "key_gate.py": 0o644}
+MODES = {
+    "supervise.sh": 0o755,
+    "rehearse.sh": 0o644,
+    "prefetch.sh": 0o755,
+    "key_gate.py": 0o644,
+}
 """Files that are brought there, with their permissions."""
 
 OF_THE_HUB = "HF_TOKEN"

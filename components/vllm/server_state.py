@@ -56,7 +56,8 @@ UPDATE_IN_PLACE = (
     "hub_files",
 )
 """Inputs that a running server need not be restarted for. `image_gb` and `disk_gb` are neither:
-what they change makes another machine, and they are there for what a change says."""
+what they change makes another machine, and they are there for what a change says. Nor is
+`rehearse`, which says something of the next start alone."""
 
 SECRET = ("private_key", "stack_key", "api_key", "client_certificate", "environment")
 """Properties that Pulumi encrypts."""
@@ -110,6 +111,8 @@ class ServerInputs:
     ready_minutes: float
     drain_minutes: float | None = None
     """How long its end waits for clients; None if nothing takes over from it."""
+    rehearse: bool | None = None
+    """Whether its host starts it with dummy weights while the real ones come."""
     unknown: frozenset[str] = frozenset()
     """Names of what a preview does not know: those fields are None, or empty as their type is."""
 
@@ -152,6 +155,7 @@ class ServerInputs:
             max_request_mib=reader.get("max_request_mib", whole),
             ready_minutes=reader.need("ready_minutes", number, 0.0),
             drain_minutes=reader.get("drain_minutes", number),
+            rehearse=reader.get("rehearse", flag),
             # The last of them, since it tells of all that was read.
             unknown=reader.unknown,
         )

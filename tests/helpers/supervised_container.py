@@ -52,7 +52,7 @@ class Container:
         self.bin = home / "bin"
         self.serving.mkdir()
         self.bin.mkdir()
-        for name in ("supervise.sh", "prefetch.sh"):
+        for name in ("supervise.sh", "rehearse.sh", "prefetch.sh"):
             shutil.copy(ON_HOST / name, self.serving)
         self.settings()
         (self.serving / "serve.yaml").write_text("model: org/model\n")

@@ -155,7 +155,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _OF_THE_SCRIPTS = frozenset(
     {"HOME", "PATH", "IFS", "ENV", "HERE", "STATE", "TLS", "MODEL", "COMPANIONS", "MAX_RESTARTS"}
-    | {"HUB_OFFLINE_ONCE_FETCHED"}
+    | {"HUB_OFFLINE_ONCE_FETCHED", "DOWNLOAD_KB", "SERVING_REHEARSAL"}
     | {"RESTART_WINDOW_SECONDS", "BACKOFF_SECONDS", "DRAIN_SECONDS", "POLL_SECONDS", "LOG_MAX_KB"}
 )
 """Variables of on_host/supervise.sh, which reads a profile's into the same environment."""

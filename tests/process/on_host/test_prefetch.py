@@ -17,8 +17,8 @@ def test_each_pattern_is_fetched_at_one_commit(container: Container) -> None:
 
     assert done.returncode == 0
     assert container.calls("hf") == [
-        "download org/model --revision main --include consolidated*.safetensors",
-        f"download org/model --revision {COMMIT} --include *.json",
+        "download org/model --revision main --include *.json",
+        f"download org/model --revision {COMMIT} --include consolidated*.safetensors",
     ]
     assert (container.serving / "state" / "resolved_revision").read_text().strip() == COMMIT
 
@@ -371,10 +371,10 @@ def test_companions_are_fetched_each_at_a_commit_of_its_own(container: Container
 
     assert container.prefetch().returncode == 0
     assert container.calls("hf") == [
-        "download org/model --revision main --include consolidated*.safetensors",
-        "download org/model --revision org-model-commit --include *.json",
-        "download org/head --revision v2 --include consolidated*",
-        "download org/head --revision org-head-commit --include params.json",
+        "download org/model --revision main --include *.json",
+        "download org/head --revision v2 --include params.json",
+        "download org/model --revision org-model-commit --include consolidated*.safetensors",
+        "download org/head --revision org-head-commit --include consolidated*",
         "download org/other --revision main --include *",
     ]
     seen = container.status()

@@ -308,7 +308,7 @@ def test_a_number_taken_over_by_another_process_is_not_ours(
 ) -> None:
     state = container.serving / "state"
     state.mkdir()
-    for name in ("supervisor", "server", "prefetch"):
+    for name in ("supervisor", "server", "prefetch", "rehearsal", "rehearsal_server"):
         (state / name).write_text(f"{stranger.pid} {born}\n")
     (state / "phase").write_text("serving 1\n")
 
@@ -328,6 +328,10 @@ def test_status_before_anything_was_started(container: Container) -> None:
         "phase": "stopped",
         "phase_since": "0",
         "reason": "",
+        "rehearsal": "",
+        "rehearsal_since": "",
+        "rehearsal_reason": "",
+        "rehearsal_log_bytes": "0",
         "draining": "",
         "server_pid": "",
         "restarts": "",

@@ -157,6 +157,7 @@ def test_every_input_says_what_its_change_means() -> None:
     assert {*REPLACE_ON_CHANGE, *RESTART_ON_CHANGE, *UPDATE_IN_PLACE} == names - quiet - {
         "image_gb",
         "disk_gb",
+        "rehearse",
     }
 
 
