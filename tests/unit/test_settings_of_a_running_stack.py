@@ -52,6 +52,7 @@ EXAMPLES: dict[str, dict[str, tuple[dict[str, str], ...]]] = {
     "vllmOverrides": {"restart": ({"vllmOverrides": '{"max-num-seqs": 64}'},)},
     "bootMinutes": {"nothing": ({"bootMinutes": "30"},)},
     "readyMinutes": {"nothing": ({"readyMinutes": "60"},)},
+    "rehearse": {"nothing": ({"rehearse": "false"},)},
     "keyGeneration": {"nothing": ({"keyGeneration": "2"},)},
     "sharedApiKey": {"nothing": ({"sharedApiKey": "true"},)},
     "keyGraceMinutes": {"nothing": ({"keyGraceMinutes": "30"},)},

@@ -70,6 +70,16 @@ def prefetch_failed(exit_code: str) -> Diagnosis:
     )
 
 
+def rehearsal_memory() -> Diagnosis:
+    """A rehearsal has ended, and its memory is still in use."""
+    return Diagnosis(
+        pattern="rehearsal_memory",
+        sentence="the GPUs did not get their memory back after a rehearsal had ended",
+        fault="host",
+        remedy=_ANOTHER_HOST,
+    )
+
+
 def after_restarts(ended: Diagnosis, restarts: str) -> Diagnosis:
     """Add how often the supervisor started the server again."""
     if restarts in {"", "0"}:

@@ -19,11 +19,12 @@ from components.machine.ssh_types import Nonsense
 from components.vllm.client_types import ModelInfo, Refused, Unreachable
 from components.vllm.errors import OtherWeights
 from components.vllm.hub_commits import Held
-from components.vllm.readiness import causes
+from components.vllm.readiness import causes, rehearsal
 from components.vllm.readiness.boot_events import Stage
 from components.vllm.readiness.diagnosis import Diagnosis, Rank
 from components.vllm.readiness.log_parser import diagnose_prefetch
 from components.vllm.readiness.plan import ReadinessPlan, StageName
+from components.vllm.readiness.rehearsal import A_MOMENT
 from components.vllm.readiness.state import (
     REFUSALS,
     Ask,
@@ -47,9 +48,6 @@ ASK_ANYWAY = 30.0
 """Seconds after which the endpoint is asked though the log does not say that it listens: a log can
 be rotated, or another version's. The first look asks as well, since the server may be up already.
 """
-
-A_MOMENT = 3.0
-"""Seconds within which a failing server has logged the cause as well."""
 
 MOST_PIECES = 32
 """Pieces of a log that are read one after the other: it begins anew long before it has so many."""
@@ -132,7 +130,7 @@ def _after_look(plan: ReadinessPlan, state: State, seen: HostSeen) -> Decision:
         return _without_supervisor(plan, state)
     state = dataclasses.replace(state, away_since=None)
     if state.status.get("phase") == "prefetch":
-        return _download(plan, state)
+        return _download(plan, state, seen)
     return _boot(plan, _past_download(state))
 
 
@@ -167,6 +165,8 @@ def _given_up(plan: ReadinessPlan, state: State) -> Decision:
     if state.status.get("reason") == "prefetch":
         found = diagnose_prefetch(log.prefetch) or causes.prefetch_failed(code)
         return _fail(plan, state, found)
+    if state.status.get("reason") == "rehearsal_memory":
+        return _fail(plan, state, causes.rehearsal_memory(), is_rehearsed=True)
     state = _past_download(state)
     ended = log.fatal or log.earlier_fatal or log.ended or log.stalled
     restarts = state.status.get("restarts", "0")
@@ -176,7 +176,7 @@ def _given_up(plan: ReadinessPlan, state: State) -> Decision:
 # --------------------------------------------------------------------------- download and boot
 
 
-def _download(plan: ReadinessPlan, state: State) -> Decision:
+def _download(plan: ReadinessPlan, state: State, seen: HostSeen) -> Decision:
     size_there = (whole(state.status.get("downloaded_kb", "")) or 0) * 1024
     state = state.enter("download")
     meter = state.meter.look(state.now, size_there)
@@ -184,6 +184,9 @@ def _download(plan: ReadinessPlan, state: State) -> Decision:
     if meter.quiet > plan.stall:
         found = diagnose_prefetch(state.log.prefetch) or causes.download_hang(meter)
         return _fail(plan, state, found)
+    state, early = rehearsal.judged(state, seen)
+    if early:
+        return _fail(plan, state, early, is_rehearsed=True)
     there, left = causes.progress_of(meter), meter.remaining
     if left is None:
         return _wait(plan, state.tell("measure", f"fetching the weights, {there}"))
@@ -375,5 +378,8 @@ def _excused(plan: ReadinessPlan, state: State, late: Diagnosis) -> Diagnosis:
     return causes.asked_too_much(late) if state.is_busy else late
 
 
-def _fail(plan: ReadinessPlan, state: State, found: Diagnosis) -> Decision:
-    return state, Fail(causes.not_blamed(found) if plan.served_before else found)
+def _fail(
+    plan: ReadinessPlan, state: State, found: Diagnosis, *, is_rehearsed: bool = False
+) -> Decision:
+    why = causes.not_blamed(found) if plan.served_before else found
+    return state, Fail(why, is_rehearsed)

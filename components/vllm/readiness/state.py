@@ -70,6 +70,8 @@ class HostSeen:
     status: Mapping[str, str]
     """What the supervisor says, by its own names."""
     log: LogSeen
+    rehearsal: LogSeen | None = None
+    """What the log of a rehearsal says; None if none runs or has failed beside the download."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +176,8 @@ class Fail:
     """End the wait: with a diagnosis, or with the error that was met."""
 
     why: Diagnosis | StackError
+    is_rehearsed: bool = False
+    """Whether a rehearsal has found it, whose log says more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +197,20 @@ class Line:
 
 
 # --------------------------------------------------------------------------- what is known
+
+
+@dataclasses.dataclass(frozen=True)
+class RehearsalKnown:
+    """What the wait knows of the rehearsal beside the download."""
+
+    place: tuple[int, Stage, str] = (0, Stage.STARTING, "")
+    """How far its log was at the last look."""
+    moved_at: float = 0.0
+    """When its last step ahead was seen."""
+    suspected_at: float | None = None
+    """Since when its log has a line that may be the end; None while it has none."""
+    course: str = ""
+    """What was told of it last, as the host's status names it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +245,7 @@ class State:
     caught_up: bool = False
     """Whether the log was read to its end once."""
     pieces_behind: int = 0
+    rehearsal: RehearsalKnown = RehearsalKnown()
     last_answer: ModelInfo | Refused | Unreachable | str = "has not been asked yet"
     is_busy: bool = False
     """Whether the endpoint said so last."""

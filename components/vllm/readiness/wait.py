@@ -30,7 +30,7 @@ from components.vllm.errors import (
     ServerPlatformFailed,
 )
 from components.vllm.readiness.decide import decide
-from components.vllm.readiness.diagnosis import Fault
+from components.vllm.readiness.diagnosis import Diagnosis, Fault
 from components.vllm.readiness.log_parser import BootLog
 from components.vllm.readiness.plan import ReadinessPlan
 from components.vllm.readiness.state import (
@@ -151,12 +151,14 @@ class LogFollower:
 
 
 class _Logs:
-    """What the two logs on a host have said."""
+    """What the logs on a host have said."""
 
     def __init__(self, host: HostClient) -> None:
         self._server = LogFollower(host, "vllm.log")
         self._prefetch = LogFollower(host, "prefetch.log")
+        self._rehearsal = LogFollower(host, "rehearsal.log")
         self._boot = BootLog()
+        self._rehearsed = BootLog()
         self._prefetch_text = ""
 
     def read(self, status: Mapping[str, str], *, ignore_errors: bool) -> LogSeen:
@@ -170,25 +172,42 @@ class _Logs:
 
     def seen(self, status: Mapping[str, str]) -> LogSeen:
         """Sum up what was read; `status` tells whether more is to come."""
-        log, ended = self._boot, None
+        ended = None
         if status.get("supervisor") == "gave_up" and not self._server.behind:
-            ended = log.ended(whole(status.get("last_exit", "")))
-        return LogSeen(
-            stalled=log.stalled(),
-            runs=log.runs,
-            stage=log.stage,
-            doing=log.progress,
-            fatal=log.fatal,
-            new_fatal=log.new_fatal,
-            earlier_fatal=log.earlier_fatal,
-            ended=ended,
-            prefetch=self._prefetch_text,
-            is_behind=self._server.behind,
-        )
+            ended = self._boot.ended(whole(status.get("last_exit", "")))
+        seen = _seen(self._boot, self._server, ended)
+        return dataclasses.replace(seen, prefetch=self._prefetch_text)
 
-    def tail(self, *, of_download: bool) -> list[str]:
+    def rehearsal(self, status: Mapping[str, str]) -> LogSeen | None:
+        """Read the log of a rehearsal on; None where none runs or has failed."""
+        course = status.get("rehearsal")
+        if status.get("phase") != "prefetch" or course not in {"running", "failed"}:
+            return None
+        self._rehearsed.feed(self._rehearsal.news())
+        ended = None
+        if course == "failed" and not self._rehearsal.behind:
+            ended = self._rehearsed.ended()
+        return _seen(self._rehearsed, self._rehearsal, ended)
+
+    def tail(self, *, of_download: bool, of_rehearsal: bool) -> list[str]:
         """Return the last lines of one of the logs."""
+        if of_rehearsal:
+            return self._rehearsed.tail(TAIL)
         return self._prefetch_text.splitlines()[-TAIL:] if of_download else self._boot.tail(TAIL)
+
+
+def _seen(log: BootLog, follower: LogFollower, ended: Diagnosis | None) -> LogSeen:
+    return LogSeen(
+        stalled=log.stalled(),
+        runs=log.runs,
+        stage=log.stage,
+        doing=log.progress,
+        fatal=log.fatal,
+        new_fatal=log.new_fatal,
+        earlier_fatal=log.earlier_fatal,
+        ended=ended,
+        is_behind=follower.behind,
+    )
 
 
 class _Wait:
@@ -235,9 +254,10 @@ class _Wait:
         try:
             status = self._host.status()
             log = self._logs.read(status, ignore_errors=ignore_errors)
+            rehearsal = self._logs.rehearsal(status)
         except (HostUnreachable, LoginRefused, CommandFailed) as error:
             return HostLost(self._clock.monotonic(), error)
-        return HostSeen(self._clock.monotonic(), status, log)
+        return HostSeen(self._clock.monotonic(), status, log, rehearsal)
 
     def _ask(self, step: Ask) -> Observation:
         plan, endpoint, now = self._plan, self._endpoint, self._clock.monotonic
@@ -279,7 +299,8 @@ class _Wait:
         text = self._clean(
             f"{self._plan.model} is not ready after {took} (stage {stage}): {found.text}"
         )
-        lines = self._logs.tail(of_download=state.stage in {None, "download"})
+        in_download = state.stage in {None, "download"}
+        lines = self._logs.tail(of_download=in_download, of_rehearsal=step.is_rehearsed)
         tail = tuple(self._clean(line)[:LONGEST_LINE] for line in lines)
         if tail:
             self._progress.say("the log's last lines:")

@@ -84,6 +84,19 @@ OPTIONS = (
         remedy="set tool-call-parser, reasoning-parser and tokenizer-mode to the model's own",
     ),
     Pattern(
+        name="model_class_missing",
+        expressions=(
+            r"Model architectures (?P<model>\[[^\]]{0,200}\]) are not supported for now",
+            (
+                r"model type `(?P<model>[^`]{0,100})` but Transformers does not recognize this "
+                r"architecture"
+            ),
+        ),
+        fault="configuration",
+        sentence="the image's vLLM has no class for the model ({model})",
+        remedy="take an image whose vLLM knows the model, or another model",
+    ),
+    Pattern(
         name="unknown_attention_backend",
         expressions=(
             (

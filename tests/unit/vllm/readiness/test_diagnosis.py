@@ -87,6 +87,15 @@ FATAL: list[tuple[str, str, str, list[str]]] = [
         ["Special tokens"],
     ),
     (
+        (
+            "  Value error, Model architectures ['NewForCausalLM'] are not supported for now. "
+            "Supported architectures: dict_keys(['LlamaForCausalLM'])"
+        ),
+        "model_class_missing",
+        CONFIGURATION,
+        ["['NewForCausalLM']"],
+    ),
+    (
         "ValueError: Unknown attention backend: 'FLASH_MLA'. Valid options are: FLASHMLA, CPU_MLA",
         "unknown_attention_backend",
         CONFIGURATION,
