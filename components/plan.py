@@ -33,6 +33,7 @@ from components.vllm import (
     hub_references,
     image_cuda,
     measured,
+    rehearsal,
     serve_config,
 )
 from components.vllm.hub_names import implicit_downloads, is_commit, with_pinned_draft
@@ -181,6 +182,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
             *fits,
             *gpu_choice.open_choice(query, need, rule),
             *_measured(settings, profile, query, num_gpus),
+            *_rehearsed(settings, profile, options),
         ),
         warnings=(
             *profile.warnings,
@@ -277,6 +279,17 @@ def _measured(settings: Settings, profile: Profile, query: Query, num_gpus: int)
         num_gpus=num_gpus,
         is_changed=bool(settings.image or settings.max_model_len or settings.vllm_overrides),
     )
+
+
+def _rehearsed(settings: Settings, profile: Profile, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what a rehearsal beside the download will find."""
+    said = rehearsal.fact(
+        profile,
+        options,
+        rehearse=settings.rehearse,
+        least_mbps=settings.min_inet_down_mbps,
+    )
+    return (said,) if said else ()
 
 
 def _check_token(settings: Settings, profile: Profile) -> None:

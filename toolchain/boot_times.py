@@ -1,19 +1,26 @@
 """How long vLLM's starts took, stage by stage: `python -m toolchain.boot_times vllm.log ...`.
 
-A log is one as supervise.sh keeps it. Seconds are whole ones, as vLLM's lines have them.
+A log is one as supervise.sh keeps it. The log of a rehearsal that lies beside it is shown as well,
+and how long before the server the rehearsal began: the download took at least that time.
+Seconds are whole ones, as vLLM's lines have them.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from components.vllm.readiness.log_parser import BootLog, Stage
 
 TO_SERVING = "to serving"
+LEAP_YEAR = dt.timedelta(days=366)
+BESIDE = "beside the download"
+SERVER = "vllm.log"
+REHEARSAL = "rehearsal.log"
 UNKNOWN = "-"
 
 
@@ -22,13 +29,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m toolchain.boot_times", description=__doc__)
     parser.add_argument("logs", nargs="+", type=Path, metavar="LOG")
     try:
-        logs = {str(path): read(path) for path in parser.parse_args().logs}
+        logs = {str(path): read(path) for path in with_rehearsals(parser.parse_args().logs)}
     except OSError as error:
         text = f"cannot read {error.filename}: {error.strerror}"
         print(text, file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
     print(table(logs))  # noqa: T201  (a command's own output)
     return 0
+
+
+def with_rehearsals(paths: Iterable[Path]) -> list[Path]:
+    """Put the log of a rehearsal, if there is one, before that of its server."""
+    found: list[Path] = []
+    for path in paths:
+        rehearsal = path.with_name(REHEARSAL)
+        if path.name == SERVER and rehearsal.is_file():
+            found.append(rehearsal)
+        found.append(path)
+    return list(dict.fromkeys(found))
 
 
 def read(path: Path) -> BootLog:
@@ -57,8 +75,20 @@ def table(logs: Mapping[str, BootLog]) -> str:
         for stage in Stage
     ]
     head = ["stage, s", *(Path(name).stem for name in logs)]
+    beside = [_whole(beside_download(name, logs)) for name in logs]
+    if any(seconds != UNKNOWN for seconds in beside):
+        rows.insert(0, [BESIDE, *beside])
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def beside_download(name: str, logs: Mapping[str, BootLog]) -> float | None:
+    """Return how many seconds before its server the rehearsal `name` began; None if it is none."""
+    server = logs.get(str(Path(name).with_name(SERVER)))
+    if Path(name).name != REHEARSAL or server is None:
+        return None
+    began, ended = logs[name].started, server.started
+    return ((ended - began) % LEAP_YEAR).total_seconds() if began and ended else None
 
 
 def _column(log: BootLog) -> dict[Stage, str]:

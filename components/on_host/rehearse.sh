@@ -42,7 +42,7 @@ end_rehearsal() {
     if rehearser=$(recorded rehearsal); then
         kill -s KILL -- "-$rehearser" 2>/dev/null || kill -s KILL "$rehearser" 2>/dev/null
     fi
-    case "$(first_word rehearsal_phase)" in
+    case "$(rehearsal_course)" in
         waiting) set_rehearsal skipped download_over ;;
         running) set_rehearsal ended "" ;;
     esac
@@ -98,11 +98,11 @@ rehearse_at() {
         fi
         pause "$POLL_SECONDS"
     done
-    if [ "$(first_word rehearsal_phase)" = running ] && needed; then
+    if [ "$(rehearsal_course)" = running ] && needed; then
         set_rehearsal failed server_ended
     fi
     end_rehearsed
-    if [ "$(first_word rehearsal_phase)" = served ]; then
+    if [ "$(rehearsal_course)" = served ]; then
         : >"$cache/whole"
     fi
     memory_back_by $(($(date +%s) + REHEARSAL_END_SECONDS))
@@ -150,6 +150,11 @@ use_cache() {
 
 # ------------------------------------------------------------- its end
 
+rehearsal_course() {
+    read_words rehearsal_phase
+    echo "$pid"
+}
+
 set_rehearsal() {
     put rehearsal_reason "$2"
     put rehearsal_phase "$1 $(date +%s)"
@@ -157,9 +162,7 @@ set_rehearsal() {
 
 # Its vLLM, with what has left the group: the variable tells whose that is.
 end_rehearsed() {
-    read -r pid born <<END
-$(get rehearsal_server)
-END
+    read_words rehearsal_server
     if [ -n "$pid" ] && same_boot "$born"; then
         if recorded rehearsal_server >/dev/null || { ! breathing "$pid" && group_breathing "$pid"; }
         then
@@ -216,8 +219,8 @@ is_memory_out() {
 read_memory() {
     rm -f "${STATE:?}/$1"
     # Not waited for: in the driver, nothing can kill it.
-    timeout -s KILL 4 nvidia-smi --query-gpu=index,memory.used --format=csv,noheader,nounits \
+    timeout -s KILL 8 nvidia-smi --query-gpu=index,memory.used --format=csv,noheader,nounits \
         2>/dev/null </dev/null 9>&- | head -c 4096 >"$STATE/$1" 9>&- &
-    wait_gone "$!" 5 || return 1
+    wait_gone "$!" 9 || return 1
     [ -s "$STATE/$1" ] && ! grep -qvE '^[0-9]{1,3}, [0-9]{1,7}$' "$STATE/$1"
 }

@@ -187,11 +187,9 @@ END
     echo "companion_revisions=$(get companion_revisions | tr '\n' ' ')"
     echo "config_digest=$(get config_digest)"
     echo "log_bytes=$(bytes vllm.log)"
-    read -r rehearsal rehearsal_since <<END
-$(get rehearsal_phase)
-END
-    echo "rehearsal=$rehearsal"
-    echo "rehearsal_since=$rehearsal_since"
+    read_words rehearsal_phase
+    echo "rehearsal=$pid"
+    echo "rehearsal_since=$born"
     echo "rehearsal_reason=$(get rehearsal_reason)"
     echo "rehearsal_log_bytes=$(bytes rehearsal.log)"
 }

@@ -6,16 +6,23 @@ counts it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import yaml
 
+from components.core.progress import duration
 from components.vllm.agent_files import assignments
+from components.vllm.profile import Profile
+from components.vllm.readiness.plan import least_start_seconds
 from components.vllm.serve_config import to_yaml
 
 LEAST_SECONDS: Final = 180
 """A download that needs no more than this is over before a rehearsal has found anything."""
+
+CONFIGURATION: Final = r"(^|[/*])(config|params)\.json$|^[*]\.json$"
+"""Patterns of files that bring a configuration without weights, as `prefetch.sh` tells them."""
 
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -48,6 +55,29 @@ def can_rehearse(options: Mapping[str, Any]) -> bool:
         and str(options.get("load-format", "auto")) in _AS_FROM_DISK
         and str(options.get("quantization", "")) not in _OTHER_WEIGHTS
     )
+
+
+def fact(profile: Profile, options: Mapping[str, Any], *, rehearse: bool, least_mbps: float) -> str:
+    """Say what a rehearsal will find and when; empty where none is to be expected.
+
+    `least_mbps` is what a host's link has at least, in Mbit/s: a faster one may leave no time.
+    """
+    seconds = profile.weights_gb * 8000 / least_mbps
+    if not (rehearse and can_rehearse(options) and _has_configuration(profile.files)):
+        return ""
+    if seconds < LEAST_SECONDS:
+        return ""
+    start = least_start_seconds(profile)
+    when = f"within about {duration(start)}" if start else "within minutes"
+    return (
+        f"while weights are fetched (at most {duration(seconds)} at {least_mbps:g} Mbit/s), the "
+        "host rehearses the start with dummy ones: an option that vLLM refuses, too little GPU "
+        f"memory, CUDA or NCCL that fail show {when} (rehearse)"
+    )
+
+
+def _has_configuration(patterns: Iterable[str]) -> bool:
+    return any(re.search(CONFIGURATION, pattern) for pattern in patterns)
 
 
 def rendered(serve_yaml: str) -> str:

@@ -63,7 +63,7 @@ THROUGHPUT = "mistral-small-4-fp8-2xh200-throughput"
 
 @pytest.mark.parametrize("model", ["mistral-small-4-fp8-2xh200", LATENCY, THROUGHPUT])
 def test_preview_quotes_a_measurement_and_says_that_it_was_another_vllm(model):
-    _, speed, times = plan(model=model).facts
+    _, speed, times, *_ = plan(model=model).facts
     assert "measured with vLLM 0.26.0 on 2x H200, another vLLM than the 0.32.0" in speed
     assert "dummy weights" in speed
     assert "NVLink multicast off, all-reduce fusion off" in times
@@ -71,7 +71,7 @@ def test_preview_quotes_a_measurement_and_says_that_it_was_another_vllm(model):
 
 
 def test_preview_quotes_what_one_gpu_gave():
-    _, speed, times = plan(model="mistral-small-4-fp8-1xh200").facts
+    _, speed, times, *_ = plan(model="mistral-small-4-fp8-1xh200").facts
     assert "measured with vLLM 0.26.0 on 1x H200, another vLLM than the 0.32.0" in speed
     assert "186 (1 client, 1024 tokens in and 256 out)" in speed
     assert "docs/measured/1xh200-vllm-0.26.0" in times
@@ -80,7 +80,7 @@ def test_preview_quotes_what_one_gpu_gave():
 
 def test_preview_says_what_two_engines_give_and_hold():
     made = plan(model=THROUGHPUT)
-    room, speed, _ = made.facts
+    room, speed, *_ = made.facts
     assert "45.4 sequences of 131072 tokens" in room
     assert "148 (1 client, 1024 tokens in and 256 out)" in speed
     assert "6963 (256 clients)" in speed
@@ -98,7 +98,7 @@ def test_several_api_servers_are_warned_of(model, servers, told):
 
 
 def test_preview_quotes_the_same_vllm_as_the_server_s_own():
-    _, speed, _ = plan(image="vllm/vllm-openai:v0.26.0").facts
+    _, speed, *_ = plan(image="vllm/vllm-openai:v0.26.0").facts
     assert "another vLLM" not in speed
     assert "without what this stack changes of the profile" in speed
 
@@ -112,9 +112,9 @@ def test_preview_quotes_the_same_vllm_as_the_server_s_own():
     ],
 )
 def test_a_changed_profile_does_not_get_the_figure_as_its_own(change):
-    _, speed, _ = plan(**change).facts
+    _, speed, *_ = plan(**change).facts
     assert "without what this stack changes of the profile" in speed
-    _, unchanged, _ = plan().facts
+    _, unchanged, *_ = plan().facts
     assert "this stack changes" not in unchanged
 
 

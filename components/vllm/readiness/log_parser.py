@@ -163,6 +163,11 @@ class BootLog:
         return self._run.start_seen
 
     @property
+    def started(self) -> dt.datetime | None:
+        """When the supervisor started this run: UTC, in a leap year, since the log has no year."""
+        return self._run.started
+
+    @property
     def runs(self) -> int:
         """How often the server was started in this log; 0 before its first line."""
         return self._runs

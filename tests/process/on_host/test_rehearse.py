@@ -236,7 +236,9 @@ def test_a_stop_ends_it(host: Container) -> None:
 
 
 def kill_supervisor(host: Container) -> None:
-    psutil.Process(supervisor_pid(host)).kill()
+    pid = supervisor_pid(host)
+    psutil.Process(pid).kill()
+    eventually(lambda: gone(pid))
 
 
 def kill_rehearser(host: Container) -> None:
