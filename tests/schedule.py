@@ -45,6 +45,7 @@ SECONDS: dict[str, float] = {
     "tests/emulator/test_real_server.py": 37,
     "tests/faults/test_polling.py": 20,
     "tests/emulator/standins/test_vllm_start.py": 18,
+    "tests/process/on_host/test_rehearse.py": 18,
     "tests/cli/test_death_of_a_worker.py": 16,
     "tests/process/smoke_test/test_smoke_test.py": 13,
     "tests/process/on_host/test_supervise.py": 13,

@@ -12,7 +12,7 @@
 #   state/rehearsal_phase    waiting|running|served|ended|skipped|failed, and since when
 #   state/rehearsal_reason   why it was skipped, or how it failed
 # shellcheck shell=sh
-# shellcheck disable=SC2034  # (supervise.sh has what is read here, and reads what is set here)
+# shellcheck disable=SC2034,SC2154  # (supervise.sh reads what is set here, and sets what is read)
 
 # settings, with what holds where rehearsal.env is silent
 REHEARSAL_PORT=8001

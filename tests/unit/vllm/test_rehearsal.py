@@ -114,8 +114,8 @@ def fact(name: str, *, rehearse: bool = True, mbps: float = 500, **options: Any)
 def test_preview_says_what_it_will_find_and_when() -> None:
     assert fact("mistral-small-4-fp8-2xh200") == (
         "while weights are fetched (at most 32 min 15 s at 500 Mbit/s), the host rehearses the "
-        "start with dummy ones: an option that vLLM refuses, too little GPU memory, CUDA or NCCL that "
-        "fail show within about 3 min 10 s (rehearse)"
+        "start with dummy ones: an option that vLLM refuses, too little GPU memory, CUDA or NCCL "
+        "that fail show within about 3 min 10 s (rehearse)"
     )
 
 
