@@ -42,16 +42,15 @@ def as_pushed(inputs: ServerInputs) -> ServerInputs:
 
 def configuration_files(pushed: ServerInputs) -> Files:
     """Write what the host's scripts read, out of what `as_pushed` gives."""
-    is_rehearsed = bool(pushed.rehearse)
-    rehearsed = rehearsal.rendered(pushed.serve_yaml) if is_rehearsed else ""
+    rehearsed = rehearsal.rendered(pushed.serve_yaml) if pushed.rehearse else ""
     variables = rehearsal.variables(pushed.serve_yaml, pushed.download_gb) if rehearsed else ""
     return {
-        # Empty where nothing is rehearsed: what an earlier push brought must not stay.
-        "rehearsal.yaml": (rehearsed.encode(), 0o644),
-        "rehearsal.env": (variables.encode(), 0o644),
         "serve.yaml": (pushed.serve_yaml.encode(), 0o644),
         "model.env": (pushed.model_env.encode(), 0o644),
         "environment": (pushed.environment.encode(), 0o600),
+        # Empty where nothing is rehearsed: what an earlier push brought must not stay.
+        "rehearsal.yaml": (rehearsed.encode(), 0o644),
+        "rehearsal.env": (variables.encode(), 0o644),
     }
 
 
