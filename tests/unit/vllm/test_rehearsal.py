@@ -106,9 +106,12 @@ def test_a_setting_of_the_rehearsal_is_no_difference_to_a_release(path: Path) ->
     assert on.generation() == off.generation()
 
 
-def fact(name: str, *, rehearse: bool = True, mbps: float = 500, **options: Any) -> str:
+def fact(
+    name: str, *, rehearse: bool = True, mbps: float = 500, load_format: str = "mistral"
+) -> str:
     profile = load_profile(name, ROOT / "models")
-    return rehearsal.fact(profile, OPTIONS | options, rehearse=rehearse, least_mbps=mbps)
+    options = OPTIONS | {"load-format": load_format}
+    return rehearsal.fact(profile, options, rehearse=rehearse, least_mbps=mbps)
 
 
 def test_preview_says_what_it_will_find_and_when() -> None:
@@ -122,5 +125,5 @@ def test_preview_says_what_it_will_find_and_when() -> None:
 def test_preview_says_nothing_where_nothing_is_rehearsed() -> None:
     assert not fact("mistral-small-4-fp8-2xh200", rehearse=False)
     assert not fact("mistral-small-4-fp8-2xh200", mbps=10_000)
-    assert not fact("mistral-small-4-fp8-2xh200", **{"load-format": "gguf"})
+    assert not fact("mistral-small-4-fp8-2xh200", load_format="gguf")
     assert not fact("qwen2.5-0.5b-1x4090")
