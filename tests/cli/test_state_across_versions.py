@@ -7,8 +7,9 @@ gone, and so the passphrase stands here. Every file is kept for what it alone pr
 - `2026-11-24.json`, of the commit that gave what a stack runs a digest, has shared keys and no
   authority. Its preview shows the change-over to what came since, and nothing else.
 - `2026-11-28.json`, of the commit before the folders of the code were arranged by layer (e4e00ca),
-  has every resource of today. Its preview shows no change. It is refreshed, brought up and
-  destroyed; its machine is long gone, as it would be after a month away.
+  has every resource of today. Its preview restarts the server in place with this release's scripts,
+  and changes nothing else. It is refreshed, brought up and destroyed; its machine is long gone, as
+  it would be after a month away.
 
 `tests/faults` plays states that are older still, on machines that are alive.
 """
@@ -54,6 +55,9 @@ CHANGE_OVER = {
 The state has the profile's image of that day. So the machine is replaced, and what runs on it.
 """
 
+NEWER_SCRIPTS = {"endpoint-server": {"agent", "rehearse"}, "endpoint-smoke-test": {"environment"}}
+"""By name of a resource: inputs that the preview of the state of 2026-11-28 changes in place."""
+
 
 @pytest.fixture
 def stack(emulator: Emulator, tmp_path: Path) -> Stack:
@@ -70,6 +74,7 @@ def file_of(stack: Stack) -> Path:
 
 def give(stack: Stack, state: dict[str, Any]) -> None:
     """Let the stack have a state, and the key of its secrets."""
+    stack.passphrase = PASSPHRASE
     (stack.folder / "passphrase").write_text(PASSPHRASE)
     salt = state["secrets_providers"]["state"]["salt"]
     stack.config_file.write_text(yaml.safe_dump({"encryptionsalt": salt}))
@@ -103,6 +108,21 @@ def changes(preview: str) -> dict[str, str]:
     return found
 
 
+def differences(preview: str) -> dict[str, set[str]]:
+    """By name of a resource that is updated: the inputs that differ."""
+    steps = json.loads(preview[preview.index("{\n") :])["steps"]
+    found = {}
+    for step in steps:
+        if step["op"] == "update":
+            old, new = step["oldState"]["inputs"], step["newState"]["inputs"]
+            # The path of the provider's class moves with the code.
+            names = (old.keys() | new.keys()) - {"__provider"}
+            found[step["urn"].split("::")[-1]] = {
+                name for name in names if old.get(name) != new.get(name)
+            }
+    return found
+
+
 def named_by_paths_of(older: dict[str, Any], stack: Stack) -> None:
     """Let the stack's state name every provider by the path that an exported state has.
 
@@ -121,7 +141,7 @@ def named_by_paths_of(older: dict[str, Any], stack: Stack) -> None:
     give(stack, state)
 
 
-def test_states_of_earlier_releases_change_over_or_go_on_unchanged(stack, emulator):
+def test_states_of_earlier_releases_change_over_or_go_on(stack, emulator):
     november = exported("2026-11-24")
     give(stack, november)
     preview = on_the_day_of(november, stack).preview("--refresh=false", "--json")
@@ -130,8 +150,10 @@ def test_states_of_earlier_releases_change_over_or_go_on_unchanged(stack, emulat
 
     newer = exported("2026-11-28")
     give(stack, newer)
-    unchanged = on_the_day_of(newer, stack).preview("--refresh=false", "--expect-no-changes")
-    assert unchanged.status == 0, unchanged.outcome()
+    preview = on_the_day_of(newer, stack).preview("--refresh=false", "--json")
+    assert preview.status == 0, preview.outcome()
+    assert changes(preview.output) == dict.fromkeys(NEWER_SCRIPTS, "update")
+    assert differences(preview.output) == NEWER_SCRIPTS
 
     refreshed = stack.refresh()
     assert refreshed.status == 0, refreshed.outcome()
