@@ -7,7 +7,7 @@ what the import takes. What OpenSSH prefers comes from `cryptography` in any cas
 
 from __future__ import annotations
 
-from components.core.optional_import import without_library
+from components.core.imports import without_library
 
 with without_library("oqs", "liboqs", "nettle", "libnettle", "libnettle-6"):
     import asyncssh

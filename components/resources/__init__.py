@@ -2,5 +2,5 @@
 
 import gc
 
-# The SDK is loaded by now, and stays as long as the process: see `core/loading.py`.
+# The SDK is loaded by now, and stays as long as the process: see `core/imports.py`.
 gc.freeze()

@@ -4,8 +4,7 @@
 the time that its import takes. So it is loaded here, before any of the checks, without it.
 """
 
-from components.core.loading import to_stay
-from components.core.optional_import import without
+from components.core.imports import to_stay, without
 
 with to_stay(), without("aiohttp"):
     import openai as openai

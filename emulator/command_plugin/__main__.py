@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 
+from components.core.imports import to_stay
 from components.core.interruption import when_unread
-from components.core.loading import to_stay
 
 with to_stay():
     from emulator.command_plugin.provider import serve

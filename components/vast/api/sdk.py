@@ -7,7 +7,7 @@ where aiohttp is not installed, so that is what it is told while it is imported 
 
 from __future__ import annotations
 
-from components.core.optional_import import without
+from components.core.imports import without
 
 with without("aiohttp"):
     from vastai.api.client import VastClient

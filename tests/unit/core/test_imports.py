@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from components.core.loading import to_stay
+from components.core.imports import to_stay
 
 
 @pytest.mark.parametrize("was_on", [True, False])
