@@ -164,10 +164,7 @@ def takeover(instance_id: int, onstart: str) -> str:
 set -u
 command -v python3 >/dev/null || {{ echo "there is no python3 on the machine" >&2; exit 1; }}
 mine() {{
-    for place in /proc/[0-9]*; do
-        tr '\\0' '\\n' <"$place/environ" 2>/dev/null | grep -qx 'CONTAINER_ID={instance_id}' &&
-            echo "${{place#/proc/}}"
-    done
+    grep -lzxF 'CONTAINER_ID={instance_id}' /proc/[0-9]*/environ 2>/dev/null | cut -d / -f 3
 }}
 serving() {{
     for process in $(mine); do
