@@ -55,7 +55,7 @@ POLL_SECONDS=2              # between looks at the server and its log
 LOG_MAX_KB=20480            # of one log file; three older ones are kept
 
 main() {
-    mkdir -p "$STATE" && cd "$HERE" || exit 1
+    { [ -d "$STATE" ] || mkdir -p "$STATE"; } && cd "$HERE" || exit 1
     keep_secrets_apart
     for file in rehearse.sh model.env rehearsal.env; do
         # shellcheck source=/dev/null  # (pushed beside this file)

@@ -18,6 +18,9 @@ ON_HOST = ROOT / "components" / "on_host"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_notarealtokenatall"
 
+STATUS_EVERY = 0.1
+"""Seconds between two looks, each of which is a shell that starts a dozen processes."""
+
 SERVES = "echo listening; exec tail -f /dev/null"
 DOWNLOADS = f"""
 folder="$HF_HOME/hub/models--org--model/snapshots/{COMMIT}"
@@ -113,8 +116,7 @@ class Container:
             seen = self.status()
             return seen if wanted.items() <= seen.items() else None
 
-        # Each look is a shell that starts a dozen processes.
-        return eventually(look, every=0.1)
+        return eventually(look, every=STATUS_EVERY)
 
     def until_log(self, text: str, name: str = "vllm.log") -> str:
         path = self.serving / name
@@ -143,4 +145,4 @@ def supervisor_pid(container: Container) -> int:
 
 def server_pid(container: Container) -> int:
     """Of the running server, which may say its first word before its number is written down."""
-    return int(eventually(lambda: container.status()["server_pid"]))
+    return int(eventually(lambda: container.status()["server_pid"], every=STATUS_EVERY))
