@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.helpers.plain_http import NO_TLS
 from tests.helpers.polling import eventually
 from tests.helpers.stack_world import Done, Emulator, Stack, run
 
@@ -49,7 +50,10 @@ def rented_by_hand(stack: Stack, emulator: Emulator) -> int:
 
     def answers() -> bool:
         try:
-            return httpx.get(health, trust_env=False, timeout=5).status_code == httpx.codes.OK
+            return (
+                httpx.get(health, trust_env=False, timeout=5, verify=NO_TLS).status_code
+                == httpx.codes.OK
+            )
         except httpx.TransportError:
             return False
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.helpers.plain_http import NO_TLS
 from tests.helpers.polling import eventually
 from tests.helpers.stack_world import Done, Emulator, Stack
 
@@ -67,7 +68,9 @@ def stop_by_hand(emulator: Emulator) -> None:
     path = f"{emulator.url}/api/v0/instances/{contract(emulator)['id']}/"
 
     def is_admitted() -> bool:
-        answer = httpx.put(path, json={"state": "stopped"}, params=key, trust_env=False)
+        answer = httpx.put(
+            path, json={"state": "stopped"}, params=key, trust_env=False, verify=NO_TLS
+        )
         return answer.status_code == httpx.codes.OK
 
     eventually(is_admitted)
@@ -76,7 +79,9 @@ def stop_by_hand(emulator: Emulator) -> None:
 def jobs(emulator: Emulator) -> list[dict[str, Any]]:
     """What the market is to do by itself."""
     path = f"{emulator.url}/api/v0/commands/schedule_job/"
-    return list(httpx.get(path, params={"api_key": emulator.key}, trust_env=False).json())
+    return list(
+        httpx.get(path, params={"api_key": emulator.key}, trust_env=False, verify=NO_TLS).json()
+    )
 
 
 def losses(stack: Stack) -> list[str]:

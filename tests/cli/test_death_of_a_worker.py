@@ -12,6 +12,7 @@ import httpx
 import psutil
 
 from tests.helpers.places import ROOT
+from tests.helpers.plain_http import NO_TLS
 from tests.helpers.polling import eventually
 
 WORKER = """
@@ -55,7 +56,7 @@ def host_answers(folder: Path) -> bool:
     """Whether the machine that the worker's stack rents runs already."""
     with contextlib.suppress(OSError, httpx.TransportError):
         url = (folder / "url").read_text()
-        status = httpx.get(f"{url}/emulator/status", trust_env=False).json()
+        status = httpx.get(f"{url}/emulator/status", trust_env=False, verify=NO_TLS).json()
         return [one["actual_status"] for one in status["contracts"]] == ["running"]
     return False
 

@@ -18,6 +18,7 @@ from components.vllm.hub_references import (
     matching,
 )
 from emulator.standins.hub import commit_of, look_up
+from tests.helpers.plain_http import NO_TLS
 from tests.helpers.stack_world import Emulator
 
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -38,7 +39,9 @@ def snapshot(emulator: Emulator, name: str, revision: str = "main", token: str =
 
 def arm(emulator: Emulator, fault: str, **params: str) -> None:
     wanted = {"name": fault, "next": 1, "params": params}
-    httpx.post(f"{emulator.url}/emulator/faults", json=wanted, trust_env=False).raise_for_status()
+    httpx.post(
+        f"{emulator.url}/emulator/faults", json=wanted, trust_env=False, verify=NO_TLS
+    ).raise_for_status()
 
 
 def test_it_says_what_its_hosts_fetch(emulator: Emulator) -> None:

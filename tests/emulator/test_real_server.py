@@ -536,12 +536,12 @@ def test_an_unreachable_port_times_out(emulator: Emulator) -> None:
     number = emulator.rent()
     port = emulator.instance(number)["ports"]["8000/tcp"][0]["HostPort"]
     with pytest.raises(httpx.ConnectTimeout):
-        httpx.get(f"http://127.0.0.1:{port}/", timeout=0.5, trust_env=False)
+        httpx.get(f"http://127.0.0.1:{port}/", timeout=0.5, trust_env=False, verify=NO_TLS)
     emulator.command("fault", "port_unreachable", "--param", "how=refused")
     other = emulator.rent()
     port = emulator.instance(other)["ports"]["8000/tcp"][0]["HostPort"]
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{port}/", timeout=0.5, trust_env=False)
+        httpx.get(f"http://127.0.0.1:{port}/", timeout=0.5, trust_env=False, verify=NO_TLS)
 
 
 def test_ssh_alone_is_unreachable_when_it_is_named(emulator: Emulator) -> None:
