@@ -57,6 +57,10 @@ rehearse() {
     stopping=""
     renice -n 19 -p $$ >/dev/null 2>&1
     ionice -c 3 -p $$ >/dev/null 2>&1
+    # Where main memory runs out, this goes and not the download; and no image of it is written.
+    { echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null
+    # shellcheck disable=SC3045  # (what has none goes on without)
+    ulimit -c 0 2>/dev/null
     until [ -s "$STATE/small_files" ]; do
         needed || return 0
         pause "$POLL_SECONDS"
@@ -91,6 +95,8 @@ rehearse_at() {
     record rehearsal_server "$child"
     set_rehearsal running ""
     while breathing "$child" && needed; do
+        # Some kernels share the CPU among sessions first, whatever their processes' priority.
+        { echo 19 >"/proc/$child/autogroup"; } 2>/dev/null
         if rehearsal_serves; then
             # First: what its log says of its end is no failure.
             set_rehearsal served ""
@@ -160,20 +166,35 @@ set_rehearsal() {
     put rehearsal_phase "$1 $(date +%s)"
 }
 
-# Its vLLM, with what has left the group: the variable tells whose that is.
+# Its vLLM, with what has left the group, and the shared memory of both.
 end_rehearsed() {
+    group=none
     read_words rehearsal_server
     if [ -n "$pid" ] && same_boot "$born"; then
         if recorded rehearsal_server >/dev/null || { ! breathing "$pid" && group_breathing "$pid"; }
         then
-            end_group "$pid" "$REHEARSAL_GRACE_SECONDS" 10
+            group=$pid
         fi
     fi
-    grep -lzxF "SERVING_REHEARSAL=$HERE" /proc/[0-9]*/environ 2>/dev/null |
-        while IFS=/ read -r _ _ left _; do
-            kill -s KILL "$left" 2>/dev/null
-        done
+    shared=$(rehearsed "$group" | while read -r one; do
+        grep -o '/dev/shm/[^ ]*' "/proc/$one/maps" 2>/dev/null
+    done | sort -u)
+    [ "$group" = none ] || end_group "$group" "$REHEARSAL_GRACE_SECONDS" 10
+    rehearsed none | while read -r left; do
+        kill -s KILL "$left" 2>/dev/null
+    done
+    # Who is killed takes none of it back, and there may be little.
+    printf '%s\n' "$shared" | while IFS= read -r name; do
+        [ -z "$name" ] || rm -f "$name"
+    done
     rm -f "$STATE/rehearsal_server" "$STATE/rehearsal_output"
+}
+
+# The numbers of its processes: of group $1, and those that have the variable.
+rehearsed() {
+    grep -lzxF "SERVING_REHEARSAL=$HERE" /proc/[0-9]*/environ 2>/dev/null | cut -d / -f 3
+    grep -s . /proc/[0-9]*/stat | sed 's,^/proc/\([0-9]*\)/stat:.*) ,\1 ,' |
+        awk -v group="$1" '$4 == group { print $1 }'
 }
 
 # ------------------------------------------------------------- the GPUs' memory

@@ -162,6 +162,23 @@ def test_what_has_left_its_group_is_ended_too(host: Container) -> None:
     assert not of_rehearsals(host)
 
 
+def test_shared_memory_of_what_is_killed_is_taken_back(host: Container) -> None:
+    segment = Path("/dev/shm") / f"rehearsed-{os.getpid()}"  # noqa: S108  (the kernel's own)
+    code = (
+        f"import mmap, signal; f = open('{segment}', 'w+b'); f.truncate(4096); "
+        "m = mmap.mmap(f.fileno(), 4096); signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print('mapped', flush=True); signal.pause()"
+    )
+    rehearses(host, f'exec python3 -c "{code}"')
+    host.supervise("start")
+    host.until_log("mapped", "rehearsal.log")
+    assert segment.exists()
+
+    weights_come(host)
+    host.until(phase="serving")
+    assert not segment.exists()
+
+
 def test_one_that_does_not_end_is_killed(host: Container) -> None:
     rehearses(host, "trap '' TERM; echo starting; while :; do sleep 0.1; done")
     host.supervise("start")
