@@ -1,4 +1,4 @@
-"""What holds among the endpoints of one program, and for one of them beside its plan. Pure.
+"""Rules among the endpoints of one program, and facts of one endpoint beside its plan. Pure.
 
 Everything that an endpoint rents is found by its label, and the label has the endpoint's name. So
 two endpoints of one program may not be mistaken for each other by their names.
@@ -70,9 +70,9 @@ def check(new: Declared, others: Iterable[Declared], stack_label: str) -> None:
 
 
 def token_for(settings: Settings, plan: Plan, closed: Sequence[str]) -> list[str]:
-    """Name the repositories that only the holder of the stack's token can fetch; none without one.
+    """Name the repositories that only the holder of the stack's token can fetch.
 
-    `closed` are those that the Hub says so of; a profile knows of its own model.
+    `closed` are the repositories that the Hub reports as such; a profile knows of its own model.
     """
     if not settings.hugging_face_token:
         return []
@@ -81,7 +81,7 @@ def token_for(settings: Settings, plan: Plan, closed: Sequence[str]) -> list[str
 
 
 def unheld_promises(settings: Settings, plan: Plan, stack: str) -> list[str]:
-    """Say what a stack looks held to and is not."""
+    """Report checks that a stack seems to have and does not have."""
     messages = []
     if settings.promote_from and plan.release is None:
         messages.append(

@@ -29,7 +29,7 @@ def named_gpus(query: Query) -> list[str]:
 
 
 def fit(profile: Profile, query: Query, num_gpus: int) -> tuple[list[str], list[str]]:
-    """Compute what fits on each GPU that the query names; the market knows the memory of others.
+    """Compute what fits on each GPU that the query names; for other GPUs the market has the memory.
 
     Returns:
         Facts and warnings, a sentence each.

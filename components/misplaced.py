@@ -1,7 +1,8 @@
 """Settings that stand where nobody reads them: a cap that is not applied is money. Pure.
 
 Pulumi accepts any namespace under `config:`, and says nothing of what stands beside `config:`.
-Nobody reads either. So a key that looks like a setting of this project is named with its place.
+Nobody reads either. So a misplaced key that looks like a setting of this project is reported with
+its right place.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ ALIKE = 0.6
 """Least likeness of a namespace to the project's name, by `difflib`."""
 
 VERY_ALIKE = 0.8
-"""Least likeness of what has no namespace to a setting: Pulumi may have other words one day."""
+"""Least likeness of a key without a namespace to a setting: Pulumi may get keys of its own."""
 
 DISTINCT = re.compile(r"[a-z][A-Z]")
 """Names of several words are nobody else's by chance; `model` and `image` may be."""

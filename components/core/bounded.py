@@ -1,7 +1,7 @@
 """Bounds that are ours on what a stranger takes: how long in all, and how much it sends.
 
-A timeout for each read holds against a slow host, not against a bad one, which sends a byte before
-each of them runs out. So one exchange has one budget, whatever it is made of, by a clock of ours.
+A timeout for each read stops a slow host. It does not stop a bad host, which sends a byte before
+each timeout ends. So one exchange has one budget, measured by our own clock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """HTTP with a host within a budget, from the connection to the last byte, TLS and headers included.
 
 The budget sits below the protocol, at the socket, where nothing that a host sends gets past it.
-Nothing is decompressed: a host that compresses though it was asked not to has not answered.
+Nothing is decompressed. Requests ask for plain answers, so a compressed answer counts as none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Answer:
 def trust(certificate: str, identity: str = "") -> ssl.SSLContext:
     """Trust these certificates (PEM) and nobody else; what is no certificate trusts nobody at all.
 
-    A server's own certificate can stand for itself: then no other of the same signer does.
+    A server's own certificate can be trusted alone, without other certificates of its signer.
     `identity` (PEM of certificate and key) is shown to a server that asks for one.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,8 +1,8 @@
 """Commands in sentences, as they are typed where the sentence is read. Pure.
 
-Sentences name what works with an account: `pulumi up`. On the emulator that would lead elsewhere,
-so there its wrapper says in the environment which stack it is about, and whatever a person reads is
-said with `make` instead.
+Sentences name the command for an account: `pulumi up`. On the emulator that command would reach
+another stack. So the emulator's wrapper puts the stack's name into the environment, and sentences
+name `make` instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STACK_ON_EMULATOR = "STACK_ON_EMULATOR"
 """Variable with the name of the stack, for what the emulator's wrapper starts."""
 
 DEFAULT_STACK = "local"
-"""The one that `make` means without a word."""
+"""The stack that `make` uses by default."""
 
 _GOALS = {"up": "up", "preview": "preview", "refresh": "refresh", "destroy": "down"}
 _SETTING = r"(?P<key>[A-Za-z]+)"
@@ -57,13 +57,13 @@ _COMMANDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str], str]], ..
 
 
 def as_typed_here(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Say a sentence with the commands that work where it is read."""
+    """Return a sentence with the commands that work where it is read."""
     stack = environment.get(STACK_ON_EMULATOR, "")
     return as_typed_on_emulator(text, stack) if stack else text
 
 
 def as_typed_on_emulator(text: str, stack: str) -> str:
-    """Say a sentence with the commands for a stack on the emulator."""
+    """Return a sentence with the commands for a stack on the emulator."""
     if "`" not in text:
         return text
     for pattern, typed in _COMMANDS:

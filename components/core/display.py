@@ -17,7 +17,7 @@ LONGEST_LINE = 4096
 No expression sees more of a line than this."""
 
 SHORTEST_SECRET = 6
-"""Characters; something shorter would be found in ordinary words."""
+"""Least characters of a secret that is replaced; a shorter text occurs in ordinary words."""
 
 MASK = "***"
 
@@ -50,11 +50,10 @@ _ENDS = re.compile(r"\r\n|[\r\n]")
 
 
 def shown(text: str) -> str:
-    """Make `text` one line that does nothing but stand there.
+    """Turn `text` into one line without effect on a terminal or a CI runner.
 
-    Escape sequences, control characters and bidirectional marks are gone, line ends are blanks,
-    and what a CI runner would take for a command has a blank in it. Showing it again changes
-    nothing.
+    Escape sequences, control characters and bidirectional marks are removed; line ends become
+    blanks. A command of a CI runner gets a blank in the middle. A second call changes nothing.
     """
     if not (text.isascii() and text.isprintable()):
         text = _ESCAPES.sub("", text).translate(_TABLE)

@@ -1,8 +1,8 @@
 """Somebody asks a running command to end: one Ctrl-C, which `pulumi` hands on to its providers.
 
-Pulumi waits for the operation that runs, and for nothing else. So a wait that may take long, and
-that the next command goes on with, asks here and ends. What a person pays for is said, and
-deletions go through. `provider.hear_cancel` brings the wish here.
+Pulumi waits for the operation that runs, and for nothing else. So a long wait that the next command
+can resume asks here, and ends. The message says what is billed. Deletions go through.
+`provider.hear_cancel` reports the Ctrl-C here.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from components.core.errors import PlatformError
 NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 
 MESSAGE_SHOWN = 32
-"""Exit status by which a program tells Pulumi's language host that nothing is left to say."""
+"""Exit status by which Pulumi's language host knows that the program has reported its error."""
 
 _ASKED = threading.Event()
 
 
 class Interrupted(PlatformError):
-    """A wait ended because somebody asked for that.
+    """A wait ended because somebody pressed Ctrl-C.
 
     Nothing failed, and what is there stays.
 
@@ -50,7 +50,7 @@ def ask() -> None:
 def when_unread(output: int, do: Callable[[], None]) -> None:
     """Call `do` in a thread of its own as soon as nobody reads a pipe any more.
 
-    `output` is its descriptor. That is how a plugin knows of the death of its `pulumi`.
+    `output` is the pipe's descriptor. A plugin notices the death of its `pulumi` this way.
     """
 
     def wait() -> None:
@@ -76,8 +76,8 @@ def leave_quietly() -> None:
 def end_quietly() -> None:
     """Let this process end without a traceback if it is interrupted, also while it still imports.
 
-    It ends by the signal all the same, which is how `make` knows. Nor is a file that cannot be
-    written a fault of the program: it is reported by its name.
+    The process still ends by the signal, so that `make` notices. A file that cannot be written is
+    no fault of the program either, and is reported by its name.
     """
     sys.excepthook = _told
 

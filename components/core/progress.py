@@ -1,7 +1,7 @@
 """What a person sees while something takes long: each stage as it is reached, never silence.
 
 Pulumi shows whatever a provider process prints, line by line, attached to the stack. So a line
-names what it is about, and a wait that has nothing new to say still says that it is waiting.
+names its subject, and a wait without news still reports that it waits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from components.core.display import shown
 from components.core.interruption import Interrupted
 
 LONGEST_SILENCE = 10.0
-"""Seconds after which an unchanged line is said again, with the time that has passed."""
+"""Seconds after which an unchanged line is repeated, with the time that has passed."""
 
 MEASURED_EVERY = 5.0
 """Seconds between two lines about a number that moves all the time."""
@@ -32,7 +32,7 @@ class Progress:
     ) -> None:
         """Speak about `subject` (a short name that begins each line) through `write`.
 
-        `is_asked_to_end` says whether the person who waits does not want to any more.
+        `is_asked_to_end` says whether the person who waits has pressed Ctrl-C.
         """
         self._subject = subject
         self._is_asked_to_end = is_asked_to_end
@@ -43,13 +43,13 @@ class Progress:
         self._said = ""
 
     def say(self, text: str) -> None:
-        """Say something that is said once: a stage reached, a try given up."""
+        """Report something once: a stage reached, a try given up."""
         self._said = text
         self._said_at = self._clock.monotonic()
         self._write(f"{self._subject}: {text}")
 
     def waiting(self, text: str) -> None:
-        """Say what is being waited for, if it is news or if it has been quiet for long."""
+        """Report what is waited for, if that is news or if the last line is old."""
         now = self._clock.monotonic()
         quiet = now - self._said_at
         if text == self._said and quiet < LONGEST_SILENCE:
@@ -61,7 +61,7 @@ class Progress:
         self._write(f"{self._subject}: {text} ({duration(now - self._started)} so far)")
 
     def go_on(self, what: str, left: str = "") -> None:
-        """Let a long wait go on, unless somebody wants it to end.
+        """Let a long wait go on, unless somebody has pressed Ctrl-C.
 
         Raises:
             Interrupted: saying `what` ended, and what is `left` behind.

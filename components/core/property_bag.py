@@ -39,7 +39,8 @@ def contains_unknowns(value: Any) -> bool:
     if isinstance(value, list):
         return any(contains_unknowns(within) for within in value)
     kind = type(value)
-    # By name: a decision must not load Pulumi, and where that is not loaded all is known.
+    # The class is compared by name, since a decision must not load Pulumi. Without Pulumi loaded,
+    # all values are known.
     return (kind.__module__, kind.__name__) == ("pulumi.output", "Unknown")
 
 
@@ -54,7 +55,7 @@ class StateUnreadable(ConfigurationError):
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Say in a sentence what keeps the block from reading a bag by its own means.
+    """Turn the block's own reading errors into one sentence.
 
     Raises:
         StateUnreadable: if a property is missing, or none of its kind.

@@ -13,8 +13,9 @@ from typing import Any
 from components.core.property_bag import Properties
 
 Additions = Mapping[str, Any]
-"""Properties that the first release did not write, by path (`leash.market_end` is a property of
-`leash`), in the order of their releases, with the value that their absence means."""
+"""Properties that the first release did not write, by path, with the value that their absence
+means. They stand in the order of their releases; `leash.market_end` is a property of `leash`.
+"""
 
 
 def upgraded(bag: Mapping[str, Any], additions: Additions) -> tuple[Properties, Properties]:

@@ -37,8 +37,8 @@ HANDLER = "in_ascii"
 def knows_only_ascii(environment: Mapping[str, str]) -> bool:
     """Whether the locale of an environment has no other characters than those of ASCII.
 
-    One that names no locale says nothing: most terminals know more by now. Where `LANG` is `C`,
-    Python puts another `LC_CTYPE` into its own environment, which is then no word on the terminal.
+    An environment without a locale does not count as ASCII, since most terminals show more. Where
+    `LANG` is `C`, Python itself sets another `LC_CTYPE`, which says nothing about the terminal.
     """
     is_coerced = environment.get("LANG") and environment.get("LC_CTYPE") in COERCED
     names = ("LC_ALL", "LANG") if is_coerced else ("LC_ALL", "LC_CTYPE", "LANG")
@@ -60,7 +60,7 @@ def keep_to_terminal(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    """Give what to write in place of what cannot be, as `codecs.register_error` asks for it."""
+    """Give the replacement of an unknown character, as `codecs.register_error` asks for it."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(ASCII_FORMS)

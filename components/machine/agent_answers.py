@@ -1,7 +1,7 @@
 """What the scripts on a host print, read into strict types: a host may print anything. Pure.
 
-Text has been made fit to be shown by the client that brought it; here it is held to what the
-scripts of this release can say.
+The SSH client has made the text fit to be shown. Here it is held to what the scripts of this
+release can print.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 LONGEST_WHOLE = 15
-"""Digits of a number: as many as a float holds exactly, which is what a state makes of it."""
+"""Digits of a number: as many as a float holds exactly, since a state stores numbers as floats."""
 
 LATEST = 10**11
-"""Seconds since 1970 above which a moment is none: no calendar of ours goes so far."""
+"""Latest moment that is accepted, in seconds since 1970."""
 
 MOST_FILES = 5000
 """Of a model; the largest have some hundred."""
@@ -32,7 +32,7 @@ SHA256_DIGITS, GIT_DIGITS = 64, 40
 
 
 class AnswerUnreadable(Exception):
-    """The answer is none; the text says how, as the rest of a sentence about who gave it."""
+    """The answer cannot be read. The text is the rest of a sentence that begins with the host."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_status(printed: str) -> dict[str, str]:
     """Read the `key=value` lines of `supervise.sh status`; keys of other releases are left out.
 
     Raises:
-        AnswerUnreadable: if a value cannot be one, or the supervisor is not spoken of.
+        AnswerUnreadable: if a value is impossible, or the supervisor is missing.
     """
     status: dict[str, str] = {}
     for line in printed.splitlines():
@@ -106,7 +106,7 @@ def read_certificate(printed: str) -> str:
 def read_request(printed: str) -> ec.EllipticCurvePublicKey:
     """Read the public key of a certificate request: of P-256, by whoever holds its private half.
 
-    Nothing else of the request counts: not its names, nor what it wants to be.
+    Nothing else of the request counts: neither its names nor its extensions.
 
     Raises:
         AnswerUnreadable: if it is none.
@@ -175,4 +175,4 @@ _STATUS: dict[str, Callable[[str], bool]] = {
     "rehearsal_reason": _like(r"[a-z_]{1,40}"),
     "rehearsal_log_bytes": _is_whole,
 }
-"""What each value can be; empty is what nothing is known of."""
+"""What each value can be; an empty value is unknown."""

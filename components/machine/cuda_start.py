@@ -1,9 +1,9 @@
 """Does CUDA start on a machine? Asked over SSH before any download. Verdicts are pure.
 
-nvidia-smi speaks with the driver's management library, which answers also where CUDA does not
-start: without the fabric manager of an NVLink board that is error 802, after an update of the
-driver without a reboot 803. vLLM would find out after the download. So the driver is started here
-once as vLLM does it, with a context on each GPU, by the image's own Python and nothing else.
+nvidia-smi asks the driver's management library, which answers even where CUDA does not start. An
+NVLink board without its fabric manager gives error 802. An update of the driver without a reboot
+gives error 803. vLLM would find out after the download. So the driver is started here once as vLLM
+does it, with a context on each GPU, by the image's own Python and nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ for number in range(count.value):
     call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
 print("started", count.value)
 """
-"""Its words are read by `judge`; no quote in it is a single one."""
+"""`judge` reads its output. It must contain no single quote."""
 
 COMMAND = f"""\
 [ ! -f "$HOME/.container-environment" ] || . "$HOME/.container-environment"
@@ -60,7 +60,7 @@ _MEANINGS = {
     "100": "CUDA sees no GPU",
     "999": "its driver is broken",
 }
-"""What an error of the driver's says of its machine."""
+"""What an error of the driver means for its machine."""
 
 
 def judge(printed: str, num_gpus: int) -> None:

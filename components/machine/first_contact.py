@@ -1,12 +1,14 @@
 """Whether the machine that answers is the one that was rented, as the market's log has it. Pure.
 
-Nobody knows a machine's SSH host key before it shows one. But its start script, which the market
-runs, reads the keys of its own disk and writes their fingerprints to the container's output, and
-the market hands that output to us over TLS. A machine in the middle has another key.
+Nobody knows a machine's SSH host key before the machine shows it. But the market runs the machine's
+start script. The script reads the keys of its own disk and writes their fingerprints to the
+container's output. The market hands that output to us over TLS. A machine in the middle has another
+key.
 
 A line of that output proves nothing by itself: other programs write there as well, and some repeat
-what strangers send them. So each fingerprint comes with a digest over it and a key that the start
-script was given. Who knows that key: the market, the machine's owner, its image, and us.
+what strangers send them. So each fingerprint comes with a digest over the fingerprint and a key,
+which the start script received. The market, the machine's owner, its image and this project know
+that key.
 """
 
 from __future__ import annotations
@@ -23,16 +25,16 @@ MARK = "vast-vllm-host-key"
 """How a line of ours begins; what comes before it in a line may be a time."""
 
 TRUST = "trust"
-"""A key that no log names is taken as it is shown, and gets no token."""
+"""A host key that no log names is accepted, but its machine gets no token."""
 
 VERIFIED = "verified"
 """A machine whose key no log names is given back."""
 
 BY_LOG, BY_TRUST = "the market's log", "first contact"
-"""Whose word a recorded host key is; a state of an older release does not say."""
+"""Who vouched for a recorded host key; a state of an older release does not say."""
 
 MOST_LINES = 1000
-"""Of ours that are looked at; a start prints three or four."""
+"""Most of our own lines that are read; a start prints three or four."""
 
 _LINE = re.compile(rf"{MARK} ([0-9a-f]{{64}}) ([0-9a-f]{{64}})(?![0-9a-f])")
 
@@ -116,7 +118,7 @@ def describe(print_: str) -> str:
 
 
 def _is_proof(proof: str, key: str, print_: str) -> bool:
-    # Both parts have a fixed length, so that a plain digest over them is as good as an HMAC, and
-    # every image has the command for it.
+    # Both parts have a fixed length, so a plain digest over them is as good as an HMAC. Every image
+    # has the command for a digest.
     wanted = hashlib.sha256(f"{key}{print_}".encode()).hexdigest()
     return hmac.compare_digest(proof, wanted)

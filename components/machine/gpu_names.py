@@ -46,7 +46,7 @@ def _is_form(word: str) -> bool:
 
 
 def _is_same_form(ours: str, theirs: str) -> bool:
-    """SXM is what both may leave unsaid; NVL, beside it, never is."""
+    """Both sides may leave SXM out. NVL is always named."""
     if ours.startswith("SXM"):
         return not theirs or theirs.startswith("SXM")
     return ours == theirs or (not ours and theirs != "NVL")

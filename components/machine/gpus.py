@@ -35,8 +35,9 @@ _BACKENDS: Mapping[str, tuple[int, int]] = {
     "TOKENSPEED_MLA": (_BLACKWELL, 1100),
     "FLASH_ATTN": (800, 0),
 }
-"""By attention backend, the least capability, and the one from which on it runs no more (0: none).
-Those of the MLA are vLLM's own (0.18 to 0.33)."""
+"""By attention backend, the least capability and the first too high one (0: none). The limits of
+MLA backends are vLLM's own (0.18 to 0.33).
+"""
 
 _HALF = frozenset({"half", "float16", "float", "float32"})
 """Types that every GPU computes with; all other models are bfloat16, which begins with 800."""
@@ -52,9 +53,9 @@ class GpuRule:
 
     least: int
     below: int
-    """0: there is none that is too new."""
+    """0: no GPU is too new."""
     why: str
-    """What asks for it, as the beginning of a sentence."""
+    """The option that asks for it, as the beginning of a sentence."""
     remedy: str = "ask for another gpu_name in offerQuery"
     """What to do where a GPU is not allowed."""
 

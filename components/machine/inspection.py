@@ -1,9 +1,8 @@
 """Is the machine what was rented, and is its link to the Hub? Asked over SSH. Verdicts are pure.
 
 Asked before any weight is downloaded: a wrong machine found here costs cents, found later dollars.
-A contract of an earlier `up` may serve already. Its cards and its disk are in use then, by the
-stack itself, and it passed this check before anything was put on it: such a machine is only asked
-whether its GPUs are still there.
+A contract of an earlier `up` may serve already. Then the stack itself uses the machine's cards and
+disk, and the machine has passed this check before. So only the presence of its GPUs is checked.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from components.machine.gpu_names import is_same_gpu
 from components.machine.gpus import is_older_driver
 
 STARTED = '[ ! -s "$HOME/serving/serve.yaml" ] || echo yes'
-"""Whether a server's configuration was pushed, which follows a check that was passed."""
+"""Whether a server's configuration was pushed, which happens only after a passed check."""
 
 FACTS = f"""\
 echo @started; {STARTED}
@@ -37,7 +36,7 @@ echo @memory_limit
 cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null
 echo @end
 """
-"""Prints all that is judged, each part under its name."""
+"""Prints all facts that are judged, each part under its name."""
 
 FACTS_TIMEOUT = 60.0
 """Seconds for `FACTS`: a broken driver lets nvidia-smi hang."""
@@ -58,7 +57,7 @@ SAMPLE_GB = 2.0
 """Weights after which the link is measured: a few cents of traffic at the most."""
 
 SAMPLE_SECONDS = 8.0
-"""For which a slow link is measured, from the first byte on."""
+"""Seconds for which a slow link is measured, from the first byte on."""
 
 SAMPLE_LIMIT = 20.0
 """Seconds for the whole measurement, with the time until a first byte."""
@@ -200,8 +199,8 @@ def judge(printed: str, expected: Expected) -> HostFacts:
 def is_in_use(printed: str, expected: Expected) -> bool:
     """Whether the stack's own server was started on the machine, from what `FACTS` printed.
 
-    It holds GPU memory and disk, may be loading weights, and answers clients: nothing of that
-    speaks against the machine, and no check may disturb it.
+    That server holds GPU memory and disk, may load weights, and answers clients. Nothing of that
+    speaks against the machine, and no check may disturb the server.
     """
     return expected.may_serve and _parts(printed).get("started") == "yes"
 
@@ -279,7 +278,7 @@ def read_sample(printed: str) -> Rate:
 
 
 def judge_rate(rate: Rate, expected: Expected) -> None:
-    """Compare a rate with the time that there is. One that was not measured is no verdict.
+    """Compare a rate with the time that there is. A rate that was not measured is no verdict.
 
     Raises:
         HostUnfit: with rate, size and both times.

@@ -1,8 +1,8 @@
 """How a person logs in to a rented machine: a command, and the host key that it is held to. Pure.
 
-Whoever owns the machine has a root shell on it and wrote much of what is known of it. So the
-command is one of plain words, reads no configuration, knows no host key but the recorded one, and
-takes nothing of the user's computer along: no agent, no port, no display, no other key.
+The machine's owner has a root shell on it, and wrote much of what is known about it. So the command
+has plain words only and reads no configuration. It accepts the recorded host key alone. It forwards
+nothing of the user's computer: no agent, port, display or other key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from components.machine.addresses import address
 
 SSH_PORT = 22
-"""The one that `known_hosts` does not name."""
+"""The SSH port that `known_hosts` does not name."""
 
 KEY_FILE = "stack.key"
 KNOWN_HOSTS_FILE = "stack.known"
@@ -48,7 +48,7 @@ def ssh_command(ip: str, port: int) -> str:
 def known_hosts(ip: str, port: int, host_key: str | None) -> str:
     """The line of `known_hosts` for the key that was recorded at first contact.
 
-    Empty where none was recorded, or not in one line: with that, no host is let in.
+    Empty where no key was recorded, or not in one line: then no host is accepted.
     """
     where = address(ip)
     key = _HOST_KEY.fullmatch(host_key or "")

@@ -1,6 +1,6 @@
 """The script that Vast runs at every start of the container. Small and stable.
 
-It carries nothing that opens anything. Who knows `proof_key` could vouch for a host key.
+The script carries no credential. Whoever knows `proof_key` could vouch for a host key.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ END_OF_FILE = "END_OF_FILE"
 def onstart(public_key: str, files: Mapping[str, str] | None = None, proof_key: str = "") -> str:
     """Let the stack in, and start the model server's supervisor if this host has one.
 
-    The container's own variables are kept for the supervisor, since a login over SSH has none of
-    them: images say in `PATH` and `LD_LIBRARY_PATH` where vLLM and CUDA are. The container's key,
-    which can end this machine, is kept apart from them, for the watch over its time alone.
+    The script keeps the container's own variables for the supervisor, since a login over SSH has
+    none of them. Images say in `PATH` and `LD_LIBRARY_PATH` where vLLM and CUDA are. The
+    container's key can end this machine; it is kept apart, for the watch over the machine's time
+    alone.
 
-    `files` (name to content) are written to the serving folder unless they are there, since later
-    ones are pushed over SSH; with them the watch over the machine's time begins at the first
-    start, before anybody has logged in.
+    `files` (name to content) are written to the serving folder. Existing files stay, since newer
+    ones are pushed over SSH. With these files the watch over the machine's time begins at the first
+    start, before any login.
 
-    With a `proof_key` the fingerprints of the SSH host keys are written to the container's output
-    (`first_contact.py`), for whoever is about to log in for the first time.
+    With a `proof_key` the script writes the fingerprints of the SSH host keys to the container's
+    output, for the first login (`first_contact.py`).
 
     Relative to `$HOME`, since an emulated container's home is a directory of its own. Well under
     the 4000 characters that Vast takes for certain (vast-api reference, 3.2).

@@ -5,7 +5,7 @@ at the next call. Retries and waits are the policy's: the client connects once a
 failed. No text that leaves it holds a secret that it was given.
 
 The host is a stranger, which may send anything for ever. Each call has a deadline and a limit of
-bytes that hold on this side, and ends with a value or with one of the errors below.
+bytes, both kept on this side. It ends with a value or with one of the errors below.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class SshClient:
         Args:
             address: of the mapped SSH port.
             private_key: OpenSSH's private format.
-            known_host_key: an OpenSSH public key line, as `host_key` gave it at first contact;
-                None takes whatever key the host shows, and holds it to that from then on.
+            known_host_key: an OpenSSH public key line, as `host_key` gave it at first contact. None
+                accepts the key that the host shows first, and no other afterwards.
             secrets: what no error may show.
             username: root on Vast.
             connect_timeout: seconds for the connection, and as many for the login.
@@ -262,7 +262,7 @@ class SshClient:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        # What does not end well is given up all the same.
+        # A connection that does not end well is given up all the same.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(END_TIMEOUT):
                 connection.abort()
@@ -280,7 +280,7 @@ async def _run(
     Raises:
         TooMuch: it prints more than `MOST_BYTES`.
     """
-    # An empty input would leave the command's open: it must see its end.
+    # An empty input would leave the command's input open, and the command waits for its end.
     given = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
     process = await connection.create_process(command, encoding=None, **given)
     allowance = Allowance(MOST_BYTES)
@@ -288,7 +288,7 @@ async def _run(
     try:
         out, err = await reading
     finally:
-        # Where one of the two failed, the other reads on.
+        # If one of the two streams fails, the other is still read.
         reading.cancel()
     await process.wait_closed()
     return process.returncode, out, err

@@ -1,4 +1,4 @@
-"""What a host is sent to take files and to give a piece of a log, and what it answers. Pure."""
+"""The commands that put files on a host and read a piece of a log, and their answers. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from components.machine.agent_answers import whole
 from components.machine.ssh_types import FOLDER, LOG_PIECE
 
 _LEFT_BEHIND_MINUTES = 10
-"""Age from which on half a put is no longer one that runs, and has only secrets left in it: its
-machine went down, or its shell was killed."""
+"""Age after which an unfinished put is abandoned: its machine went down, or its shell was killed.
+It holds nothing but secrets by then.
+"""
 
 _LONGEST_SEQUENCE = 256
 _UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*+[ -/]*+|[\]PX^_][^\x00-\x1f\x7f]*+(?:\x1b)?|[ -/]*+)\Z")
@@ -69,7 +70,7 @@ def log_command(name: str, offset: int) -> str:
         [
             f'file="$HOME/{FOLDER}/{name}"; from={int(offset)}',
             'if [ ! -f "$file" ]; then echo 0; exit 0; fi',
-            # Emptied since, because it grew too large or the server was started anew.
+            # The log was emptied since: it grew too large, or the server was started anew.
             'if [ "$(wc -c < "$file")" -lt "$from" ]; then from=0; fi',
             'echo "$from"',
             f'tail -c "+$((from + 1))" "$file" | head -c {LOG_PIECE}',

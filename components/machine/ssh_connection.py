@@ -90,8 +90,8 @@ class _KeyKeeper(asyncssh.SSHClient):
     def algorithms(self) -> str:
         """Prefer the recorded kind of key, since hosts have several; `^` puts it at the front.
 
-        The others stay allowed: a host that has only those is to show its key and be refused for
-        it, which a negotiation that fails does not let us tell from a broken connection.
+        The other kinds stay allowed, so that a host without the recorded kind shows its key and is
+        refused. A failed negotiation would look like a broken connection.
         """
         if self._recorded is None:
             return "default"
@@ -125,7 +125,7 @@ def _why_not(error: Exception, login: Login, recorded: str | None, shown: str | 
 def _reason(error: Exception) -> Unreachable:
     if isinstance(error, ConnectionRefusedError):
         return "refused"
-    # asyncssh says of a login that took too long that the connection was lost.
+    # asyncssh reports a login that took too long as a lost connection.
     if isinstance(error, TimeoutError) or "timeout" in str(error).lower():
         return "timed_out"
     if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):

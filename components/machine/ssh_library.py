@@ -1,4 +1,4 @@
-"""The SSH library, loaded without a search for another library that it can do without.
+"""The SSH library, loaded without its search for optional libraries.
 
 asyncssh asks for liboqs and nettle, for more ways to agree on keys and to seal messages. Python
 finds a shared library by a compiler, a linker and `ldconfig`, where those are installed: a fifth of

@@ -22,5 +22,5 @@ def probe(ip: str, port: int, timeout: float = TIMEOUT) -> ProbeResult:
     except (ConnectionRefusedError, ConnectionResetError):
         return "refused"
     except (OSError, OverflowError, UnicodeError, ValueError):
-        # Also where a host says an address or a port that is none.
+        # Also where a host reports an invalid address or port.
         return "no route"

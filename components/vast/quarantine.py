@@ -32,7 +32,7 @@ def quarantine_label(label: str, why: str) -> str:
 
 
 def quarantine(api: InstancesApi, instance_id: int, why: str) -> str:
-    """Put a contract in quarantine; return a sentence on what that leads to, or why it failed."""
+    """Put a contract in quarantine; return a sentence on the consequence, or on why it failed."""
     try:
         found = api.instance(instance_id)
         if found is None:

@@ -1,8 +1,8 @@
 """What a refresh has read from a state lately, as a note on this computer.
 
-A provider learns of one resource at a time and never sees the state. But the refresh that an `up`
-begins with reads every machine that is in it, so that what carries the stack's label and was not
-read stands in no state.
+A provider learns of one resource at a time and never sees the state. But the refresh at the
+beginning of an `up` reads every machine in the state. So a contract that carries the stack's label
+and was not read is in no state.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How long a machine may live: what its own watch is told, and why it may be gone. Pure.
+"""How long a machine may live: the settings of its own watch, and why it may be gone. Pure.
 
 The watch is `on_host/time_to_live.sh`: it ends the machine from inside with the container's own
-key. Vast keeps no word of who ended a contract, so what is said of one that is gone is reasoned
-from what was recorded while it was there.
+key. Vast does not record who ended a contract. So the reason is inferred from what the state
+recorded while the contract existed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SLACK = 120.0
 """Seconds by which the clocks of a host and of this computer may differ."""
 
 OVERDUE = 600.0
-"""Seconds after which a machine that was to end itself has had its tries at it."""
+"""Seconds that a machine needs for its own tries to end itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class AutoShutdown:
         )
 
     def began(self, ends_at: float) -> float:
-        """Give the first start that an end was counted from; 0 if nobody can say."""
+        """Give the first start that an end was counted from; 0 if it is not known."""
         known = ends_at and self.time_to_live_hours
         return ends_at - self.time_to_live_hours * 3600 if known else 0.0
 
@@ -77,7 +77,7 @@ class AutoShutdown:
 
 
 def carried(leash: AutoShutdown, api_url: str) -> dict[str, str]:
-    """The files that the start script brings: none for a machine without a leash."""
+    """The files that the start script brings: none for a machine without auto-shutdown."""
     if not leash:
         return {}
     lines = SCRIPT.read_text().splitlines(keepends=True)
@@ -114,7 +114,7 @@ def why_gone(leash: AutoShutdown, ends_at: float, contract_ends_at: float, now: 
 
 
 def overdue_since(ends_at: float, now: float) -> float:
-    """Since when a machine that is there ought to be gone; 0 if it ought not. In s since 1970."""
+    """When an existing machine should have ended, in s since 1970; 0 if it should still exist."""
     return ends_at if ends_at and now > ends_at + OVERDUE else 0.0
 
 

@@ -1,8 +1,8 @@
-"""How long a host's contract lasts and what its host asks for it, in words and as a policy. Pure.
+"""How long a contract lasts, what its host asks for more time, and what the stack does. Pure.
 
-A contract's end is fixed when it is rented: then the machine is stopped, its disk is billed on and
-it may be deleted two days later. A host may ask for a higher price, for which it goes on for longer
-(vast-api reference, 15).
+A contract's end is fixed when it is rented. At that end the market stops the machine, goes on
+billing its disk, and may delete it two days later. A host may ask for a higher price, for which it
+goes on for longer (vast-api reference, 15).
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class ExpiryPolicy:
     warn_days: float = 3.0
     when: When = "warn"
     create_first: bool = False
-    """Whether the stack replaces its machine by another one beside it, as machineGeneration asks;
-    `when` is then not `replace`, for which the machine would go first."""
+    """Whether `machineGeneration` brings up a successor beside the machine. `when` is then not
+    `replace`, which ends the machine first.
+    """
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> ExpiryPolicy:
@@ -114,7 +115,7 @@ def _about_the_price(term: ContractTerm, policy: ExpiryPolicy) -> str:
 
 
 def _until(end: float) -> str:
-    """Vast may leave an end out, and so its sentence does."""
+    """Vast may leave the end out; then the sentence leaves it out too."""
     return f" until {moment(end)}" if end else ""
 
 

@@ -43,7 +43,7 @@ def create(inputs: InstanceInputs, context: Context, download_share: float) -> I
 
     Raises:
         StackError: as `Provisioner.provision`, `Provisioner.adopt` and `adoption.adopt`;
-            `LeftRunning` for a machine that works and is not told when it ends.
+            `LeftRunning` for a machine that works and does not take its end.
     """
     api, progress = context.market(), progress_of(context)
     order = order_for(inputs, api.url)
@@ -152,7 +152,7 @@ def _note_estimate(
 ) -> None:
     """Note what the machine is expected to cost: a destroyed stack's state no longer says it.
 
-    A machine that works must not stay out of the state over it.
+    A lost note must not keep a working machine out of the state.
     """
     instance = rented.instance
     # A machine that was rented by hand has its weights already.

@@ -43,7 +43,8 @@ class LeavingInstance:
         """Read it out of a state of any release; what cannot be read counts as not known.
 
         Raises:
-            StateUnreadable: if the account is none. In another one the machine would look gone.
+            StateUnreadable: if the account is no number. In another account the machine would look
+                gone.
         """
         reader = BagReader(bag)
 

@@ -78,7 +78,7 @@ def needs_update(old: InstanceState, new: InstanceInputs) -> bool:
 
 
 def is_kept(old: InstanceState, new: InstanceInputs) -> bool:
-    """Whether a machine was stopped and is waited for. Another is rented only for an outbid one."""
+    """Whether a machine was stopped and is waited for. Only an outbid machine is replaced."""
     state = old.observed.market_state
     return state.is_stopped and not (state.is_outbid and next_step(new) == "rerent")
 
@@ -135,7 +135,7 @@ def _could_choose(search: Search, old: InstanceState) -> bool:
 
 
 def _refuse_a_second(id_: str, old: InstanceInputs, new: InstanceInputs) -> None:
-    """Refuse to adopt another machine while there is one: that one would stay nobody's.
+    """Refuse to adopt another machine while the stack has a machine, which nobody would own then.
 
     A refresh comes with the recorded inputs. If it failed here, the state could neither be mended
     nor destroyed, so an adoption that the state names already is no request.
@@ -149,7 +149,7 @@ def _refuse_a_second(id_: str, old: InstanceInputs, new: InstanceInputs) -> None
 
 
 def _refuse_the_replaced(id_: str, new: InstanceInputs, replaces: list[str]) -> None:
-    """Refuse to replace a machine by itself: it would be gone when it is to be adopted.
+    """Refuse to replace a machine that is to be adopted: it would be gone by then.
 
     Only for changed inputs, which a refresh never brings. What drifted is refused by the `check`
     of its successor: an error here would fail the refresh that finds it, and so every `destroy`.

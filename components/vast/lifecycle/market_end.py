@@ -3,8 +3,8 @@
 `time_to_live.sh` runs on the host, whose owner is paid by the hour and can keep it from ending the
 machine. So the market can be asked to destroy the contract as well, a moment after that end. Vast's
 clients have such jobs, its documentation does not name them, and nobody has tried one with this
-project. It was seen in 2026 that an hourly job runs at minute 0, and first in the hour that
-*contains* its start: up to an hour before it. Hence the hour on top.
+project. In 2026 an hourly job ran at minute 0, and first in the hour that *contains* its start.
+That is up to an hour before the start, so an hour is added.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ class MarketEnd:
 class FirstEnd:
     """`rental.Guard`: the market's end of a machine that has not started yet, and may never.
 
-    Its own watch cannot see that, and whoever rents it may die. When it has started, it is given
-    its exact end.
+    Before its start a machine has no watch, and the process that rents it may die. The exact end is
+    scheduled once the machine has started.
     """
 
     def __init__(self, jobs: Jobs, progress: Progress, starts_at: Callable[[], float]) -> None:
@@ -191,7 +191,7 @@ class FirstEnd:
         MarketEnd(self._jobs, self._progress, instance_id).arm(self._starts_at())
 
     def ended(self, instance_id: int) -> None:
-        """Take it away; what is left of it destroys nothing and is forgotten by itself."""
+        """Remove the job. A job that is left destroys nothing, and the market forgets it."""
         try:
             MarketEnd(self._jobs, self._progress, instance_id).disarm()
         except StackError as error:

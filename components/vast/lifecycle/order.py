@@ -38,7 +38,7 @@ def order_for(inputs: InstanceInputs, api_url: str) -> RentRequest:
 def order_label(inputs: InstanceInputs) -> str:
     """Return the label under which the same order is found again, also by other releases.
 
-    How long the machine may live is no part of it: that changes in place.
+    The time to live is no part of the label, since it changes in place.
     """
     facts: list[object] = [
         inputs.image,
@@ -95,8 +95,8 @@ def expected_of(
 ) -> Expected:
     """Return what the check holds a machine to.
 
-    `download_share` is the part of the time to the first answer that the download may take. One
-    that is `adopted` was there before this rental.
+    `download_share` is the part of the time to the first answer that the download may take. An
+    `adopted` contract existed before this rental.
     """
     need = inputs.need
     # A machine that was rented by hand has no label of the stack before its own server has ended.
@@ -105,7 +105,7 @@ def expected_of(
         gpu_name=instance.gpu_name,
         num_gpus=need.num_gpus,
         gpu_ram_mib=instance.gpu_ram_mib,
-        # One that was rented by hand has weights on its disk already.
+        # A machine that was rented by hand has weights on its disk already.
         disk_gb=inputs.disk_gb - (need.weights_gb if inputs.adopt else 0),
         min_driver=inputs.min_driver,
         weights_gb=need.weights_gb,

@@ -65,8 +65,9 @@ class PreemptionPolicy:
 class PreemptionLog:
     """Preemptions that were acted on, kept on this computer until the stack's next refresh.
 
-    The lease and the machine are refreshed at the same time. A machine that is taken away between
-    the two looks is replaced without the lease having counted it, and is gone at the next refresh.
+    The finalizer and the machine are refreshed at the same time. A machine may be lost between the
+    two looks. Then it is replaced before the finalizer has counted it, and is gone at the next
+    refresh.
     """
 
     def __init__(self, file: LockedJsonFile, clock: Clock) -> None:
@@ -191,7 +192,7 @@ def wait_until_back(
     """Return the machine when it runs again with its `ports` mapped.
 
     Raises:
-        StillOutbid: if it does not within `seconds`, with what it costs meanwhile.
+        StillOutbid: if the machine does not run within `seconds`, with its cost meanwhile.
         Interrupted: somebody asked to end.
     """
     wanted = set(ports)

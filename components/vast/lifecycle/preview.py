@@ -165,8 +165,8 @@ def _preview_adoption(inputs: InstanceInputs, context: Context) -> None:
     """Say what is adopted, and what becomes of it.
 
     Raises:
-        CannotAdopt: if it does not fit, or if the rule for its term replaces it, so that it would
-            be gone when it is to be adopted.
+        CannotAdopt: if the machine does not fit, or if the rule for its contract's end would
+            replace it.
     """
     api = context.market(patient=False)
     found = find(api, inputs.adopt, criteria_for(inputs))

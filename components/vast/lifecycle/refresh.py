@@ -44,7 +44,8 @@ def refresh(instance_id: int, old: InstanceState, context: Context) -> InstanceS
     found = dataclasses.replace(found, market_job=shutdown_times.read_back(api, found, context))
     if found.account_id:
         return found
-    # It was not to be had when the machine was rented. That it is seen here settles it.
+    # The account's id could not be read when the machine was rented. A contract that is seen here
+    # belongs to this account.
     return dataclasses.replace(found, account_id=account_of(api))
 
 

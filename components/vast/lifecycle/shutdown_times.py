@@ -1,4 +1,4 @@
-"""When a machine ends: told to its own watch and to the market, which must never come first."""
+"""Give the end of a machine to its own watch and to the market, which must never act first."""
 
 from __future__ import annotations
 
@@ -40,11 +40,13 @@ def tell_new_machine(
 ) -> float:
     """Tell a machine that was just rented or adopted how long it may live; return its end.
 
-    One that was adopted may have been told something else when it was rented: it is told as well
-    that it may live for ever, since its watch would go on by what its start script brought.
+    An adopted machine may have received another limit when it was rented. So it receives the new
+    limit in any case, even if it may live for ever. Its watch would otherwise keep the limit from
+    its start script.
 
     Raises:
-        LeftRunning: if it cannot be told. The machine is in no state yet; the next `up` adopts it.
+        LeftRunning: if the machine does not take the limit. The machine is in no state yet; the
+            next `up` adopts it.
     """
     instance = rented.instance
     try:
@@ -61,7 +63,7 @@ def tell_new_machine(
 def arm_new_machine(
     api: VastApi, rented: Rented, wanted: AutoShutdown, ends_at: float, progress: Progress
 ) -> MarketJob:
-    """Give the market the end of a machine that was just rented or adopted, if it is to have one.
+    """Schedule the market's end of a new or newly adopted machine, if settings ask for it.
 
     Raises:
         LeftRunning: if the market does not take it. The machine is in no state yet; the next `up`
@@ -71,7 +73,7 @@ def arm_new_machine(
     own = MarketEnd(api, progress, instance.id)
     if not starts_at:
         if rented.adopted:
-            # An earlier try, with other settings, may have given it one.
+            # An earlier try, with other settings, may have scheduled an end.
             _disarm(own, progress)
         return market_end.NONE
     try:
@@ -101,7 +103,7 @@ class EndChange:
 def plan_end(old: InstanceState, wanted: AutoShutdown, now: float) -> EndChange:
     """Decide how the end of a machine is changed, so that the market never comes first. Pure."""
     before, ends_at, job = old.inputs.leash, old.ends_itself_at, old.market_job
-    # It started by now at the latest.
+    # The machine started by now at the latest.
     latest = wanted.ends_at(before.began(ends_at) or now)
     is_later = not latest or latest > ends_at
     tells_machine = before.of_the_host() != wanted.of_the_host()
@@ -113,7 +115,8 @@ def plan_end(old: InstanceState, wanted: AutoShutdown, now: float) -> EndChange:
             latest, "disarm unknown" if may_be_unknown else "forget", 0.0, tells_machine
         )
     if not ends_at:
-        # It lives for ever until it is told, so it is told first; but not if nobody answers here.
+        # The machine lives for ever until its watch has the end, so the watch comes first. But the
+        # market has to answer before that.
         return EndChange(latest, "look", 0.0, tells_machine)
     if is_later or not job.number:
         starts_at = market_end.wanted(wanted, max(latest, ends_at))
@@ -124,14 +127,13 @@ def plan_end(old: InstanceState, wanted: AutoShutdown, now: float) -> EndChange:
 def change_end(
     instance_id: int, old: InstanceState, new: InstanceState, context: Context
 ) -> InstanceState:
-    """Tell machine and market when it ends from now on.
+    """Give machine and market the new end.
 
     `new` has the new inputs, and the machine's address of this moment.
 
     Raises:
-        MarketEndRefused, KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not
-            take, or does not say, what has to hold before the machine is told. Nothing has changed
-            then.
+        MarketEndRefused, KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market refuses
+            or does not confirm what must hold first. Nothing has changed then.
     """
     progress, wanted = progress_of(context), new.inputs.leash
     market = MarketEnd(context.market(), progress, instance_id)
@@ -144,7 +146,7 @@ def change_end(
                 told = _tell(host, wanted, context.market().url, context, always=True)
         except StackError:
             if job.number and not old.market_job.number:
-                # No state would know of it.
+                # No state would know of a job that is left.
                 _disarm(market, progress)
             raise
         # A host's word may bring its end forward, and not put it off.
@@ -159,7 +161,7 @@ def change_end(
 
 
 def read_back(api: VastApi, state: InstanceState, context: Context) -> MarketJob:
-    """Read the market's own end of a machine that is to have one; say if it is another one."""
+    """Read the market's end of a machine that should have one; report a difference."""
     instance_id = state.observed.instance_id
     if not market_end.wanted(state.inputs.leash, state.ends_itself_at):
         return state.market_job
@@ -207,7 +209,7 @@ def _market_first(
 
 
 def _disarm_unknown(market: MarketEnd, progress: Progress) -> MarketJob:
-    """Take away what an `up` may have left that failed to read it back."""
+    """Remove a job that an earlier `up` may have left when it failed to read the job back."""
     try:
         found = market.look()
     except StackError as error:
@@ -232,10 +234,10 @@ def _tell(
     *,
     always: bool = False,
 ) -> float:
-    """Tell a machine's own watch how long it may live; return when its time is over, 0 for never.
+    """Push the limit to a machine's own watch; return when its time is over, 0 for never.
 
-    Nothing restarts. A machine that never had a time to live and gets none is left alone, unless
-    `always`. A host that says that it starts in the future does not put its end off.
+    Nothing restarts. A machine without a previous and a new limit is left alone, unless `always`. A
+    host that reports a start in the future does not postpone its end.
     """
     if not (wanted or always):
         return 0.0

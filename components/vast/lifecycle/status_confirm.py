@@ -1,8 +1,9 @@
-"""A status that may be a moment's is confirmed, before a serving machine is given up for it.
+"""Confirm a status that may be momentary, before a serving machine is given up for it.
 
-`actual_status` lags: a host that misses a heartbeat is `unknown`, one that reboots is `exited` for
-a while (vast-api reference, 4.4), and the intended state of one that was outbid is ahead by a tick
-(marketplace-facts, 1). Replacing a machine costs its whole download; looking again costs a minute.
+`actual_status` lags. A host that misses a heartbeat is `unknown`, and a host that reboots is
+`exited` for a while (vast-api reference, 4.4). The intended state of an outbid machine is ahead by
+a tick (marketplace-facts, 1). Replacing a machine costs its whole download; looking again costs a
+minute.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ def confirm_status(
     found: Instance,
     reach: Callable[[], ProbeResult],
 ) -> Instance | None:
-    """Return `found` as it is once its status is beyond doubt; None if it went meanwhile.
+    """Return the instance `found` once its status is beyond doubt; None if it ended meanwhile.
 
-    `reach` tries the port that is served. One that is open belongs to a machine that runs. An
-    interruptible machine that is stopped is so for sure when a second look finds it stopped too.
+    `reach` tries the served port. An open port means that the machine runs. An interruptible
+    machine counts as stopped when a second look finds it stopped too.
 
     Raises:
         StackError: of the client's kinds.

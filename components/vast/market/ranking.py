@@ -77,7 +77,7 @@ def hourly_cap(need: Requirements) -> float:
 def landed(offer: Offer, need: Requirements) -> Candidate:
     """Count what an offer costs until it serves, and for each hour of its expected life.
 
-    One that is bid for costs what is bid.
+    An interruptible offer costs what is bid.
     """
     price = None
     if need.contract == "interruptible":
@@ -129,7 +129,7 @@ def check_credit(credit: float, candidates: list[Candidate]) -> None:
 
 
 def _can_be_counted(offer: Offer, need: Requirements) -> bool:
-    """Any field of an offer may be null; without one of these nothing can be said of it."""
+    """Any field of an offer may be null. Without one of these fields the offer cannot be judged."""
     price = offer.min_bid if need.contract == "interruptible" else offer.dollars_per_hour
     named = offer.id and offer.machine_id and offer.gpu_name and offer.num_gpus
     return bool(named) and price > 0 and offer.inet_down_mbps > 0

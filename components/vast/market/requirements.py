@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 Contract = Literal["on-demand", "interruptible"]
-"""How a machine is rented: at a fixed price, or by a bid that a higher one takes it away from."""
+"""How a machine is rented: at a fixed price, or by a bid, which a higher bid beats."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Requirements:
     least_compute_cap: float = 0.0
     """Of a GPU on which the server starts, times 100 as the market counts it: 900 is Hopper."""
     compute_cap_below: float = 0.0
-    """The one from which on it starts no more; 0 for none."""
+    """The first capability on which the server no longer starts; 0 for none."""
 
 
 NEEDS = tuple(field.name for field in dataclasses.fields(Requirements))
@@ -107,8 +107,8 @@ class Search:
     def changed_from(self, old: Search, lacking: Collection[str] = ()) -> list[str]:
         """Name the properties that differ.
 
-        `lacking` are the additions that only the old state lacked. One that is not implied counts
-        as changed: the old state had no word on it.
+        `lacking` are the additions that only the old state lacked. An addition that is not implied
+        counts as changed, since the old state does not mention it.
         """
         olds, news = old.to_bag(), self.to_bag()
         follows = IMPLIED.intersection(lacking) - {"contract"}

@@ -19,8 +19,9 @@ SEARCH_LIMIT = 64
 """Most offers that Vast gives, whatever is asked (vast-api reference, 2.5)."""
 
 LEAST_COMPUTE_CAP = 500
-"""A floor that every GPU of today passes, times 100: a search by CUDA's version without any has
-been seen to hide H100 and H200 (marketplace-facts, 13)."""
+"""A floor that every GPU of today passes, times 100. A search by CUDA's version without such a
+floor has hidden H100 and H200 (marketplace-facts, 13).
+"""
 
 
 def with_floors(query: Query, need: Requirements) -> Query:
@@ -65,8 +66,8 @@ def search_body(query: Query, need: Requirements) -> dict[str, Any]:
 def starts_on(row: Json, need: Requirements) -> bool:
     """Whether the server starts on a row's GPUs, whatever the query asks for.
 
-    A row without a memory or a capability is judged by its GPU's name; one that is not known
-    either is none to rent, nor is one whose memory or capability is no number.
+    A row without a memory or a capability is judged by its GPU's name. A row with an unknown name,
+    or with a value that is no number, is not rented.
     """
     if str(row.get("gpu_arch") or "nvidia").lower() != "nvidia":
         return False

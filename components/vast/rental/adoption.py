@@ -1,12 +1,12 @@
 """A machine that was rented by hand becomes a stack's own, without a restart.
 
-Nothing of the machine changes before it is known to fit. Then its own server ends, the machine
-is checked, the stack's start script takes the place of its own, and last of all it gets the
-stack's label: from there on `provisioner.py` adopts it, `destroy` ends it and nobody loses it. Each
-step can be taken twice, so whoever dies on the way is followed by the next `pulumi up`.
+Nothing of the machine changes before it is known to fit. Then its own server ends and the machine
+is checked. The stack's start script replaces the machine's own. Last of all the machine gets the
+stack's label. From there on `provisioner.py` adopts it and `destroy` ends it. Each step can be
+taken twice, so the next `pulumi up` completes an interrupted adoption.
 
-`update_template`, which stores the start script, is documented nowhere but in the official client
-(vast-api reference, 5): whether Vast takes it over before the next reboot nobody has tried.
+`update_template` stores the start script; only the official client documents it (vast-api
+reference, 5). Nobody has tried whether Vast applies it before the next reboot.
 """
 
 from __future__ import annotations
@@ -154,11 +154,10 @@ def adopt(
 def takeover(instance_id: int, onstart: str) -> str:
     """A script that ends the previous server and does what the stack's start script would have.
 
-    A login over SSH has none of the container's variables, so they are taken from a process that
-    has, and handed on in the environment alone: there are keys among them, and everybody on the
-    host can read a command line. Only processes of this container come into question: they carry
-    its id. A cache of the Hub at its usual place becomes the stack's, so that nothing is downloaded
-    again.
+    A login over SSH has none of the container's variables, so they are taken from a process of the
+    container. They contain keys, so they are passed in the environment alone: everybody on the host
+    can read a command line. Processes of this container carry its id. A cache of the Hub at its
+    usual place becomes the stack's, so that nothing is downloaded again.
     """
     return f"""\
 set -u
@@ -212,7 +211,7 @@ def _of_somebody_else(label: str, wanted: AdoptionCriteria) -> str:
 
 
 def _quarantined(label: str) -> str:
-    """One that is marked is to be ended; that cannot be what it is adopted for."""
+    """A contract in quarantine is to be ended, so it is not adopted."""
     why = quarantine_reason(label)
     return f"it was marked unfit ({why}): {TAKE_OUT}" if why else ""
 

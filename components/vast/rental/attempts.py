@@ -33,7 +33,7 @@ class Attempt:
     place: str
     dollars_per_hour: float
     stage: str = "rent"
-    """The last one reached: rent, contract, image, container, ports, ssh, check."""
+    """The last stage reached: rent, contract, image, container, ports, ssh, check."""
     outcome: Outcome = "under way"
     verdict: str = ""
     """Why it failed, in words."""
@@ -44,7 +44,7 @@ class Attempt:
 
     @property
     def dollars(self) -> float:
-        """The most that it can have cost without traffic: an image is loaded for less."""
+        """The most that the try can have cost, without traffic. A loading image is billed less."""
         return self.seconds / 3600 * self.dollars_per_hour if self.billed else 0.0
 
     def line(self) -> str:
@@ -96,7 +96,7 @@ def fault(error: BaseException) -> Outcome:
 
 
 def cost(attempt: Attempt) -> str:
-    """Say what a try cost whose machine was given back."""
+    """Say what a try cost after its machine was given back."""
     return (
         f"the machine was given back in stage {attempt.stage} after {duration(attempt.seconds)}, "
         f"at most {attempt.dollars * 100:.1f} cents; nothing is billed any more"
@@ -104,7 +104,7 @@ def cost(attempt: Attempt) -> str:
 
 
 def left_running(instance_id: int, attempt: Attempt, error: StackError) -> LeftRunning:
-    """Say of a machine that cannot be seen any longer that it is billed on."""
+    """Say that a machine is billed on, although it cannot be seen any longer."""
     if isinstance(error, Interrupted):
         return LeftRunning(
             f"instance {instance_id} was rented for ${attempt.dollars_per_hour:.2f}/h, and {error} "
@@ -120,7 +120,7 @@ def left_running(instance_id: int, attempt: Attempt, error: StackError) -> LeftR
 
 
 def not_adopted(instance_id: int, attempt: Attempt, error: StackError) -> CannotAdopt:
-    """Say of a machine that a person chose that it does not work and is billed on."""
+    """Say that a machine which a person chose does not work and is billed on."""
     return CannotAdopt(
         f"instance {instance_id} carries this stack's label and does not work (stage "
         f"{attempt.stage}: {error}): it was kept and costs ${attempt.dollars_per_hour:.2f}/h, and "

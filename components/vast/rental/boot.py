@@ -1,6 +1,6 @@
 """From a contract to a machine that works, stage by stage, each with a deadline of its own.
 
-A status that does not change is no verdict, a status that does not get better is one at once.
+An unchanged status is no verdict. A status that cannot improve is a verdict at once.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Machine(Protocol):
     def inspect(self, instance: Instance, *, adopted: bool) -> Inspection:
         """Check the machine; `HostUnfit` is a verdict, `BootFailed` a lost connection.
 
-        One that is `adopted` was there before this rental, and may serve.
+        An `adopted` machine existed before this rental, and may serve.
         """
 
 
@@ -175,7 +175,7 @@ class Boot:
         )
         logged_in = self._clock.monotonic()
         self._progress.say("logged in; checking the machine")
-        # Nothing secret is in the check. A log that is late comes while it goes on.
+        # The check sends nothing secret. A late log may arrive while the check runs.
         is_named = self._is_named(instance, machine, host_key)
         found = self._stage(
             "check",

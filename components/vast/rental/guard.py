@@ -1,4 +1,4 @@
-"""Who else ends a machine that was rented."""
+"""A second party that ends a rented machine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Guard(Protocol):
-    """Who else is to end a machine that was rented and that nobody may come back for."""
+    """A second party that ends a rented machine if this process does not return."""
 
     def rented(self, instance_id: int) -> None:
-        """See to it; what this raises has the machine given back."""
+        """Arrange the end of a machine. If this raises, the machine is given back."""
 
     def ended(self, instance_id: int) -> None:
         """The machine was given back. Raises nothing."""

@@ -29,7 +29,7 @@ POLL = 1.0
 
 
 def awaited_labels(files: Iterable[LockedJsonFile], prefix: str, clock: Clock) -> dict[str, float]:
-    """Labels under `prefix` that were sent and not committed, and the seconds left to be listed."""
+    """Labels under `prefix`, sent and not committed, with the seconds until Vast must list them."""
     labels = {}
     for file in files:
         # One that is held belongs to a process that lives and commits it.
@@ -53,7 +53,7 @@ class Entry:
         self._change(label=label, sent_at=self._clock.epoch())
 
     def commit(self) -> None:
-        """Note that what was sent has come to something, or to nothing.
+        """Note that the outcome of the rent call is known.
 
         A full disk keeps the intent: the next process then waits for a contract that is known.
         """

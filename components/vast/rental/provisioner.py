@@ -1,7 +1,7 @@
 """Provisioning as a policy: adopt or rent, boot, and give back what fails, within a budget.
 
-Whatever happens in between, money follows the label: it is part of the rent call, so a contract
-that this process loses sight of is found again by the next one.
+Whatever happens in between, the label identifies what is billed. It is part of the rent call. So
+the next process finds a contract that this process loses sight of.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from components.vast.rental.journaled_rent import JournaledRent
 from components.vast.rental.termination import Terminator, left_alone
 
 MOST_UNPROVEN = 2
-"""Machines whose host key nobody vouches for: a third would not be another matter."""
+"""Machines whose host key nobody vouches for, after which no third is tried."""
 
 
 class Provisioner:
@@ -104,7 +104,8 @@ class Provisioner:
                     order, candidates, machine, ports, entry
                 )
             except (LeftRunning, StillBilled):
-                # What they name is kept, or has been asked to go for minutes already.
+                # The contracts that these errors name are kept, or were asked to end for minutes
+                # already.
                 raise
             except StackError as error:
                 self._end_leftovers(order)
@@ -291,7 +292,7 @@ class Provisioner:
     ) -> None:
         """Destroy what a refused rent call has made, and say what that cost.
 
-        The call stays in the note: nobody has seen the contract in a list yet.
+        The call stays in the journal: no list has shown the contract yet.
 
         Raises:
             StillBilled: if it is not proven gone.
@@ -352,7 +353,7 @@ class Provisioner:
         """Stop where machine after machine is not proven: each costs what a boot costs.
 
         Raises:
-            NobodyVouches: it was the last one.
+            NobodyVouches: it was the last machine that may be tried.
         """
         if not isinstance(error, HostKeyUnproven):
             return
@@ -366,7 +367,7 @@ class Provisioner:
             ) from None
 
     def _boot(self, attempt: Attempt, started: float) -> Boot:
-        """What brings a contract up within what is left, from the moment `started` on."""
+        """Make the `Boot` of a contract, within the rest of the budget, from `started` on."""
         return Boot(
             self._api,
             self._clock,

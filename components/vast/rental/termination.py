@@ -1,7 +1,7 @@
 """The end of a contract, and the proof of it: destroyed, read back, gone from GET and list alike.
 
-A DELETE that was answered with success has ended nothing yet. What is not proven gone is loudly
-still there, with its id and its price, and stays in the state.
+A successful answer to a DELETE proves nothing. A contract that is not proven gone is reported with
+its id and its price, and stays in the state.
 """
 
 from __future__ import annotations
@@ -94,10 +94,9 @@ class Terminator:
     ) -> list[int]:
         """End what carries a label that begins with `prefix`, but `keep`; return their ids.
 
-        With `endpoint`, only what carries that endpoint's name. What another than `owner` has
-        rented is reported and left alone (see `labels.whose`).
-        `awaited` are labels of rent calls that were cut off, with the seconds within which their
-        contracts may come to be listed; they are waited for.
+        With `endpoint`, only what carries that endpoint's name. Contracts of another `owner` are
+        reported and left alone (see `labels.whose`). `awaited` are labels of interrupted rent
+        calls, with the seconds within which Vast may list their contracts. They are waited for.
 
         Raises:
             StillBilled: if one would not go; the others were ended all the same.
