@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,16 @@ from components.release.release import digest_of
 from components.settings import parse
 from components.vllm import rehearsal, serve_config
 from components.vllm.agent_files import assigned
+from components.vllm.change_summary import change
 from components.vllm.profile import load_profile
+from components.vllm.pushed_configuration import (
+    as_pushed,
+    config_digests,
+    configuration_files,
+    pushed_digest,
+)
 from tests.helpers.places import ROOT
+from tests.helpers.server_bags import inputs_of, state_of
 
 OPTIONS: dict[str, Any] = {
     "model": "org/model",
@@ -50,6 +59,39 @@ def test_it_is_the_same_server_on_loopback_without_weights() -> None:
         "middleware": "key_gate.KeyGate",
         "load-format": "dummy",
     }
+
+
+PINNED = {"commits": {"org/model": "c" * 40}}
+
+
+def test_it_is_pushed_at_the_commit_and_in_no_digest_of_what_runs() -> None:
+    asked = inputs_of(serve_yaml=serve_config.to_yaml(OPTIONS), rehearse=True, **PINNED)
+    without = dataclasses.replace(asked, rehearse=False)
+
+    pushed = configuration_files(as_pushed(asked))
+
+    assert yaml.safe_load(pushed["rehearsal.yaml"][0])["revision"] == "c" * 40
+    assert pushed["serve.yaml"] == configuration_files(as_pushed(without))["serve.yaml"]
+    assert pushed_digest(asked) == pushed_digest(without)
+    assert config_digests(asked) == config_digests(without)
+
+
+@pytest.mark.parametrize("changed", [{}, {"rehearse": False}], ids=["an older state", "off"])
+def test_what_an_earlier_push_brought_is_emptied(changed: dict[str, Any]) -> None:
+    asked = inputs_of(serve_yaml=serve_config.to_yaml(OPTIONS), **changed)
+
+    pushed = configuration_files(as_pushed(asked))
+
+    assert pushed["rehearsal.yaml"][0] == b""
+    assert pushed["rehearsal.env"][0] == b""
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_turning_it_on_or_off_changes_no_server_that_runs(asked: bool) -> None:
+    text = serve_config.to_yaml(OPTIONS)
+    runs = state_of(serve_yaml=text, rehearse=not asked)
+
+    assert not change(runs, dataclasses.replace(runs.inputs, rehearse=asked)).is_any
 
 
 NAMES = st.from_regex(r"[a-z]{2,10}(-[a-z]{2,8}){0,2}", fullmatch=True)
