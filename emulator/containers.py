@@ -238,7 +238,8 @@ class Containers:
         bin_directory = self.directory(contract.id) / "bin"
         for name, text in commands().items():
             _write_command(bin_directory / name, text)
-        _write_command(bin_directory / "curl", _curl(contract))
+        server = self._root.parent / "server.json"
+        _write_command(bin_directory / "curl", _curl(contract.address, server))
         if self._vllm is not None:
             _write_command(bin_directory / "vllm", _real_vllm(self._vllm, contract.address))
 
@@ -282,13 +283,16 @@ def _stand_in(module: str, arguments: str = '"$@"') -> str:
     )
 
 
-def _curl(contract: Contract) -> str:
-    """The real curl, for which 127.0.0.1 is the container itself at the ports that it publishes."""
-    inside = {name.partition("/")[0] for name in contract.ports}
-    own = " ".join(
-        f"--connect-to 127.0.0.1:{port}:{contract.address}:{port}" for port in sorted(inside)
+def _curl(address: str, server: Path) -> str:
+    """The real curl, for which 127.0.0.1 is the container itself, but for the market's own port."""
+    find = 's/.*"port": \\([0-9]*\\).*/\\1/p'
+    port = f"sed -n {shlex.quote(find)} {shlex.quote(str(server))} 2>/dev/null"
+    return (
+        f"PATH={shlex.quote(_SYSTEM_PATH)}\n"
+        f"market=$({port})\n"
+        'exec curl ${market:+--connect-to "127.0.0.1:$market:127.0.0.1:$market"} '
+        f'--connect-to 127.0.0.1::{address}: "$@"'
     )
-    return f'PATH={shlex.quote(_SYSTEM_PATH)} exec curl {own} "$@"'
 
 
 def _real_vllm(path: str, address: str) -> str:

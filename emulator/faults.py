@@ -198,7 +198,15 @@ FAULTS: dict[str, Kind] = {
     ),
     "disk_short": Kind("host", "less disk than rented", {"gb": "there (half)"}),
     "disk_full": Kind("host", "no space left during the download", {"at": "share of the bytes"}),
-    "download_slow": Kind("host", "the weights crawl", {"mbps": "Mbit/s (20)"}),
+    "download_slow": Kind(
+        "host",
+        "the weights crawl",
+        {
+            "mbps": "Mbit/s (20)",
+            "until": "rehearsing (a rehearsal has taken GPU memory) or rehearsed (it is over): "
+            "from then on the link's own rate (never)",
+        },
+    ),
     "download_hang": Kind("host", "the download stops", {"at": "share of the bytes"}),
     "crash_loop": Kind(
         "host", "the server exits at each start, or later", {"after": "emulated seconds of serving"}
@@ -206,8 +214,29 @@ FAULTS: dict[str, Kind] = {
     "engine_oom": Kind("host", "CUDA out of memory"),
     "kv_too_small": Kind("host", "the context does not fit the KV cache", {"gib": "for the cache"}),
     "bad_flag": Kind("host", "the image's vLLM does not know an option", {"flag": "which"}),
+    "class_missing": Kind("host", "the image's vLLM has no class for the model"),
     "gated_model": Kind("host", "the Hub refuses the weights"),
     "nccl_hang": Kind("host", "tensor parallel workers wait for each other for ever"),
+    "rehearsal_hang": Kind(
+        "host",
+        "a server with dummy weights logs nothing any more, and does not hear SIGTERM",
+        {"at": "nccl, load or profile (load)"},
+    ),
+    "rehearsal_flood": Kind(
+        "host",
+        "a server with dummy weights logs without an end",
+        {"mb_s": "MB in a real second (20)", "at": "nccl, load or profile (load)"},
+    ),
+    "rehearsal_leaves": Kind(
+        "host",
+        "a server with dummy weights leaves a process of another session",
+        {"memory": "true: it holds the weights' memory", "at": "nccl, load or profile (load)"},
+    ),
+    "rehearsal_keeps_memory": Kind(
+        "host",
+        "the GPU memory of a server with dummy weights is not free when it has ended",
+        {"seconds": "real, from when that is first seen (for ever)"},
+    ),
     "green_but_dead": Kind("host", "/health is 200, completions hang"),
     "wrong_model": Kind(
         "host", "another model answers", {"model": "which", "keeps_name": "true: under the name"}

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from components.core.clock import Clock
-from emulator.standins import disk, traffic
+from emulator.standins import disk, rehearsal, traffic
 from emulator.standins.host import Host
 from emulator.standins.hub import HubFile
 
@@ -117,7 +117,6 @@ class _Download:
         self._bytes = 0.0
         self._charged = 0
         self._active: list[_Transfer] = []
-        self._rate = _rate(host)
         self._hang_at = _share(host, "download_hang", _HANG_AT, self._bytes_total)
         self._full_at = min(
             float(disk.free_bytes(host)),
@@ -130,7 +129,7 @@ class _Download:
             while self._waiting or self._active:
                 self._clock.sleep(TICK)
                 now = self._clock.monotonic()
-                self._arrive((now - then) * self._host.speed * self._rate)
+                self._arrive((now - then) * self._host.speed * _rate(self._host))
                 then = now
                 self._charge()
                 self._report(self._seen())
@@ -189,7 +188,7 @@ class _Download:
 
     def _seen(self) -> Seen:
         return Seen(
-            self._files, self._files_total, round(self._bytes), self._bytes_total, self._rate
+            self._files, self._files_total, round(self._bytes), self._bytes_total, _rate(self._host)
         )
 
     def _hang_if_due(self) -> None:
@@ -198,9 +197,18 @@ class _Download:
 
 
 def _rate(host: Host) -> float:
+    """Return bytes in an emulated second, as they come at this moment."""
     fault = host.fault("download_slow")
-    mbps = host.inet_down_mbps if fault is None else float(fault.get("mbps", _SLOW_MBPS))
+    is_slow = fault is not None and not _is_over(host, fault)
+    mbps = float((fault or {}).get("mbps", _SLOW_MBPS)) if is_slow else host.inet_down_mbps
     return mbps * 1e6 / 8
+
+
+def _is_over(host: Host, fault: Mapping[str, Any]) -> bool:
+    """Say whether what the fault lasts for has come: see its parameter `until`."""
+    over = {"rehearsing": ("on the GPUs", "ended"), "rehearsed": ("ended",)}
+    awaited = over.get(str(fault.get("until")), ())
+    return bool(awaited) and rehearsal.course(host) in awaited
 
 
 def _share(host: Host, fault_name: str, default: float, total: int) -> float:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 from emulator.gpus import GPUS, Gpu
 from emulator.standins.host import Host
+from emulator.standins.processes import born, is_alive
 
 CUDA_SHARE = 0.99572
 """Share of a GPU's memory that CUDA reports: 143771 MiB read as 139.80 GiB, as measured."""
@@ -65,11 +66,17 @@ class Card:
     watts: int
     compute_cap: str
     uses: tuple[Use, ...]
+    lost_mib: int = 0
+    """What nobody holds any more, and the driver has not taken back."""
 
     @property
     def used_mib(self) -> int:
         """MiB in use."""
-        return IDLE_MIB + sum(use.used_mib for use in self.uses)
+        return IDLE_MIB + self.lost_mib + sum(use.used_mib for use in self.uses)
+
+    def used_by_others(self, than: int) -> int:
+        """Return the MiB in use, less what process `than` holds itself."""
+        return self.used_mib - sum(use.used_mib for use in self.uses if use.pid == than)
 
     @property
     def utilization(self) -> int:
@@ -80,7 +87,7 @@ class Card:
 def cards(host: Host) -> list[Card]:
     """Return the GPUs that can be seen, with the processes that hold memory on them."""
     model = _model_name(host)
-    uses = _uses(host)
+    uses, lost_mib = _uses(host), _lost_mib(host)
     return [
         Card(
             index=index,
@@ -91,6 +98,7 @@ def cards(host: Host) -> list[Card]:
             watts=_known(model).watts,
             compute_cap=f"{_capability(model) // 100}.{_capability(model) // 10 % 10}",
             uses=tuple(use for use in uses if use.gpu == index),
+            lost_mib=lost_mib,
         )
         for index in range(visible_count(host))
     ]
@@ -151,15 +159,28 @@ def cuda_memory_gib(card: Card) -> float:
     return card.total_mib / 1024 * CUDA_SHARE
 
 
-class Claim:
-    """Memory that this process holds on GPUs, visible to nvidia-smi until `release`."""
+def claim_file(host: Host, pid: int) -> Path:
+    """Return where stands what process `pid` holds; it is there from the first MiB on."""
+    return host.directory / "gpu" / f"{pid}.json"
 
-    def __init__(self, host: Host, pid: int, name: str) -> None:
-        """Prepare a claim of process `pid`, shown as `name`."""
-        self._path = host.directory / "gpu" / f"{pid}.json"
+
+class Claim:
+    """Memory that a process holds on GPUs, visible to nvidia-smi until `release` or its end."""
+
+    def __init__(
+        self, host: Host, pid: int, name: str, *, is_lost: bool = False, heir_of: int | None = None
+    ) -> None:
+        """Prepare a claim of process `pid`, shown as `name`.
+
+        With `is_lost` the driver does not take it back: see the fault rehearsal_keeps_memory. What
+        the heir of a process holds counts as soon as that process has ended.
+        """
+        self._path = claim_file(host, pid)
         self._pid = pid
-        self._born = psutil.Process(pid).create_time()
+        self._born = born(pid)
         self._name = name
+        self._is_lost = is_lost
+        self._heir_of = None if heir_of is None else {"pid": heir_of, "born": born(heir_of)}
         self._gpus: list[int] = []
         self._used_mib = 0
 
@@ -183,16 +204,24 @@ class Claim:
         ]
         self._path.parent.mkdir(exist_ok=True)
         fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps({"pid": self._pid, "born": self._born, "uses": uses}))
+        claim = {
+            "pid": self._pid,
+            "born": self._born,
+            "uses": uses,
+            "is_lost": self._is_lost,
+            "heir_of": self._heir_of,
+        }
+        fresh.write_text(json.dumps(claim))
         fresh.replace(self._path)
 
     def release(self) -> None:
         """Hold nothing any more."""
-        self._path.unlink(missing_ok=True)
+        if not self._is_lost:
+            self._path.unlink(missing_ok=True)
 
 
 def _uses(host: Host) -> list[Use]:
-    uses = list(_claimed(host.directory / "gpu"))
+    uses = [Use(**use) for _, claim in _claims(host) if _is_held(claim) for use in claim["uses"]]
     fault = host.fault("gpu_wrong")
     if fault is not None and not _is_other_model(host):
         used = int(fault.get("used_mib", _FOREIGN_MIB))
@@ -200,22 +229,33 @@ def _uses(host: Host) -> list[Use]:
     return uses
 
 
-def _claimed(directory: Path) -> Iterator[Use]:
-    for path in sorted(directory.glob("*.json")):
+def _is_held(claim: dict[str, Any]) -> bool:
+    before = claim.get("heir_of")
+    return is_alive(claim["pid"], claim["born"]) and not (
+        before and is_alive(before["pid"], before["born"])
+    )
+
+
+def _lost_mib(host: Host) -> int:
+    """Return the MiB of each GPU that processes which ended have left, by the fault for it."""
+    seconds = (host.fault("rehearsal_keeps_memory") or {}).get("seconds")
+    lost = 0
+    for path, claim in _claims(host):
+        if not claim.get("is_lost") or is_alive(claim["pid"], claim["born"]):
+            continue
+        seen = path.with_suffix(".lost")
+        if not seen.exists():
+            seen.touch()
+        if seconds is None or time.time() - seen.stat().st_mtime < float(seconds):
+            lost += max((use["used_mib"] for use in claim["uses"]), default=0)
+    return lost
+
+
+def _claims(host: Host) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield what was written down; a driver frees what a killed process had, collected or not."""
+    for path in sorted((host.directory / "gpu").glob("*.json")):
         with suppress(OSError, ValueError):
-            claim = json.loads(path.read_text())
-            if _holds(claim["pid"], claim["born"]):
-                for use in claim["uses"]:
-                    yield Use(**use)
-
-
-def _holds(pid: int, born: float) -> bool:
-    """Say whether it still runs: a driver frees what a killed process had, collected or not."""
-    try:
-        process = psutil.Process(pid)
-        return process.create_time() == born and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+            yield path, json.loads(path.read_text())
 
 
 def _model_name(host: Host) -> str:

@@ -13,6 +13,9 @@ from typing import Any
 EVERYWHERE = frozenset({"", "0.0.0.0", "::", "[::]"})  # noqa: S104  (recognised, never bound)
 """Addresses by which a server asks for all interfaces of its network namespace."""
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+"""Those of the namespace's own loopback: a port of it that is not published is nobody else's."""
+
 
 class NotEmulatedError(Exception):
     """The command was not started inside an emulated container: one sentence for a person."""
@@ -54,8 +57,8 @@ class Host:
         time.sleep(seconds / self.speed)
 
     def bind_address(self, asked: str | None) -> str:
-        """Return the address to bind when a server asks for `asked`: all interfaces are ours."""
-        return self.address if (asked or "") in EVERYWHERE else str(asked)
+        """Return the address to bind for `asked`: all interfaces are ours, and so is loopback."""
+        return self.address if (asked or "") in EVERYWHERE | LOOPBACK else str(asked)
 
     @property
     def root(self) -> Path:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shlex
+import socket
 import stat
 import subprocess
 import sys
@@ -135,6 +136,18 @@ def test_curl_takes_loopback_to_the_container_itself(running: Running) -> None:
     )
     running.start(containers, contract)
     until(lambda: "its own" in containers.log(contract.id))
+
+
+def test_curl_reaches_the_market_where_it_listens_on_loopback(running: Running) -> None:
+    containers = running.containers()
+    with socket.create_server(("127.0.0.1", 0)) as market:
+        port = market.getsockname()[1]
+        (running.place / "server.json").write_text(json.dumps({"port": port, "pid": 1}, indent=1))
+        asked = f"curl -s --max-time 10 http://127.0.0.1:{port}/ & wait"
+        running.start(containers, rented(address="127.42.9.10", onstart=asked))
+        market.settimeout(20)
+        client, _ = market.accept()
+        client.close()
 
 
 def test_a_start_script_finds_the_host_key_and_the_output_of_its_container(

@@ -90,6 +90,7 @@ download_hang crash_loop engine_oom kv_too_small bad_flag gated_model
 nccl_hang green_but_dead wrong_model rate_limited api_5xx
 api_timeout api_410 key_unknown_404 instance_null_once destroy_lies outbid host_offline
 container_exits ports_of_one contract_ends price_raised no_credit killed hostile rude
+class_missing rehearsal_hang rehearsal_flood rehearsal_leaves rehearsal_keeps_memory
 hub_down hub_moved log_late machine_in_the_middle job_refused job_early job_lost
 """
 

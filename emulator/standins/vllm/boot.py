@@ -57,7 +57,7 @@ class Boot:
         monotonic: Callable[[], float],
     ) -> None:
         """Start `settings` on `host`; GPU memory is held through `claim`."""
-        self._now = Starting(host, settings, log)
+        self._now = Starting(host, settings, log, others_gib=self._others_gib)
         self._host = host
         self._settings = settings
         self._log = log
@@ -126,6 +126,7 @@ class Boot:
         return source, self._read(source)
 
     def _configured(self, shape: ModelShape, length: int) -> None:
+        checks.check_class(shape, is_missing=self._host.fault("class_missing") is not None)
         if not self._cache.inspected(shape):
             self._host.wait(INSPECTION)
         shown = shape.max_positions if length == -1 else length
@@ -173,6 +174,8 @@ class Boot:
 
     def _connect(self) -> None:
         ranks = self._settings.gpus_used
+        total = min(gpus.cuda_memory_gib(card) for card in self._cards[:ranks])
+        self._hold(memory.context_gib(total))
         for rank in range(ranks):
             self._log.info(
                 self._log.unnamed_worker,
@@ -197,8 +200,15 @@ class Boot:
     def _check_memory(self) -> None:
         used = self._cards[: self._settings.gpus_used]
         self._now.total_gib = min(gpus.cuda_memory_gib(card) for card in used)
-        foreign = max(card.used_mib for card in used) / 1024
-        memory.check_free(self._now.total_gib, foreign, self._settings.gpu_memory_utilization)
+        self._now.others_at_start = self._others_gib()
+        memory.check_free(
+            self._now.total_gib, self._now.others_at_start, self._settings.gpu_memory_utilization
+        )
+
+    def _others_gib(self) -> float:
+        """Return the GiB that other processes hold now, of the GPU on which they hold most."""
+        used = gpus.cards(self._host)[: self._settings.gpus_used]
+        return max(card.used_by_others(os.getpid()) for card in used) / 1024
 
     def _load(
         self, source: Source, shape: ModelShape, draft: tuple[Source, ModelShape] | None
@@ -219,10 +229,11 @@ class Boot:
                 "weight_utils.py:531",
                 f"Time spent downloading weights for {settings.model}: {took:.6f} seconds",
             )
-        extra = draft[0].load_weights("auto").size if draft else 0
+        of_draft = "dummy" if settings.is_rehearsal else "auto"
+        extra = draft[0].load_weights(of_draft).size if draft else 0
         own = memory.weights_gib(weights.size, shape, settings)
         self._now.weights_gib = own + extra / GIB
-        memory.check_weights(self._now.total_gib, self._now.weights_gib)
+        memory.check_weights(self._now.total_gib, self._now.weights_gib, self._others_gib())
         self._load_shards(weights)
         strike(Stage.LOAD, self._now)
         self._hold(self._now.weights_gib)
@@ -285,7 +296,8 @@ def process_name(settings: Settings) -> str:
 
 def claim_for(host: Host, settings: Settings) -> gpus.Claim:
     """Return this process's claim on GPU memory."""
-    return gpus.Claim(host, os.getpid(), process_name(settings))
+    is_lost = settings.is_rehearsal and host.fault("rehearsal_keeps_memory") is not None
+    return gpus.Claim(host, os.getpid(), process_name(settings), is_lost=is_lost)
 
 
 def _clock(seconds: float) -> str:

@@ -66,6 +66,21 @@ def check_config(settings: Settings, shape: ModelShape, gpus: int, environ_allow
     return length
 
 
+def check_class(shape: ModelShape, *, is_missing: bool) -> None:
+    """Refuse a model whose class this version does not have; `is_missing` is the fault of that.
+
+    Raises:
+        StartError: with the builder's wording, which goes on with hundreds of names.
+    """
+    if is_missing:
+        raise invalid_config(
+            "ModelConfig",
+            f"Model architectures ['{shape.architecture}'] are not supported for now. Supported "
+            "architectures: dict_keys(['AquilaModel', 'AquilaForCausalLM', 'ArcticForCausalLM', "
+            "'LlamaForCausalLM', 'MistralForCausalLM', 'Qwen2ForCausalLM'])",
+        )
+
+
 def check_driver(cuda: float, needed: float) -> None:
     """Refuse a driver that is older than the CUDA (`needed`) of the image's PyTorch.
 

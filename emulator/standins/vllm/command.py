@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from emulator.standins import rehearsal
 from emulator.standins.host import Host, host_or_exit
 from emulator.standins.vllm import VERSION, checks, options
 from emulator.standins.vllm.boot import Boot, claim_for
@@ -16,10 +17,12 @@ from emulator.standins.vllm.log import API_SERVER, Log
 from emulator.standins.vllm.settings import Settings, settings_from, shown
 from emulator.standins.vllm.start_times import StartTimes
 
-IMPORT_SECONDS = 14.0
-"""Emulated seconds until vLLM has imported itself and reads its command line."""
-
-_EVERY_VERSION_KNOWS = frozenset({"config", "host", "model", "port", "served_model_name"})
+_EVERY_VERSION_KNOWS = frozenset(
+    {
+        *("config", "host", "load_format", "model", "port", "served_model_name"),
+        *("ssl_certfile", "ssl_keyfile"),
+    }
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words in (["--version"], ["-v"]):
         print(VERSION)  # noqa: T201  (the command's own output)
         return 0
-    host.wait(IMPORT_SECONDS)
+    host.wait(StartTimes.imports)
     log = Log()
     try:
         parsed = options.parse(words)
@@ -55,9 +58,11 @@ def _serve(
         api_servers=settings.api_servers,
     )
     claim = claim_for(host, settings)
+    if settings.is_rehearsal:
+        rehearsal.note(host, os.getpid())
     bound: socket.socket | None = None
     try:
-        host.wait(StartTimes.imports)
+        host.wait(StartTimes.banner)
         logo = environ.get("VLLM_DISABLE_LOG_LOGO") not in ("1", "true")
         log.banner(VERSION, settings.model, logo=logo)
         log.info(API_SERVER, "api_utils.py:286", f"non-default args: {spoken}")

@@ -14,7 +14,11 @@ from emulator.standins.vllm.settings import Settings
 
 
 class CompileCache:
-    """What starts with the same factors find of each other."""
+    """What starts with the same factors find of each other.
+
+    A start with dummy weights finds what another one of its kind has left, and leaves nothing for
+    one with weights: how much that would gain was never measured.
+    """
 
     def __init__(self, host: Host, settings: Settings, environ: Mapping[str, str]) -> None:
         """Look in the folder that `environ` names, or in the default one."""
@@ -34,24 +38,26 @@ class CompileCache:
             settings.speculative_config,
             host.gpu_name,
         ]
+        self._kind = "rehearsed-" if settings.is_rehearsal else ""
         digest = sha256(json.dumps(factors, default=dict).encode()).hexdigest()
         compiled = self._root / "torch_compile_cache" / digest[:10]
         self.folder = compiled / "rank_0_0" / "backbone"
+        self._compiled = self.folder / f"{self._kind}vllm_compile_cache.py"
         """Where the first rank keeps its part."""
 
     @property
     def warm(self) -> bool:
         """Whether an earlier start has compiled the same."""
-        return (self.folder / "vllm_compile_cache.py").exists()
+        return self._compiled.exists()
 
     def fill(self) -> None:
         """Keep what was compiled."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "vllm_compile_cache.py").write_text("{}\n")
+        self._compiled.write_text("{}\n")
 
     def inspected(self, shape: ModelShape) -> bool:
         """Whether the model's class was looked at before; from now on it was."""
-        path = self._root / "modelinfos" / f"{shape.architecture}.json"
+        path = self._root / "modelinfos" / f"{self._kind}{shape.architecture}.json"
         known = path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}\n")

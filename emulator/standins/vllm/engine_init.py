@@ -110,8 +110,15 @@ class EngineInit:
             for shape in self.shapes
         )
         beside = memory.overhead(settings)
-        now.available_gib = memory.kv_gib_left(
-            now.total_gib, now.weights_gib, settings.gpu_memory_utilization, beside
+        others = now.others_gib()
+        memory.check_others(now.total_gib, now.others_at_start, others)
+        # What others have taken meanwhile looks like this server's own need.
+        now.available_gib = (
+            memory.kv_gib_left(
+                now.total_gib, now.weights_gib, settings.gpu_memory_utilization, beside
+            )
+            + now.others_at_start
+            - others
         )
         strike(Stage.PROFILE, now)
         self._say_graphs(beside)
@@ -129,6 +136,7 @@ class EngineInit:
             f"GPU KV cache size: {fit.kv_tokens:,} tokens, Maximum concurrency for "
             f"{fit.max_model_len:,} tokens per request: {fit.concurrency:.2f}x",
         )
+        memory.check_held(now.total_gib, self._held(), now.others_gib())
         self.hold(self._held())
         return fit
 

@@ -108,20 +108,50 @@ def check_free(total_gib: float, used_gib: float, utilization: float) -> None:
         )
 
 
-def check_weights(total_gib: float, weights_gib: float) -> None:
-    """Refuse weights that one GPU cannot hold.
+def check_weights(total_gib: float, weights_gib: float, others_gib: float = 0.0) -> None:
+    """Refuse weights for which one GPU has no room beside what `others_gib` take of it.
 
     Raises:
         StartError: CUDA out of memory, in the worker.
     """
-    room = _empty_gib(total_gib)
+    room = _empty_gib(total_gib) - others_gib
     if weights_gib > room:
-        raise out_of_memory(total_gib, room)
+        raise out_of_memory(total_gib, room, others_gib)
 
 
-def out_of_memory(total_gib: float, used_gib: float) -> StartError:
+def check_held(total_gib: float, held_gib: float, others_gib: float) -> None:
+    """Refuse to take `held_gib` in all where others have taken the room meanwhile.
+
+    Raises:
+        StartError: CUDA out of memory, in the worker.
+    """
+    if held_gib + others_gib > total_gib:
+        raise out_of_memory(total_gib, total_gib - others_gib, others_gib)
+
+
+def check_others(total_gib: float, others_before: float, others_now: float) -> None:
+    """Refuse a profile of the memory during which somebody else has given some back.
+
+    vLLM measures its own need by what is free before and after.
+
+    Raises:
+        StartError: in the worker, as vLLM says it.
+    """
+    if others_now < others_before:
+        before, now = (_empty_gib(total_gib) - gib for gib in (others_before, others_now))
+        raise StartError(
+            f"AssertionError: Error in memory profiling. Initial free memory {before:.2f} GiB, "
+            f"current free memory {now:.2f} GiB. This happens when other processes sharing the "
+            "same container release GPU memory while vLLM is profiling during initialization. To "
+            "fix this, ensure consistent GPU memory allocation or isolate vLLM in its own "
+            "container.",
+            Where.WORKER,
+        )
+
+
+def out_of_memory(total_gib: float, used_gib: float, others_gib: float = 0.0) -> StartError:
     """Return PyTorch's error when a GPU of `total_gib` has no room for 2 GiB more."""
-    free = max(0.19, total_gib - used_gib)
+    free = max(0.19, total_gib - used_gib - others_gib)
     return StartError(
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total "
         f"capacity of {total_gib:.2f} GiB of which {free:.2f} GiB is free. Including non-PyTorch "
@@ -142,10 +172,14 @@ def kv_gib_left(
 
 def held_gib(total_gib: float, utilization: float, beside: Overhead) -> float:
     """Return the GiB that nvidia-smi shows of a server that serves."""
-    context = total_gib - _empty_gib(total_gib)
     activations_and_other = beside.activations + beside.other
     in_share = total_gib * utilization - beside.set_aside + activations_and_other
-    return in_share + context + beside.graphs
+    return in_share + context_gib(total_gib) + beside.graphs
+
+
+def context_gib(total_gib: float) -> float:
+    """Return the GiB that a process takes of a GPU as soon as it uses it."""
+    return total_gib - _empty_gib(total_gib)
 
 
 def fit_kv(

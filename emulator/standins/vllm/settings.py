@@ -82,6 +82,11 @@ class Settings:
     shutdown_timeout: int = 0
 
     @property
+    def is_rehearsal(self) -> bool:
+        """Whether no weights are read: the stack starts such a server while they come."""
+        return self.load_format == "dummy"
+
+    @property
     def world_size(self) -> int:
         """GPUs that one engine takes."""
         return self.tensor_parallel_size * self.pipeline_parallel_size

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.clock import SystemClock
 from emulator.standins.download import fetch
 from emulator.standins.host import Host
-from emulator.standins.hub import HubError, Repository, RepositoryNotFoundError, open_repository
+from emulator.standins.hub import (
+    HubError,
+    Repository,
+    RepositoryNotFoundError,
+    look_up,
+    open_repository,
+)
 from emulator.standins.hub_cache import RepositoryCache, cache_root, snapshot_of
 from emulator.standins.vllm.errors import StartError, Where
 
@@ -80,19 +87,34 @@ class Source:
         return self._unloaded(pattern)
 
     def _unloaded(self, pattern: str) -> Weights:
-        """Random weights take what the real ones would; none of them is read."""
-        if self._repository is None:
+        """Random weights take what the real ones would; none of them is read, or has to be here.
+
+        vLLM knows their sizes by the configuration, and the stand-in by the Hub's catalogue.
+        """
+        known = self._known_repository()
+        if known is None:
             sizes = [path.stat().st_size for path in self.folder.glob(pattern)]
         else:
-            sizes = [file.size for file in self._repository.matching((pattern,))]
+            sizes = [file.size for file in known.matching((pattern,))]
         return Weights(0, sum(sizes))
+
+    def _known_repository(self) -> Repository | None:
+        """Return what this model is on the Hub, also where the Hub is not asked; None for a folder.
+
+        All commits of a repository of the emulated Hub hold the same.
+        """
+        if self._repository is None:
+            with suppress(RepositoryNotFoundError):
+                return look_up(self.name, "main")
+        return self._repository
 
     def _pattern(self, load_format: str) -> str:
         if load_format == "mistral":
             return _MISTRAL
+        known = self._known_repository() if load_format == "dummy" else self._repository
         names = (
-            [file.name for file in self._repository.files]
-            if self._repository
+            [file.name for file in known.files]
+            if known
             else [path.name for path in self.folder.iterdir()]
         )
         has_own = any(name.startswith("consolidated") for name in names)

@@ -21,7 +21,7 @@ TRITON = {"moe_backend": "triton"}
 def played(times: StartTimes) -> dict[Stage, float]:
     """Seconds by the stages of the log; those of the configuration are its first look alone."""
     by_stage = {
-        Stage.STARTING: times.imports,
+        Stage.STARTING: times.imports + times.banner,
         Stage.ENGINE: times.engine,
         Stage.WORKERS: times.workers,
         Stage.NCCL: times.nccl,

@@ -346,7 +346,8 @@ def test_a_start_fails_as_the_real_one(
     options: list[str], facts: dict[str, Any], status: int, said: str, tmp_path: Path
 ) -> None:
     container = Container(tmp_path, facts)
-    quick = ["--enforce-eager", "--load-format", "dummy"] if "disk_gb" not in facts else []
+    loads = "disk_gb" in facts or "crash_loop" in facts.get("faults", {})
+    quick = ["--enforce-eager", *([] if loads else ["--load-format", "dummy"])]
     model = QWEN if "--middleware" in options else MISTRAL
     words = ["serve", model, "--port", str(free_port(container.address)), *quick, *options]
 
