@@ -73,7 +73,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
-	more-faults test-vllm benchmark measure
+	more-faults rehearsal test-vllm benchmark measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -169,6 +169,9 @@ faults: setup ## play every fault and every death, and write docs/faults.md (20 
 
 more-faults: setup ## play the deaths of other replacements, write docs/more-faults.md (10 minutes)
 	@python -m tests.faults.report more
+
+rehearsal: setup ## measure what a rehearsal tells how early, and write docs/rehearsal.md (30 minutes)
+	@python -m tests.faults.report rehearsal
 
 test-vllm: setup ## run the whole path with a real vLLM on the CPU (6 GB, a quarter of an hour)
 	@python -m toolchain.real_vllm setup

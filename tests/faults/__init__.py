@@ -2,5 +2,7 @@
 
 import pytest
 
-for module in ("cell", "faults_of_hosts", "faults_of_the_api", "kills", "moments", "world"):
+for module in (
+    *("cell", "faults_of_hosts", "faults_of_the_api", "kills", "moments", "rehearsals", "world"),
+):
     pytest.register_assert_rewrite(f"tests.faults.{module}")

@@ -20,6 +20,7 @@ from tests.faults.moments import (
     OF_DESTROY,
     OF_MARKING,
     OF_REFUSED,
+    OF_REHEARSING,
     OF_REPLACING,
     OF_RERENTING,
     OF_UP,
@@ -203,6 +204,21 @@ def crawling(world: World) -> None:
     world.account.arm("download_slow", mbps="0.0005")
 
 
+def crawl(world: World, *, until: str) -> None:
+    """Let the weights come so slowly that a rehearsal is worth it, until one is there or over.
+
+    They would take seven real minutes, which is within the download's share of the deadline. A host
+    without a supervisor is given up after half a minute.
+    """
+    world.configure(readyMinutes=10)
+    world.account.arm("download_slow", mbps="0.033", until=until)
+
+
+def rehearsing(world: World) -> None:
+    """The next machine rehearses its start, and has its weights as soon as that is over."""
+    crawl(world, until="rehearsed")
+
+
 UP = Course("up", "up", OF_UP, "nothing", "running", as_it_is)
 REPLACING = Course("up, again", "up", OF_REPLACING, "running", "running", another_disk)
 DESTROY = Course("destroy", "destroy", OF_DESTROY, "running", "nothing", as_it_is)
@@ -213,12 +229,15 @@ CREATE_FIRST = Course(
     "up, create-first", "up", OF_CREATE_FIRST, "create-first", "create-first", another_disk
 )
 
+REHEARSING = Course("up, rehearsing", "up", OF_REHEARSING, "nothing", "running", rehearsing)
+
 OTHERS = (
     CREATE_FIRST,
     Course("up, outbid", "up", OF_RERENTING, "interruptible", "interruptible", outbid),
     Course("up, refused", "up", OF_REFUSED, "nothing", "running", refused),
     Course("up, unfit", "up", OF_RERENTING, "running", "running", found_unfit),
     Course("up, crawling", "up", OF_MARKING, "nothing", "running", crawling),
+    REHEARSING,
 )
 """Other ways to a replacement, struck at where they differ: more than the whole suite."""
 

@@ -88,6 +88,20 @@ def _runs(sight: Sight) -> bool:
     return new is not None and new["actual_status"] == "running"
 
 
+def _rehearses(sight: Sight, *phases: str) -> bool:
+    """Whether the newest host's rehearsal is in one of these phases, or past them."""
+    file = None if sight.new() is None else sight.file("serving/state/rehearsal_phase")
+    return file is not None and file.read_text().split()[0] in phases
+
+
+def _rehearsal_begins(sight: Sight) -> bool:
+    return _rehearses(sight, "running", *_OVER)
+
+
+def _rehearsal_is_over(sight: Sight) -> bool:
+    return _rehearses(sight, *_OVER)
+
+
 def _stopped_before_its_end(sight: Sight) -> bool:
     return sight.file("serving/state/stopped", oldest=True) is not None
 
@@ -110,6 +124,8 @@ LIST = "/api/v1/instances"
 ONE = "/api/v0/instances/"
 LOG = "/api/v0/instances/request_logs/"
 
+_OVER = ("served", "ended", "failed")
+
 MOMENTS: dict[str, Seen] = {
     "the look at what is there": _called("GET", LIST),
     "the mark": _marked,
@@ -123,6 +139,9 @@ MOMENTS: dict[str, Seen] = {
     "its configuration is there": _on_the_new_host("serving/model.env"),
     "its supervisor runs": _on_the_new_host("serving/state/supervisor"),
     "its weights come": _on_the_new_host("huggingface"),
+    "its rehearsal begins": _rehearsal_begins,
+    "it holds the GPUs": _on_the_new_host("serving/rehearsal.log", "backend=nccl"),
+    "its rehearsal is over": _rehearsal_is_over,
     "vLLM starts": _on_the_new_host("serving/vllm.log"),
     "vLLM is up": _on_the_new_host("serving/vllm.log", "Application startup complete"),
     "the old server stops": _stopped_before_its_end,
@@ -167,6 +186,7 @@ OF_CREATE_FIRST = (
 )
 OF_RERENTING = ("the destroy call", "the look behind it", "the rent call", "its supervisor runs")
 OF_MARKING = ("the mark",)
+OF_REHEARSING = ("its rehearsal begins", "it holds the GPUs", "its rehearsal is over")
 OF_REFUSED = ("the rent call", "the destroy call", "the look behind it")
 
 CALLS = {

@@ -1,4 +1,7 @@
-"""Play a suite and write what came of it: `python -m tests.faults.report whole`, or `more`."""
+"""Play a suite and write what came of it: `python -m tests.faults.report whole`, or `more`.
+
+`rehearsal` plays no cells: it measures what a rehearsal tells how early.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.faults import rehearsal_table
 from tests.faults.cell import Row
 from tests.faults.suite import WORLDS
 from tests.faults.table import as_markdown, summary
@@ -112,5 +116,6 @@ def document(page: Page, rows: Iterable[Row], seconds: float) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Play a suite and write its page.")
-    parser.add_argument("part", choices=sorted(PAGES))
-    sys.exit(main(parser.parse_args().part))
+    parser.add_argument("part", choices=[*sorted(PAGES), "rehearsal"])
+    part = parser.parse_args().part
+    sys.exit(rehearsal_table.main() if part == "rehearsal" else main(part))
