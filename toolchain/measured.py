@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from components.vllm.readiness.log_parser import BootLog, Stage
+from toolchain import boot_times
 from toolchain.results import (
     ALONE,
     LOG,
@@ -33,6 +35,7 @@ from toolchain.results import (
     named,
     ratio,
     rows_of,
+    run_named,
     start,
 )
 
@@ -80,11 +83,15 @@ def page(folder: Path, measurement: Measurement) -> str:
     ]
     for machine in dict.fromkeys(run.machine for run in measurement.runs):
         runs = [run for run in measurement.runs if run.machine == machine]
-        parts += [f"## Machine {machine}", _options(runs), _speeds(folder, runs)]
+        parts += [f"## Machine {machine}", _options(runs)]
+        parts += [speeds] if (speeds := _speeds(folder, runs)) else []
         parts += [table] if (table := _alone(folder, runs)) else []
     best = _best(folder, measurement.runs)
     parts += ["## The best ratio at each load", _BEST, best] if best else []
     parts += ["## Starts and memory", _STARTS, starts] if starts else []
+    if measurement.rehearsals:
+        stages = _rehearsal_stages(folder, measurement)
+        parts += ["## Rehearsals", _REHEARSALS, stages, _rehearsal_ends(measurement)]
     if measurement.collectives:
         text = (folder / measurement.collectives).read_text(encoding="utf-8").strip()
         parts += ["## Collectives of the two GPUs", f"```\n{text}\n```"]
@@ -104,6 +111,12 @@ _STARTS = (
     "From vLLM's logs. `/health` counts from the process's start; it is given where nothing else "
     "ran beside the start. Seconds are the slowest rank's; memory is GiB of the fullest GPU; the "
     "KV cache's tokens are one engine's."
+)
+
+_REHEARSALS = (
+    "A rehearsal is a start that is ended before the real one, which finds its caches. Seconds by "
+    "stage are from vLLM's logs; those before the first line are imports. What was saved is "
+    "counted from the first rehearsal: it stands for a start without one."
 )
 
 
@@ -143,7 +156,7 @@ def _speeds(folder: Path, runs: Sequence[Run]) -> str:
         "each further token p50 / p99 ms",
         "whole request p50 / p99 ms",
     )
-    return _table(head, lines)
+    return _table(head, lines) if lines else ""
 
 
 def _speed_cells(run: Run, row: Row, compared: Row | None) -> list[str]:
@@ -249,6 +262,65 @@ def _start_cells(run: Run, facts: Start) -> list[str]:
         _number(facts.kv_gib, 2),
         _UNKNOWN if facts.kv_tokens is None else f"{facts.kv_tokens:,}",
     ]
+
+
+def _rehearsal_stages(folder: Path, measurement: Measurement) -> str:
+    """Seconds of each stage: of a rehearsal, of the start after it, and what that saved."""
+
+    def read(run: str) -> BootLog:
+        return boot_times.read(folder / run / LOG)
+
+    first = _stages(read(measurement.rehearsals[0].run))
+    head, columns = ["stage, s"], []
+    for rehearsal in measurement.rehearsals:
+        head.append(run_named(measurement, rehearsal.run).title)
+        columns.append(_stages(read(rehearsal.run)))
+        if rehearsal.start:
+            after = _stages(read(rehearsal.start))
+            head += [run_named(measurement, rehearsal.start).title, "saved"]
+            columns += [after, {stage: first[stage] - after[stage] for stage in first}]
+    lines = [
+        [
+            boot_times.TO_SERVING if stage is Stage.SERVING else stage.name.lower(),
+            *(_number(column.get(stage), 0) for column in columns),
+        ]
+        for stage in Stage
+        if stage in first
+    ]
+    return _table(head, lines)
+
+
+def _stages(log: BootLog) -> dict[Stage, float]:
+    """Give the seconds that each stage took, and under `SERVING` those of all together."""
+    whole = log.reached.get(Stage.SERVING)
+    return boot_times.seconds(log) | ({} if whole is None else {Stage.SERVING: whole})
+
+
+def _rehearsal_ends(measurement: Measurement) -> str:
+    cold = run_named(measurement, measurement.rehearsals[0].run).health_seconds
+    lines = []
+    for one in measurement.rehearsals:
+        after = run_named(measurement, one.start).health_seconds if one.start else None
+        saved = None if cold is None or after is None else cold - after
+        lines.append(
+            [
+                run_named(measurement, one.run).title,
+                _number(one.ended_after, 1),
+                f"{one.used_mib:,}",
+                _number(one.back_seconds, 1),
+                _number(after, 1),
+                _number(saved, 0),
+            ]
+        )
+    head = (
+        "rehearsal",
+        "ended after s",
+        "MiB in use then",
+        "memory back after s",
+        "`/health` of the next start s",
+        "saved s",
+    )
+    return _table(head, lines)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -69,6 +69,22 @@ class Run(BaseModel):
     measurement's. Empty for a run with results of its own."""
 
 
+class Rehearsal(BaseModel):
+    """A start that was ended, so that another one could begin with what it left in the caches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    ended_after: float
+    """Seconds from its process's start."""
+    used_mib: int
+    """In use on the fullest GPU when it was ended."""
+    back_seconds: float
+    """Until no more memory was in use than before it."""
+    start: str | None = None
+    """The run that began with its caches; None if there was none."""
+
+
 class Measurement(BaseModel):
     """What `measurement.yaml` says."""
 
@@ -85,6 +101,8 @@ class Measurement(BaseModel):
     setting: tuple[str, ...]
     """The conditions in full, one sentence or more each."""
     runs: tuple[Run, ...] = Field(min_length=1)
+    rehearsals: tuple[Rehearsal, ...] = ()
+    """All on one machine; what they saved is counted from the first one."""
     collectives: str = ""
     """A file of this folder, shown as it is; empty for none."""
     findings: tuple[str, ...]

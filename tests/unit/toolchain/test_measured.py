@@ -25,6 +25,8 @@ REFUSED = {
     "no-kv-memory-e": "no_kv_memory",
 }
 """Runs whose server ended, and what the reader makes of it."""
+CUT = {"rehearsal-cut-f": Stage.KV, "rehearsal-nccl-f": Stage.NCCL}
+"""Runs whose server was ended, and in which stage."""
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=[path.name for path in FOLDERS])
 
 
@@ -93,6 +95,33 @@ def test_the_best_ratio_of_each_load_is_a_profile_s_or_another_run_s(
     assert "best ratio" not in measured.page(ONE, results.load(ONE))
 
 
+def test_what_a_rehearsal_saved_is_counted_from_the_first_one(
+    measurement: results.Measurement,
+) -> None:
+    page = measured.page(FOLDER, measurement)
+    rows = page.partition("## Rehearsals")[2].partition("## Collectives")[0].splitlines()
+    cells = {row.split(" | ")[0]: row.strip("| ").split(" | ")[1:] for row in rows if row}
+    for numbers in (row for name, row in cells.items() if name != "| stage, s"):
+        if len(numbers) == 7 and numbers[0].isdigit():
+            first, after, saved, _, after_cut, saved_by_cut, _ = numbers
+            assert int(saved) == pytest.approx(int(first) - int(after), abs=1)
+            assert int(saved_by_cut) == pytest.approx(int(first) - int(after_cut), abs=1)
+    assert cells["| rehearsal"] == ["261.6", "132,913", "0.7", "130.0", "132"]
+    assert cells["| cut off in NCCL"][-2:] == ["-", "-"]
+
+
+def test_a_rehearsal_and_the_start_after_it_ran_on_one_machine(
+    measurement: results.Measurement,
+) -> None:
+    names = [name for one in measurement.rehearsals for name in (one.run, one.start) if name]
+    assert len(names) == len(set(names)) == 5
+    assert len({results.run_named(measurement, name).machine for name in names}) == 1
+
+
+def test_a_measurement_without_rehearsals_has_no_section_of_them() -> None:
+    assert "## Rehearsals" not in measured.page(ONE, results.load(ONE))
+
+
 def test_servers_that_ran_at_once_are_added_up(measurement: results.Measurement) -> None:
     (run,) = (run for run in measurement.runs if run.parts)
     parts = [results.rows(FOLDER / part) for part in run.parts]
@@ -143,7 +172,8 @@ def test_the_project_s_own_reader_understands_the_logs(path: Path) -> None:
     if pattern := REFUSED.get(path.parent.name):
         assert log.ended(1).pattern == pattern
     else:
-        assert log.stage is Stage.SERVING
+        assert log.stage is CUT.get(path.parent.name, Stage.SERVING)
+        assert log.fatal is None
 
 
 def test_a_log_keeps_the_last_state_of_each_bar_alone() -> None:
