@@ -27,10 +27,10 @@ from toolchain.real_vllm.alphabet import ANSWER
 from toolchain.real_vllm.set_up import VLLM
 from toolchain.real_vllm.tiny_mistral4 import WEIGHTS_FILE
 
-STARTS_WITHIN = 400.0
-"""Seconds; beside other work on two cores a start took 75."""
+STARTS_WITHIN = 600.0
+"""Seconds; a start took 27 to 75 on two cores, and 320 at the lowest priority beside much else."""
 
-pytestmark = pytest.mark.timeout(4 * STARTS_WITHIN)
+pytestmark = pytest.mark.timeout(1800)
 
 HF = """
 folder={folder}
