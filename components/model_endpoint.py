@@ -44,7 +44,7 @@ class ModelEndpoint(pulumi.ComponentResource):
     endpoint_url: pulumi.Output[str]
     """Base URL of the OpenAI API, with `/v1`."""
     api_key: pulumi.Output[str]
-    """Secret; what the machine that serves takes."""
+    """Secret; the key that the serving machine accepts."""
     ca_certificate: pulumi.Output[str]
     """PEM to pin; empty with `tls` off."""
     client_certificate: pulumi.Output[str]
@@ -58,11 +58,11 @@ class ModelEndpoint(pulumi.ComponentResource):
     boot_seconds: pulumi.Output[dict[str, float]]
     """Boot of the host and of the server, by stage."""
     smoke_report: pulumi.Output[dict[str, Any]]
-    """What was asked after the last change, and how it was answered."""
+    """Questions and answers of the smoke test after the last change."""
     release: pulumi.Output[dict[str, Any]]
     """What runs, for the gate of another stack; see `endpoints.release_facts`."""
     report: pulumi.Output[str]
-    """Everything else, as `outputs.unfolded` reads it."""
+    """All other facts, as `outputs.unfolded` reads them."""
 
     def __init__(
         self,
@@ -76,10 +76,11 @@ class ModelEndpoint(pulumi.ComponentResource):
         """Compose an endpoint out of settings. A program can have several of them.
 
         Args:
-            name: stands in the labels of its machines; no endpoint's name begins another one's.
+            name: stands in the labels of its machines. No endpoint's name may begin another
+                endpoint's name.
             settings: those of the stack, or a `variant` of them.
             opts: of the component.
-            api_key: the key that those of its machines are made of; else it makes one.
+            api_key: the key from which its machines' keys are derived; by default it makes a key.
             label: beginning of its labels; else, and at least, `<project>/<stack>/`.
 
         Raises:
@@ -249,7 +250,7 @@ def _instance(
     return VastInstance(
         f"{parts.host}-instance",
         label_prefix=f"{parts.label}{parts.host}-instance/",
-        # Not the offer's output, which a preview does not know before the offer is made.
+        # Not the offer's output, which is unknown in a preview before the offer exists.
         search=search_for(plan.query, plan.need),
         image=plan.profile.image,
         disk_gb=plan.profile.disk_gb,
@@ -314,7 +315,7 @@ def _logins(instance: VastInstance) -> tuple[pulumi.Output[str], pulumi.Output[s
 
 
 def _runs(plan: Plan, instance: VastInstance, server: VllmServer) -> pulumi.Output[ReleaseSpec]:
-    """What runs, with the server's own commits: its host was held to those."""
+    """What runs, with the server's own commits, to which its host was held."""
     model = plan.profile.repository
     return pulumi.Output.all(server.commits, instance.gpu).apply(
         lambda known: plan.runs(known[0][model], known[0], known[1])

@@ -1,8 +1,8 @@
 """What a stack says of itself: few outputs for people and programs, and one compact report. Pure.
 
-Pulumi prints each output after every `up`, an object with a line for each of its fields. So what
-programs alone read, file lists and options and what was measured, is one text: `report`. Older
-releases of this project had an output for each of its fields; `unfolded` gives both forms as one.
+Pulumi prints each output after every `up`, an object with a line for each of its fields. So one
+text, `report`, holds what only programs read: file lists, options and measurements. Older releases
+had an output for each field of the report. `unfolded` reads both forms.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ FORM = "report/1 "
 """Begins a report. Pulumi prints a text that is JSON as an object, over hundreds of lines."""
 
 OF_THE_RELEASE = ("runs", "files", "sources")
-"""Of `release`, what the report has. The gate of another stack reads the others, and older gates
-do: `name`, `digest`, `proven` and `let_in`."""
+"""Fields of `release` that stand in the report. The gate of another stack reads the others, and
+older gates do: `name`, `digest`, `proven` and `let_in`.
+"""
 
 REPORTED = (
     "max_model_len",
@@ -28,7 +29,7 @@ REPORTED = (
     "boot_seconds",
     "smoke_report",
 )
-"""Outputs of older releases that the report has."""
+"""Outputs of older releases that now stand in the report."""
 
 
 def folded(release: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

@@ -50,7 +50,7 @@ PORT = 8000
 
 
 FIXED_BY_RELEASE = ("image", "revisions", "max_model_len", "vllm_overrides")
-"""Settings that would make another thing of a release."""
+"""Settings that would change a release."""
 
 
 class NotForProduction(ConfigurationError):
@@ -80,16 +80,17 @@ class Plan:
     query: str
     need: Requirements
     gpus: str
-    """Number and name of the GPUs that the query asks for, such as `2x H200`; where it leaves
-    that to the market, the profile's."""
+    """Number and name of the GPUs that the query asks for, such as `2x H200`. A query without them
+    means the profile's.
+    """
     references: tuple[Reference, ...]
     """What is taken from the Hub, at the revisions that are asked for."""
     serve_yaml: str
     environment: str = dataclasses.field(repr=False)
-    """Variables of the server and the download, of which a token is one."""
+    """Variables of the server and the download, with the Hub token."""
     machine_generation: int
     release: Release | None
-    """The one that the stack runs, if it runs one."""
+    """The release that the stack runs, if it runs a release."""
     facts: tuple[str, ...]
     """What a person should know before saying yes."""
     warnings: tuple[str, ...]
@@ -102,7 +103,8 @@ class Plan:
         """
         runs = what_runs(self.profile, self.serve_yaml, commit, companions, gpus or self.gpus)
         if self.release:
-            # Word for word, whatever an older release left open, or had of its environment's.
+            # Options stay word for word, even if an older release left some open or has some of its
+            # environment's.
             written = self.release.runs.serve
             own = {name: written[name] for name in written if name in serve_config.ENVIRONMENTS}
             return runs.model_copy(update={"serve": serve_config.laid_over(runs.serve, own)})
@@ -116,7 +118,7 @@ class Plan:
     def generation(self) -> str:
         """Give eight hex digits over all that a new machine or a restart is needed for.
 
-        Of the server that is each input for which it restarts.
+        For the server these are the inputs for which it restarts.
         """
         facts = [
             self.query,
@@ -138,9 +140,9 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
     """Decide what to rent and what to serve.
 
     Raises:
-        ConfigurationError: one sentence, if the settings cannot work (an unknown profile, a
-            query that does not parse, a model that does not fit, an option that vLLM lacks,
-            a release that was edited).
+        ConfigurationError: one sentence, if the settings cannot work. Examples are an unknown
+            profile, a query that does not parse, a model that does not fit, an option that vLLM
+            lacks, and an edited release.
     """
     release = _release(settings, releases)
     profile = _profile(settings, models, release)
@@ -246,7 +248,7 @@ def _options(
 ) -> dict[str, Any]:
     """Render the server's options for `gpu_name`.
 
-    Those of a release are taken as proven, but for what is the environment's.
+    A release's options are taken as proven, except those of the environment.
     """
     on_its_gpu = profile.model_copy(update={"gpu_name": gpu_name})
     environments = serve_config.of_the_environment(
@@ -262,7 +264,7 @@ def _rendered(settings: Settings, profile: Profile) -> dict[str, Any]:
     options = serve_config.render(
         profile, port=PORT, key_gate=True, overrides=settings.vllm_overrides
     )
-    # A draft that is no companion stands in the options alone.
+    # A draft that is no companion is named in the options alone.
     return with_pinned_draft(
         options, {name: at for name, at in settings.revisions.items() if is_commit(at)}
     )

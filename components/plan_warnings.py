@@ -1,4 +1,4 @@
-"""What a person should hear of settings and options that may not work as they were meant. Pure."""
+"""Warnings about settings and options that may not work as intended. Pure."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _cut_answers_warnings(options: Mapping[str, Any]) -> list[str]:
 
 
 def _version_warnings(image: str, version: str) -> list[str]:
-    """Say by which vLLM the options are checked, where another one may run."""
+    """Report which vLLM's options were checked, where another vLLM may run."""
     messages = []
     if image and vllm_in(image) is None:
         messages.append(
@@ -117,7 +117,7 @@ def _media_warnings(profile: Profile, options: Mapping[str, Any], media_from: st
 
 
 def _unused_revision_warnings(settings: Settings, references: Iterable[Reference]) -> list[str]:
-    """Say which `revisions` nothing is taken at, as after a change of the model."""
+    """Report `revisions` of repositories that are not used, as after a change of the model."""
     taken = {reference.repository for reference in references}
     return [
         f"revisions names {name}, which this stack does not take"

@@ -39,7 +39,7 @@ def query_text(settings: Settings, profile: Profile, release: Release | None) ->
 
 
 def required(settings: Settings, profile: Profile, num_gpus: int, rule: GpuRule) -> Requirements:
-    """Compute what `num_gpus` GPUs have to have that `profile` is served on, and may cost.
+    """Compute what `num_gpus` GPUs need to serve `profile`, and what they may cost.
 
     `rule` says on which GPUs the server starts.
     """

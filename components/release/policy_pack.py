@@ -1,7 +1,7 @@
 """The rules of production as policies of CrossGuard; `policy/` hands them to the engine.
 
-They read the inputs of this project's resources. The program may be another one, or an older one:
-what a resource does not say, no rule speaks of.
+They read the inputs of this project's resources. The program may be another, or an older release.
+No rule judges a property that a resource lacks.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _sentence(rule: Callable[[PolicyInput], str | None]) -> str:
 
 
 def _cap_from_bag(search: Mapping[str, Any]) -> float | None:
-    """The cap that holds, in $/h; a search that an older program wrote may lack the monthly one."""
+    """The cap that holds, in $/h; a search from an older program may lack the monthly cap."""
     try:
         return hourly_cap(need_from_bag(dict(search)))
     except ValidationError:
@@ -116,7 +116,7 @@ def _cap_from_bag(search: Mapping[str, Any]) -> float | None:
 
 
 def _revisions(model_env: Any, options: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """What a server's host fetches, and what vLLM fetches besides, by repository."""
+    """Revisions that a server's host and vLLM itself fetch, by repository."""
     if not model_env:
         return None
     variables = dict(word.split("=", 1) for word in shlex.split(str(model_env)))

@@ -1,7 +1,7 @@
-"""What production has to keep to, for the program and for the policy pack alike. Pure.
+"""The rules of production, for the program and the policy pack alike. Pure.
 
-The program applies them to what it is about to rent and serve, in preview; `policy/` applies them
-to the resources that the engine sees, whatever program made them.
+In preview, the program applies the rules to what it is about to rent and serve. `policy/` applies
+them to the resources that the engine sees, whichever program declared them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 
 @dataclasses.dataclass(frozen=True)
 class PolicyInput:
-    """What the rules look at. None is what is not known, and no rule speaks of it."""
+    """What the rules look at. None means unknown, and no rule judges an unknown value."""
 
     release: str | None = None
     """Name of the release that runs; empty for a stack that runs its own settings."""
@@ -44,19 +44,19 @@ class PolicyInput:
     """The cap, with the disk, without traffic."""
     image: str | None = None
     revisions: Mapping[str, str] | None = None
-    """By repository: the model's, its companions' and that of a draft which is none of them."""
+    """By repository: the model, its companions, and a draft that is no companion."""
     options: Mapping[str, Any] | None = None
     """Of `vllm serve`, by their long names, as they are rendered."""
     environment: Collection[str] | None = None
     """Names of the variables that the server is given beside its host's own."""
     first_contact: str | None = None
-    """What becomes of a machine whose SSH host key nobody vouches for; empty if nobody said."""
+    """The setting `firstContact`; empty if the stack leaves it out."""
     media_from: str | None = None
     """Whom the server fetches pictures from that a request names, as `media.parsed` gives it."""
 
 
 def released(facts: PolicyInput) -> str | None:
-    """What runs has a name, and was written down when it ran elsewhere."""
+    """What runs is a release, which was written from another stack."""
     if facts.release == "":
         return "it names no release and would run its own settings (`make promote` sets one)"
     return None
@@ -136,7 +136,7 @@ def no_foreign_code(facts: PolicyInput) -> str | None:
 
 
 def media(facts: PolicyInput) -> str | None:
-    """Who has the key cannot have the machine fetch what they like."""
+    """Whoever has the key cannot make the machine fetch from any address."""
     if facts.media_from is None:
         return None
     if facts.media_from == media_rules.ANYWHERE:
@@ -154,7 +154,7 @@ def media(facts: PolicyInput) -> str | None:
 
 
 def first_contact(facts: PolicyInput) -> str | None:
-    """Somebody has decided whether a machine is proven before it is told anything."""
+    """The stack has decided whether a machine must be proven before it receives anything."""
     if facts.first_contact == "":
         return (
             "nobody has said whether a machine whose SSH host key the market's log does not name "

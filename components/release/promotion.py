@@ -1,8 +1,8 @@
 """Whether a stack's gate admits a release, by what the stack before it runs. Pure.
 
-A stack runs a release only if the stack before it runs that very release, past a gate of its own
-unless it is the first, and its smoke test has passed there; or if the gate has admitted it once:
-that is what a rollback goes back to.
+A stack may run a release if the stack before it runs the same release and its smoke test has passed
+there. That stack's own gate, unless it is the first stack, must have admitted the release. A
+release that this gate has admitted once stays admitted, for rollbacks.
 
 The only place that reads or writes the property bag of `Promotion`, and that reads the output
 `release` of another stack.
@@ -35,7 +35,7 @@ class Evidence:
     """What another stack runs, by its output `release`."""
 
     name: str
-    """Of the release; empty if it runs by its own settings."""
+    """Of the release; empty if the stack runs by its own settings."""
     digest: str
     proven: bool
     """Whether a smoke test of that very digest has passed there."""
@@ -64,7 +64,7 @@ class PromotionInputs:
     promote_from: str
     """The stack that has to have proven it; empty if nobody has to."""
     admitted: tuple[str, ...] | None = None
-    """Digests that the gate has admitted so far; None before it was asked."""
+    """Digests that the gate has admitted so far; None before the first check."""
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> PromotionInputs:
@@ -82,7 +82,7 @@ class PromotionInputs:
         )
 
     def to_bag(self) -> dict[str, Any]:
-        """Write it. What the other stack runs is looked at, not kept: it moves on by itself."""
+        """Write it. What the other stack runs is not kept, since that stack moves on by itself."""
         bag: dict[str, Any] = {
             "release": self.release,
             "digest": self.digest,

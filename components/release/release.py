@@ -1,4 +1,4 @@
-"""What a stack runs, as a thing with a name and a digest that the next stack can be held to.
+"""A release: what a stack runs, with a name and a digest to which the next stack is held.
 
 A release is written from a stack that runs and was tested (`make release`), and promoted by name.
 Its digest is over what matters: the model at a commit, the image, the shape of the hardware and
@@ -22,15 +22,15 @@ from components.core.errors import ConfigurationError
 from components.vllm.profile import Profile
 
 RELEASES = Path(os.environ.get("RELEASES_HOME") or Path(__file__).resolve().parents[2] / "releases")
-"""On the emulator a folder of its own: what it made up is no release of the checkout."""
+"""The emulator has a folder of its own, since its made-up facts are no release of the checkout."""
 
 FOR_PEOPLE = {"name", "description", "warnings", "measured", "disk_gb", "image_gb"}
-"""Of a profile: what changes nothing about what is served. The disk is the environment's."""
+"""Fields of a profile that do not change what is served. The disk is the environment's."""
 
 HUB = "the Hub's"
 NAMED = "the settings', while the Hub was down"
 HOST = "the host's claim"
-"""Whose word a fact is."""
+"""Who states a fact."""
 
 HEAD = """\
 # Written by `make release`. What stands under `runs` is held by the digest: an edit is refused.
@@ -38,7 +38,7 @@ HEAD = """\
 
 
 class ReleaseRefused(ConfigurationError):
-    """A release is not there, or is not what its digest says.
+    """A release does not exist, or differs from its digest.
 
     Cost: nothing was rented or changed.
     Remedy: correct `release`, or restore the file from version control.
@@ -107,7 +107,7 @@ def what_runs(
 def sources(
     resolved: Mapping[str, Any], compared: Sequence[str] | None
 ) -> dict[str, dict[str, str]]:
-    """Say whose word commits and files are, by repository, of what `HubRevisions` resolved.
+    """Say who states commits and files, by repository, of what `HubRevisions` resolved.
 
     `compared` are the repositories whose files on the host were found to be the Hub's.
     """
@@ -128,7 +128,7 @@ def digest_of(runs: ReleaseSpec) -> str:
     of an existing field must never change.
     """
     profile = runs.profile.model_dump(mode="json", exclude=FOR_PEOPLE, exclude_defaults=True)
-    # Laid over the profile's flags, a stack's overrides are in the options alone.
+    # A stack's overrides are laid over the profile's flags, so only the options have them.
     profile.pop("flags", None)
     whole = json.dumps(_plain({"profile": profile, "serve": runs.serve}), sort_keys=True)
     return f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"

@@ -1,8 +1,8 @@
-"""Telling whoever routes the traffic: a command of the user's own, run when an endpoint is proven.
+"""The announcement of a proven endpoint to a gateway or a DNS, by a command of the user's own.
 
-Pulumi writes a stack's outputs at the very end of an update, after it has deleted what is no longer
-declared: too late for clients to leave an endpoint before it goes. What must know earlier, such as
-a gateway's configuration or a DNS record, is told here, between the smoke test and the drain.
+Pulumi writes a stack's outputs at the very end of an update, after its deletions. That is too late
+for clients to leave an endpoint before it goes. So a gateway's configuration or a DNS record is
+changed here, between the smoke test and the drain.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pulumi_command import local
 from components.resources.server import VllmServer
 
 RUN = "exec sh components/own_environment.sh announce"
-"""What pulumi-command runs, and quotes if it fails: in a form that Pulumi's masking of secrets does
-not find, so the user's own command comes in by the environment. Relative to the project."""
+"""What pulumi-command runs, relative to the project, and quotes if it fails. Pulumi would not mask
+a secret in that quote, so the user's own command is passed in the environment.
+"""
 
 
 def announce(
@@ -30,11 +31,11 @@ def announce(
 ) -> local.Command:
     """Run `command` with `ENDPOINT_URL`, `ENDPOINT_KEY`, `ENDPOINT_MODEL`, `ENDPOINT_CERTIFICATE`.
 
-    Of the caller's variables it gets those by which a shell works, and `ANNOUNCE_*`: see
+    Of the caller's variables it gets those that a shell needs, and `ANNOUNCE_*`: see
     `own_environment.sh`.
 
-    It runs whenever one of them, or the command itself, changes, after the smoke test; if it fails,
-    so does the update, with what the command wrote, and what served before goes on.
+    It runs after the smoke test, whenever a variable or the command itself changes. If it fails,
+    the update fails with the command's output, and the previous endpoint goes on.
     """
     proven = pulumi.Output.all(server.endpoint_url, smoke_report).apply(lambda known: known[0])
     return local.Command(
@@ -42,7 +43,7 @@ def announce(
         create=RUN,
         update=RUN,
         environment={
-            # A token may stand in it.
+            # The command may contain a token.
             "ANNOUNCE_COMMAND": pulumi.Output.secret(command),
             "ENDPOINT_URL": proven,
             "ENDPOINT_KEY": server.api_key,

@@ -1,4 +1,4 @@
-"""`ApiKey`: the key that a stack's machines have theirs of (`machine_key.py`)."""
+"""`ApiKey`: the key from which a stack's machines derive theirs (`machine_key.py`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ApiKeyProvider(Provider):
     """CRUD of `ApiKey`. A new key is an update, so that the server can take both."""
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
-        """Another generation means another key, and so does the end of a shared one."""
+        """Another generation means another key; so does the end of a shared key."""
         before, after = ApiKeyInputs.from_bag(olds), ApiKeyInputs.from_bag(news)
         if api_key_state.ends_sharing(before, after):
             current().progress("api key").say(
@@ -59,8 +59,9 @@ class ApiKey(dynamic.Resource, module="vllm", name="ApiKey"):
     """SHA-256 of the key, hex."""
 
     previous_digest: pulumi.Output[str]
-    """Of a key of the same generation that machines have taken themselves: those that have it keep
-    it. Empty if there is none."""
+    """Digest of a key of the same generation that machines took unchanged; they keep it. Empty if
+    there is none.
+    """
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class ApiKey(dynamic.Resource, module="vllm", name="ApiKey"):
         shared: bool,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make a key; a higher `generation` makes another one, and so does `shared` that ends."""
+        """Make a key; a higher `generation`, or the end of `shared`, makes another key."""
         secret = pulumi.ResourceOptions(additional_secret_outputs=list(api_key_state.SECRET))
         inputs = ApiKeyInputs(generation, shared).to_bag()
         super().__init__(

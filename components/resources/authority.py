@@ -1,8 +1,8 @@
 """`Authority`: who the stack's clients trust, and what vouches for its machine.
 
 Its key stands in the state of this one resource. So the certificate of the machine is signed here
-as well: the machine's request comes over SSH, from a host that was held to its recorded key. Of
-that request the key counts and nothing else.
+as well. The machine's request comes over SSH, from a host that was held to its recorded key. Of
+that request only the key counts.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
     """PEM of the machine's own certificate; empty with `tls` off."""
 
     client_certificate: pulumi.Output[str]
-    """PEM of what a client shows, its key behind it: a secret. Empty if none is asked for."""
+    """PEM of a client's certificate, followed by its key: a secret. Empty if none is required."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ def _signed(
 
 
 def _requested_key(inputs: AuthorityInputs, olds: AuthorityState | None) -> PublicKey:
-    """Ask the machine; one that is new to the stack and has no answer is marked unfit."""
+    """Ask the machine. A machine that is new to the stack and does not answer is marked unfit."""
     from components.vllm.host_certificates import requested_key  # noqa: PLC0415
 
     host = current().remote(inputs.host)

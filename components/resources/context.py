@@ -1,11 +1,11 @@
 """The world that the resources act in: time, what a person reads, and the clients.
 
-No provider makes a clock or opens a connection to the market by itself: it asks `current()` at
-each call, and a test says by `using` what that gives. Providers have no attributes (the state holds
-their dotted path alone), so the place is this module and not an argument.
+No provider makes a clock or opens a connection to the market by itself. It asks `current()` at each
+call, and a test sets the answer with `using`. Providers have no attributes (the state holds their
+dotted path alone), so the place is this module and not an argument.
 
-A client's module is loaded by who asks for that client: with its libraries it costs a fifth of a
-second, in each of the four processes that one `pulumi` command starts.
+A client's module is loaded when that client is asked for. With its libraries it costs a fifth of a
+second, and one `pulumi` command starts four processes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Context:
     def market(self, *, patient: bool = True) -> VastApi:
         """The client of the market, with the credential that the environment has just now.
 
-        A preview or a refresh is not `patient`: without a network it had better say so at once.
+        A preview or a refresh is not `patient`: without a network it fails at once.
 
         Raises:
             MarketUrlRefused: if the key would be sent in clear.
@@ -114,7 +114,7 @@ class Context:
         """The client of the Hub, where the environment says that it is.
 
         Raises:
-            HubAddressRefused: if it could not be believed there.
+            HubAddressRefused: if an answer from that address could not be trusted.
         """
         from components.vllm.hub_client import HubClient, address_in  # noqa: PLC0415
 

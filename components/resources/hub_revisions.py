@@ -1,8 +1,8 @@
 """`HubRevisions`: the commits of a stack's model, companions and draft, by the Hub's own word.
 
-Asked for in `check`, and so in `pulumi preview`, before anything is rented: a branch is resolved
-when it is first named, and what is not there or not for us ends in one sentence. The resource keeps
-the commits. A branch that moves on is reported and changes nothing.
+`check` asks for them, and so does `pulumi preview`, before anything is rented. A branch is resolved
+when it is first named. A missing or closed repository ends in one sentence. The resource keeps the
+commits. A branch that moves on is reported and changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class HubRevisionsProvider(Provider):
     """CRUD of `HubRevisions`. Only `check` asks the Hub."""
 
     def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
-        """Resolve what is not resolved, and say what has moved on; keep no token."""
+        """Resolve new revisions, and report branches that have moved on; keep no token."""
         inputs = RevisionsInputs.from_bag(news)
         try:
             hub = current().hub()

@@ -1,8 +1,8 @@
 """`VastInstance`: one rented machine that works, in the state from the moment it does.
 
 `create` returns a machine that runs, is reachable and is what was ordered, or leaves nothing
-billed. Anything that needs another machine is a replacement, and the old one goes first: two of
-them at once would cost twice for the whole boot.
+billed. A change that needs another machine is a replacement, and the old machine goes first. Two
+machines at once would cost twice for the whole boot.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
     host_key: pulumi.Output[str]
     """The SSH host key seen at first contact; checked ever after."""
     host_key_from: pulumi.Output[str | None]
-    """Who vouched for it then, `first_contact.BY_LOG` or `BY_TRUST`; None if an older release
-    rented the machine, which asked nobody."""
+    """Who vouched for the host key, `first_contact.BY_LOG` or `BY_TRUST`. None if an older release,
+    which asked nobody, rented the machine.
+    """
     gpu: pulumi.Output[str]
     hourly_cost: pulumi.Output[float]
     """$/h with the disk, without traffic."""
@@ -102,8 +103,9 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
     boot_seconds: pulumi.Output[dict[str, float]]
     """By stage: contract, image, container, ports, ssh, check."""
     host_facts: pulumi.Output[dict[str, Any]]
-    """What the host check found: GPUs and the link between them, driver, disk, memory, and the
-    rate from the Hub in Mbit/s (None with a note if it was not measured)."""
+    """What the host check found: GPUs and the link between them, driver, disk and memory. The rate
+    from the Hub is in Mbit/s, or None with a note if it was not measured.
+    """
 
     ends_itself_at: pulumi.Output[float]
     """When its time to live is over, in seconds since 1970; 0 for never."""
@@ -156,8 +158,8 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             "first_contact": first_contact,
             "token_for": token_for,
         }
-        # `diff` says so as well, but is not asked where a person wants it replaced: its successor
-        # would find the contract by the label, adopt it, and see it destroyed.
+        # `diff` says so as well, but Pulumi does not ask it when a person replaces the machine. The
+        # successor would find the contract by the label, adopt it, and see it destroyed.
         own = pulumi.ResourceOptions(
             additional_secret_outputs=["private_key"], delete_before_replace=True
         )

@@ -1,4 +1,4 @@
-"""`VastOffer`: the part of the market that comes into question, checked before anything is rented.
+"""`VastOffer`: the offers that come into question, checked before anything is rented.
 
 An offer's id lives for minutes, so what the resource keeps is the search and a ranked shortlist.
 It speaks in `pulumi preview`, because `check` runs there; a market that moves later changes
@@ -35,8 +35,8 @@ class OfferProvider(Provider):
     def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
         """Search the market if there is anything new to search for.
 
-        Finding nothing is a refusal only if it may lead to a machine: one that runs goes on
-        running, whatever the market has just now.
+        An empty market refuses only a search that may rent a machine. A running machine goes on,
+        whatever the market offers now.
         """
         if contains_unknowns(news) or not (changed := _changed(olds, news)):
             return dynamic.CheckResult(news, [])

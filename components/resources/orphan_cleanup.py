@@ -7,9 +7,9 @@ goes. This resource comes after the machine. Its refresh lists what carries the 
 leaves alone what that same refresh has read as a machine of the state, and what has ever been the
 endpoint's. The rest it ends in an update.
 
-It never ends what may be in the state. It ends nothing while it is created, since it may be created
-anew beside a machine that serves. A refresh of another computer or of single resources proves
-nothing to it.
+It never ends a contract that may be in the state. Its creation ends nothing, since it may be
+created anew beside a serving machine. A refresh on another computer or of single resources is no
+proof.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class OrphanCleanupProvider(Provider):
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Note the machine, and end the orphans.
 
-        One that cannot be ended is reported and stays noted for the next `up`: a machine works by
-        now.
+        An orphan that cannot be ended is reported and stays noted for the next `up`. The update
+        goes on, since the machine works by now.
         """
         before, after = CleanupState.from_bag(olds), CleanupState.from_bag(news)
         stuck = []
@@ -108,10 +108,10 @@ class OrphanCleanup(dynamic.Resource, module="vast", name="Holdings"):
 
 
 def _looked(api: VastApi, state: CleanupState) -> CleanupState:
-    """Find what is not known as the endpoint's; a look that finds nothing changes nothing."""
+    """Find contracts that are not known as the endpoint's; without any, nothing changes."""
     contracts = api.instances(LIST_MAX_AGE)
     known = [one for one in contracts if one.id in state.known_ids]
-    # A second one of the same name is told by the machine's own refresh.
+    # The machine's own refresh reports a second contract of the same name.
     names = {resource_of(one.label) for one in known}
     noted = {orphan.id for orphan in state.orphans}
     orphans = tuple(
@@ -136,7 +136,7 @@ def _is_ours(contract: Instance, state: CleanupState) -> bool:
 
 
 def _doomed(before: CleanupState, goes_on: str) -> list[Orphan]:
-    """Of the orphans, those that are in no state; `goes_on` is what the machine goes on with."""
+    """Select the orphans that are in no state; `goes_on` is the contract that the machine keeps."""
     if not before.orphans:
         return []
     try:

@@ -4,8 +4,8 @@ A provider class has no attributes and stands in an importable module, so that t
 `module.Class` and every operation runs the code on disk. Its dotted path is a contract with every
 state file ever written, and with the previous release: see `PREVIOUS_PATHS`.
 
-A provider imports what an operation does where that operation is called. The program that declares
-the resources loads these modules as well and needs none of it, and a preview needs little.
+A provider imports the code of an operation where that operation is called. The program that
+declares the resources loads these modules as well and needs none of it, and a preview needs little.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ PREVIOUS_PATHS = {
 }
 """Where the previous release has a provider that has moved, by its path in this one.
 
-A state names it by the previous path for one more release. Whoever takes the code back to that
-release could otherwise neither refresh nor destroy a stack that this one has brought up: it would
-find no module, and the machine would stay billed. Each previous path leads here by a module of its
-own, so this release reads it as well. The next release deletes this table, and keeps those modules.
+A state names the provider by its previous path for one more release. So that release can still
+refresh and destroy a stack from this release. It would otherwise find no module, and the machine
+would stay billed. Each previous path leads here by a module of its own, so this release reads it as
+well. The next release deletes this table, and keeps those modules.
 """
 
 
@@ -63,7 +63,7 @@ class Provider(dynamic.ResourceProvider):
             cls.__name__ = cls.__qualname__
 
     def configure(self, _req: dynamic.ConfigureRequest) -> None:
-        """Called before anything else: errors in their own words, no life after `pulumi`'s."""
+        """Called before anything else: show errors as sentences, and end together with `pulumi`."""
         if is_pulumis_process():
             tell_errors_plainly()
             hear_cancel()
@@ -91,8 +91,8 @@ def hear_cancel() -> bool:
     """Make Pulumi's provider process hear that somebody has pressed Ctrl-C; whether that works.
 
     `pulumi.dynamic.__main__` answers `Cancel` and does nothing. Its server holds that very function
-    already, so its code is replaced, in that module alone. If a later SDK has it otherwise, nothing
-    is replaced, and every wait runs to its end.
+    already, so its code is replaced, in that module alone. If a later SDK works differently,
+    nothing is replaced, and every wait runs to its end.
     """
     servicer = vars(sys.modules["__main__"]).get("DynamicResourceProviderServicer")
     cancel = vars(servicer).get("Cancel") if servicer is not None else None
@@ -109,9 +109,9 @@ def hear_cancel() -> bool:
 def end_with_pulumi() -> None:
     """End this process, whatever it does, as soon as nobody reads its output any more.
 
-    A killed `pulumi` does not take its provider process along, and what that one does from then
-    on reaches no state: it would rent beside the `pulumi` that a person starts instead, and never
-    end. What it has rented so far carries its label and is found by it.
+    A killed `pulumi` leaves its provider process running, and no state records what that process
+    does. It would rent beside the next `pulumi`, and never end. Contracts so far carry the label,
+    and are found by it.
     """
     # Threads in the middle of a call would hold up any other end.
     interruption.when_unread(sys.stdout.fileno(), lambda: os._exit(1))

@@ -83,8 +83,9 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
     api_key: pulumi.Output[str]
     """Secret: what the machine takes, see `machine_key.py`."""
     ca_certificate: pulumi.Output[str]
-    """PEM to pin: the stack's authority; on a machine from an older release also the certificate
-    that it had before. Empty with `tls` off."""
+    """PEM to pin: the stack's authority, and on a machine from an older release also its previous
+    certificate. Empty with `tls` off.
+    """
     model: pulumi.Output[str]
     max_model_len: pulumi.Output[int]
     commits: pulumi.Output[dict[str, str]]
@@ -129,8 +130,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         With `tls`, it shows the certificate that `authority` has signed for the instance.
         `environment` is what the function of that name gives. `token_for` are the repositories that
         the Hub gives to the holder of the token alone. With `rehearse`, the host starts it with
-        dummy weights while the real ones come. With `drain_minutes`, its end waits that long at
-        most until no client asks any more.
+        dummy weights while the real ones come. With `drain_minutes`, its end waits at most that
+        long for its clients to leave.
         """
         inputs: dict[str, Any] = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
@@ -171,8 +172,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         }
         own = pulumi.ResourceOptions(
             additional_secret_outputs=list(server_state.SECRET),
-            # Also where a person wants it replaced: the end of the old one stops what the new one
-            # would have found running.
+            # Also where a person replaces it: the end of the old server stops the process that the
+            # new server would have found.
             delete_before_replace=True,
         )
         super().__init__(

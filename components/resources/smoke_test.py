@@ -21,8 +21,9 @@ from components.vllm.options.option_table import from_json
 from components.vllm.profile import Capability, Profile
 
 COMMAND = "exec sh components/own_environment.sh smoke-test"
-"""Relative to the project, so that the same state serves everybody's copy of it. The test speaks
-with a host that is somebody else's, so it gets nothing of the caller's that it can do without."""
+"""Relative to the project, so that the same state serves everybody's copy of it. The test talks to
+a stranger's host, so it gets only those of the caller's variables that it needs.
+"""
 
 
 def smoke_report(
@@ -56,15 +57,16 @@ def smoke_report(
             "ENDPOINT_MAX_MODEL_LEN": str(profile.max_model_len),
             "ENDPOINT_ABILITIES": ",".join(served_capabilities(profile, serve_yaml)),
             "ENDPOINT_TOOL_CALL_PARSER": tool_call_parser(serve_yaml),
-            # A branch that has moved on changes this alone, which is an update: it asks as well.
+            # A branch that has moved on changes only this trigger. That is an update, which runs
+            # the test too.
             "ENDPOINT_DIGEST": runs,
             **({"ENDPOINT_CLIENT_CERTIFICATE": client_certificate} if client_certificate else {}),
             **_thinking(profile, serve_yaml),
         },
-        # What was asked for is known in every preview; what runs is not while its server changes,
-        # nor is the key of its machine, which follows from the first and the last of these.
+        # The planned digest is known in every preview. The running digest and the machine's key are
+        # unknown while the server changes, and follow from the first and the last trigger.
         triggers=[instance_id, asked_for, stack_key_digest],
-        # The last report is no business of the next run.
+        # The next run does not need the last report.
         add_previous_output_in_env=False,
         logging=local.Logging.STDERR,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[server])),
@@ -73,10 +75,10 @@ def smoke_report(
 
 
 def served_capabilities(profile: Profile, serve_yaml: str) -> tuple[Capability, ...]:
-    """What the model can and the configuration lets through.
+    """Capabilities of the model that the configuration allows.
 
-    vLLM takes a trace or a tool call out of the text with a parser that has to be named, and can be
-    asked to leave the vision tower out.
+    vLLM finds a trace or a tool call in the text only with a named parser. An option can leave the
+    vision tower out.
     """
     options = _options(serve_yaml)
     limits = from_json(options.get("limit-mm-per-prompt"))
@@ -90,7 +92,7 @@ def served_capabilities(profile: Profile, serve_yaml: str) -> tuple[Capability, 
 
 
 def _thinking(profile: Profile, serve_yaml: str) -> dict[str, str]:
-    """Say how the model thinks, unless it is by effort, which a test takes for granted."""
+    """Give the model's way of thinking; empty for thinking by effort, the test's default."""
     reasons = "reasoning" in profile.abilities
     way = thinking.how(profile.thinking, _options(serve_yaml), reasons=reasons)
     return (

@@ -41,9 +41,10 @@ class StackFinalizerProvider(Provider):
         """Say what carries the endpoint's label now.
 
         This is the first call in a new stack: without an answer, nothing else can work. A new
-        finalizer is refused where its label is billed already: that is another state's, which it
-        must not end. A finalizer that is to be replaced has no previous inputs either, and ending
-        it would sweep what serves. For an existing one the lines are for people alone.
+        finalizer is refused where contracts under its label are billed already. They belong to
+        another state, and it must not end them. A finalizer that is to be replaced has no previous
+        inputs either, and its end would sweep what serves. For an existing finalizer the lines only
+        inform people.
         """
         scope = EndpointScope.from_bag(news)
         try:
@@ -62,7 +63,7 @@ class StackFinalizerProvider(Provider):
         return dynamic.CheckResult(news, [])
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
-        """Never replace it: the end of the old one would sweep what the new one stands for."""
+        """Never replace it: the old finalizer's end would sweep the contracts of the new one."""
         changes = FinalizerState.from_bag(olds).differs(FinalizerState.from_bag(news))
         return dynamic.DiffResult(changes=changes, replaces=[])
 
@@ -135,7 +136,7 @@ class StackFinalizer(dynamic.Resource, module="vast", name="Lease"):
             "interruptible": interruptible,
             "losses": None,
         }
-        # Should a person have it replaced: the end of the old one sweeps what was rented by then.
+        # If a person replaces it, the end of the old finalizer sweeps what was rented by then.
         own = pulumi.ResourceOptions(delete_before_replace=True)
         super().__init__(
             StackFinalizerProvider(), name, inputs, pulumi.ResourceOptions.merge(opts, own)
@@ -145,7 +146,7 @@ class StackFinalizer(dynamic.Resource, module="vast", name="Lease"):
 def inventory(scope: EndpointScope, contracts: list[Instance]) -> list[str]:
     """Say what is billed under an endpoint's label, in lines; none if nothing is.
 
-    One resource has one contract. The resource's own refresh says which of several is its own.
+    One resource has one contract. If it has several, the resource's own refresh names its own.
     """
     billed = [one for one in contracts if is_labelled(one.label, scope.label_prefix, scope.name)]
     if not billed:

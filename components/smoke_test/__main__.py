@@ -1,8 +1,7 @@
 """What the endpoint must answer: `python -m components.smoke_test`, run by pulumi-command.
 
-What it needs to know stands in the environment (`Target.from_environment`). Progress goes to
-standard error, one JSON report to standard output; a check that fails ends it with status 1 and one
-sentence.
+Its input stands in the environment (`Target.from_environment`). Progress goes to standard error,
+one JSON report to standard output; a check that fails ends it with status 1 and one sentence.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def _run(check: Check, client: Client) -> Finding:
 
 
 def _entry(client: Client, started: float, *, ok: bool, detail: str) -> dict[str, Any]:
-    # Shown first: a key with a control character inside would be found by nobody.
+    # Clean the text first: a key with a control character inside would not be found.
     text = " ".join(redacted(shown(detail), [client.target.key]).split())
     took = client.clock.monotonic() - started
     return {"ok": ok, "seconds": round(took, 3), "detail": text[:LONGEST_DETAIL]}
@@ -97,6 +97,6 @@ def _refusal(error: openai.APIStatusError) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Name the innermost cause: that is where a certificate or a refused port shows."""
+    """Name the innermost cause, which names a certificate or a refused port."""
     *_, innermost = causes(error)
     return f"{type(innermost).__name__}: {innermost}" if str(innermost) else str(error)

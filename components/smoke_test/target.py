@@ -32,7 +32,7 @@ class Target:
     mistral_call_ids: bool
     """Whether ids of tool calls are to be nine letters and digits."""
     digest: str = ""
-    """Of what is served, for the report; empty if nobody said."""
+    """Digest of what is served, for the report; empty if it is not given."""
     client_certificate: str = dataclasses.field(default="", repr=False)
     """PEM of certificate and key to show; empty where none is asked for."""
     thinking: Thinking = "effort"
@@ -42,9 +42,9 @@ class Target:
     def from_environment(cls, environment: Mapping[str, str]) -> Target:
         """Read `ENDPOINT_URL`, `_KEY`, `_CERTIFICATE`, `_MODEL`, `_MAX_MODEL_LEN`, `_ABILITIES`.
 
-        `ENDPOINT_ABILITIES` has commas between its words; `ENDPOINT_TOOL_CALL_PARSER` is vLLM's
-        option of that name, `ENDPOINT_DIGEST` the digest of what is served,
-        `ENDPOINT_CLIENT_CERTIFICATE` what a client shows and `ENDPOINT_THINKING` how the model
+        `ENDPOINT_ABILITIES` has commas between its words. `ENDPOINT_TOOL_CALL_PARSER` is vLLM's
+        option of that name. `ENDPOINT_DIGEST` is the digest of what is served.
+        `ENDPOINT_CLIENT_CERTIFICATE` is what a client shows, `ENDPOINT_THINKING` how the model
         thinks. These and the certificate may be missing.
 
         Raises:

@@ -1,7 +1,7 @@
 """Whom a stack's clients trust, and who signs: the authorities of a stack over their life. Pure.
 
-A stack has one authority, and for a while after `caGeneration` was raised two: the former one signs
-on until clients have had the time to take the new one beside it.
+A stack has one authority. For a while after `caGeneration` was raised it has two. The former
+authority goes on signing until clients have had time to trust the new one too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Authority:
 
 @dataclasses.dataclass(frozen=True)
 class Authorities:
-    """Those of a stack."""
+    """The authorities of a stack."""
 
     newest: Authority
     former: Authority | None = None
@@ -47,7 +47,7 @@ class Authorities:
     """Until then the former one signs; seconds since 1970."""
 
     def signing(self, now: float) -> Authority:
-        """The one that signs now."""
+        """The authority that signs now."""
         return self.former if self.former and now < self.former_until else self.newest
 
     def at(self, now: float) -> Authorities:
@@ -60,7 +60,7 @@ class Authorities:
         return certificates.joined([*former, self.newest.certificate])
 
     def followed_by(self, newest: Authority, now: float) -> Authorities:
-        """Let the one that signs now sign on for `OVERLAP_DAYS`, beside its successor."""
+        """Let the current authority go on signing for `OVERLAP_DAYS`, beside its successor."""
         return Authorities(newest, self.signing(now), now + OVERLAP_DAYS * DAY)
 
 
@@ -81,7 +81,7 @@ def is_due(authorities: Authorities, signed: Signed, now: float) -> bool:
 
 
 def client_identity(authorities: Authorities, kept: str, now: float) -> str:
-    """Give the identity of clients: the one that they have, or another if that ends soon.
+    """Give the identity of clients: the current identity, or another if it ends soon.
 
     `kept` is empty if they have none, or are to get another one. The newest authority signs it.
     Servers let both in, so clients change over in the same days.

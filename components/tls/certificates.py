@@ -1,7 +1,8 @@
 """Certificates of a stack: its authority's own, and those that it signs for machines. Pure.
 
-The authority can speak for IP addresses and for names under `vast-vllm.internal` alone, signs no
-other authority, and is good for TLS alone: who trusts it for a whole process gives away no more.
+The authority can vouch only for IP addresses and names under `vast-vllm.internal`. It signs no
+other authority, and its certificates are good for TLS alone. So a process may trust it without
+trusting it for anything else.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ SKEW = dt.timedelta(hours=1)
 """By how much a client's clock may be late."""
 
 DOMAIN = "vast-vllm.internal"
-"""Under it are the names of machines. `.internal` is reserved for private use, so no name server
-of the public internet answers for it."""
+"""The domain of machines' names. `.internal` is reserved for private use, so no name server of the
+public internet answers for it.
+"""
 
 
 PublicKey = ec.EllipticCurvePublicKey
@@ -179,7 +181,7 @@ NAME_CONSTRAINTS = x509.NameConstraints(
 def _begun(
     key: str, authority: str, public_key: PublicKey, *, name: str, now: float, days: int
 ) -> x509.CertificateBuilder:
-    """What all certificates have that are no authority's."""
+    """The extensions of every certificate that is no authority's."""
     issuer = _read(authority)
     begins, ends = _moment(now) - SKEW, _moment(now) + dt.timedelta(days=days)
     return (
@@ -194,7 +196,7 @@ def _begun(
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(
-            # By the key alone: a certificate of the authority that another has signed fits too.
+            # Compare the key alone: the authority's certificate may be signed by another authority.
             x509.AuthorityKeyIdentifier.from_issuer_public_key(_private(key).public_key()),
             critical=False,
         )

@@ -1,7 +1,7 @@
 """How a question is asked, how its answer is read, and what comes of a check.
 
-Strict on shapes, tolerant of what the model says: whether an answer is wise is no question here.
-The shapes are those of vLLM's OpenAI API.
+Shapes are checked strictly. The content of an answer is not judged. The shapes are those of vLLM's
+OpenAI API.
 """
 
 from __future__ import annotations

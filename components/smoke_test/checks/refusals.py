@@ -1,4 +1,4 @@
-"""Is everybody refused who has no key, and is a route closed that needs none?"""
+"""Is a client without the key refused, and is a route closed that vLLM opens to everybody?"""
 
 from __future__ import annotations
 
