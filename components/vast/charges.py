@@ -1,9 +1,9 @@
-"""What was charged against what was expected, by stack, resource and day. Pure.
+"""Charged and expected costs, by stack, resource and day. Pure.
 
-The ledger is Vast's and outlives every contract, with the label that the contract had. What was
-expected is what this project noted when the machine worked (`estimates.py`), since no backend of
-Pulumi keeps the outputs of a stack that is destroyed; where nobody noted it, it is unknown and
-said to be.
+The ledger is Vast's and outlives every contract, with the label that the contract had. The expected
+costs are this project's notes from when the machine worked (`estimates.py`), since no backend of
+Pulumi keeps the outputs of a destroyed stack. Without a note, the expected cost is reported as
+unknown.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Line:
     charged: Mapping[str, float]
     """By kind."""
     estimated: float | None
-    """None if one of the contracts was never noted."""
+    """None if a contract has no note."""
 
     @property
     def total(self) -> float:
@@ -66,11 +66,11 @@ def compare(
     stack: str | None = None,
     since: float = 0.0,
 ) -> list[Line]:
-    """Sort what was charged under a project's labels by stack, resource and day.
+    """Sort the charges under a project's labels by stack, resource and day.
 
-    Charges under other labels, or under none, are somebody else's and left out. `since` is where
-    they begin, in seconds since 1970: a machine that was rented before was charged for its
-    download before.
+    Charges under other labels, or under none, are somebody else's and left out. `since` is the
+    first moment of the charges, in seconds since 1970. A machine that was rented earlier paid for
+    its download earlier.
     """
     groups: dict[tuple[str, str, dt.date], dict[tuple[str, str], _Contract]] = {}
     for charge in charges:
@@ -93,7 +93,7 @@ def compare(
 
 
 def total(lines: Iterable[Line]) -> tuple[float, float | None]:
-    """What was charged and what was expected in all, $; None if part of that is unknown."""
+    """The total charged and expected, $; None for an expected total with an unknown part."""
     lines = list(lines)
     known = [line.estimated for line in lines if line.estimated is not None]
     return sum(line.total for line in lines), sum(known) if len(known) == len(lines) else None
@@ -131,7 +131,7 @@ def _add(contract: _Contract, part: Charge) -> None:
 def _first_days(
     groups: Mapping[tuple[str, str, dt.date], Mapping[tuple[str, str], _Contract]],
 ) -> dict[tuple[str, str], dt.date]:
-    """On which day each contract is seen first."""
+    """The first day of each contract."""
     days: dict[tuple[str, str], dt.date] = {}
     for (_, _, day), contracts in groups.items():
         for name in contracts:
@@ -140,7 +140,7 @@ def _first_days(
 
 
 def _began_within(estimate: Estimate | None, since: float) -> bool:
-    """Whether a contract is no older than the charges; taken for granted where nobody noted it."""
+    """Whether a contract is no older than the charges; true for a contract without a note."""
     return estimate is None or estimate.rented_at is None or estimate.rented_at >= since
 
 

@@ -1,9 +1,9 @@
 """What a contract's states and its bid say of a stop. Pure.
 
-The market gives a machine that was outbid the states of one that its owner stopped: `exited`, and
-intended, current and next state `stopped` (marketplace-facts, 1). This project never stops a
-machine. So a stopped interruptible machine was outbid, unless its bid still wins: then the market
-took it for a tenant on demand, or somebody stopped it by hand.
+An outbid machine has the same states as a machine that its owner stopped. It is `exited`, with
+`stopped` as its intended, current and next state (marketplace-facts, 1). This project never stops a
+machine. So a stopped interruptible machine was outbid, unless its bid still wins. Then a tenant on
+demand has it, or somebody stopped it by hand.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class MarketState:
             return False
         if self.intended_status == "stopped":
             return self.next_state == "stopped"
-        # To run, and without its GPUs: as older clients remember it, or started and queued.
+        # Intended to run, and without its GPUs: as older clients describe it, or started and
+        # queued.
         queued = self.current_state == "stopped" and self.next_state == "running"
         waits = self.actual_status == "stopped" or (self.actual_status == "exited" and queued)
         return self.intended_status == "running" and waits
@@ -70,5 +71,5 @@ class MarketState:
 
     @property
     def still_wins(self) -> bool:
-        """Whether its bid reaches what wins now; one that is not known does not."""
+        """Whether its bid reaches the bid that wins now; an unknown bid does not."""
         return bool(self.bid) and self.bid >= self.min_bid

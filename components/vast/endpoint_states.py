@@ -22,7 +22,7 @@ Bag = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class EndpointScope:
-    """Which contracts are an endpoint's, as its resources keep it."""
+    """Which contracts belong to an endpoint, as its resources store it."""
 
     label_prefix: str
     """`<project>/<stack>/`, unless the program says more."""
@@ -56,7 +56,7 @@ class EndpointScope:
         return f"{self.label_prefix}{self.name}"
 
     def differs(self, news: EndpointScope) -> bool:
-        """Whether an update has something to write. That an older state has no name is nothing."""
+        """Whether an update has something to write; an older state's missing name is no change."""
         if self.endpoint is None:
             news = dataclasses.replace(news, endpoint=None)
         return self != news
@@ -65,8 +65,8 @@ class EndpointScope:
     def owner_to_sweep(self) -> str:
         """The owner for a sweep, which must end nothing of another endpoint.
 
-        The oldest states have neither name nor key, and their contracts have no owner in their
-        labels. So whatever has one is another endpoint's.
+        The oldest states have neither name nor key, and their contracts' labels name no owner. So a
+        contract with an owner belongs to another endpoint.
         """
         return self.owner or ("" if self.name else NOBODY)
 
@@ -159,9 +159,9 @@ class CleanupState:
     known_ids: frozenset[int] = frozenset()
     """Contracts that are, or ever were, the endpoint's in a state."""
     orphans: tuple[Orphan, ...] = ()
-    """What the last refresh found beside those."""
+    """Other contracts that the last refresh found under the endpoint's labels."""
     siblings: tuple[int, ...] = ()
-    """Those of `known_ids` that the same refresh saw: they must have been read as well."""
+    """Contracts of `known_ids` that the same refresh saw; it must have read them as well."""
     looked_at: float = 0.0
     """When it looked, in seconds since 1970; 0 if it found nothing."""
 

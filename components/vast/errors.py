@@ -152,7 +152,7 @@ class NoCredit(ConfigurationError):
 
 
 class RentRefused(ConfigurationError):
-    """Vast refuses the order for what it says, not for the machine.
+    """Vast refuses the order itself, not the machine.
 
     An argument or the price is wrong, so another machine would be refused as well.
 
@@ -298,7 +298,7 @@ class ContractParked(PlatformError):
     """
 
     def __init__(self, message: str, instance_id: int, refusal: StackError) -> None:
-        """Name the contract; `refusal` is what the call would have come to without it."""
+        """Name the contract; `refusal` is the error of the call without the contract."""
         super().__init__(message)
         self.instance_id = instance_id
         self.refusal = refusal
@@ -333,8 +333,8 @@ class NoCandidateLeft(PlatformError):
 class MarketEndRefused(ConfigurationError):
     """The market does not take, or does not show, the machine's end.
 
-    This concerns `marketEnd` alone. `timeToLiveHours` still ends the machine, if its host lets
-    it.
+    This concerns `marketEnd` alone. `timeToLiveHours` still ends the machine, if the host does not
+    prevent it.
 
     Cost: the machine is billed on, or given back if it was rented just now.
     Remedy: run `pulumi up` again, or set `marketEnd` to false.
@@ -352,7 +352,7 @@ class StillOutbid(PlatformError):
 class StillBilled(PlatformError):
     """A contract outlived its destroy calls.
 
-    Vast was asked to destroy it and did not show that it is gone.
+    Vast was asked to destroy the contract, and does not show that it is gone.
 
     Cost: the contract is billed until it is gone, at the price in the message.
     Remedy: run `pulumi destroy` again, or `vastai destroy instance <id> -y`.

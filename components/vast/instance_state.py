@@ -38,7 +38,7 @@ INPUT_ADDITIONS: Additions = {
     "token_for": [],
     "leash.market_end": False,
 }
-"""Inputs that the first release did not have, and what it did without them."""
+"""Inputs that the first release did not have, and its behaviour without them."""
 
 OUTPUT_ADDITIONS: Additions = {
     "strays": [],
@@ -80,7 +80,7 @@ _UNKNOWN: Properties = {
 
 @dataclasses.dataclass(frozen=True)
 class InstanceInputs:
-    """What the stack asks for."""
+    """The machine that the stack asks for."""
 
     label_prefix: str
     """`<project>/<stack>/<resource>/`, which the labels of its contracts begin with."""
@@ -246,7 +246,7 @@ class Observed:
         """Read a contract; a port that is not mapped now is where it was at the `last` look.
 
         Raises:
-            KeyError: if a port is not mapped and there was no look before.
+            KeyError: if a port is not mapped and there was no earlier look.
         """
         ports = {SSH_PORT: last.ssh_port, served: last.host_port} if last else {}
         ports |= live.ports
@@ -372,7 +372,7 @@ class InstanceState:
         return {**self.other, **self.inputs.to_bag(), **as_written(written, self.lacking)}
 
     def term(self, cap: float | None) -> ContractTerm:
-        """What is known of the contract's term; `cap` is the highest $/h, if that is known."""
+        """The known facts of the contract's term; `cap` is the highest $/h, if it is known."""
         observed = self.observed
         return ContractTerm(
             observed.contract_ends_at, observed.storage_per_hour, cap, self.price_asked

@@ -1,4 +1,4 @@
-"""Whose a contract is, by its label: which stack, which endpoint of it, and which SSH key. Pure.
+"""The owner of a contract, by its label: stack, endpoint and SSH key. Pure.
 
 A label is `<project>/<stack>/<endpoint>[-<generation>]-instance/<owner><order>`. An account can
 have two stacks of one name, and a stack can have several endpoints. The name tells endpoints of one
@@ -22,10 +22,12 @@ OWNER_DIGITS = 6
 ORDER_DIGITS = 10
 
 NOBODY = "nobody"
-"""An owner that no label names: it has other letters than hex digits."""
+"""An owner that no label can name, since it has letters that are no hex digits."""
 
 Whose = Literal["own", "other", "none"]
-"""Of a contract: this endpoint's; under its name, but rented with another SSH key; neither."""
+"""A contract is this endpoint's (`own`), rented with another SSH key under its name (`other`), or
+neither (`none`).
+"""
 
 _INSTANCE = re.compile(r"(?P<endpoint>.+?)(-[0-9a-f]{8})?-instance")
 """Name of a resource that rents, with the generation that `create-first` puts into it."""
@@ -74,7 +76,7 @@ def belongs_to_other(label: str, owner: str) -> bool:
 
 
 def is_own(label: str, owner: str) -> bool:
-    """Whether a contract is this owner's for sure: a label from an older release names nobody."""
+    """Whether a contract surely is this owner's; a label from an older release names nobody."""
     return bool(owner) and _named(label) == owner
 
 

@@ -1,4 +1,4 @@
-"""Which Vast account a stack rents on: another one's answer says nothing about its contracts.
+"""Which Vast account a stack rents on: another account shows nothing of its contracts.
 
 An unknown key is refused by Vast itself. A good key of another account is not, and on that account
 every contract of this stack looks gone.
@@ -22,7 +22,7 @@ class Accounts(Protocol):
 
 
 def account_of(api: Accounts) -> int:
-    """Return the account's id, or `UNKNOWN` if it cannot be had now: no work is lost over it."""
+    """Return the account's id, or `UNKNOWN` if Vast does not give it now, which stops nothing."""
     try:
         return api.account_id()
     except StackError:
@@ -30,10 +30,10 @@ def account_of(api: Accounts) -> int:
 
 
 def hold_to(api: Accounts, recorded: int, what: str) -> None:
-    """Let nothing be concluded from another account's books about `what`.
+    """Refuse to conclude anything about `what` from another account's answers.
 
-    An id that was not recorded, or that this key may not see, is no difference. One that Vast does
-    not give just now may be: then nothing is known.
+    An id that was not recorded, or that this key may not see, is no difference. An id that Vast
+    does not give just now may differ, so the error goes on.
 
     Raises:
         WrongAccount: if the key is of another account than the `recorded` one.

@@ -1,7 +1,7 @@
-"""What an answer of Vast's says beside its rows: reasons, codes, the next page. Pure.
+"""Vast's answers beside their rows: reasons, codes, the next page. Pure.
 
-The key is taken out of every answer before anybody reads it: an error may quote what was sent, and
-a host's status message may say anything.
+The key is removed from every answer before anybody reads the answer. An error may quote the
+request, and a host's status message may contain anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import requests
 
 _LACKING = re.compile(r"lack|route access|permission|scope|not authorized|valid for", re.IGNORECASE)
-"""How Vast says that a key which it knows may not do something; the text varies."""
+"""How Vast refuses a call to a key that it knows; the text varies."""
 
 
 def read_answer(response: requests.Response, key: str) -> Mapping[str, Any]:
@@ -31,7 +31,7 @@ def read_answer(response: requests.Response, key: str) -> Mapping[str, Any]:
 
 
 def next_token(answer: Mapping[str, Any]) -> str:
-    """What the next page is asked for by; empty at the last one."""
+    """The token that asks for the next page; empty at the last page."""
     token = answer.get("next_token")
     return token if isinstance(token, str) else ""
 
@@ -72,13 +72,13 @@ def says_queued(answer: Mapping[str, Any]) -> bool:
 
 
 def says_gone(answer: Mapping[str, Any]) -> bool:
-    """Tell "this instance is gone" from the other things that Vast answers 404 for."""
+    """Distinguish "this instance is gone" from the other meanings of Vast's 404."""
     code = str(answer.get("error") or "")
     return code in {"no_such_instance", "not_found", "invalid_id"}
 
 
 def first_seconds(*candidates: Any) -> float | None:
-    """The first of some texts that is a number of seconds; None if none is."""
+    """Return the first of some texts that is a number of seconds; None without such a text."""
     for candidate in candidates:
         try:
             return max(0.0, float(candidate))

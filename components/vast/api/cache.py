@@ -1,9 +1,9 @@
 """What Vast answered a moment ago, for all processes of this computer.
 
-Sixteen machines that boot at once are followed with one list of contracts a poll interval, not
-with sixteen. A preview, the `up` after it and each resource ask the market the same question: Vast
-allows ten searches a minute and a number of them a day, and offers live for minutes. Whoever asks
-takes the last answer, in whichever process it was got, if it is young enough.
+Sixteen machines that boot at once share one list of contracts in each poll interval. A preview, the
+`up` after it and each resource ask the market the same question. Vast limits searches to ten a
+minute and to a number a day, and offers live for minutes. So each process takes the last answer of
+any process, if that answer is young enough.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.models import Instance, Json, Offer
 
 INSTANCES_FORMAT = 4
-"""Of the rows in the file: another release's are not read."""
+"""Format of the rows in the file: rows of another release are not read."""
 
 SEARCHES_FORMAT = 1
-"""Of the answers in the file: another release's are not read."""
+"""Format of the answers in the file: answers of another release are not read."""
 
 KEPT = 60.0
-"""Seconds after which the answer to a search is forgotten, whoever might still want it."""
+"""Seconds after which the answer to a search is dropped."""
 
 Body = dict[str, Any]
 """Of a search."""
 
 
 class InstanceCache:
-    """The account's contracts as of a moment that the asker chooses."""
+    """The account's contracts, as old as the caller allows."""
 
     def __init__(
         self, fetch: Callable[[], list[Instance]], clock: Clock, file: LockedJsonFile
@@ -45,7 +45,7 @@ class InstanceCache:
     def look(self, max_age: float) -> list[Instance]:
         """All contracts, as they were at most `max_age` seconds before this call.
 
-        With 0 the answer is to a question that was asked after this call began, by whomever.
+        With 0 the answer is to a request that any process sent after this call began.
 
         Raises:
             whatever `fetch` raises.
@@ -63,14 +63,14 @@ class InstanceCache:
             return found
 
     def forget(self) -> None:
-        """Let nobody take an answer from before this call: it lacks what was rented just now."""
+        """Drop the answers from before this call, which lack what was rented just now."""
         with self._file.lock() as content:
             content.values = {}
             content.save()
 
 
 class SearchCache:
-    """Answers to searches, as old as the asker allows."""
+    """Answers to searches, as old as the caller allows."""
 
     def __init__(
         self, fetch: Callable[[Body], list[Json]], clock: Clock, file: LockedJsonFile

@@ -1,8 +1,8 @@
-"""One call to Vast, made safe: its pace, its tries, and what a bad answer means.
+"""One call to Vast, made safe: its pace, its tries, and the meaning of a bad answer.
 
-What is safe to repeat is repeated (reads, label, destroy). A 404 is looked at twice, because Vast
-answers it for an unknown key as well as for a thing that is gone, and a wrong key must never look
-like an empty account.
+What is safe to repeat is repeated (reads, label, destroy). A 404 is checked twice, because Vast
+sends it for an unknown key and for a deleted object. A wrong key must never look like an empty
+account.
 """
 
 from __future__ import annotations
@@ -39,16 +39,20 @@ TRIES = 6
 """Of a call that is safe to repeat."""
 
 BRIEF_TRIES = 3
-"""Of a call that nobody answers while nothing is at stake: said after six seconds, not sixty."""
+"""Tries of an unanswered call while nothing is at stake: the error comes after six seconds, not
+sixty.
+"""
 
 LONGEST_PAUSE = 60.0
-"""Seconds for which the server's own wish is waited for."""
+"""Most seconds of a server's `Retry-After` that are waited."""
 
 MOST_PAGES = 400
-"""Of a list: ten thousand contracts, or two hundred thousand charges, are no list of ours."""
+"""Most pages of a list. This project has no list of ten thousand contracts or two hundred thousand
+charges.
+"""
 
 PERMISSIONS = "misc, instance_read, instance_write, user_read and billing_read"
-"""What a key needs for everything that is done here; the last one is for `make cost` alone."""
+"""Permissions that a key needs here; the last is for `make cost` alone."""
 
 
 class Transport(Protocol):
@@ -130,7 +134,7 @@ class Calls:
     def post(
         self, pace: str, path: str, body: dict[str, Any], *, may_exist: bool = False
     ) -> Mapping[str, Any]:
-        """Send a POST that is safe to repeat; with `may_exist`, a second one is no error."""
+        """Send a POST that is safe to repeat; with `may_exist`, an existing object is no error."""
         return self._repeatedly(
             pace,
             f"POST {path}",
@@ -164,7 +168,7 @@ class Calls:
         return self._transport.put(path, json_data=body)
 
     def until_let_in(self, once: Callable[[], int]) -> int:
-        """Make a rent call; only 429 is tried again: Vast has not looked at the order then."""
+        """Make a rent call, again only after a 429: then Vast has not looked at the order."""
         again = self._retrying(lambda error: isinstance(error, _Throttled) and _is_passing(error))
         return again(once)
 
@@ -195,7 +199,7 @@ class Calls:
             )
 
     def failed(self, endpoint: str, what: str) -> str:
-        """Say of an endpoint what its answer was, and what that changes."""
+        """Describe an endpoint's answer and its consequence."""
         return (
             f"Vast.ai's API at {self._url} {what} ({endpoint}); "
             "what is already rented stays as it is; try again later"
@@ -204,7 +208,7 @@ class Calls:
     def too_many(
         self, endpoint: str, response: requests.Response, answer: Mapping[str, Any]
     ) -> _Throttled:
-        """What 429 means; where the key's shared calls are used up, all endpoints wait."""
+        """Make the error of a 429. Where the key's shared calls are used up, all endpoints wait."""
         error = _Throttled(self._limited(endpoint, answer), response, answer)
         if "remaining" in answer or "X-RateLimit-Remaining" in response.headers:
             left = SHARED_SECONDS if error.retry_after is None else error.retry_after
@@ -321,7 +325,7 @@ class _NoAnswer(ApiUnreachable):
 
 
 class _Throttled(RateLimited):
-    """429, with what the server says about when to come back."""
+    """A 429, with the seconds after which the server allows the next call."""
 
     def __init__(
         self, message: str, response: requests.Response, answer: Mapping[str, Any]

@@ -113,7 +113,7 @@ class VastApi:
         self._market = SearchCache(self._search, clock, LockedJsonFile(folder / "market.json"))
 
     def __repr__(self) -> str:
-        """Name the place, never the credential."""
+        """Name the address, never the credential."""
         return f"VastApi({self._url})"
 
     @property
@@ -146,7 +146,8 @@ class VastApi:
             try:
                 return call.make()
             finally:
-                # A list that lacks it is old within seconds; its number must not be lost over that.
+                # A list without the new contract is old within seconds. The contract's id must not
+                # be lost over a full disk.
                 with contextlib.suppress(NoSharedFolder):
                     self._contracts.forget()
 
@@ -155,7 +156,8 @@ class VastApi:
     def instance(self, instance_id: int) -> Instance | None:
         """One instance, or None if it is gone from both the single GET and the list.
 
-        The list is asked as well for one that runs and has no ports: it is the one that has them.
+        The list is asked as well for a running instance without ports, since only the list has
+        them.
 
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
@@ -267,7 +269,7 @@ class VastApi:
         return PriceAsked.from_json(mine[-1]) if mine else None
 
     def accept_price(self, asked: PriceAsked) -> None:
-        """Take a higher price; one that is not pending any more is refused.
+        """Accept a higher price; Vast refuses a price that is no longer pending.
 
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take it.
@@ -277,7 +279,7 @@ class VastApi:
         self._calls.put("prices", path, body)
 
     def destroy(self, instance_id: int) -> None:
-        """Ask for a contract's end; returns also when it is gone. Whether it went is read back.
+        """Ask for a contract's end, which the caller reads back. A gone contract is no error.
 
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not take the call.
@@ -298,8 +300,8 @@ class VastApi:
     def schedule_end(self, instance_id: int, starts_at: float, until: float) -> None:
         """Have the market destroy a contract each hour from a moment on.
 
-        A job that exists for this contract stays as it is. So a lost answer does no harm: the call
-        is made again.
+        An existing job for this contract stays as it is. So the call can be repeated after a lost
+        answer.
 
         Args:
             instance_id: of the contract.
@@ -348,7 +350,7 @@ class VastApi:
         return self._of_the_user("id", whole) or 0
 
     def charges(self, since: float, until: float) -> list[Charge]:
-        """What the account was charged for between two moments, seconds since 1970.
+        """The account's charges between two moments, seconds since 1970.
 
         Also for contracts that are gone. The key needs the scope `billing_read`.
 

@@ -1,4 +1,4 @@
-"""What a container printed, as the market hands it out: a link, and behind it text a little later.
+"""A container's output: the market gives a link, and a little later the text behind it.
 
 The link is a stranger's text and leads to another server than the API. No key goes there; what
 comes from there is bounded in time and bytes.
@@ -20,7 +20,7 @@ from components.machine.addresses import is_loopback
 from components.vast.errors import ApiFailed, ApiUnreachable
 
 SECONDS = 20.0
-"""For the text to be there; the official client waits for nine (vast-api reference, 6)."""
+"""Seconds for the text to appear; the official client waits for nine (vast-api reference, 6)."""
 
 LOOK_EVERY = 0.3
 """Seconds between two looks, as of the official client."""
@@ -118,5 +118,5 @@ class ContainerLog:
 
 @functools.cache
 def _public_trust() -> ssl.SSLContext:
-    """Load the authorities that this computer trusts once: that takes longer than a look."""
+    """Load the authorities that this computer trusts, once: loading takes longer than a look."""
     return ssl.create_default_context()

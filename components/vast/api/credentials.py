@@ -43,7 +43,7 @@ def _in_file(place: Path) -> str:
 
 
 def _sendable(key: str, source: str) -> str:
-    """Give the key back if a call's header can hold it: the client ends in a traceback else."""
+    """Return the key if a call's header can hold it, which the client does not check."""
     if not (key.isascii() and key.isprintable()):
         raise NoCredential(
             f"the Vast.ai API key in {source} has a line's end or another character that is no "

@@ -9,7 +9,7 @@ from components.vast.api.payloads import RentRequest
 
 
 class InstancesApi(Protocol):
-    """The calls of `VastApi` about contracts. Each raises what its original says."""
+    """The calls of `VastApi` about contracts. Each raises the errors of its original."""
 
     def rent(self, offer_id: int, order: RentRequest) -> int:
         """See `VastApi.rent`."""

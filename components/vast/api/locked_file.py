@@ -2,8 +2,8 @@
 
 A preview, an update and each provider process of an update are processes of their own, and Vast
 counts their calls together. So the pace of the calls, the last list of contracts and who rents for
-which resource stand in files. One process and one thread at a time holds a file. Losing the files
-costs a few seconds, never a contract: what must not be lost is in the label.
+which resource stand in files. One process and one thread at a time holds a file. A lost file costs
+a few seconds, never a contract, since the label is on the contract.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Content:
                 self._path.unlink(missing_ok=True)
 
     def save_for_others(self) -> None:
-        """Save what whoever lacks it asks for again: a full disk ends nothing that needs it."""
+        """Save a value that can be asked for again, so that a full disk stops no operation."""
         with contextlib.suppress(NoSharedFolder):
             self.save()
 
@@ -77,13 +77,13 @@ class LockedJsonFile:
             NoSharedFolder: if it cannot be opened or locked, as somebody else's, or without a lock
                 on its file system.
         """
-        # A new object for each hold: one that is shared would let a second thread in.
+        # A new object for each hold: a shared object would let a second thread in.
         lock = filelock.FileLock(
             self._path.with_name(f"{self._path.name}.lock"),
             timeout=-1 if wait else 0,
             mode=PERMISSIONS,
             poll_interval=POLL,
-            # A marker in place of a lock would outlive a process that was killed.
+            # A marker file instead of a lock would outlive a killed process.
             fallback_to_soft=False,
         )
         try:
@@ -129,16 +129,17 @@ def _write(path: Path, content: bytes) -> None:
     try:
         _replace(path, content)
     except OSError:
-        # A full disk has no room for a second file, and still has that of the first one: whoever
-        # ends a machine there needs its turn.
+        # A full disk has no room for a second file, but keeps the first file's. A process that ends
+        # a machine needs its turn even then.
         if not _overwrite(path, content):
             raise
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Put a new file in the place of the one at `path`: a reader sees the one or the other.
+    """Replace the file at `path`: a reader sees the old or the new content.
 
-    Its name is always the same: whoever holds the lock removes what a killed process left.
+    The new file's name is always the same, so the next holder of the lock overwrites what a killed
+    process left.
     """
     new = path.with_name(f"{path.name}.new")
     try:
@@ -167,7 +168,7 @@ def _overwrite(path: Path, content: bytes) -> bool:
 
 
 def _put(file: io.FileIO, content: bytes, room: int) -> None:
-    # Blanks over the rest, which are no content: who dies before it is cut off leaves JSON.
+    # Blanks over the rest are no content, so a process that dies before the cut leaves valid JSON.
     rest = memoryview(content.ljust(room))
     file.seek(0)
     while rest:
@@ -177,7 +178,7 @@ def _put(file: io.FileIO, content: bytes, room: int) -> None:
 
 @contextlib.contextmanager
 def _usable(path: Path) -> Iterator[None]:
-    """Say of a folder or file that cannot be used what it is for."""
+    """Make the error for a folder or file that cannot be used, with its purpose."""
     try:
         yield
     except OSError as error:

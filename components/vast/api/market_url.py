@@ -13,14 +13,14 @@ DEFAULT_URL = "https://console.vast.ai"
 VARIABLE = "VAST_URL"
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
-"""A name or an address and a port. Whatever else it could hold, two readers read in two ways."""
+"""A name or an address and a port. Two parsers may read anything else differently."""
 
 
 def market_url(environ: Mapping[str, str]) -> str:
     """Read where the market is, without a slash at the end: `VAST_URL`, or Vast's own address.
 
     Raises:
-        MarketUrlRefused: if the key would cross the network in clear, or nobody can say to whom.
+        MarketUrlRefused: if the key would cross the network in clear, or the host is unclear.
     """
     text = environ.get(VARIABLE) or DEFAULT_URL
     scheme, host = _scheme_and_host(text)
@@ -33,7 +33,7 @@ def market_url(environ: Mapping[str, str]) -> str:
 
 
 def host_of(url: str) -> str:
-    """The host that a URL names; empty if nobody can say."""
+    """The host that a URL names; empty if it is unclear."""
     return _scheme_and_host(url)[1]
 
 

@@ -1,8 +1,8 @@
-"""What Vast's JSON says, as types: an offer, an instance, a charge. Nulls and newlines end here.
+"""Vast's JSON as types: an offer, an instance, a charge. Nulls and newlines end here.
 
-The market is a stranger as well, and hosts write some of its fields. A number is one that can be
-counted with, a text is a text, and whatever else stands there is none: 0 or empty. Only a contract
-or a price without its own number is refused, since something would follow from its absence.
+The market is a stranger as well, and hosts write some of its fields. A number must be finite and a
+text must be text; anything else becomes 0 or empty. Only a contract or a price without its own id
+is refused, since an action would follow from its absence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from components.vast.api.numbers import LEAST, number, whole
 from components.vast.errors import ApiFailed
 
 LONGEST_TEXT = 2000
-"""Characters of a text of the market that are kept. Any host may write some of them."""
+"""Characters of a market's text that are kept. Hosts write some of these texts."""
 
 Json = Mapping[str, Any]
 """One JSON object of an answer."""
@@ -36,7 +36,7 @@ _DESTROYS = re.compile(r"/api/v0/instances/([0-9]{1,18})/?")
 class Offer:
     """One row of the market: a share of a machine at a price. Its id lives for minutes.
 
-    What a row does not say is 0 or empty.
+    A field that a row lacks is 0 or empty.
     """
 
     id: int
@@ -96,7 +96,9 @@ class Instance:
     actual_status: str
     """`created`, `loading`, `running`, `exited`, ...; empty while Vast has none yet."""
     intended_status: str
-    """`running` or `stopped`: of the container, whoever wants it so (marketplace-facts, 1)."""
+    """`running` or `stopped`: of the container, by order of market or owner (marketplace-facts,
+    1).
+    """
     current_state: str
     next_state: str
     """Of the contract, `running` or `stopped`; empty where a row does not say."""
@@ -126,7 +128,7 @@ class Instance:
     started_at: float
     """Seconds since 1970."""
     ends_at: float
-    """When the host's contract with the market ends; seconds since 1970, 0 if that is not said."""
+    """When the host's contract with the market ends; seconds since 1970, 0 if unknown."""
 
     @classmethod
     def from_json(cls, raw: Json) -> Instance:
@@ -173,7 +175,7 @@ class Charge:
     source: str
     """Such as `instance-123`; the contract may be long gone."""
     label: str
-    """That the contract carried; empty if it carried none."""
+    """The contract's label; empty without one."""
     kind: str
     """`gpu`, `disk`, `bwd` or `bwu`."""
     since: float
@@ -186,7 +188,7 @@ class Charge:
         """Read an element of `results` (vast-api reference, 12); one without items is one item.
 
         Raises:
-            ApiFailed: if it is none, or an item of it is none: a bill must not lack a part.
+            ApiFailed: if it, or an item of it, cannot be read: a bill must not lack a part.
         """
         items = _rows(raw, "items") or [raw]
         source = _text(raw, "source")
@@ -213,7 +215,7 @@ class PriceAsked:
     dollars_per_hour: float
     """For the GPUs alone."""
     until: float
-    """When the contract ends if it is accepted; seconds since 1970, 0 if that is not said."""
+    """When the contract ends if the price is accepted; seconds since 1970, 0 if unknown."""
 
     @classmethod
     def from_json(cls, raw: Json) -> PriceAsked:
@@ -291,8 +293,8 @@ def _whole(raw: Json, key: str) -> int:
 def _ports(raw: Any) -> dict[str, int]:
     """Take the IPv4 mapping of each port; an entry can be null or list IPv6 first.
 
-    The single GET is said to give Docker's form, an array of numbers or nothing
-    (marketplace-facts, 12). Numbers alone say of no port where it leads.
+    The single GET is reported to give Docker's form, an array of numbers or nothing
+    (marketplace-facts, 12). Numbers alone do not say where a port leads.
     """
     if not isinstance(raw, Mapping):
         return {}

@@ -1,6 +1,6 @@
 """Numbers of the market, of which hosts write some. Pure.
 
-Apart from the rows that hold them, since whoever reads a query needs nothing else of the client.
+They stand apart from the rows, since a reader of queries needs nothing else of the client.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 MOST, LEAST = 1e15, 1e-9
-"""Of an amount that is counted with: what is beyond them is no price, rate, size or time."""
+"""Limits of an amount: a value beyond them is no price, rate, size or time."""
 
 LARGEST_ID = 2**63 - 1
 
@@ -18,7 +18,7 @@ LONGEST_NUMBER = 40
 
 
 def number(value: Any) -> float | None:
-    """Read a number, also one that comes as a text; None for what is none or cannot be counted."""
+    """Read a number or a text with a number; None for anything else, and beyond the limits."""
     if isinstance(value, str):
         is_plain = len(value) <= LONGEST_NUMBER and value.isascii() and "_" not in value
         value = value if is_plain else None
@@ -32,7 +32,7 @@ def number(value: Any) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-    """Read an id or a count; None for what is none."""
+    """Read an id or a count; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value if 0 <= value <= LARGEST_ID else None
     read = number(value)

@@ -19,15 +19,15 @@ class RentRequest:
     price: float | None = None
     """$/h for the GPUs, of an interruptible contract; None rents on demand."""
     owner: str = ""
-    """Whose contract it will be, as `labels.py` reads it from the label; empty for nobody's."""
+    """The owner of the contract, as `labels.py` reads it from the label; empty without an owner."""
 
 
 def rent_body(order: RentRequest) -> dict[str, Any]:
     """Build the body that `vastai create instance --ssh --direct` sends (vast-api reference, 3.1).
 
     The ports go as a dict, since Vast does not apply a docker flag string on create. With
-    `cancel_unavail` the call fails if the machine cannot start now. Without it, as it is with
-    bids by default, it leaves a stopped contract whose disk is billed (marketplace-facts, 3).
+    `cancel_unavail` the call fails if the machine cannot start now. Without it, the default of
+    bids, such a call leaves a stopped contract whose disk is billed (marketplace-facts, 3).
     """
     return {
         "client_id": "me",

@@ -3,7 +3,7 @@
 Vast counts calls by key, not by connection or process. So the next free moment of each endpoint
 stands in a file that all processes of this computer share.
 
-An emulated market may ask for less. Its pace is a share of Vast's own, told by `VAST_PACE`.
+An emulated market may have shorter intervals. `VAST_PACE` gives its pace, as a share of Vast's own.
 """
 
 from __future__ import annotations
@@ -33,38 +33,48 @@ INTERVALS: Final[dict[str, float]] = {
     "ssh": 1.0,
     "jobs": 1.0,
 }
-"""Least seconds between two calls (vast-api reference, 1.6; search is 10 a minute; of `jobs` none
-is published)."""
+"""Least seconds between two calls (vast-api reference, 1.6). Searches are limited to 10 a minute;
+no limit of `jobs` is published.
+"""
 
 SHARED_CALLS: Final = 5
 SHARED_SECONDS: Final = 10.0
-"""A key has so many calls within so many seconds, whatever their endpoints (marketplace-facts, 8).
+"""A key may make `SHARED_CALLS` calls in `SHARED_SECONDS` to all endpoints together
+(marketplace-facts, 8).
 """
 
 MARGIN = 0.8
-"""Seconds on top: Vast measures when calls arrive, and a second one can be quicker on its way. With
-0.3 a call of a computer with much else to do came too soon, one in some hundred."""
+"""Seconds added to each interval. Vast counts arrivals, and a second call can be faster on its way.
+With 0.3 s, a busy computer's call came too early once in some hundred calls.
+"""
 
 SHARED_MARGIN = 1.0
-"""Seconds on top of the time for the shared calls: five of them have five ways to be late, and one
-that is refused holds all endpoints up."""
+"""Seconds added to `SHARED_SECONDS`: each of five calls can be late, and a refused call delays all
+endpoints.
+"""
 
 LEAST_MARGIN = 0.1
-"""Of a market with shorter intervals: what a call needs on its way does not shrink with them."""
+"""Least margin for a market with shorter intervals, since a call's time on its way does not
+shrink.
+"""
 
 REAL_PACE = 1.0
-"""The market's own."""
+"""The pace of Vast's own market."""
 
 VARIABLE = "VAST_PACE"
 
 TURNS, HELD_UNTIL = "turns of all", "held until"
-"""Names in the file beside those of endpoints: the last turns, and when the key is let in again."""
+"""Names in the file beside the endpoints': the last turns, and the end of a pause of the whole
+key.
+"""
 
 ROUNDING = 1e-6
-"""Seconds by which moments since 1970 differ from their sums."""
+"""Rounding error of moments since 1970, in seconds."""
 
 LONGEST_QUEUE = 900.0
-"""Seconds ahead that a turn can be; one further away was written before the clock was set back."""
+"""Most seconds that a turn can lie ahead; a later turn was written before the clock was set
+back.
+"""
 
 
 class Throttle:
@@ -82,8 +92,8 @@ class Throttle:
     def wait(self, endpoint: str) -> None:
         """Return when `endpoint` may be called; the place in the queue is taken at once.
 
-        A disk that fills up later leaves each process its own pace: a machine that was rented
-        meanwhile must be given back all the same.
+        If the disk fills up later, each process keeps its own pace. A machine that was rented
+        meanwhile must still be given back.
 
         Raises:
             NoSharedFolder: at the first call, before anything is rented.
@@ -93,13 +103,13 @@ class Throttle:
             return
         due = self._clock.epoch() + seconds
         self._clock.sleep(seconds)
-        # A computer that stood still wakes all who wait at once: the late go to the end, one time.
-        # Half a margin after its turn, a call is too near to the one behind it.
+        # A computer that slept wakes all waiting calls at once, so a late call goes to the end, one
+        # time. Half a margin after its turn, it is too near to the next call.
         if self._clock.epoch() - due > self._margin / 2:
             self._clock.sleep(self._take_turn(endpoint))
 
     def hold(self, seconds: float) -> None:
-        """Let no call of any endpoint through for so long: the key's calls are used up."""
+        """Hold all endpoints back for `seconds`: the key's shared calls are used up."""
         until = self._clock.epoch() + seconds
         self._known[HELD_UNTIL] = until
         with contextlib.suppress(NoSharedFolder), self._file.lock() as content:
@@ -119,7 +129,7 @@ class Throttle:
         return seconds
 
     def _until_free(self, endpoint: str, turns: dict[str, Any]) -> float:
-        """The seconds until this call's own turn; the next one's is written into `turns`."""
+        """Return the seconds until this call's turn; write the next call's turn into `turns`."""
         now = self._clock.epoch()
         free = [float(turns.get(name) or 0.0) for name in (endpoint, HELD_UNTIL)]
         own = max([now, *(moment for moment in free if moment - now < LONGEST_QUEUE)])

@@ -68,7 +68,7 @@ class RentCall:
     def _parked(
         self, made: int, response: requests.Response, answer: Mapping[str, Any]
     ) -> ContractParked:
-        """Vast made a contract, so that the order itself was good: another offer may start."""
+        """Vast made a contract, so the order itself was good, and another offer may start."""
         refusal = self._error(response, answer)
         if not isinstance(refusal, NoCredit | KeyRefused):
             refusal = OfferTaken(f"offer {self._offer_id} cannot start now ({reason(answer)})")

@@ -1,8 +1,8 @@
-"""The part of the official client that is used here, without the rest of it.
+"""The HTTP client of Vast's official package, loaded without the rest of the package.
 
 `import vastai` also loads a framework for serverless workers, with a web server and a second HTTP
-client: 0.4 s of every process that Pulumi starts, which is a third of it. The package does without
-where aiohttp is not installed, so that is what it is told while it is imported here.
+client. That takes 0.4 s, a third of every process that Pulumi starts. The package skips the
+framework where aiohttp is not installed, so this import hides aiohttp.
 """
 
 from __future__ import annotations
