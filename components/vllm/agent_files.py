@@ -1,4 +1,4 @@
-"""What a host is brought to run the server: its scripts, and the variables that they read. Pure.
+"""The files that a host gets to run the server: scripts, and the variables that they read. Pure.
 
 The server restarts when one of them changes. The files themselves are in `components/on_host/`.
 """
@@ -22,7 +22,7 @@ MODES = {
     "prefetch.sh": 0o755,
     "key_gate.py": 0o644,
 }
-"""Files that are brought there, with their permissions."""
+"""Files that are pushed, with their permissions."""
 
 OF_THE_HUB = "HF_TOKEN"
 """The variable that the Hub's tools read a token from."""
@@ -52,9 +52,9 @@ def environment(
 ) -> str:
     """Write variables of the server and the download, as shell assignments; secret with a token.
 
-    `environments` are laid over the profile's: what is served has no say in them. The token goes
-    to the download alone (`supervise.sh`). Without it the Hub would not even say that a private
-    repository exists, so a server that finds all it needs on its disk (`all_fetched`) does not ask.
+    `environments` are laid over the profile's variables. The token goes to the download alone
+    (`supervise.sh`). Without the token the Hub denies that a private repository exists. So a server
+    that has all files on its disk (`all_fetched`) does not ask the Hub.
     """
     values = {**profile.env, **environments}
     if hugging_face_token:
@@ -65,7 +65,7 @@ def environment(
 
 
 def agent_digest() -> str:
-    """Give the SHA-256 over what runs on the host: new scripts are pushed, the server restarts."""
+    """Give the SHA-256 over the host's scripts; another digest means a push and a restart."""
     whole = hashlib.sha256()
     for name, (content, _) in sorted(agent_files().items()):
         whole.update(name.encode() + b"\0" + content + b"\0")
@@ -73,7 +73,7 @@ def agent_digest() -> str:
 
 
 def agent_files() -> dict[str, tuple[bytes, int]]:
-    """Read what is brought there: content and permissions, by name."""
+    """Read the files that are pushed: content and permissions, by name."""
     return {name: ((ON_HOST / name).read_bytes(), mode) for name, mode in MODES.items()}
 
 

@@ -26,7 +26,7 @@ class ApiKeyInputs:
     generation: int
     """A higher one asks for another key."""
     shared: bool
-    """Whether machines take the stack's key itself, as all did with older releases."""
+    """Whether machines take the stack's key itself, as in older releases."""
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> ApiKeyInputs:
@@ -52,8 +52,9 @@ class ApiKeyState:
     digest: str
     """SHA-256, hex."""
     previous_digest: str | None
-    """Of a key of the same generation that machines have taken themselves; empty if there is none,
-    and None in a state from an older release."""
+    """Digest of a key of the same generation that machines took unchanged. Empty without such a
+    key, and None in a state from an older release.
+    """
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> ApiKeyState:
@@ -78,7 +79,7 @@ class ApiKeyState:
 
 
 def ends_sharing(olds: ApiKeyInputs, news: ApiKeyInputs) -> bool:
-    """Whether hosts have seen the key, and are to see it no more, in the same generation."""
+    """Whether hosts have seen the key and must not see it any more, in the same generation."""
     return olds.generation == news.generation and olds.shared and not news.shared
 
 
@@ -95,6 +96,6 @@ def updated(olds: ApiKeyState, news: ApiKeyInputs, key: str) -> ApiKeyState:
     if olds.inputs.generation != news.generation:
         return made(news, key)
     if ends_sharing(olds.inputs, news):
-        # Whoever knows the stack's key knows the key of each machine: hosts do, of this one.
+        # Whoever knows the stack's key knows the key of each machine. Hosts know this stack's key.
         return dataclasses.replace(made(news, key), previous_digest=olds.digest)
     return dataclasses.replace(olds, inputs=news)

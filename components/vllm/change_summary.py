@@ -1,4 +1,4 @@
-"""What a change of a running server is, and what it means for who uses it, said before. Pure."""
+"""The changes of a running server and their effect on its clients, for a preview. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESTARTED = ("load", "compile", "graphs", "server", "model", "completion", "refu
 LONGEST_VALUE = 60
 
 KEY = "key_digest"
-"""Stands among the changed inputs for a machine's key, which is none, but what clients notice."""
+"""Name for a change of the machine's key, which is no input, but which clients notice."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Change:
 def change(olds: ServerState, news: ServerInputs) -> Change:
     """Compare a server with what is asked for: another machine is another server.
 
-    All else happens in place. A server that was found not ready is a difference too.
+    All other changes happen in place. A server that was found not ready is a difference too.
     """
     replaces = changed_inputs(olds.inputs, news, REPLACE_ON_CHANGE)
     others = changed_inputs(olds.inputs, news, RESTART_ON_CHANGE + UPDATE_IN_PLACE)
@@ -58,7 +58,7 @@ def change(olds: ServerState, news: ServerInputs) -> Change:
 
 
 def describe(olds: ServerState, news: ServerInputs, changed: Sequence[str]) -> str | None:
-    """Say what a change will do, or None if it does nothing that a client would notice.
+    """Describe a change's effect, or None if no client would notice it.
 
     `changed` names the inputs that differ.
     """
@@ -81,7 +81,7 @@ def describe(olds: ServerState, news: ServerInputs, changed: Sequence[str]) -> s
 
 
 def _that_a_host_notices(olds: ServerState, news: ServerInputs, names: list[str]) -> list[str]:
-    """Leave out of `names` the inputs of which the host is told the same as it was."""
+    """Leave out of `names` the inputs that change nothing on the host."""
     before, after = (
         as_pushed(olds.inputs),
         as_pushed(news),
@@ -98,7 +98,7 @@ def _that_a_host_notices(olds: ServerState, news: ServerInputs, names: list[str]
 def _changed_key(olds: ServerState, news: ServerInputs) -> list[str]:
     """Give `KEY` if the machine's key changes."""
     if news.stack_key is None and "stack_key" not in news.unknown:
-        # A refresh comes by with inputs that an older release has recorded.
+        # A refresh calls this with inputs that an older release has recorded.
         return []
     return [KEY] if machine_key.will_change(olds, news) else []
 
@@ -150,7 +150,7 @@ def _value(value: Any) -> str:
 
 
 def _other_commits(olds: ServerState, news: ServerInputs) -> bool:
-    """Whether a server would serve another commit; what is not known yet says nothing."""
+    """Whether a server would serve another commit; an unknown commit is no difference."""
     runs = hub_commits.running(olds)
     return any(runs.get(name) not in {None, at} for name, at in (news.commits or {}).items())
 
@@ -172,7 +172,7 @@ def _downloads(olds: ServerState, news: ServerInputs, restarts: Sequence[str]) -
 
 
 def _overfull(olds: ServerInputs, news: ServerInputs) -> str:
-    """Warn of weights that do not fit beside those that lie there; empty if they do."""
+    """Warn of weights that do not fit beside those on the disk; empty if they fit."""
     if news.disk_gb is None or news.image_gb is None:
         return ""
     needed = least_disk_gb(news.download_gb, news.image_gb, olds.download_gb)
@@ -192,5 +192,5 @@ def _weights(inputs: ServerInputs) -> tuple[str | None, ...]:
 
 
 def _cache(inputs: ServerInputs) -> str | None:
-    """Where the weights are kept, if the server's variables say so; those are secret."""
+    """The folder of the weights, if the server's variables name it; the variables are secret."""
     return assigned(inputs.environment).get("HF_HUB_CACHE")

@@ -1,8 +1,8 @@
 """The client of the endpoint over HTTP, as any other client uses it: one question a call, no retry.
 
-What goes wrong is an answer as well (`Refused`, `Unreachable`): the policy asks before the server
-is up and must tell a port that refuses from one that stays silent. The host that answers is a
-stranger: whatever it sends, for however long, one of these answers comes back in time.
+A failure is an answer as well (`Refused`, `Unreachable`). The policy asks before the server is up,
+and must distinguish a port that refuses from a silent port. The host is a stranger. Whatever it
+sends, and for however long, one of these answers comes back in time.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Endpoint:
     def traffic(self, key: str) -> Traffic | Refused | Unreachable:
         """Ask `/metrics` for the requests (vllm reference, 2.5; all engines together).
 
-        Metrics without them are `Refused`: whoever counts nothing does not say that nobody asks.
+        Metrics without these counters are `Refused`, since they do not show that no client asks.
         """
         counts = self._asked("GET", "/metrics", key, _counts)
         if isinstance(counts, Refused | Unreachable):
@@ -129,7 +129,7 @@ class Endpoint:
         read: Callable[[bytes], T],
         body: dict[str, Any] | None = None,
     ) -> T | Refused | Unreachable:
-        """Ask, and read a good answer; what is none is quoted."""
+        """Ask, and read a good answer; quote any other."""
         answer = self._ask(method, path, key, body)
         if isinstance(answer, Unreachable):
             return answer
@@ -143,7 +143,7 @@ class Endpoint:
     def _ask(
         self, method: str, path: str, key: str | None, body: dict[str, Any] | None = None
     ) -> Answer | Unreachable:
-        """Send one request; the one place where what a host sends becomes an answer or a reason."""
+        """Send one request; the only place that turns a host's bytes into an answer or a reason."""
         headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -204,7 +204,7 @@ def _read(kind: type[_R], body: bytes) -> _R:
 
 
 def _refused(answer: Answer, key: str) -> Refused:
-    # Shown first: a key with a control character inside would be found by nobody.
+    # Clean the text first: a key with a control character inside would not be found.
     text = shown(answer.body[: 100 * LONGEST_QUOTE].decode(errors="replace"))
     return Refused(answer.status, redacted(" ".join(text.split()), [key])[:LONGEST_QUOTE])
 
@@ -219,7 +219,7 @@ def _model_info(body: bytes) -> ModelInfo:
 
 
 def _text(body: bytes) -> str:
-    # One token of a model that reasons is a part of its reasoning, or of nothing.
+    # One token of a reasoning model is a part of its reasoning, or empty.
     message = _read(_Completion, body).choices[0].message
     return shown(message.content or message.reasoning or "")
 
@@ -228,7 +228,7 @@ def _counts(body: bytes) -> dict[str, int]:
     """Sum up vLLM's counters over engines and reasons.
 
     Raises:
-        ValueError: if one of them is no count.
+        ValueError: if a counter is no count.
     """
     sums: dict[str, int] = {}
     for line in body.decode(errors="replace").split("\n"):

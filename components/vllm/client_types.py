@@ -9,12 +9,14 @@ import dataclasses
 from typing import Literal, Protocol
 
 ANSWER_TIMEOUT = 12.0
-"""Seconds for a whole answer, connection and all. A server that has warmed up needs less for one
-token, and a client that waits no longer than this can say every few seconds that it waits."""
+"""Seconds for a whole answer, with the connection. A warmed-up server needs less for one token. The
+short wait lets a client report progress every few seconds.
+"""
 
 PATIENT_TIMEOUT = 45.0
-"""Seconds for a whole answer of a server that has clients: who gives up earlier and asks again
-loses the place in its queue."""
+"""Seconds for a whole answer of a server that has clients. A client that gives up earlier and asks
+again loses its place in the queue.
+"""
 
 MOST_BYTES = 4_194_304
 """Of an answer; vLLM's metrics are the longest, with some hundred KB."""
@@ -62,7 +64,7 @@ class Traffic:
     def stands_as(self, later: Traffic) -> bool:
         """Whether nothing was done between this look and a later one.
 
-        Requests that end are no work: those of clients that gave up are among them.
+        The end of a request is no work, since its client may have given up.
         """
         return self.tokens is not None and self.tokens == later.tokens
 
@@ -89,7 +91,7 @@ class Unreachable:
 
 
 class EndpointClient(Protocol):
-    """What policy may ask of an endpoint."""
+    """The questions that policy may ask an endpoint."""
 
     def models(self, key: str) -> ModelInfo | Refused | Unreachable:
         """Ask who serves."""

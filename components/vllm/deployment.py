@@ -44,13 +44,13 @@ PUSHED_CERTIFICATES = "tls/pushed.pem"
 """File on the host with what the server shows; `supervise.sh certify` puts it in its place."""
 
 PUSHED_CLIENTS = "tls/pushed-clients.pem"
-"""The same of whose clients it lets in; empty if it lets in all."""
+"""File with the authority of the clients that the server admits; empty if it admits all."""
 
 UNTOUCHED = (
     "what served before, if anything did, is on another machine, untouched, and serves on; this "
     "new machine stays and is billed until an `up` that works, or that goes back (`make rollback`)"
 )
-"""What follows a failure of something that came up beside what it was to replace."""
+"""The consequence of a failed create-first successor, for messages."""
 
 
 def create(inputs: ServerInputs, access: ServerAccess) -> ServerState:
@@ -88,7 +88,7 @@ def update(olds: ServerState, news: ServerInputs, access: ServerAccess) -> Serve
 
 
 def target_of(inputs: ServerInputs, olds: ServerState | None) -> Target:
-    """Give what the machine of `inputs` is to serve; `olds` is what it serves, if anything."""
+    """Give the target of the machine of `inputs`; `olds` is the server that runs there, if any."""
     key = machine_key.taken(olds, inputs)
     return Target(inputs, key, machine_key.digest(key))
 
@@ -98,7 +98,7 @@ def roll_back(olds: ServerState, error: StackError, access: ServerAccess) -> Sta
     if isinstance(error, Interrupted):
         return Interrupted(f"{error}; the host goes on with the change, and {MACHINE_STAYS}")
     if not olds.is_ready or isinstance(error, OtherWeights):
-        # A host that has other weights is no more to be believed in what it served so far.
+        # A host with other weights is not believed about its previous server either.
         _quarantine_if_unfit(olds.inputs, error, access)
         return error
     access.progress.say(f"the change did not come up ({error}); going back to what served before")
@@ -157,9 +157,9 @@ def _serve(
 
 
 def _only_keys_changed(olds: ServerState, access: ServerAccess) -> bool:
-    """Where the host still runs what it ran, put the keys back, which is all there is to undo.
+    """If the host still runs the previous server, put its keys back; nothing else has changed.
 
-    To ask such a server again would take as long as the first time, and say the same.
+    Another question to such a server would take as long, with the same answer.
     """
     target = olds.target
     with access.host(target) as host:
@@ -181,7 +181,7 @@ def _push(
 ) -> bool:
     """Bring the host's files up to date and the server to run with them.
 
-    Gives whether the server was left running and had been up before.
+    Returns whether the server was left running and had been up before.
     """
     inputs, progress = target.inputs, access.progress
     status = health.status_if_running(host, inputs)
@@ -191,7 +191,7 @@ def _push(
         if not problem:
             progress.say("the server runs with this configuration already")
             if status.get("draining"):
-                # Its end was begun and not gone through with.
+                # An earlier stop was begun and not completed.
                 run(host, supervise("undrain"), timeout=COMMAND_SECONDS)
                 progress.say("it was draining, and takes requests again")
             return was_up
@@ -207,7 +207,7 @@ def _push(
 def _reason_to_restart(
     target: Target, known: ServerState | None, shown: Shown, access: ServerAccess
 ) -> str:
-    """Say why a server that runs what it is to run has to be restarted; empty if it need not.
+    """Say why a server with the right configuration has to restart; empty if it need not.
 
     `known` is what the state says of a server that was up once, or None.
     """
@@ -218,12 +218,13 @@ def _reason_to_restart(
         return ""
     if (known.ca_certificate, known.inputs.leaf or "") == (shown.trusted, shown.leaf):
         return known.status or ""
-    # It was asked for at another address, or while its certificate had ended.
+    # The look used another address, or the certificate had ended.
     return health.health_problem(target, shown.trusted, access)
 
 
 def _restart(host: HostClient, pushed: ServerInputs, access: ServerAccess) -> None:
-    # Whoever comes after a broken connection must not take what is half pushed for what runs.
+    # After a broken connection, the next process must not mistake a half push for the running
+    # configuration.
     host.put({health.PUSHED_MARK: (b"", 0o644)})
     host.put(pushed_configuration.configuration_files(pushed))
     access.meanwhile(
@@ -234,7 +235,7 @@ def _restart(host: HostClient, pushed: ServerInputs, access: ServerAccess) -> No
 
 
 def _push_certificates(host: HostClient, shown: Shown, access: ServerAccess) -> Shown:
-    """Push the scripts, and the certificates that a server shows; one that runs takes them up."""
+    """Push scripts and the server's certificates, which a running server takes up."""
     host.put(agent_files.agent_files())
     shown = with_cross_certificate(shown, host)
     if shown.former and shown.leaf and not shown.cross:
@@ -254,7 +255,7 @@ def _push_certificates(host: HostClient, shown: Shown, access: ServerAccess) -> 
 
 
 def _push_gate(host: HostClient, target: Target, replaced: key_rotation.Replaced) -> None:
-    """Write what the key gate reads again while it serves."""
+    """Write the keys, which the key gate reads again while it serves."""
     lines = key_rotation.lines(target.key_digest, replaced)
     files = {"allowed_keys": (lines.encode(), 0o600)}
     if target.inputs.max_request_mib is not None:
@@ -266,7 +267,7 @@ def _push_gate(host: HostClient, target: Target, replaced: key_rotation.Replaced
 def _replaced_keys(
     before: ServerState | None, target: Target, access: ServerAccess
 ) -> key_rotation.Replaced:
-    """Find the keys that work beside the target's if that one begins to hold now."""
+    """Find the keys that still work if the target's key begins to work now."""
     return key_rotation.replaced(
         before, target.key_digest, target.inputs.key_grace_minutes, access.clock.epoch()
     )
@@ -291,7 +292,7 @@ def _readiness_plan(target: Target) -> ReadinessPlan:
         api_key=target.api_key,
         download_bytes=inputs.download_gb * 1e9,
         deadline=inputs.ready_minutes * 60,
-        # One of the values may be a token.
+        # A value may be a token.
         secrets=tuple(assigned(inputs.environment).values()),
         held=pushed_configuration.held(inputs),
     )
@@ -299,7 +300,7 @@ def _readiness_plan(target: Target) -> ReadinessPlan:
 
 def _state(target: Target, shown: Shown, report: ReadinessReport) -> ServerState:
     held = pushed_configuration.held(target.inputs)
-    # What a host was held to is known without its word, which may name more.
+    # The commits to which a host was held are known without its word, which may name more.
     resolved = held.commits.get(held.model, report.resolved_revision)
     companions = {name: at for name, at in held.commits.items() if name != held.model}
     return ServerState(

@@ -1,4 +1,4 @@
-"""The wait of an endpoint that another one has taken over from, until its clients have left."""
+"""The wait of an endpoint with a successor, until its clients have left."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from components.core.progress import Progress, duration
 from components.vllm.client_types import Refused, Traffic, Unreachable
 
 QUIET = 20.0
-"""Seconds without a request that are taken to mean that nobody is left; also seconds without any
-answer that tells of requests."""
+"""Seconds without a request after which no client is left; also the most seconds without an answer
+about requests.
+"""
 
 HANGS = 300.0
-"""Seconds without one token, read or written, after which requests under way are not served any
-more. As long as this because vLLM counts a prompt's tokens when its answer begins, not while it is
-read (`IterationStats.update_from_output`)."""
+"""Seconds without a token, read or written, after which running requests count as stuck. The time
+is long because vLLM counts a prompt's tokens when its answer begins
+(`IterationStats.update_from_output`).
+"""
 
 POLL = 2.0
 """Seconds between two looks."""
@@ -30,8 +32,8 @@ def until_quiet(
 ) -> bool:
     """Return when no request was seen for `QUIET` seconds; False if `longest` passed before.
 
-    Where nothing listens, or the server hangs, there are no clients that could be cut off. Any
-    other look without counters may be at a server that is busy with them.
+    Where nothing listens, or the server hangs, there are no clients to cut off. Any other look
+    without counters may meet a server that is busy with clients.
 
     Raises:
         Interrupted: somebody asked to end.
@@ -62,13 +64,13 @@ def until_quiet(
 
 @dataclasses.dataclass
 class _Looks:
-    """What the looks have shown so far; moments in seconds of one clock."""
+    """The result of the looks so far; moments in seconds of one clock."""
 
     quiet_since: float
     moved_at: float
-    """When its tokens were last seen to move on, or nothing was under way, or seen."""
+    """The last look that saw tokens move on, no request under way, or no counters."""
     unanswered_since: float | None = None
-    """The first of the looks without counters that nothing has come after."""
+    """Start of the current run of looks without counters; None while looks succeed."""
     last: Traffic | None = None
     state: str = ""
     """The last look, for people."""
@@ -93,7 +95,7 @@ class _Looks:
             self.unanswered_since = now
 
     def over(self, now: float, enough: float) -> str:
-        """Say why nobody is waited for any more; empty while somebody may be there."""
+        """Say why the wait ends; empty while a client may be there."""
         if self.nobody:
             return f"nobody to wait for: {self.state}"
         if self.unanswered_since is not None and now - self.unanswered_since >= enough:

@@ -45,7 +45,7 @@ class DoesNotFit(ConfigurationError):
 class OptionRefused(ConfigurationError):
     """A vLLM option is unknown, has a wrong value, or is not yours to set.
 
-    The message says where it belongs.
+    The message names the setting or file that has the option.
 
     Cost: nothing was rented or restarted.
     Remedy: correct `vllmOverrides` or the profile.
@@ -91,9 +91,9 @@ class ServerHostFailed(ServerFailed, HostError):
 
 
 class OtherWeights(ServerHostFailed):
-    """The host has other weights than it was told to fetch.
+    """The host has other weights than those that it had to fetch.
 
-    The host itself says so. It is not believed, and is marked.
+    The host itself reports the difference. It is not trusted any more, and is marked.
 
     Cost: the machine is billed until the next `pulumi up` replaces it.
     Remedy: run `pulumi up` again, or `pulumi destroy`.

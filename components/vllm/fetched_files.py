@@ -1,6 +1,6 @@
-"""The files that a host names as fetched, held to the Hub's own list.
+"""The files that a host lists as fetched, compared with the Hub's own list.
 
-A host names them by itself: what it says is its claim, and a difference is enough to refuse it.
+The list is the host's own claim, and a difference is enough to refuse the host.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def listed(host: HostClient) -> tuple[HubFile, ...]:
     """Ask a host for the model's files: name, bytes and the Hub's digest of each.
 
     Raises:
-        ServerHostFailed: if it fails, or answers what it never does.
+        ServerHostFailed: if the command fails, or prints anything else.
     """
     return _listed(host, supervise("files"))
 
@@ -34,12 +34,12 @@ def listed(host: HostClient) -> tuple[HubFile, ...]:
 def compared(
     host: HostClient, inputs: ServerInputs, files: tuple[HubFile, ...], *, served_before: bool
 ) -> tuple[str, ...]:
-    """Hold a host's files to the Hub's list, and name the repositories that are as they should be.
+    """Compare a host's files with the Hub's list, and return the repositories that agree.
 
-    What an older release fetched may not be listed by its host; that is no word against it.
+    A host that served before may list no files of an older release, which is no difference.
 
     Raises:
-        OtherWeights: if they are others by the host's own words.
+        OtherWeights: if they differ by the host's own list.
     """
     at_hub = inputs.hub_files or {}
     alike = []

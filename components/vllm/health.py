@@ -1,8 +1,8 @@
-"""Whether a server is well: does it serve, does it hang, is it still the one that was started?
+"""Check a server: whether it serves, hangs, and is still the process that was started.
 
-A server that hangs lists its models all the same, so it is asked for a token. One that is late
-while its counters move on is busy. What a host says of its server is compared with what it was
-told; a host that is not reached is no news of its server.
+A server that hangs still lists its models, so it is asked for a token. A server that is late while
+its counters move on is busy. The host's status is compared with the pushed configuration. A host
+that cannot be reached changes no finding.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from components.vllm.server_access import Endpoint, Look, ServerAccess
 from components.vllm.server_state import READY, ServerInputs, ServerState, Target
 
 PUSHED_MARK = "pushed"
-"""File on the host with the digest of what it was brought to run; empty while it is brought there.
-"""
+"""File on the host with the digest of the pushed configuration; empty during a push."""
 
 RECONFIGURED = "the server was started with another configuration than the stack's"
 
@@ -34,9 +33,9 @@ DRAINING = "the server asks its clients to leave, as before its end"
 
 
 def refreshed(state: ServerState, access: ServerAccess) -> ServerState:
-    """Look at a server, and give its state with what was found.
+    """Look at a server, and return its state with the findings.
 
-    No host can make an error of the look, or outlast its time.
+    No host can make the look fail or exceed its time.
     """
     limits = access.limits
     try:
@@ -56,10 +55,10 @@ def refreshed(state: ServerState, access: ServerAccess) -> ServerState:
 
 
 def rechecked(olds: ServerState, news: ServerInputs, access: ServerAccess) -> ServerState:
-    """Ask a server that a refresh found not ready once more, before anything follows from that.
+    """Ask a server again that a refresh found not ready, before the finding has consequences.
 
-    One look can fail by itself, and what serves is something to go back to. The server is asked
-    where it is by `news`, with the key that it has.
+    A single look can fail, and a serving server is worth going back to. The server is asked at the
+    address in `news`, with its existing key.
     """
     if not olds.needs_recheck:
         return olds
@@ -74,7 +73,7 @@ def rechecked(olds: ServerState, news: ServerInputs, access: ServerAccess) -> Se
 def health_problem(target: Target, certificate: str, access: ServerAccess) -> str:
     """Say what is wrong with a server that was up, so that a restart may mend it; empty if nothing.
 
-    It is asked with the target's key, and trusted by `certificate` (PEM) alone.
+    The request has the target's key, and trusts `certificate` (PEM) alone.
     """
     endpoint = access.patient_endpoint(target.inputs, certificate)
     return access.meanwhile(
@@ -84,10 +83,10 @@ def health_problem(target: Target, certificate: str, access: ServerAccess) -> st
 
 
 def completion_problem(endpoint: Endpoint, key: str, model: str, access: ServerAccess) -> str:
-    """Say how a server completes nothing; empty if it does, or is busy with other requests.
+    """Describe a server that completes nothing; empty if it completes, or is busy.
 
-    A server that hangs turns new requests away when enough of them hang. A busy one may do so as
-    well, or be late; but its counters move on.
+    A hanging server refuses new requests when enough of them hang. A busy server may refuse or be
+    late as well, but its counters move on.
     """
     patience = access.limits.patient
     deadline = access.clock.monotonic() + patience
@@ -108,7 +107,7 @@ def completion_problem(endpoint: Endpoint, key: str, model: str, access: ServerA
 
 
 def status_if_running(host: HostClient, inputs: ServerInputs) -> dict[str, str] | None:
-    """Give the status of a supervisor that runs what would be pushed; None if it does not.
+    """Return the supervisor's status if it runs what would be pushed, else None.
 
     Raises:
         OtherWeights: if the host names other commits than the configured ones.
@@ -122,16 +121,16 @@ def status_if_running(host: HostClient, inputs: ServerInputs) -> dict[str, str] 
     complaint = host_complaint(pushed_configuration.held(inputs), status)
     if complaint and at_commits:
         raise OtherWeights(f"{complaint}: it is not believed, and another host may do")
-    # An older release pushed branches, and its host took them where they were then.
+    # An older release pushed branches, and its host fetched their commits of that time.
     runs = status.get("supervisor") == "running" and not complaint
     return status if runs and not is_reconfigured(status, inputs) else None
 
 
 def was_up(host: HostClient, status: Mapping[str, str], known: ServerState | None) -> bool:
-    """Say whether a server that runs was up once: by the state, as the same process, by its log.
+    """Whether a running server was up before, by the state's same process, or by its log.
 
-    One that is still on its way up, as after an `up` that was interrupted, was not; its start is in
-    its log. `known` is what the state says of it, or None if that is not to be relied on.
+    A server that still starts, as after an interrupted `up`, was not up; its start is in its log.
+    `known` is the server in the state, or None if the state is not reliable.
     """
     if known is None or not known.needs_recheck:
         return known is not None and known.is_ready
@@ -149,7 +148,7 @@ def is_same_process(status: Mapping[str, str], known: ServerState) -> bool:
 def is_reconfigured(status: Mapping[str, str], inputs: ServerInputs) -> bool:
     """Whether the server was started with another serve.yaml than the one of `inputs`.
 
-    While the weights come, none was started yet, and what the status says is of the previous one.
+    While the weights download, no server was started yet, and the status is of the previous server.
     """
     started_with = status.get("config_digest", "")
     if not started_with or status.get("phase") == "prefetch":
@@ -158,7 +157,7 @@ def is_reconfigured(status: Mapping[str, str], inputs: ServerInputs) -> bool:
 
 
 def status_on_host(status: Mapping[str, str], inputs: ServerInputs) -> str:
-    """Give `READY`, or say what a host runs instead of its configuration."""
+    """Return `READY`, or say what a host runs instead of its configuration."""
     if is_reconfigured(status, inputs):
         return RECONFIGURED
     complaint = host_complaint(pushed_configuration.held(inputs), status)
@@ -166,9 +165,9 @@ def status_on_host(status: Mapping[str, str], inputs: ServerInputs) -> str:
 
 
 def _endpoint_status(state: ServerState, access: ServerAccess) -> str:
-    """Give `READY`, or say what is wrong with the endpoint."""
+    """Return `READY`, or say what is wrong with the endpoint."""
     inputs, key = state.inputs, state.api_key
-    # A list of models waits behind no request: only what is generated has a queue.
+    # A list of models waits behind no request, since only generation has a queue.
     found = access.endpoint(inputs, state.ca_certificate).models(key)
     if not isinstance(found, ModelInfo):
         return str(found)
@@ -179,7 +178,7 @@ def _endpoint_status(state: ServerState, access: ServerAccess) -> str:
 
 
 def _host_status(target: Target, access: ServerAccess) -> str:
-    """Give `READY`, or say what the host of a server that answers runs instead."""
+    """For a server that answers, return `READY`, or say what its host runs instead."""
 
     def ask() -> str:
         with access.host(target) as host:
@@ -205,5 +204,5 @@ def _has_served_by_its_log(host: HostClient) -> bool:
 
 
 def _stands_still(before: Look, after: Look) -> bool:
-    """Whether the counters say that nothing was done in between; without them nothing is said."""
+    """Whether the counters show that nothing was done in between; False without counters."""
     return isinstance(before, Traffic) and isinstance(after, Traffic) and before.stands_as(after)

@@ -1,8 +1,8 @@
 """The certificate of a machine's server, seen from the user's side: asked for, pushed, taken up.
 
 The host makes the key, which never leaves it, and a request; the stack's authority signs. A machine
-that was rented under an older release has a certificate of its own, which its clients pin: it signs
-the authority with that one's key, so that those clients trust what the authority signs as well.
+from an older release has a certificate of its own, which its clients pin. It signs the authority
+with that certificate's key. So those clients trust the authority's certificates as well.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ openssl ec -in key.pem -noout -text 2>/dev/null | grep -q prime256v1 || {{
 printf '%s\\n' '[req]' prompt=no distinguished_name=name '[name]' CN=server >request.cnf
 openssl req -new -key key.pem -sha256 -config request.cnf
 """
-"""What a host runs to make a key and a request. A configuration of our own, since images bring
-theirs; its names do not count."""
+"""What a host runs to make a key and a request. It brings its own OpenSSL configuration, since
+images have theirs; the names in it do not count.
+"""
 
 _CROSS_REQUEST = """[req]
 prompt = no
@@ -83,17 +84,17 @@ class Shown:
     authorities: str = ""
     """Those of the stack."""
     former: str = ""
-    """What the host made for itself under an older release, and clients may pin."""
+    """The host's own certificate from an older release, which clients may pin."""
     cross: str = ""
     """The authority that signed the leaf, signed with the key of `former`; or empty."""
     lets_in: str = ""
-    """Whose clients alone it lets in; empty if it asks none for a certificate."""
+    """The authority whose clients alone are admitted; empty if clients need no certificate."""
 
     @classmethod
     def of(cls, inputs: ServerInputs, before: ServerState | None) -> Shown:
-        """Say what a server is to show, with what it has kept from `before`: the server so far.
+        """Choose a server's certificates, with those kept from `before`, the server so far.
 
-        What an older release served stays as it is.
+        Certificates from an older release stay as they are.
         """
         if not inputs.tls:
             return cls()
@@ -117,7 +118,7 @@ class Shown:
 
 
 def requested_key(host: HostClient) -> ec.EllipticCurvePublicKey:
-    """Ask a host for the public key of its server, which it makes if it has none.
+    """Ask a host for its server's public key; the host makes a key if it has none.
 
     Raises:
         ServerHostFailed: if it has no good one to show.
@@ -137,9 +138,10 @@ def requested_key(host: HostClient) -> ec.EllipticCurvePublicKey:
 
 
 def with_cross_certificate(shown: Shown, host: HostClient) -> Shown:
-    """Have the authority signed by what clients pinned before; as it was if that is done.
+    """Have the authority signed by the previously pinned certificate, if it is not signed yet.
 
-    A host that cannot gives one without: nothing else would make its clients' pins good again.
+    If the host cannot sign, the result has no cross certificate: nothing else would make its
+    clients' pins valid again.
 
     Raises:
         HostError: as `HostClient.run`, if it cannot be asked.
@@ -170,8 +172,8 @@ def with_cross_certificate(shown: Shown, host: HostClient) -> Shown:
 def is_taken(endpoint: EndpointClient, clock: Clock) -> bool:
     """Whether a running server has taken up the certificate that `endpoint` alone trusts.
 
-    One that does not know this client's signer yet breaks off, and is asked again as well. One that
-    gives no answer at all is not judged here.
+    A server that does not know this client's signer yet breaks off, and is asked again. A server
+    without any answer is not judged here.
     """
     deadline = clock.monotonic() + TAKEN_SECONDS
     while (found := endpoint.status_of("/health", None)) in _NOT_YET:

@@ -1,8 +1,8 @@
-"""Options that name files: what the stack carries, what an image brings, what nobody puts there.
+"""Options that name files: carried by the stack, in the image, or missing on the host.
 
-A rented host has what its image holds, and what is fetched and pushed. A chat template is text, so
-one that lies beside the profiles is carried in the option itself: it is a part of serve.yaml, and
-so of a release's digest. A file that nothing puts there is refused before anything is rented.
+A rented host has the files of its image, and files that are fetched and pushed. A chat template is
+text, so a template beside the profiles is carried in the option itself. Thus it is a part of
+serve.yaml, and of a release's digest. Any other file is refused before anything is rented.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FILES = frozenset(
         "tool-parser-plugin",
     }
 )
-"""Options that take the path of something that has to be there."""
+"""Options whose path has to exist on the host."""
 
 _PERHAPS = frozenset({"generation-config", "hf-config-path", "tokenizer"})
 """Options that take a path, a word or a name of the Hub's."""
@@ -46,14 +46,14 @@ _OF_IMAGES = ("/vllm-workspace/", "/usr/", "/opt/", "/etc/")
 """Where images keep what they bring; the official ones have vLLM's examples in the first."""
 
 _JINJA = re.compile(r"[{}\n]")
-"""By this vLLM tells a template from its path."""
+"""The characters by which vLLM distinguishes a template from a path."""
 
 
 def carried(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Put the text of a chat template that lies in `folder` in the place of its path.
 
     Raises:
-        OptionRefused: if that file is none to carry.
+        OptionRefused: if that file cannot be carried.
     """
     value = options.get(TEMPLATE)
     if not isinstance(value, str) or _JINJA.search(value) or Path(value).is_absolute():
@@ -75,7 +75,7 @@ def carried(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def check(options: Mapping[str, Any], folder: Path) -> list[str]:
-    """Refuse files that nobody puts on the host; return warnings about those of an image.
+    """Refuse files that are not on the host; return warnings about files of an image.
 
     Raises:
         OptionRefused: naming option, path and what can be done.

@@ -1,7 +1,7 @@
 """The client of the Hub, on the user's side: which commit a revision is, and which files it has.
 
-The library `huggingface_hub` speaks; its connections are ours, so that each question has an end and
-a most number of bytes. What the Hub answers is a stranger's until it is read into strict types.
+The library `huggingface_hub` makes the requests, over our connections, so that each has limits of
+time and bytes. The Hub's answers are not trusted until they are read into strict types.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class HubClient:
             HubRefuses: there is none, or not for the holder of `token`.
             HubUnavailable: the Hub does not answer, or not what it should.
         """
-        # A moment of imports, for who asks.
+        # Imported here, since it takes a moment and only this call needs it.
         from huggingface_hub import errors  # noqa: PLC0415
 
         who = f"{reference.repository} at {reference.revision!r}"
@@ -125,11 +125,11 @@ class HubClient:
         from huggingface_hub import HfApi, constants, set_client_factory  # noqa: PLC0415
 
         set_client_factory(self._http)
-        # Else it asks the public Hub first which agents there are, to say so to the one here.
+        # The library would otherwise ask the public Hub for a list of agents first.
         constants.HF_HUB_DISABLE_TELEMETRY = True
-        # It would log what the Hub sends as a warning, as it was sent.
+        # The library would log the Hub's warnings unchanged.
         logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-        # False, not None: the library would look for the user's own token and send that.
+        # False, not None, for which the library would send the user's own token.
         api = HfApi(endpoint=self._address, token=token or False)
         told = api.model_info(
             reference.repository, revision=reference.revision, files_metadata=True
@@ -160,7 +160,7 @@ class HubClient:
 
 @functools.cache
 def _public_trust() -> ssl.SSLContext:
-    """Load the authorities that sign for public servers once: that takes longer than a call."""
+    """Load the authorities of public servers once, since loading takes longer than a call."""
     return httpx2.create_ssl_context()
 
 
@@ -168,7 +168,7 @@ def address_in(environment: Mapping[str, str]) -> str:
     """Read where the Hub is.
 
     Raises:
-        HubAddressRefused: if what is said there could come from anybody.
+        HubAddressRefused: if answers from there could be forged.
     """
     address = environment.get(ADDRESS, "").rstrip("/") or PUBLIC
     try:
@@ -194,7 +194,7 @@ def _is_believed(scheme: str, host: str) -> bool:
 
 
 class _Transport(BoundedTransport):
-    """Goes nowhere without TLS, wherever it is sent on to."""
+    """Refuses connections without TLS, even after redirects."""
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         if not _is_believed(request.url.scheme, request.url.host):

@@ -1,8 +1,8 @@
 """The Hub's commits that a host has to fetch and serve, and whether the host keeps to them. Pure.
 
-A host names what it has fetched by itself. It is held to the commits that the stack resolved, and
-its files to the list that the Hub has of them. A host that lies can name both: what it names is
-never more than its own claim, and only the Hub's goes into what a stack is said to run.
+A host reports its own downloads. Its commits are compared with those that the stack resolved, and
+its files with the Hub's list. A lying host can report both correctly, so its report is only a
+claim. A stack's reported commits come from the Hub alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Held:
     """Of the model and its companions; empty if the stack has resolved none."""
 
     def complaint(self, revision: str, companions: Commits) -> str:
-        """Say in which commit a host differs by its own words; empty if in none."""
+        """Name the commit in which a host's own report differs; empty without a difference."""
         named = {**companions, self.model: revision}
         for repository, commit in self.commits.items():
             if named.get(repository) != commit:
@@ -77,7 +77,7 @@ def fetched(model_env: str) -> dict[str, list[str]]:
 
 
 def running(state: ServerState) -> dict[str, str]:
-    """Say at which commits a server runs, as far as its state knows."""
+    """Return the commits at which a server runs, as far as its state knows."""
     named = dict(state.companion_revisions)
     if state.model_revision:
         named[assigned(state.inputs.model_env).get("MODEL", "")] = state.model_revision
@@ -87,9 +87,9 @@ def running(state: ServerState) -> dict[str, str]:
 def other_file(
     claimed: Sequence[HubFile], wanted: Sequence[HubFile], listed: Sequence[HubFile]
 ) -> str:
-    """Say in which file a host differs from the Hub by its own words; empty if in none.
+    """Name the file in which a host's own report differs from the Hub; empty without a difference.
 
-    It has to have those that are `wanted`, and may have others that the Hub has `listed` as well.
+    The host must have the `wanted` files, and may have other files that the Hub has `listed`.
     """
     known = {file.name: file for file in listed}
     has = {file.name: file for file in claimed}

@@ -1,9 +1,9 @@
 """Names of the Hub: what they look like, and which ones vLLM's options hold. Pure.
 
-vLLM fetches what its options name by itself, unless a stack has fetched it before: without a word,
-counted by no figure, and at a branch unless the options say otherwise. The draft model of
-`speculative-config` is taken at the revision that stands beside it, else at its main branch,
-whatever the revision at which it was fetched as a companion.
+vLLM itself fetches repositories that its options name, unless the stack has fetched them. It
+reports no progress, and takes a branch unless the options name a commit. The draft model of
+`speculative-config` comes at the revision beside it, or else at its main branch. The revision of a
+companion with that name does not count.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def speculative_draft(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def with_pinned_draft(options: Mapping[str, Any], commits: Mapping[str, str]) -> dict[str, Any]:
-    """Return `options` with their draft at its commit, if it is one of `commits`, by repository.
+    """Return `options` with their draft at its commit, if `commits` (by repository) have it.
 
-    One that stands at a commit already stays there.
+    A draft at a commit stays there.
     """
     draft = speculative_draft(options)
     commit = commits.get(str(draft.get("model")))
@@ -45,10 +45,10 @@ def with_pinned_draft(options: Mapping[str, Any], commits: Mapping[str, str]) ->
 
 
 def implicit_downloads(options: Mapping[str, Any], fetched: Mapping[str, str]) -> dict[str, str]:
-    """Find what vLLM fetches by itself, by repository the revision that it takes.
+    """Find the repositories that vLLM itself fetches, with the revision of each.
 
-    What is `fetched` before is none of them (revisions by repository, too), nor what lies on the
-    host.
+    Repositories that are `fetched` before (revisions by repository) and files on the host are left
+    out.
     """
     return {
         name: str(revision or "main")
@@ -60,7 +60,7 @@ def implicit_downloads(options: Mapping[str, Any], fetched: Mapping[str, str]) -
 def _named(options: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     head = speculative_draft(options)
     yield head.get("model"), head.get("revision")
-    # An older release may still name one; settings are refused it.
+    # An older release may still name it; settings must not.
     yield options.get("spec-model"), None
     yield options.get("tokenizer"), options.get("tokenizer-revision")
     yield options.get("hf-config-path"), options.get("revision")

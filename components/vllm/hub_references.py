@@ -1,8 +1,8 @@
 """What a stack takes from the Hub: repositories, each at a commit, with its files. Pure.
 
-A commit is the Hub's word, asked for from the user's side, or the setting that names it; never a
-host's. A branch is resolved when a stack first takes it. The stack stays at that commit until the
-setting names another revision, wherever the branch goes meanwhile.
+A commit comes from the Hub, asked from the user's side, or from a setting; never from a host. A
+branch is resolved when a stack first takes it. The stack stays at that commit until the setting
+names another revision, wherever the branch goes meanwhile.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from components.vllm.hub_names import REPOSITORY, is_commit, speculative_draft
 from components.vllm.profile import Profile
 
 Source = Literal["hub", "setting"]
-"""Who says what a commit is: the Hub, or the setting that names it while the Hub was down."""
+"""The source of a commit: the Hub, or the setting that named it while the Hub was down."""
 
 SHORT = 12
-"""Digits of a commit that people tell two of them apart by."""
+"""Digits by which people distinguish two commits."""
 
 
 class HubRefuses(ConfigurationError):
@@ -51,12 +51,12 @@ class HubFile:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """What the Hub says that a revision is."""
+    """The Hub's answer about a revision."""
 
     commit: str
     files: tuple[HubFile, ...]
     is_closed: bool = False
-    """Whether it is given to those alone whom its owner lets in: gated, or private."""
+    """Whether only users admitted by its owner can fetch it: gated, or private."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,19 +76,19 @@ class Resolved:
     source: Source
     files: tuple[HubFile, ...] | None
     is_closed: bool = False
-    """As of the `Snapshot`; also False while the Hub has not said."""
+    """As of the `Snapshot`; also False while the Hub has not answered."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settlement:
-    """What holds from now on, by repository, and what a person should know of it."""
+    """The resolved references by repository, with messages for people."""
 
     resolved: Mapping[str, Resolved]
     notes: tuple[str, ...]
 
 
 def references(profile: Profile, options: Mapping[str, Any]) -> tuple[Reference, ...]:
-    """List what is taken: the model, its companions and a draft that is none of them."""
+    """List a stack's references: the model, its companions, and a draft that is no companion."""
     taken = dict(profile.fetched)
     head = speculative_draft(options)
     name = head.get("model")
@@ -98,14 +98,14 @@ def references(profile: Profile, options: Mapping[str, Any]) -> tuple[Reference,
 
 
 def to_ask(wanted: Iterable[Reference], kept: Mapping[str, Resolved]) -> tuple[Reference, ...]:
-    """List what the Hub is asked about: branches always, a commit until its files are known."""
+    """List what to ask the Hub about: branches always, a commit until its files are known."""
     return tuple(one for one in wanted if not _is_known(one, kept.get(one.repository)))
 
 
 def ask(
     snapshot: Callable[[Reference, str], Snapshot], wanted: Sequence[Reference], token: str
 ) -> dict[str, Snapshot | HubRefuses | HubUnavailable]:
-    """Ask about each, by repository; a Hub that does not answer is asked no further."""
+    """Ask the Hub about each, by repository; stop when it does not answer."""
     answers: dict[str, Snapshot | HubRefuses | HubUnavailable] = {}
     for one in wanted:
         try:
@@ -122,7 +122,7 @@ def settle(
     kept: Mapping[str, Resolved],
     answers: Mapping[str, Snapshot | HubRefuses | HubUnavailable],
 ) -> Settlement:
-    """Decide at which commits the stack is, from what it had and what the Hub answered.
+    """Decide the stack's commits from its previous commits and the Hub's answers.
 
     Raises:
         HubRefuses, HubUnavailable: if a commit is not known and the Hub does not give it.
@@ -138,14 +138,14 @@ def settle(
 
 
 def to_bag(resolved: Mapping[str, Resolved]) -> dict[str, Any]:
-    """Write what holds as a property bag has it; `from_bag` reads it back."""
+    """Write resolved references as a property bag has them; `from_bag` reads them back."""
     return {
         name: {
             "revision": one.reference.revision,
             "commit": one.commit,
             "source": one.source,
             "files": None if one.files is None else files_to_bag(one.files),
-            # Left out where it is not so, as in the states of older releases.
+            # Left out where it is false, as in the states of older releases.
             **({"closed": True} if one.is_closed else {}),
         }
         for name, one in resolved.items()
@@ -153,7 +153,7 @@ def to_bag(resolved: Mapping[str, Resolved]) -> dict[str, Any]:
 
 
 def from_bag(bag: Mapping[str, Any] | None) -> dict[str, Resolved]:
-    """Read what holds out of a property bag, in which every number is a float."""
+    """Read resolved references out of a property bag, in which every number is a float."""
     return {
         name: Resolved(
             Reference(name, str(one["revision"])),
@@ -219,7 +219,7 @@ def _named(
     before: Resolved | None,
     answer: Snapshot | HubRefuses | HubUnavailable | None,
 ) -> tuple[Resolved, str]:
-    """A commit is what it is, whether the Hub answers or not; it must exist if it does."""
+    """A commit needs no answer from the Hub. If the Hub answers, the commit must exist."""
     if isinstance(answer, Snapshot):
         return Resolved(one, one.revision, "hub", answer.files, answer.is_closed), ""
     if before is not None:
@@ -246,7 +246,7 @@ def _unresolved(
 
 
 def _moved(before: Resolved, answer: Snapshot | HubRefuses | HubUnavailable | None) -> str:
-    """Say what became of a branch; empty if it is where it was."""
+    """Report a branch that has moved; empty if it has not."""
     name, revision = before.reference.repository, before.reference.revision
     stays = f"this stack stays at {short(before.commit)}"
     if not isinstance(answer, Snapshot):
@@ -260,5 +260,5 @@ def _moved(before: Resolved, answer: Snapshot | HubRefuses | HubUnavailable | No
 
 
 def _whole(pattern: str) -> str:
-    """A folder's name stands for what is in it, as in the Hub's own command."""
+    """A folder's name stands for its content, as in the Hub's own command."""
     return f"{pattern}*" if pattern.endswith("/") else pattern

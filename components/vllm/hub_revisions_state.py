@@ -21,7 +21,7 @@ class RevisionsInputs:
 
     references: tuple[Reference, ...]
     token: str = dataclasses.field(default="", repr=False)
-    """Of the Hub; empty asks as anybody. It is asked with, and in no state."""
+    """Token of the Hub; empty asks anonymously. It is used for requests, and is in no state."""
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> RevisionsInputs:
@@ -68,7 +68,7 @@ class RevisionsState:
 def settled(
     olds: RevisionsState, news: RevisionsInputs, snapshot: Callable[[Reference, str], Snapshot]
 ) -> tuple[RevisionsState, tuple[str, ...]]:
-    """Ask the Hub what is not resolved; give what holds, and what a person should know of it.
+    """Ask the Hub about unresolved references; return all resolved references, with messages.
 
     Raises:
         HubRefuses, HubUnavailable: if a commit is not known and the Hub does not give it.

@@ -1,8 +1,8 @@
 """Which CUDA an image of vLLM holds, and so which driver a host must have. Pure.
 
-What an image needs of a driver goes with the image, not with the profile that names another one.
-Known from tags (`-cu129`), from the wheels on the package index (0.18.0 is built with torch 2.10
-for CUDA 12.8, 0.26.0 and 0.33.0 with torch for 13.0), and from the month of an image.
+The driver that an image needs depends on the image, not on a profile that names another image. The
+CUDA is known from tags (`-cu129`), from wheels on the package index, and from an image's month.
+0.18.0 is built with torch 2.10 for CUDA 12.8, 0.26.0 and 0.33.0 with torch for 13.0.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def cuda_in(image: str) -> float | None:
 def with_its_driver(profile: Profile) -> Profile:
     """Give a profile whose image a stack has changed the CUDA and the driver of that image.
 
-    An image whose name does not tell leaves the profile's.
+    An image whose name does not show its CUDA keeps the profile's values.
     """
     cuda = cuda_in(profile.image)
     if cuda is None or cuda == profile.min_cuda:

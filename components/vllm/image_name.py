@@ -15,7 +15,7 @@ _VERSION_TAG = re.compile(r"vllm[^/:]*:v?(?P<version>\d+\.\d+\.\d+)(?![\d.])", r
 
 
 def checked(name: str) -> str:
-    """Give a name back that is one; empty is none, and stands for another.
+    """Return a valid name; an empty name stands for a default.
 
     Raises:
         ValueError: with what a name is; a host would be rented and fail to pull it.
@@ -31,7 +31,7 @@ def checked(name: str) -> str:
 def vllm_in(image: str) -> str | None:
     """Read which vLLM an image holds from its tag (`vllm/vllm-openai:v0.33.0-cu129`), or None.
 
-    A tag of an image whose name does not speak of vLLM counts something else.
+    Without vLLM in the image's name, its tag is another program's version.
     """
     found = _VERSION_TAG.search(image.partition("@")[0])
     return found["version"] if found else None

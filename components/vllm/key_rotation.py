@@ -1,7 +1,7 @@
 """Which keys the gate takes, as digests: the stack's own, and replaced ones until their time. Pure.
 
 The file's lines are what `on_host/key_gate.py` reads: a digest, with ` until <seconds since 1970>`
-behind one that was replaced. The gate itself ends a replaced key, so nobody need come back for it.
+behind one that was replaced. The gate itself ends a replaced key, without another command.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def replaced(olds: ServerState | None, current: str, grace_minutes: float, now: 
 
 
 def prolonged(keys: Replaced, seconds: float) -> Replaced:
-    """Let replaced keys work `seconds` longer: while the new key is not proven yet."""
+    """Let replaced keys work `seconds` longer, while the new key is not proven yet."""
     return {digest: until + seconds for digest, until in keys.items()}
 
 

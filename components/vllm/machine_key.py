@@ -1,8 +1,9 @@
 """Which API key a machine takes. Pure.
 
 TLS ends on the rented host, so its owner can read each key that is used there. A machine therefore
-takes a key of its own. It is made of the stack's key, which no host ever receives, and of the
-contract's id, which no other machine ever has. A host that was given back opens nothing with it.
+takes a key of its own. It is derived from the stack's key, which no host ever receives, and from
+the contract's id, which no other machine ever has. So a host that was given back can use its key
+nowhere else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class KeyRule(NamedTuple):
     """What `scope_of` gives."""
 
     generation: int
-    """A higher one is another stack's key, and so another key of each machine."""
+    """A higher generation is another stack's key, and so another key of each machine."""
 
     shared: bool
     """Whether machines take the stack's key itself, which then survives a replacement."""
@@ -33,15 +34,15 @@ def digest(key: str) -> str:
 
 
 def scope_of(project: str, stack: str) -> str:
-    """Name whose keys they are: one stack's key in two stacks makes different ones."""
+    """Name the keys' owner, so that one stack's key makes different keys in two stacks."""
     return f"vast-vllm/{project}/{stack}/"
 
 
 def machine_key(stack_key: str, scope: str, contract: int) -> str:
     """HMAC-SHA256 of scope and contract's id under the stack's key, 64 hex digits.
 
-    Who holds the stack's key computes the key of any machine, such as a router in front of several:
-    `printf %s "$SCOPE$CONTRACT" | openssl dgst -sha256 -hmac "$STACK_KEY"`.
+    A holder of the stack's key, such as a router in front of several machines, can compute each
+    machine's key: `printf %s "$SCOPE$CONTRACT" | openssl dgst -sha256 -hmac "$STACK_KEY"`.
     """
     return hmac.new(stack_key.encode(), f"{scope}{contract}".encode(), hashlib.sha256).hexdigest()
 
@@ -80,6 +81,6 @@ def will_change(olds: ServerState, news: ServerInputs) -> bool:
 
 
 def _keeps(olds: ServerState, news: ServerInputs) -> bool:
-    """Whether a machine's key is of the stack's key, or of the one that this took over from."""
+    """Whether a machine's key is derived from the stack's key, or from that key's predecessor."""
     made_of = olds.inputs.stack_key_digest
     return bool(made_of) and made_of in {news.stack_key_digest, news.previous_key_digest}

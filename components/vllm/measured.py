@@ -1,7 +1,7 @@
-"""What was measured of a profile, and what a preview may say of it.
+"""Measurements of a profile, and their quotation in a preview.
 
-A figure belongs to the vLLM, the GPUs and the options that it was measured with. Whoever quotes it
-for something else has to say so; `describe` does.
+A figure belongs to the vLLM, the GPUs and the options of its measurement. `describe` names the
+differences when it quotes a figure for another server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Load(BaseModel):
-    """One load of the benchmark, and what came of it. Times are medians over the requests."""
+    """One load of the benchmark with its results. Times are medians over the requests."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -51,7 +51,9 @@ class Measured(BaseModel):
     conditions: tuple[Text, ...] = ()
     """What was not as the profile has it: `NVLink multicast off`."""
     compared_with: str | None = None
-    """The profile that was measured on the same machine in the same run; None for that one."""
+    """The other profile that was measured on the same machine in the same run, for the ratio; None
+    without one.
+    """
     source: Text
     """The folder of this repository that holds the benchmark's results."""
     loads: tuple[Load, ...] = Field(min_length=1)

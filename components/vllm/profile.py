@@ -1,7 +1,7 @@
-"""What a model needs: its weights, its shapes, its flags. Reads `models/<name>.yaml`.
+"""The needs of a model: its weights, its shapes, its flags. Reads `models/<name>.yaml`.
 
-A profile is one model on one kind of hardware, as tried or computed. What a stack changes of it
-goes through `Profile.with_overrides`, so that the changed profile is checked like a file.
+A profile is one model on one kind of hardware, as tried or computed. A stack's changes go through
+`Profile.with_overrides`, which checks the changed profile like a file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OptionValue = bool | int | float | str | list[Any] | dict[str, Any]
 Text = Annotated[str, Field(min_length=1)]
 
 Capability = Literal["vision", "reasoning", "tools"]
-"""What some models can and others cannot."""
+"""Capabilities that only some models have."""
 
 
 class Companion(BaseModel):
@@ -48,7 +48,7 @@ class Companion(BaseModel):
     repository: Text = Field(pattern=REPOSITORY)
     revision: Text = Field(default="main", pattern=r"^\S+$")
     files: tuple[Text, ...] = Field(default=("*",), min_length=1)
-    """Patterns of the files to fetch; all of them where nothing is said."""
+    """Patterns of the files to fetch; all files without patterns."""
 
     @field_validator("files", mode="before")
     @classmethod
@@ -61,7 +61,7 @@ _KEYS_WITHIN = {
     ("measured", 1): list(Measured.model_fields),
     ("measured", 3): list(Load.model_fields),
 }
-"""The keys of what a profile holds, by the profile's key and the depth in it."""
+"""The keys inside a profile's fields, by the field and the depth in it."""
 
 
 class Profile(BaseModel):
@@ -234,7 +234,7 @@ class Profile(BaseModel):
 
     @property
     def fetched(self) -> dict[str, str]:
-        """What a host fetches before the server starts: by repository its revision."""
+        """The repositories that a host fetches before the server starts, with their revisions."""
         companions = {one.repository: one.revision for one in self.companions}
         return {**companions, self.repository: self.revision}
 
@@ -288,7 +288,7 @@ def load_profile(name: str, folder: Path) -> Profile:
     if "name" in content:
         raise ProfileError(f"{path.name}: name is the file's own name; remove the key")
     profile = _checked({"name": name, **content}, path.name)
-    # Not in the profile's own checks: releases that were written with one go on loading.
+    # Not in the profile's own checks, so that existing releases with such a variable still load.
     for variable in sorted(media.VARIABLES & profile.env.keys()):
         raise ProfileError(
             f"{path.name}: env must not set {variable}: it is the environment's, and the stack "

@@ -16,14 +16,14 @@ from components.vllm.errors import TokenHeldBack
 from components.vllm.server_state import RESTART_ON_CHANGE, ServerInputs
 
 NOT_VOUCHED_FOR = "nobody vouched for its SSH host key at first contact"
-"""Why a machine does not get the token."""
+"""The reason why a machine does not get the token."""
 
 Files = dict[str, tuple[bytes, int]]
 """Path under the serving folder -> content, mode."""
 
 
 def as_pushed(inputs: ServerInputs) -> ServerInputs:
-    """Give the inputs as the host gets them: each repository at its commit.
+    """Return the inputs as the host gets them: each repository at its commit.
 
     The token is left out where it is held back.
     """
@@ -41,7 +41,7 @@ def as_pushed(inputs: ServerInputs) -> ServerInputs:
 
 
 def configuration_files(pushed: ServerInputs) -> Files:
-    """Write what the host's scripts read, out of what `as_pushed` gives."""
+    """Write the variables of the host's scripts, from the result of `as_pushed`."""
     rehearsed = rehearsal.rendered(pushed.serve_yaml) if pushed.rehearse else ""
     variables = rehearsal.variables(pushed.serve_yaml, pushed.download_gb) if rehearsed else ""
     return {
@@ -55,7 +55,7 @@ def configuration_files(pushed: ServerInputs) -> Files:
 
 
 def pushed_digest(inputs: ServerInputs) -> str:
-    """SHA-256 over what a running server has read; the host keeps it beside the files."""
+    """SHA-256 over the inputs that a running server has read; the host keeps it too."""
     whole = hashlib.sha256()
     for name in RESTART_ON_CHANGE:
         whole.update(f"{name}={getattr(inputs, name)}\0".encode())
@@ -72,21 +72,21 @@ def config_digests(inputs: ServerInputs) -> frozenset[str]:
 
 
 def held(inputs: ServerInputs) -> hub_commits.Held:
-    """Say at which commits the host has to have the model and its companions."""
+    """Return the commits of model and companions that the host must have."""
     return hub_commits.held(inputs.model_env, inputs.commits or {})
 
 
 def holds_token_back(inputs: ServerInputs) -> bool:
     """Whether there is a token that the machine does not get.
 
-    A machine that an older release rented has it already.
+    A machine from an older release has the token already.
     """
     is_unproven = inputs.host_key_from == first_contact.BY_TRUST
     return is_unproven and OF_THE_HUB in assigned(inputs.environment)
 
 
 def check_token(inputs: ServerInputs) -> str:
-    """Say that the token is held back; empty if it is not.
+    """Report that the token is held back; empty if it is not.
 
     Raises:
         TokenHeldBack: if the download would need it.

@@ -1,4 +1,4 @@
-"""Renders serve.yaml, which `vllm serve --config` is given.
+"""Renders serve.yaml for `vllm serve --config`.
 
 Keys are the long names of the options. vLLM turns true into a flag, a list into repeated values,
 a mapping into JSON, and adds `--` in front. Nothing in it is secret: the keys are the gate's, the
@@ -26,11 +26,12 @@ MIDDLEWARE = "key_gate.KeyGate"
 """The import path of the gate, which lies beside serve.yaml on the host."""
 
 DRAIN_SECONDS = 30
-"""Requests under way have this long when the server stops; supervise.sh kills it then. A request
-for 1500 tokens was measured to need 22 s."""
+"""Seconds that running requests have when the server stops, before supervise.sh kills it. A request
+for 1500 tokens was measured to need 22 s.
+"""
 
 SHUTDOWN_TIMEOUT = DRAIN_SECONDS - 5
-"""What vLLM itself is given for the drain, so that it also gets to its own end."""
+"""Seconds that vLLM itself gets for the drain, so that it can still end by itself."""
 
 _GATE = "the key gate decides who may call what, by digests that never leave its file"
 _TLS = "the stack makes the certificate and clients pin it; switch TLS in the stack's settings"
@@ -95,11 +96,12 @@ RESERVED: dict[str, str] = {
     "spec-tokens": _DRAFT,
     "help": "it would print a text and end",
 }
-"""Options that the stack sets itself or not at all, and the reason for each."""
+"""Options that the stack sets itself or forbids, and the reason for each."""
 
 ENVIRONMENTS = frozenset(name for name, why in RESERVED.items() if why in {_TLS, _MEDIA})
-"""Options that are the environment's: laid over what a stack or a release serves, and not in the
-digest of either."""
+"""Options of the environment: laid over the options of a stack or a release, and in neither
+digest.
+"""
 
 _EAGLE_WORKS_FROM = (0, 24, 0)
 
@@ -112,18 +114,19 @@ class TlsPaths(NamedTuple):
 
 
 CLIENTS_FILE = "tls/clients.pem"
-"""Whose certificates let a client in, where it has to show one; in the same folder."""
+"""The authority of clients' certificates, where clients must show one; in the same folder."""
 
 TLS_PATHS = TlsPaths("tls/key.pem", "tls/cert.pem")
-"""Where supervise.sh makes them, seen from the folder that it starts vLLM in."""
+"""The folder in which supervise.sh makes them, relative to vLLM's working folder."""
 
 AS_RELEASED: Mapping[str, Any] = {
     "ssl-keyfile": "tls/key.pem",
     "ssl-certfile": "tls/cert.pem",
     "enable-ssl-refresh": True,
 }
-"""What a release has in the place of the environment's options, whatever those are. The first
-releases were of stacks with these, and a digest that was written once must not change."""
+"""The values that a release has for the environment's options, whatever those are. The first
+releases were written with these values, and an existing digest must not change.
+"""
 
 
 def render(
@@ -163,14 +166,17 @@ def render(
         "shutdown-timeout": SHUTDOWN_TIMEOUT,
         **({"middleware": MIDDLEWARE} if key_gate else {}),
     }
-    # vLLM would take the draft's main branch, whatever its companion names.
+    # vLLM would take the draft's main branch, even if its companion names another revision.
     commits = {name: revision for name, revision in profile.fetched.items() if is_commit(revision)}
     flags = with_pinned_draft(flags, commits)
     return options | {name: _sorted(flags[name]) for name in sorted(flags)}
 
 
 def _of_several_engines(profile: Profile) -> dict[str, Any]:
-    """With several engines vLLM starts as many API servers by itself; one lets requests end."""
+    """Start one API server for several engines.
+
+    vLLM would start one for each engine. Only a single API server lets running requests end.
+    """
     engines = profile.data_parallel_size
     return {"data-parallel-size": engines, "api-server-count": 1} if engines > 1 else {}
 
@@ -193,7 +199,7 @@ def of_the_environment(
 
 
 def laid_over(options: Mapping[str, Any], environments: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the options of an environment in the place of those that `options` have."""
+    """Replace the environment's options in `options`."""
     own = {name: value for name, value in options.items() if name not in ENVIRONMENTS}
     return own | dict(environments)
 
@@ -206,7 +212,7 @@ def to_yaml(options: Mapping[str, Any]) -> str:
 
 
 def _refuse_known_crashes(profile: Profile, flags: Mapping[str, Any]) -> None:
-    """Refuse combinations that parse and then end the server, minutes later."""
+    """Refuse combinations that vLLM parses and that end the server minutes later."""
     flags = {name: from_json(value) for name, value in flags.items()}
     rule, own = gpus.rule_of(flags, min_cuda=profile.min_cuda), gpus.capability(profile.gpu_name)
     if own is not None and not rule.allows(own):

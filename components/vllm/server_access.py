@@ -1,6 +1,7 @@
-"""How a server's machine and its endpoint are reached, and for how long they are waited for.
+"""The clients of a server's machine and endpoint, and the times of their waits.
 
-Whoever knows the market, Pulumi and the system's clock makes a `ServerAccess`; nothing here does.
+A caller that knows the market, Pulumi and the system's clock makes a `ServerAccess`; this package
+does not.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from components.vllm.server_state import ServerInputs, Target
 T = TypeVar("T")
 
 Look = Traffic | Refused | Unreachable
-"""What asking for a server's counters gives."""
+"""Answers to a request for a server's counters."""
 
 COMMAND_SECONDS = 60.0
-"""For what the supervisor does at once."""
+"""Seconds for a command that the supervisor completes at once."""
 
 MACHINE_STAYS = "the machine stays and is billed until an `up` that works, or `pulumi destroy`"
-"""What follows a failure on a machine that is not the cause."""
+"""The consequence of a failure that the machine did not cause, for messages."""
 
 
 class Endpoint(EndpointClient, Protocol):
@@ -73,13 +74,13 @@ class Limits:
     patient: float = PATIENT_TIMEOUT
     """For an answer of a server that has clients."""
     look_every: float = 3.0
-    """Between two looks at what takes its time."""
+    """Between two looks during a long call."""
     host_look: float = ASK_TIMEOUT
-    """For a look at the host, login and all; also for a stop of what does not serve anyway."""
+    """For a look at the host, with the login; also for the stop of a server that does not serve."""
     endpoint_look: float = PATIENT_TIMEOUT + 3.0
     """For all that a refresh asks the endpoint: one patient answer and some quick ones."""
     stop: float = DRAIN_SECONDS + 25.0
-    """For a stop: the supervisor itself kills what has not ended by then."""
+    """For a stop; the supervisor itself kills processes that have not ended by then."""
 
 
 LIMITS = Limits()
@@ -94,8 +95,9 @@ class ServerAccess:
     clock: Clock
     progress: Progress
     quarantine: Callable[[int, str], str]
-    """Mark a contract's machine as unfit for a reason, which is a word such as `download_slow`, so
-    that the next `up` takes another one. Gives what follows from that, in words."""
+    """Mark a contract's machine as unfit, so that the next `up` takes another machine. The reason
+    is a word such as `download_slow`. Returns the consequence in words.
+    """
     limits: Limits = LIMITS
 
     def host(self, target: Target) -> AbstractContextManager[HostClient]:
@@ -103,7 +105,7 @@ class ServerAccess:
         return self.connect(target.inputs.host.hiding(target.api_key))
 
     def endpoint(self, inputs: ServerInputs, certificate: str) -> Endpoint:
-        """Make the client of a server that need not be waited for."""
+        """Make the client of a server that answers at once or not at all."""
         return self._endpoint(inputs, certificate, self.limits.answer)
 
     def patient_endpoint(self, inputs: ServerInputs, certificate: str) -> Endpoint:
@@ -111,7 +113,7 @@ class ServerAccess:
         return self._endpoint(inputs, certificate, self.limits.patient)
 
     def meanwhile(self, doing: str, call: Callable[[], T], seconds: float = math.inf) -> T:
-        """Make a call that takes its time, saying what it is waited for.
+        """Make a long call, and report what it waits for.
 
         Raises:
             OutOfTime: if it has not ended after `seconds`.

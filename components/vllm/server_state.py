@@ -1,4 +1,4 @@
-"""What a served model has in the state: its inputs, and what became of them. Pure.
+"""A served model in the state: its inputs and outputs. Pure.
 
 The only place that reads or writes the property bag of `VllmServer`. A state that an older release
 wrote is read as this release would have written it (`upgrade`).
@@ -25,10 +25,10 @@ from components.machine.remote_host import RemoteHost
 from components.vllm.hub_references import HubFile, files_from_bag, files_to_bag
 
 READY = "ready"
-"""The status of a server that answers; any other says in words what was found instead."""
+"""The status of a server that answers; any other status describes the finding."""
 
 REPLACE_ON_CHANGE = ("instance_id",)
-"""Inputs that make another server: another machine has nothing of this one."""
+"""Inputs that make another server, since another machine has nothing of this one."""
 
 RESTART_ON_CHANGE = ("serve_yaml", "model_env", "environment", "agent", "tls")
 """Inputs that the running server has read: a change restarts it, on the same host."""
@@ -55,9 +55,10 @@ UPDATE_IN_PLACE = (
     "commits",
     "hub_files",
 )
-"""Inputs that a running server need not be restarted for. `image_gb` and `disk_gb` are neither:
-what they change makes another machine, and they are there for what a change says. Nor is
-`rehearse`, which says something of the next start alone."""
+"""Inputs that change without a restart. `image_gb` and `disk_gb` stand in no list: their change
+makes another machine, and only the description of a change reads them. `rehearse` stands in no
+list either, since it concerns the next start alone.
+"""
 
 SECRET = ("private_key", "stack_key", "api_key", "client_certificate", "environment")
 """Properties that Pulumi encrypts."""
@@ -65,7 +66,7 @@ SECRET = ("private_key", "stack_key", "api_key", "client_certificate", "environm
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerInputs:
-    """What a stack asks of a server. None stands for what an older release did not write."""
+    """The server that a stack asks for. None marks an input that an older release did not write."""
 
     instance_id: str
     """The contract's id, in digits."""
@@ -110,9 +111,9 @@ class ServerInputs:
     max_request_mib: int | None = None
     ready_minutes: float
     drain_minutes: float | None = None
-    """How long its end waits for clients; None if nothing takes over from it."""
+    """How long its end waits for clients; None without a successor."""
     rehearse: bool | None = None
-    """Whether its host starts it with dummy weights while the real ones come."""
+    """Whether its host starts it with dummy weights while the real weights download."""
     unknown: frozenset[str] = frozenset()
     """Names of what a preview does not know: those fields are None, or empty as their type is."""
 
@@ -156,7 +157,7 @@ class ServerInputs:
             ready_minutes=reader.need("ready_minutes", number, 0.0),
             drain_minutes=reader.get("drain_minutes", number),
             rehearse=reader.get("rehearse", flag),
-            # The last of them, since it tells of all that was read.
+            # This field comes last, since it lists the unknown ones among all that were read.
             unknown=reader.unknown,
         )
 
@@ -178,11 +179,11 @@ class ServerInputs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerState:
-    """A server that came up once: its inputs, and what became of them."""
+    """A server that came up once: its inputs and outputs."""
 
     inputs: ServerInputs
     status: str | None = None
-    """`READY`, or in words what a refresh found instead."""
+    """`READY`, or a refresh's finding in words."""
     endpoint_url: str = ""
     api_key: str = dataclasses.field(repr=False)
     """What the machine takes."""
@@ -190,7 +191,7 @@ class ServerState:
     ca_certificate: str = ""
     """PEM to pin; empty with `tls` off."""
     former_certificate: str = ""
-    """PEM that an older release's clients pin, of what the host made for itself; or empty."""
+    """PEM of the host's own certificate, which an older release's clients pin; or empty."""
     cross_certificate: str = ""
     """PEM of the stack's authority, signed with the key of the former certificate; or empty."""
     model_revision: str = ""
@@ -206,8 +207,7 @@ class ServerState:
     replaced_keys: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Digest of a replaced key -> the second since 1970 from which on it is refused."""
     lacking: Additions = dataclasses.field(default_factory=dict, compare=False, repr=False)
-    """What the bag lacked, which an older release wrote: it is written as it came until a value
-    changes."""
+    """Properties that the bag of an older release lacked; they stay away until a value changes."""
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> ServerState:
@@ -253,7 +253,7 @@ class ServerState:
 
     @property
     def target(self) -> Target:
-        """What its machine was brought to serve, to go back to."""
+        """The target that its machine serves, for a rollback."""
         return Target(self.inputs, self.api_key, self.key_digest)
 
     @property
@@ -263,7 +263,7 @@ class ServerState:
 
     @property
     def needs_recheck(self) -> bool:
-        """Whether a refresh found it not ready, which one look may have done by itself."""
+        """Whether a refresh found it not ready, which may be the fault of that single look."""
         return self.status not in {None, READY}
 
 
@@ -277,7 +277,7 @@ OUTPUTS = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a machine is brought to serve, and the key that it takes."""
+    """The configuration that a machine is to serve, and the key that it accepts."""
 
     inputs: ServerInputs
     api_key: str = dataclasses.field(repr=False)
@@ -285,7 +285,7 @@ class Target:
 
 
 def upgrade(bag: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Say what an older release's bag leaves out, in the properties of this one.
+    """Return an older release's bag in this release's properties.
 
     A newer bag is given back as it is.
     """
@@ -296,12 +296,12 @@ def upgrade(bag: Mapping[str, Any]) -> Mapping[str, Any]:
     if "stack_key_digest" not in bag:
         found["stack_key_digest"] = bag.get("key_digest")
     if "leaf" not in bag and bag.get("ca_certificate"):
-        # The host made it for itself, and clients may pin it.
+        # The host made the certificate itself, and clients may pin it.
         found["former_certificate"] = bag["ca_certificate"]
     return found
 
 
 def changed_inputs(olds: ServerInputs, news: ServerInputs, names: Sequence[str]) -> list[str]:
-    """Name the inputs that differ, out of `names`; what is not known yet counts as different."""
+    """Name the inputs of `names` that differ; an unknown value counts as different."""
     before, after = olds.to_bag(), news.to_bag()
     return [name for name in names if name in news.unknown or before.get(name) != after.get(name)]

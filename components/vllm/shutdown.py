@@ -1,7 +1,7 @@
-"""The end of a server: its clients leave if another one has taken over, then it stops.
+"""The end of a server: its clients leave if a successor has taken over, then it stops.
 
-Whatever the host does, this ends in time and without an error, since the machine is billed until
-what follows. If the host does not answer, the machine's own end stops the server.
+Whatever the host does, the shutdown ends in time and without an error, since the machine is billed
+until its own end. If the host does not answer, the machine's end stops the server.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from components.vllm.server_state import ServerState
 def shut_down(state: ServerState, access: ServerAccess) -> None:
     """Stop a server if its host still answers.
 
-    One that another has taken over from first waits until its clients have left, whatever a
-    refresh found: that may be long ago.
+    A server with a successor first waits until its clients have left. A refresh's finding does not
+    count here, since it may be old.
 
     Raises:
         Interrupted: somebody asked to end while clients were waited for.
@@ -48,14 +48,14 @@ def shut_down(state: ServerState, access: ServerAccess) -> None:
 
 
 def _attempt(what: str, seconds: float, call: Callable[[], object], access: ServerAccess) -> bool:
-    """Do a service to a server that ends; whether it was done, whatever its host made of it."""
+    """Ask a server that ends for a step; return whether the host did it, and raise nothing."""
     progress = access.progress
     try:
         access.meanwhile(f"{what} goes on", call, seconds)
     except OutOfTime:
         progress.say(f"{what} was given up after {duration(seconds)}: its host goes anyway")
     except Interrupted:
-        # The caller says so; its host does not go.
+        # The caller reports the interruption, and the host stays.
         return False
     except Exception as error:  # noqa: BLE001  (nothing that a host does may keep it from its end)
         words = str(error) if isinstance(error, StackError) else type(error).__name__

@@ -1,14 +1,15 @@
-"""Does it fit, and how much of it: arithmetic of one GPU's memory.
+"""Compute whether a model fits, and how many tokens: arithmetic of one GPU's memory.
 
-One GPU of a tensor-parallel group holds its share of the weights, what every rank keeps whole,
-activations and CUDA graphs, NCCL's buffers if it is not alone, and the rest is KV cache. vLLM
-refuses to start unless one sequence of the context length fits into that rest.
+One GPU of a tensor-parallel group holds its share of the weights, the parts that every rank keeps
+whole, activations and CUDA graphs. Several GPUs also hold NCCL's buffers. The rest is KV cache.
+vLLM refuses to start unless one sequence of the context length fits into that rest.
 
 With data parallelism there are several such groups, each an engine with a KV cache of its own. The
-experts' weights are spread over the GPUs of all of them, and each engine has the others whole.
+experts' weights are spread over the GPUs of all engines. Each engine keeps the other weights whole.
 
-Measured with vLLM 0.26.0 on 2x H200, in docs/measured: for Mistral Small 4 in FP8, one engine of
-two ranks and two engines of one each, this is within 1 % of the KV cache that vLLM found.
+It was compared with vLLM 0.26.0 on 2x H200 (docs/measured), for Mistral Small 4 in FP8. The KV
+cache was within 1 % of vLLM's own figure, for one engine of two ranks and for two engines of one
+rank.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from components.vllm.profile import Profile
 GIB = 2**30
 
 NCCL_GIB = 1.0
-"""GiB of communication buffers on each GPU, as soon as there are two. vLLM counted 0.13 of them
-when it was measured, so the rest is a margin."""
+"""GiB of communication buffers on each GPU, from two GPUs on. vLLM counted 0.13 in the measurement,
+so the rest is a margin.
+"""
 
 ENGINES_GIB = 1.4
 """GiB more on each GPU with two engines or more: vLLM estimates more for their graphs."""
@@ -58,7 +60,7 @@ _MEMORY_GIB = {
 
 @dataclasses.dataclass(frozen=True)
 class Sizing:
-    """What the GPUs have room for. GiB of one, and tokens and sequences of all engines together."""
+    """The room on the GPUs: GiB of one GPU, tokens and sequences of all engines together."""
 
     gpu_memory_gib: float
     max_model_len: int
@@ -159,12 +161,12 @@ def needed_gpu_memory_gib(profile: Profile, num_gpus: int, max_model_len: int) -
 
 
 def least_disk_gb(weights_gb: float, image_gb: float, kept_gb: float = 0.0) -> float:
-    """GB of disk below which weights cannot arrive, beside `kept_gb` of others that lie there."""
+    """Least GB of disk for the weights, beside `kept_gb` of other weights on the disk."""
     return weights_gb * LEAST_WEIGHTS_FACTOR + kept_gb + image_gb + LEAST_DISK_MARGIN_GB
 
 
 def _weights_gib(profile: Profile, ranks: int) -> float:
-    """GiB of one of `ranks` of each engine: the experts are spread over those of all engines."""
+    """GiB of one of `ranks` of each engine; the experts are spread over all engines' ranks."""
     experts = profile.experts_gb / profile.data_parallel_size
     of_one_engine = profile.weights_gb - profile.experts_gb + experts
     return of_one_engine * 1e9 / GIB / ranks + profile.unsharded_gib

@@ -1,9 +1,9 @@
-"""Which environment variables a profile may set: those of this list. Pure.
+"""The environment variables that a profile may set. Pure.
 
-A variable can load code (`LD_PRELOAD`, `PYTHONSTARTUP`, `VLLM_PLUGINS`), take the weights from
-another place (`HF_ENDPOINT`) or make strangers trusted (`FORWARDED_ALLOW_IPS`), and every library
-in an image brings some of its own. So a name is let in when somebody has looked at what it does,
-and never because nobody has.
+A variable can load code (`LD_PRELOAD`, `PYTHONSTARTUP`, `VLLM_PLUGINS`). It can take the weights
+from another place (`HF_ENDPOINT`) or make strangers trusted (`FORWARDED_ALLOW_IPS`). Every library
+in an image has variables of its own. So a name is allowed only after somebody has read what it
+does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 
 NAMES = frozenset(
     {
-        # Of vLLM 0.33.0 and 0.32.0 (vllm/envs.py): sizes, times, kernels, what it logs.
+        # Of vLLM 0.33.0 and 0.32.0 (vllm/envs.py): sizes, times, kernels, logging.
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
         "VLLM_ALLREDUCE_USE_FLASHINFER",
         "VLLM_ALLREDUCE_USE_SYMM_MEM",
@@ -94,7 +94,7 @@ NAMES = frozenset(
         "VLLM_WORKER_MULTIPROC_METHOD",
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS",
         "VLLM_XGRAMMAR_CACHE_MB",
-        # Of what lies below it.
+        # Of the libraries below vLLM.
         "CUDA_DEVICE_MAX_CONNECTIONS",
         "CUDA_DEVICE_ORDER",
         "CUDA_LAUNCH_BLOCKING",
@@ -149,7 +149,7 @@ FORBIDDEN_ENV: dict[str, str] = {
 """Environment variables that a profile may not set, and why."""
 
 OF_THE_STACK = frozenset({"HF_TOKEN", "HUB_OFFLINE_ONCE_FETCHED", "VLLM_MEDIA_URL_ALLOW_REDIRECTS"})
-"""What a server is given beside its profile's variables, and no profile may set."""
+"""Variables that the stack adds to its profile's, and that no profile may set."""
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -161,7 +161,9 @@ _OF_THE_SCRIPTS = frozenset(
 """Variables of on_host/supervise.sh, which reads a profile's into the same environment."""
 
 _NCCL = re.compile(r"NCCL_(?!.*(?:PLUGIN|FILE|COMM_ID|HOSTID|NET_MERGE|_LIB|PATH))[A-Z0-9_]+")
-"""NCCL's are numbers and interfaces, but for those that name a library, a file or a peer."""
+"""NCCL's variables are numbers and interfaces, except those that name a library, a file or a
+peer.
+"""
 
 
 def is_known(name: str) -> bool:

@@ -1,8 +1,8 @@
-"""What in vLLM's options runs code, or reaches places, that no release holds. Pure.
+"""Options of vLLM that run code, or reach machines, outside a release. Pure.
 
-A release is weights at a commit, an image at a digest and the options. Code that a repository
-brings, a class named by its import path, a pickle, another machine that is spoken to: none of
-them is in it, so a digest over the release says nothing of them.
+A release is weights at a commit, an image at a digest and the options. It does not contain a
+repository's code, a class named by its import path, a pickle, or another machine. So a digest over
+the release does not cover them.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ REFUSED: dict[str, str] = {
     "trust-request-chat-template": _CLIENT,
     "trust-request-mm-kwargs": _CLIENT,
 }
-"""By the option's long name; one that is set to nothing, or to false, is not set."""
+"""By the option's long name; an option without a value, or with false, counts as not set."""
 
 OWN_MIDDLEWARE = "key_gate.KeyGate"
 
 LOAD_FORMATS = frozenset({"auto", "hf", "safetensors", "fastsafetensors", "mistral", "gguf"})
-"""Which read what was fetched before, and no pickle."""
+"""Formats that read only fetched files, and no pickle."""
 
 EXECUTORS = frozenset({"mp", "uni"})
-"""Which stay on the one host; any other word is an import path, or another machine's."""
+"""Values that stay on the host; any other word is an import path, or names another machine."""
 
 _KEYS = {
     "auto_map": _REPOSITORY,
@@ -75,7 +75,7 @@ _KEYS = {
 
 
 def found(options: Mapping[str, Any]) -> list[str]:
-    """Say of each option that does such a thing what it does."""
+    """Describe each option that does such a thing."""
     said: list[str] = []
     for written, raw in options.items():
         name, *fields = option_name(str(written)).split(".")

@@ -1,7 +1,7 @@
-"""Holes of vLLM's that were published, by the versions that have them. Pure.
+"""Published vulnerabilities of vLLM, by the versions that have them. Pure.
 
-Only what a stack of this project is open to: the key gate refuses whoever has no key, so holes
-that take none are closed by it, and what only an option opens is left to that option.
+Only holes that a stack of this project has. The key gate refuses requests without a key, which
+closes holes that need no key. Holes that only an option opens are reported with that option.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from components.vllm.image_name import version_number
 
 
 class Hole(NamedTuple):
-    """A published one. Versions are those of vLLM."""
+    """A published vulnerability. Versions are those of vLLM."""
 
     id: str
     since: str
@@ -28,12 +28,13 @@ HOLES = (
     Hole("CVE-2026-34756", "0.1.0", "0.19.0", "a request with a huge `n` takes all memory"),
     Hole("CVE-2026-44222", "0", "0.20.0", "text with a picture's tokens ends a worker"),
 )
-"""As their advisories say. CVE-2026-9540 is in every version that there was at the end of November
-2026 and is in SECURITY.md instead: a warning that nobody can heed is none."""
+"""From their advisories. CVE-2026-9540 is in every version at the end of November 2026. It stands
+in SECURITY.md instead, since nobody could act on the warning.
+"""
 
 
 def holes_in(version: str) -> list[Hole]:
-    """Those of a version of vLLM, such as `0.18.0`."""
+    """The vulnerabilities of a version of vLLM, such as `0.18.0`."""
     number = version_number(version)
     return [
         one for one in HOLES if version_number(one.since) <= number < version_number(one.mended)
@@ -41,7 +42,7 @@ def holes_in(version: str) -> list[Hole]:
 
 
 def warning(version: str) -> str:
-    """Say what whoever has the key, or the model's owner, can do to such a server; or nothing."""
+    """Say what a key holder or the model's owner can do to such a server; empty if nothing."""
     known = holes_in(version)
     if not known:
         return ""

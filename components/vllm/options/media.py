@@ -1,9 +1,9 @@
-"""Whom the server may fetch media from: pictures, sounds and videos that a request names. Pure.
+"""Where the server may fetch media from: pictures, sounds and videos that a request names. Pure.
 
-vLLM fetches what a chat's `image_url` and its like name, from wherever the machine reaches, unless
-it is given a list of domains. An empty list is none to vLLM: it takes that for anywhere. The names
-of hosts are compared whole, and the addresses behind them are not looked at (vLLM 0.32.0 and
-0.33.0, `multimodal/media/connector.py`).
+vLLM fetches the address in a chat's `image_url`, and in similar fields, from any machine that it
+reaches. A list of domains limits that; vLLM takes an empty list for no limit. It compares whole
+host names, and does not check the addresses behind them. The source is
+`multimodal/media/connector.py` of vLLM 0.32.0 and 0.33.0.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ NOBODY = "none.invalid"
 """A domain that cannot exist (RFC 6761), for a list that lets nothing through."""
 
 MOST_SEQUENCES = 64
-"""Answers to one request (`n`); vLLM's guide to public servers says 64 to 128, its default is
-16384."""
+"""Most answers to one request (`n`). vLLM's guide to public servers says 64 to 128; vLLM's default
+is 16384.
+"""
 
 BLOCKS_PRIVATE = "VLLM_MEDIA_EGRESS_BLOCK_PRIVATE"
 """vLLM's own variable against addresses that are not public, in versions that have it."""
 
 FIXED: Mapping[str, str] = {
-    # A domain of the list could lead anywhere else.
+    # A redirect from a domain of the list could lead to any address.
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     "VLLM_MAX_N_SEQUENCES": str(MOST_SEQUENCES),
 }
 """Variables that each server gets, whatever its profile or its release says."""
 
 VARIABLES = frozenset({*FIXED, BLOCKS_PRIVATE})
-"""All that the stack sets itself."""
+"""Variables that the stack sets itself."""
 
 MISTRAL = "mistral"
 """The value of `tokenizer-mode` that stands for Mistral's own tokenizer."""
@@ -56,10 +57,10 @@ def parsed(text: str) -> str:
     """Read a setting: `none`, `anywhere`, or domains with commas or blanks between them.
 
     Returns:
-        The same in one spelling; empty for an empty text.
+        The setting in one spelling; empty for an empty text.
 
     Raises:
-        ValueError: what is wrong with it.
+        ValueError: what is wrong with the text.
     """
     words: list[str] = re.split(r"[\s,]+", text.strip().lower().strip(","))
     if words in ([""], [NONE], [ANYWHERE]):
@@ -76,14 +77,14 @@ def parsed(text: str) -> str:
 
 
 def options(media_from: str) -> dict[str, Any]:
-    """What vLLM is told; `media_from` is as `parsed` gives it, and not empty."""
+    """Give vLLM's list of domains; `media_from` is as `parsed` gives it, and not empty."""
     if media_from == ANYWHERE:
         return {}
     return {OPTION: [NOBODY] if media_from == NONE else media_from.split(", ")}
 
 
 def said_by(served: Mapping[str, Any]) -> str:
-    """What the options of a server say, as a setting would."""
+    """Read the options of a server back as a setting."""
     given = served.get(OPTION) or []
     domains = [str(one) for one in (given if isinstance(given, list) else [given])]
     if domains == [NOBODY]:
@@ -92,7 +93,7 @@ def said_by(served: Mapping[str, Any]) -> str:
 
 
 def variables(known: AbstractSet[str]) -> dict[str, str]:
-    """What each server gets; `known` are the variables that its vLLM knows."""
+    """Give each server's variables; `known` are the variables that its vLLM knows."""
     return {**FIXED, **({BLOCKS_PRIVATE: "1"} if BLOCKS_PRIVATE in known else {})}
 
 
@@ -104,10 +105,10 @@ def not_public(media_from: str) -> list[str]:
 
 
 def warning(media_from: str, known: AbstractSet[str], tokenizer_mode: str = "") -> str:
-    """Say what a key holder reaches by media; empty if it is nothing that was not chosen.
+    """Warn of addresses that a key holder can have fetched; empty if the settings chose them.
 
     `known` are the variables that the server's vLLM knows. Mistral's tokenizer fetches each picture
-    after vLLM has (mistral_common 1.12, tried with vLLM 0.32.0 in `tests/real_vllm`).
+    again after vLLM (mistral_common 1.12, tried with vLLM 0.32.0 in `tests/real_vllm`).
     """
     if media_from == NONE:
         return ""
@@ -126,7 +127,7 @@ def warning(media_from: str, known: AbstractSet[str], tokenizer_mode: str = "") 
 
 
 def _is_domain(word: str) -> bool:
-    """A single word is none, unless it is this machine's own name: it is a slip of the pen."""
+    """A single word is no domain but a typing mistake, except `localhost`."""
     return bool(_DOMAIN.fullmatch(word)) and ("." in word or word == "localhost")
 
 

@@ -1,4 +1,4 @@
-"""vLLM's options: how people write them, which ones a version has, and what it would take. Pure.
+"""vLLM's options: their spellings, the options of a version, and their values. Pure.
 
 People write names with underscores or dashes, and mappings as JSON text. The tables are those of
 vLLM's own parser.
@@ -27,7 +27,9 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _READABLE_INTEGER = re.compile(r"-?\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]")
 _JSON_ALWAYS = ("loads", "parse_dataclass")
 _JSON_TOO = ("_optional_type", "union_dict_and_str", "_parse_type")
-"""Types of the parser that read JSON always, or also; the last ones where a table says no more."""
+"""Types of the parser that read only JSON, or also JSON; the last are used where a table has no
+more detail.
+"""
 _MAYBE_NONE = "_optional_type"
 
 
@@ -41,7 +43,7 @@ class Option:
     kind: str
     """The name of the parser's conversion: `int`, `loads`, `_optional_type` …"""
     reads: str
-    """What that makes of a text, where it is wrapped: `_optional_type` may read an `int`."""
+    """The wrapped conversion, if there is one: `_optional_type` may read an `int`."""
     choices: tuple[str, ...]
 
 
@@ -60,7 +62,7 @@ class OptionTable:
 
     @property
     def described(self) -> str:
-        """The version, and that another was asked for if so, for a sentence."""
+        """Name the version for a sentence, and the requested version if it is another."""
         if self.version == self.asked:
             return f"vLLM {self.version}"
         return (
@@ -70,7 +72,7 @@ class OptionTable:
 
     @property
     def stands_in(self) -> str:
-        """What a person should know of a table that is another version's; empty if it is not."""
+        """Warn that the table is another version's; empty if it is not."""
         if self.version == self.asked:
             return ""
         return (
@@ -110,9 +112,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any], *, options: bool
 def load_table(version: str, folder: Path = OPTIONS_FOLDER) -> OptionTable:
     """Read the options of vLLM `version`.
 
-    Without a table for it, the newest one that is older stands in, else the oldest there is: what
-    an older vLLM accepts, a newer one accepts more often than the other way about. Whatever is
-    refused then says which table it was checked with.
+    Without its own table, the newest older table is used, or else the oldest table. A newer vLLM
+    accepts an older version's options more often than the reverse. A refusal then names the table.
 
     Raises:
         OptionRefused: if there is no table at all.
@@ -180,7 +181,7 @@ def _unknown(name: str, value: object, table: OptionTable) -> str:
 
 
 def _complaint(option: Option, value: object) -> str | None:
-    """Say what the option takes instead, or None if `value` will do."""
+    """Say what the option accepts instead, or None if it accepts `value`."""
     if option.is_flag:
         return None if isinstance(value, bool) else "takes true or false for it"
     if value is None:
@@ -224,7 +225,7 @@ def _complaint_about_text(option: Option, text: str) -> str | None:
 
 
 def _complaint_about_json(option: Option, text: str) -> str | None:
-    """No option that reads JSON takes one word or number: they are mappings and lists."""
+    """No option that reads JSON takes a single word or number: all take mappings or lists."""
     read = from_json(text)
     if isinstance(read, Mapping) or (isinstance(read, list) and option.reads == "loads"):
         return None

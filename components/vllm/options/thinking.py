@@ -1,8 +1,8 @@
 """How a model thinks before it answers, and what a request says about it. Pure.
 
-`none`: it never does. `effort`: as `reasoning_effort` says, from none to high. `switch`: as a
-variable of its chat template says. `always`: nothing keeps it from it, so an answer may be a trace
-that meets the token limit.
+`none`: the model never thinks. `effort`: `reasoning_effort` decides, from none to high. `switch`: a
+variable of its chat template decides. `always`: the model always thinks, so an answer may be a
+trace that meets the token limit.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ Thinking = Literal["none", "effort", "switch", "always"]
 WAYS: tuple[Thinking, ...] = ("none", "effort", "switch", "always")
 
 SWITCHES = ("enable_thinking", "thinking")
-"""What chat templates call the variable (Qwen3 and GLM; DeepSeek V3.1 and Granite). A template
-ignores the other one."""
+"""Names of the variable in chat templates (Qwen3 and GLM; DeepSeek V3.1 and Granite). A template
+ignores the other name.
+"""
 
 _BY_PARSER: Mapping[str, Thinking] = {
     "mistral": "effort",
@@ -32,7 +33,7 @@ _BY_PARSER: Mapping[str, Thinking] = {
 
 
 def how(said: Thinking | None, options: Mapping[str, Any], *, reasons: bool) -> Thinking:
-    """Find how a model thinks: as the profile said, as its parser's models do, or by effort.
+    """Find how a model thinks: by the profile, by its parser's models, or else by effort.
 
     `reasons` is whether the profile names reasoning among its abilities.
     """
