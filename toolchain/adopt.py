@@ -1,8 +1,8 @@
 """Take a machine that was rented by hand into a stack: `python -m toolchain.adopt 123 --stack dev`.
 
-Sets `adopt` in the stack's configuration, previews, updates, and takes the setting out
-again when the machine is the stack's. After an update that failed it stays in, so that `pulumi up`
-goes on; after a preview that refused, the file is what it was before.
+Sets `adopt` in the stack's configuration, previews, updates, and takes the setting out again when
+the machine is the stack's. After a failed update the setting stays, so that `pulumi up` can go on.
+After a refused preview, the file is unchanged.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def adopt(stacks: Stacks, project: Project, stack: str, instance: int) -> int:
         refused = stacks.pulumi("preview", stack).returncode
     finally:
         if refused:
-            # An adoption that failed half-way may have left it there, and needs it.
+            # A half-finished adoption may have left the setting there, and needs it.
             project.write(stack, before)
     if refused:
         return refused

@@ -1,8 +1,8 @@
 """How long vLLM's starts took, stage by stage: `python -m toolchain.boot_times vllm.log ...`.
 
-A log is one as supervise.sh keeps it. The log of a rehearsal that lies beside it is shown as well,
-and how long before the server the rehearsal began: the download took at least that time.
-Seconds are whole ones, as vLLM's lines have them.
+A log is in the form of supervise.sh. The log of a rehearsal beside it is shown as well. The head
+start of the rehearsal is a lower bound of the download's time. Seconds are whole, as in vLLM's
+lines.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def read(path: Path) -> BootLog:
 
 
 def seconds(log: BootLog) -> dict[Stage, float]:
-    """Return how long each stage of the last run took, of those that another one followed."""
+    """Return the seconds of each stage of the last run, without an unfinished last stage."""
     reached = [(stage, at) for stage, at in sorted(log.reached.items()) if at is not None]
     return {stage: after - at for (stage, at), (_, after) in itertools.pairwise(reached)}
 

@@ -1,6 +1,6 @@
 """Ask the running stack's model one question: `MSG="..." python -m toolchain.chat STACK`.
 
-With `--panel` it says what is up as well, last of all: that is how `make up` ends.
+With `--panel` it also shows the stack's panel at the end, as `make up` does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from toolchain.on_emulator import outputs
 from toolchain.panel import console, panel
 
 SECONDS = 120.0
-"""For a whole answer."""
+"""Seconds for a whole answer."""
 
 MOST_BYTES = 2_097_152
 """Of an answer."""
@@ -38,7 +38,7 @@ def main(stack: str, message: str, *, with_panel: bool = False) -> int:
         return 1
     status = _ask(known, message)
     if with_panel:
-        # Also under an endpoint that does not answer: it is billed.
+        # Shown also for an endpoint that does not answer, since it is billed.
         console().print(panel(stack, known, billed_at="of the emulator's money"))
     return status
 

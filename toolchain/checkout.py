@@ -1,4 +1,4 @@
-"""Where set-up puts things in this checkout, and how it speaks; the standard library alone."""
+"""The folders of set-up in this checkout, and its output; the standard library alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BIN = TOOLS / "bin"
 
 
 def say(line: str) -> None:
-    """Tell the person who waits."""
+    """Print a line for the person who waits."""
     print(f"setup: {line}", flush=True)  # noqa: T201  (a command's own output)
 
 

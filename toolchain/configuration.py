@@ -20,7 +20,7 @@ PREFIX = f"{PROJECT}:"
 """Of the project's own settings."""
 
 OF_THE_ACCOUNT = {f"{PREFIX}release", f"{PREFIX}adopt", f"{PREFIX}revisions"}
-"""Settings that name what the account alone has."""
+"""Settings that name things of the account alone."""
 
 KEYS = ("environment", "secretsprovider", "encryptedkey")
 """Beside `config`: where secrets come from."""
@@ -29,7 +29,7 @@ _PINNED = re.compile(r"(?P<tagged>.+:[^/:@]+)@sha256:[0-9a-f]{64}")
 
 
 def project_name(folder: Path) -> str:
-    """What labels on the account and Pulumi's backend know the project by."""
+    """The project's name in labels on the account and in Pulumi's backend."""
     return str(YAML(typ="safe").load((folder / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
 
 
@@ -87,8 +87,8 @@ def settings_of(text: str) -> dict[str, Any]:
 def for_emulator(committed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The committed settings as the emulator can use them, and the keys that it cannot.
 
-    A secret needs the passphrase or the service that it was encrypted with; a release, a contract,
-    commits and the digest of an image are the account's, and the emulator has others.
+    A secret needs the passphrase or the service of its encryption. A release, a contract, commits
+    and an image's digest are the account's, and the emulator has others.
     """
     values: dict[str, Any] = {}
     left_out = []
@@ -102,7 +102,7 @@ def for_emulator(committed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
 
 
 def secrets_from(text: str) -> list[str]:
-    """What a configuration file says beside `config` on where its secrets come from."""
+    """A configuration file's keys beside `config` that say where its secrets come from."""
     content = YAML(typ="safe").load(text) or {}
     return [key for key in KEYS if content.get(key)]
 

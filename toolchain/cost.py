@@ -1,7 +1,7 @@
-"""What stacks cost against what was expected: `python -m toolchain.cost --stack dev`.
+"""Compare stacks' costs with the expected costs: `python -m toolchain.cost --stack dev`.
 
-Reads Vast's own ledger, so it works for stacks that are destroyed as well. What was expected is
-known for machines that were rented from this computer; for others it says "unknown".
+Reads Vast's own ledger, so it works for stacks that are destroyed as well. The expected cost is
+known for machines that were rented from this computer; for others it is "unknown".
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
 
 
 def summary(lines: Sequence[Line]) -> str:
-    """What it came to, and where the figure that was expected comes from."""
+    """The total, and the source of the expected figure."""
     charged, expected = total(lines)
     if expected is None:
         unknown = sorted({name for one in lines if one.estimated is None for name in one.contracts})
@@ -105,7 +105,7 @@ def summary(lines: Sequence[Line]) -> str:
 
 
 def plot(lines: Sequence[Line], whose: str, path: Path) -> None:
-    """Draw what was charged by day and kind as bars, and what was expected as a mark."""
+    """Draw the charges by day and kind as bars, and the expected cost as a mark."""
     days = sorted({line.day for line in lines})
     names = [day.isoformat() for day in days]
     figure = Figure(figsize=(max(6.0, 0.6 * len(days) + 3), 4.5), layout="constrained")

@@ -1,7 +1,7 @@
 """Refuse Python files that are too long to have one reason to exist.
 
 `python -m toolchain.file_sizes` checks what git knows or would add; `make check` runs it. A table,
-whose rows a reader looks up and never reads through, may be longer: it is named here with a reason.
+whose rows a reader only looks up, may be longer. It is named here with a reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A closed loop of clients against an endpoint: each asks again as soon as it has its answer.
 
-Prompts are random tokens, answers go on to their length whatever the model says (`ignore_eos`), so
-that two runs of a load do the same work. The results have the names of `vllm bench serve`.
+Prompts are random tokens, and answers always reach their length (`ignore_eos`). So two runs of a
+load do the same work. The results have the names of `vllm bench serve`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WARM_UPS = 8
 """Requests before a load's clock starts, or as many as it has clients."""
 
 DEFAULT_SHAPE = (1024, 256)
-"""Tokens in and out of a load that names none."""
+"""Tokens in and out of a load that does not name them."""
 
 ANSWER_SECONDS = 300.0
 """How long one answer may stay silent."""
@@ -67,7 +67,7 @@ class Load:
 
     @property
     def name(self) -> str:
-        """What it is, for a sentence."""
+        """The load in words."""
         return f"{self.clients} client{'s' if self.clients > 1 else ''}, {self.tokens_in} tokens in"
 
     @property
@@ -88,7 +88,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a load came to."""
+    """The results of a load."""
 
     load: Load
     seconds: float
@@ -97,7 +97,7 @@ class Outcome:
     is_cut: bool
     """True if its time was over before all requests had their answer."""
     failure: str = ""
-    """What the first request that failed met; empty if none did."""
+    """The error of the first failed request; empty if none failed."""
 
 
 def load_of(text: str) -> Load:

@@ -1,6 +1,6 @@
 """Measure a stack's server under load: `python -m toolchain.measure STACK`.
 
-Says before what the time costs, and keeps to a cap. Writes the benchmark's results and their page
+It prints the cost beforehand, and keeps to a cap. Writes the benchmark's results and their page
 into a folder of `docs/measured`, as `toolchain/measured.py` reads it, and prints a profile's
 `measured:` block. On the emulator it measures the stand-in, and writes beside the committed files.
 """
@@ -34,7 +34,7 @@ LOAD_SECONDS = 120.0
 """The most time that one load gets, with its warm-up."""
 
 LEAST_SECONDS = 15.0
-"""Below this a load says nothing."""
+"""Least seconds of a load with a useful result."""
 
 MAX_DOLLARS = 2.0
 
@@ -96,7 +96,7 @@ def main() -> int:
 def order(
     loads: Sequence[Load], *, dollars_per_hour: float, max_dollars: float, max_model_len: int
 ) -> Order:
-    """Decide which loads are played, and for how long, so that `max_dollars` is kept.
+    """Decide the loads and their times, within `max_dollars`.
 
     Raises:
         NothingToMeasure: if no load fits into `max_model_len` tokens.
@@ -120,7 +120,7 @@ def order(
 
 
 def describe(what: Order, stack: str, gpus: str) -> str:
-    """Say what will be done and what the time costs."""
+    """Describe the plan and its cost."""
     return (
         f"{stack} on {gpus}: {len(what.loads)} loads of at most {what.load_seconds:.0f} s, "
         f"{what.minutes:.0f} min in all; at ${what.dollars_per_hour:.2f}/h the machine costs "
@@ -140,7 +140,7 @@ def measurement(
 ) -> dict[str, Any]:
     """Write down what was measured, for `measurement.yaml`.
 
-    `round_trip` is in seconds, and `cut` are the loads whose time was over before their end.
+    `round_trip` is in seconds, and `cut` are the loads that did not end in time.
     """
     count, _, gpu_name = str(known["gpu"]).partition("x ")
     runs = json.loads(known["release"]["runs"])
@@ -238,7 +238,7 @@ async def _facts(clients: Clients) -> tuple[str, float]:
 
 
 def _play(clients: Clients, what: Order, folder: Path, now: dt.datetime) -> list[Load]:
-    """Play the loads one after the other, write each as soon as it is there; return what was cut.
+    """Play the loads one after the other, write each result at once; return the cut loads.
 
     Raises:
         NothingToMeasure: if no load was answered.

@@ -1,8 +1,8 @@
 """Run a stack against the emulator: `python -m toolchain.on_emulator up|preview|outputs|...`.
 
-Nothing here is needed with a Vast.ai account: there it is `pulumi` itself. This sets what `pulumi`
-needs to work on a machine where nobody is logged in anywhere: a home, a backend and a passphrase
-in `.tools/`, and the emulator's address and key.
+With a Vast.ai account, `pulumi` itself is the command. On the emulator `pulumi` needs more: a home,
+a backend and a passphrase in `.tools/`, and the emulator's address and key. This module sets them,
+so that no login is needed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def run(command: str, stack: str, environment: dict[str, str], arguments: list[s
     if command in {"up", "preview"}:
         say_differences(stack)
     lines = {
-        # The panel at its end says what a person asks for; `outputs` lists them.
+        # The panel at its end has the important outputs; `outputs` lists all.
         "up": ["up", "--yes", "--skip-preview", "--suppress-outputs"],
         "preview": ["preview"],
         "refresh": ["refresh", "--yes", "--skip-preview", "--suppress-outputs"],
@@ -118,7 +118,7 @@ def on_stack(
 
 
 def outputs(stack: str, *, secrets: bool = True) -> dict[str, Any]:
-    """Outputs of a stack, unfolded; with its secrets for a program that must not print them."""
+    """Outputs of a stack, unfolded, with its secrets. The caller must not print them."""
     words = ["stack", "output", "--json", *(["--show-secrets"] if secrets else [])]
     told = on_stack(words, stack, emulator_environment(), quiet=True)
     return unfolded(json.loads(told.stdout or "{}"))
@@ -160,8 +160,8 @@ def emulator_environment() -> dict[str, str]:
 def local_backend(folder: Path) -> str:
     """Give the address of a backend in a folder, for `PULUMI_BACKEND_URL`.
 
-    Without `metadata=skip` Pulumi writes a file of attributes beside each state, and not at once:
-    a `pulumi` that is killed meanwhile leaves an empty one, with which no command reads the state.
+    Without `metadata=skip` Pulumi writes a file of attributes beside each state. A `pulumi` that is
+    killed during that leaves an empty file, and then no command can read the state.
     """
     return f"file://{quote(str(folder))}?metadata=skip"
 
@@ -169,9 +169,9 @@ def local_backend(folder: Path) -> str:
 def make_stack(stack: str, environment: dict[str, str]) -> None:
     """Create the stack if it is not there, and lay its configuration beside the backend.
 
-    Pulumi writes the passphrase's salt into the configuration file that it is given. It is given
-    a copy, so that the committed file stays as it is. What the committed one says of secrets is
-    that of another backend: with its salt, this one's passphrase would be a wrong one for good.
+    Pulumi writes the passphrase's salt into the configuration file that it is given. It gets a
+    copy, so that the committed file stays as it is. The committed file's salt belongs to another
+    backend. With that salt, this backend's passphrase would always be wrong.
 
     Raises:
         NoConfiguration: if there is nothing to lay there.
@@ -202,7 +202,7 @@ def is_there(stack: str) -> bool:
 
 
 def say_differences(stack: str) -> None:
-    """Tell the person who brings a stack up, or previews it."""
+    """Print this for the person who brings a stack up, or previews it."""
     for line in differences(stack):
         print(line, file=sys.stderr, flush=True)  # noqa: T201  (a command's own output)
 

@@ -1,10 +1,10 @@
-"""What is rented under this project's label and stands in no state: `python -m toolchain.orphans`.
+"""List contracts with this project's label that are in no state: `python -m toolchain.orphans`.
 
-Every contract carries `<project>/<stack>/<resource>/<nonce>`. One whose id is in the state of no
-stack that Pulumi shows here is an orphan: a crash left it, or its stack is in another backend.
-Those of unknown stacks are only ended when that is said in so many words, since somebody else's
-`pulumi` may know them; so are those of a stack with operations pending, since an `up` that runs
-just now has rented them and not yet written them down.
+Every contract carries `<project>/<stack>/<resource>/<nonce>`. A contract that is in no state of
+Pulumi's stacks here is an orphan: a crash left it, or its stack is in another backend. Orphans of
+unknown stacks are ended only with an option of their own, since somebody else's `pulumi` may know
+them. The same holds for a stack with pending operations. A running `up` may have rented them and
+not recorded them yet.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ class Known:
     """What Pulumi knows here."""
 
     owners: Mapping[str, frozenset[str]]
-    """Stacks with a finalizer, and whose contracts are theirs (see `labels.py`): one owner for each
-    endpoint, empty for a finalizer of an old release. A finalizer is created before the first
-    contract and goes after the last one. So what has another owner, or the name of a stack without
-    a finalizer, is another backend's."""
+    """Stacks with a finalizer, and the owners of their contracts (see `labels.py`). Each endpoint
+    has one owner, which is empty for a finalizer of an old release. A finalizer is created before
+    the first contract and goes after the last. So a contract with another owner, or of a stack
+    without a finalizer, belongs to another backend.
+    """
     contracts: frozenset[int]
     """Ids in any of their states, also of what is about to be deleted."""
     pending: frozenset[str]
@@ -62,7 +63,7 @@ class Orphan:
     contract: Instance
     stack: str
     stack_known: bool
-    """The stack has rented from here, and with the key that this contract was rented with."""
+    """The stack has rented from here, with the same key as this contract."""
     stack_pending: bool
     """An `up` may be renting it just now."""
 
@@ -117,7 +118,7 @@ def find_orphans(project: str, contracts: list[Instance], known: Known) -> list[
 def to_end(
     orphans: list[Orphan], *, unknown_stacks: bool = False, pending_stacks: bool = False
 ) -> list[Orphan]:
-    """Those that nobody else can still need, and those of other kinds that are asked for."""
+    """Select the orphans that nobody else can need, and the kinds that the command line adds."""
     return [
         one
         for one in orphans
@@ -151,13 +152,13 @@ def ids_in(deployment: Mapping[str, Any]) -> set[int]:
 
 
 def owners_in(deployment: Mapping[str, Any]) -> set[str]:
-    """Whose contracts are those of one exported state's stack; none if it cannot have rented."""
+    """The owners in one exported state; none if its stack cannot have rented."""
     finalizers = of_kind(deployment.get("resources") or [], FINALIZER)
     return {_owner(one.get("outputs") or {}) for one in finalizers}
 
 
 def _owner(outputs: Mapping[str, Any]) -> str:
-    """Whose a finalizer is; empty, which takes any contract for its own, if that is not known."""
+    """The owner of a finalizer; empty if unknown, which matches any contract."""
     try:
         return FinalizerState.from_bag(outputs).scope.owner
     except StateUnreadable:
@@ -199,7 +200,7 @@ def _run(
     typed: Callable[[str, str], str],
 ) -> int:
     console = terminal()
-    # The contracts first: one that is rented in between is then not taken for an orphan.
+    # The contracts come first, so that a contract rented in between is no orphan.
     context = Context(environment=environment)
     api = context.market()
     contracts = api.instances()
@@ -221,12 +222,12 @@ def _run(
 
 
 def _as_it_is(sentence: str, _stack: str) -> str:
-    """Give a sentence for the account, where commands are what they are called."""
+    """Return a sentence for the account, where commands keep their names."""
     return sentence
 
 
 def _show(console: Console, orphans: list[Orphan], typed: Callable[[str, str], str]) -> None:
-    """List orphans with their price; `typed` says a sentence as it is typed for a stack."""
+    """List orphans with their price; `typed` adapts a sentence's commands to a stack."""
     headings = ("contract", "label", "stack", "status", "machine", "place", "$/h")
     rows = [
         (

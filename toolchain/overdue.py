@@ -1,9 +1,9 @@
 """Machines that ought to have ended themselves: `python -m toolchain.overdue`, for a schedule.
 
-A machine's own end runs on its host, whose owner can keep it from ending. When that end is stands
-in the state of its stack. A contract that is there after it is shown, and ended with `--end`; what
-has no recorded end, or one that is still to come, is left alone whatever it costs. The state is
-read and not written: the next refresh finds the machine gone.
+A machine's own end runs on its host, whose owner can prevent it. The state of its stack records the
+moment. A contract that still exists afterwards is shown, and ended with `--end`. A contract without
+a recorded end, or with a later end, is left alone. The state is read and not written: the next
+refresh finds the machine gone.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Recorded:
     """Seconds since 1970; 0 for a machine that does not end itself."""
     account_id: int
     is_changing: bool
-    """Whether an `up` is at work on it, or was cut off: it may be giving it more time."""
+    """Whether an `up` works on it, or was interrupted; that `up` may extend the machine's time."""
 
 
 def main() -> int:
-    """Do what the command line says and return its exit status: 1 if what is overdue is left."""
+    """Do what the command line says and return its exit status: 1 if overdue machines are left."""
     parser = argparse.ArgumentParser(
         prog="overdue", description="machines that their own recorded end says should be gone"
     )
@@ -75,11 +75,11 @@ def main() -> int:
 
 
 def end_overdue(context: Context, recorded: Sequence[Recorded], *, end: bool) -> int:
-    """Show what is overdue and there, end it if that is asked for; give the exit status.
+    """Show overdue machines that still exist, end them on request; return the exit status.
 
     Raises:
         StillBilled: naming each that would not go.
-        WrongAccount: if the key says nothing of a machine, since it is of another account.
+        WrongAccount: if the key is of another account than a machine.
         KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
     """
     late = [one for one in recorded if overdue_since(one.ends_at, context.clock.epoch())]

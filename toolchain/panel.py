@@ -1,4 +1,4 @@
-"""What a person wants to know of a stack that is up, in a few lines: `make up` ends with them."""
+"""The main facts of a stack that is up, in a few lines, which `make up` shows at its end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def listing(known: Mapping[str, Any]) -> Table:
 
 
 def how_to_show(stack: str) -> str:
-    """Say how one output is printed as it is; unbroken, since it is there to be copied."""
+    """Give the command that prints one output unchanged; unbroken, since it is copied."""
     command = on_emulator("stack output api_key --show-secrets", stack)
     return f"\nin make shell, each of them as it is:\n{command}"
 

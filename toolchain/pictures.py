@@ -38,7 +38,7 @@ MARKET = ("--seed", "86", "--calm", "--speed", "60", "--credit", "10000")
 """The emulator's options: `make emulator`'s, with a market that is the same each time."""
 
 _FONTS = re.compile(r"^ *@font-face \{.*?\}\n|^ *<!--.*?-->\n", re.DOTALL | re.MULTILINE)
-"""What rich has a picture load from the network, and its own address."""
+"""The network addresses that rich puts into a picture."""
 
 
 class NoPicture(ConfigurationError):
@@ -129,7 +129,7 @@ def _next_piece(terminal: io.FileIO) -> bytes:
 
 
 def shown_part(goal: str, text: str) -> str:
-    """Leave out what is before the goal's first line to be shown, and say how much that was.
+    """Leave out the lines before the goal's first line to be shown, and return their number.
 
     Raises:
         NoPicture: if the line is not there.

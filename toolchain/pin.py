@@ -1,8 +1,8 @@
 """Pin a stack's image and repositories to what they are now: `python -m toolchain.pin --stack dev`.
 
 Writes the digest of the image's tag (`pin_image`) and the commits of the Hub's repositories into
-the stack's configuration: of its model, its companions and its draft, each at the branch or tag
-that profile and options name. A stack takes what a branch has moved on to in no other way.
+the stack's configuration. The repositories are its model, its companions and its draft, each at the
+branch or tag that profile and options name. This is the only way to a branch's newer commit.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from toolchain.on_emulator import ROOT, emulator_environment
 from toolchain.stacks import as_typed, project_of, takes_account
 
 TOKEN = "HF_TOKEN"  # noqa: S105  (a variable's name)
-"""The variable with the token for what is gated or private: the stack's own is encrypted."""
+"""The variable with the token for gated or private repositories; the stack's own is encrypted."""
 
 
 class RunsARelease(ConfigurationError):
-    """The stack runs a release, which says already what it takes.
+    """The stack runs a release, which has its commits already.
 
     Cost: nothing; no file was changed.
     Remedy: pin the stack from which releases are made.
@@ -67,9 +67,9 @@ def main() -> int:
 
 
 def named(settings: Mapping[str, Any], models: Path = MODELS) -> tuple[Reference, ...]:
-    """List what a stack's settings take, at the branches and tags that they name.
+    """List the repositories of a stack's settings, at the branches and tags that they name.
 
-    Commits that a pin has written are none of these; a branch that somebody set in their place is.
+    Commits from an earlier pin are left out; a branch that somebody set instead is listed.
 
     Raises:
         RunsARelease: if a release says it already.

@@ -1,8 +1,8 @@
-"""What the tag of an image is now, for `toolchain.pin`.
+"""Resolve the tag of an image to its digest, for `toolchain.pin`.
 
 Asks the image's registry for the tag's digest, as the OCI distribution specification says. The
-emulator is a registry of its own, whose digests no real host knows: what it says goes into a file
-of the emulator's alone.
+emulator is a registry of its own, whose digests no real host knows. So its answers go only into the
+emulator's own file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ImageUnknown(ConfigurationError):
 
 
 class RegistryFailed(PlatformError):
-    """The image's registry does not say what a tag is.
+    """The image's registry does not resolve the tag.
 
     Cost: nothing; no file was changed.
     Remedy: run the command again later.
@@ -71,7 +71,7 @@ def pinned(settings: dict[str, Any], registry: str = "") -> str:
 
     Raises:
         ImageUnknown: if it cannot be pinned.
-        RegistryFailed: if nobody says what the tag is.
+        RegistryFailed: if the registry does not resolve the tag.
     """
     reference = parse(_image(settings))
     asked = dataclasses.replace(reference, registry=registry) if registry else reference
@@ -131,7 +131,7 @@ def resolve(reference: Reference, http: httpx.Client) -> str:
 
 
 def _token(challenge: str, http: httpx.Client) -> str:
-    """Get the token that anybody gets, from where the registry says."""
+    """Get an anonymous token from the address that the registry names."""
     parameters = dict(_CHALLENGE.findall(challenge))
     realm = parameters.pop("realm", "")
     if not realm:

@@ -1,8 +1,8 @@
-"""What the commands here read and write of a checkout: its stacks' configuration, its releases.
+"""The files of a checkout that the commands read and write: configuration and releases.
 
-With the account these are the committed files. On the emulator the committed ones are read alone,
-and what a command writes stands in a folder of the emulator's own, laid over them: its images,
-commits and contracts are made up, and a checkout that knew them would be refused by real hosts.
+With the account these are the committed files. On the emulator the committed files are only read.
+What a command writes goes into the emulator's own folder, which is laid over them. The emulator's
+images, commits and contracts are made up, so real hosts would refuse a checkout with them.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class Project:
         return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
     def text(self, stack: str) -> str:
-        """What stands there; empty if no command has written anything yet."""
+        """Read the file; empty if no command has written it yet."""
         path = self.path(stack)
         return read(path) if path.exists() else ""
 
     def write(self, stack: str, text: str) -> None:
-        """Write what stands there."""
+        """Write the file."""
         path = self.path(stack)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
     def settings(self, stack: str) -> dict[str, Any]:
-        """What the stack runs with."""
+        """The settings that the stack runs with."""
         committed = self.committed(stack)
         if self.own is None:
             return committed

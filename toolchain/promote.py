@@ -3,8 +3,8 @@
     python -m toolchain.promote release NAME --to staging
     python -m toolchain.promote rollback --stack prod
 
-Both set `release` in the stack's configuration and run `pulumi preview`; a release that the preview
-refuses is taken out again. What is to happen happens with the next `pulumi up`.
+Both set `release` in the stack's configuration and run `pulumi preview`. A release that the preview
+refuses is taken out again. The next `pulumi up` makes the change.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def rollback(stacks: Stacks, project: Project, stack: str) -> int:
 def way_here(updates: Sequence[Mapping[str, Any]]) -> list[str]:
     """The releases that led to what a stack runs, oldest first, each once.
 
-    One that comes back takes what was tried after it out of the line, as in an editor's undo: what
-    was once gone back from is never gone back to. `updates` is `pulumi stack history --json`,
+    As in an editor's undo, a rollback to a release drops the later releases from the list. So no
+    rollback returns to a release that was abandoned. `updates` is `pulumi stack history --json`,
     newest first; an update that failed brought nothing up.
     """
     line: list[str] = []
@@ -116,7 +116,7 @@ def way_here(updates: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def previous(line: Sequence[str], current: str) -> str:
-    """The release before `current` in the line, or its last one if that never came up; or empty.
+    """The release before `current` in the list, or the last if `current` never came up; or empty.
 
     `current` is what the configuration names, so a second rollback before the `up` goes further.
     """
@@ -136,7 +136,7 @@ def _release(project: Project, name: str) -> Release:
 
 
 def _try(stacks: Stacks, project: Project, stack: str, name: str) -> int:
-    """Preview with the release set; leave the file as it was if that is refused."""
+    """Preview with the release set; restore the file if the preview refuses it."""
     before = project.text(stack)
     project.write(stack, with_setting(before, "release", name))
     status = 1

@@ -26,7 +26,7 @@ from markdown_it.token import Token
 ROOT = Path(__file__).resolve().parent.parent
 
 MEASURED = "docs/measured/"
-"""Pages of figures, which are as long as the figures are."""
+"""Pages of figures, whose sentences may be of any length."""
 
 MOST_WORDS = 25
 """Of a sentence."""

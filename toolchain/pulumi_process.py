@@ -1,8 +1,8 @@
-"""`pulumi` as the commands here start it: it is asked once to end, and left to end what it does.
+"""`pulumi` as the commands start it: each signal reaches it once, and it may end its work.
 
-A terminal sends Ctrl-C to everything in its foreground. `pulumi` takes a first one as a wish, ends
-the operation that runs, writes it down and gives its lock back; killed, it does none of that. So it
-runs in a process group of its own, and what comes here is handed on to it, each signal once.
+A terminal sends Ctrl-C to every process in its foreground. On the first signal `pulumi` completes
+the running operation, writes the state and releases its lock. A killed `pulumi` does none of that.
+So it runs in a process group of its own, and each signal that arrives here is passed on once.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from typing import IO, TextIO
 import psutil
 
 RUN = "STACK_RUN"
-"""Variable that marks `pulumi` and all that it starts, so that what is left of it can be found."""
+"""Variable that marks `pulumi` and its processes, so that leftovers can be found."""
 
 HANDED_ON = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGTERM: signal.SIGTERM,
     signal.SIGHUP: signal.SIGTERM,
 }
-"""What arrives here and what `pulumi` is sent for it: it does not know a terminal that closes."""
+"""Signals that arrive here, with the signal for `pulumi`, which ignores a closed terminal."""
 
 Change = Callable[[str], str]
-"""Says a line of `pulumi`, or a piece of one, in other words."""
+"""Rewrites a line of `pulumi`, or a piece of a line."""
 
 PIECE = 65_536
 """Most bytes of its output that are read at once."""
 
 LAST_WORDS_SECONDS = 10.0
-"""What an ended `pulumi` has said is read for so long: something else may hold its pipes open."""
+"""Seconds for the rest of an ended `pulumi`'s output, since another process may hold its pipes."""
 
 Started = Callable[[int, str], None]
-"""Is told the process id of `pulumi` and the value of `RUN` as soon as there is one."""
+"""Receives the process id of `pulumi` and the value of `RUN` as soon as the process exists."""
 
 
 @dataclasses.dataclass
@@ -60,7 +60,7 @@ class Wishes:
             self._hand_on(self.process, number)
 
     def attach(self, process: subprocess.Popen[str]) -> None:
-        """Hand on what has come before there was a process."""
+        """Pass on the signals that came before the process existed."""
         self.process = process
         for number in self.heard:
             self._hand_on(process, number)
@@ -97,7 +97,7 @@ def run(
 ) -> Ended:
     """Run the CLI to its end, whatever signals come.
 
-    What it prints is kept if `quiet`; else it goes on to where this prints, through `change`.
+    Its output is kept if `quiet`; else it is printed here, through `change`.
     """
     mark = secrets.token_hex(8)
     pipe = subprocess.PIPE if quiet or change else None
@@ -125,10 +125,10 @@ def run(
 
 
 class Words:
-    """Output of `pulumi` as it comes, in other words.
+    """Output of `pulumi` as it comes, with rewritten lines.
 
-    What may still become a command in backticks is held back until its line ends; all else goes on
-    at once, since a wait is shown by dots without a line's end.
+    Text that may become a command in backticks is held back until its line ends. All other text
+    goes on at once, since a wait shows dots without a line's end.
     """
 
     def __init__(self, change: Change) -> None:
@@ -138,7 +138,7 @@ class Words:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def take(self, piece: bytes) -> str:
-        """Take a piece, and give what can be shown by now; an empty one is the end."""
+        """Take a piece, and return the text that can be shown; an empty piece is the end."""
         text = self._held + self._decoder.decode(piece, final=not piece)
         whole, end, rest = text.rpartition("\n")
         begun = rest.find("`")
@@ -189,7 +189,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def _end_left_over(process: subprocess.Popen[str], mark: str) -> None:
-    """End what a killed `pulumi` has left: what that does from now on reaches no state."""
+    """End the processes that a killed `pulumi` has left, since no state records their work."""
     if process.returncode >= 0:
         return
     for left in marked(mark):
@@ -199,7 +199,7 @@ def _end_left_over(process: subprocess.Popen[str], mark: str) -> None:
 
 @contextlib.contextmanager
 def _listening() -> Iterator[Wishes]:
-    """Take the signals of the block; only the main thread may, others leave them where they go."""
+    """Catch the signals of the block. Only the main thread may; other threads change nothing."""
     wishes = Wishes()
     if threading.current_thread() is not threading.main_thread():
         yield wishes

@@ -1,7 +1,7 @@
 """Write a release of what a stack runs: `python -m toolchain.release NAME --stack dev`.
 
-Refuses a stack whose smoke test has not passed, or whose last `up` did not go through, and never
-writes over a release.
+Refuses a stack whose smoke test has not passed, or whose last `up` failed. It never overwrites a
+release.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from toolchain.stacks import (
 )
 
 EMULATOR = "the emulator"
-"""Marketplace of a release that is worth nothing on the account."""
+"""Marketplace of a release that the account cannot use."""
 
 MEASURED = ("gpu", "machine_id", "hourly_cost", "boot_seconds", "smoke_report")
-"""Outputs that a release keeps as they are: $/h, seconds by stage, what was asked and answered."""
+"""Outputs that a release keeps as they are: $/h, seconds by stage, and the smoke report."""
 
 SERVED = "dynamic/vllm:Server"
 """End of the type of every resource that stands for a server."""
@@ -64,13 +64,12 @@ def main() -> int:
 
 
 def what_runs(stacks: Stacks, stack: str) -> dict[str, Any]:
-    """Give a stack's outputs, if they are of the server that it has; empty if it has none.
+    """Return a stack's outputs, if they are of its present server; empty without a server.
 
     An `up` that fails after its server was started writes no outputs: the previous ones stay.
 
     Raises:
-        ReleaseRefused: if they are of what ran before.
-        PulumiFailed: if nobody can say.
+        ReleaseRefused: if they are of what ran before. PulumiFailed: if nobody can say.
     """
     known = outputs(stacks, stack)
     servers = of_kind(resources(stacks, stack), SERVED)
@@ -178,7 +177,7 @@ def _proven(
 
 
 def _whose_word(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Say of each fact whose it is: ours, the Hub's, the market's or the host's claim."""
+    """Name the source of each fact: this project, the Hub, the market, or the host's claim."""
     sources: Mapping[str, Mapping[str, str]] = told["sources"]
     return {
         "commits": {name: one["commit"] for name, one in sources.items()},
@@ -186,7 +185,7 @@ def _whose_word(told: Mapping[str, Any]) -> dict[str, Any]:
         "machine_id, hourly_cost": "the market's",
         "smoke_report, boot_seconds": "measured from outside",
         "gpu": "the host's claim",
-        # An older release of this project asked nobody about it.
+        # An older release of this project asked nobody who vouches for the host key.
         "host_key": told.get("host_key", BY_TRUST),
     }
 

@@ -1,9 +1,8 @@
-"""What `vllm bench serve` and vLLM's log said of a measurement, and the figures made of it.
+"""A measurement's results from `vllm bench serve` and vLLM's log, and the figures made of them.
 
-A folder of docs/measured holds `measurement.yaml`, which says what was measured, on what, and under
-which conditions. Each of its runs has a folder: the benchmark's JSON by load
-(`c64_i1024_o256.json`), `alone.json` with the milliseconds of one request alone by its prompt's
-length, and vLLM's log.
+A folder of docs/measured holds `measurement.yaml`: the measured server, its machine and the
+conditions. Each run has a folder with the benchmark's JSON by load (`c64_i1024_o256.json`) and
+vLLM's log. Its `alone.json` has the milliseconds of one request alone, by its prompt's length.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ KEPT = frozenset(
         for name in (*PERCENTILES, "itl")
     }
 )
-"""What `--add` keeps of the benchmark's result: figures, and no path of the machine."""
+"""Keys of the benchmark's result that `--add` keeps: figures, and no path of the machine."""
 
 _BENCH = re.compile(r"c(?P<clients>\d+)_i(?P<tokens_in>\d+)_o(?P<tokens_out>\d+)\.json$")
 _BAR = re.compile(r"\d+%\|")
@@ -86,7 +85,7 @@ class Rehearsal(BaseModel):
 
 
 class Measurement(BaseModel):
-    """What `measurement.yaml` says."""
+    """The content of `measurement.yaml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -131,7 +130,7 @@ class Row(BaseModel):
 
 
 class Start(BaseModel):
-    """What vLLM's log says of a start. GiB and seconds; None where it does not say."""
+    """The figures of a start in vLLM's log. GiB and seconds; None for a missing figure."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -146,13 +145,13 @@ class Start(BaseModel):
 
 
 def load(folder: Path) -> Measurement:
-    """Read what a folder says that it holds."""
+    """Read a folder's `measurement.yaml`."""
     content = yaml.safe_load((folder / MEASUREMENT).read_text(encoding="utf-8"))
     return Measurement.model_validate(content)
 
 
 def add(folder: Path, path: Path) -> None:
-    """Copy one file of the benchmark into a run's folder, with what is worth keeping of it."""
+    """Copy one file of the benchmark into a run's folder, reduced to what is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".log":
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
@@ -278,7 +277,7 @@ def ratio(row: Row, compared: Row | None) -> float | None:
 
 
 def figure(value: float) -> float:
-    """Round to what a measurement is worth: a whole number, or one decimal below ten."""
+    """Round to a measurement's precision: a whole number, or one decimal below ten."""
     return float(round(value)) if value >= 10 else round(value, 1)  # noqa: PLR2004
 
 
@@ -294,7 +293,7 @@ def _row(load: Mapping[str, int], path: Path) -> Row:
 
 
 def _sum(at_once: Sequence[Row]) -> Row:
-    """Add up what several servers did at the same time. Times are those of the slowest."""
+    """Add up the results of several servers at the same time. Times are those of the slowest."""
 
     def slowest(name: str) -> tuple[float, float]:
         medians, highs = zip(*(getattr(row, name) for row in at_once), strict=True)

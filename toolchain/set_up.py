@@ -1,7 +1,7 @@
 """Set up everything that a fresh machine lacks: `make setup`, with the standard library alone.
 
-Each step says what it does and is skipped when it is done. What it makes stands in `.venv/` and
-`.tools/`, both ignored by git; the caches of pip and Go stay where those tools keep them.
+Each step reports what it does, and is skipped when it is done. Its results are in `.venv/` and
+`.tools/`, both ignored by git. The caches of pip and Go stay where those tools keep them.
 """
 
 from __future__ import annotations
@@ -43,16 +43,19 @@ REQUIREMENTS = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
 
 PLUGIN = "pulumi-resource-command"
 PLUGIN_SHA256: dict[tuple[str, str], str] = {}
-"""Of the plugin's archives, by version and platform (`("1.2.1", "linux-amd64")`). One that is not
-here is not downloaded. None is: Pulumi publishes them beside the archives alone, and nobody who
-wrote this could fetch that."""
+"""Of the plugin's archives, by version and platform (`("1.2.1", "linux-amd64")`). An archive
+without a digest here is not downloaded. The table is empty: Pulumi publishes digests only beside
+the archives, which the authors could not fetch.
+"""
 
 STAND_IN_MARK = b"emulator.command_plugin"
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 
 PIP_SETTINGS = "[global]\ndisable-pip-version-check = true\n"
-"""Of the environment's pip. Pulumi asks it for the list of packages before each command; otherwise
-it would ask the package index for a newer pip first, 5 s where there is no way to it."""
+"""Configuration of the environment's pip. Pulumi asks pip for the list of packages before each
+command. Without this, pip would first ask the package index for a newer pip, which takes 5 s
+without a network.
+"""
 
 COMMANDS = ("openssl", "setsid", "flock")
 """What an emulated host needs of this machine, since its containers are processes."""
@@ -113,7 +116,7 @@ def make_venv() -> None:
 
 
 def packages_are_there() -> str:
-    """Whether what is installed is what the lock files say, and pip is set as it is meant to be."""
+    """Whether the installed packages are those of the lock files, and pip has its configuration."""
     wanted = {VENV / ".locked": locked(), VENV / "pip.conf": PIP_SETTINGS}
     there = all(file.is_file() and file.read_text() == text for file, text in wanted.items())
     return "as locked" if there else ""
@@ -160,7 +163,8 @@ def plugin_is_there() -> str:
     content = executable.read_bytes()
     if STAND_IN_MARK not in content:
         return f"{wanted}, the official one"
-    # It starts the code of one checkout with one environment: moved, it has to be packed anew.
+    # It starts the code of one checkout with one environment, so a moved checkout needs a new
+    # package.
     parts = (str(ROOT), str(VENV / "bin" / "python"))
     here = all(shlex.quote(part).encode() in content for part in parts)
     return f"{wanted}, the emulator's stand-in" if here else ""
@@ -170,7 +174,7 @@ def install_plugin() -> None:
     """Get the official plugin if its digest is known, else pack the emulator's stand-in."""
     wanted = plugin_version()
     digest = PLUGIN_SHA256.get((wanted, platform_name("amd64")))
-    # A stand-in of a checkout that was moved is there as well, and pulumi would leave it at that.
+    # A stand-in of a moved checkout also exists, and pulumi would keep it.
     if digest and plugin_installed([wanted, "--reinstall", "--checksum", digest], DOWNLOAD_SECONDS):
         return
     say("  the emulator's stand-in takes the official one's place: it runs local commands, so the")

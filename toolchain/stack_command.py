@@ -40,13 +40,13 @@ class Place:
     folder: Path
     """The program's."""
     notes: Path
-    """Where it is noted which `pulumi` was started for which stack."""
+    """The folder of notes on which `pulumi` was started for which stack."""
     up: str
     down: str
     cancel: str
-    """What takes its lock away."""
+    """The command that removes its lock."""
     change: pulumi_process.Change | None = None
-    """Says what `pulumi` says with the commands of the place."""
+    """Rewrites the lines of `pulumi` with the commands of the place."""
 
 
 def run_on_stack(
@@ -56,7 +56,7 @@ def run_on_stack(
 
     Raises:
         StackLocked: if somebody else works on the stack.
-        KeyboardInterrupt: if what was interrupted was not to be seen anyway.
+        KeyboardInterrupt: if the interrupted command was a quiet one.
     """
     locks = _locks(place, stack, environment) if line[0] in CHANGING else None
     computer = ThisComputer()
@@ -84,7 +84,7 @@ def run_on_stack(
 
 
 def billed(stack: str, contracts: Iterable[Instance], place: Place) -> str:
-    """Say what is billed under a stack's name, and what to do about it."""
+    """Report what is billed under a stack's name, and what to do about it."""
     mine = list(contracts)
     if not mine:
         return f"interrupted: nothing is billed for the stack {stack}"
@@ -96,7 +96,7 @@ def billed(stack: str, contracts: Iterable[Instance], place: Place) -> str:
 
 
 def _is_coloured(environment: Mapping[str, str]) -> bool:
-    """Whether `pulumi` would colour what it says, if it saw where that goes."""
+    """Whether `pulumi` would colour its output if it were connected to this terminal."""
     plain = environment.get("NO_COLOR") or environment.get("TERM", "dumb") == "dumb"
     return sys.stdout.isatty() and not plain
 

@@ -1,8 +1,8 @@
 """The lock that a killed `pulumi` leaves on a stack, in a backend that is a folder.
 
-Two at work on one stack would write one state twice, so a lock goes only if it is proven that
-nobody holds it: it is of this computer since its last start, its process is gone, and so is all
-that the process had started. Anything else is one sentence, and a person decides.
+Two commands on one stack would overwrite each other's state. So a lock is removed only with a proof
+that nobody holds it. It was taken on this computer since its last start, its process is gone, and
+so are the process's children. Any other lock is reported in one sentence, and a person decides.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from components.core.errors import PlatformError
 from toolchain.pulumi_process import marked
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""Another one after each start of the computer."""
+"""An id that changes with each start of the computer."""
 
 NAMESPACE = Path("/proc/self/ns/pid")
-"""Names the set of processes that this one sees: a container does not see those of another."""
+"""Names the set of processes that are visible here: a container does not see another's."""
 
 ENDING_SECONDS = 5.0
-"""What a killed `pulumi` had started ends by itself, as soon as it notices."""
+"""Seconds in which the children of a killed `pulumi` notice it and end by themselves."""
 
 LOOK_EVERY = 0.2
 
@@ -55,7 +55,7 @@ class Lock(BaseModel):
 
 
 class Run(BaseModel):
-    """What the commands here note of a `pulumi` that they have started."""
+    """The note that a command writes about a `pulumi` that it has started."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,7 +66,7 @@ class Run(BaseModel):
 
 
 class Computer(Protocol):
-    """What is to be known of the computer that looks."""
+    """The facts of this computer that judge a lock."""
 
     @property
     def hostname(self) -> str:
@@ -74,11 +74,11 @@ class Computer(Protocol):
 
     @property
     def boot_id(self) -> str:
-        """Which start of the computer this is; empty if it does not say."""
+        """The id of the computer's start; empty if unknown."""
 
     @property
     def namespace(self) -> str:
-        """Which processes are seen from here; empty if it does not say."""
+        """The id of the visible processes; empty if unknown."""
 
     def started(self, pid: int) -> float | None:
         """When a process began, in seconds since 1970; None if there is none."""
@@ -131,12 +131,12 @@ class StackLocks:
     note: Path
     stack: str
     cancel: str
-    """What takes a lock away by hand, as it is to be typed."""
+    """The command that removes a lock by hand, as it is typed."""
 
     def note_run(self, computer: Computer, pid: int, mark: str) -> None:
         """Note a `pulumi` that was just started.
 
-        Without a note, on a disk that takes none, its lock is never taken for a stale one.
+        Without a note, as on a full disk, its lock never counts as stale.
         """
         run = Run(pid=pid, mark=mark, boot_id=computer.boot_id, namespace=computer.namespace)
         with contextlib.suppress(OSError):
@@ -144,10 +144,10 @@ class StackLocks:
             self.note.write_text(run.model_dump_json(), encoding="utf-8")
 
     def clear(self, computer: Computer, clock: Clock) -> list[str]:
-        """Take away each lock that nobody holds, and say so; wait a little for what is ending.
+        """Remove each lock that nobody holds, and report it; wait a little for processes that end.
 
         Raises:
-            StackLocked: if one is held, or it is not known that it is not.
+            StackLocked: if a lock is held, or may be held.
         """
         said = []
         for path in sorted(self.folder.glob("*.json")):
@@ -201,10 +201,10 @@ class Held:
 
     sentence: str
     is_ending: bool = False
-    """What holds it ends by itself in a moment."""
+    """The holder ends by itself in a moment."""
 
     def of_stack(self, stack: str, lock: Lock, cancel: str) -> Held:
-        """The same for a person: which stack, since when, and what to do."""
+        """The message for a person: which stack, since when, and what to do."""
         since = lock.timestamp.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         sentence = (
             f"the stack {stack} is locked since {since}: {self.sentence}; nothing was done. If "
@@ -241,7 +241,7 @@ def why_held(lock: Lock, run: Run | None, computer: Computer) -> Held | None:
 
 
 def _why_unknown(lock: Lock, run: Run | None, computer: Computer) -> str:
-    """Say why a process that is not there may be at work all the same; empty if it cannot."""
+    """Say why a process that is not visible may still work; empty if it cannot."""
     if run is None or run.pid != lock.pid:
         return (
             f"process {lock.pid} held it, which was not started by a command of this checkout, "

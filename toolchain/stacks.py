@@ -1,7 +1,7 @@
 """Stacks as the commands here see them: on the emulator, or with the account of whoever runs this.
 
-A command that works with both takes `--account` for the second: then it is `pulumi` as it stands,
-logged in to the user's own backend, with the user's own Vast.ai key.
+A command for both takes `--account` for the account. It then uses the user's own `pulumi`, backend
+and Vast.ai key.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class OnAccount:
 
 
 def takes_account(parser: argparse.ArgumentParser) -> None:
-    """Let a command line say which of the two it is about."""
+    """Add the option that chooses between emulator and account."""
     parser.add_argument(
         "--account",
         action="store_true",
@@ -86,17 +86,17 @@ def takes_account(parser: argparse.ArgumentParser) -> None:
 
 
 def as_typed(given: argparse.Namespace, sentence: str, stack: str) -> str:
-    """Say a sentence with the commands that work where it is read."""
+    """Return a sentence with the commands that work where it is read."""
     return sentence if given.account else as_typed_on_emulator(sentence, stack)
 
 
 def stacks_of(given: argparse.Namespace) -> Stacks:
-    """Give the one that the command line says."""
+    """Return the stacks that the command line chooses."""
     return OnAccount() if given.account else OnEmulator()
 
 
 def project_of(given: argparse.Namespace) -> Project:
-    """Give the checkout as that one sees it."""
+    """Return the checkout as those stacks see it."""
     return Project(ROOT) if given.account else on_emulator.PROJECT
 
 
@@ -119,7 +119,7 @@ def secret_outputs(stacks: Stacks, stack: str) -> dict[str, Any]:
 
 
 def resources(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
-    """What stands in a stack's state, also what an `up` that failed has left there.
+    """The resources in a stack's state, also those that a failed `up` has left there.
 
     Raises:
         PulumiFailed: if nobody can say.
@@ -129,7 +129,7 @@ def resources(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
 
 
 def ask(environment: Mapping[str, str], *arguments: str) -> Any:
-    """What `pulumi` answers in JSON, in the backend that `environment` leads to.
+    """Run `pulumi` in the backend of `environment`, and return its JSON answer.
 
     Raises:
         PulumiFailed: with what `pulumi` said.
@@ -166,12 +166,12 @@ def deployment(environment: Mapping[str, str], stack: str) -> dict[str, Any]:
 
 
 def of_kind(resources: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
-    """Those of a state's resources whose type ends with `kind`, whatever they stand in."""
+    """The resources of a state whose type ends with `kind`, at any depth."""
     return [one for one in resources if str(one["type"]).endswith(kind)]
 
 
 def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
-    """All of a stack's updates, newest first; without a page's size pulumi tells ten of them.
+    """All updates of a stack, newest first; without a page size pulumi lists ten.
 
     Raises:
         PulumiFailed: if nobody can say.
@@ -180,7 +180,7 @@ def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
     for page in itertools.count(1):
         paging = ("--page-size", str(PAGE), "--page", str(page))
         updates = _told(stacks, "stack history", stack, "--json", *paging)
-        # Not a short one: a backend may give less than it is asked for.
+        # A short page is not the last: a backend may give less than it is asked for.
         if not updates:
             break
         told += updates
@@ -188,7 +188,7 @@ def history(stacks: Stacks, stack: str) -> list[dict[str, Any]]:
 
 
 def _told(stacks: Stacks, command: str, stack: str, *arguments: str) -> Any:
-    """What a command says as JSON; silence is no answer if it failed."""
+    """Read a command's output as JSON; an empty output of a failed command is an error."""
     done = stacks.pulumi(command, stack, *arguments, quiet=True)
     if done.returncode != 0:
         reason = " ".join(done.stderr.split()).removeprefix("error: ")

@@ -1,9 +1,9 @@
 """Write docs/troubleshooting.md out of the error classes: `python -m toolchain.troubleshooting`.
 
-Each class of `StackError` says in its docstring what happened, and in lines that begin with
-`Cost:` and `Remedy:` what it cost and what to do. A class without such a line has its base's. Whose
-fault it is, its bases say. The first words of its messages are read from the calls that make them.
-The files are parsed and not imported, so their folders and names may change.
+The docstring of each class of `StackError` has the event, and lines that begin with `Cost:` and
+`Remedy:`. A class without such a line has its base's line. The base also decides whose fault it is.
+The first words of its messages are read from the calls that make them. The files are parsed and not
+imported, so their folders and names may change.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 FOLDERS = ("components", "toolchain")
 
 MOST_WORDS = 14
-"""Of a message that are shown."""
+"""Words of a message that are shown."""
 
 LEAST_WORDS = 3
-"""Of a message that have to be there without what is filled in."""
+"""Least words of a message without its filled-in values."""
 
 FAULTS = {
     "ConfigurationError": (
@@ -94,7 +94,7 @@ def page(root: Path = ROOT) -> str:
 
 
 def errors_in(trees: Iterable[ast.Module]) -> dict[str, ErrorClass]:
-    """Find `StackError` and what comes from it; names that begin with an underscore are left out.
+    """Find `StackError` and its subclasses, without names that begin with an underscore.
 
     Raises:
         ValueError: if one has no docstring.

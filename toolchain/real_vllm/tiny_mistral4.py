@@ -1,9 +1,9 @@
 """A model with the shape of Mistral Small 4 and 7 MB of weights, for a real vLLM.
 
 MLA, experts, a vision tower, and Mistral's own tokenizer format (tekken v15) over single bytes.
-Sizes are those that vLLM 0.32 was seen to serve on a CPU (reference: vLLM 5). What it answers is
-ten letters, whatever it is asked: see `alphabet.py`. Random weights would do for serving, but
-not for a test that asks for JSON: noise seldom ends in time.
+Sizes are those that vLLM 0.32 was seen to serve on a CPU (reference: vLLM 5). Its answer is always
+ten letters: see `alphabet.py`. Random weights would do for serving, but not for a test that asks
+for JSON: noise seldom ends in time.
 """
 
 from __future__ import annotations
