@@ -390,7 +390,7 @@ def _explain(error: ValidationError, values: Mapping[str, Any]) -> str:
     if key in MAY_BE_SECRET:
         # Pulumi masks a secret as it was set: one that is quoted or cut off is not found.
         return (
-            f"configuration key {key!r} is set to what it cannot be (not shown, since it may be a "
+            f"configuration key {key!r} has an impossible value (not shown, since it may be a "
             f"secret): {reason} (`pulumi config set --secret {key} <value>`)"
         )
     return (

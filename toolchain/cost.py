@@ -92,7 +92,7 @@ def summary(lines: Sequence[Line]) -> str:
     if expected is None:
         unknown = sorted({name for one in lines if one.estimated is None for name in one.contracts})
         return (
-            f"${charged:.4f} charged; what was expected is unknown for {', '.join(unknown)}, "
+            f"${charged:.4f} charged; the expected cost is unknown for {', '.join(unknown)}, "
             "which never came up or was rented from another computer"
         )
     share = f" ({(charged - expected) / expected:+.0%})" if expected else ""

@@ -74,7 +74,7 @@ class OrphanCleanupProvider(Provider):
             try:
                 _end(orphan)
             except StackError as error:
-                current().say(f"holdings: what is left over could not be ended: {error}")
+                current().say(f"holdings: leftovers could not be ended: {error}")
                 stuck.append(orphan)
         return dynamic.UpdateResult(before.taken_over(after, stuck).to_bag())
 
@@ -142,7 +142,7 @@ def _doomed(before: CleanupState, goes_on: str) -> list[Orphan]:
     try:
         read = _refresh_log(current().market(patient=False)).recent()
     except StackError as error:
-        current().say(f"holdings: what is left over cannot be told from the stack's own ({error})")
+        current().say(f"holdings: leftovers cannot be distinguished from own machines ({error})")
         return []
     if read.get(before.scope.path) != before.looked_at:
         return []

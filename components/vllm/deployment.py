@@ -241,7 +241,7 @@ def _push_certificates(host: HostClient, shown: Shown, access: ServerAccess) -> 
     if shown.former and shown.leaf and not shown.cross:
         access.progress.say(
             "the host cannot vouch for the stack's authority with its own former certificate: "
-            "clients that pin that one alone need the stack's `ca_certificate` now"
+            "clients that pin only that certificate need the stack's `ca_certificate` now"
         )
     if shown.leaf:
         host.put(

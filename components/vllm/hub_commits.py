@@ -37,8 +37,8 @@ class Held:
         for repository, commit in self.commits.items():
             if named.get(repository) != commit:
                 return (
-                    f"the host names {_shown(named.get(repository, ''))} of {repository}, and was "
-                    f"told to fetch {commit}, which is the Hub's"
+                    f"the host names {_shown(named.get(repository, ''))} of {repository}, and had "
+                    f"to fetch {commit}, which is the Hub's"
                 )
         return ""
 

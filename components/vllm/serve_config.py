@@ -40,7 +40,7 @@ _MEDIA = (
     "<domains>`)"
 )
 _ADDRESS = "the port mapping and the readiness checks count on the stack's own"
-_MODEL = "the profile names the model, and the stack checks that this is the one that answers"
+_MODEL = "the profile names the model, and the stack checks that this model answers"
 _SHAPE = "sizing counts with it; set it in the profile (models/*.yaml), under its own name"
 _LENGTH = "sizing counts with it; set maxModelLen, or max_model_len in the profile (models/*.yaml)"
 _RANKS = "the stack places all engines of a profile, and their ranks, on one host"

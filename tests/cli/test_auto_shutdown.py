@@ -102,7 +102,7 @@ def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_b
     bids = {"contract": "interruptible"}
     stack.configure(**SMALL, **bids)
     preview = stack.preview()
-    assert "interruptible: the bid on the best of them is $" in preview.output, preview.outcome()
+    assert "interruptible: the bid on the best offer is $" in preview.output, preview.outcome()
     assert "takes the machine away" in preview.output
     up(stack, **bids, whenOutbid="rebid")
     first = contract(emulator)["id"]

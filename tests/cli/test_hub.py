@@ -194,7 +194,7 @@ def test_a_commit_that_a_host_makes_up_is_refused_named_and_marked(stack, emulat
 
     text = said(failed)
     assert failed.status != 0, failed.outcome()
-    named = f"the host names commit {CLAIMED} of {MODEL}, and was told to fetch {MOVED_TO}"
+    named = f"the host names commit {CLAIMED} of {MODEL}, and had to fetch {MOVED_TO}"
     assert named in text
     assert "is marked unfit and costs $" in text
     label = emulator.contract()["label"]

@@ -91,7 +91,7 @@ def _call(
     None if all that came are traces which met the token limit.
     """
     cut = 0
-    for choice, how in (("auto", "by itself"), ("required", "when told to")):
+    for choice, how in (("auto", "by itself"), ("required", "when required")):
         answer = client.ai.chat.completions.create(
             model=client.target.model,
             messages=[question],

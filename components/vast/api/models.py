@@ -256,7 +256,7 @@ def _own_number(raw: Any, key: str, what: str) -> int:
     own = whole(raw.get(key)) if isinstance(raw, Mapping) else None
     if not own:
         raise ApiFailed(
-            f"Vast.ai's answer has {what} without a number, of which nothing can be said; what is "
+            f"Vast.ai's answer has {what} without a number, so it cannot be used; what is "
             "already rented stays as it is; try again later"
         )
     return own

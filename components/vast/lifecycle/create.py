@@ -163,4 +163,4 @@ def _note_estimate(
     try:
         Estimates(api.shared(ESTIMATES)).note(instance.id, expected)
     except StackError as error:
-        progress.say(f"`make cost` will not know what was expected of it ({error})")
+        progress.say(f"`make cost` will not know its expected cost ({error})")

@@ -54,8 +54,8 @@ def tell_new_machine(
         return _tell(host, wanted, api_url, context, always=rented.adopted)
     except StackError as error:
         raise LeftRunning(
-            f"instance {instance.id} works and costs ${instance.dollars_per_hour:.2f}/h, and could "
-            f"not be told how long it may live ({error}): run `pulumi up` to go on with it or "
+            f"instance {instance.id} works and costs ${instance.dollars_per_hour:.2f}/h, and did "
+            f"not take its time to live ({error}): run `pulumi up` to go on with it or "
             f"`pulumi destroy` to end it, or `vastai destroy instance {instance.id} -y`"
         ) from None
 

@@ -55,7 +55,7 @@ def confirm_status(
             return seen
         if seen.intended_status != "stopped" and reach() == "open":
             progress.say(
-                f"instance {seen.id} is said to be {seen.actual_status}, but what it serves can "
+                f"instance {seen.id} is reported as {seen.actual_status}, but its served port can "
                 "be reached: it counts as running"
             )
             return dataclasses.replace(seen, actual_status="running")
@@ -63,7 +63,7 @@ def confirm_status(
             return seen
         was_stopped = is_stopped
         progress.waiting(
-            f"instance {seen.id} is said to be {_said_of(seen)}, which may be for a moment: "
+            f"instance {seen.id} is reported as {_said_of(seen)}, which may be momentary: "
             f"looking again for {duration(deadline - clock.monotonic())}"
         )
         clock.sleep(POLL)

@@ -137,7 +137,7 @@ def _start(instance_id: int, state: InstanceState, context: Context) -> Instance
     if not context.market().start(instance_id) and state.inputs.outbid_policy.when != "wait":
         raise StillOutbid(
             f"instance {instance_id} is stopped though its bid wins: a tenant on demand has its "
-            "GPUs, and it starts by itself when that one goes; it was not counted as outbid and "
+            "GPUs, and it starts by itself when that tenant goes; it was not counted as outbid and "
             "nothing was destroyed; run `pulumi up` again later, take another machine by "
             "`pulumi up --replace` with its URN, or `pulumi destroy`"
         )

@@ -59,7 +59,7 @@ def describe_bid(candidates: list[Candidate]) -> str:
     if best.bid is None:
         return ""
     return (
-        f"interruptible: the bid on the best of them is ${best.bid:.3f}/h for its GPUs, "
+        f"interruptible: the bid on the best offer is ${best.bid:.3f}/h for its GPUs, "
         f"{best.bid / max(best.offer.min_bid, LEAST_BID_STEP) - 1:.0%} over the least one that "
         "wins; whoever bids more, or rents on demand, takes the machine away, and its disk is "
         "billed on"
@@ -70,7 +70,7 @@ def runway(credit: float, candidates: list[Candidate]) -> str:
     """How long the account's credit ($) lasts on the best candidate, in a person's words."""
     best = candidates[0]
     hours = max(0.0, credit - best.traffic_dollars) / best.offer.dollars_per_hour
-    return f"credit ${credit:.2f}, which is {hours:.1f} h of running on the best of them"
+    return f"credit ${credit:.2f}, which is {hours:.1f} h of running on the best offer"
 
 
 def _cells(candidate: Candidate) -> tuple[str, ...]:

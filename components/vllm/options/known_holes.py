@@ -49,6 +49,6 @@ def warning(version: str) -> str:
     mended = max((one.mended for one in known), key=version_number)
     listed = "; ".join(f"{one.id}, {one.does}" for one in known)
     return (
-        f"vLLM {version} has holes that whoever has the key, or owns the model's repository, can "
+        f"vLLM {version} has vulnerabilities that a key holder, or the model's owner, can "
         f"use ({listed}): an image with vLLM {mended} or newer has none of these"
     )

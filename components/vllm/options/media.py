@@ -45,7 +45,7 @@ MISTRAL = "mistral"
 
 _OF_A_LIST = (
     "mediaFrom is {}: Mistral's tokenizer fetches each picture a second time, follows redirects "
-    "and knows no list, so whoever runs a host of the list can lead the machine to any address; "
+    "and ignores the list, so the owner of a listed host can lead the machine to any address; "
     "`pulumi config set mediaFrom none` closes that"
 )
 

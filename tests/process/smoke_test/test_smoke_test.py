@@ -229,7 +229,7 @@ def test_a_model_that_would_rather_talk_is_told_to_call(target: Target) -> None:
     report, _ = outcome(target, Between(target, talks))
 
     assert report["ok"]
-    assert "when told to" in report["checks"]["tools"]["detail"]
+    assert "when required" in report["checks"]["tools"]["detail"]
 
 
 def test_a_parser_of_another_family_may_have_other_ids(target: Target) -> None:

@@ -53,9 +53,7 @@ def test_a_host_is_told_the_hubs_commit_and_held_to_it(scene: Scene) -> None:
 def test_a_host_that_names_another_commit_at_its_first_start_is_marked(scene: Scene) -> None:
     scene.host.resolved = OTHER_COMMIT
     said = first_start_fails(scene, **OF_THE_HUB)
-    assert (
-        f"the host names commit {OTHER_COMMIT} of {MODEL}, and was told to fetch {COMMIT}" in said
-    )
+    assert f"the host names commit {OTHER_COMMIT} of {MODEL}, and had to fetch {COMMIT}" in said
     assert "instance 7 is marked unfit" in said
     assert scene.marks == ["other_weights"]
     assert scene.endpoint.asked == []

@@ -49,8 +49,8 @@ def test_a_profile_at_the_commits_is_told_the_same():
     [
         (A, {HEAD: B}, ""),
         (A, {HEAD: B, "some/other": C}, ""),
-        (C, {HEAD: B}, f"the host names commit {C} of {MODEL}, and was told to fetch {A}"),
-        (A, {HEAD: C}, f"the host names commit {C} of {HEAD}, and was told to fetch {B}"),
+        (C, {HEAD: B}, f"the host names commit {C} of {MODEL}, and had to fetch {A}"),
+        (A, {HEAD: C}, f"the host names commit {C} of {HEAD}, and had to fetch {B}"),
         (A, {}, f"the host names no commit of {HEAD}"),
         ("\x1b]0;x\x07", {HEAD: B}, f"the host names no commit of {MODEL}"),
         ("", {HEAD: B}, "the host names no commit"),

@@ -67,7 +67,7 @@ def test_what_serves_runs_whatever_is_said_of_it(status):
     result, took, said = look(seen(status), Contracts(status), "open")
     assert result is not None
     assert (result.actual_status, took) == ("running", 0.0)
-    assert f"is said to be {status}" in said[0]
+    assert f"is reported as {status}" in said[0]
 
 
 @pytest.mark.parametrize("status", ["exited", "offline", "unknown"])
@@ -111,7 +111,7 @@ def test_the_intended_state_is_ahead_by_a_tick():
     """Section 1: what is said to run on is looked at until its container has ended."""
     result, took, said = look(AHEAD, Contracts(AHEAD, AHEAD, OUTBID))
     assert (result, took) == (OUTBID, 3 * POLL)
-    assert "is said to be running and to be stopped" in said[0]
+    assert "is reported as running and to be stopped" in said[0]
     assert look(AHEAD, Contracts(AHEAD))[:2] == (AHEAD, CONFIRM_SECONDS)
 
 

@@ -408,7 +408,7 @@ def test_the_shortlist_is_a_table_that_any_terminal_shows():
 def test_runway_is_what_the_credit_lasts_on_the_best_offer():
     candidates = shortlist([offer(dph_total=6.0)], {}, need())
     assert runway(60.3, candidates) == (
-        "credit $60.30, which is 10.0 h of running on the best of them"
+        "credit $60.30, which is 10.0 h of running on the best offer"
     )
     assert "0.0 h" in runway(0.0, candidates)
 
@@ -451,7 +451,7 @@ def test_an_interruptible_search_asks_for_bids_and_prices_each_offer_with_its_bi
     assert found[0].bid == pytest.approx(2.4)
     assert found[0].offer.dollars_per_hour == pytest.approx(2.5)
     words = describe_bid(found)
-    assert "the bid on the best of them is $2.400/h for its GPUs, 20% over the least" in words
+    assert "the bid on the best offer is $2.400/h for its GPUs, 20% over the least" in words
     assert "takes the machine away" in words
 
 

@@ -27,7 +27,7 @@ def test_a_version_has_the_holes_of_its_range(version, ids):
 
 def test_what_whoever_previews_is_told():
     (told,) = [one for one in make_plan(parse(values(model=MS4))).warnings if "CVE" in one]
-    assert "vLLM 0.18.0 has holes" in told
+    assert "vLLM 0.18.0 has vulnerabilities" in told
     assert "CVE-2026-34756, a request with a huge `n` takes all memory" in told
     assert "vLLM 0.20.0 or newer has none of these" in told
 

@@ -184,7 +184,7 @@ def test_a_host_with_another_commit_is_left_as_soon_as_it_has_fetched_it(
     scene: Scene, *, served_before: bool
 ) -> None:
     scene.change(held=Held(MODEL, {MODEL: "d" * 40}), served_before=served_before)
-    with pytest.raises(OtherWeights, match=f"names commit {COMMIT} of {MODEL}, and was told to"):
+    with pytest.raises(OtherWeights, match=f"names commit {COMMIT} of {MODEL}, and had to"):
         scene.wait()
     assert 200 <= scene.clock.passed <= 204
     assert scene.endpoint.asked == []
