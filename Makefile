@@ -2,7 +2,7 @@
 STACK ?= local
 SPEED ?= 60
 # More than cores: most tests wait for a process or a poll.
-WORKERS ?= 8
+WORKERS ?= 6
 # Fewer wait without Pulumi's CLI, and each worker takes 3 seconds of CPU to collect every test.
 FAST_WORKERS := $(if $(filter file,$(origin WORKERS)),4)
 # Whether a stack was asked for.
