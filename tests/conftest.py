@@ -26,6 +26,9 @@ HANDLERS: dict[int, Any] = {
 }
 """What Python does about a signal that whoever started it did not have ignored."""
 
+A_STORY = 900
+"""Seconds that a test with the real CLI may take where it does not say: a busy computer is late."""
+
 _summary: list[Summary] = []
 
 
@@ -91,7 +94,10 @@ def pytest_collection() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its tier."""
     for item in items:
-        item.add_marker(tier_of(item.nodeid))
+        tier = tier_of(item.nodeid)
+        item.add_marker(tier)
+        if tier == "cli" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(A_STORY))
 
 
 def pytest_collection_finish() -> None:

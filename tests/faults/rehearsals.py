@@ -22,8 +22,8 @@ from tests.helpers.polling import eventually
 BOOK = Book()
 cell = BOOK.cell
 
-A_FEW_FILES = 100e6
-"""Bytes: more than the small files of a model, and less than its weights."""
+A_FEW_FILES = 500e6
+"""Bytes: half of the weights, and more than what crawls in meanwhile on a busy computer."""
 
 LOGS = 50e6
 """Bytes that a rehearsal's logs may take, all together, while it floods them."""

@@ -153,7 +153,8 @@ def test_a_flood_does_not_fill_the_disk(host: Container) -> None:
 
 
 def test_what_has_left_its_group_is_ended_too(host: Container) -> None:
-    rehearses(host, "setsid sh -c 'trap \"\" TERM; echo left; exec tail -f /dev/null' & exit 1")
+    left = 'trap "" TERM; echo left; : >has_left; exec tail -f /dev/null'
+    rehearses(host, f"setsid sh -c '{left}' & until [ -e has_left ]; do sleep 0.05; done; exit 1")
     host.supervise("start")
     host.until_log("left", "rehearsal.log")
     weights_come(host)
