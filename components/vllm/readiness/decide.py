@@ -21,10 +21,9 @@ from components.vllm.errors import OtherWeights
 from components.vllm.hub_commits import Held
 from components.vllm.readiness import causes, rehearsal
 from components.vllm.readiness.boot_events import Stage
-from components.vllm.readiness.diagnosis import Diagnosis, Rank
+from components.vllm.readiness.diagnosis import Diagnosis, is_sure
 from components.vllm.readiness.log_parser import diagnose_prefetch
 from components.vllm.readiness.plan import ReadinessPlan, StageName
-from components.vllm.readiness.rehearsal import A_MOMENT
 from components.vllm.readiness.state import (
     REFUSALS,
     Ask,
@@ -236,9 +235,7 @@ def _fatal_end(state: State) -> tuple[State, Diagnosis | None]:
     is_up = state.log.stage is Stage.SERVING and state.status.get("phase") == "serving"
     if is_up and state.asked_at < suspected:
         return dataclasses.replace(state, asks="model"), None
-    if fatal.rank is Rank.ROOT or state.now - suspected >= A_MOMENT:
-        return state, fatal
-    return state, None
+    return state, fatal if is_sure(fatal, state.now - suspected) else None
 
 
 def _fatal(state: State) -> Diagnosis | None:

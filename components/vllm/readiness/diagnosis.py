@@ -24,6 +24,9 @@ _ACCESS = re.compile(
 )
 """A line of the HTTP server about one request."""
 
+A_MOMENT = 3.0
+"""Seconds within which a failing server has logged the cause as well."""
+
 
 class Rank(enum.IntEnum):
     """How near to the cause a line stands; the lowest one found is reported."""
@@ -92,6 +95,11 @@ class Pattern:
             remedy=self.remedy.format_map(known),
             rank=self.rank,
         )
+
+
+def is_sure(found: Diagnosis, seconds: float) -> bool:
+    """Whether a finding of `seconds` ago ends the start: a root cause at once, others later."""
+    return found.rank is Rank.ROOT or seconds >= A_MOMENT
 
 
 def diagnose(line: str, patterns: Iterable[Pattern], *, serving: bool = False) -> Diagnosis | None:

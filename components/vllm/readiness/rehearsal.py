@@ -10,11 +10,8 @@ import dataclasses
 import re
 
 from components.vllm.readiness.boot_events import Stage
-from components.vllm.readiness.diagnosis import Diagnosis, Rank
+from components.vllm.readiness.diagnosis import Diagnosis, is_sure
 from components.vllm.readiness.state import HostSeen, LogSeen, State
-
-A_MOMENT = 3.0
-"""Seconds within which a failing server has logged the cause as well."""
 
 NCCL_SECONDS = 120.0
 """Without a step ahead while the ranks find each other. Two ranks needed 4 seconds, in
@@ -91,11 +88,10 @@ def _followed(state: State, log: LogSeen) -> State:
 
 
 def _cause(state: State, log: LogSeen, course: str) -> Diagnosis | None:
-    """A root cause counts at once, a consequence if a later look is no better."""
+    """Return why the start would fail; None while a later look may say more."""
     known, found = state.rehearsal, _named(log)
     if found and known.suspected_at is not None:
-        is_sure = found.rank is Rank.ROOT or state.now - known.suspected_at >= A_MOMENT
-        return found if is_sure else None
+        return found if is_sure(found, state.now - known.suspected_at) else None
     hangs = log.stage is Stage.NCCL and state.now - known.moved_at > NCCL_SECONDS
     return log.stalled if hangs and course == "running" else None
 
