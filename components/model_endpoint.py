@@ -9,6 +9,7 @@ import pulumi
 
 from components import endpoints
 from components.core.commands import as_typed_here
+from components.core.keys import scope_of
 from components.endpoints import Declared
 from components.machine import login
 from components.outputs import folded
@@ -32,7 +33,7 @@ from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.contract_expiry import ExpiryPolicy
 from components.vast.lifecycle.preemption import PreemptionPolicy
 from components.vast.market.requirements import search_for
-from components.vllm.machine_key import KeyRule, scope_of
+from components.vllm.machine_key import KeyRule
 
 
 class ModelEndpoint(pulumi.ComponentResource):

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from components.core.keys import digest
 from components.core.property_bag import BagReader, flag, text, whole
-from components.vllm.machine_key import digest
 
 SECRET = ("api_key",)
 """Properties that Pulumi encrypts."""

@@ -10,6 +10,7 @@ import dataclasses
 
 from components.core.errors import StackError
 from components.core.interruption import Interrupted
+from components.core.keys import digest
 from components.machine.ssh_types import HostClient, Nonsense
 from components.vllm import (
     agent_files,
@@ -90,7 +91,7 @@ def update(olds: ServerState, news: ServerInputs, access: ServerAccess) -> Serve
 def target_of(inputs: ServerInputs, olds: ServerState | None) -> Target:
     """Give the target of the machine of `inputs`; `olds` is the server that runs there, if any."""
     key = machine_key.taken(olds, inputs)
-    return Target(inputs, key, machine_key.digest(key))
+    return Target(inputs, key, digest(key))
 
 
 def roll_back(olds: ServerState, error: StackError, access: ServerAccess) -> StackError:

@@ -8,10 +8,9 @@ nowhere else.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import NamedTuple
 
+from components.core.keys import digest, machine_key
 from components.vllm.server_state import ServerInputs, ServerState
 
 
@@ -19,32 +18,13 @@ class KeyRule(NamedTuple):
     """What a stack says of its keys."""
 
     scope: str
-    """What `scope_of` gives."""
+    """What `components.core.keys.scope_of` gives."""
 
     generation: int
     """A higher generation is another stack's key, and so another key of each machine."""
 
     shared: bool
     """Whether machines take the stack's key itself, which then survives a replacement."""
-
-
-def digest(key: str) -> str:
-    """SHA-256 of a key in hex: safe to show, since 192 random bits cannot be guessed from it."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def scope_of(project: str, stack: str) -> str:
-    """Name the keys' owner, so that one stack's key makes different keys in two stacks."""
-    return f"vast-vllm/{project}/{stack}/"
-
-
-def machine_key(stack_key: str, scope: str, contract: int) -> str:
-    """HMAC-SHA256 of scope and contract's id under the stack's key, 64 hex digits.
-
-    A holder of the stack's key, such as a router in front of several machines, can compute each
-    machine's key: `printf %s "$SCOPE$CONTRACT" | openssl dgst -sha256 -hmac "$STACK_KEY"`.
-    """
-    return hmac.new(stack_key.encode(), f"{scope}{contract}".encode(), hashlib.sha256).hexdigest()
 
 
 def taken(olds: ServerState | None, news: ServerInputs) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from components.vllm.machine_key import digest
+from components.core.keys import digest
 from tests.helpers.polling import eventually
 from tests.helpers.stack_fixtures import own_emulator, own_stack
 from tests.helpers.stack_world import PROJECT, Emulator, Stack

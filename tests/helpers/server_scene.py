@@ -12,6 +12,7 @@ from typing import Any, Self
 import pytest
 
 from components.core.errors import StackError
+from components.core.keys import digest, machine_key
 from components.core.property_bag import Properties
 from components.machine.ssh_commands import check_relative
 from components.machine.ssh_types import HostAddress, HostUnreachable, Result
@@ -25,7 +26,6 @@ from components.vllm.client_types import (
     Traffic,
     Unreachable,
 )
-from components.vllm.machine_key import digest, machine_key
 from components.vllm.server_state import READY
 from tests.helpers.fake_endpoint import FakeEndpoint
 from tests.helpers.fake_host import read_on

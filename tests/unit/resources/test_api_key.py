@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.core.keys import digest
 from components.core.property_bag import Properties
 from components.resources.api_key import ApiKeyProvider
 from components.resources.context import Context, using
 from components.vllm.api_key_state import ApiKeyInputs, ApiKeyState
-from components.vllm.machine_key import digest
 from tests.helpers.fakes import VirtualClock
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from components.core.interruption import Interrupted
+from components.core.keys import digest
 from components.plan import MODELS
 from components.resources.server import ServerProvider
 from components.vllm import deployment, health
@@ -22,7 +23,6 @@ from components.vllm.client_types import (
     Unreachable,
 )
 from components.vllm.errors import ChangeFailed
-from components.vllm.machine_key import digest
 from components.vllm.profile import load_profile
 from components.vllm.readiness.wait import in_utc
 from components.vllm.server_state import READY

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.core.keys import digest, machine_key, scope_of
 from components.core.property_bag import Properties
 from components.resources.api_key import ApiKeyProvider
-from components.vllm.machine_key import digest, machine_key, scope_of, taken, will_change
+from components.vllm.machine_key import taken, will_change
 from components.vllm.server_state import ServerInputs, ServerState
 from tests.helpers.server_bags import inputs_of, state_of
 
