@@ -29,6 +29,7 @@ if sys.version_info < OLDEST_PYTHON:
 # As a script it has the folder of this file on its path, and not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from toolchain import haproxy
 from toolchain.checkout import BIN, ROOT, TOOLS, VENV, runs, say, which
 from toolchain.pulumi_cli import (
     DOWNLOAD_SECONDS,
@@ -82,10 +83,13 @@ def main(only: str = "") -> None:
     step("Pulumi CLI", pulumi_is_there, install_pulumi)
     step("home, backend and passphrase of stack local", home_is_there, make_home)
     step("plugin of pulumi-command", plugin_is_there, install_plugin)
+    step("HAProxy", haproxy.is_there, haproxy.install, optional=True)
 
 
-def step(name: str, is_done: Callable[[], str], do: Callable[[], None]) -> None:
-    """Take one step, or say why it need not be taken."""
+def step(
+    name: str, is_done: Callable[[], str], do: Callable[[], None], *, optional: bool = False
+) -> None:
+    """Take one step, or say why it need not be taken; an `optional` one may be in vain."""
     done = is_done()
     if done:
         say(f"{name}: {done}")
@@ -94,6 +98,8 @@ def step(name: str, is_done: Callable[[], str], do: Callable[[], None]) -> None:
     started = time.monotonic()
     do()
     done = is_done()
+    if not done and optional:
+        return
     if not done:
         sys.exit(f"setup: {name} is not there after it was set up; remove .venv and .tools, retry")
     say(f"{name}: {done} ({time.monotonic() - started:.0f} s)")

@@ -1,0 +1,114 @@
+"""HAProxy is unpacked out of the system's packages, or the way to it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from toolchain import haproxy, set_up
+
+SIMULATED = """Reading package lists...
+Inst liblua5.3-0 (5.3.6-2 Debian:12.15/oldstable [amd64])
+Inst haproxy (2.6.12-1+deb12u4 Debian-Security:12/oldstable-security [amd64])
+Conf haproxy (2.6.12-1+deb12u4 Debian-Security:12/oldstable-security [amd64])
+"""
+
+
+class Packages:
+    """`apt-get` and `dpkg` of a system whose HAProxy says that it has `version`."""
+
+    def __init__(
+        self, version: str = "2.6.12", simulated: str = SIMULATED, fails: str = ""
+    ) -> None:
+        self.version = version
+        self.simulated = simulated
+        self.fails = fails
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: Sequence[str], folder: Path) -> str:
+        self.commands.append(list(command))
+        if self.fails in command[:2]:
+            raise OSError(f"`{' '.join(command[:2])}` ends with 100: no way there")
+        if command[1] == "download":
+            for name in command[2:]:
+                (folder / f"{name}_1_amd64.deb").touch()
+        if command[0] == "dpkg" and "haproxy" in command[2]:
+            root = Path(command[3])
+            (root / "usr/sbin").mkdir(parents=True)
+            (root / "usr/lib/there").mkdir(parents=True)
+            (root / "usr/lib/there/liblua5.3.so.0").touch()
+            program = root / "usr/sbin/haproxy"
+            program.write_text(
+                '#!/bin/sh\n[ -d "$LD_LIBRARY_PATH" ] || exit 1\n'
+                f'echo "HAProxy version {self.version}-1+deb12u4 2026/10/17"\n'
+            )
+            program.chmod(0o755)
+        return self.simulated if "--simulate" in command else ""
+
+
+@pytest.fixture(autouse=True)
+def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    folder = tmp_path / "somebody's tools"
+    folder.mkdir()
+    monkeypatch.setattr(haproxy, "TOOLS", folder)
+    monkeypatch.setattr(haproxy, "UNPACKED", folder / "haproxy")
+    monkeypatch.setattr(haproxy, "BIN", folder / "bin")
+    monkeypatch.setattr(haproxy, "WRAPPER", folder / "bin/haproxy")
+    on_the_path(monkeypatch, "apt-get", "dpkg")
+    return folder
+
+
+def on_the_path(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(
+        haproxy, "which", lambda name: Path("/usr/bin", name) if name in names else None
+    )
+
+
+def test_the_packages_that_are_missing_are_unpacked_and_it_finds_its_libraries(tools):
+    packages = Packages()
+    assert not haproxy.is_there()
+    set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.install(packages), optional=True)
+    assert haproxy.is_there() == "2.6.12 in .tools"
+    assert packages.commands[1] == ["apt-get", "download", "liblua5.3-0", "haproxy"]
+    assert {one.name for one in tools.iterdir()} == {"haproxy", "bin"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "says"),
+    [
+        (Packages(version="2.4.24"), "this system's HAProxy is 2.4.24, and 2.6 or newer is needed"),
+        (Packages(fails="--simulate"), "apt-get --simulate` ends with 100: no way there"),
+        (Packages(fails="download"), "apt-get download` ends with 100"),
+        (Packages(fails="dpkg"), "dpkg -x` ends with 100"),
+        (Packages(simulated="haproxy is already the newest version"), "may be installed and too"),
+        (Packages(simulated=SIMULATED + "Inst libc6 (1)\n" * 30), "would install 32 packages"),
+    ],
+    ids=["old", "unknown", "no way", "no dpkg", "nothing", "everything"],
+)
+def test_where_that_is_not_possible_set_up_names_the_command_and_goes_on(
+    tools, capsys, packages, says
+):
+    set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.install(packages), optional=True)
+    said = capsys.readouterr().out
+    assert says in said
+    assert "`make test` needs it: install it with `sudo apt-get update && sudo apt-get" in said
+    assert [one for one in tools.rglob("*") if one.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "command"),
+    [("brew", "`brew install haproxy`"), ("", "your system's package manager")],
+)
+def test_another_system_is_told_its_own_command(monkeypatch, capsys, tool, command):
+    on_the_path(monkeypatch, tool)
+    packages = Packages()
+    haproxy.install(packages)
+    assert f"install it with {command}\n" in capsys.readouterr().out
+    assert packages.commands == []
+
+
+def test_a_command_that_fails_says_its_last_word(tmp_path):
+    with pytest.raises(OSError, match="ends with 3: the last"):
+        haproxy.run_here(["sh", "-c", "echo first >&2; echo the last >&2; exit 3"], tmp_path)
