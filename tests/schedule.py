@@ -43,6 +43,7 @@ SECONDS: dict[str, float] = {
     f"{_ENDS}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 55,
     "tests/emulator/standins/test_vllm_serving.py": 48,
     "tests/emulator/test_real_server.py": 37,
+    "tests/process/router/test_changes.py": 27,
     "tests/faults/test_polling.py": 20,
     "tests/emulator/standins/test_vllm_start.py": 18,
     "tests/process/on_host/test_rehearse.py": 18,

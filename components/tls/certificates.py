@@ -42,6 +42,9 @@ public internet answers for it.
 """
 
 
+ROUTER_NAME = f"router.{DOMAIN}"
+"""No machine's: theirs are `i` and a number."""
+
 PublicKey = ec.EllipticCurvePublicKey
 
 
@@ -99,15 +102,22 @@ def machine_certificate(
     Raises:
         ValueError: if `ip` is no address, or `public_key` none of P-256.
     """
-    if public_key.curve.name != ec.SECP256R1.name:
-        raise ValueError(f"a key on {public_key.curve.name}, not on P-256")
     name = machine_name(instance_id)
-    names = [x509.IPAddress(ipaddress.ip_address(ip)), x509.DNSName(name)]
-    builder = _begun(key, authority, public_key, name=name, now=now, days=LEAF_DAYS)
-    builder = builder.add_extension(
-        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-    ).add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return _pem(builder.sign(_private(key), hashes.SHA256()))
+    return _server_certificate(key, authority, public_key, ip=ip, name=name, now=now)
+
+
+def router_certificate(
+    key: str, authority: str, public_key: PublicKey, *, ip: str, now: float
+) -> str:
+    """Sign the certificate (PEM) of a stack's router, with the authority's `key`.
+
+    It names `ip`, which clients call, and holds as long as a machine's. Clients trust the same
+    authority, whether they call a machine or the router.
+
+    Raises:
+        ValueError: if `ip` is no address, or `public_key` none of P-256.
+    """
+    return _server_certificate(key, authority, public_key, ip=ip, name=ROUTER_NAME, now=now)
 
 
 def client_identity(key: str, authority: str, now: float) -> str:
@@ -176,6 +186,19 @@ NAME_CONSTRAINTS = x509.NameConstraints(
     excluded_subtrees=None,
 )
 """What an authority may sign for. Any address: a machine that is rented tomorrow has another."""
+
+
+def _server_certificate(
+    key: str, authority: str, public_key: PublicKey, *, ip: str, name: str, now: float
+) -> str:
+    if public_key.curve.name != ec.SECP256R1.name:
+        raise ValueError(f"a key on {public_key.curve.name}, not on P-256")
+    names = [x509.IPAddress(ipaddress.ip_address(ip)), x509.DNSName(name)]
+    builder = _begun(key, authority, public_key, name=name, now=now, days=LEAF_DAYS)
+    builder = builder.add_extension(
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+    ).add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return _pem(builder.sign(_private(key), hashes.SHA256()))
 
 
 def _begun(

@@ -124,6 +124,18 @@ def test_a_siblings_certificate_is_refused_at_another_address(authority, tmp_pat
     assert "mismatch" in refused(server, client_of(authority.certificate), name)
 
 
+def test_a_router_speaks_for_its_address_and_for_no_machine(authority, tmp_path):
+    public_key = private(HOST_KEY).public_key()
+    signed = certificates.router_certificate(
+        authority.key, authority.certificate, public_key, ip=ADDRESS, now=NOW
+    )
+    server = server_with(tmp_path, signed, HOST_KEY)
+    for name in (ADDRESS, certificates.ROUTER_NAME):
+        shake_hands(server, client_of(authority.certificate), name)
+    for name in (SIBLING, certificates.machine_name(7)):
+        assert "mismatch" in refused(server, client_of(authority.certificate), name)
+
+
 def test_what_a_host_signs_with_its_own_key_is_refused(authority, tmp_path):
     """A machine has the key of its own certificate, and would speak for a sibling with it."""
     own, key = leaf(authority), certificates.new_key()

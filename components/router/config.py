@@ -1,0 +1,315 @@
+"""The files that HAProxy (2.6 or newer) is started with. Pure.
+
+A request passes two stages in one process. The first checks the key and the route, and chooses a
+member. The second belongs to one member: it puts that member's own key into the request and speaks
+TLS with it. HAProxy cannot set a header once it has chosen a server, so the stages are joined by a
+socket that nobody else can open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from components.core.keys import machine_message
+from components.router.inputs import KeyDigest, Member, RouterInputs
+from components.router.routes import Gate
+from components.tls.certificates import machine_name
+
+CONFIGURATION = "haproxy.cfg"
+KEYS = "keys.map"
+ROUTES = "routes.map"
+AUTHORITY = "ca.pem"
+"""Whom the router believes: the stack's authorities. Others write it."""
+CERTIFICATE = "router.pem"
+"""The router's certificate and its key, which is made at the router. Others write it."""
+CLIENT = "client.pem"
+"""With which the router asks, where clients show a certificate. Others write it."""
+CONTROL = "control.sock"
+
+FOREVER = 10**15
+"""Seconds since 1970, for a key that does not end."""
+
+BUFFER_BYTES = 131_072
+"""Of a request, what is kept to repeat it and to find out its conversation. A connection takes
+two of them while it has something to pass on."""
+
+PLACES = 2**20
+"""Ids that differ by this share a place: HAProxy's ring is made of `id * 4096` in 32 bits."""
+
+WEIGHT = 16
+"""Of a member: HAProxy gives it 16 places on the ring for each."""
+
+NOT_SERVED = '{"error":{"message":"%s","type":"ServiceUnavailable","param":null,"code":%d}}'
+"""In the shape of vLLM's refusals, since clients show the message of that alone."""
+
+
+SEVERAL_KEYS = '{"error":"Several keys"}'
+"""Of 400: which of them counts, a machine might decide otherwise."""
+
+
+def render(inputs: RouterInputs) -> dict[str, str]:
+    """Write the router's files, by name; none of them has a secret."""
+    return {
+        CONFIGURATION: _configuration(inputs),
+        KEYS: "".join(f"{key.digest} {_end(key)}\n" for key in inputs.key_digests),
+        ROUTES: "".join(f"{path} {method}\n" for path, method in _routes(inputs.gate).items()),
+    }
+
+
+def ring_ids(members: Iterable[Member]) -> dict[int, int]:
+    """Give each contract an id of HAProxy's, which places it on the ring.
+
+    It is the contract's own as far as the ring can tell ids apart, so a member keeps its place
+    whoever comes and goes. Of two that would share one, the later contract takes the next.
+    """
+    given: dict[int, int] = {}
+    for contract in sorted(member.contract for member in members):
+        place = contract % PLACES or PLACES
+        while place in given.values():
+            place = place % PLACES + 1
+        given[contract] = place
+    return given
+
+
+def _configuration(inputs: RouterInputs) -> str:
+    places = ring_ids(inputs.members)
+    sections = [
+        _global(inputs),
+        _defaults(),
+        _clients(inputs),
+        _replicas(inputs, places),
+        *(section for member in inputs.members for section in _member(inputs, member)),
+    ]
+    return "\n".join(_section(*lines) for lines in sections)
+
+
+def _section(head: str, *lines: str) -> str:
+    return "".join([f"{head}\n", *(f"    {line}\n" for line in lines)])
+
+
+def _end(key: KeyDigest) -> int:
+    return FOREVER if key.ends is None else key.ends
+
+
+def _routes(gate: Gate) -> dict[str, str]:
+    return {**gate.unguarded, **gate.guarded}
+
+
+def _global(inputs: RouterInputs) -> list[str]:
+    return [
+        "global",
+        "log stdout format raw local0 info",
+        f"stats socket {inputs.folder}/{CONTROL} mode 600 level admin expose-fd listeners",
+        # A reload leaves the previous worker until its answers end, and this long at most.
+        f"hard-stop-after {inputs.old_worker_seconds}s",
+        f"nbthread {inputs.threads}",
+        # Each request is a connection of both stages.
+        f"maxconn {2 * inputs.connections + 100}",
+        f"tune.bufsize {BUFFER_BYTES}",
+        "tune.maxrewrite 4096",
+        "ssl-default-bind-options ssl-min-ver TLSv1.2",
+        "ssl-default-server-options ssl-min-ver TLSv1.2",
+    ]
+
+
+def _defaults() -> list[str]:
+    return [
+        "defaults",
+        "mode http",
+        "log global",
+        "option dontlognull",
+        "option dontlog-normal",
+        "option clitcpka",
+        "option srvtcpka",
+        "timeout connect 5s",
+        # The longest silence, not the longest answer.
+        "timeout client 1h",
+        "timeout server 1h",
+        "timeout http-request 30s",
+        "timeout http-keep-alive 60s",
+        "timeout queue 60s",
+        "timeout check 3s",
+        *(
+            f"http-error status {status} content-type application/json string '{body}'"
+            for status, body in (
+                (502, NOT_SERVED % ("A machine broke off.", 502)),
+                (503, NOT_SERVED % ("No machine serves.", 503)),
+                (504, NOT_SERVED % ("A machine did not answer.", 504)),
+            )
+        ),
+    ]
+
+
+def _clients(inputs: RouterInputs) -> list[str]:
+    gate = inputs.gate
+    asks = f" ca-file {inputs.folder}/{AUTHORITY} verify required" * inputs.client_certificates
+    until = f"var(txn.key),sha2(256),hex,lower,map_str_int({inputs.folder}/{KEYS})"
+    # HTTP/2 is not offered: HAProxy 2.6 resets a stream that it refuses before its body has come.
+    bind = (
+        f"bind {_socket(inputs.listen, inputs.port)} ssl"
+        f" crt {inputs.folder}/{CERTIFICATE}{asks} alpn http/1.1"
+    )
+    return [
+        "frontend clients",
+        bind,
+        f"maxconn {inputs.connections}",
+        "acl several_keys req.fhdr_cnt(authorization) gt 1",
+        "acl several_keys req.fhdr_cnt(x-api-key) gt 1",
+        f"http-request {_answer(400, SEVERAL_KEYS)} if several_keys",
+        # Who asks: the digest of the key is known here, never the key.
+        "acl has_key var(txn.key) -m found",
+        "acl allowed date,neg,add(txn.until) gt 0",
+        "http-request set-var(txn.key) http_auth_bearer",
+        f"http-request set-var(txn.until) {until} if has_key",
+        "http-request set-var(txn.key) req.fhdr(x-api-key) if !allowed",
+        f"http-request set-var(txn.until) {until} if !allowed has_key",
+        # What is asked for: the gate's own table.
+        f"http-request set-var(txn.method) path,map_str({inputs.folder}/{ROUTES})",
+        "acl known var(txn.method) -m found",
+        "acl right_method method,strcmp(txn.method) eq 0",
+        "acl somebody_serves nbsrv(replicas) gt 0",
+        *(f"acl unguarded path -m str {path}" for path in gate.unguarded),
+        f"http-request {_answer(200, '{}')} if unguarded right_method somebody_serves",
+        (
+            f"http-request {_answer(503, NOT_SERVED % ('No machine serves.', 503))}"
+            " if unguarded right_method"
+        ),
+        f"http-request {_answer(401, gate.unauthorized)} if !allowed",
+        f"http-request {_answer(404, gate.not_found)} if !known",
+        f"http-request {_answer(405, gate.method_not_allowed)} if !right_method",
+        "http-request use-service prometheus-exporter if { path -m str /metrics }",
+        'http-request set-header authorization "Bearer %[var(txn.key)]"',
+        "http-request del-header x-api-key",
+        "http-request del-header x-forwarded-for",
+        "http-request unset-var(txn.key)",
+        "default_backend replicas",
+    ]
+
+
+def _answer(status: int, body: str) -> str:
+    return f"return status {status} content-type application/json string '{body}'"
+
+
+def _replicas(inputs: RouterInputs, places: dict[int, int]) -> list[str]:
+    return [
+        "backend replicas",
+        # The request is kept as it comes, so that it can be repeated elsewhere.
+        "option http-buffer-request",
+        *(_BY_CONVERSATION if inputs.routing == "conversation" else ("balance leastconn",)),
+        *_HEALTH_CHECK,
+        "retries 3",
+        "retry-on conn-failure empty-response 503",
+        "option redispatch 1",
+        "http-reuse always",
+        # Idle joints would keep the previous worker after a reload.
+        "default-server maxconn 512 pool-purge-delay 1s",
+        *(
+            f"server {_name(member)} {_joint(inputs, member)} id {places[member.contract]}"
+            f" weight {_weight(member)} track {_name(member)}/{_name(member)}"
+            for member in inputs.members
+        ),
+    ]
+
+
+_HEALTH_CHECK = (
+    "option httpchk",
+    "http-check send meth GET uri /health",
+    "http-check expect status 200",
+    # What a gate answers while its server drains.
+    "http-check disable-on-404",
+)
+
+_BY_CONVERSATION = (
+    "balance hash var(txn.conversation)",
+    "hash-type consistent sdbm avalanche",
+    # No member gets more than twice the mean of what is in flight.
+    "hash-balance-factor 200",
+    # A conversation is its head, which all its requests repeat: system prompt and first question.
+    "http-request set-var(txn.role) req.body,json_query('$.messages[0].role')",
+    "http-request set-var(txn.first) req.body,json_query('$.messages[0].content')",
+    (
+        "http-request set-var(txn.first) req.body,json_query('$.messages[0].content[0].text')"
+        " if !{ var(txn.first) -m found }"
+    ),
+    "http-request set-var(txn.second) str() if !{ var(txn.role) -m str system developer }",
+    (
+        "http-request set-var(txn.second) req.body,json_query('$.messages[1].content')"
+        " if !{ var(txn.second) -m found }"
+    ),
+    (
+        "http-request set-var(txn.second) req.body,json_query('$.messages[1].content[0].text')"
+        " if !{ var(txn.second) -m found }"
+    ),
+    (
+        "http-request set-var(txn.conversation) var(txn.first),concat(|,txn.second)"
+        " if { var(txn.first) -m found } { var(txn.second) -m found }"
+    ),
+    # A head that does not fit into the buffer is no JSON yet: its beginning stands for it.
+    (
+        "http-request set-var(txn.conversation) req.body,bytes(0,2048)"
+        " if !{ var(txn.conversation) -m found }"
+    ),
+    # The client's own word wins.
+    "http-request set-var(txn.hint) req.body,json_query('$.prompt_cache_key')",
+    "http-request set-var(txn.conversation) var(txn.hint) if { var(txn.hint) -m found }",
+    (
+        "http-request set-var(txn.conversation) req.fhdr(x-session-id)"
+        " if { req.fhdr(x-session-id) -m found }"
+    ),
+    "http-request unset-var(txn.first)",
+    "http-request unset-var(txn.second)",
+)
+
+
+def _member(inputs: RouterInputs, member: Member) -> Iterable[Sequence[str]]:
+    """Write the second stage of one member: its key, then TLS with the name that is its own."""
+    name = _name(member)
+    message = machine_message(inputs.scope, member.contract)
+    yield [
+        f"frontend to_{name}",
+        f"bind {_joint(inputs, member)} mode 600",
+        "http-request set-var(txn.client) http_auth_bearer,base64",
+        (
+            "http-request set-header authorization"
+            f' "Bearer %[str({message}),hmac(sha256,txn.client),hex,lower]"'
+        ),
+        "http-request unset-var(txn.client)",
+        f"default_backend {name}",
+    ]
+    check = inputs.check_milliseconds
+    shows = f" crt {inputs.folder}/{CLIENT}" * inputs.client_certificates
+    yield [
+        f"backend {name}",
+        *_HEALTH_CHECK,
+        "retries 1",
+        "retry-on conn-failure empty-response",
+        # Each new connection is a TLS handshake over the internet.
+        "http-reuse always",
+        (
+            f"server {name} {_socket(member.address, member.port)}"
+            # The authority signs for all members: without the name each would be believed for each.
+            f" ssl verify required ca-file {inputs.folder}/{AUTHORITY}"
+            f" verifyhost {machine_name(member.contract)}{shows} alpn http/1.1"
+            f" check check-ssl inter {check}ms fastinter {max(check // 2, 25)}ms fall 2 rise 2"
+            # Of connections alone: else a request that fails on each server would eject them all.
+            " observe layer4 error-limit 5 on-error mark-down"
+            # Below uvicorn's 5 s, after which it closes an idle connection.
+            " pool-purge-delay 4s"
+        ),
+    ]
+
+
+def _name(member: Member) -> str:
+    return f"i{member.contract}"
+
+
+def _weight(member: Member) -> int:
+    return WEIGHT if member.state == "serving" else 0
+
+
+def _joint(inputs: RouterInputs, member: Member) -> str:
+    return f"unix@{inputs.folder}/{_name(member)}.sock"
+
+
+def _socket(ip: str, port: int) -> str:
+    return f"ipv6@[{ip}]:{port}" if ":" in ip else f"ipv4@{ip}:{port}"

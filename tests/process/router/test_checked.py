@@ -1,0 +1,93 @@
+"""HAProxy takes each file that can be rendered."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.core.keys import digest
+from components.router.config import render
+from components.router.inputs import KeyDigest, Member, RouterInputs
+from components.router.routes import own_gate
+from tests.helpers.examples import examples
+from tests.helpers.router_world import SCOPE, checked, short_folder
+
+PORTS = st.integers(1, 65535)
+ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+MEMBERS = st.lists(
+    st.builds(
+        Member,
+        contract=st.integers(1, 2**53 - 1),
+        address=ADDRESSES,
+        port=PORTS,
+        state=st.sampled_from(("serving", "draining")),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda member: member.contract,
+).map(tuple)
+KEYS = st.lists(
+    st.builds(
+        KeyDigest,
+        digest=st.integers().map(lambda number: digest(str(number))),
+        ends=st.none() | st.integers(0, 10**12 - 1),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda key: key.digest,
+).map(tuple)
+
+
+@settings(max_examples=examples(in_ci=30))
+@given(
+    listen=ADDRESSES,
+    port=PORTS,
+    members=MEMBERS,
+    keys=KEYS,
+    choice=st.fixed_dictionaries(
+        {
+            "routing": st.sampled_from(("conversation", "least-connections")),
+            "client_certificates": st.booleans(),
+        }
+    ),
+)
+def test_haproxy_takes_what_is_rendered(listen, port, members, keys, choice):
+    with short_folder() as folder:
+        inputs = RouterInputs(
+            listen=listen,
+            port=port,
+            folder=str(folder),
+            scope=SCOPE,
+            members=members,
+            key_digests=keys,
+            gate=own_gate(),
+            **choice,
+        )
+        assert checked(render(inputs), folder) == ""
+
+
+def test_haproxy_takes_an_answer_of_any_printable_character():
+    body = "".join(map(chr, range(32, 127))).replace("'", "") + "%[src] ${HOME} #"
+    with short_folder() as folder:
+        inputs = RouterInputs(
+            listen="127.0.0.1",
+            port=8443,
+            folder=str(folder),
+            scope=SCOPE,
+            members=(Member(contract=7, address="192.0.2.7", port=1),),
+            key_digests=(KeyDigest(digest=digest("key")),),
+            gate=own_gate().model_copy(update={"not_found": body}),
+        )
+        assert checked(render(inputs), folder) == ""
+
+
+def test_haproxy_says_what_it_does_not_take():
+    with short_folder() as folder:
+        assert "unknown keyword 'nonsense'" in checked({"haproxy.cfg": "nonsense\n"}, folder)
+
+
+def test_without_haproxy_a_test_fails_and_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(pytest.fail.Exception, match=r"`haproxy` 2\.6 or newer is not"):
+        checked({}, tmp_path)
