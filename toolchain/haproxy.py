@@ -21,6 +21,7 @@ OLDEST = (2, 6)
 """The oldest release that takes the router's configuration, and the one that it was tried with."""
 
 UNPACKED = TOOLS / "haproxy"
+LISTS = TOOLS / "apt-lists"
 WRAPPER = BIN / "haproxy"
 
 SECONDS = 120.0
@@ -68,19 +69,46 @@ def unpacked(run: Run) -> str:
     """Unpack the packages; give a reason if that was not possible, and leave nothing then."""
     if which("apt-get") is None or which("dpkg") is None:
         return "there is no HAProxy 2.6 or newer on the PATH, and no apt-get to unpack one with"
-    remove()
     try:
-        names = missing_packages(run(["apt-get", *SIMULATED], TOOLS))
-        unpack(names, run)
-    except OSError as problem:
-        remove()
-        return f"HAProxy's packages could not be unpacked ({problem})"
+        with_lists((), run)
+    except OSError:
+        # The system's lists may be missing, or name packages that are gone by now.
+        try:
+            with_lists(own_lists(run), run)
+        except OSError as problem:
+            remove()
+            return f"HAProxy's packages could not be unpacked ({problem})"
+        finally:
+            shutil.rmtree(LISTS, ignore_errors=True)
     version = version_of(WRAPPER)
     if version < OLDEST:
         remove()
         found = ".".join(map(str, version)) or "one that does not start"
         return f"this system's HAProxy is {found}, and 2.6 or newer is needed"
     return ""
+
+
+def with_lists(options: Sequence[str], run: Run) -> None:
+    """Find, download and unpack the packages; `options` of `apt-get` say which lists it reads."""
+    remove()
+    names = missing_packages(run(["apt-get", *SIMULATED, *options], TOOLS))
+    unpack(names, options, run)
+
+
+def own_lists(run: Run) -> Sequence[str]:
+    """Fetch lists of packages into `.tools/`, which needs no root; give the options to read them.
+
+    Raises:
+        OSError: if they cannot be fetched.
+    """
+    (LISTS / "partial").mkdir(parents=True, exist_ok=True)
+    options = [
+        f"-oDir::State::Lists={LISTS}",
+        "-oDir::Cache::pkgcache=",
+        "-oDir::Cache::srcpkgcache=",
+    ]
+    run(["apt-get", "update", *options], TOOLS)
+    return options
 
 
 SIMULATED = ("--simulate", "--no-install-recommends", "install", "haproxy")
@@ -100,11 +128,11 @@ def missing_packages(simulated: str) -> list[str]:
     return names
 
 
-def unpack(names: Sequence[str], run: Run) -> None:
+def unpack(names: Sequence[str], options: Sequence[str], run: Run) -> None:
     """Download packages and unpack them into `.tools/haproxy`, with a wrapper that starts it."""
     UNPACKED.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
-        run(["apt-get", "download", *names], Path(folder))
+        run(["apt-get", "download", *names, *options], Path(folder))
         for package in sorted(Path(folder).glob("*.deb")):
             run(["dpkg", "-x", str(package), str(UNPACKED)], Path(folder))
     BIN.mkdir(parents=True, exist_ok=True)

@@ -17,22 +17,32 @@ Conf haproxy (2.6.12-1+deb12u4 Debian-Security:12/oldstable-security [amd64])
 
 
 class Packages:
-    """`apt-get` and `dpkg` of a system whose HAProxy says that it has `version`."""
+    """`apt-get` and `dpkg` of a system whose HAProxy says that it has `version`.
+
+    The command `fails` does so always, and `stale` with the system's own lists of packages.
+    """
 
     def __init__(
-        self, version: str = "2.6.12", simulated: str = SIMULATED, fails: str = ""
+        self,
+        version: str = "2.6.12",
+        simulated: str = SIMULATED,
+        fails: str = "",
+        stale: str = "",
     ) -> None:
         self.version = version
         self.simulated = simulated
         self.fails = fails
+        self.stale = stale
         self.commands: list[list[str]] = []
 
     def __call__(self, command: Sequence[str], folder: Path) -> str:
         self.commands.append(list(command))
         if self.fails in command[:2]:
             raise OSError(f"`{' '.join(command[:2])}` ends with 100: no way there")
+        if self.stale in command[:2] and not any("State::Lists" in word for word in command):
+            raise OSError(f"`{' '.join(command[:2])}` ends with 100: 404 Not Found")
         if command[1] == "download":
-            for name in command[2:]:
+            for name in (word for word in command[2:] if not word.startswith("-")):
                 (folder / f"{name}_1_amd64.deb").touch()
         if command[0] == "dpkg" and "haproxy" in command[2]:
             root = Path(command[3])
@@ -54,6 +64,7 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder.mkdir()
     monkeypatch.setattr(haproxy, "TOOLS", folder)
     monkeypatch.setattr(haproxy, "UNPACKED", folder / "haproxy")
+    monkeypatch.setattr(haproxy, "LISTS", folder / "apt-lists")
     monkeypatch.setattr(haproxy, "BIN", folder / "bin")
     monkeypatch.setattr(haproxy, "WRAPPER", folder / "bin/haproxy")
     on_the_path(monkeypatch, "apt-get", "dpkg")
@@ -72,6 +83,16 @@ def test_the_packages_that_are_missing_are_unpacked_and_it_finds_its_libraries(t
     set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.install(packages), optional=True)
     assert haproxy.is_there() == "2.6.12 in .tools"
     assert packages.commands[1] == ["apt-get", "download", "liblua5.3-0", "haproxy"]
+    assert {one.name for one in tools.iterdir()} == {"haproxy", "bin"}
+
+
+@pytest.mark.parametrize("stale", ["--simulate", "download"])
+def test_lists_of_packages_that_are_missing_or_old_are_fetched_into_tools(tools, stale):
+    packages = Packages(stale=stale)
+    haproxy.install(packages)
+    assert haproxy.is_there() == "2.6.12 in .tools"
+    fetched = [command for command in packages.commands if command[1] == "update"]
+    assert [str(tools) in " ".join(command) for command in fetched] == [True]
     assert {one.name for one in tools.iterdir()} == {"haproxy", "bin"}
 
 
