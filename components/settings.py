@@ -8,42 +8,18 @@ Pulumi checks: a number with cents or a share stands as text, since Pulumi has n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from components import misplaced
 from components.core.errors import ConfigurationError
+from components.setting_fields import CalledAddress, Login, OneLine, as_object, setting
+from components.settings_rules import conflict
 from components.vllm import image_name
 from components.vllm.options import media
-
-Subject = Literal[
-    "model", "price", "machine", "access", "production", "change", "interruption", "end"
-]
-"""What a setting is about: the sections of `docs/settings.md`, in this order."""
-
-Effect = Literal["nothing", "restart", "another machine"]
-"""What a change does to a running stack: to the server, or to the machine that it runs on."""
-
-REPLACED_FIRST = (
-    "whenContractEnds is replace, for which a machine goes before another one is rented, and "
-    "replacement is create-first: let whenContractEnds warn, and raise machineGeneration when it "
-    "does (`pulumi config set whenContractEnds warn`)"
-)
-
-SHOWN_IN_CLEAR = (
-    "clientCertificates is on and tls is off: without TLS nobody shows a certificate "
-    "(`pulumi config set tls true`, or `pulumi config set clientCertificates false`)"
-)
-
-NO_END = (
-    "marketEnd is true and timeToLiveHours is 0, so there is no end for the market to know: set "
-    "timeToLiveHours (`pulumi config set timeToLiveHours 12`), or do without "
-    "marketEnd (`pulumi config rm marketEnd`)"
-)
 
 
 class SettingRefused(ConfigurationError):
@@ -52,47 +28,6 @@ class SettingRefused(ConfigurationError):
     Cost: nothing was rented or changed.
     Remedy: correct the setting; docs/settings.md lists all of them.
     """
-
-
-def setting(
-    subject: Subject,
-    default: Any,
-    *on_change: Effect,
-    unit: str = "",
-    confidential: Literal["never", "maybe", "always"] = "never",
-    **limits: Any,
-) -> Any:
-    """Declare a setting; its docstring has its words.
-
-    Args:
-        subject: what it is about.
-        default: as Pulumi has it, of the type that Pulumi checks.
-        on_change: what a change does to a running stack; several if it depends on the value.
-        unit: of a number.
-        confidential: whether its value is kept as a secret; `Pulumi.yaml` has none that always is.
-        limits: `gt`, `ge`, `lt`, `le` and `min_length`, as pydantic's `Field` takes them.
-    """
-    about: dict[str, Any] = {
-        "subject": subject,
-        "on_change": list(on_change),
-        "unit": unit,
-        "confidential": confidential,
-    }
-    return Field(default, json_schema_extra=about, repr=confidential == "never", **limits)
-
-
-def _object(value: Any) -> Any:
-    """Read an object, which Pulumi hands over as JSON text."""
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def _one_line(value: str) -> str:
-    if "\n" in value:
-        raise ValueError("must be one line")
-    return value.strip()
-
-
-OneLine = Annotated[str, AfterValidator(_one_line)]
 
 
 class Settings(BaseModel):
@@ -149,7 +84,7 @@ class Settings(BaseModel):
     A stack that has a machine refuses to adopt another one. 0 means none.
     """
 
-    revisions: Annotated[dict[OneLine, OneLine], BeforeValidator(_object)] = setting(
+    revisions: Annotated[dict[OneLine, OneLine], BeforeValidator(as_object)] = setting(
         "model", {}, "nothing", "restart"
     )
     """By repository of the Hub, the branch, tag or commit to take in place of the profile's.
@@ -160,7 +95,7 @@ class Settings(BaseModel):
     max_model_len: int = setting("model", 0, "restart", unit="tokens", ge=0)
     """Context length. 0 means the profile's."""
 
-    vllm_overrides: Annotated[dict[str, Any], BeforeValidator(_object)] = setting(
+    vllm_overrides: Annotated[dict[str, Any], BeforeValidator(as_object)] = setting(
         "model", {}, "restart"
     )
     """Options of `vllm serve`, by their long names without the dashes."""
@@ -176,6 +111,61 @@ class Settings(BaseModel):
 
     That is an option that vLLM refuses, memory that does not suffice, or GPUs that do not work. It
     ends before the real start. The host skips it if the download needs less than three minutes.
+    """
+
+    replicas: int = setting("replicas", 1, "nothing", unit="machines", ge=1, le=32)
+    """How many machines serve the model, behind one address and one key.
+
+    With more than one, a router on a computer of yours takes the requests. The first machine goes
+    on as it is. Address and key of the endpoint are then the router's.
+    """
+
+    max_dollars_per_hour_total: float = setting("replicas", "0", "nothing", unit="$/h", ge=0)
+    """Most that all machines together may cost.
+
+    `replicas` times the cap of one machine may not be above it. 0 means no limit beside that cap.
+    """
+
+    spread: Literal["machine", "host"] = setting("replicas", "machine", "nothing")
+    """How far apart new machines are rented.
+
+    `machine` rents no machine twice. `host` rents from no host twice, so that no host's fault takes
+    two of them.
+    """
+
+    router_host: Login = setting("replicas", "", "nothing")
+    """The computer on which the router runs, as `user@host`. Empty means this one.
+
+    It is reached over SSH, with your own configuration of it, and has HAProxy 2.6 or newer.
+    """
+
+    router_address: CalledAddress = setting("replicas", "127.0.0.1", "nothing")
+    """The IP address of that computer that clients call. It stands in the router's certificate."""
+
+    router_port: int = setting("replicas", 8443, "nothing", ge=1, le=65_535)
+    """The port on which the router listens."""
+
+    routing: Literal["conversation", "least-connections"] = setting(
+        "replicas", "conversation", "nothing"
+    )
+    """Which machine gets a request.
+
+    `conversation` sends all of a conversation to one machine, whose cache has its beginning.
+    `least-connections` sends each request to the machine with the fewest.
+    """
+
+    lost_router: Literal["refuse", "go-on"] = setting("replicas", "refuse", "nothing")
+    """What becomes of machines that are no longer wanted while the router cannot be told.
+
+    `refuse` keeps them, and they are billed. `go-on` ends them, and requests that the router sends
+    there fail.
+    """
+
+    idle_replica: Literal["refuse", "end"] = setting("replicas", "refuse", "nothing")
+    """What `idleMinutes` means for several machines.
+
+    `refuse` takes no `idleMinutes` then. `end` lets each machine end itself that was idle for so
+    long, whatever the others do; the next `up` rents it anew.
     """
 
     key_generation: int = setting("access", 1, "nothing", ge=1)
@@ -367,12 +357,8 @@ def parse(values: Mapping[str, Any]) -> Settings:
         settings = Settings.model_validate(dict(values))
     except ValidationError as error:
         raise SettingRefused(_explain(error, values)) from None
-    if settings.replacement == "create-first" and settings.when_contract_ends == "replace":
-        raise SettingRefused(REPLACED_FIRST)
-    if settings.client_certificates and not settings.tls:
-        raise SettingRefused(SHOWN_IN_CLEAR)
-    if settings.market_end and not settings.time_to_live_hours:
-        raise SettingRefused(NO_END)
+    if message := conflict(settings):
+        raise SettingRefused(message)
     return settings
 
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
-from components.settings import Effect, Settings, Subject
+from components.setting_fields import Effect, Subject
+from components.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +29,7 @@ TITLES: dict[Subject, str] = {
     "model": "What is served",
     "price": "What it may cost",
     "machine": "Which machine",
+    "replicas": "How many machines, and the router in front of them",
     "access": "Who may reach it, and how",
     "production": "Releases and production",
     "change": "How a change happens",

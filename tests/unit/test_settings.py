@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pulumi
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pulumi.runtime import config
 
 from components.settings import SettingRefused, parse
@@ -81,6 +84,33 @@ def test_objects_come_as_json_text():
             {"replacement": "create-first", "whenContractEnds": "replace"},
             "whenContractEnds is replace, for which a machine goes before another one is rented",
         ),
+        ({"replicas": "0"}, "'replicas' is '0': input should be greater than or equal to 1"),
+        ({"replicas": "33"}, "'replicas' is '33': input should be less than or equal to 32"),
+        ({"replicas": "2.5"}, "'replicas' is '2.5': input should be a valid integer"),
+        ({"replicas": "2", "tls": "false"}, "replicas is 2 and tls is off"),
+        ({"replicas": "2", "adopt": "9001"}, "adopt names the one instance 9001"),
+        ({"replicas": "2", "idleMinutes": "30"}, "replicas is 2 and idleMinutes is 30"),
+        (
+            {"replicas": "3", "maxDollarsPerHour": "8", "maxDollarsPerHourTotal": "20"},
+            "3 machines at up to $8.00/h each may cost $24.00/h: let one cost at most 6.66 ",
+        ),
+        (
+            {"replicas": "2", "maxDollarsPerMonth": "720", "maxDollarsPerHourTotal": "1.99"},
+            "2 machines at up to $1.00/h each may cost $2.00/h: let one cost at most 0.99 ",
+        ),
+        ({"routerAddress": "router.example"}, "'routerAddress' is 'router.example': is no IP"),
+        ({"routerAddress": ""}, "'routerAddress' is '': is no IP address"),
+        ({"routerAddress": "0.0.0.0"}, "is no address that a client can call"),
+        ({"routerPort": "65536"}, "'routerPort' is '65536'"),
+        ({"routerHost": "-oProxyCommand=x@y"}, "must be empty for this computer, or user@host"),
+        ({"routerHost": "router.example"}, "must be empty for this computer, or user@host"),
+        ({"routerHost": "me@a:b"}, "must be empty for this computer, or user@host"),
+        ({"routing": "random"}, "'routing' is 'random': input should be 'conversation' or"),
+        ({"lostRouter": "maybe"}, "'lostRouter' is 'maybe': input should be 'refuse' or 'go-on'"),
+        (
+            {"replicas": "2", "routerHost": "me@router.example"},
+            "the router runs on me@router.example and routerAddress is 127.0.0.1",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_sentence_with_key_value_and_remedy(changes, said):
@@ -90,6 +120,61 @@ def test_what_cannot_be_is_one_sentence_with_key_value_and_remedy(changes, said)
     assert said in text
     assert "pulumi config" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tls": "false"},
+        {"adopt": "9001"},
+        {"idleMinutes": "30"},
+        {"maxDollarsPerHourTotal": "0.01"},
+        {"routerHost": "me@router.example"},
+    ],
+)
+def test_one_machine_may_have_what_several_may_not(changes):
+    assert parse(values(**changes)).replicas == 1
+    with pytest.raises(SettingRefused):
+        parse(values(**changes, replicas="2"))
+
+
+def test_an_idle_machine_of_several_may_end_itself_if_that_is_meant():
+    settings = parse(values(replicas="2", idleMinutes="30", idleReplica="end"))
+    assert settings.idle_minutes == 30
+
+
+@given(st.integers(2, 32), st.floats(0.01, 128), st.floats(0.01, 2000))
+def test_the_cap_that_a_refused_total_names_is_taken(replicas, each, total):
+    def with_cap(dollars: str) -> Any:
+        return parse(
+            values(
+                replicas=str(replicas),
+                maxDollarsPerHour=dollars,
+                maxDollarsPerMonth="1e9",
+                maxDollarsPerHourTotal=f"{total:.4f}",
+            )
+        )
+
+    try:
+        settings = with_cap(f"{each:.4f}")
+    except SettingRefused as refused:
+        named = re.search(r"maxDollarsPerHour ([0-9.]+)`", str(refused))
+        assert named is not None
+        if float(named[1]):
+            assert with_cap(named[1]).replicas == replicas
+    else:
+        most = replicas * settings.max_dollars_per_hour
+        assert most <= settings.max_dollars_per_hour_total + 1e-6
+
+
+@given(st.text())
+def test_whatever_names_the_routers_computer_is_a_login_of_plain_characters(text):
+    try:
+        login = parse(values(routerHost=text)).router_host
+    except SettingRefused:
+        return
+    assert login == "" or re.fullmatch(r"[\w.-]+@[\w.:-]+", login, re.ASCII)
+    assert not login.startswith("-")
 
 
 def test_the_token_is_in_no_repr():

@@ -1,0 +1,95 @@
+"""How a setting is declared: its words about itself, and the kinds of text that it may be. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from components.machine.addresses import address
+
+Subject = Literal[
+    "model",
+    "price",
+    "machine",
+    "replicas",
+    "access",
+    "production",
+    "change",
+    "interruption",
+    "end",
+]
+"""What a setting is about: the sections of `docs/settings.md`, in this order."""
+
+Effect = Literal["nothing", "restart", "another machine"]
+"""What a change does to a running stack: to the server, or to the machine that it runs on."""
+
+_LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}@(?P<host>[A-Za-z0-9][A-Za-z0-9.:-]{0,252})")
+
+
+def setting(
+    subject: Subject,
+    default: Any,
+    *on_change: Effect,
+    unit: str = "",
+    confidential: Literal["never", "maybe", "always"] = "never",
+    **limits: Any,
+) -> Any:
+    """Declare a setting; its docstring has its words.
+
+    Args:
+        subject: what it is about.
+        default: as Pulumi has it, of the type that Pulumi checks.
+        on_change: what a change does to a running stack; several if it depends on the value.
+        unit: of a number.
+        confidential: whether its value is kept as a secret; `Pulumi.yaml` has none that always is.
+        limits: `gt`, `ge`, `lt`, `le` and `min_length`, as pydantic's `Field` takes them.
+    """
+    about: dict[str, Any] = {
+        "subject": subject,
+        "on_change": list(on_change),
+        "unit": unit,
+        "confidential": confidential,
+    }
+    return Field(default, json_schema_extra=about, repr=confidential == "never", **limits)
+
+
+def as_object(value: Any) -> Any:
+    """Read an object, which Pulumi hands over as JSON text."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _one_line(value: str) -> str:
+    if "\n" in value:
+        raise ValueError("must be one line")
+    return value.strip()
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
+
+
+def _login(value: str) -> str:
+    """Hold a computer reached over SSH to a form that neither a shell nor ssh reads otherwise."""
+    found = _LOGIN.fullmatch(value)
+    if value and (not found or (":" in found["host"] and not address(found["host"]))):
+        raise ValueError("must be empty for this computer, or user@host with a name or an address")
+    return value
+
+
+def _called_address(value: str) -> str:
+    read = address(value)
+    if not read:
+        raise ValueError("is no IP address, and stands in a certificate as one")
+    if ipaddress.ip_address(read).is_unspecified or ipaddress.ip_address(read).is_multicast:
+        raise ValueError("is no address that a client can call")
+    return read
+
+
+Login = Annotated[OneLine, AfterValidator(_login)]
+"""`user@host`, or empty."""
+
+CalledAddress = Annotated[str, AfterValidator(_called_address)]
+"""An IP address of one computer."""
