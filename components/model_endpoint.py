@@ -292,6 +292,7 @@ def _server(parts: _Parts, made: _Made, first: list[pulumi.Resource]) -> VllmSer
         profile=plan.profile,
         revisions=made.revisions,
         authority=made.authority,
+        leaf=made.authority.leaf,
         serve_yaml=plan.serve_yaml,
         tls=settings.tls,
         key_grace_minutes=settings.key_grace_minutes,

@@ -333,6 +333,11 @@ class Settings(BaseModel):
     hugging_face_token: str = setting("model", "", "restart", confidential="always")
     """Token for gated and private repositories of the Hub."""
 
+    @property
+    def is_fleet(self) -> bool:
+        """Whether several machines serve behind a router."""
+        return self.replicas > 1
+
 
 KEYS = tuple(to_camel(name) for name in Settings.model_fields)
 """The settings by their keys, without the project's name."""

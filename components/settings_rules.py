@@ -32,7 +32,7 @@ NO_END = (
 
 def conflict(settings: Settings) -> str:
     """Say which settings cannot stand together; empty if all can."""
-    rules = (*_OF_ANY, *_OF_SEVERAL) if settings.replicas > 1 else _OF_ANY
+    rules = (*_OF_ANY, *_OF_SEVERAL) if settings.is_fleet else _OF_ANY
     return next(filter(None, (rule(settings) for rule in rules)), "")
 
 

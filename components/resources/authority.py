@@ -1,25 +1,24 @@
 """`Authority`: who the stack's clients trust, and what vouches for its machine.
 
-Its key stands in the state of this one resource. So the certificate of the machine is signed here
-as well. The machine's request comes over SSH, from a host that was held to its recorded key. Of
-that request only the key counts.
+The certificate of a stack's one machine is signed here as well. With several machines this resource
+waits for none of them, and each has a `MachineCertificate`, which is given the authority's keys.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import dynamic
 
-from components.core.errors import HostError
 from components.core.property_bag import Properties
+from components.resources.certificate_request import requested_key
 from components.resources.context import current
 from components.resources.instance import VastInstance
 from components.resources.provider import Provider
 
 if TYPE_CHECKING:
-    from components.machine.authority_state import AuthorityInputs, AuthorityState
+    from components.machine.authority_state import AuthorityInputs, AuthorityState, Requester
     from components.tls.authorities import Authorities
     from components.tls.certificates import PublicKey
 
@@ -91,35 +90,42 @@ class AuthorityProvider(Provider):
 
 
 class Authority(dynamic.Resource, module="tls", name="Authority"):
-    """The stack's certificate authority, and its machine's certificate."""
+    """The stack's certificate authority, and the certificate of its machine if it has one."""
 
     certificate: pulumi.Output[str]
     """PEM of the authority; of two of them for a while after `generation` was raised."""
 
     leaf: pulumi.Output[str]
-    """PEM of the machine's own certificate; empty with `tls` off."""
+    """PEM of the machine's own certificate; empty with `tls` off, and with several machines."""
 
     client_certificate: pulumi.Output[str]
     """PEM of a client's certificate, followed by its key: a secret. Empty if none is required."""
+
+    key: pulumi.Output[str]
+    """PEM of the newest authority's key: a secret."""
+
+    newest_certificate: pulumi.Output[str]
+    former_key: pulumi.Output[str]
+    """PEM of the key of the one before it, a secret, while that one signs; else empty."""
+
+    former_authority: pulumi.Output[str]
+    former_until: pulumi.Output[float]
+    """Until then the former one signs; seconds since 1970."""
 
     def __init__(
         self,
         name: str,
         *,
-        instance: VastInstance,
+        instance: VastInstance | None,
         private_key: pulumi.Input[str],
         tls: bool,
         generation: int,
         client_certificates: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Vouch for `instance`, which is reached over SSH with `private_key`."""
+        """Vouch for `instance`, which is reached over SSH with `private_key`, or for nobody yet."""
         props = {
-            "instance_id": instance.id,
-            "public_ip": instance.public_ip,
-            "ssh_port": instance.ssh_port,
-            "host_key": instance.host_key,
-            "private_key": private_key,
+            **(reached(instance, private_key) if instance else {}),
             "tls": tls,
             "generation": generation,
             "client_certificates": client_certificates,
@@ -132,37 +138,37 @@ class Authority(dynamic.Resource, module="tls", name="Authority"):
             pulumi.ResourceOptions.merge(opts, secret),
         )
 
+    @property
+    def signer(self) -> pulumi.Output[dict[str, Any]]:
+        """What a certificate is signed with in its name, as `authorities_from_bag` reads it.
+
+        It is a secret.
+        """
+        from components.machine.authority_state import SIGNER  # noqa: PLC0415
+
+        return pulumi.Output.secret(
+            pulumi.Output.all(**{name: getattr(self, name) for name in SIGNER})
+        )
+
+
+def reached(instance: VastInstance, private_key: pulumi.Input[str]) -> dict[str, Any]:
+    """Name a machine and how it is reached, as `Requester.from_bag` reads it."""
+    return {
+        "instance_id": instance.id,
+        "public_ip": instance.public_ip,
+        "ssh_port": instance.ssh_port,
+        "host_key": instance.host_key,
+        "private_key": private_key,
+    }
+
 
 def _signed(
     inputs: AuthorityInputs, olds: AuthorityState | None, trusted: Authorities
 ) -> AuthorityState:
     from components.machine import authority_state  # noqa: PLC0415
 
-    def ask() -> PublicKey:
-        return _requested_key(inputs, olds)
+    def ask(requester: Requester) -> PublicKey:
+        has_served = olds is not None and olds.has_signed_for(requester.instance_id)
+        return requested_key(requester, has_served=has_served)
 
     return authority_state.sign(inputs, olds, trusted, ask, current().clock.epoch())
-
-
-def _requested_key(inputs: AuthorityInputs, olds: AuthorityState | None) -> PublicKey:
-    """Ask the machine. A machine that is new to the stack and does not answer is marked unfit."""
-    from components.vllm.host_certificates import requested_key  # noqa: PLC0415
-
-    host = current().remote(inputs.host)
-    try:
-        with host:
-            return requested_key(host)
-    except HostError as error:
-        error.args = (f"{error}; {_what_follows(error, inputs, olds)}",)
-        raise
-
-
-def _what_follows(error: HostError, inputs: AuthorityInputs, olds: AuthorityState | None) -> str:
-    from components.machine.ssh_types import Nonsense  # noqa: PLC0415
-    from components.vast import quarantine  # noqa: PLC0415
-    from components.vllm.errors import ServerHostFailed  # noqa: PLC0415
-
-    has_served = olds is not None and olds.has_signed_for(inputs.instance_id)
-    if has_served or not isinstance(error, ServerHostFailed | Nonsense):
-        return "it stays and is billed until an `up` that works, or `pulumi destroy`"
-    return quarantine.quarantine(current().market(), int(inputs.instance_id), "commands_fail")

@@ -114,6 +114,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         profile: Profile,
         revisions: HubRevisions,
         authority: Authority,
+        leaf: pulumi.Input[str],
         serve_yaml: str,
         tls: bool,
         key_grace_minutes: float,
@@ -123,15 +124,17 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         token_for: pulumi.Input[Sequence[str]],
         rehearse: bool,
         drain_minutes: float | None = None,
+        rollout: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Serve `profile` at `revisions` as `serve_yaml` says, on `instance`.
 
-        With `tls`, it shows the certificate that `authority` has signed for the instance.
+        With `tls`, it shows `leaf`, which `authority` has signed for the instance.
         `environment` is what the function of that name gives. `token_for` are the repositories that
         the Hub gives to the holder of the token alone. With `rehearse`, the host starts it with
         dummy weights while the real ones come. With `drain_minutes`, its end waits at most that
-        long for its clients to leave.
+        long for its clients to leave. Servers with the same `rollout` are one endpoint's: one of
+        them at a time restarts in place.
         """
         inputs: dict[str, Any] = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
@@ -159,7 +162,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "commits": revisions.commits,
             "hub_files": revisions.files,
             "authorities": authority.certificate,
-            "leaf": authority.leaf,
+            "leaf": leaf,
             "client_certificate": authority.client_certificate,
             "key_grace_minutes": key_grace_minutes,
             "max_request_mib": max_request_mib,
@@ -168,6 +171,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "tls": tls,
             "ready_minutes": ready_minutes,
             "drain_minutes": drain_minutes,
+            "rollout": rollout,
             "rehearse": rehearse,
         }
         own = pulumi.ResourceOptions(

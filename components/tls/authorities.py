@@ -76,8 +76,8 @@ class Signed:
 
 def is_due(authorities: Authorities, signed: Signed, now: float) -> bool:
     """Whether something is to be signed anew though nothing was changed."""
-    ends_soon = _ends_soon(signed.leaf, now) or _ends_soon(signed.client_certificate, now)
-    return ends_soon or authorities.at(now) != authorities
+    ends = ends_soon(signed.leaf, now) or ends_soon(signed.client_certificate, now)
+    return ends or authorities.at(now) != authorities
 
 
 def client_identity(authorities: Authorities, kept: str, now: float) -> str:
@@ -86,20 +86,15 @@ def client_identity(authorities: Authorities, kept: str, now: float) -> str:
     `kept` is empty if they have none, or are to get another one. The newest authority signs it.
     Servers let both in, so clients change over in the same days.
     """
-    if kept and not _ends_soon(kept, now):
+    if kept and not ends_soon(kept, now):
         return kept
     return certificates.client_identity(authorities.newest.key, authorities.newest.certificate, now)
 
 
 def warnings(authorities: Authorities, signed: Signed, now: float) -> list[str]:
     """Say what ends soon."""
-    messages = []
-    if _ends_soon(signed.leaf, now):
-        messages.append(
-            f"the machine's certificate {_ends(certificates.ends_at(signed.leaf), now)}: "
-            "`pulumi up` renews it, and nothing restarts"
-        )
-    if _ends_soon(signed.client_certificate, now):
+    messages = leaf_warnings(signed.leaf, now)
+    if ends_soon(signed.client_certificate, now):
         ends = certificates.ends_at(signed.client_certificate)
         messages.append(
             f"the clients' certificate {_ends(ends, now)}: `pulumi up` makes the next one, and "
@@ -114,7 +109,16 @@ def warnings(authorities: Authorities, signed: Signed, now: float) -> list[str]:
     return messages
 
 
-def _ends_soon(certificate: str, now: float) -> bool:
+def leaf_warnings(leaf: str, now: float) -> list[str]:
+    """Say whether a machine's certificate ends soon."""
+    if not ends_soon(leaf, now):
+        return []
+    ends = _ends(certificates.ends_at(leaf), now)
+    return [f"the machine's certificate {ends}: `pulumi up` renews it, and nothing restarts"]
+
+
+def ends_soon(certificate: str, now: float) -> bool:
+    """Whether a certificate (PEM, or empty) is to be signed anew."""
     return bool(certificate) and certificates.ends_at(certificate) - now < RENEW_DAYS * DAY
 
 

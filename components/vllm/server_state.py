@@ -52,6 +52,7 @@ UPDATE_IN_PLACE = (
     "download_gb",
     "ready_minutes",
     "drain_minutes",
+    "rollout",
     "commits",
     "hub_files",
 )
@@ -112,6 +113,8 @@ class ServerInputs:
     ready_minutes: float
     drain_minutes: float | None = None
     """How long its end waits for clients; None without a successor."""
+    rollout: str | None = None
+    """The endpoint of several machines that it is one of; None if it is the only one."""
     rehearse: bool | None = None
     """Whether its host starts it with dummy weights while the real weights download."""
     unknown: frozenset[str] = frozenset()
@@ -156,6 +159,7 @@ class ServerInputs:
             max_request_mib=reader.get("max_request_mib", whole),
             ready_minutes=reader.need("ready_minutes", number, 0.0),
             drain_minutes=reader.get("drain_minutes", number),
+            rollout=reader.get("rollout", text),
             rehearse=reader.get("rehearse", flag),
             # This field comes last, since it lists the unknown ones among all that were read.
             unknown=reader.unknown,

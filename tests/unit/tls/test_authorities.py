@@ -2,100 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
 import pulumi
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.core.errors import HostError
 from components.core.property_bag import Properties
-from components.machine.authority_state import AuthorityInputs, AuthorityState
+from components.machine.authority_state import AuthorityInputs, AuthorityState, Requester
 from components.machine.remote_host import RemoteHost
-from components.machine.ssh_types import HostAddress, HostUnreachable, Result
+from components.machine.ssh_types import HostAddress
 from components.resources.authority import AuthorityProvider
-from components.resources.context import Context, using
 from components.tls import certificates
 from components.tls.authorities import DAY, OVERLAP_DAYS, RENEW_DAYS, Authorities, Authority, Signed
-from components.vast import quarantine
 from components.vllm.errors import ServerHostFailed
-from tests.helpers.fakes import VirtualClock
-
-
-class FakeHost:
-    """A machine that has a key, and is asked over SSH."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.asked: list[tuple[str, str | None]] = []
-        """The address, and the host key that it was held to."""
-        self.prints: str | None = None
-        self.is_down = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def run(self, command: str, *, timeout: float) -> Result:
-        assert "openssl req -new" in command
-        assert timeout < 60
-        if self.is_down:
-            raise HostUnreachable(HostAddress("203.0.113.1", 22), "timed_out")
-        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-        request = builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
-        return Result(0, request if self.prints is None else self.prints, "")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MachineContext(Context):
-    machine: FakeHost
-
-    def market(self, *, patient: bool = True) -> Any:
-        del patient
-
-    def host(self, address: HostAddress, *_: object, **given: Any) -> Any:
-        self.machine.asked.append((str(address), given["known_host_key"]))
-        return self.machine
-
-
-@pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock()
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def marks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    made: list[str] = []
-
-    def mark(_: object, instance_id: int, why: str) -> str:
-        made.append(why)
-        return f"instance {instance_id} is marked unfit"
-
-    monkeypatch.setattr(quarantine, "quarantine", mark)
-    return made
-
-
-@pytest.fixture(autouse=True)
-def machine(clock: VirtualClock, said: list[str], marks: list[str]) -> Iterator[FakeHost]:
-    del marks
-    one = FakeHost()
-    with using(MachineContext(clock=clock, say=said.append, machine=one)):
-        yield one
+from tests.helpers.certificate_scene import names
 
 
 def inputs(**changed: Any) -> Properties:
@@ -125,12 +50,6 @@ def changes(olds: Properties, **changed: Any) -> bool:
     found = AuthorityProvider().diff("authority", olds, inputs(**changed))
     assert not found.replaces
     return bool(found.changes)
-
-
-def names(leaf: str) -> list[str]:
-    certificate = x509.load_pem_x509_certificate(leaf.encode())
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [str(one.value) for one in found]
 
 
 # --------------------------------------------------------------------------- one authority
@@ -297,6 +216,37 @@ def test_with_another_authority_clients_have_its_certificate_at_once(clock):
     assert certificates.signer(after["client_certificate"], after["certificate"])
 
 
+# --------------------------------------------------------------------------- several machines
+
+
+def without_machine(**changed: Any) -> Properties:
+    machine = ("instance_id", "public_ip", "ssh_port", "host_key", "private_key")
+    return {name: value for name, value in inputs(**changed).items() if name not in machine}
+
+
+def test_without_a_machine_it_asks_nobody_and_signs_for_clients_alone(machine):
+    outs = AuthorityProvider().create(without_machine(client_certificates=True)).outs or {}
+    assert machine.asked == []
+    assert outs["leaf"] == ""
+    assert certificates.signer(outs["client_certificate"], outs["certificate"])
+    assert "private_key" not in outs
+
+
+def test_from_one_machine_to_several_and_back_it_stays_the_same_authority(machine):
+    one = made(client_certificates=True)
+    wanted = without_machine(client_certificates=True)
+    assert AuthorityProvider().diff("authority", one, wanted).changes
+    several = dict(AuthorityProvider().update("authority", one, wanted).outs or {})
+    assert not AuthorityProvider().diff("authority", several, wanted).changes
+    assert several["leaf"] == ""
+    assert len(machine.asked) == 1
+    assert changes(several, client_certificates=True)
+    again = updated(several, client_certificates=True)
+    assert names(again["leaf"]) == names(one["leaf"])
+    for name in ("key", "certificate", "client_certificate"):
+        assert one[name] == several[name] == again[name]
+
+
 # --------------------------------------------------------------------------- hosts
 
 
@@ -330,15 +280,17 @@ def test_nor_is_one_that_cannot_be_reached(machine, marks):
 
 TEXTS = st.text(max_size=8)
 ADDRESSES = st.builds(HostAddress, TEXTS, st.integers(0, 65535))
+REQUESTERS = st.builds(
+    Requester,
+    st.integers(0, 2**40).map(str),
+    st.builds(RemoteHost, ADDRESSES, TEXTS, TEXTS),
+)
 AUTHORITIES = st.builds(Authority, st.text(min_size=1, max_size=8), TEXTS)
 STATES = st.builds(
     AuthorityState,
     st.builds(
         AuthorityInputs,
-        instance_id=st.integers(0, 2**40).map(str),
-        host=st.builds(
-            RemoteHost, st.builds(HostAddress, TEXTS, st.integers(0, 65535)), TEXTS, TEXTS
-        ),
+        requester=st.none() | REQUESTERS,
         generation=st.integers(0, 2**40),
         client_certificates=st.none() | st.booleans(),
         unknown=st.just(frozenset()),
@@ -358,7 +310,8 @@ def test_a_state_is_read_back_as_it_was_written(state):
 @given(STATES)
 def test_what_a_preview_does_not_know_is_signed_for(state):
     unknown = dict.fromkeys(["instance_id", "public_ip"], pulumi.output.Unknown())
-    read = AuthorityInputs.from_bag({**state.inputs.to_bag(), **unknown})
+    machine = Requester("7", RemoteHost(HostAddress("", 1), "", "")).to_bag()
+    read = AuthorityInputs.from_bag({**machine, **state.inputs.to_bag(), **unknown})
     assert read.unknown == {*unknown}
     assert not {*unknown} & {*read.to_bag()}
 

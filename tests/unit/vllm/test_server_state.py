@@ -61,6 +61,7 @@ INPUTS = st.builds(
     max_request_mib=st.none() | WHOLE,
     ready_minutes=NUMBERS,
     drain_minutes=st.none() | NUMBERS,
+    rollout=st.none() | TEXTS,
     unknown=st.just(frozenset()),
 )
 STATES = st.builds(
