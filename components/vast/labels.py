@@ -1,8 +1,8 @@
 """The owner of a contract, by its label: stack, endpoint and SSH key. Pure.
 
-A label is `<project>/<stack>/<endpoint>[-<generation>]-instance/<owner><order>`. An account can
-have two stacks of one name, and a stack can have several endpoints. The name tells endpoints of one
-stack apart. The owner is a digest of the endpoint's SSH key, which is in one state alone. It tells
+A label is `<project>/<stack>/<endpoint>[-r<replica>][-<generation>]-instance/<owner><order>`. An
+account can have two stacks of one name, and a stack can have several endpoints. The name tells
+endpoints of one stack apart. Replica 0 has no number in its label. The owner is a digest of the endpoint's SSH key, which is in one state alone. It tells
 stacks of the same name in two backends apart, and it is a second lock between endpoints.
 Labels from older releases have no owner. They were written when a stack had one endpoint.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from components.vast.api.models import Instance
@@ -29,8 +29,23 @@ Whose = Literal["own", "other", "none"]
 neither (`none`).
 """
 
-_INSTANCE = re.compile(r"(?P<endpoint>.+?)(-[0-9a-f]{8})?-instance")
-"""Name of a resource that rents, with the generation that `create-first` puts into it."""
+_SUFFIX = r"(-r(?P<replica>[1-9][0-9]?))?(-(?P<generation>[0-9a-f]{8}))?-instance"
+"""What follows an endpoint's name in the name of a resource that rents: the replica's number, and
+the generation that `create-first` puts into it.
+"""
+
+_INSTANCE = re.compile(rf"(?P<endpoint>.+?){_SUFFIX}")
+
+
+class Renter(NamedTuple):
+    """The resource that rents under a label."""
+
+    prefix: str
+    """`<project>/<stack>/`."""
+    endpoint: str
+    """Empty if no endpoint calls its machine so, as in the two below."""
+    replica: int
+    generation: str
 
 
 def owner_of(public_key: str) -> str:
@@ -48,24 +63,35 @@ def resource_of(label: str) -> str:
     return label.rsplit("/", 1)[0] + "/"
 
 
+def renter_of(resource_prefix: str) -> Renter:
+    """Read `<prefix><resource>/`, as `resource_of` gives it."""
+    prefix, _, resource = resource_prefix.rstrip("/").rpartition("/")
+    found = _INSTANCE.fullmatch(resource)
+    if found is None:
+        return Renter(f"{prefix}/", "", 0, "")
+    number, generation = int(found["replica"] or 0), found["generation"] or ""
+    return Renter(f"{prefix}/", found["endpoint"], number, generation)
+
+
 def endpoint_of(resource_prefix: str) -> tuple[str, str]:
     """Split `<prefix><resource>/` into the prefix and the endpoint's name.
 
     The name is empty if no endpoint calls its machine so.
     """
-    prefix, _, resource = resource_prefix.rstrip("/").rpartition("/")
-    found = _INSTANCE.fullmatch(resource)
-    return f"{prefix}/", found["endpoint"] if found else ""
+    return renter_of(resource_prefix)[:2]
 
 
 def is_labelled(label: str, prefix: str, endpoint: str = "") -> bool:
-    """Whether a label begins with `prefix` and, if `endpoint` is given, names that endpoint."""
+    """Whether a label begins with `prefix` and, if `endpoint` is given, names that endpoint.
+
+    The labels of its replicas do.
+    """
     if not label.startswith(prefix):
         return False
     if not endpoint:
         return True
     resource, _, last = label.removeprefix(prefix).partition("/")
-    found = re.fullmatch(rf"{re.escape(endpoint)}(-[0-9a-f]{{8}})?-instance", resource)
+    found = re.fullmatch(rf"{re.escape(endpoint)}{_SUFFIX}", resource)
     return found is not None and "/" not in last
 
 

@@ -15,6 +15,7 @@ from components.vast.labels import (
     is_labelled,
     order_digest,
     owner_of,
+    renter_of,
     whose,
 )
 from components.vast.quarantine import quarantine_label, quarantine_reason
@@ -46,6 +47,7 @@ def test_without_an_owner_nothing_is_foreign() -> None:
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,8}[a-z0-9])?", fullmatch=True)
 GENERATIONS = st.none() | st.from_regex(r"[0-9a-f]{8}", fullmatch=True)
+REPLICAS = st.integers(0, 99)
 PREFIX = "p/s/"
 
 
@@ -74,11 +76,15 @@ def endpoints(draw: st.DrawFn) -> list[Endpoint]:
     return [Endpoint(name, key) for name, key in zip(names, keys, strict=True)]
 
 
+def host_of(name: str, replica: int, generation: str | None) -> str:
+    host = f"{name}-r{replica}" if replica else name
+    return f"{host}-{generation}" if generation else host
+
+
 @st.composite
 def carried(draw: st.DrawFn, endpoint: Endpoint) -> str:
     """A label that a contract of an endpoint can carry, in any of the forms there have been."""
-    generation = draw(GENERATIONS)
-    host = f"{endpoint.name}-{generation}" if generation else endpoint.name
+    host = host_of(endpoint.name, draw(REPLICAS), draw(GENERATIONS))
     with_owner = order_digest(endpoint.owner, draw(st.text(max_size=5)))
     last = draw(st.sampled_from([with_owner, "0123456789", "abc", ""]))
     label = f"{PREFIX}{host}-instance/{last}"
@@ -118,14 +124,24 @@ def test_a_stack_of_the_same_name_elsewhere_keeps_its_machines(data: st.DataObje
     assert whose(label, PREFIX, one.owner, one.name) == "other"
 
 
-@given(NAMES, GENERATIONS)
-def test_an_endpoint_is_read_from_its_machines_label(name: str, generation: str | None) -> None:
-    host = f"{name}-{generation}" if generation else name
+@given(NAMES, REPLICAS, GENERATIONS)
+def test_an_endpoint_is_read_from_its_machines_label(
+    name: str, replica: int, generation: str | None
+) -> None:
+    host = host_of(name, replica, generation)
     prefix, found = endpoint_of(f"{PREFIX}{host}-instance/")
     assert prefix == PREFIX
     # A name can end like a generation; what it is read as still has the machine.
     assert is_labelled(f"{PREFIX}{host}-instance/x", prefix, found)
     assert found == name or name.startswith(f"{found}-")
+
+
+@given(st.from_regex(r"[a-z]{1,5}", fullmatch=True), REPLICAS, GENERATIONS)
+def test_a_replica_is_read_from_its_machines_label(
+    name: str, replica: int, generation: str | None
+) -> None:
+    renter = renter_of(f"{PREFIX}{host_of(name, replica, generation)}-instance/")
+    assert renter == (PREFIX, name, replica, generation or "")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +151,10 @@ def test_an_endpoint_is_read_from_its_machines_label(name: str, generation: str 
         ("p/s/endpoint-0a1b2c3d-instance/x", True),
         ("p/s/endpoint-instance/unfit-late-x", True),
         ("p/s/endpoint-instance", True),
+        ("p/s/endpoint-r1-instance/x", True),
+        ("p/s/endpoint-r31-0a1b2c3d-instance/x", True),
+        ("p/s/endpoint-r0-instance/x", False),
+        ("p/s/endpoint-r100-instance/x", False),
         ("p/s/endpoint-b-instance/x", False),
         ("p/s/endpointb-instance/x", False),
         ("p/s/b-endpoint-instance/x", False),
