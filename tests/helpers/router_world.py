@@ -7,17 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import csv
-import io
 import json
-import os
-import re
 import shutil
-import signal
 import socket
 import ssl
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -25,29 +18,24 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import psutil
 import pytest
 import uvicorn
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from components.core.keys import digest, machine_key, scope_of
-from components.router import config
 from components.router.inputs import KeyDigest, Member, RouterInputs
 from components.router.routes import own_gate
-from components.tls import certificates
 from components.tls.authorities import Authority
 from tests.helpers.gates import Folder, bearer
 from tests.helpers.polling import eventually
 from toolchain import haproxy
+from toolchain.scale_out import loopback
+from toolchain.scale_out.loopback import LOOPBACK, WITHIN
 
-LOOPBACK = "127.0.0.1"
 SCOPE = scope_of("vast-vllm", "dev")
 STACK_KEY = "7d" * 24
 CHAT = "/v1/chat/completions"
 MILLISECONDS = 250
 """From one health check to the next. A check's handshake with TLS takes no longer either."""
-WITHIN = 20.0
-"""Seconds for anything that a client waits for."""
 
 AUTHORITY = Authority.made(time.time())
 
@@ -62,50 +50,17 @@ def haproxy_command() -> str:
 
 def checked(files: Mapping[str, str], folder: Path) -> str:
     """Write rendered files, and give what `haproxy -c` says against them; empty for nothing."""
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    command = [haproxy_command(), "-c", "-f", str(folder / config.CONFIGURATION)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    # Its warnings stand there too.
-    said = (done.stdout + done.stderr).replace("Configuration file is valid\n", "")
-    return said or ("" if done.returncode == 0 else f"it ends with {done.returncode}")
+    return loopback.refusal(haproxy_command(), files, folder)
 
 
-@contextlib.contextmanager
-def short_folder() -> Iterator[Path]:
+def short_folder() -> contextlib.AbstractContextManager[Path]:
     """A folder whose path leaves room for the name of a socket, with the router's certificates."""
-    with tempfile.TemporaryDirectory(prefix="router-", dir="/tmp") as name:
-        folder = Path(name)
-        key = certificates.new_key()
-        leaf = certificates.router_certificate(
-            AUTHORITY.key, AUTHORITY.certificate, public(key), ip=LOOPBACK, now=time.time()
-        )
-        client = certificates.client_identity(AUTHORITY.key, AUTHORITY.certificate, time.time())
-        (folder / config.AUTHORITY).write_text(AUTHORITY.certificate)
-        (folder / config.CERTIFICATE).write_text(leaf + key)
-        (folder / config.CLIENT).write_text(client)
-        yield folder
-
-
-def public(key: str) -> certificates.PublicKey:
-    """The public half of a key in PEM."""
-    found = load_pem_private_key(key.encode(), password=None).public_key()
-    assert isinstance(found, certificates.PublicKey)
-    return found
+    return loopback.router_folder(AUTHORITY)
 
 
 def identity(contract: int, authority: Authority = AUTHORITY, ip: str = LOOPBACK) -> str:
     """A machine's certificate and key (PEM), signed by an authority."""
-    key = certificates.new_key()
-    leaf = certificates.machine_certificate(
-        authority.key,
-        authority.certificate,
-        public(key),
-        ip=ip,
-        instance_id=contract,
-        now=time.time(),
-    )
-    return leaf + key
+    return loopback.identity(authority, contract, ip)
 
 
 class Server:
@@ -261,94 +216,32 @@ class Machines:
         return server
 
 
-class Router:
+class Router(loopback.LoopbackRouter):
     """HAProxy, as the router runs it."""
 
     def __init__(self, folder: Path, **inputs: Any) -> None:
-        self.folder = folder
-        self._reserved = socket.socket()
-        # HAProxy binds with the same option, and nobody else meanwhile.
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._reserved.bind((LOOPBACK, 0))
+        self._reserved = loopback.reserved()
         self.port = int(self._reserved.getsockname()[1])
         self.url = f"https://{LOOPBACK}:{self.port}"
-        self.inputs = RouterInputs(
-            **{
-                "listen": LOOPBACK,
-                "port": self.port,
-                "folder": str(folder),
-                "scope": SCOPE,
-                "key_digests": (KeyDigest(digest=digest(STACK_KEY)),),
-                "gate": own_gate(),
-                "check_milliseconds": MILLISECONDS,
-                **inputs,
-            }
-        )
-
-    def __enter__(self) -> Self:
-        assert checked(config.render(self.inputs), self.folder) == ""
-        with (self.folder / "log").open("wb") as log:
-            command = [haproxy_command(), "-W", "-f", str(self.folder / config.CONFIGURATION)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            eventually(self._worker)
-            # Its members count as serving until the first check says otherwise.
-            for member in self.inputs.members:
-                self._await_check(member.contract)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        wanted = {
+            "listen": LOOPBACK,
+            "port": self.port,
+            "folder": str(folder),
+            "scope": SCOPE,
+            "key_digests": (KeyDigest(digest=digest(STACK_KEY)),),
+            "gate": own_gate(),
+            "check_milliseconds": MILLISECONDS,
+            **inputs,
+        }
+        super().__init__(folder, RouterInputs(**wanted), haproxy_command())
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(WITHIN)
+        super().__exit__()
         self._reserved.close()
 
-    def log(self) -> str:
-        """What it has said."""
-        return (self.folder / "log").read_text()
-
-    def workers(self) -> int:
-        """How many of its processes answer requests, those of earlier configurations as well."""
-        return len(psutil.Process(self._process.pid).children())
-
     def reload(self, **inputs: Any) -> None:
-        """Change its files, and wait until a new worker has taken over."""
-        self.inputs = RouterInputs.model_validate({**dict(self.inputs), **inputs})
-        assert checked(config.render(self.inputs), self.folder) == ""
-        previous = self._worker()
-        os.kill(self._process.pid, signal.SIGUSR2)
-        eventually(lambda: self._worker() not in {"", previous})
-
-    def _await_check(self, contract: int) -> None:
-        eventually(lambda: self.row(contract)["check_status"])
-
-    def _worker(self) -> str:
-        found = re.search(r"^Pid: (\d+)$", self.told("show info"), re.MULTILINE)
-        return found[1] if found else ""
-
-    def row(self, contract: int) -> dict[str, str]:
-        """What its statistics say of a member's own server."""
-        table = csv.DictReader(io.StringIO(self.told("show stat").removeprefix("# ")))
-        name = f"i{contract}"
-        rows = [row for row in table if (row["pxname"], row["svname"]) == (name, name)]
-        return rows[0] if rows else {"check_status": "", "status": ""}
-
-    def status(self, contract: int) -> str:
-        """`UP`, `DOWN`, `NOLB` while it drains, with more words while it changes."""
-        return self.row(contract)["status"]
-
-    def told(self, command: str) -> str:
-        """Ask its control socket; empty while nobody answers."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(WITHIN)
-            try:
-                connection.connect(str(self.folder / config.CONTROL))
-                connection.sendall(f"{command}\n".encode())
-                return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
-            except OSError:
-                return ""
+        """Change some of its inputs, and wait until a new worker has taken over."""
+        self.take(RouterInputs.model_validate({**dict(self.inputs), **inputs}))
 
     def client(self, key: str = STACK_KEY, identity: Path | None = None) -> httpx.Client:
         """A client that trusts the stack's authority alone, with connections of its own."""

@@ -1,0 +1,1 @@
+"""What several machines behind one router are measured with: `make router-benchmark`."""
