@@ -13,7 +13,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.core import interruption
@@ -24,7 +27,9 @@ from components.machine.ssh_types import HostAddress
 from components.vllm.client_types import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
+    from components.machine.own_computer import OwnComputer
     from components.machine.ssh import SshClient
+    from components.router.asking import HttpsRouter
     from components.vast.api.client import VastApi
     from components.vast.api.container_log import ContainerLog
     from components.vllm.client import Endpoint
@@ -39,6 +44,8 @@ class Context:
     say: Callable[[str], None] = to_terminal
     """Takes a line for the person who waits."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=lambda: os.environ)
+    random_text: Callable[[], str] = lambda: secrets.token_hex(12)
+    """Gives a text that nobody can guess."""
     is_asked_to_end: Callable[[], bool] = interruption.is_asked
     """Whether the person who waits has pressed Ctrl-C."""
 
@@ -119,6 +126,34 @@ class Context:
         from components.vllm.hub_client import HubClient, address_in  # noqa: PLC0415
 
         return HubClient(address_in(self.environment), self.clock)
+
+    def own_computer(self, host: str) -> OwnComputer:
+        """The client of the user's own computer `user@host`, or of this one if `host` is empty.
+
+        Raises:
+            ValueError: if `host` is no `user@host`.
+        """
+        from components.machine.own_computer import OwnComputer  # noqa: PLC0415
+
+        return OwnComputer(host, self.environment)
+
+    def router(self, url: str, authorities: str, identity: str) -> HttpsRouter:
+        """The client of the router at `url`, trusting `authorities` (PEM) alone.
+
+        It shows `identity` (PEM of certificate and key) if that is not empty.
+        """
+        from components.router.asking import HttpsRouter  # noqa: PLC0415
+
+        return HttpsRouter(url, authorities, identity, self.clock)
+
+    @property
+    def haproxy(self) -> str:
+        """HAProxy on this computer: the environment's, the `PATH`'s, or what set-up unpacked."""
+        if named := self.environment.get("VASTVLLM_HAPROXY"):
+            return named
+        found = shutil.which("haproxy", path=self.environment.get("PATH"))
+        unpacked = Path(__file__).resolve().parents[2] / ".tools" / "bin" / "haproxy"
+        return found or (str(unpacked) if unpacked.exists() else "haproxy")
 
     def progress(self, subject: str) -> Progress:
         """Lines about one operation, each beginning with `subject`."""

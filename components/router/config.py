@@ -26,6 +26,9 @@ CLIENT = "client.pem"
 """With which the router asks, where clients show a certificate. Others write it."""
 CONTROL = "control.sock"
 
+VERSION_PATH = "/router/version"
+"""Where the router says which files it has; no route of a machine's."""
+
 FOREVER = 10**15
 """Seconds since 1970, for a key that does not end."""
 
@@ -142,12 +145,12 @@ def _defaults() -> list[str]:
 
 def _clients(inputs: RouterInputs) -> list[str]:
     gate = inputs.gate
-    asks = f" ca-file {inputs.folder}/{AUTHORITY} verify required" * inputs.client_certificates
-    until = f"var(txn.key),sha2(256),hex,lower,map_str_int({inputs.folder}/{KEYS})"
+    asks = f" ca-file {_file(inputs, AUTHORITY)} verify required" * inputs.client_certificates
+    until = f"var(txn.key),sha2(256),hex,lower,map_str_int({_file(inputs, KEYS)})"
     # HTTP/2 is not offered: HAProxy 2.6 resets a stream that it refuses before its body has come.
     bind = (
         f"bind {_socket(inputs.listen, inputs.port)} ssl"
-        f" crt {inputs.folder}/{CERTIFICATE}{asks} alpn http/1.1"
+        f" crt {_file(inputs, CERTIFICATE)}{asks} alpn http/1.1"
     )
     return [
         "frontend clients",
@@ -164,7 +167,7 @@ def _clients(inputs: RouterInputs) -> list[str]:
         "http-request set-var(txn.key) req.fhdr(x-api-key) if !allowed",
         f"http-request set-var(txn.until) {until} if !allowed has_key",
         # What is asked for: the gate's own table.
-        f"http-request set-var(txn.method) path,map_str({inputs.folder}/{ROUTES})",
+        f"http-request set-var(txn.method) path,map_str({_file(inputs, ROUTES)})",
         "acl known var(txn.method) -m found",
         "acl right_method method,strcmp(txn.method) eq 0",
         "acl somebody_serves nbsrv(replicas) gt 0",
@@ -175,6 +178,7 @@ def _clients(inputs: RouterInputs) -> list[str]:
             " if unguarded right_method"
         ),
         f"http-request {_answer(401, gate.unauthorized)} if !allowed",
+        *_version(inputs),
         f"http-request {_answer(404, gate.not_found)} if !known",
         f"http-request {_answer(405, gate.method_not_allowed)} if !right_method",
         "http-request use-service prometheus-exporter if { path -m str /metrics }",
@@ -184,6 +188,19 @@ def _clients(inputs: RouterInputs) -> list[str]:
         "http-request unset-var(txn.key)",
         "default_backend replicas",
     ]
+
+
+def _version(inputs: RouterInputs) -> list[str]:
+    """Let who has a key see which files serve: a reload is over when they are the new ones."""
+    if not inputs.version:
+        return []
+    body = f'{{"version":"{inputs.version}"}}'
+    return [f"http-request {_answer(200, body)} if METH_GET {{ path -m str {VERSION_PATH} }}"]
+
+
+def _file(inputs: RouterInputs, name: str) -> str:
+    """Where a file lies. Those of one version lie together, so that renaming one changes all."""
+    return "/".join([inputs.folder, *([inputs.version] if inputs.version else []), name])
 
 
 def _answer(status: int, body: str) -> str:
@@ -277,7 +294,7 @@ def _member(inputs: RouterInputs, member: Member) -> Iterable[Sequence[str]]:
         f"default_backend {name}",
     ]
     check = inputs.check_milliseconds
-    shows = f" crt {inputs.folder}/{CLIENT}" * inputs.client_certificates
+    shows = f" crt {_file(inputs, CLIENT)}" * inputs.client_certificates
     yield [
         f"backend {name}",
         *_HEALTH_CHECK,
@@ -288,7 +305,7 @@ def _member(inputs: RouterInputs, member: Member) -> Iterable[Sequence[str]]:
         (
             f"server {name} {_socket(member.address, member.port)}"
             # The authority signs for all members: without the name each would be believed for each.
-            f" ssl verify required ca-file {inputs.folder}/{AUTHORITY}"
+            f" ssl verify required ca-file {_file(inputs, AUTHORITY)}"
             f" verifyhost {machine_name(member.contract)}{shows} alpn http/1.1"
             f" check check-ssl inter {check}ms fastinter {max(check // 2, 25)}ms fall 2 rise 2"
             # Of connections alone: else a request that fails on each server would eject them all.

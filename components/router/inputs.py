@@ -50,6 +50,9 @@ Folder = Annotated[
 ]
 
 
+Version = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
+
+
 class _Checked(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -63,6 +66,13 @@ class Member(_Checked):
     """Where its server is reached from outside."""
     state: Literal["serving", "draining"] = "serving"
     """A draining one gets no new request."""
+
+
+class RouterAddress(_Checked):
+    """Where clients reach a router."""
+
+    listen: Address
+    port: Port
 
 
 class KeyDigest(_Checked):
@@ -82,6 +92,9 @@ class RouterInputs(_Checked):
     port: Port
     folder: Folder
     """Where the files and sockets lie on the router's computer; nobody else may enter it."""
+    version: Version = ""
+    """Names these files: they lie in a folder of that name in `folder`, and the router says it to
+    who has a key. Empty for files that lie in `folder` itself, and have no name."""
     scope: Scope
     """Whose keys they are."""
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MOST_MEMBERS)]

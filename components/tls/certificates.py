@@ -153,6 +153,17 @@ def signer(certificate: str, authorities: str) -> str:
     return ""
 
 
+def is_for(certificate: str, public_key: PublicKey) -> bool:
+    """Whether a certificate (PEM) is for this key."""
+    return _read(certificate).public_key() == public_key
+
+
+def fingerprints(authorities: str) -> list[str]:
+    """SHA-256 of each of several certificates (PEM), hex, in their order."""
+    found = x509.load_pem_x509_certificates(authorities.encode())
+    return [one.fingerprint(hashes.SHA256()).hex() for one in found]
+
+
 def is_cross_certificate(cross: str, authority: str, former: str) -> bool:
     """Whether `cross` (PEM) is the authority's name and key, signed with the key of `former`.
 

@@ -1,0 +1,106 @@
+"""The client of a router over HTTPS: what it answers to whom, within seconds and bytes of ours.
+
+It asks as clients do, at the address that clients call, and trusts the stack's authorities alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from typing import Protocol
+
+import httpcore2
+
+from components.core.bounded import Budget, OutOfTime, TooMuch
+from components.core.bounded_http import Answer, exchange, trust
+from components.core.clock import Clock
+from components.core.errors import causes
+from components.router.config import VERSION_PATH
+
+ANSWER_SECONDS = 10.0
+"""For a whole answer."""
+
+CONNECT_SECONDS = 5.0
+"""For a connection, TLS included."""
+
+MOST_BYTES = 4 * 1_048_576
+"""Of an answer. The metrics of 32 members are some hundred kB."""
+
+_STATUS = re.compile(
+    r'haproxy_server_status\{proxy="i(\d{1,16})",server="i\d{1,16}",state="([A-Z]{1,10})"\} 1'
+)
+
+
+class RouterClient(Protocol):
+    """What may be asked of a router."""
+
+    def status_of(self, path: str, key: str | None) -> int | str:
+        """Ask for `path`; the status, or why there is none, as the rest of a sentence."""
+
+    def version(self, key: str) -> str:
+        """Give the digest of the files that serve; empty if it does not say it."""
+
+    def members(self, key: str) -> dict[str, str]:
+        """Give the members' states by contract: `UP`, `DOWN`, `NOLB` for one that drains."""
+
+
+class HttpsRouter:
+    """`RouterClient`, each question on a connection of its own."""
+
+    def __init__(self, url: str, authorities: str, identity: str, clock: Clock) -> None:
+        """Ask at `url`, trusting `authorities` (PEM); show `identity` (PEM) if it is not empty."""
+        self._url = url
+        self._clock = clock
+        self._tls = trust(authorities, identity)
+
+    def status_of(self, path: str, key: str | None) -> int | str:
+        """See `RouterClient`."""
+        answer = self._ask(path, key)
+        return answer.status if isinstance(answer, Answer) else answer
+
+    def version(self, key: str) -> str:
+        """See `RouterClient`."""
+        answer = self._ask(VERSION_PATH, key)
+        if not isinstance(answer, Answer) or answer.status != 200:  # noqa: PLR2004  (HTTP)
+            return ""
+        try:
+            found = json.loads(answer.body)
+        except ValueError:
+            return ""
+        return str(found.get("version", "")) if isinstance(found, dict) else ""
+
+    def members(self, key: str) -> dict[str, str]:
+        """See `RouterClient`."""
+        answer = self._ask("/metrics", key)
+        if not isinstance(answer, Answer) or answer.status != 200:  # noqa: PLR2004  (HTTP)
+            return {}
+        return dict(_STATUS.findall(answer.body.decode(errors="replace")))
+
+    def _ask(self, path: str, key: str | None) -> Answer | str:
+        try:
+            return exchange(
+                "GET",
+                self._url + path,
+                Budget(self._clock, ANSWER_SECONDS, MOST_BYTES),
+                headers={"Authorization": f"Bearer {key}"} if key is not None else {},
+                content=None,
+                tls=self._tls,
+                connect_timeout=CONNECT_SECONDS,
+            )
+        except Exception as error:  # noqa: BLE001  (whoever answers there may send anything)
+            return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OutOfTime | httpcore2.TimeoutException):
+        return "does not answer in time"
+    if isinstance(error, TooMuch):
+        return "answers without an end"
+    found = list(causes(error))
+    if any(isinstance(cause, ConnectionRefusedError) for cause in found):
+        return "refuses the connection"
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in found):
+        return "shows a certificate that is not the stack's"
+    known = isinstance(error, httpcore2.NetworkError | httpcore2.ProtocolError)
+    return "breaks the connection off" if known else "answers what is no HTTP"

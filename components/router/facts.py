@@ -1,0 +1,232 @@
+"""What is at a router's computer, and what speaks against a router there. Pure.
+
+The computer is the user's own. Its text is held to its form all the same, since it ends in files
+and sentences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from typing import get_args
+
+from components.core.display import clipped, shown
+from components.machine.addresses import address as address_in
+from components.machine.addresses import is_loopback, with_port
+from components.router.inputs import LONGEST_FOLDER
+from components.router.scripts import ROUTERS, answers
+from components.router.state import RouterRequest, Supervisor
+
+OLDEST = (2, 6)
+"""The oldest HAProxy that takes the files, and the one that they were tried with."""
+
+MOST_THREADS = 64
+
+_FOLDER = re.compile(r"(/[A-Za-z0-9_.+@-]+)+")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """A socket that takes connections; of all addresses where `address` is empty."""
+
+    address: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a computer says of itself, and of the router there."""
+
+    program: str
+    """HAProxy's path; empty if there is none."""
+    version: str
+    """As HAProxy says it; empty if it does not start."""
+    has_openssl: bool
+    threads: int
+    """As many as it has cores."""
+    supervisor: Supervisor
+    """Who would start a router again."""
+    lingers: bool
+    """Whether its user's units outlive the user's last login."""
+    addresses: frozenset[str]
+    listeners: tuple[Listener, ...]
+    folder: str
+    is_alive: bool
+    is_watched: bool
+    """Whether the one that lives is a unit of systemd."""
+    owner: str
+    stack: frozenset[str]
+    good: str
+    """The version that was proven last; empty for none."""
+    bind: Listener | None
+    """Where that configuration listens."""
+    members: tuple[str, ...]
+    """The contracts in that configuration."""
+    files: Mapping[str, str]
+    """SHA-256 by name, of the version that was asked for."""
+    same: frozenset[str]
+    """`haproxy.cfg` if it is that version's; `router.pem` if it is that version's, with the key."""
+
+    @property
+    def supervises(self) -> Supervisor:
+        """Who starts the router that lives again."""
+        return self.supervisor if self.is_watched else "nobody"
+
+
+def read(printed: str) -> Facts:
+    """Read what the script `facts` prints; what is none of its kind counts as missing."""
+    found = answers(printed)
+
+    def first(name: str) -> str:
+        return next(iter(found.get(name, [])), "")
+
+    cores = first("cores")
+    kind = first("supervisor")
+    names = tuple(one for one in found.get("member", []) if re.fullmatch(r"[1-9][0-9]{0,15}", one))
+    version = re.match(r"HA-?Proxy version ([0-9][A-Za-z0-9.+~-]{0,60})", first("version"))
+    return Facts(
+        program=first("haproxy") if first("haproxy").startswith("/") else "",
+        version=version[1] if version else "",
+        has_openssl=bool(first("openssl")),
+        threads=min(max(int(cores), 1), MOST_THREADS) if re.fullmatch(r"\d{1,4}", cores) else 1,
+        supervisor=next((one for one in get_args(Supervisor) if one == kind), "nobody"),
+        lingers=first("linger") == "yes",
+        addresses=frozenset(address_in(text.partition("/")[0]) for text in found.get("address", []))
+        - {""},
+        listeners=tuple(filter(None, map(listener, found.get("listens", [])))),
+        folder=first("folder"),
+        is_alive=first("alive") == "yes",
+        is_watched=first("watched") == "yes",
+        owner=first("owner"),
+        stack=frozenset(first("stack").split()),
+        good=_digest(first("good")),
+        bind=_bind(first("bind")),
+        members=names,
+        files=dict(_file(text) for text in found.get("file", []) if " " in text),
+        same=frozenset(found.get("same", [])),
+    )
+
+
+def refusal(facts: Facts, request: RouterRequest, *, owner: str | None, is_here: bool) -> str:
+    """Say what speaks against a router there; empty for nothing.
+
+    `owner` is the state's, empty for a new router, and None if it is not known. `is_here` says that
+    it is this computer.
+    """
+    return next(filter(None, _refusals(facts, request, owner, is_here)), "")
+
+
+def listens_on(facts: Facts, address: str) -> str:
+    """Choose the address that is bound so that `address` is reached, and little else.
+
+    An address that no interface has is translated on the way there: then all are bound.
+    """
+    if is_loopback(address) or address in facts.addresses:
+        return address
+    return "::" if ":" in address else "0.0.0.0"  # noqa: S104  (TLS and keys guard it)
+
+
+def listener(text: str) -> Listener | None:
+    """Read a listening socket as Linux has it in `/proc/net/tcp`, or as BSD's netstat prints it."""
+    if match := re.fullmatch(r"([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4})", text):
+        return Listener(_without_wildcard(_from_words(match[1])), int(match[2], 16))
+    if match := re.fullmatch(r"(\*|[0-9a-fA-F.:]+)(?:%[a-z0-9]+)?\.([0-9]{1,5})", text):
+        return Listener(_without_wildcard(address_in(match[1])), int(match[2]))
+    return None
+
+
+def _refusals(
+    facts: Facts, request: RouterRequest, owner: str | None, is_here: bool
+) -> Iterator[str]:
+    where = request.where
+    if is_loopback(request.address) and not is_here:
+        yield (
+            f"`routerAddress` {request.address} is reached from {where} alone: set the address by "
+            "which clients reach that computer"
+        )
+    if not facts.program:
+        yield (
+            f"there is no HAProxy at {where}: install 2.6 or newer there "
+            "(`sudo apt-get install haproxy`)"
+        )
+    elif not facts.version:
+        yield f"`{shown(facts.program)} -v` at {where} does not say which HAProxy it is"
+    elif tuple(map(int, re.findall(r"\d+", facts.version)[:2])) < OLDEST:
+        yield f"HAProxy at {where} is {facts.version}, and 2.6 or newer is needed"
+    if not facts.has_openssl:
+        yield f"there is no `openssl` at {where}, which makes the router's key"
+    if not _FOLDER.fullmatch(facts.folder) or len(facts.folder) > LONGEST_FOLDER:
+        yield (
+            f"the router's folder at {where} would be {clipped(facts.folder, 200)!r}: set "
+            f"`{ROUTERS}` there to a folder of at most {LONGEST_FOLDER - 20} letters, digits, `/`, "
+            "`.`, `_` and `-`"
+        )
+    yield _other_owner(facts, request, owner)
+    yield _port_taken(facts, request)
+
+
+def _other_owner(facts: Facts, request: RouterRequest, owner: str | None) -> str:
+    if owner is None or not facts.is_alive or facts.owner in {"", owner}:
+        return ""
+    if not owner and facts.stack & stack_marks(request.authorities):
+        # An `up` that was cut off has left it; the next one takes it over.
+        return ""
+    return (
+        f"a router of another stack with the same name runs at {request.where}, in "
+        f"{facts.folder}: destroy that stack first, or take another stack name"
+    )
+
+
+def stack_marks(authorities: str) -> frozenset[str]:
+    """Name a stack by its authorities; two states of one name share none."""
+    from components.tls import certificates  # noqa: PLC0415  (not for who only reads a state)
+
+    return frozenset(certificates.fingerprints(authorities))
+
+
+def _port_taken(facts: Facts, request: RouterRequest) -> str:
+    wanted = Listener(_without_wildcard(listens_on(facts, request.address)), request.port)
+    if facts.is_alive and facts.bind is not None and facts.bind.port == request.port:
+        return ""
+    if not any(_collides(one, wanted) for one in facts.listeners):
+        return ""
+    return (
+        f"another program listens at {with_port(request.address, request.port)} of "
+        f"{request.where}: end it, or set `routerPort` to another port"
+    )
+
+
+def _collides(one: Listener, other: Listener) -> bool:
+    return one.port == other.port and (
+        not one.address or not other.address or one.address == other.address
+    )
+
+
+def _from_words(digits: str) -> str:
+    """Linux writes an address as words of 32 bits, each with its lowest byte first."""
+    data = b"".join(bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8))
+    found = ipaddress.ip_address(data)
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return str(found)
+
+
+def _without_wildcard(address: str) -> str:
+    return "" if address in {"0.0.0.0", "::"} else address  # noqa: S104  (compared alone)
+
+
+def _bind(text: str) -> Listener | None:
+    match = re.fullmatch(r"ipv[46]@\[?([0-9a-f.:]+)\]?:([0-9]{1,5})", text)
+    return Listener(_without_wildcard(match[1]), int(match[2])) if match else None
+
+
+def _digest(text: str) -> str:
+    return text if _DIGEST.fullmatch(text) else ""
+
+
+def _file(text: str) -> tuple[str, str]:
+    digest, _, name = text.partition(" ")
+    return name, digest

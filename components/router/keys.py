@@ -1,0 +1,67 @@
+"""Which keys of clients a router takes, and whom its certificate names. Pure."""
+
+from __future__ import annotations
+
+from components.router.inputs import KeyDigest
+from components.router.state import RouterRequest, RouterState
+from components.tls import authorities as rules
+from components.tls import certificates
+from components.tls.authorities import Authorities, Authority
+
+ROLLOUT_MINUTES = 24 * 60.0
+"""By how much longer a member takes a replaced key than the router, at least.
+
+Members take the new key first, and the router may follow hours later. Whoever the router lets in
+has to be let in by the member as well, so the router ends a replaced key before any member does.
+"""
+
+
+def key_digests(
+    request: RouterRequest, state: RouterState | None, now: float
+) -> tuple[KeyDigest, ...]:
+    """Give the key that clients have, and replaced ones until their time, as digests.
+
+    The grace of a key that is replaced now begins at `now`, in seconds since 1970.
+    """
+    current = KeyDigest(digest=request.stack_key_digest)
+    kept = []
+    for key in state.key_digests if state else ():
+        if key.digest == current.digest:
+            continue
+        ends = key.ends if key.ends is not None else int(now + request.key_grace_minutes * 60)
+        if ends > now:
+            kept.append(KeyDigest(digest=key.digest, ends=ends))
+    return (current, *sorted(kept, key=lambda key: (-(key.ends or 0), key.digest))[:MOST_REPLACED])
+
+
+MOST_REPLACED = 8
+"""Replaced keys whose time is not over; of more, those that end first are refused at once."""
+
+
+def authorities_of(request: RouterRequest) -> Authorities:
+    """Give the stack's authorities."""
+    signer = request.signer
+    former = Authority(signer.former_key, signer.former_authority) if signer.former_key else None
+    return Authorities(
+        Authority(signer.key, signer.newest_certificate), former, signer.former_until
+    )
+
+
+def signed(request: RouterRequest, public_key: certificates.PublicKey, now: float) -> str:
+    """Sign the router's certificate; `now` in seconds since 1970. PEM.
+
+    Raises:
+        ValueError: if the key is none of P-256.
+    """
+    signing = authorities_of(request).signing(now)
+    return certificates.router_certificate(
+        signing.key, signing.certificate, public_key, ip=request.address, now=now
+    )
+
+
+def is_due(leaf: str, request: RouterRequest, now: float) -> bool:
+    """Whether a certificate has to be signed anew: it ends soon, or another one signs now."""
+    signing = authorities_of(request).signing(now)
+    return certificates.ends_at(leaf) - now < rules.RENEW_DAYS * rules.DAY or not (
+        certificates.signer(leaf, signing.certificate)
+    )

@@ -1,0 +1,212 @@
+# What is done at a router's computer, by any /bin/sh. components/router/scripts.py puts values in
+# front of it and the name of a function behind it. It prints lines of name=value; whatever a login
+# prints beside them has no name of these.
+#
+# In the folder of a router:
+#
+#   <version>/      the files of one version; at most those of the proven and of the newest one
+#   haproxy.cfg     a copy of one version's configuration, which names that version's other files
+#   good            which version was proven last
+#   owner, stack    whose router it is
+#   router.key      the router's key, which never leaves its computer
+#   haproxy.pid     of the process whose signals reload and end it
+LC_ALL=C
+PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/homebrew/bin"
+export LC_ALL PATH
+umask 077
+
+base="${VASTVLLM_ROUTERS:-$HOME/.vast-vllm}"
+folder="$base/router-$id"
+unit="vast-vllm-router-$id.service"
+if [ "$(id -u)" = 0 ]; then
+    kind=systemd target=multi-user.target units=/etc/systemd/system
+else
+    kind=systemd-user target=default.target units="${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user"
+fi
+
+say() { printf '%s=%s\n' "$1" "$2"; }
+
+first_line() { head -n 1 "$1" 2>/dev/null; }
+
+manage() {
+    if [ "$kind" = systemd ]; then
+        systemctl "$@"
+    else
+        XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}" systemctl --user "$@"
+    fi
+}
+
+supervisor() {
+    if command -v systemctl >/dev/null 2>&1 && manage show-environment >/dev/null 2>&1; then
+        echo "$kind"
+    else
+        echo nobody
+    fi
+}
+
+watched() { [ -f "$units/$unit" ] && manage is-active --quiet "$unit" 2>/dev/null; }
+
+command_of() {
+    if [ -r "/proc/$1/cmdline" ]; then
+        tr '\000' ' ' <"/proc/$1/cmdline"
+    else
+        ps -p "$1" -o args=
+    fi
+}
+
+# A number is given again: it has to be a process with this very file.
+alive() {
+    pid="$(first_line "$folder/haproxy.pid")"
+    case "$pid" in '' | *[!0-9]*) return 1 ;; esac
+    kill -0 "$pid" 2>/dev/null && command_of "$pid" 2>/dev/null | grep -Fq -- "$folder/haproxy.cfg"
+}
+
+facts() {
+    case "$base" in /*) say folder "$folder" ;; esac
+    found="$(command -v -- "$program" 2>/dev/null)"
+    say haproxy "$found"
+    [ -n "$found" ] && say version "$("$found" -v 2>/dev/null | head -n 1)"
+    say openssl "$(command -v openssl)"
+    say cores "$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
+    say supervisor "$(supervisor)"
+    command -v loginctl >/dev/null 2>&1 &&
+        say linger "$(loginctl show-user "$(id -un)" --property=Linger --value 2>/dev/null)"
+    { ip -o addr show || ifconfig; } 2>/dev/null | awk '{
+        for (i = 1; i < NF; i++) if ($i == "inet" || $i == "inet6") print "address=" $(i + 1)
+    }'
+    listeners | sort -u | head -n 5000
+    if alive; then
+        say alive yes
+        watched && say watched yes
+    fi
+    for name in owner stack good; do say "$name" "$(first_line "$folder/$name")"; done
+    [ -f "$folder/haproxy.cfg" ] && configured
+    [ -n "$expected" ] && cd "$folder/$expected" 2>/dev/null && files
+    return 0
+}
+
+listeners() {
+    if [ -r /proc/net/tcp ]; then
+        cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print "listens=" $2 }'
+    else
+        netstat -an -p tcp 2>/dev/null | awk '$NF == "LISTEN" { print "listens=" $4 }'
+    fi
+}
+
+configured() {
+    sed -n '
+        s|^ *bind \([^ ]*\) ssl crt .*|bind=\1|p
+        s|^ *server i\([0-9]*\) [^ ]* ssl .*|member=\1|p
+    ' "$folder/haproxy.cfg"
+    cmp -s "$folder/haproxy.cfg" "$folder/$expected/haproxy.cfg" && say same haproxy.cfg
+}
+
+files() {
+    for name in *; do
+        openssl dgst -sha256 -r -- "$name" 2>/dev/null | sed -n 's/^\([0-9a-f]*\) \*\(.*\)$/file=\1 \2/p'
+    done
+    cat leaf.pem ../router.key 2>/dev/null | cmp -s - router.pem && say same router.pem
+}
+
+key() {
+    mkdir -p "$base" "$folder" && chmod 700 "$folder" && cd "$folder" || return 1
+    openssl ec -in router.key -noout -text 2>/dev/null | grep -q prime256v1 || {
+        openssl ecparam -name prime256v1 -genkey -noout -out router.key.new &&
+            mv -f router.key.new router.key
+    } || return 1
+    printf '%s\n' '[req]' prompt=no distinguished_name=name '[name]' CN=router >request.cnf
+    openssl req -new -key router.key -sha256 -config request.cnf
+}
+
+install() {
+    cd "$folder" || return 1
+    printf '%s\n' "$owner" >owner && printf '%s\n' "$stack" >stack || return 1
+    rm -rf "$version.part"
+    mkdir "$version.part" && write_files "$version.part" || return 1
+    cat "$version.part/leaf.pem" router.key >"$version.part/router.pem" || return 1
+    rm -rf "$version"
+    mv "$version.part" "$version" || return 1
+    if ! "$program" -c -f "$folder/$version/haproxy.cfg" >checked 2>&1; then
+        grep -v '^$' checked | head -n 20 | sed 's/^/refused=/'
+        return 0
+    fi
+    use "$version"
+}
+
+# Let a version serve: one renaming, and a signal to what runs.
+use() {
+    cp "$1/haproxy.cfg" haproxy.cfg.new && mv -f haproxy.cfg.new haproxy.cfg || return 1
+    if alive; then
+        kill -USR2 "$pid" && say did reloaded
+        if watched; then say supervisor "$kind"; else say supervisor nobody; fi
+        return 0
+    fi
+    rm -f haproxy.pid ./*.sock
+    say supervisor "$(supervisor)"
+    if [ "$(supervisor)" = nobody ]; then start_alone; else start_watched; fi >started 2>&1 &&
+        say did started && return 0
+    tail -n 3 started | sed 's/^/failed=/'
+    say failed "it does not say why"
+}
+
+start_alone() {
+    "$program" -W -D -f "$folder/haproxy.cfg" -p "$folder/haproxy.pid"
+}
+
+start_watched() {
+    mkdir -p "$units" && write_unit >"$units/$unit" || return 1
+    manage daemon-reload && manage enable "$unit" && manage restart "$unit"
+}
+
+proven() {
+    cd "$folder" || return 1
+    printf '%s\n' "$version" >good.new && mv -f good.new good || return 1
+    for other in *; do
+        [ "$other" != "$version" ] && [ -d "$other" ] && rm -rf "$other"
+    done
+    say did noted
+}
+
+back() {
+    cd "$folder" || return 1
+    good="$(first_line good)"
+    if [ -n "$good" ] && [ -f "$good/haproxy.cfg" ]; then
+        say good "$good"
+        use "$good"
+    else
+        stop && say did stopped
+    fi
+    [ "$good" = "$version" ] || rm -rf "$version"
+}
+
+end() {
+    if [ ! -d "$folder" ]; then
+        say did gone
+        return 0
+    fi
+    there="$(first_line "$folder/owner")"
+    if [ -n "$there" ] && [ "$there" != "$owner" ]; then
+        say did kept
+        return 0
+    fi
+    if stop; then rm -rf "$folder" && say did stopped; else say did running; fi
+    rmdir "$base" 2>/dev/null
+    return 0
+}
+
+stop() {
+    if [ -f "$units/$unit" ]; then
+        manage disable --now "$unit" >/dev/null 2>&1
+        rm -f "$units/$unit"
+        manage daemon-reload >/dev/null 2>&1
+    fi
+    tries=0
+    while alive; do
+        [ "$tries" = 0 ] && kill -TERM "$pid"
+        [ "$tries" = "$patience" ] && kill -KILL "$pid"
+        [ "$tries" -gt $((patience + 25)) ] && return 1
+        tries=$((tries + 1))
+        sleep 0.2 2>/dev/null || sleep 1
+    done
+    return 0
+}
