@@ -58,6 +58,23 @@ def secret_texts(key: bytes, written: str) -> set[str]:
     return {text for text in found if len(text) >= SHORTEST}
 
 
+def exported_in_clear(deployment: Mapping[str, Any], passphrase: str) -> dict[str, Any]:
+    """Give an exported state as `pulumi stack export --show-secrets` does."""
+    key = key_of(passphrase, deployment["secrets_providers"]["state"]["salt"])
+    return dict(_with_plaintext(key, deployment))
+
+
+def _with_plaintext(key: bytes, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_plaintext(key, one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if _SIGNATURE not in value:
+        return {name: _with_plaintext(key, one) for name, one in value.items()}
+    _, nonce, sealed = value["ciphertext"].split(":")
+    return {_SIGNATURE: value[_SIGNATURE], "plaintext": _decrypted(key, nonce, sealed)}
+
+
 def _in_clear(key: bytes, value: Any) -> Any:
     if isinstance(value, list):
         return [_in_clear(key, one) for one in value]

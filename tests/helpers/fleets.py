@@ -1,0 +1,80 @@
+"""Stacks as Pulumi exports them, secrets in clear: of one machine, of several, of none."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from typing import Any
+
+from tests.helpers.places import ROOT
+from tests.helpers.state_secrets import exported_in_clear
+from toolchain.day_two.fleet import Fleet, fleet_of
+
+PASSPHRASE = "the passphrase of an emulated stack"
+
+CONTRACT = 89899122
+"""Of the one machine; replicas have the numbers after it."""
+
+ROUTED = "https://192.0.2.1:8443/v1"
+
+
+@functools.cache
+def _written() -> dict[str, Any]:
+    """The newest state in the repository, as `pulumi stack export --show-secrets` gives it."""
+    exported = json.loads((ROOT / "tests/states/2026-11-28.json").read_text())
+    return exported_in_clear(exported["deployment"], PASSPHRASE)
+
+
+def deployment(replicas: int = 1) -> dict[str, Any]:
+    """An exported state of a stack with so many machines, and with a router if they are several."""
+    one = copy.deepcopy(_written())
+    for replica in range(1, replicas):
+        one["resources"] += [
+            _replica(resource, replica)
+            for resource in _written()["resources"]
+            if resource["type"].endswith(("vast:Instance", "vllm:Server"))
+        ]
+    if replicas > 1:
+        one["resources"].append(_router(one["resources"][0]["urn"]))
+        stack = next(r for r in one["resources"] if r["type"] == "pulumi:pulumi:Stack")
+        stack["outputs"]["endpoint_url"] = ROUTED
+    return one
+
+
+def fleet(replicas: int = 1) -> Fleet:
+    """The same, read."""
+    return fleet_of("old", deployment(replicas))
+
+
+def destroyed() -> dict[str, Any]:
+    """What Pulumi exports of a stack that was destroyed."""
+    return {"manifest": {}, "resources": []}
+
+
+def _replica(resource: dict[str, Any], replica: int) -> dict[str, Any]:
+    contract = CONTRACT + replica
+    text = json.dumps(resource).replace(str(CONTRACT), str(contract))
+    found = dict(json.loads(text.replace("::endpoint-", f"::endpoint-r{replica}-")))
+    for bag in (found["outputs"], found["inputs"]):
+        for name in ("host_port", "ssh_port"):
+            if name in bag:
+                bag[name] += replica
+        if "instance_id" in bag and isinstance(bag["instance_id"], float):
+            bag["instance_id"] = float(contract)
+    return found
+
+
+def _router(urn: str) -> dict[str, Any]:
+    outputs = {
+        "endpoint_url": ROUTED,
+        "ca_certificate": "",
+        "where": "this computer",
+        "version": "2.6.12",
+    }
+    return {
+        "urn": f"{urn.rpartition('::')[0]}::endpoint-router",
+        "type": "pulumi-python:dynamic/router:Router",
+        "id": "router",
+        "outputs": outputs,
+    }
