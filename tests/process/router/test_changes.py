@@ -16,7 +16,6 @@ from tests.helpers.polling import eventually
 from tests.helpers.router_world import (
     AUTHORITY,
     CHAT,
-    LOOPBACK,
     STACK_KEY,
     Fleet,
     Machines,
@@ -26,6 +25,7 @@ from tests.helpers.router_world import (
     fleet,
     short_folder,
 )
+from toolchain.scale_out.loopback import LOOPBACK
 
 NEXT_KEY = "e1" * 24
 TRIES = 16

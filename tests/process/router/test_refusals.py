@@ -20,10 +20,8 @@ from tests.helpers.polling import eventually
 from tests.helpers.router_world import (
     AUTHORITY,
     CHAT,
-    LOOPBACK,
     SCOPE,
     STACK_KEY,
-    WITHIN,
     Fleet,
     Machines,
     Router,
@@ -33,6 +31,7 @@ from tests.helpers.router_world import (
     identity,
     short_folder,
 )
+from toolchain.scale_out.loopback import LOOPBACK, WITHIN
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 PATHS = (

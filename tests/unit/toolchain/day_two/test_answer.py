@@ -120,7 +120,9 @@ def test_every_command_takes_the_same_options():
 
 @pytest.mark.parametrize("count", [0, 1, 3, 40])
 def test_hosts_are_asked_side_by_side_and_answered_in_order(count):
-    assert at_once([functools.partial(int, number) for number in range(count)]) == list(range(count))
+    assert at_once([functools.partial(int, number) for number in range(count)]) == list(
+        range(count)
+    )
 
 
 def test_what_one_of_them_raises_is_raised():
