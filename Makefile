@@ -36,6 +36,8 @@ $(foreach name,STACK WORKERS SPEED,$(if $(value $(name)),,$(error \
 unexport PYTHONDONTWRITEBYTECODE
 # Measured where it is looked at, once for each change.
 COVERAGE := $(if $(CI),--cov)
+# As many operations as 32 machines take beside each other: 2 each, and 8.
+export PULUMI_PARALLEL ?= 72
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 # The commands that know both: `ON=account` is pulumi's own backend instead of the emulator's.
 ACCOUNT := $(if $(filter account,$(ON)),--account)

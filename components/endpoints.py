@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.core.errors import ConfigurationError
 from components.machine.first_contact import BY_TRUST
 from components.release.production_rules import is_called_production
-from components.release.release import ReleaseSpec, digest_of, sources
+from components.release.release import ReleaseSpec, digest_of, short, sources
 
 if TYPE_CHECKING:
     from components.plan import Plan
@@ -123,13 +123,74 @@ def release_facts(
     return {
         "name": name,
         "digest": digest,
-        "proven": bool(smoke_report.get("ok")) and smoke_report.get("digest") == digest,
+        "proven": _proves(smoke_report, digest),
         "let_in": let_in,
         "runs": runs.model_dump_json(),
         "files": files,
         "sources": sources(resolved, compared),
         "host_key": host_key_from or BY_TRUST,
     }
+
+
+def replica_name(endpoint: str, index: int) -> str:
+    """Name a machine of an endpoint by its number; the first one, 0, has the endpoint's name."""
+    return endpoint if index == 0 else f"{endpoint}-r{index}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What one of several machines runs, and what its newest smoke test found."""
+
+    name: str
+    runs: ReleaseSpec
+    report: Mapping[str, Any]
+
+
+def release_of_several(
+    first: Mapping[str, Any], proofs: Sequence[Proof], through_router: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Say what an endpoint of several machines runs: the same on each, or nothing that is proven.
+
+    Args:
+        first: `release_facts` of the first machine.
+        proofs: those of all machines, the first one's first.
+        through_router: the newest report of the smoke test through the router.
+    """
+    digest = first["digest"]
+    messages = [message for proof in proofs if (message := _unproven(proof, proofs[0]))]
+    if not _proves(through_router, digest):
+        messages.append("what runs has not passed the smoke test through the router")
+    said = {"unproven": messages} if messages else {}
+    return {**first, "proven": not messages, **said}
+
+
+def _unproven(proof: Proof, first: Proof) -> str:
+    """Say why a machine does not prove what the first one runs; empty if it does."""
+    digest = digest_of(proof.runs)
+    if digest != digest_of(first.runs):
+        return (
+            f"{proof.name} runs {_differs(proof.runs, first.runs)} than {first.name}, "
+            f"{short(digest)} instead of {short(digest_of(first.runs))}"
+        )
+    return "" if _proves(proof.report, digest) else f"{proof.name} has not passed its smoke test"
+
+
+def _differs(one: ReleaseSpec, other: ReleaseSpec) -> str:
+    """Name what differs between what two machines run."""
+    parts = {
+        "another commit": (one.profile.revision, other.profile.revision),
+        "other companions": (one.profile.companions, other.profile.companions),
+        "other GPUs": (
+            (one.profile.num_gpus, one.profile.gpu_name),
+            (other.profile.num_gpus, other.profile.gpu_name),
+        ),
+    }
+    named = [name for name, (mine, theirs) in parts.items() if mine != theirs]
+    return " and ".join(named) or "other options"
+
+
+def _proves(report: Mapping[str, Any], digest: str) -> bool:
+    return bool(report.get("ok")) and report.get("digest") == digest
 
 
 def _tell_apart(new: Declared, other: Declared) -> None:

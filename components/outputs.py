@@ -8,7 +8,7 @@ had an output for each field of the report. `unfolded` reads both forms.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 FORM = "report/1 "
@@ -43,6 +43,11 @@ def folded(release: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "release": {name: release[name] for name in OF_THE_RELEASE},
     }
     return short, FORM + json.dumps(whole, separators=(",", ":"))
+
+
+def total(dollars_per_hour: Sequence[float]) -> float:
+    """Add up what machines cost, in $/h."""
+    return round(sum(dollars_per_hour), 6)
 
 
 def unfolded(outputs: Mapping[str, Any]) -> dict[str, Any]:

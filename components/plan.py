@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from components import gpu_choice, requirements
 from components.core.errors import ConfigurationError
+from components.machine.addresses import is_loopback, with_port
 from components.plan_warnings import plan_warnings
 from components.release.production_rules import PolicyInput, violations
 from components.release.release import (
@@ -185,6 +186,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
             *gpu_choice.open_choice(query, need, rule),
             *_measured(settings, profile, query, num_gpus),
             *_rehearsed(settings, profile, options),
+            *_several(settings, need),
         ),
         warnings=(
             *profile.warnings,
@@ -292,6 +294,21 @@ def _rehearsed(settings: Settings, profile: Profile, options: Mapping[str, Any])
         least_mbps=settings.min_inet_down_mbps,
     )
     return (said,) if said else ()
+
+
+def _several(settings: Settings, need: Requirements) -> tuple[str, ...]:
+    """Say where several machines are reached, and what they may cost together."""
+    if not settings.is_fleet:
+        return ()
+    where = settings.router_host or "this computer"
+    at = with_port(settings.router_address, settings.router_port)
+    callers = "; nobody else can call it" if is_loopback(settings.router_address) else ""
+    apart = "no two of one host" if settings.spread == "host" else "no two of them the same"
+    together = settings.replicas * hourly_cap(need)
+    return (
+        f"{settings.replicas} machines, {apart}, for at most ${together:.2f}/h together",
+        f"a router on {where} answers at https://{at}/v1{callers}",
+    )
 
 
 def _check_token(settings: Settings, profile: Profile) -> None:

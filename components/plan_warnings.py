@@ -46,6 +46,7 @@ def plan_warnings(
         *_media_warnings(profile, options, media_from),
         *_unused_revision_warnings(settings, references),
         *_clear_text_warnings(settings),
+        *_shared_key_warnings(settings),
     ]
 
 
@@ -129,3 +130,9 @@ def _clear_text_warnings(settings: Settings) -> list[str]:
     if settings.tls:
         return []
     return ["tls is off: keys, prompts and answers cross the network in clear"]
+
+
+def _shared_key_warnings(settings: Settings) -> list[str]:
+    if not (settings.shared_api_key and settings.is_fleet):
+        return []
+    return ["sharedApiKey does nothing with several machines: each takes a key of its own"]

@@ -13,7 +13,7 @@ from typing import Any
 import pulumi
 from pulumi_command import local
 
-from components.resources.server import VllmServer
+from components.resources.served import Served
 
 RUN = "exec sh components/own_environment.sh announce"
 """What pulumi-command runs, relative to the project, and quotes if it fails. Pulumi would not mask
@@ -25,7 +25,7 @@ def announce(
     name: str,
     command: str,
     *,
-    server: VllmServer,
+    served: Served,
     smoke_report: pulumi.Output[Mapping[str, Any]],
     opts: pulumi.ResourceOptions | None = None,
 ) -> local.Command:
@@ -37,7 +37,7 @@ def announce(
     It runs after the smoke test, whenever a variable or the command itself changes. If it fails,
     the update fails with the command's output, and the previous endpoint goes on.
     """
-    proven = pulumi.Output.all(server.endpoint_url, smoke_report).apply(lambda known: known[0])
+    proven = pulumi.Output.all(served.endpoint_url, smoke_report).apply(lambda known: known[0])
     return local.Command(
         name,
         create=RUN,
@@ -46,9 +46,9 @@ def announce(
             # The command may contain a token.
             "ANNOUNCE_COMMAND": pulumi.Output.secret(command),
             "ENDPOINT_URL": proven,
-            "ENDPOINT_KEY": server.api_key,
-            "ENDPOINT_MODEL": server.model,
-            "ENDPOINT_CERTIFICATE": server.ca_certificate,
+            "ENDPOINT_KEY": served.api_key,
+            "ENDPOINT_MODEL": served.model,
+            "ENDPOINT_CERTIFICATE": served.ca_certificate,
         },
         add_previous_output_in_env=False,
         logging=local.Logging.STDERR,

@@ -15,6 +15,7 @@ proof.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pulumi
@@ -42,7 +43,7 @@ class OrphanCleanupProvider(Provider):
     def diff(self, _id: str, olds: Properties, news: Properties) -> dynamic.DiffResult:
         """Another machine, label or key, or an orphan, which is reported."""
         before, after = CleanupState.from_bag(olds), CleanupState.from_bag(news)
-        doomed = _doomed(before, after.instance_id)
+        doomed = _doomed(before, after.machines)
         for orphan in doomed:
             current().say(_left_over(orphan))
         return dynamic.DiffResult(changes=bool(doomed) or before.differs(after), replaces=[])
@@ -70,7 +71,7 @@ class OrphanCleanupProvider(Provider):
         """
         before, after = CleanupState.from_bag(olds), CleanupState.from_bag(news)
         stuck = []
-        for orphan in _doomed(before, after.instance_id):
+        for orphan in _doomed(before, after.machines):
             try:
                 _end(orphan)
             except StackError as error:
@@ -89,16 +90,18 @@ class OrphanCleanup(dynamic.Resource, module="vast", name="Holdings"):
         self,
         name: str,
         *,
-        instance: VastInstance,
+        instances: Sequence[VastInstance],
         finalizer: StackFinalizer,
         endpoint: str,
         public_key: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Note `instance`; what else carries the label of `endpoint` may be an orphan."""
+        """Note `instances`; what else carries the label of `endpoint` may be an orphan."""
+        first, *others = instances
         inputs = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
-            "instance_id": instance.id,
+            "instance_id": first.id,
+            "others": [one.id for one in others] or None,
             "label_prefix": finalizer.label_prefix,
             "endpoint": endpoint,
             "public_key": public_key,
@@ -135,8 +138,8 @@ def _is_ours(contract: Instance, state: CleanupState) -> bool:
     )
 
 
-def _doomed(before: CleanupState, goes_on: str) -> list[Orphan]:
-    """Select the orphans that are in no state; `goes_on` is the contract that the machine keeps."""
+def _doomed(before: CleanupState, go_on: Sequence[str]) -> list[Orphan]:
+    """Select the orphans that are in no state; `go_on` are the contracts that machines keep."""
     if not before.orphans:
         return []
     try:
@@ -148,7 +151,7 @@ def _doomed(before: CleanupState, goes_on: str) -> list[Orphan]:
         return []
     if any(str(id_) not in read for id_ in before.siblings):
         return []
-    return [one for one in before.orphans if str(one.id) not in {*read, goes_on}]
+    return [one for one in before.orphans if str(one.id) not in {*read, *go_on}]
 
 
 def _end(orphan: Orphan) -> None:

@@ -1,4 +1,4 @@
-"""The smoke test as a resource: pulumi-command runs `components.smoke_test` after the server is up.
+"""The smoke test as a resource: pulumi-command runs `components.smoke_test` against what serves.
 
 It runs at the first `up` and whenever another machine or key, or anything else that a release's
 digest covers, is served. A failed check fails the update and leaves no new state, so the next `up`
@@ -15,7 +15,7 @@ import pulumi
 import yaml
 from pulumi_command import local
 
-from components.resources.server import VllmServer
+from components.resources.served import Served
 from components.vllm.options import thinking
 from components.vllm.options.option_table import from_json
 from components.vllm.profile import Capability, Profile
@@ -26,11 +26,11 @@ a stranger's host, so it gets only those of the caller's variables that it needs
 """
 
 
-def smoke_report(
+def smoke_test(
     name: str,
     *,
-    server: VllmServer,
-    instance_id: pulumi.Input[str],
+    served: Served,
+    machines: pulumi.Input[str],
     stack_key_digest: pulumi.Input[str],
     profile: Profile,
     serve_yaml: str,
@@ -38,21 +38,22 @@ def smoke_report(
     runs: pulumi.Input[str],
     client_certificate: pulumi.Input[str] | None = None,
     opts: pulumi.ResourceOptions | None = None,
-) -> pulumi.Output[dict[str, Any]]:
-    """Ask the endpoint what it must answer; the output is the report of `run_checks`.
+) -> local.Command:
+    """Ask the endpoint what it must answer; `report_of` reads the answers.
 
-    `profile` and `serve_yaml` are what `server` serves, from the same plan. `asked_for` is the
+    `machines` names the contracts that answer. `profile` and `serve_yaml` are what is served, from
+    the same plan. `asked_for` is the
     digest of that plan, and `runs` the one of what the host made of it: the report carries it.
     `client_certificate` is shown if the server asks for one; None if it does not.
     """
-    command = local.Command(
+    return local.Command(
         name,
         create=COMMAND,
         update=COMMAND,
         environment={
-            "ENDPOINT_URL": server.endpoint_url,
-            "ENDPOINT_KEY": server.api_key,
-            "ENDPOINT_CERTIFICATE": server.ca_certificate,
+            "ENDPOINT_URL": served.endpoint_url,
+            "ENDPOINT_KEY": served.api_key,
+            "ENDPOINT_CERTIFICATE": served.ca_certificate,
             "ENDPOINT_MODEL": profile.served_model_name,
             "ENDPOINT_MAX_MODEL_LEN": str(profile.max_model_len),
             "ENDPOINT_ABILITIES": ",".join(served_capabilities(profile, serve_yaml)),
@@ -65,13 +66,19 @@ def smoke_report(
         },
         # The planned digest is known in every preview. The running digest and the machine's key are
         # unknown while the server changes, and follow from the first and the last trigger.
-        triggers=[instance_id, asked_for, stack_key_digest],
+        triggers=[machines, asked_for, stack_key_digest],
         # The next run does not need the last report.
         add_previous_output_in_env=False,
         logging=local.Logging.STDERR,
-        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[server])),
+        opts=pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(depends_on=[served.resource])
+        ),
     )
-    return command.stdout.apply(json.loads)
+
+
+def report_of(test: local.Command) -> pulumi.Output[dict[str, Any]]:
+    """Give the report of `run_checks`."""
+    return test.stdout.apply(json.loads)
 
 
 def served_capabilities(profile: Profile, serve_yaml: str) -> tuple[Capability, ...]:

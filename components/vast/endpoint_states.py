@@ -155,7 +155,9 @@ class CleanupState:
 
     scope: EndpointScope
     instance_id: str
-    """Resource id of the endpoint's machine; empty if it is not known yet."""
+    """Resource id of the endpoint's first machine; empty if it is not known yet."""
+    others: tuple[str, ...] = ()
+    """Those of its other machines, an empty one for each that is not known yet."""
     known_ids: frozenset[int] = frozenset()
     """Contracts that are, or ever were, the endpoint's in a state."""
     orphans: tuple[Orphan, ...] = ()
@@ -172,6 +174,7 @@ class CleanupState:
         return cls(
             scope=EndpointScope.from_bag(bag),
             instance_id=_text(bag.get("instance_id")) or "",
+            others=tuple(_text(id_) or "" for id_ in _listed(bag.get("others"))),
             known_ids=frozenset(int(id_) for id_ in bag.get("held") or []),
             orphans=tuple(map(Orphan.from_bag, bag.get("strays") or [])),
             siblings=tuple(int(id_) for id_ in bag.get("beside") or []),
@@ -180,14 +183,20 @@ class CleanupState:
 
     def differs(self, news: CleanupState) -> bool:
         """Whether an update has another machine or label to note; `news` are the inputs."""
-        return self.instance_id != news.instance_id or self.scope.differs(news.scope)
+        return self.machines != news.machines or self.scope.differs(news.scope)
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Resource ids of all machines."""
+        return (self.instance_id, *self.others)
 
     def taken_over(self, news: CleanupState, stuck: Iterable[Orphan]) -> CleanupState:
         """Return the state after an update; `stuck` are the orphans that could not be ended."""
         return CleanupState(
             scope=news.scope,
             instance_id=news.instance_id,
-            known_ids=self.known_ids | {int(news.instance_id)},
+            others=news.others,
+            known_ids=self.known_ids | {int(id_) for id_ in news.machines},
             orphans=tuple(stuck),
         )
 
@@ -196,11 +205,17 @@ class CleanupState:
         return {
             **self.scope.to_bag(),
             "instance_id": self.instance_id,
+            **({"others": list(self.others)} if self.others else {}),
             "held": sorted(self.known_ids),
             "strays": [dataclasses.asdict(orphan) for orphan in self.orphans],
             "beside": list(self.siblings),
             "looked_at": self.looked_at,
         }
+
+
+def _listed(value: object) -> list[Any]:
+    """Read a list; what a preview does not know as a whole is one that is not known yet."""
+    return value if isinstance(value, list) else [] if value is None else [None]
 
 
 def _text(value: object) -> str | None:

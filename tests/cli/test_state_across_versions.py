@@ -10,6 +10,8 @@ gone, and so the passphrase stands here. Every file is kept for what it alone pr
   has every resource of today. Its preview restarts the server in place with this release's scripts,
   and changes nothing else. It is refreshed, brought up and destroyed; its machine is long gone, as
   it would be after a month away.
+- `2026-11-28-one-machine.json`, of the commit before endpoints had several machines (1f957c9), is
+  declared by this release as that commit did, input by input.
 
 `tests/faults` plays states that are older still, on machines that are alive.
 """
@@ -38,6 +40,9 @@ SystemClock.epoch = lambda self: time.time() - {seconds_ago}
 """What Python runs before anything else, as its `sitecustomize`."""
 
 PASSPHRASE = "the passphrase of an emulated stack"
+
+SECRET = "1b47061264138c4ac30d75fd1eb44270"
+"""How Pulumi marks a secret in a state (github.com/pulumi/pulumi, sdk/go/common/resource)."""
 
 CHANGE_OVER = {
     "endpoint-revisions": "create",
@@ -123,6 +128,31 @@ def differences(preview: str) -> dict[str, set[str]]:
     return found
 
 
+def declared(preview: str) -> dict[str, tuple[Any, ...]]:
+    """By URN: what the program declares of a resource, less the place of its provider's class."""
+    steps = json.loads(preview[preview.index("{\n") :])["steps"]
+    return {step["urn"]: declaration(step["newState"]) for step in steps}
+
+
+def declaration(resource: dict[str, Any]) -> tuple[Any, ...]:
+    """What a program says of a resource, by what a state or a preview has."""
+    inputs = {name: of for name, of in resource.get("inputs", {}).items() if name != "__provider"}
+    aside = ("parent", "additionalSecretOutputs", "replaceOnChanges", "provider")
+    waits_for = sorted(resource.get("dependencies") or [])
+    return (without_secrets(inputs), waits_for, *(resource.get(name) for name in aside))
+
+
+def without_secrets(value: Any) -> Any:
+    """Write each secret of a state as a preview writes it."""
+    if isinstance(value, list):
+        return [without_secrets(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if SECRET in value.values():
+        return "[secret]"
+    return {name: without_secrets(entry) for name, entry in value.items()}
+
+
 def named_by_paths_of(older: dict[str, Any], stack: Stack) -> None:
     """Let the stack's state name every provider by the path that an exported state has.
 
@@ -173,3 +203,16 @@ def test_states_of_earlier_releases_change_over_or_go_on(stack, emulator):
     destroyed = stack.destroy()
     assert destroyed.status == 0, destroyed.outcome()
     assert emulator.status()["contracts"] == []
+
+
+def test_one_machine_is_declared_as_before_there_could_be_several(stack):
+    before = exported("2026-11-28-one-machine")
+    give(stack, before)
+    preview = on_the_day_of(before, stack).preview("--refresh=false", "--json", "--show-sames")
+    assert preview.status == 0, preview.outcome()
+    assert changes(preview.output) == {}
+    was = {one["urn"]: declaration(one) for one in before["resources"]}
+    now = declared(preview.output)
+    # A program declares no default provider.
+    assert now.keys() == {urn for urn in was if "pulumi:providers:" not in urn}
+    assert now == {urn: was[urn] for urn in now}

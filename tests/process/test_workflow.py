@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.resources.workers import at_once
 from tests.helpers.places import ROOT
 from toolchain.pulumi_cli import CLI
 
@@ -59,7 +60,18 @@ def test_the_scheduled_job_renews_and_rents_nothing():
     assert days <= set("0123456"), "less often than weekly, it may find a certificate too late"
 
 
-RENEWED = ["**dynamic/tls:Authority::**", "**dynamic/vllm:Server::**"]
+def test_pulumi_does_as_much_at_once_as_the_most_machines_take():
+    most = str(at_once(32))
+    assert WORKFLOW["env"]["PULUMI_PARALLEL"] == most
+    assert f"export PULUMI_PARALLEL ?= {most}\n" in (ROOT / "Makefile").read_text()
+
+
+RENEWED = [
+    "**dynamic/tls:Authority::**",
+    "**dynamic/tls:MachineCertificate::**",
+    "**dynamic/vllm:Server::**",
+    "**dynamic/router:Router::**",
+]
 """What a renewal touches; `tests/cli` plays it."""
 
 
@@ -109,7 +121,7 @@ def test_a_fork_previews_nothing():
 
 
 def test_only_the_steps_that_run_pulumi_see_secrets():
-    assert "env" not in WORKFLOW
+    assert WORKFLOW["env"].keys() == {"PULUMI_PARALLEL"}
     for job, content in WORKFLOW["jobs"].items():
         assert "env" not in content
         for step in steps(job):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.endpoints import Declared, EndpointRefused, check, release_facts
+from components.endpoints import (
+    Declared,
+    EndpointRefused,
+    Proof,
+    check,
+    release_facts,
+    release_of_several,
+    replica_name,
+)
 from components.machine import first_contact
 from components.outputs import OF_THE_RELEASE
 from components.plan import make_plan
+from components.release.release import ReleaseSpec, digest_of
 from components.settings import parse
 from tests.unit.test_settings import values
 
@@ -125,3 +135,57 @@ def test_a_machine_that_nobody_vouched_for_is_taken_by_trust():
     assert facts_of()["host_key"] == first_contact.BY_TRUST
     assert facts_of(host_key_from=first_contact.BY_LOG)["host_key"] == first_contact.BY_LOG
     assert set(OF_THE_RELEASE) < set(facts_of())
+
+
+RUNS = make_plan(parse(values())).as_asked()
+DIGEST = digest_of(RUNS)
+PASSED = {"ok": True, "digest": DIGEST}
+PROVEN = facts_of(smoke_report=PASSED)
+
+
+def of_several(*others: Proof, through: dict[str, Any] | None = None) -> dict[str, Any]:
+    first = Proof("endpoint", RUNS, PASSED)
+    return release_of_several(PROVEN, [first, *others], PASSED if through is None else through)
+
+
+def another(**changes: Any) -> ReleaseSpec:
+    return RUNS.model_copy(update={"profile": RUNS.profile.model_copy(update=changes)})
+
+
+def test_several_machines_prove_what_each_of_them_and_the_router_have_passed():
+    assert of_several(Proof("endpoint-r1", RUNS, PASSED)) == PROVEN
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        (another(revision="0" * 40), "endpoint-r1 runs another commit than endpoint, "),
+        (another(gpu_name="H100 NVL"), "endpoint-r1 runs other GPUs than endpoint"),
+        (another(gpu_name="H100 NVL", revision="0" * 40), "another commit and other GPUs"),
+        (RUNS.model_copy(update={"serve": {}}), "endpoint-r1 runs other options than endpoint"),
+    ],
+)
+def test_a_machine_that_runs_something_else_is_named_and_proves_nothing(runs, said):
+    passed = {"ok": True, "digest": digest_of(runs)}
+    found = of_several(Proof("endpoint-r1", runs, passed))
+    assert found["proven"] is False
+    (message,) = found["unproven"]
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    "report", [{}, {"ok": False, "digest": DIGEST}, {"ok": True}, {"ok": True, "digest": "other"}]
+)
+def test_a_machine_or_a_router_that_has_not_passed_proves_nothing(report):
+    machine = of_several(Proof("endpoint-r1", RUNS, report))
+    assert machine["unproven"] == ["endpoint-r1 has not passed its smoke test"]
+    router = of_several(Proof("endpoint-r1", RUNS, PASSED), through=report)
+    assert router["unproven"] == ["what runs has not passed the smoke test through the router"]
+    assert (machine["proven"], router["proven"]) == (False, False)
+
+
+@given(st.integers(1, 31), st.from_regex(r"[a-z][a-z0-9-]{0,8}[a-z0-9]", fullmatch=True))
+def test_a_machine_beyond_the_first_has_a_name_of_its_own_within_the_endpoints(index, name):
+    assert replica_name(name, 0) == name
+    assert re.fullmatch(rf"{name}-r\d+", replica_name(name, index))
+    assert replica_name(name, index) != replica_name(name, index % 31 + 1)

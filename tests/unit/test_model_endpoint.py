@@ -35,6 +35,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "ssh_port": 40022,
         "host_key": "ssh-ed25519 AAAA",
         "gpu": "4x H100 NVL",
+        "hourly_cost": 2.5,
         "boot_seconds": {"image": 30.0},
     },
     "pulumi-python:dynamic/vllm:HubRevisions": {
@@ -83,7 +84,7 @@ class EngineMocks(Mocks):
             answer = {"resolved": closed}
         if args.typ == COMMAND:
             environment = unwrap_rpc_secret(args.inputs["environment"])
-            report = self.report or {"ok": True, "digest": environment["ENDPOINT_DIGEST"]}
+            report = self.report or {"ok": True, "digest": environment.get("ENDPOINT_DIGEST")}
             answer = {"stdout": json.dumps(report)}
         return f"{args.name}-id", {**args.inputs, **answer}
 

@@ -19,6 +19,7 @@ from components.resources.offer import OfferProvider
 from components.resources.orphan_cleanup import OrphanCleanupProvider
 from components.resources.promotion import PromotionProvider
 from components.resources.provider import PREVIOUS_PATHS, Provider
+from components.resources.router import RouterProvider
 from components.resources.server import ServerProvider
 from components.resources.ssh_key import SshKeyProvider
 from components.resources.stack_finalizer import StackFinalizerProvider
@@ -56,6 +57,7 @@ PREVIOUS: dict[type[Provider], tuple[str, str]] = {
     OfferProvider: ("components.vast.offer", "OfferProvider"),
     OrphanCleanupProvider: ("components.vast.holdings", "HoldingsProvider"),
     PromotionProvider: ("components.promotion", "PromotionProvider"),
+    RouterProvider: ("components.resources.router", "RouterProvider"),
     ServerProvider: ("components.vllm.server", "ServerProvider"),
     SshKeyProvider: ("components.vast.ssh_key", "SshKeyProvider"),
     StackFinalizerProvider: ("components.vast.lease", "LeaseProvider"),
@@ -103,4 +105,4 @@ def test_every_provider_and_every_path_that_has_moved_is_held_to_that():
     assert set(providers()) == set(PREVIOUS)
     here = {f"{module}.{name}" for module, name in PREVIOUS.values()}
     assert set(PREVIOUS_PATHS.values()) <= here
-    assert len(here - set(PREVIOUS_PATHS.values())) == 3
+    assert len(here - set(PREVIOUS_PATHS.values())) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import pulumi
@@ -163,12 +164,22 @@ def planned(releases, monkeypatch):
     monkeypatch.setattr(model_endpoint, "make_plan", planned)
 
 
+def of_the_first(mocks: EngineMocks, what: str) -> list[pulumi.runtime.MockResourceArgs]:
+    """What the program makes of a machine, but for machines beyond the first."""
+    return [
+        made
+        for name, made in mocks.all.items()
+        if name.endswith(what) and not re.match(r"endpoint-r\d+-", name)
+    ]
+
+
 async def inputs(mocks: EngineMocks, changes: dict[str, str]) -> tuple[str, dict[str, Any], Any]:
-    """Name and inputs of the machine, and what its server restarts for, as one program makes it."""
+    """Name and inputs of the first machine, and what its server restarts for."""
+    mocks.all.clear()
     mocked(mocks)
     await settled(made_endpoint(**changes))
-    machine = mocks.made["pulumi-python:dynamic/vast:Instance"]
-    server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
+    (machine,) = of_the_first(mocks, "-instance")
+    server = of_the_first(mocks, "-server")[0].inputs
     return machine.name, machine.inputs, [unwrap_rpc_secret(server[name]) for name in RESTARTS]
 
 

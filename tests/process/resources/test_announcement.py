@@ -33,7 +33,7 @@ def mocks(loop_for_pulumi: None) -> EngineMocks:
 
 def inputs_for(mocks: EngineMocks, command: str) -> dict[str, Any]:
     """What pulumi-command gets."""
-    server: Any = SimpleNamespace(
+    served: Any = SimpleNamespace(
         endpoint_url=pulumi.Output.from_input("https://203.0.113.9:40123/v1"),
         api_key=pulumi.Output.secret("sentinel-key"),
         model=pulumi.Output.from_input("mistral"),
@@ -42,7 +42,7 @@ def inputs_for(mocks: EngineMocks, command: str) -> dict[str, Any]:
 
     async def made() -> None:
         report = pulumi.Output.from_input({"ok": True})
-        await announce("announcement", command, server=server, smoke_report=report).urn.future()
+        await announce("announcement", command, served=served, smoke_report=report).urn.future()
 
     pulumi.runtime.test(made)()
     return mocks.inputs

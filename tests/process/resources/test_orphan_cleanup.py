@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pulumi
 import pytest
 
 from components.core.property_bag import Properties
@@ -244,3 +245,43 @@ def test_a_state_of_an_older_release_has_no_change_and_gets_its_name_with_the_ne
     assert changes(state, inputs("9001")) is True
     assert updated(state, inputs("9001"))["endpoint"] == "endpoint"
     assert vast.writes() == ["DELETE /instances/9002/"]
+
+
+def test_of_several_machines_none_is_left_over_and_what_else_there_is_is_ended(vast):
+    for id_, name in ((9001, "00000001"), (9002, "r1-00000001"), (9003, "r2-00000001")):
+        vast.has(id_, label=f"{STACK}endpoint-{name}-instance/{order_digest(owner_of(KEY), name)}")
+    three = inputs("9001", others=["9002", "9003"])
+    state = dict(OrphanCleanupProvider().create(three).outs or {})
+    assert state["held"] == [9001, 9002, 9003]
+    assert refreshed(state, (9001, 9002, 9003)) == state
+
+    vast.has(9004, label=f"{STACK}endpoint-r1-00000002-instance/{order_digest(owner_of(KEY), 'x')}")
+    state = refreshed(state, (9001, 9002, 9003))
+    assert changes(state, three) is True
+    state = updated(state, three)
+    assert vast.writes() == ["DELETE /instances/9004/"]
+    assert changes(refreshed(state, (9001, 9002, 9003)), three) is False
+
+
+def test_a_machine_that_this_up_goes_on_with_is_no_orphan_of_its_siblings(vast):
+    rented(vast, 9001, "00000001")
+    vast.has(9002, label=f"{STACK}endpoint-r1-00000001-instance/{order_digest(owner_of(KEY), 'y')}")
+    state = refreshed(created())
+    assert changes(state, inputs("9001")) is True
+    state = updated(state, inputs("9001", others=["9002"]))
+    assert vast.writes() == []
+    assert state["held"] == [9001, 9002]
+
+
+def test_from_several_machines_to_one_the_state_is_that_of_one(vast):
+    state = dict(OrphanCleanupProvider().create(inputs("9001", others=["9002"])).outs or {})
+    assert changes(state, inputs("9001")) is True
+    one = updated(state, inputs("9001"))
+    assert one == {**created(), "held": [9001, 9002]}
+    assert vast.writes() == []
+
+
+@pytest.mark.parametrize("unknown", [pulumi.output.Unknown(), [pulumi.output.Unknown()]])
+def test_a_machine_that_a_preview_does_not_know_is_another(vast, unknown):
+    assert changes(created(), inputs("9001", others=unknown)) is True
+    assert vast.writes() == []

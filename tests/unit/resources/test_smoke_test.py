@@ -11,10 +11,12 @@ from pulumi.runtime.rpc import is_rpc_secret, unwrap_rpc_secret
 
 from components.plan import MODELS, make_plan
 from components.release.release import digest_of
+from components.resources.served import Served
 from components.resources.smoke_test import (
     COMMAND,
+    report_of,
     served_capabilities,
-    smoke_report,
+    smoke_test,
     tool_call_parser,
 )
 from components.settings import parse
@@ -39,14 +41,6 @@ class EngineMocks(Mocks):
         return f"{args.name}-id", {**args.inputs, "stdout": json.dumps(REPORT), "stderr": ""}
 
 
-class Given(pulumi.ComponentResource):
-    """Stands for the server, with the outputs that are read of them."""
-
-    def __init__(self, name: str, **outputs: pulumi.Output[str]) -> None:
-        super().__init__("test:index:Given", name)
-        self.__dict__.update(outputs)
-
-
 SHOWN = "clientCertificates"
 
 
@@ -58,16 +52,17 @@ def mocks(loop_for_pulumi: None) -> EngineMocks:
 
 async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
     plan = make_plan(parse(values(**changes)))
-    server: Any = Given(
-        "server",
+    served = Served(
         endpoint_url=pulumi.Output.from_input("https://203.0.113.9:40123/v1"),
         api_key=pulumi.Output.secret("sentinel-key"),
         ca_certificate=pulumi.Output.from_input("PEM"),
+        model=pulumi.Output.from_input("mistral"),
+        resource=pulumi.ComponentResource("test:index:Server", "server"),
     )
-    report = smoke_report(
+    test = smoke_test(
         "endpoint-smoke-test",
-        server=server,
-        instance_id=pulumi.Output.from_input("9001"),
+        served=served,
+        machines=pulumi.Output.from_input("9001"),
         stack_key_digest=pulumi.Output.from_input("d" * 64),
         profile=plan.profile,
         serve_yaml=plan.serve_yaml,
@@ -75,6 +70,7 @@ async def made_report(**changes: Any) -> pulumi.Output[dict[str, Any]]:
         runs=pulumi.Output.from_input(RUNS),
         client_certificate=pulumi.Output.secret("identity") if changes.get(SHOWN) else None,
     )
+    report = report_of(test)
     await report.future()
     return report
 

@@ -37,6 +37,7 @@ CLEANUPS = st.builds(
     CleanupState,
     SCOPES,
     IDS.map(str),
+    st.lists(IDS.map(str), max_size=2).map(tuple),
     st.frozensets(IDS, max_size=3),
     st.lists(st.builds(Orphan, IDS, st.text(max_size=9), MONEY), max_size=3).map(tuple),
     st.lists(IDS, max_size=3).map(tuple),

@@ -1,0 +1,153 @@
+"""An endpoint goes from one machine to several and back, with a real HAProxy in front of them.
+
+The first machine is never touched: it is the same contract, and its server has not restarted.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.helpers.polling import eventually
+from tests.helpers.stack_fixtures import own_emulator
+from tests.helpers.stack_world import PATH, Emulator, Stack
+
+SETTINGS = {
+    "model": "mistral-small-4-nvfp4-1xh200",
+    "minReliability": "0.9",
+    # A machine that goes would wait 20 seconds for clients who might come.
+    "drainMinutes": 0,
+}
+
+emulator = own_emulator()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def stack(emulator: Emulator, tmp_path: Path) -> Iterator[Stack]:
+    own = Stack(tmp_path, emulator, name="several")
+    # A computer without systemd, whichever this one is.
+    (tmp_path / "bin").mkdir()
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.write_text("#!/bin/sh\nexit 1\n")
+    systemctl.chmod(0o755)
+    # A socket's path has room for a short folder alone.
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as routers:
+        one = own.with_environment(
+            {"PATH": f"{tmp_path / 'bin'}:{PATH}", "VASTVLLM_ROUTERS": routers}
+        )
+        yield one
+        done = one.destroy()
+        assert done.status == 0, done.outcome()
+    assert emulator.status()["contracts"] == []
+
+
+def brought_up(stack: Stack, **settings: Any) -> dict[str, Any]:
+    stack.configure(**SETTINGS, **settings)
+    done = stack.up()
+    assert done.status == 0, done.outcome()
+    assert "Traceback" not in done.output, done.outcome()
+    return stack.outputs()
+
+
+def servers(stack: Stack) -> dict[str, tuple[Any, ...]]:
+    """By name of a machine: what must not change of one that nothing is done to."""
+    found = {}
+    for one in stack.state()["resources"]:
+        if one["type"].endswith("vllm:Server"):
+            name = one["urn"].split("::")[-1].removesuffix("-server")
+            outs = one["outputs"]
+            found[name] = (outs["instance_id"], outs["started_at"], outs["key_digest"])
+    return found
+
+
+def answer(known: dict[str, Any], *, key: str | None = None) -> httpx.Response:
+    """What a client gets that trusts the stack's authority, and has its key unless told another."""
+    return httpx.post(
+        f"{known['endpoint_url']}/chat/completions",
+        headers={"Authorization": f"Bearer {key or known['api_key']}"},
+        json={
+            "model": known["model"],
+            "messages": [{"role": "user", "content": "Who is there?"}],
+            "max_tokens": 1,
+        },
+        verify=ssl.create_default_context(cadata=known["ca_certificate"]),
+        trust_env=False,
+        timeout=30,
+    )
+
+
+def ended_by_the_market(emulator: Emulator, contract: str) -> None:
+    def is_gone() -> bool:
+        answered = httpx.delete(
+            f"{emulator.url}/api/v0/instances/{contract}/",
+            params={"api_key": emulator.key},
+            trust_env=False,
+        )
+        return answered.status_code == httpx.codes.OK
+
+    eventually(is_gone)
+
+
+def contracts(emulator: Emulator) -> set[str]:
+    return {str(one["id"]) for one in emulator.status()["contracts"]}
+
+
+def test_from_one_machine_to_several_and_back(stack, emulator, port):
+    alone = brought_up(stack)
+    first = servers(stack)["endpoint"]
+    assert answer(alone).status_code == httpx.codes.OK
+    assert "router" not in alone
+
+    two = brought_up(stack, replicas=2, routerPort=port)
+    assert servers(stack)["endpoint"] == first
+    assert two["endpoint_url"] == f"https://127.0.0.1:{port}/v1"
+    assert two["ca_certificate"] == alone["ca_certificate"]
+    assert answer(two).status_code == httpx.codes.OK
+    assert answer(two, key=alone["api_key"]).status_code == httpx.codes.UNAUTHORIZED
+    # Who still calls the first machine by its own address and key is served as before.
+    assert answer(alone).status_code == httpx.codes.OK
+    assert two["release"]["proven"] is True
+    assert len({one["machine_id"] for one in two["replicas"]}) == 2
+    assert contracts(emulator) == {str(int(one["instance_id"])) for one in two["replicas"]}
+    assert two["hourly_cost"] == pytest.approx(sum(one["hourly_cost"] for one in two["replicas"]))
+
+    lost = servers(stack)["endpoint-r1"][0]
+    ended_by_the_market(emulator, lost)
+    three = brought_up(stack, replicas=3, routerPort=port)
+    now = servers(stack)
+    assert now["endpoint"] == first
+    assert now.keys() == {"endpoint", "endpoint-r1", "endpoint-r2"}
+    assert now["endpoint-r1"][0] != lost
+    assert contracts(emulator) == {one[0] for one in now.values()}
+    assert three["ca_certificate"] == alone["ca_certificate"]
+    assert three["api_key"] == two["api_key"]
+    assert answer(three).status_code == httpx.codes.OK
+    unchanged = stack.preview("--expect-no-changes")
+    assert unchanged.status == 0, unchanged.outcome()
+
+    again = brought_up(stack, routerPort=port)
+    assert servers(stack) == {"endpoint": first}
+    assert contracts(emulator) == {first[0]}
+    for name in ("endpoint_url", "api_key", "ca_certificate", "instance_id"):
+        assert again[name] == alone[name]
+    assert answer(again).status_code == httpx.codes.OK
+    with pytest.raises(httpx.ConnectError):
+        answer(three)
