@@ -124,9 +124,10 @@ class Router(dynamic.Resource, module="router", name="Router"):
 
         A member is `contract` (its id), `address` and `port`, of a machine that was proven: `opts`
         has to name the smoke tests of all members. `host` is empty for this computer, or
-        `user@host`. Clients ask with the key of `api_key`. Members take a replaced key at least
-        `keys.ROLLOUT_MINUTES` longer than `key_grace_minutes`. `lost_router` is `refuse` or
-        `go-on`: whether machines may leave that the router cannot be told of.
+        `user@host`. Clients ask with the key of `api_key`. Members take a replaced key longer than
+        `key_grace_minutes`, at least by `ROLLOUT_MINUTES` of `components/router/state.py`.
+        `lost_router` is `refuse` or `go-on`: whether machines may leave that the router cannot be
+        told of.
         """
         signer = {one: getattr(authority, one) for one in SIGNER}
         inputs: dict[str, Any] = {

@@ -25,6 +25,20 @@ Ask = Callable[[str, str, str], RouterClient]
 
 
 @dataclasses.dataclass(frozen=True)
+class Limits:
+    """How long a router may take, in seconds."""
+
+    proof: float = 30.0
+    """To serve its new files, once it was started or reloaded."""
+    back: float = 10.0
+    """To serve its last good files again."""
+    checks: float = 10.0
+    """To look at each of its members."""
+    end: float = 60.0
+    """To end, with all that this takes: the machines behind it are not held up longer."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Access:
     """Clients, time and randomness."""
 
@@ -36,6 +50,7 @@ class Access:
     """HAProxy on this computer, a name or a path."""
     random_text: Callable[[], str]
     """Gives a text that nobody has been given before."""
+    limits: Limits = dataclasses.field(default_factory=Limits)
 
     def program(self, request: RouterRequest) -> str:
         """Name HAProxy at the router's computer."""

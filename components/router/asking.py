@@ -27,9 +27,23 @@ CONNECT_SECONDS = 5.0
 MOST_BYTES = 4 * 1_048_576
 """Of an answer. The metrics of 32 members are some hundred kB."""
 
-_STATUS = re.compile(
-    r'haproxy_server_status\{proxy="i(\d{1,16})",server="i\d{1,16}",state="([A-Z]{1,10})"\} 1'
+_STATE = re.compile(
+    r'haproxy_server_(check_)?status\{proxy="i(\d{1,16})",server="i\d{1,16}",'
+    r'state="([A-Z0-9]{1,10})"\} 1'
 )
+
+_CHECKS = {
+    "L7OK": "",
+    # Its gate says that it drains.
+    "L7OKC": "",
+    "L4TOUT": "does not answer",
+    "L4CON": "refuses the connection",
+    "L6TOUT": "does not answer with TLS",
+    "L6RSP": "shows another certificate than its own",
+    "L7TOUT": "does not say how it is",
+    "L7STS": "says that it does not serve",
+}
+"""What HAProxy finds in a check of a member."""
 
 
 class RouterClient(Protocol):
@@ -42,7 +56,10 @@ class RouterClient(Protocol):
         """Give the digest of the files that serve; empty if it does not say it."""
 
     def members(self, key: str) -> dict[str, str]:
-        """Give the members' states by contract: `UP`, `DOWN`, `NOLB` for one that drains."""
+        """Give the members that have been checked, by contract: empty for one that is reached.
+
+        Otherwise it is why not, as the rest of a sentence.
+        """
 
 
 class HttpsRouter:
@@ -75,7 +92,7 @@ class HttpsRouter:
         answer = self._ask("/metrics", key)
         if not isinstance(answer, Answer) or answer.status != 200:  # noqa: PLR2004  (HTTP)
             return {}
-        return dict(_STATUS.findall(answer.body.decode(errors="replace")))
+        return reached(answer.body.decode(errors="replace"))
 
     def _ask(self, path: str, key: str | None) -> Answer | str:
         try:
@@ -90,6 +107,19 @@ class HttpsRouter:
             )
         except Exception as error:  # noqa: BLE001  (whoever answers there may send anything)
             return _reason(error)
+
+
+def reached(metrics: str) -> dict[str, str]:
+    """Read the router's own metrics as `RouterClient.members` gives them."""
+    checks: dict[str, str] = {}
+    states: dict[str, str] = {}
+    for is_check, contract, state in _STATE.findall(metrics):
+        (checks if is_check else states)[contract] = state
+    return {
+        contract: _CHECKS.get(check, "cannot be reached")
+        or ("breaks connections off" if states.get(contract) == "DOWN" else "")
+        for contract, check in checks.items()
+    }
 
 
 def _reason(error: Exception) -> str:

@@ -21,8 +21,8 @@ class Change:
 
 def change(state: RouterState, wanted: RouterRequest, now: float) -> Change:
     """Compare; `now` in seconds since 1970."""
-    before = state.request
-    if _identity(before) != _identity(wanted):
+    before, wanted = state.request, wanted.named_as(state.request)
+    if before.host != wanted.host:
         message = f"it moves from {before.where} to {wanted.where}"
         return Change(True, ("host",), message)
     words = [*_reasons(state, wanted, now), *membership(before, wanted)]
@@ -56,10 +56,6 @@ def membership(before: RouterRequest, wanted: RouterRequest) -> list[str]:
 def leaving(before: RouterRequest, wanted: RouterRequest) -> list[str]:
     """Contracts that are members, and shall not be."""
     return sorted(before.contracts - wanted.contracts, key=int)
-
-
-def _identity(request: RouterRequest) -> tuple[str, str]:
-    return request.host, request.label
 
 
 def _reasons(state: RouterState, wanted: RouterRequest, now: float) -> list[str]:

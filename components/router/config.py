@@ -156,6 +156,8 @@ def _clients(inputs: RouterInputs) -> list[str]:
         "frontend clients",
         bind,
         f"maxconn {inputs.connections}",
+        # After a reload, an idle connection would be closed under the request that just comes.
+        "option idle-close-on-response",
         "acl several_keys req.fhdr_cnt(authorization) gt 1",
         "acl several_keys req.fhdr_cnt(x-api-key) gt 1",
         f"http-request {_answer(400, SEVERAL_KEYS)} if several_keys",

@@ -32,11 +32,16 @@ class RouterFailed(PlatformError):
     Remedy: correct what the message names, then run `pulumi up` again.
     """
 
+    def __init__(self, message: str, *, serves: bool = False) -> None:
+        """`serves` says that the previous files serve again."""
+        super().__init__(message)
+        self.serves = serves
+
 
 class RouterLost(PlatformError):
     """Machines shall leave, and the router cannot be told.
 
-    Ended machines would get requests, so no machine is ended.
+    An ended machine would get requests, so none is ended.
 
     Cost: the machines that the message names are billed on.
     Remedy: bring the router's computer back, or set `lostRouter` to `go-on`, then run `pulumi

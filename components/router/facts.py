@@ -184,7 +184,7 @@ def stack_marks(authorities: str) -> frozenset[str]:
     """Name a stack by its authorities; two states of one name share none."""
     from components.tls import certificates  # noqa: PLC0415  (not for who only reads a state)
 
-    return frozenset(certificates.fingerprints(authorities))
+    return frozenset(certificates.fingerprints(authorities)) if authorities else frozenset()
 
 
 def _port_taken(facts: Facts, request: RouterRequest) -> str:

@@ -13,26 +13,13 @@ from collections.abc import Mapping, Sequence
 from components.core.display import shown
 from components.machine.agent_answers import AnswerUnreadable, read_request
 from components.machine.own_computer import Computer, ComputerUnreachable
-from components.router import change, facts, keys, scripts
+from components.router import change, facts, keys, proof, scripts
 from components.router.access import Access, preflight
 from components.router.bundle import Bundle, Place, bundle
 from components.router.errors import RouterFailed, RouterLost, RouterRefused
 from components.router.facts import Facts
 from components.router.state import RouterRequest, RouterState, Supervisor, url_of
 from components.tls import certificates
-
-PROOF_SECONDS = 30.0
-"""In which a router that was started or reloaded has to serve its new files."""
-
-QUIET_SECONDS = 3.0
-"""In which a router that does not serve yet is nothing to speak of."""
-
-LOOK_EVERY = 0.25
-"""Seconds between two questions."""
-
-WRONG_KEY = "no-key-of-this-stack"
-
-OK, UNAUTHORIZED = 200, 401
 
 Answers = Mapping[str, Sequence[str]]
 
@@ -46,14 +33,17 @@ def install(wanted: RouterRequest, state: RouterState | None, access: Access) ->
         RouterLost: machines shall leave, and it cannot be told.
         ComputerUnreachable: its computer cannot be reached.
     """
+    wanted = wanted.named_as(state.request if state else None)
     try:
         return _installed(wanted, state, access)
     except (ComputerUnreachable, RouterFailed, RouterRefused) as error:
         gone = change.leaving(state.request, wanted) if state else []
         if state is None or not gone:
             raise
-        if wanted.lost_router != "go-on":
-            raise RouterLost(_still_billed(gone, error)) from None
+        # A router that serves without the new ones needs the machines that it has.
+        is_lost = not (isinstance(error, RouterFailed) and error.serves)
+        if not is_lost or wanted.lost_router != "go-on":
+            raise RouterLost(_still_billed(gone, error, is_lost=is_lost)) from None
         problem = f"it was not told that {_machines(gone)} left ({error})"
         access.progress.say(f"{problem}; `lostRouter` lets the `up` go on")
         return dataclasses.replace(state, request=wanted, problem=problem)
@@ -65,11 +55,16 @@ def _installed(wanted: RouterRequest, state: RouterState | None, access: Access)
     new = _planned(wanted, state, found, computer, access)
     files = bundle(wanted, Place(new.folder, new.listen, new.threads), new.key_digests, new.leaf)
     new = dataclasses.replace(new, digest=files.digest)
+    if state is not None and found.is_alive and _is_served(new, state, access):
+        return dataclasses.replace(new, supervisor=found.supervises)
     did = _put(computer, new, found, files)
     new = dataclasses.replace(new, supervisor=_supervisor(did))
-    if why := _refused(did) or unproven(new, access):
-        raise RouterFailed(f"{why}; {_gone_back(computer, new, found, access)}")
+    if why := _refused(did) or proof.unproven(new, access):
+        became, serves = _gone_back(computer, new, found, access)
+        raise RouterFailed(f"{why}; {became}", serves=serves)
     computer.run(scripts.proven(wanted.label, files.digest))
+    for line in proof.not_reached_by(new, access):
+        access.progress.say(line)
     access.progress.say(
         f"it serves {len(wanted.members)} machines at {url_of(wanted.address, wanted.port)}; "
         + scripts.supervision(new.supervisor, lingers=found.lingers, where=wanted.where)
@@ -124,6 +119,13 @@ def _leaf(computer: Computer, wanted: RouterRequest, state: RouterState | None, 
     return keys.signed(wanted, public_key, now)
 
 
+def _is_served(new: RouterState, state: RouterState, access: Access) -> bool:
+    """Whether all of it is served already: then nothing is written, and no process is started."""
+    if state.problem or state.digest != new.digest:
+        return False
+    return not proof.wrong(proof.client_of(new, access), new)
+
+
 def _put(computer: Computer, new: RouterState, found: Facts, files: Bundle) -> Answers:
     script = scripts.install(
         new.request.label,
@@ -162,63 +164,34 @@ def _quoted(lines: Sequence[str]) -> str:
     return shown(" ".join(lines))[:500]
 
 
-def unproven(state: RouterState, access: Access) -> str:
-    """Ask a router as clients do until it serves its files; say what is wrong after that time."""
-    request, clock = state.request, access.clock
-    client = access.ask(
-        url_of(request.address, request.port), request.authorities, request.client_certificate
-    )
-    started = clock.monotonic()
-    where = f"at {url_of(request.address, request.port)}"
-    while True:
-        why = _wrong(client.status_of("/health", None), OK, f"`/health` {where}")
-        if not why and client.version(request.stack_key) != state.digest:
-            why = f"the router {where} does not serve its new files"
-        why = why or _wrong(
-            client.status_of("/v1/models", WRONG_KEY), UNAUTHORIZED, f"a wrong key {where}"
-        )
-        why = why or _wrong(
-            client.status_of("/v1/models", request.stack_key), OK, f"the stack's key {where}"
-        )
-        waited = clock.monotonic() - started
-        if not why or waited >= PROOF_SECONDS:
-            return why
-        access.progress.go_on("the proof of the router", "it has its new files already")
-        if waited >= QUIET_SECONDS:
-            access.progress.waiting(f"not yet: {why}")
-        clock.sleep(LOOK_EVERY)
-
-
-def _wrong(found: int | str, expected: int, what: str) -> str:
-    if found == expected:
-        return ""
-    answer = f"gets {found}" if isinstance(found, int) else f"fails: the router {found}"
-    return f"{what} {answer} instead of {expected}"
-
-
-def _gone_back(computer: Computer, new: RouterState, found: Facts, access: Access) -> str:
-    """Let what was proven last serve again, and say which that is."""
+def _gone_back(
+    computer: Computer, new: RouterState, found: Facts, access: Access
+) -> tuple[str, bool]:
+    """Let what was proven last serve again; say what became of it, and whether it serves."""
     request = new.request
     unit = scripts.unit_of(request.label, found.program, new.folder)
     script = scripts.back(request.label, found.program, version=new.digest, unit=unit)
     try:
         did = scripts.answers(computer.run(script).stdout)
     except ComputerUnreachable as error:
-        return f"it could not go back either: {error}"
+        return f"it could not go back either: {error}", False
     if "good" not in did:
-        return "it was stopped, since it has no earlier files"
+        return "it was stopped, since it has no earlier files", False
     if "failed" in did:
-        return f"it could not go back either: {_quoted(did['failed'])}"
-    access.progress.say("it went back to its last good files")
-    return "it serves its last good files again"
+        return f"it could not go back either: {_quoted(did['failed'])}", False
+    if proof.serves(new, did["good"][0], access):
+        return "it serves its last good files again", True
+    return "it went back to its last good files, and does not serve them yet", False
 
 
-def _still_billed(gone: Sequence[str], error: Exception) -> str:
-    return (
-        f"the router cannot be told that {_machines(gone)} shall leave, so "
-        f"{'it stays and is' if len(gone) == 1 else 'they stay and are'} billed: {error}; to end "
-        f"{'it' if len(gone) == 1 else 'them'} all the same, `pulumi config set lostRouter go-on`"
-    )
+def _still_billed(gone: Sequence[str], error: Exception, *, is_lost: bool) -> str:
+    them = "it" if len(gone) == 1 else "them"
+    what = f"{_machines(gone)} {'stays and is' if len(gone) == 1 else 'stay and are'} billed"
+    if not is_lost:
+        return f"{what}, since the router did not take up the change: {error}"
+    end = f"to end {them} all the same, `pulumi config set lostRouter go-on`"
+    leave = f"{'it' if len(gone) == 1 else 'they'} shall leave"
+    return f"{what}, since the router cannot be told that {leave}: {error}; {end}"
 
 
 def _machines(contracts: Sequence[str]) -> str:

@@ -8,13 +8,6 @@ from components.tls import authorities as rules
 from components.tls import certificates
 from components.tls.authorities import Authorities, Authority
 
-ROLLOUT_MINUTES = 24 * 60.0
-"""By how much longer a member takes a replaced key than the router, at least.
-
-Members take the new key first, and the router may follow hours later. Whoever the router lets in
-has to be let in by the member as well, so the router ends a replaced key before any member does.
-"""
-
 
 def key_digests(
     request: RouterRequest, state: RouterState | None, now: float

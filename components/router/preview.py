@@ -22,6 +22,7 @@ def preview(before: RouterRequest | None, wanted: RouterRequest, access: Access)
         ComputerUnreachable: nobody can tell, and machines would be rented for it.
     """
     _refuse(wanted)
+    wanted = wanted.named_as(before)
     if before == wanted and not wanted.unknown:
         return []
     try:

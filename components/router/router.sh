@@ -44,7 +44,10 @@ supervisor() {
     fi
 }
 
-watched() { [ -f "$units/$unit" ] && manage is-active --quiet "$unit" 2>/dev/null; }
+watched() {
+    [ -f "$units/$unit" ] && manage is-active --quiet "$unit" 2>/dev/null &&
+        manage is-enabled --quiet "$unit" 2>/dev/null
+}
 
 command_of() {
     if [ -r "/proc/$1/cmdline" ]; then
@@ -54,11 +57,22 @@ command_of() {
     fi
 }
 
-# A number is given again: it has to be a process with this very file.
+# A reload writes the number anew and starts the program in the same process: look again then.
 alive() {
-    pid="$(first_line "$folder/haproxy.pid")"
-    case "$pid" in '' | *[!0-9]*) return 1 ;; esac
-    kill -0 "$pid" 2>/dev/null && command_of "$pid" 2>/dev/null | grep -Fq -- "$folder/haproxy.cfg"
+    [ -f "$folder/haproxy.pid" ] || return 1
+    for pause in 0.2 0.5 ''; do
+        pid="$(first_line "$folder/haproxy.pid")"
+        case "$pid" in
+        *[!0-9]*) return 1 ;;
+        ?*)
+            kill -0 "$pid" 2>/dev/null || return 1
+            # A number is given again: it has to be a process with this very file.
+            command_of "$pid" 2>/dev/null | grep -Fq -- "$folder/haproxy.cfg" && return 0
+            ;;
+        esac
+        [ -n "$pause" ] && sleep "$pause" 2>/dev/null
+    done
+    return 1
 }
 
 facts() {
@@ -137,25 +151,29 @@ install() {
 use() {
     cp "$1/haproxy.cfg" haproxy.cfg.new && mv -f haproxy.cfg.new haproxy.cfg || return 1
     if alive; then
+        # One that was started alone goes on alone: to start it anew would cut its answers.
+        [ -f "$units/$unit" ] && keep_alive >started 2>&1
         kill -USR2 "$pid" && say did reloaded
         if watched; then say supervisor "$kind"; else say supervisor nobody; fi
         return 0
     fi
     rm -f haproxy.pid ./*.sock
     say supervisor "$(supervisor)"
-    if [ "$(supervisor)" = nobody ]; then start_alone; else start_watched; fi >started 2>&1 &&
-        say did started && return 0
+    start >started 2>&1 && say did started && return 0
     tail -n 3 started | sed 's/^/failed=/'
     say failed "it does not say why"
 }
 
-start_alone() {
-    "$program" -W -D -f "$folder/haproxy.cfg" -p "$folder/haproxy.pid"
+start() {
+    if [ "$(supervisor)" = nobody ]; then
+        "$program" -W -D -f "$folder/haproxy.cfg" -p "$folder/haproxy.pid"
+    else
+        keep_alive && manage restart "$unit"
+    fi
 }
 
-start_watched() {
-    mkdir -p "$units" && write_unit >"$units/$unit" || return 1
-    manage daemon-reload && manage enable "$unit" && manage restart "$unit"
+keep_alive() {
+    mkdir -p "$units" && write_unit >"$units/$unit" && manage daemon-reload && manage enable "$unit"
 }
 
 proven() {
@@ -172,7 +190,7 @@ back() {
     good="$(first_line good)"
     if [ -n "$good" ] && [ -f "$good/haproxy.cfg" ]; then
         say good "$good"
-        use "$good"
+        cmp -s "$good/haproxy.cfg" haproxy.cfg && alive || use "$good"
     else
         stop && say did stopped
     fi

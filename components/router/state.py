@@ -38,6 +38,13 @@ OUTPUTS = (
     "problem",
 )
 
+ROLLOUT_MINUTES = 24 * 60.0
+"""By how much longer a member takes a replaced key than the router, at least.
+
+Members take the new key first, and the router may follow hours later. Whoever the router lets in
+has to be let in by the member as well, so the router ends a replaced key before any member does.
+"""
+
 Supervisor = Literal["systemd", "systemd-user", "nobody"]
 """Who starts the router again when it dies: the system's units, a user's units, nobody."""
 
@@ -175,6 +182,15 @@ class RouterRequest:
             "members": [member.to_bag() for member in self.members],
             "signer": self.signer.to_bag(),
         }
+
+    def named_as(self, before: RouterRequest | None) -> RouterRequest:
+        """Keep the label that a router was made with, so that it stays in its folder.
+
+        A stack that is renamed goes on with the same process, at the same port.
+        """
+        if before is None or before.host != self.host:
+            return self
+        return dataclasses.replace(self, label=before.label)
 
     @property
     def where(self) -> str:

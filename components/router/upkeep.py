@@ -12,10 +12,8 @@ from components.router import config, scripts
 from components.router.access import Access
 from components.router.bundle import bundle, place_of
 from components.router.facts import Facts
-from components.router.state import RouterState, url_of
-
-END_SECONDS = 60.0
-"""For the whole end of a router: the machines behind it are not held up longer."""
+from components.router.proof import client_of, not_reached
+from components.router.state import RouterState
 
 
 def refreshed(state: RouterState, access: Access) -> RouterState:
@@ -31,8 +29,10 @@ def refreshed(state: RouterState, access: Access) -> RouterState:
     problem = problem_of(state, found)
     if problem:
         access.progress.say(f"{problem}; `pulumi up` mends it")
-    elif down := _down(state, access):
-        access.progress.say(down)
+    else:
+        client = client_of(state, access)
+        for line in not_reached(client.members(state.request.stack_key), state.request):
+            access.progress.say(line)
     # What an `up` could not tell the router stays until one can.
     kept = state.problem if not problem and state.problem.startswith(NOT_TOLD) else problem
     return dataclasses.replace(
@@ -61,14 +61,16 @@ def problem_of(state: RouterState, found: Facts) -> str:
 
 
 def end(state: RouterState, access: Access) -> None:
-    """Stop a router within `END_SECONDS`. Never fails: what is behind it has to go."""
+    """Stop a router within one deadline. Never fails: what is behind it has to go."""
     request = state.request
     address = with_port(request.address, request.port)
     there = f"it may still listen at {address} of {request.where}"
     by_hand = f"end it there by hand, and remove {state.folder}"
     try:
         computer = access.connect(request.host)
-        printed = computer.run(scripts.end(request.label, state.owner), timeout=END_SECONDS).stdout
+        printed = computer.run(
+            scripts.end(request.label, state.owner), timeout=access.limits.end
+        ).stdout
     except (StackError, OSError, ValueError) as error:
         access.progress.say(f"it could not be stopped: {error}; {there}: {by_hand}")
         return
@@ -95,19 +97,6 @@ def _changed(state: RouterState, found: Facts) -> set[str]:
 
 def _ended(text: str) -> str:
     return text if text.endswith("\n") else f"{text}\n"
-
-
-def _down(state: RouterState, access: Access) -> str:
-    """Say which members get no requests, as the router itself sees it."""
-    request = state.request
-    client = access.ask(
-        url_of(request.address, request.port), request.authorities, request.client_certificate
-    )
-    states = client.members(request.stack_key)
-    down = sorted(contract for contract in request.contracts if states.get(contract) == "DOWN")
-    return (
-        f"it reaches {_named(down)} no more, and sends the requests to the others" if down else ""
-    )
 
 
 def _named(contracts: object) -> str:

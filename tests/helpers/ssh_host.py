@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -19,8 +19,14 @@ T = TypeVar("T")
 class SshHost:
     """Serves on 127.0.0.1 from a thread of its own; a context manager."""
 
-    def __init__(self, home: Path, client_key: asyncssh.SSHKey) -> None:
+    def __init__(
+        self,
+        home: Path,
+        client_key: asyncssh.SSHKey,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
+        self._environment = environment or {}
         self.logins = 0
         self.host_keys = [asyncssh.generate_private_key("ssh-ed25519")]
         self._client_key = client_key
@@ -83,7 +89,7 @@ class SshHost:
             "-c",
             str(channel.command),
             cwd=self.home,
-            env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
+            env={"HOME": str(self.home), "PATH": os.environ["PATH"], **self._environment},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
