@@ -17,6 +17,7 @@ from components.core.errors import StackError
 from components.core.property_bag import Properties
 from components.resources.context import current
 from components.resources.provider import Provider, refused
+from components.vast.fleet import Fleet
 from components.vast.instance_state import OUTPUTS, InstanceInputs, InstanceState
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.contract_expiry import ExpiryPolicy
@@ -133,14 +134,16 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         term: ExpiryPolicy,
         first_contact: str,
         token_for: pulumi.Input[Sequence[str]],
+        fleet: Fleet | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Rent for `label_prefix` (`<project>/<stack>/<resource>/`) what `search` finds.
 
         `first_contact` is the setting as it is written. `token_for` are the repositories that the
-        Hub gives to the holder of the stack's token alone.
+        Hub gives to the holder of the stack's token alone. `fleet` is of an endpoint with several
+        machines.
         """
-        inputs = {
+        inputs: dict[str, Any] = {
             "label_prefix": label_prefix,
             "search": search,
             "image": image,
@@ -158,6 +161,8 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             "first_contact": first_contact,
             "token_for": token_for,
         }
+        if fleet is not None:
+            inputs["fleet"] = fleet.to_bag()
         # `diff` says so as well, but Pulumi does not ask it when a person replaces the machine. The
         # successor would find the contract by the label, adopt it, and see it destroyed.
         own = pulumi.ResourceOptions(

@@ -1,7 +1,7 @@
 """What a state keeps of a rented machine: inputs and outputs, read and written here alone. Pure.
 
-States of older releases lack what was added later. `INPUT_ADDITIONS` and `OUTPUT_ADDITIONS` say
-what that means; such a state is written as it came until a value changes.
+States of older releases lack what was added later (`instance_additions.py`). Such a state is
+written as it came until a value changes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from components.core.property_bag import Properties, contains_unknowns, reading
-from components.core.state_upgrade import Additions, as_written, upgraded, within
+from components.core.state_upgrade import Additions, as_written, upgraded
 from components.vast.contract_state import MarketState
+from components.vast.fleet import Fleet
+from components.vast.instance_additions import INPUT_ADDITIONS, OUTPUT_ADDITIONS, UNMAPPED
 from components.vast.labels import owner_of
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.contract_expiry import ContractTerm, ExpiryPolicy
@@ -25,43 +27,6 @@ if TYPE_CHECKING:
     from components.vast.api.models import Instance, PriceAsked
 
 SSH_PORT = "22/tcp"
-
-INPUT_ADDITIONS: Additions = {
-    **within("search", ADDITIONS),
-    "losses": {},
-    "outbid_policy": PreemptionPolicy().to_bag(),
-    "leash": AutoShutdown().to_bag(),
-    "term": ExpiryPolicy().to_bag(),
-    "adopt": 0,
-    "term.create_first": False,
-    "first_contact": "",
-    "token_for": [],
-    "leash.market_end": False,
-}
-"""Inputs that the first release did not have, and its behaviour without them."""
-
-OUTPUT_ADDITIONS: Additions = {
-    "strays": [],
-    "carried_label": None,
-    "intended_status": "",
-    "interruptible": False,
-    "min_bid": 0.0,
-    "storage_per_hour": 0.0,
-    "contract_ends_at": 0.0,
-    "ends_itself_at": 0.0,
-    "price_asked": None,
-    "account_id": 0,
-    "bid": 0.0,
-    "current_state": "",
-    "next_state": "",
-    "host_key_from": None,
-    "market_job": 0,
-    "market_ends_at": 0.0,
-}
-"""Outputs that the first release did not have, and what their absence means."""
-
-UNMAPPED: Additions = {"ssh_port": 0, "host_port": 0}
-"""Ports that older releases left out if they were not mapped when a price was accepted."""
 
 _UNKNOWN: Properties = {
     "label_prefix": "",
@@ -105,6 +70,8 @@ class InstanceInputs:
     """The setting as it is written; empty from an older release, which asked nobody."""
     token_for: tuple[str, ...] = ()
     """Repositories that the Hub gives to the holder of the stack's token alone."""
+    fleet: Fleet | None = None
+    """Of the endpoint; None if it has one machine. It changes nothing about a running one."""
     unknown: frozenset[str] = frozenset()
     """Names of the properties that a preview does not know yet; their values here say nothing."""
     lacking: Additions = dataclasses.field(default_factory=dict, compare=False, repr=False)
@@ -141,6 +108,7 @@ class InstanceInputs:
             term=ExpiryPolicy.from_bag(full["term"]),
             first_contact=str(full["first_contact"]),
             token_for=tuple(str(repository) for repository in full["token_for"]),
+            fleet=Fleet.from_bag(full["fleet"]),
             unknown=unknown,
             lacking=lacking,
         )
@@ -164,6 +132,7 @@ class InstanceInputs:
             "term": self.term.to_bag(),
             "first_contact": self.first_contact,
             "token_for": list(self.token_for),
+            "fleet": self.fleet.to_bag() if self.fleet else {},
         }
         return as_written(written, self.lacking)
 

@@ -6,6 +6,8 @@ endpoints of one stack apart. Replica 0 has no number in its label. The owner is
 endpoint's SSH key, which is in one state alone. It tells stacks of the same name in two backends
 apart, and it is a second lock between endpoints.
 Labels from older releases have no owner. They were written when a stack had one endpoint.
+apart, and it is a second lock between endpoints. Labels from older releases have no owner. They
+were written when a stack had one endpoint.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Contract:
 class FakeMarket(FakeInstances):
     """Vast as `Provisioner` sees it, and the machines behind it.
 
-    A machine has its offer's number; machines 1 to 20 are there.
+    A machine has its offer's number unless `machines` says another one; offers 1 to 20 are there.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -96,6 +96,10 @@ class FakeMarket(FakeInstances):
         self.most_alive = 0
         self.lists = 0
         self.logs = 0
+        self.machines: dict[int, int] = {}
+        """Machine of an offer whose machine has another number."""
+        self.hosts: dict[int, int] = {}
+        """Host of a machine; else each has its own."""
 
     def rent(self, offer_id: int, order: RentRequest) -> int:
         if offer_id in self.refuse:
@@ -123,7 +127,7 @@ class FakeMarket(FakeInstances):
         if contract is None:
             return None
         age = self.clock.passed - contract.since
-        boot = self.boots.get(contract.offer_id, Boot())
+        boot = self._boot_of(contract)
         return self._row(instance_id, contract, boot, age) if age >= boot.listed_after else None
 
     def instances(self, max_age: float = 0.0) -> list[Instance]:
@@ -184,13 +188,20 @@ class FakeMarket(FakeInstances):
 
     def _behind(self, one: Instance) -> tuple[Contract, Boot]:
         contract = self.alive[one.id]
-        return contract, self.boots.get(contract.offer_id, Boot())
+        return contract, self._boot_of(contract)
+
+    def _boot_of(self, contract: Contract) -> Boot:
+        return self.boots.get(self._machine_of(contract), Boot())
+
+    def _machine_of(self, contract: Contract) -> int:
+        return self.machines.get(contract.offer_id, contract.offer_id)
 
     def _fail_if_told(self) -> None:
         if self.failing:
             raise self.failing.pop(0)
 
     def _row(self, instance_id: int, contract: Contract, boot: Boot, age: float) -> Instance:
+        machine_id = self._machine_of(contract)
         status, message = "loading", "pulling"
         over = boot.between[1] if boot.between else 0.0
         if boot.between and age >= boot.running_after:
@@ -202,7 +213,8 @@ class FakeMarket(FakeInstances):
             status, message = boot.dies_with
         changes: dict[str, Any] = {
             "id": instance_id,
-            "machine_id": contract.offer_id,
+            "machine_id": machine_id,
+            "host_id": self.hosts.get(machine_id, machine_id),
             "label": contract.label,
             "actual_status": status,
             "status_msg": message,

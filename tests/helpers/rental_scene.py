@@ -7,9 +7,11 @@ import dataclasses
 from components.core.progress import Progress
 from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.payloads import RentRequest
+from components.vast.labels import resource_of
 from components.vast.market.ranking import Candidate, shortlist
 from components.vast.rental.boot import Deadlines
 from components.vast.rental.budget import Limits
+from components.vast.rental.claims import Claims
 from components.vast.rental.journal import RentJournal
 from components.vast.rental.provisioner import Provisioner
 from tests.helpers.fake_market import Boot, FakeMarket
@@ -37,7 +39,8 @@ class World:
         self.market = FakeMarket(self.clock)
         self.lines: list[str] = []
         self.spoken_at: list[float] = []
-        self.file = LockedJsonFile(folder / "rent.json")
+        self.folder = folder
+        self.file = self.shared("rent.json")
         self.searches = 0
         self.is_asked_to_end = False
         self.offers = [offer(id=n, machine_id=n) for n in range(1, 21)]
@@ -46,11 +49,15 @@ class World:
         self.lines.append(line)
         self.spoken_at.append(self.clock.passed)
 
+    def shared(self, name: str) -> LockedJsonFile:
+        return LockedJsonFile(self.folder / name)
+
     def provisioner(self, **limits):
         progress = Progress("instance", self.clock, self.say, lambda: self.is_asked_to_end)
         journal = RentJournal(self.file, self.clock, progress)
         whole = dataclasses.replace(LIMITS, **limits)
-        return Provisioner(self.market, self.clock, progress, whole, journal)
+        claims = Claims(self.shared, self.clock, label_prefix=resource_of(LABEL), owner="")
+        return Provisioner(self.market, self.clock, progress, whole, journal, claims=claims)
 
     def candidates(self) -> list[Candidate]:
         self.searches += 1

@@ -18,7 +18,7 @@ from components.core.clock import Clock
 from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.models import Instance, Json, Offer
 
-INSTANCES_FORMAT = 4
+INSTANCES_FORMAT = 5
 """Format of the rows in the file: rows of another release are not read."""
 
 SEARCHES_FORMAT = 1

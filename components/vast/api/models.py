@@ -41,6 +41,8 @@ class Offer:
 
     id: int
     machine_id: int
+    host_id: int
+    """Of the machine's owner, who may have several."""
     gpu_name: str
     num_gpus: int
     gpu_ram_mib: float
@@ -68,6 +70,7 @@ class Offer:
         return cls(
             id=_whole(raw, "id"),
             machine_id=_whole(raw, "machine_id"),
+            host_id=_whole(raw, "host_id"),
             gpu_name=_text(raw, "gpu_name"),
             num_gpus=_whole(raw, "num_gpus"),
             gpu_ram_mib=_number(raw, "gpu_ram"),
@@ -92,6 +95,7 @@ class Instance:
 
     id: int
     machine_id: int
+    host_id: int
     label: str
     actual_status: str
     """`created`, `loading`, `running`, `exited`, ...; empty while Vast has none yet."""
@@ -140,6 +144,7 @@ class Instance:
         return cls(
             id=_own_number(raw, "id", "a contract"),
             machine_id=_whole(raw, "machine_id"),
+            host_id=_whole(raw, "host_id"),
             label=_text(raw, "label"),
             actual_status=_text(raw, "actual_status"),
             intended_status=_text(raw, "intended_status"),

@@ -25,10 +25,12 @@ from components.vast.lifecycle.order import (
 )
 from components.vast.lifecycle.remote_machine import RemoteMachine
 from components.vast.market.ranking import Candidate, hourly_cap
+from components.vast.market.search import SEARCH_LIMIT
 from components.vast.market.view import candidates
 from components.vast.rental.adoption import adopt, find
 from components.vast.rental.attempts import Attempt
 from components.vast.rental.boot import Boot, Rented
+from components.vast.rental.claims import Claims
 from components.vast.rental.journal import SUFFIX, RentJournal
 from components.vast.rental.provisioner import Provisioner
 
@@ -102,6 +104,13 @@ def _rented(
         progress_of(context),
         limits_for(inputs),
         rent_journal(api, inputs.label_prefix, context),
+        claims=Claims(
+            api.shared,
+            context.clock,
+            label_prefix=inputs.label_prefix,
+            owner=inputs.owner,
+            fleet=inputs.fleet,
+        ),
         guard=shutdown_times.first_end(api, inputs, context),
     )
     if inputs.adopt:
@@ -112,7 +121,8 @@ def _rented(
     def ask() -> list[Candidate]:
         nonlocal asked
         anew, asked = asked, True
-        return candidates(api, inputs.search, anew=anew)
+        # All of them: others may try or have the first ones.
+        return candidates(api, inputs.search, anew=anew, most=SEARCH_LIMIT)
 
     return provisioner.provision(order, ask, machine, inputs.ports)
 

@@ -48,8 +48,10 @@ class Candidate:
     """$/h for the GPUs alone, of an interruptible contract; the offer's price is with this bid."""
 
 
-def shortlist(offers: Iterable[Offer], query: Query, need: Requirements) -> list[Candidate]:
-    """Rank the offers that pass every condition, floor and cap, by landed cost.
+def shortlist(
+    offers: Iterable[Offer], query: Query, need: Requirements, most: int = SHORTLIST
+) -> list[Candidate]:
+    """Rank the offers that pass every condition, floor and cap, by landed cost; `most` of them.
 
     Raises:
         NoOffer: if none is left; the sentence says which step left nothing over.
@@ -66,7 +68,7 @@ def shortlist(offers: Iterable[Offer], query: Query, need: Requirements) -> list
     if not affordable:
         raise NoOffer(_all_too_dear(matching, need))
     affordable.sort(key=lambda candidate: (candidate.landed_dollars_per_hour, candidate.offer.id))
-    return affordable[:SHORTLIST]
+    return affordable[:most]
 
 
 def hourly_cap(need: Requirements) -> float:

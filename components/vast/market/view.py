@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.vast.errors import KeyRefused
 from components.vast.market.query import parse_query
-from components.vast.market.ranking import Candidate, check_credit, shortlist
+from components.vast.market.ranking import SHORTLIST, Candidate, check_credit, shortlist
 from components.vast.market.requirements import Search
 from components.vast.market.search import search_body, with_floors
 from components.vast.market.wording import describe_bid, runway, shortlist_lines, summarize
@@ -25,8 +25,10 @@ _shown: set[str] = set()
 _shown_lock = threading.Lock()
 
 
-def candidates(api: VastApi, search: Search, *, anew: bool) -> list[Candidate]:
-    """Ask the market, or use the last answer if it is fresh and `anew` is false.
+def candidates(
+    api: VastApi, search: Search, *, anew: bool, most: int = SHORTLIST
+) -> list[Candidate]:
+    """Ask the market, or use the last answer if it is fresh and `anew` is false; give `most`.
 
     Raises:
         NoOffer, QueryRefused: if nothing comes into question.
@@ -35,7 +37,7 @@ def candidates(api: VastApi, search: Search, *, anew: bool) -> list[Candidate]:
     query = with_floors(parse_query(search.query), search.need)
     body = search_body(query, search.need)
     offers = api.search(body, 0.0 if anew else LIST_MAX_AGE)
-    return shortlist(offers, query, search.need)
+    return shortlist(offers, query, search.need, most)
 
 
 def show_market(api: VastApi, search: Search, say: Say, *, renting: bool) -> None:

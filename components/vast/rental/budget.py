@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 from components.core.clock import Clock
 from components.core.progress import Progress, duration
@@ -68,12 +69,20 @@ class Budget:
         """Whether there may be no other try."""
         return len(self.attempts) >= MOST_TRIES or self.seconds_left() <= 0
 
-    def no_candidate_left(self, excluded: set[int]) -> NoCandidateLeft:
-        """Say why no machine was rented; `excluded` are machines that were found unfit."""
+    def no_candidate_left(
+        self, excluded: Collection[int], held: Collection[int] = ()
+    ) -> NoCandidateLeft:
+        """Say why no machine was rented.
+
+        `excluded` are machines that were found unfit. `held` are machines, or hosts, that other
+        replicas have.
+        """
         if not self.attempts and self.seconds_left() > 0:
+            unfit = f"machines that were found unfit ({_numbers(excluded)})" if excluded else ""
+            taken = f"what other replicas have ({_numbers(held)})" if held else ""
             return NoCandidateLeft(
-                "the market has nothing but machines that were found unfit "
-                f"({', '.join(map(str, sorted(excluded)))}); nothing is rented and nothing is "
+                f"the market has nothing but {' and '.join(filter(None, (unfit, taken)))}; "
+                "nothing is rented for this resource and nothing of it is "
                 "billed any more; relax offerQuery so that other hosts come into question, or run "
                 "`pulumi up` again to try them all the same"
             )
@@ -97,3 +106,7 @@ class Budget:
                 f"rentBudgetDollars {self._limits.budget_dollars:.2f}"
             )
         return "no other offer comes into question"
+
+
+def _numbers(ids: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(ids)))

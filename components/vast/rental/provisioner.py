@@ -7,7 +7,7 @@ the next process finds a contract that this process loses sight of.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from components.core.clock import Clock
 from components.core.errors import ConfigurationError, HostError, PlatformError, StackError
@@ -24,7 +24,6 @@ from components.vast.errors import (
     LeftRunning,
     NobodyVouches,
     NoCandidateLeft,
-    NoOffer,
     OfferTaken,
     StillBilled,
 )
@@ -35,6 +34,8 @@ from components.vast.quarantine import quarantine_reason
 from components.vast.rental.attempts import Attempt, cost, fault, left_running, not_adopted, spent
 from components.vast.rental.boot import Boot, Machine, Rented
 from components.vast.rental.budget import Budget, Limits
+from components.vast.rental.choice import Choice, Chosen
+from components.vast.rental.claims import Claims
 from components.vast.rental.guard import Guard
 from components.vast.rental.journal import LISTED_WITHIN, Entry, RentJournal
 from components.vast.rental.journaled_rent import JournaledRent
@@ -55,12 +56,14 @@ class Provisioner:
         limits: Limits,
         journal: RentJournal,
         *,
+        claims: Claims,
         guard: Guard | None = None,
     ) -> None:
         """Act on `api`, wait by `clock`, speak through `progress`, keep to `limits`.
 
-        `journal` holds others of this computer off and outlives this process. `guard` hears of
-        each machine that is rented, before it has started.
+        `journal` holds others of this computer off and outlives this process. `claims` holds them
+        off a machine for as long as it is tried. `guard` hears of each machine that is rented,
+        before it has started.
         """
         self._guard = guard
         self._api = api
@@ -68,6 +71,7 @@ class Provisioner:
         self._progress = progress
         self._limits = limits
         self._journal = journal
+        self._claims = claims
         self._terminator = Terminator(api, clock, progress)
         self._renting = JournaledRent(api, clock, progress)
         self._budget = Budget(limits, clock, progress)
@@ -227,43 +231,33 @@ class Provisioner:
         ports: tuple[str, ...],
         entry: Entry,
     ) -> Rented:
-        for candidate in self._untried(candidates):
-            rented = self._try(candidate, order, machine, ports, entry)
-            if rented is not None:
-                return rented
-        raise self._budget.no_candidate_left(self._excluded)
-
-    def _untried(self, candidates: Callable[[], list[Candidate]]) -> Iterator[Candidate]:
-        """Go through offers, each once and none of an unfit machine, asking again at the end."""
-        tried: set[int] = set()
-        while True:
-            fresh = [one for one in self._ask(candidates) if one.offer.id not in tried]
-            if all(one.offer.machine_id in self._excluded for one in fresh):
-                return
-            for candidate in fresh:
-                if self._budget.is_used_up():
-                    return
-                if candidate.offer.machine_id not in self._excluded:
-                    tried.add(candidate.offer.id)
-                    yield candidate
-
-    def _ask(self, candidates: Callable[[], list[Candidate]]) -> list[Candidate]:
-        try:
-            return candidates()
-        except NoOffer as error:
-            if not self._budget.attempts:
-                raise
-            self._progress.say(f"the market has nothing more ({error})")
-            return []
+        choice = Choice(
+            self._api,
+            self._clock,
+            self._progress,
+            candidates=candidates,
+            claims=self._claims,
+            budget=self._budget,
+            excluded=self._excluded,
+        )
+        rented: Rented | None = None
+        while rented is None:
+            with choice.next() as chosen:
+                if chosen is None:
+                    self._claims.forget_verdicts(choice.found_by_siblings)
+                    raise self._budget.no_candidate_left(self._excluded, choice.held)
+                rented = self._try(chosen, order, machine, ports, entry)
+        return rented
 
     def _try(
         self,
-        candidate: Candidate,
+        chosen: Chosen,
         order: RentRequest,
         machine: Machine,
         ports: tuple[str, ...],
         entry: Entry,
     ) -> Rented | None:
+        candidate = chosen.candidate
         offer = candidate.offer
         self._progress.say(f"renting {describe(candidate)}")
         attempt = self._budget.open(offer.machine_id, offer.location, offer.dollars_per_hour)
@@ -285,6 +279,7 @@ class Provisioner:
         rented = self._bring_up(attempt, instance_id, machine, ports, adopted=False)
         if rented is None:
             entry.commit()
+            chosen.claim.note_unfit(attempt.verdict)
         return rented
 
     def _end_parked(

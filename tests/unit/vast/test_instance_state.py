@@ -14,14 +14,8 @@ from components.core.property_bag import Properties, StateUnreadable
 from components.resources.offer import OfferProvider
 from components.vast.api.models import Instance, PriceAsked
 from components.vast.contract_state import MarketState
-from components.vast.instance_state import (
-    INPUT_ADDITIONS,
-    INPUTS,
-    OUTPUT_ADDITIONS,
-    OUTPUTS,
-    InstanceInputs,
-    InstanceState,
-)
+from components.vast.instance_additions import INPUT_ADDITIONS, OUTPUT_ADDITIONS
+from components.vast.instance_state import INPUTS, OUTPUTS, InstanceInputs, InstanceState
 from components.vast.lifecycle import diff
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.contract_expiry import ExpiryPolicy
@@ -97,6 +91,9 @@ LATER_INPUTS = {
     "adopt": NUMBERS,
     "first_contact": st.sampled_from(["trust", "verified"]),
     "token_for": st.lists(TEXTS, max_size=2),
+    "fleet": st.fixed_dictionaries(
+        {"replicas": NUMBERS, "spread": st.sampled_from(["machine", "host"])}
+    ),
 }
 FIRST_INPUTS = {
     "label_prefix": TEXTS,
