@@ -29,15 +29,19 @@ class Progress:
         clock: Clock,
         write: Callable[[str], None],
         is_asked_to_end: Callable[[], bool] = lambda: False,
+        *,
+        voices: int = 1,
     ) -> None:
         """Speak about `subject` (a short name that begins each line) through `write`.
 
-        `is_asked_to_end` says whether the person who waits has pressed Ctrl-C.
+        `is_asked_to_end` says whether the person who waits has pressed Ctrl-C. Where so many
+        `voices` speak at once, each repeats itself so much less often.
         """
         self._subject = subject
         self._is_asked_to_end = is_asked_to_end
         self._clock = clock
         self._write = write
+        self._voices = voices
         self._started = clock.monotonic()
         self._said_at = self._started
         self._said = ""
@@ -52,7 +56,7 @@ class Progress:
         """Report what is waited for, if that is news or if the last line is old."""
         now = self._clock.monotonic()
         quiet = now - self._said_at
-        if text == self._said and quiet < LONGEST_SILENCE:
+        if text == self._said and quiet < LONGEST_SILENCE * self._voices:
             return
         if text != self._said:
             self.say(text)
@@ -71,7 +75,7 @@ class Progress:
 
     def measuring(self, text: str) -> None:
         """Say a number that moves all the time, at most every five seconds."""
-        if self._clock.monotonic() - self._said_at >= MEASURED_EVERY:
+        if self._clock.monotonic() - self._said_at >= MEASURED_EVERY * self._voices:
             self.say(text)
 
 

@@ -48,6 +48,14 @@ class Context:
     """Gives a text that nobody can guess."""
     is_asked_to_end: Callable[[], bool] = interruption.is_asked
     """Whether the person who waits has pressed Ctrl-C."""
+    voices: int = 1
+    """How many operations like this one speak at once."""
+
+    def for_replica(self, number: int, replicas: int) -> Context:
+        """The same for one of several machines: its lines name it, and are the rarer for them."""
+        return dataclasses.replace(
+            self, say=lambda line: self.say(f"replica {number}: {line}"), voices=replicas
+        )
 
     def market(self, *, patient: bool = True) -> VastApi:
         """The client of the market, with the credential that the environment has just now.
@@ -157,7 +165,7 @@ class Context:
 
     def progress(self, subject: str) -> Progress:
         """Lines about one operation, each beginning with `subject`."""
-        return Progress(subject, self.clock, self.say, self.is_asked_to_end)
+        return Progress(subject, self.clock, self.say, self.is_asked_to_end, voices=self.voices)
 
 
 _standing = Context()

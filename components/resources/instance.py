@@ -15,10 +15,11 @@ from pulumi import dynamic
 
 from components.core.errors import StackError
 from components.core.property_bag import Properties
-from components.resources.context import current
+from components.resources.context import Context, current
 from components.resources.provider import Provider, refused
-from components.vast.fleet import Fleet
+from components.vast.fleet import Fleet, fleet_property
 from components.vast.instance_state import OUTPUTS, InstanceInputs, InstanceState
+from components.vast.labels import renter_of
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.contract_expiry import ExpiryPolicy
 from components.vast.lifecycle.preemption import PreemptionPolicy
@@ -36,8 +37,9 @@ class InstanceProvider(Provider):
             return dynamic.CheckResult(news, [])
         from components.vast.lifecycle.preview import preview  # noqa: PLC0415
 
+        inputs = InstanceInputs.from_bag(news)
         try:
-            preview(InstanceInputs.from_bag(news), current())
+            preview(inputs, _context_of(inputs))
         except StackError as error:
             return refused(news, error)
         return dynamic.CheckResult(news, [])
@@ -57,14 +59,16 @@ class InstanceProvider(Provider):
         from components.vast.lifecycle.create import create  # noqa: PLC0415
         from components.vllm.readiness.plan import DOWNLOAD_SHARE  # noqa: PLC0415
 
-        made = create(InstanceInputs.from_bag(props), current(), DOWNLOAD_SHARE)
+        inputs = InstanceInputs.from_bag(props)
+        made = create(inputs, _context_of(inputs), DOWNLOAD_SHARE)
         return dynamic.CreateResult(str(made.observed.instance_id), made.to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Look at the contract and say what drifted; gone only if GET and list agree."""
         from components.vast.lifecycle.refresh import refresh  # noqa: PLC0415
 
-        found = refresh(int(id_), InstanceState.from_bag(props), current())
+        state = InstanceState.from_bag(props)
+        found = refresh(int(id_), state, _context_of(state.inputs))
         return dynamic.ReadResult(id_, found.to_bag()) if found else dynamic.ReadResult("", {})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
@@ -72,7 +76,7 @@ class InstanceProvider(Provider):
         from components.vast.lifecycle.update import update  # noqa: PLC0415
 
         old, new = InstanceState.from_bag(olds), InstanceInputs.from_bag(news)
-        return dynamic.UpdateResult(update(int(id_), old, new, current()).to_bag())
+        return dynamic.UpdateResult(update(int(id_), old, new, _context_of(new)).to_bag())
 
     def delete(self, id_: str, props: Properties) -> None:
         """End the contract and read back that it is gone."""
@@ -143,7 +147,7 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
         Hub gives to the holder of the stack's token alone. `fleet` is of an endpoint with several
         machines.
         """
-        inputs: dict[str, Any] = {
+        inputs = {
             "label_prefix": label_prefix,
             "search": search,
             "image": image,
@@ -160,9 +164,8 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             "term": term.to_bag(),
             "first_contact": first_contact,
             "token_for": token_for,
+            **fleet_property(fleet),
         }
-        if fleet is not None:
-            inputs["fleet"] = fleet.to_bag()
         # `diff` says so as well, but Pulumi does not ask it when a person replaces the machine. The
         # successor would find the contract by the label, adopt it, and see it destroyed.
         own = pulumi.ResourceOptions(
@@ -174,3 +177,11 @@ class VastInstance(dynamic.Resource, module="vast", name="Instance"):
             {**dict.fromkeys(OUTPUTS), **inputs},
             pulumi.ResourceOptions.merge(opts, own),
         )
+
+
+def _context_of(inputs: InstanceInputs) -> Context:
+    """The context in which a machine is dealt with; one of several is named in each line."""
+    if inputs.fleet is None:
+        return current()
+    number = renter_of(inputs.label_prefix).replica
+    return current().for_replica(number, inputs.fleet.replicas)

@@ -18,6 +18,7 @@ from components.core.state_upgrade import upgraded
 from components.resources.context import current
 from components.resources.provider import Provider, refused
 from components.vast.errors import NoOffer
+from components.vast.fleet import FLEET, Fleet, fleet_property
 from components.vast.market.requirements import (
     ADDITIONS,
     INPUTS,
@@ -33,18 +34,27 @@ class OfferProvider(Provider):
     """CRUD of `VastOffer`. Only `check` and `create` ask the market."""
 
     def check(self, olds: Properties, news: Properties) -> dynamic.CheckResult:
-        """Search the market if there is anything new to search for.
+        """Search the market if there is anything new to search for, or for further machines.
 
         An empty market refuses only a search that may rent a machine. A running machine goes on,
         whatever the market offers now.
         """
-        if contains_unknowns(news) or not (changed := _changed(olds, news)):
+        if contains_unknowns(news):
+            return dynamic.CheckResult(news, [])
+        changed, needed = _changed(olds, news), _needed(olds, news)
+        if not changed or (changed == [FLEET] and not needed):
             return dynamic.CheckResult(news, [])
         try:
-            api = current().market(patient=False)
-            show_market(api, Search.from_bag(news), current().say, renting=not olds)
+            show_market(
+                current().market(patient=False),
+                Search.from_bag(news),
+                current().say,
+                renting=bool(needed),
+                fleet=Fleet.from_bag(news) if needed else None,
+                needed=needed,
+            )
         except NoOffer as error:
-            if not olds or set(changed) & set(OTHER_MACHINE):
+            if needed or set(changed) & set(OTHER_MACHINE):
                 return refused(news, error)
             current().say(f"market: {error}")
         except StackError as error:
@@ -57,7 +67,7 @@ class OfferProvider(Provider):
 
     def create(self, props: Properties) -> dynamic.CreateResult:
         """Keep the shortlist."""
-        return dynamic.CreateResult("offer", _outputs(Search.from_bag(props)))
+        return dynamic.CreateResult("offer", _outputs(props))
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Nothing to read: the shortlist is what was found when it was made."""
@@ -65,7 +75,7 @@ class OfferProvider(Provider):
 
     def update(self, _id: str, _olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Keep the new search's shortlist."""
-        return dynamic.UpdateResult(_outputs(Search.from_bag(news)))
+        return dynamic.UpdateResult(_outputs(news))
 
     def delete(self, _id: str, _props: Properties) -> None:
         """Nothing exists, so nothing ends."""
@@ -86,10 +96,19 @@ class VastOffer(dynamic.Resource, module="vast", name="Offer"):
         *,
         query: str,
         need: Requirements,
+        fleet: Fleet | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Search with `query` (the official client's grammar) for what is needed."""
-        props = {**search_for(query, need), "search": None, "shortlist": None}
+        """Search with `query` (the official client's grammar) for what is needed.
+
+        `fleet` is of an endpoint with several machines, which all need to be there.
+        """
+        props = {
+            **search_for(query, need),
+            **fleet_property(fleet),
+            "search": None,
+            "shortlist": None,
+        }
         super().__init__(OfferProvider(), name, props, opts)
 
 
@@ -103,13 +122,24 @@ def _changed(olds: Properties, news: Properties) -> list[str]:
         return list(INPUTS)
     old, lacking = upgraded(olds, ADDITIONS)
     search = Search.from_bag(new)
-    return search.changed_from(Search.from_bag(old), lacking.keys() - lacking_now.keys())
+    changed = search.changed_from(Search.from_bag(old), lacking.keys() - lacking_now.keys())
+    return [*changed, *([FLEET] if Fleet.from_bag(olds) != Fleet.from_bag(news) else [])]
 
 
-def _outputs(search: Search) -> Properties:
+def _needed(olds: Properties, news: Properties) -> int:
+    """How many machines are rented beside those that may stand already; at least those."""
+    before, after = (
+        fleet.replicas if fleet else 1 for fleet in (Fleet.from_bag(olds), Fleet.from_bag(news))
+    )
+    return max(0, after - before) if olds else after
+
+
+def _outputs(props: Properties) -> Properties:
+    search = Search.from_bag(props)
     try:
         found = candidates(current().market(), search, anew=False)
     except NoOffer:
         found = []
     bag = search.to_bag()
-    return {**bag, "search": bag, "shortlist": shortlist_rows(found)}
+    fleet = fleet_property(Fleet.from_bag(props))
+    return {**bag, **fleet, "search": bag, "shortlist": shortlist_rows(found)}

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Spread = Literal["machine", "host"]
 """What no two replicas share: a machine, or all machines of one host."""
 
+FLEET = "fleet"
+"""The property of an endpoint with several machines."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Fleet:
@@ -25,18 +28,20 @@ class Fleet:
 
     @classmethod
     def from_bag(cls, bag: Mapping[str, Any]) -> Self | None:
-        """Read `to_bag`; None of an empty one, which says that the endpoint has one machine."""
-        if not bag:
+        """Read it out of a resource's properties; None for an endpoint with one machine."""
+        fleet = bag.get(FLEET)
+        if not fleet:
             return None
-        return cls(int(bag["replicas"]), "host" if bag["spread"] == "host" else "machine")
-
-    def to_bag(self) -> Properties:
-        """Write it as a property."""
-        return dataclasses.asdict(self)
+        return cls(int(fleet["replicas"]), "host" if fleet["spread"] == "host" else "machine")
 
     def place_of(self, found: Offer | Instance) -> int:
         """Give the number of what no two replicas share; 0 if the market does not say it."""
         return found.host_id if self.spread == "host" else found.machine_id
+
+
+def fleet_property(fleet: Fleet | None) -> Properties:
+    """Write the property; nothing for an endpoint with one machine."""
+    return {FLEET: dataclasses.asdict(fleet)} if fleet else {}
 
 
 def siblings_of(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from components.core.property_bag import Properties, contains_unknowns, reading
 from components.core.state_upgrade import Additions, as_written, upgraded
 from components.vast.contract_state import MarketState
-from components.vast.fleet import Fleet
+from components.vast.fleet import FLEET, Fleet, fleet_property
 from components.vast.instance_additions import INPUT_ADDITIONS, OUTPUT_ADDITIONS, UNMAPPED
 from components.vast.labels import owner_of
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
@@ -108,7 +108,7 @@ class InstanceInputs:
             term=ExpiryPolicy.from_bag(full["term"]),
             first_contact=str(full["first_contact"]),
             token_for=tuple(str(repository) for repository in full["token_for"]),
-            fleet=Fleet.from_bag(full["fleet"]),
+            fleet=Fleet.from_bag(full),
             unknown=unknown,
             lacking=lacking,
         )
@@ -132,7 +132,8 @@ class InstanceInputs:
             "term": self.term.to_bag(),
             "first_contact": self.first_contact,
             "token_for": list(self.token_for),
-            "fleet": self.fleet.to_bag() if self.fleet else {},
+            FLEET: {},
+            **fleet_property(self.fleet),
         }
         return as_written(written, self.lacking)
 

@@ -197,13 +197,14 @@ class FakeVast:
         return 200, {"success": True, "instances": listed}
 
     def _rent(self, offer: int, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        known = {one["id"] for one in self.offers}
+        known = {one["id"]: one for one in self.offers}
         if offer not in known or self._rented.get(offer) in self.contracts:
             return 404, {"success": False, "error": "no_such_ask"}
         self._latest = id_ = max(self._latest, *self.contracts, 0) + 1
         self._rented[offer] = id_
         facts = {"label": body["label"], "image_uuid": body["image"], "disk_space": body["disk"]}
-        self.has(id_, **facts | self.contract)
+        place = {name: known[offer][name] for name in ("machine_id", "host_id")}
+        self.has(id_, **facts | place | self.contract)
         self._scripts[id_] = str(body["onstart"])
         return 200, {"success": True, "new_contract": id_}
 

@@ -13,6 +13,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "id": 111,
         "ask_contract_id": 111,
         "machine_id": 7,
+        "host_id": 907,
         "gpu_name": "H200",
         "num_gpus": 2,
         "gpu_ram": 143771,
@@ -68,6 +69,7 @@ def instance(**changes: Any) -> dict[str, Any]:
     return {
         "id": 9001,
         "machine_id": 7,
+        "host_id": 907,
         "label": "p/s/r/n",
         "actual_status": "running",
         "intended_status": "running",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from components.core.errors import StackError
 from components.vast.api.models import Instance, PriceAsked
-from components.vast.errors import CannotAdopt
+from components.vast.errors import CannotAdopt, NoOffer
+from components.vast.fleet import Fleet, siblings_of
 from components.vast.instance_state import InstanceInputs
-from components.vast.labels import endpoint_of, partition_by_owner
+from components.vast.labels import partition_by_owner, renter_of, resource_of
 from components.vast.lifecycle import auto_shutdown, drift
 from components.vast.lifecycle.context import Context
 from components.vast.lifecycle.contract_expiry import ContractTerm
@@ -16,13 +18,22 @@ from components.vast.lifecycle.diff import is_over
 from components.vast.lifecycle.order import criteria_for, order_label
 from components.vast.lifecycle.refresh import price_asked
 from components.vast.market.ranking import hourly_cap
+from components.vast.market.search import SEARCH_LIMIT
+from components.vast.market.several import one_a_place
 from components.vast.market.view import candidates, show_market
+from components.vast.market.wording import describe
 from components.vast.rental.adoption import TAKE_OUT, find
 from components.vast.rental.boot import PRICE_TOLERANCE
 from components.vast.rental.termination import left_alone
 
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
+
 LATER = frozenset({"losses", "token_for"})
 """Inputs that may be unknown while everything about a rental can be said."""
+
+SIBLINGS_MAX_AGE = 5.0
+"""Seconds for which replicas that are previewed together share a list of contracts."""
 
 AskPrice = Callable[[int], PriceAsked | None]
 """What the host of a contract asks for; called only where that matters."""
@@ -87,13 +98,18 @@ def ends_by_rule(found: Instance, inputs: InstanceInputs, now: float, ask_price:
 def siblings(
     contracts: list[Instance], inputs: InstanceInputs
 ) -> tuple[list[Instance], list[Instance]]:
-    """The endpoint's contracts under another resource's name, and another backend's of its name.
+    """The replica's contracts under another resource's name, and another backend's of its name.
 
     A machine that is replaced create-first is such a contract.
     """
-    prefix, endpoint = endpoint_of(inputs.label_prefix)
-    own, others = partition_by_owner(contracts, prefix, inputs.owner, endpoint)
-    return [found for found in own if not found.label.startswith(inputs.label_prefix)], others
+    mine = renter_of(inputs.label_prefix)
+    own, others = partition_by_owner(contracts, mine.prefix, inputs.owner, mine.endpoint)
+    return [
+        found
+        for found in own
+        if not found.label.startswith(inputs.label_prefix)
+        and renter_of(resource_of(found.label)).replica == mine.replica
+    ], others
 
 
 def both_bills(beside: list[Instance], dollars_per_hour: float) -> str:
@@ -132,7 +148,7 @@ def _preview_rental(inputs: InstanceInputs, context: Context) -> None:
     whether `up` will resume that contract or replace it, and resuming must not fail.
     """
     api = context.market(patient=False)
-    contracts = api.instances()
+    contracts = api.instances(SIBLINGS_MAX_AGE if inputs.fleet else 0.0)
     there, sentences = to_go_on_with(
         contracts,
         order_label(inputs),
@@ -143,7 +159,10 @@ def _preview_rental(inputs: InstanceInputs, context: Context) -> None:
     for sentence in sentences:
         context.say(sentence)
     try:
-        show_market(api, inputs.search, context.say, renting=True)
+        if inputs.fleet is None:
+            show_market(api, inputs.search, context.say, renting=True)
+        else:
+            _show_market_to_replica(api, inputs, inputs.fleet, contracts, context)
     except StackError as error:
         if there is None:
             raise
@@ -159,6 +178,34 @@ def _preview_rental(inputs: InstanceInputs, context: Context) -> None:
     if beside:
         best = candidates(api, inputs.search, anew=False)[0].offer.dollars_per_hour
         context.say(both_bills(beside, best))
+
+
+def _show_market_to_replica(
+    api: VastApi,
+    inputs: InstanceInputs,
+    fleet: Fleet,
+    contracts: list[Instance],
+    context: Context,
+) -> None:
+    """Say in one line what is left for one more machine; `VastOffer` shows the market for all.
+
+    Raises:
+        NoOffer, QueryRefused: if nothing is left.
+        KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
+    """
+    found = candidates(api, inputs.search, anew=False, most=SEARCH_LIMIT)
+    standing = siblings_of(contracts, inputs.label_prefix, inputs.owner)
+    places = one_a_place(found, fleet, {fleet.place_of(one) for one in standing})
+    if not places:
+        raise NoOffer(
+            f"the market has nothing but {fleet.spread}s that other replicas have; relax "
+            "offerQuery so that others come into question, or try again later; nothing was rented"
+        )
+    if standing:
+        context.say(
+            f"{len(places)} {fleet.spread}s come into question beside those of the other "
+            f"replicas, best: {describe(places[0])}"
+        )
 
 
 def _preview_adoption(inputs: InstanceInputs, context: Context) -> None:

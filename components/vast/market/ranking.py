@@ -119,15 +119,20 @@ def check_credit(credit: float, candidates: list[Candidate]) -> None:
     Raises:
         NoCredit: with what there is, what is needed and what for.
     """
-    least = min(candidates, key=_least_credit)
-    if credit >= _least_credit(least):
+    least = min(candidates, key=least_credit)
+    if credit >= least_credit(least):
         return
     raise NoCredit(
         f"the Vast.ai account has ${credit:.2f} of credit and the least of these offers needs "
-        f"${_least_credit(least):.2f}: ${least.dollars_to_ready:.2f} until it is ready and "
+        f"${least_credit(least):.2f}: ${least.dollars_to_ready:.2f} until it is ready and "
         f"${least.offer.dollars_per_hour * HOURS_OF_USE:.2f} for {HOURS_OF_USE:g} h of use; add "
         "credit on Vast's billing page; nothing was rented"
     )
+
+
+def least_credit(candidate: Candidate) -> float:
+    """The credit ($) that getting ready and `HOURS_OF_USE` take."""
+    return candidate.dollars_to_ready + candidate.offer.dollars_per_hour * HOURS_OF_USE
 
 
 def _can_be_counted(offer: Offer, need: Requirements) -> bool:
@@ -151,10 +156,6 @@ def _least_price(offer: Offer, need: Requirements) -> float:
     if need.contract == "on-demand":
         return offer.dollars_per_hour
     return offer.min_bid + offer.storage_dollars_per_hour
-
-
-def _least_credit(candidate: Candidate) -> float:
-    return candidate.dollars_to_ready + candidate.offer.dollars_per_hour * HOURS_OF_USE
 
 
 def _nothing_matches(query: Query, need: Requirements) -> str:

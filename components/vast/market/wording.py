@@ -31,8 +31,8 @@ def summarize(candidates: list[Candidate]) -> str:
     )
 
 
-def shortlist_lines(candidates: list[Candidate]) -> list[str]:
-    """The first candidates as a table, best first, one line each."""
+def shortlist_lines(candidates: list[Candidate], most: int = SHOWN) -> list[str]:
+    """The first candidates, at most so many, as a table, best first, one line each."""
     numbers = {"$/h", "Mbit/s", "reliability", "$ to ready", "$/day", "$/month"}
     headings = (
         "machine",
@@ -50,7 +50,7 @@ def shortlist_lines(candidates: list[Candidate]) -> list[str]:
     )
     from components.core.tables import lines, table  # noqa: PLC0415
 
-    return lines(table(headings, map(_cells, candidates[:SHOWN]), numbers=numbers))
+    return lines(table(headings, map(_cells, candidates[:most]), numbers=numbers))
 
 
 def describe_bid(candidates: list[Candidate]) -> str:

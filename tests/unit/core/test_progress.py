@@ -50,3 +50,20 @@ def test_a_moving_number_is_not_said_all_the_time():
         progress.measuring(f"{number} GB")
         clock.sleep(1)
     assert lines == [f"server: {number} GB" for number in (5, 10, 15, 20)]
+
+
+def test_where_several_speak_each_repeats_itself_so_much_less_often():
+    clock = VirtualClock()
+    lines: list[str] = []
+    progress = Progress("instance", clock, lines.append, voices=4)
+    for _ in range(85):
+        progress.waiting("loading")
+        clock.sleep(1)
+    progress.measuring("1 GB")
+    progress.waiting("running")
+    assert lines == [
+        "instance: loading",
+        "instance: loading (40 s so far)",
+        "instance: loading (1 min 20 s so far)",
+        "instance: running",
+    ]
