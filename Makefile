@@ -75,10 +75,10 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
-	more-faults rehearsal test-vllm benchmark measure
+	more-faults rehearsal test-vllm benchmark router-benchmark measure
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: ## set up whatever is missing: environment, packages, Pulumi CLI
 	@python3 toolchain/set_up.py
@@ -185,6 +185,9 @@ measure: $(PLACE) ## time a running stack under load: STACK=dev [DOLLARS=2] [LOA
 
 benchmark: setup ## compare a changed flag with a replaced machine, on the emulator
 	@python -m tests.cli.benchmark
+
+router-benchmark: setup ## measure the router: latency, requests/s, caches (3 minutes)
+	@python -m toolchain.scale_out.benchmark
 
 lock: setup ## write the pinned, hashed requirements anew
 	@for kind in "" -dev; do \

@@ -1,0 +1,118 @@
+"""The clients that stream, and the measurements, in front of real servers on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.tls.authorities import Authority
+from tests.helpers.router_world import AUTHORITY, SCOPE, STACK_KEY, Router, short_folder
+from toolchain.load_client import Endpoint
+from toolchain.scale_out import affinity, latency
+from toolchain.scale_out.connection import Target
+from toolchain.scale_out.members import Machine, serving
+from toolchain.scale_out.streams import Streams, begun_after, silence_after, tally
+
+QUICK = {"plan": {"pieces": 5, "seconds": 0.02}}
+CLIENTS = 8
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[list[Machine]]:
+    """Two members, each in a process of its own."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    with (
+        serving(one, AUTHORITY, [51], stack_key=STACK_KEY, scope=SCOPE) as first,
+        serving(two, AUTHORITY, [52], stack_key=STACK_KEY, scope=SCOPE) as second,
+    ):
+        yield [*first, *second]
+
+
+@pytest.fixture
+def router(machines: list[Machine]) -> Iterator[Router]:
+    members = tuple(one.member for one in machines)
+    with short_folder() as folder, Router(folder, members=members) as one:
+        yield one
+
+
+def endpoint(router: Router, key: str = STACK_KEY) -> Endpoint:
+    return Endpoint(router.url, key, "toy", AUTHORITY.certificate)
+
+
+def test_each_client_streams_and_nothing_fails(router):
+    with Streams(endpoint(router), clients=CLIENTS, request=QUICK) as streams:
+        streams.await_answers()
+        records = streams.records()
+    counted = tally(records)
+    assert counted.made >= 2 * CLIENTS
+    assert (counted.failed, counted.problems) == (0, {})
+    assert {one.client for one in records} == set(range(CLIENTS))
+    assert min(one.ended - one.began for one in records) >= 5 * 0.02
+
+
+def test_a_member_that_is_killed_costs_what_it_had_begun_alone(router, machines):
+    with Streams(endpoint(router), clients=CLIENTS, request=QUICK) as streams:
+        killed = time.monotonic()
+        os.kill(machines[0].process, signal.SIGKILL)
+        streams.await_answers()
+        records = streams.records(killed)
+    assert tally(begun_after(records, killed)).problems == {}
+    assert tally(records).failed == tally(records).cut
+    assert silence_after(records, killed) == 0.0
+
+
+def test_a_key_that_is_refused_is_a_failure_of_each_request(router):
+    with Streams(endpoint(router), clients=2, request=QUICK) as streams:
+        streams.use_key("wrong")
+        changed = time.monotonic()
+        while not begun_after(streams.records(), changed):
+            streams._stopped.wait(0.01)
+        streams.use_key(STACK_KEY)
+        streams.await_answers()
+        records = begun_after(streams.records(), changed)
+    assert set(tally(records).problems) == {"status 401"}
+    assert silence_after(records, changed) > 0.0
+
+
+def test_pieces_are_counted_as_they_came_and_delays_by_the_senders_clock(router, machines):
+    direct = Target("direct", machines[0].port, machines[0].key, AUTHORITY.certificate)
+    through = Target("router", router.port, STACK_KEY, AUTHORITY.certificate)
+    for pieces in latency.streams([direct, through], clients=2):
+        assert pieces.sent == 2 * latency.PIECES
+        assert pieces.merged == 0
+        assert 0.0 < pieces.p50 <= pieces.p99 < 1000.0
+    by_name = {
+        one.target: one for one in latency.latencies([direct, through], rounds=5, seconds=0.05)
+    }
+    assert min(one.p50 for one in by_name.values()) >= 50.0
+
+
+def test_a_refused_target_is_no_measurement(machines):
+    stranger = Target("direct", machines[0].port, "wrong", AUTHORITY.certificate)
+    with pytest.raises(ConnectionError, match=r"direct answers .* 401 Unauthorized"):
+        latency.latencies([stranger], rounds=1, seconds=0.0)
+
+
+def test_another_authority_is_not_believed(machines):
+    other = Authority.made(time.time()).certificate
+    target = Target("direct", machines[0].port, machines[0].key, other)
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        latency.latencies([target], rounds=1, seconds=0.0)
+
+
+def test_conversations_are_played_to_their_end(router, monkeypatch):
+    monkeypatch.setattr(affinity, "CONVERSATIONS", 10)
+    target = Target("router", router.port, STACK_KEY, AUTHORITY.certificate)
+    # One request at a time is never more than a member's share.
+    played = affinity.play("by conversation", target, at_once=1)
+    assert sum(played.requests.values()) == 10 * affinity.QUESTIONS
+    assert set(played.requests) == {51, 52}
+    assert played.spread == 0
+    assert played.share > 0.5
