@@ -283,7 +283,7 @@ _BY_CONVERSATION = (
 def _member(inputs: RouterInputs, member: Member) -> Iterable[Sequence[str]]:
     """Write the second stage of one member: its key, then TLS with the name that is its own."""
     name = _name(member)
-    message = machine_message(inputs.scope, member.contract)
+    message = machine_message(member.scope or inputs.scope, member.contract)
     yield [
         f"frontend to_{name}",
         f"bind {_joint(inputs, member)} mode 600",

@@ -66,6 +66,8 @@ class Member(_Checked):
     """Where its server is reached from outside."""
     state: Literal["serving", "draining"] = "serving"
     """A draining one gets no new request."""
+    scope: Scope | None = None
+    """Of a member of another stack, which takes the same key of clients; None for this stack's."""
 
 
 class RouterAddress(_Checked):

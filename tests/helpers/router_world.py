@@ -66,7 +66,9 @@ def identity(contract: int, authority: Authority = AUTHORITY, ip: str = LOOPBACK
 class Server:
     """What serves on a member's machine."""
 
-    def __init__(self, machines: Machines, contract: int, pem: str, idle_seconds: int) -> None:
+    def __init__(
+        self, machines: Machines, contract: int, pem: str, idle_seconds: int, port: int
+    ) -> None:
         self.contract = contract
         self.requests: list[dict[str, Any]] = []
         """Bodies that it was asked with, in their order."""
@@ -92,7 +94,8 @@ class Server:
             )
         )
         self._socket = socket.socket()
-        self._socket.bind((LOOPBACK, 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((LOOPBACK, port))
         self.port = int(self._socket.getsockname()[1])
 
     @property
@@ -206,10 +209,16 @@ class Machines:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(WITHIN)
 
     def add(
-        self, contract: int, pem: str = "", *, serves: bool = True, idle_seconds: int = 60
+        self,
+        contract: int,
+        pem: str = "",
+        *,
+        serves: bool = True,
+        idle_seconds: int = 60,
+        port: int = 0,
     ) -> Server:
-        """Start one more, with its own certificate unless another is given."""
-        server = Server(self, contract, pem or identity(contract), idle_seconds)
+        """Start one more, with its own certificate and a free port unless others are given."""
+        server = Server(self, contract, pem or identity(contract), idle_seconds, port)
         self.servers.append(server)
         if serves:
             server.serve()
