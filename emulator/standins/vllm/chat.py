@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import string
@@ -38,6 +39,9 @@ UNTRUSTED_TEMPLATE = (
     "Chat template is passed with request, but --trust-request-chat-template is not set. Refused "
     "request with untrusted chat template."
 )
+PAUSE = "emulator_pause_seconds"
+"""Among `vllm_xargs`, which vLLM passes to its extensions: long streams that cost little CPU."""
+LONGEST_PAUSE = 60.0
 _ALPHABET = string.ascii_letters + string.digits
 _CALL_ID = 9
 
@@ -256,13 +260,22 @@ async def _events(chat: _Chat) -> AsyncIterator[str]:
 
 async def _choice_events(chat: _Chat, index: int, generation: Generation) -> AsyncIterator[str]:
     begun: set[int] = set()
+    pause = _pause(chat.asked)
     async for piece in run(chat.served, generation, chat.prompt_tokens):
+        if pause:
+            await asyncio.sleep(pause)
         if piece.part == "tool" and piece.call not in begun:
             begun.add(piece.call)
             yield _event(_chunk(chat, index, _call_begins(generation, piece.call)))
         yield _event(_chunk(chat, index, _delta(piece)))
     last = _chunk(chat, index, {}, generation)
     yield _event(last | {"system_fingerprint": chat.served.fingerprint()})
+
+
+def _pause(asked: ChatRequest) -> float:
+    """Real seconds before each piece of a stream, which a request may ask for."""
+    wished = (asked.vllm_xargs or {}).get(PAUSE)
+    return min(LONGEST_PAUSE, max(0.0, wished)) if isinstance(wished, int | float) else 0.0
 
 
 def _delta(piece: Piece) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,13 @@ def test_a_tool_is_called_and_its_result_is_used(ai: openai.OpenAI) -> None:
 
     assert second.choices[0].finish_reason == "stop"
     assert "get_weather says: “21 degrees”" in str(second.choices[0].message.content)
+
+
+def test_a_stream_pauses_where_the_request_asks_for_it(http: httpx.Client) -> None:
+    began = time.monotonic()
+    slow = chat(stream=True, max_tokens=4, vllm_xargs={"emulator_pause_seconds": 0.1})
+    assert post(http, "/v1/chat/completions", slow).text.count("data: ") > 4
+    assert time.monotonic() - began >= 4 * 0.1
 
 
 def test_a_tool_call_is_streamed_in_pieces(ai: openai.OpenAI) -> None:
