@@ -131,63 +131,11 @@ def reserved() -> socket.socket:
     return one
 
 
-class LoopbackRouter:
-    """HAProxy with the router's files in a folder; a context manager that ends it."""
+class RunningRouter:
+    """A router that runs, by the control socket in its folder."""
 
-    def __init__(self, folder: Path, inputs: RouterInputs, program: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.inputs = inputs
-        self._program = program
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self._write()
-        with (self.folder / "log").open("wb") as log:
-            command = [self._program, "-W", "-f", str(self.folder / config.CONFIGURATION)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603  (our own arguments)
-        try:
-            until(self._worker, "the router's start")
-            # Its members count as serving until the first check says otherwise.
-            for member in self.inputs.members:
-                self._await_check(member.contract)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(WITHIN)
-
-    def take(self, inputs: RouterInputs) -> None:
-        """Change its files, and wait until a new worker has taken over."""
-        self.inputs = inputs
-        self._write()
-        previous = self._worker()
-        os.kill(self.pid, signal.SIGUSR2)
-        until(lambda: self._worker() not in {"", previous}, "the router's reload")
-
-    @property
-    def pid(self) -> int:
-        """Of its master, whose children carry the traffic."""
-        if self._process is None:
-            raise NotMeasured("the router has not been started")
-        return self._process.pid
-
-    def log(self) -> str:
-        """What it has said."""
-        return (self.folder / "log").read_text()
-
-    def workers(self) -> int:
-        """How many of its processes answer requests, those of earlier configurations as well."""
-        return len(psutil.Process(self.pid).children())
-
-    def cpu_seconds(self) -> float:
-        """What its processes have used so far, in seconds of one core."""
-        master = psutil.Process(self.pid)
-        times = [one.cpu_times() for one in (master, *master.children())]
-        return sum(one.user + one.system for one in times)
 
     def row(self, contract: int) -> dict[str, str]:
         """What its statistics say of a member's own server."""
@@ -211,6 +159,70 @@ class LoopbackRouter:
             except OSError:
                 return ""
 
+    def worker(self) -> str:
+        """The process that takes new connections; empty while nobody answers."""
+        found = re.search(r"^Pid: (\d+)$", self.told("show info"), re.MULTILINE)
+        return found[1] if found else ""
+
+
+class LoopbackRouter(RunningRouter):
+    """HAProxy with the router's files in a folder; a context manager that ends it."""
+
+    def __init__(self, folder: Path, inputs: RouterInputs, program: str) -> None:
+        super().__init__(folder)
+        self.inputs = inputs
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._write()
+        with (self.folder / "log").open("wb") as log:
+            command = [self._program, "-W", "-f", str(self.folder / config.CONFIGURATION)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603  (our own arguments)
+        try:
+            until(self.worker, "the router's start")
+            # Its members count as serving until the first check says otherwise.
+            for member in self.inputs.members:
+                self._await_check(member.contract)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(WITHIN)
+
+    def take(self, inputs: RouterInputs) -> None:
+        """Change its files, and wait until a new worker has taken over."""
+        self.inputs = inputs
+        self._write()
+        previous = self.worker()
+        os.kill(self.pid, signal.SIGUSR2)
+        until(lambda: self.worker() not in {"", previous}, "the router's reload")
+
+    @property
+    def pid(self) -> int:
+        """Of its master, whose children carry the traffic."""
+        if self._process is None:
+            raise NotMeasured("the router has not been started")
+        return self._process.pid
+
+    def log(self) -> str:
+        """What it has said."""
+        return (self.folder / "log").read_text()
+
+    def workers(self) -> int:
+        """How many of its processes answer requests, those of earlier configurations as well."""
+        return len(psutil.Process(self.pid).children())
+
+    def cpu_seconds(self) -> float:
+        """What its processes have used so far, in seconds of one core."""
+        master = psutil.Process(self.pid)
+        times = [one.cpu_times() for one in (master, *master.children())]
+        return sum(one.user + one.system for one in times)
+
     def _write(self) -> None:
         refused = refusal(self._program, config.render(self.inputs), self.folder)
         if refused:
@@ -218,7 +230,3 @@ class LoopbackRouter:
 
     def _await_check(self, contract: int) -> None:
         until(lambda: self.row(contract)["check_status"], "a member's first check")
-
-    def _worker(self) -> str:
-        found = re.search(r"^Pid: (\d+)$", self.told("show info"), re.MULTILINE)
-        return found[1] if found else ""
