@@ -139,10 +139,13 @@ class RunningRouter:
 
     def row(self, contract: int) -> dict[str, str]:
         """What its statistics say of a member's own server."""
+        return self.rows().get(contract) or {"check_status": "", "status": ""}
+
+    def rows(self) -> dict[int, dict[str, str]]:
+        """What its statistics say of each member's own server, by contract."""
         table = csv.DictReader(io.StringIO(self.told("show stat").removeprefix("# ")))
-        name = f"i{contract}"
-        rows = [row for row in table if (row["pxname"], row["svname"]) == (name, name)]
-        return rows[0] if rows else {"check_status": "", "status": ""}
+        own = [row for row in table if row["pxname"] == row["svname"]]
+        return {int(row["pxname"].removeprefix("i")): row for row in own}
 
     def status(self, contract: int) -> str:
         """`UP`, `DOWN`, `NOLB` while it drains, with more words while it changes."""
