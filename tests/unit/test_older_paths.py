@@ -20,6 +20,7 @@ from components.resources.orphan_cleanup import OrphanCleanupProvider
 from components.resources.promotion import PromotionProvider
 from components.resources.provider import PREVIOUS_PATHS, Provider
 from components.resources.router import RouterProvider
+from components.resources.scale import ScaleProvider
 from components.resources.server import ServerProvider
 from components.resources.ssh_key import SshKeyProvider
 from components.resources.stack_finalizer import StackFinalizerProvider
@@ -58,6 +59,7 @@ PREVIOUS: dict[type[Provider], tuple[str, str]] = {
     OrphanCleanupProvider: ("components.vast.holdings", "HoldingsProvider"),
     PromotionProvider: ("components.promotion", "PromotionProvider"),
     RouterProvider: ("components.resources.router", "RouterProvider"),
+    ScaleProvider: ("components.resources.scale", "ScaleProvider"),
     ServerProvider: ("components.vllm.server", "ServerProvider"),
     SshKeyProvider: ("components.vast.ssh_key", "SshKeyProvider"),
     StackFinalizerProvider: ("components.vast.lease", "LeaseProvider"),
