@@ -1,0 +1,1 @@
+"""The loop that changes how many replicas run, within a floor, a ceiling and a budget."""

@@ -1,0 +1,155 @@
+"""Turns of the loop: read, decide, act, and say so in one line.
+
+What a turn needs of the world is a `World`. The simulation has one in virtual time, and plays the
+same turns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from components.core.clock import Clock
+from components.core.errors import StackError
+from components.scaling.running import Extras, Lease, new_lease
+from toolchain.scale.decide import Decision, decide
+from toolchain.scale.memory import Memory
+from toolchain.scale.situation import Bill, Extra, Limits, Reading, Rules, Situation
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """What state and market say of a stack."""
+
+    extras: Extras
+    """The leases in its state."""
+    contracts: Mapping[int, int]
+    """Contracts of the replicas above the floor, by index, as the state has them."""
+    prices: Mapping[int, float]
+    """$/h of each contract of the stack that the market lists, by id."""
+    bill: Bill
+
+    def listed(self) -> tuple[Extra, ...]:
+        """Give the extras, and whether their machines are there."""
+        found = []
+        for index, lease in sorted(self.extras.leases.items()):
+            price = self.prices.get(self.contracts.get(index, 0))
+            found.append(Extra(index, lease.until, price or 0.0, price is not None))
+        return tuple(found)
+
+
+class World(Protocol):
+    """What a turn asks, and what it may do."""
+
+    def stack(self) -> Stack:
+        """Read state, market and ledger.
+
+        Raises:
+            StackError: if one of them does not say.
+        """
+
+    def reading(self) -> Reading:
+        """Read the load of the endpoint.
+
+        Raises:
+            StackError: if it is not known.
+        """
+
+    def order(self, extras: Extras) -> None:
+        """Run `pulumi up` with these replicas above the floor.
+
+        Raises:
+            StackBusy: if another command works on the stack.
+            StackError: if it fails.
+        """
+
+
+class StackBusy(StackError):
+    """Another command works on the stack.
+
+    Cost: nothing was changed.
+    Remedy: none is needed: the next turn tries again.
+    """
+
+
+def turn(
+    world: World, memory: Memory, limits: Limits, rules: Rules, clock: Clock
+) -> tuple[str, Memory]:
+    """Play one turn; return its line, and what the next one has to know."""
+    try:
+        stack = world.stack()
+        reading = world.reading()
+    except StackError as error:
+        return _line(clock, f"skipped: {error}"), memory
+    memory = memory.with_reading(reading, clock.epoch())
+    situation = Situation(
+        now=clock.epoch(),
+        limits=limits,
+        bill=stack.bill,
+        extras=stack.listed(),
+        readings=memory.readings,
+        changed_at=memory.changed_at,
+        failed_at=memory.failed_at,
+        failures=memory.failures,
+    )
+    decision = decide(situation, rules)
+    words = _words(situation, decision)
+    if not decision.acts:
+        return _line(clock, words), memory
+    try:
+        world.order(ordered(stack, decision, clock.epoch()))
+    except StackBusy as error:
+        return _line(clock, f"skipped: {error}; it was to be: {words}"), memory
+    except StackError as error:
+        failed = memory.failed(clock.epoch()) if decision.rents else memory
+        return _line(clock, f"{words}; that failed: {error}"), failed
+    if decision.rents or decision.ends:
+        memory = memory.changed(clock.epoch(), rented=bool(decision.rents))
+    return _line(clock, words), memory
+
+
+def ordered(stack: Stack, decision: Decision, now: float) -> Extras:
+    """Give the replicas above the floor as an order has them."""
+    leases: dict[int, Lease] = {}
+    for index in decision.extras:
+        if index == decision.rents:
+            leases[index] = new_lease(now)
+        elif index in decision.extends:
+            leases[index] = stack.extras.leases[index].extended(now, stack.contracts[index])
+        else:
+            leases[index] = stack.extras.leases[index]
+    return stack.extras.model_copy(update={"leases": leases})
+
+
+def run(
+    play: Callable[[], str],
+    say: Callable[[str], None],
+    clock: Clock,
+    *,
+    every: float,
+    once: bool,
+) -> None:
+    """Play turns until somebody ends the loop, one each `every` seconds, or one turn alone."""
+    while True:
+        began = clock.monotonic()
+        say(play())
+        if once:
+            return
+        clock.sleep(max(0.0, every - (clock.monotonic() - began)))
+
+
+def _words(situation: Situation, decision: Decision) -> str:
+    before = situation.replicas
+    after = situation.limits.floor + len(decision.extras)
+    number = f"{before} to {after} replicas" if after != before else f"{before} replicas stay"
+    budget = situation.limits.dollars_per_day
+    extended = ", ".join(map(str, decision.extends))
+    leases = f"; replica {extended} may live longer" * bool(decision.extends)
+    spent = f"${situation.bill.spent_today:.2f} of ${budget:g} spent today"
+    return f"{number}: {decision.why}{leases} ({spent})"
+
+
+def _line(clock: Clock, words: str) -> str:
+    return f"{dt.datetime.fromtimestamp(clock.epoch(), dt.UTC):%Y-%m-%d %H:%M} UTC  {words}"
