@@ -120,10 +120,13 @@ class Settings(BaseModel):
     on as it is. Address and key of the endpoint are then the router's.
     """
 
+    replicas_max: int = setting("replicas", 0, "nothing", unit="machines", ge=0, le=32)
+    """Most machines that `make scale` may run at once. 0 lets only `replicas` say how many run."""
+
     max_dollars_per_hour_total: float = setting("replicas", "0", "nothing", unit="$/h", ge=0)
     """Most that all machines together may cost.
 
-    `replicas` times the cap of one machine may not be above it. 0 means no limit beside that cap.
+    As many machines as there may be, each at its cap, may not cost more. 0 means no such limit.
     """
 
     spread: Literal["machine", "host"] = setting("replicas", "machine", "nothing")
@@ -336,7 +339,12 @@ class Settings(BaseModel):
     @property
     def is_fleet(self) -> bool:
         """Whether several machines serve behind a router."""
-        return self.replicas > 1
+        return self.most_replicas > 1
+
+    @property
+    def most_replicas(self) -> int:
+        """How many machines there may be at once."""
+        return max(self.replicas, self.replicas_max)
 
 
 KEYS = tuple(to_camel(name) for name in Settings.model_fields)

@@ -49,13 +49,22 @@ def _no_end(settings: Settings) -> str:
     return NO_END if settings.market_end and not settings.time_to_live_hours else ""
 
 
+def _ceiling_below_floor(settings: Settings) -> str:
+    if not settings.replicas_max or settings.replicas_max >= settings.replicas:
+        return ""
+    return (
+        f"replicasMax is {settings.replicas_max} and replicas is {settings.replicas}: the most "
+        "cannot be less than what always runs (`pulumi config set replicasMax "
+        f"{settings.replicas}`, or `pulumi config rm replicasMax` to leave the number alone)"
+    )
+
+
 def _several_in_clear(settings: Settings) -> str:
     if settings.tls:
         return ""
     return (
-        f"replicas is {settings.replicas} and tls is off: the router tells its machines from "
-        "strangers by their certificates (`pulumi config set tls true`, or `pulumi config set "
-        "replicas 1`)"
+        f"{_how_many(settings)} and tls is off: the router tells its machines from strangers by "
+        f"their certificates (`pulumi config set tls true`, or {_one(settings)})"
     )
 
 
@@ -63,9 +72,9 @@ def _several_adopted(settings: Settings) -> str:
     if not settings.adopt:
         return ""
     return (
-        f"replicas is {settings.replicas} and adopt names the one instance {settings.adopt}: take "
-        "it over with one machine first, and raise replicas afterwards (`pulumi config set "
-        "replicas 1`, or `pulumi config rm adopt`)"
+        f"{_how_many(settings)} and adopt names the one instance {settings.adopt}: take it over "
+        f"with one machine first, and have more afterwards ({_one(settings)}, or `pulumi config "
+        "rm adopt`)"
     )
 
 
@@ -73,14 +82,14 @@ def _several_idle(settings: Settings) -> str:
     if not settings.idle_minutes or settings.idle_replica == "end":
         return ""
     return (
-        f"replicas is {settings.replicas} and idleMinutes is {settings.idle_minutes:g}: one idle "
-        "machine of several would end itself and be rented again by the next `up` (`pulumi config "
-        "set idleMinutes 0`, or `pulumi config set idleReplica end` if that is meant)"
+        f"{_how_many(settings)} and idleMinutes is {settings.idle_minutes:g}: one idle machine of "
+        "several would end itself and be rented again by the next `up` (`pulumi config set "
+        "idleMinutes 0`, or `pulumi config set idleReplica end` if that is meant)"
     )
 
 
 def _several_too_dear(settings: Settings) -> str:
-    count, total = settings.replicas, settings.max_dollars_per_hour_total
+    count, total = settings.most_replicas, settings.max_dollars_per_hour_total
     each = min(settings.max_dollars_per_hour, settings.max_dollars_per_month / HOURS_A_MONTH)
     if not total or round(count * each, 6) <= total:
         return ""
@@ -102,13 +111,31 @@ def _several_unreachable(settings: Settings) -> str:
     )
 
 
+def _how_many(settings: Settings) -> str:
+    if settings.replicas > 1:
+        return f"replicas is {settings.replicas}"
+    return f"replicasMax is {settings.replicas_max}"
+
+
+def _one(settings: Settings) -> str:
+    """The command by which one machine is all."""
+    if settings.replicas > 1:
+        return "`pulumi config set replicas 1`"
+    return "`pulumi config rm replicasMax`"
+
+
 def _cents_below(dollars: float) -> str:
     return f"{math.floor(round(dollars * 100, 4)) / 100:.2f}"
 
 
 _Rule = Callable[["Settings"], str]
 
-_OF_ANY: tuple[_Rule, ...] = (_replaced_first, _shown_in_clear, _no_end)
+_OF_ANY: tuple[_Rule, ...] = (
+    _replaced_first,
+    _shown_in_clear,
+    _no_end,
+    _ceiling_below_floor,
+)
 """Of an endpoint with any number of machines."""
 
 _OF_SEVERAL: tuple[_Rule, ...] = (
@@ -118,4 +145,4 @@ _OF_SEVERAL: tuple[_Rule, ...] = (
     _several_too_dear,
     _several_unreachable,
 )
-"""Of one with more than one machine."""
+"""Of one that has, or may have, more than one machine."""

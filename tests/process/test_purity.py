@@ -135,6 +135,7 @@ def test_a_provider_loads_what_it_does_when_it_is_called():
     lent = (*NOT_FOR_A_PROGRAM, "pulumi_command")
     code = f"for module in {PROVIDERS!r}: importlib.import_module(module)"
     assert len(PROVIDERS) == 12
+    assert len(PROVIDERS) == 13
     assert printed(f"{code}\nprint(set({lent!r}) & set(sys.modules))") == "set()"
 
 

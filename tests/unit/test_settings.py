@@ -88,6 +88,15 @@ def test_objects_come_as_json_text():
         ({"replicas": "33"}, "'replicas' is '33': input should be less than or equal to 32"),
         ({"replicas": "2.5"}, "'replicas' is '2.5': input should be a valid integer"),
         ({"replicas": "2", "tls": "false"}, "replicas is 2 and tls is off"),
+        ({"replicasMax": "33"}, "'replicasMax' is '33': input should be less than or equal to 32"),
+        ({"replicas": "3", "replicasMax": "2"}, "replicasMax is 2 and replicas is 3"),
+        ({"replicasMax": "2", "tls": "false"}, "replicasMax is 2 and tls is off"),
+        ({"replicasMax": "2", "adopt": "9001"}, "adopt names the one instance 9001"),
+        ({"replicasMax": "2", "idleMinutes": "30"}, "replicasMax is 2 and idleMinutes is 30"),
+        (
+            {"replicasMax": "3", "maxDollarsPerHour": "8", "maxDollarsPerHourTotal": "20"},
+            "3 machines at up to $8.00/h each may cost $24.00/h",
+        ),
         ({"replicas": "2", "adopt": "9001"}, "adopt names the one instance 9001"),
         ({"replicas": "2", "idleMinutes": "30"}, "replicas is 2 and idleMinutes is 30"),
         (

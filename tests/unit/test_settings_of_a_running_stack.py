@@ -55,6 +55,7 @@ EXAMPLES: dict[str, dict[str, tuple[dict[str, str], ...]]] = {
     "readyMinutes": {"nothing": ({"readyMinutes": "60"},)},
     "rehearse": {"nothing": ({"rehearse": "false"},)},
     "replicas": {"nothing": ({"replicas": "3"},)},
+    "replicasMax": {"nothing": ({"replicasMax": "3"},)},
     "maxDollarsPerHourTotal": {"nothing": ({"maxDollarsPerHourTotal": "20"},)},
     "spread": {"nothing": ({"spread": "host"},)},
     "routerHost": {

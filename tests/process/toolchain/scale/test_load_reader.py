@@ -8,7 +8,8 @@ from components.core.keys import machine_key
 from tests.helpers.fakes import VirtualClock
 from tests.helpers.polling import eventually
 from tests.helpers.router_world import AUTHORITY, SCOPE, STACK_KEY, fleet
-from toolchain.scale.load_reader import AskOverHttps, LoadUnknown, Served, read
+from toolchain.scale.load_reader import AskOverHttps, Served, read
+from toolchain.scale.metrics import LoadUnknown
 
 VLLM = 'vllm:num_requests_waiting{engine="0"} 1.0\n'
 
