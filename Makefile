@@ -10,9 +10,10 @@ IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 
 # What is given is data: make expands none of it, here or when it hands it to a command.
 # Make exports what stands on its command line, and expands it then; so that goes for any name.
-NAMES := STACK WORKERS NAME RELEASE TO FROM
-COUNTS := SPEED INSTANCE DAYS
-GIVEN := MSG ON DELETE CI $(NAMES) $(COUNTS)
+NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE
+COUNTS := SPEED INSTANCE DAYS REPLICA
+SWITCHES := JSON WATCH FOLLOW
+GIVEN := MSG ON DELETE CI $(NAMES) $(COUNTS) $(SWITCHES)
 ON_THE_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(sort $(GIVEN) $(ON_THE_LINE)),$(if $(filter-out undefined,$(firstword \
   $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
@@ -53,7 +54,12 @@ endif
 ifneq ($(filter-out 1,$(DELETE)),)
   $(error DELETE=$(DELETE) is neither yes nor no: DELETE=1 ends them, without it they are listed; nothing was done)
 endif
+$(foreach name,$(SWITCHES),$(if $(filter-out 1,$(value $(name))),$(error \
+  $(name)=$(value $(name)) is neither yes nor no: leave it out, or say $(name)=1; nothing was done)))
 OF_STACK := $(if $(ASKED), --stack $(ASKED))
+# A program reads standard output, so what is set up on the way is reported beside it.
+ASIDE := $(if $(JSON),>&2)
+DAY_TWO = $(ACCOUNT) $(if $(JSON),--json)
 INSTEAD_up := `pulumi up$(OF_STACK)`
 INSTEAD_preview := `pulumi preview$(OF_STACK)`
 INSTEAD_refresh := `pulumi refresh$(OF_STACK)`
@@ -63,7 +69,7 @@ INSTEAD_chat := what README.md shows under `Use it`
 ifneq ($(ACCOUNT),)
   $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
     `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
-  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure,$(MAKECMDGOALS))),$(error \
+  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure status logs history,$(MAKECMDGOALS))),$(error \
     `make $(goal) ON=account` has to know which stack: add STACK=...; nothing was done))
 endif
 NEEDED_release := NAME
@@ -76,15 +82,17 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
 	more-faults rehearsal test-vllm benchmark router-benchmark measure
+	status logs history doctor pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
+	more-faults rehearsal test-vllm benchmark measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: ## set up whatever is missing: environment, packages, Pulumi CLI
-	@python3 toolchain/set_up.py
+	@python3 toolchain/set_up.py $(ASIDE)
 
 emulator: setup ## start Vast.ai on this machine, if it does not run yet
-	@python -m emulator up --port 0 --speed $(SPEED) --credit 10000
+	@python -m emulator up --port 0 --speed $(SPEED) --credit 10000 $(ASIDE)
 
 up: emulator ## rent, serve and ask the model one question, on the emulator
 	@$(ON_EMULATOR) up
@@ -121,6 +129,9 @@ rollback: $(PLACE) ## set the release that led to this one, and preview it: make
 
 adopt: $(PLACE) ## take a machine rented by hand into a stack: make adopt INSTANCE=... STACK=dev
 	@python -m toolchain.adopt "$(INSTANCE)" --stack $(STACK) $(ACCOUNT)
+
+doctor: ## say what is wrong with a set-up, before it costs something; reads only
+	@python3 -m toolchain.day_two.doctor $(if $(ASKED),--stack $(ASKED)) $(DAY_TWO)
 
 cost: $(PLACE) ## compare charges with the estimate, also of a destroyed stack: make cost STACK=dev
 	@python -m toolchain.cost $(if $(ASKED),--stack $(ASKED)) $(if $(DAYS),--days $(DAYS)) $(ACCOUNT)

@@ -36,6 +36,8 @@ class Caller:
     name: str
     scopes: frozenset[str] = SCOPES
     contract_id: int | None = None
+    key_id: int = 0
+    """The number of a key that was made; the account's own has none."""
 
 
 ACCOUNT = Caller("account", "account")
@@ -76,5 +78,5 @@ def identify(
     for number, document in created:
         if hmac.compare_digest(digest(key), document["sha256"]):
             granted = frozenset(document["permissions"].get("api", {}))
-            return Caller("key", f"key {number}", granted)
+            return Caller("key", f"key {number}", granted, key_id=number)
     return None

@@ -31,7 +31,7 @@ async def user(call: Call) -> Any:
         "ssh_key": keys[0] if keys else None,
         "host_agreement_accepted": 0,
         "sid": "emulator",
-        "key_id": 0,
+        "key_id": call.caller.key_id,
         "has_billing": True,
     }
 

@@ -46,6 +46,7 @@ SECONDS: dict[str, float] = {
     "tests/emulator/test_real_server.py": 37,
     "tests/process/router/test_changes.py": 27,
     "tests/faults/test_polling.py": 20,
+    "tests/process/toolchain/day_two/test_doctor_mends.py": 18,
     "tests/emulator/standins/test_vllm_start.py": 18,
     "tests/process/on_host/test_rehearse.py": 18,
     "tests/cli/test_death_of_a_worker.py": 16,

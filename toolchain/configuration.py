@@ -93,7 +93,7 @@ def for_emulator(committed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
     values: dict[str, Any] = {}
     left_out = []
     for key, value in committed.items():
-        if not _is_plain(value) or (key in OF_THE_ACCOUNT and value):
+        if not is_plain(value) or (key in OF_THE_ACCOUNT and value):
             left_out.append(key)
             continue
         pinned = _PINNED.fullmatch(str(value)) if key == f"{PREFIX}image" else None
@@ -125,11 +125,11 @@ def without_setting(text: str, key: str) -> str:
     return _written(content)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether nothing in a value is encrypted; Pulumi writes that as `secure: <ciphertext>`."""
     if isinstance(value, Mapping):
-        return set(value) != {"secure"} and all(map(_is_plain, value.values()))
-    return not isinstance(value, list) or all(map(_is_plain, value))
+        return set(value) != {"secure"} and all(map(is_plain, value.values()))
+    return not isinstance(value, list) or all(map(is_plain, value))
 
 
 def _editor() -> YAML:

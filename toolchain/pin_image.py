@@ -73,7 +73,7 @@ def pinned(settings: dict[str, Any], registry: str = "") -> str:
         ImageUnknown: if it cannot be pinned.
         RegistryFailed: if the registry does not resolve the tag.
     """
-    reference = parse(_image(settings))
+    reference = parse(image_of(settings))
     asked = dataclasses.replace(reference, registry=registry) if registry else reference
     with httpx.Client(timeout=30, follow_redirects=True) as http:
         return f"{reference.text}@{resolve(asked, http)}"
@@ -143,7 +143,7 @@ def _token(challenge: str, http: httpx.Client) -> str:
         raise RegistryFailed(f"{realm} gives no token: nothing was pinned") from None
 
 
-def _image(settings: dict[str, Any]) -> str:
+def image_of(settings: dict[str, Any]) -> str:
     """The image that a stack's settings lead to."""
     if settings.get(f"{PREFIX}image"):
         return str(settings[f"{PREFIX}image"])

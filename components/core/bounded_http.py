@@ -28,6 +28,8 @@ class Answer:
 
     status: int
     body: bytes
+    date: str = ""
+    """The moment of the answer as the server writes it, with its header `Date`; empty without."""
 
 
 def trust(certificate: str, identity: str = "") -> ssl.SSLContext:
@@ -79,7 +81,14 @@ def exchange(
             content=content,
             extensions={"timeout": {"connect": connect_timeout}},
         ) as response:
-            return Answer(response.status, b"".join(response.iter_stream()))
+            return Answer(
+                response.status, b"".join(response.iter_stream()), _date_in(response.headers)
+            )
+
+
+def _date_in(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    found = [value for name, value in headers if name.lower() == b"date"]
+    return found[0].decode("ascii", errors="replace") if found else ""
 
 
 class BoundedTransport(httpx2.BaseTransport):

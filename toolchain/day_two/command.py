@@ -7,11 +7,12 @@ does the rest. With `--json` standard output has the answer's model and nothing 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -102,8 +103,19 @@ def run(asked: Asked, ask: Callable[[], A], show: Callable[[A], Sequence[Rendera
         answer = ask()
     except StackError as error:
         return failed(asked, error)
-    report(asked, answer, show)
+    with reader_may_leave():
+        report(asked, answer, show)
     return answer.exit_status
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """End quietly where whoever reads standard output has read enough, such as `head`."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(asked: Asked, answer: A, show: Callable[[A], Sequence[RenderableType]]) -> None:
@@ -112,9 +124,21 @@ def report(asked: Asked, answer: A, show: Callable[[A], Sequence[RenderableType]
     if asked.as_json:
         print(typed.model_dump_json(), flush=True)  # noqa: T201  (a command's own output)
         return
+    write((*show(typed), *what_is_wrong(typed)))
+
+
+def write(parts: Iterable[RenderableType]) -> None:
+    """Print for a person: in colours on a terminal, else without blanks at a line's end."""
     terminal = console()
-    for part in (*show(typed), *what_is_wrong(typed)):
-        terminal.print(part)
+    if terminal.is_terminal:
+        for part in parts:
+            terminal.print(part)
+        return
+    with terminal.capture() as captured:
+        for part in parts:
+            terminal.print(part)
+    text = "\n".join(line.rstrip() for line in captured.get().split("\n"))
+    print(text, end="", flush=True)  # noqa: T201  (a command's own output)
 
 
 def failed(asked: Asked, error: StackError) -> int:

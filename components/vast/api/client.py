@@ -16,6 +16,7 @@ from components.vast.api.answers import rows_in
 from components.vast.api.cache import InstanceCache, SearchCache
 from components.vast.api.calls import Calls, Transport
 from components.vast.api.credentials import find_key
+from components.vast.api.key_facts import KeyFacts
 from components.vast.api.locked_file import LockedJsonFile, shared_folder
 from components.vast.api.market_url import market_url
 from components.vast.api.models import (
@@ -348,6 +349,10 @@ class VastApi:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
         """
         return self._of_the_user("id", whole) or 0
+
+    def key_facts(self) -> KeyFacts:
+        """See `KeyFacts.ask`."""
+        return KeyFacts.ask(lambda path: self._calls.get("user", path))
 
     def charges(self, since: float, until: float) -> list[Charge]:
         """The account's charges between two moments, seconds since 1970.

@@ -14,16 +14,25 @@ def find_key(environ: Mapping[str, str]) -> str:
     Raises:
         NoCredential: if there is none, or none that can be read and sent.
     """
+    return key_and_place(environ)[0]
+
+
+def key_and_place(environ: Mapping[str, str]) -> tuple[str, Path | None]:
+    """Find the API key and its file; None if it stands in `VAST_API_KEY`.
+
+    Raises:
+        NoCredential: as `find_key`.
+    """
     key = environ.get("VAST_API_KEY", "").strip()
     if key:
-        return _sendable(key, "VAST_API_KEY")
+        return _sendable(key, "VAST_API_KEY"), None
     home = Path(environ.get("HOME") or Path.home())
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     places = [config / "vastai" / "vast_api_key", home / ".vast_api_key"]
     for place in places:
         key = _in_file(place)
         if key:
-            return _sendable(key, str(place))
+            return _sendable(key, str(place)), place
     raise NoCredential(
         "no Vast.ai API key: VAST_API_KEY is not set and there is no key in "
         f"{places[0]}; run `vastai set api-key <key>` or export VAST_API_KEY"
