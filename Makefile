@@ -80,10 +80,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
-	pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
-	more-faults rehearsal test-vllm benchmark router-benchmark measure
-	status logs history doctor pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
-	more-faults rehearsal test-vllm benchmark measure
+	status logs history doctor pin release promote rollback promotion adopt cost orphans overdue \
+	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile

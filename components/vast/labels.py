@@ -4,8 +4,6 @@ A label is `<project>/<stack>/<endpoint>[-r<replica>][-<generation>]-instance/<o
 account can have two stacks of one name, and a stack can have several endpoints. The name tells
 endpoints of one stack apart. Replica 0 has no number in its label. The owner is a digest of the
 endpoint's SSH key, which is in one state alone. It tells stacks of the same name in two backends
-apart, and it is a second lock between endpoints.
-Labels from older releases have no owner. They were written when a stack had one endpoint.
 apart, and it is a second lock between endpoints. Labels from older releases have no owner. They
 were written when a stack had one endpoint.
 """
