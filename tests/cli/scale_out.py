@@ -352,7 +352,7 @@ class Story:
 
         Workers of earlier configurations have nothing to do any more.
         """
-        eventually(lambda: self.router.worker())
+        eventually(self.router.worker)
         moment = time.monotonic()
         os.kill(int(self.router.worker()), signal.SIGKILL)
         return moment

@@ -30,15 +30,14 @@ from components.router.state import RouterRequest, RouterState, Signer, WantedMe
 from tests.helpers.gates import bearer
 from tests.helpers.router_world import (
     AUTHORITY,
-    LOOPBACK,
     SCOPE,
     STACK_KEY,
-    WITHIN,
     Machines,
     Server,
     haproxy_command,
 )
 from tests.helpers.ssh_host import SshHost
+from toolchain.scale_out.loopback import LOOPBACK, WITHIN
 
 NAME = "endpoint-router"
 

@@ -107,4 +107,4 @@ def test_every_provider_and_every_path_that_has_moved_is_held_to_that():
     assert set(providers()) == set(PREVIOUS)
     here = {f"{module}.{name}" for module, name in PREVIOUS.values()}
     assert set(PREVIOUS_PATHS.values()) <= here
-    assert len(here - set(PREVIOUS_PATHS.values())) == 4
+    assert len(here - set(PREVIOUS_PATHS.values())) == 5

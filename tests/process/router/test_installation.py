@@ -22,12 +22,12 @@ from tests.helpers.router_scene import Scene, with_key
 from tests.helpers.router_world import (
     AUTHORITY,
     CHAT,
-    LOOPBACK,
     STACK_KEY,
     asked,
     conversation,
     identity,
 )
+from toolchain.scale_out.loopback import LOOPBACK
 
 NEXT_KEY = "3c" * 24
 
