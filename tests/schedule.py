@@ -37,7 +37,7 @@ SECONDS: dict[str, float] = {
     "tests/cli/test_pace.py": 100,
     "tests/cli/test_make.py": 100,
     "tests/cli/test_living_server.py": 130,
-    "tests/cli/test_replicas.py": 90,
+    "tests/cli/test_replicas.py": 130,
     "tests/cli/test_hostile_text.py": 85,
     "tests/cli/test_adoption.py": 75,
     "tests/cli/test_state_across_versions.py": 50,

@@ -1,4 +1,4 @@
-"""An endpoint goes from one machine to several and back, with a real HAProxy in front of them.
+"""An endpoint has several machines, more, one, and several again, behind a real HAProxy.
 
 The first machine is never touched: it is the same contract, and its server has not restarted.
 """
@@ -25,6 +25,9 @@ SETTINGS = {
     # A machine that goes would wait 20 seconds for clients who might come.
     "drainMinutes": 0,
 }
+
+STAYS = ("endpoint_url", "api_key", "ca_certificate", "instance_id")
+"""Outputs of several machines that their number does not change."""
 
 emulator = own_emulator()
 
@@ -110,20 +113,11 @@ def contracts(emulator: Emulator) -> set[str]:
     return {str(one["id"]) for one in emulator.status()["contracts"]}
 
 
-def test_from_one_machine_to_several_and_back(stack, emulator, port):
-    alone = brought_up(stack)
-    first = servers(stack)["endpoint"]
-    assert answer(alone).status_code == httpx.codes.OK
-    assert "router" not in alone
-
+def test_from_several_machines_to_one_and_back(stack, emulator, port):
     two = brought_up(stack, replicas=2, routerPort=port)
-    assert servers(stack)["endpoint"] == first
+    first = servers(stack)["endpoint"]
     assert two["endpoint_url"] == f"https://127.0.0.1:{port}/v1"
-    assert two["ca_certificate"] == alone["ca_certificate"]
     assert answer(two).status_code == httpx.codes.OK
-    assert answer(two, key=alone["api_key"]).status_code == httpx.codes.UNAUTHORIZED
-    # Who still calls the first machine by its own address and key is served as before.
-    assert answer(alone).status_code == httpx.codes.OK
     assert two["release"]["proven"] is True
     assert len({one["machine_id"] for one in two["replicas"]}) == 2
     assert contracts(emulator) == {str(int(one["instance_id"])) for one in two["replicas"]}
@@ -137,17 +131,32 @@ def test_from_one_machine_to_several_and_back(stack, emulator, port):
     assert now.keys() == {"endpoint", "endpoint-r1", "endpoint-r2"}
     assert now["endpoint-r1"][0] != lost
     assert contracts(emulator) == {one[0] for one in now.values()}
-    assert three["ca_certificate"] == alone["ca_certificate"]
-    assert three["api_key"] == two["api_key"]
+    for name in STAYS:
+        assert three[name] == two[name]
     assert answer(three).status_code == httpx.codes.OK
     unchanged = stack.preview("--expect-no-changes")
     assert unchanged.status == 0, unchanged.outcome()
 
-    again = brought_up(stack, routerPort=port)
+    alone = brought_up(stack, routerPort=port)
     assert servers(stack) == {"endpoint": first}
     assert contracts(emulator) == {first[0]}
-    for name in ("endpoint_url", "api_key", "ca_certificate", "instance_id"):
-        assert again[name] == alone[name]
-    assert answer(again).status_code == httpx.codes.OK
+    assert alone["ca_certificate"] == two["ca_certificate"]
+    assert {"router", "replicas"}.isdisjoint(alone)
+    assert answer(alone).status_code == httpx.codes.OK
     with pytest.raises(httpx.ConnectError):
         answer(three)
+
+    stack.configure(**SETTINGS, replicas=2, routerPort=port)
+    previewed = stack.preview()
+    assert previewed.status == 0, previewed.outcome()
+    assert "2 machines, no two of them the same" in previewed.output
+    assert "replace" not in previewed.output
+    assert contracts(emulator) == {first[0]}
+    again = brought_up(stack, replicas=2, routerPort=port)
+    assert servers(stack)["endpoint"] == first
+    for name in STAYS:
+        assert again[name] == two[name]
+    assert answer(again).status_code == httpx.codes.OK
+    assert answer(again, key=alone["api_key"]).status_code == httpx.codes.UNAUTHORIZED
+    # Who still calls the first machine by its own address and key is served as before.
+    assert answer(alone).status_code == httpx.codes.OK
