@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from components.core.errors import ConfigurationError
 from components.machine.first_contact import BY_TRUST
@@ -37,6 +37,15 @@ class Declared:
     adopt: int = 0
     """Id of the contract that it takes over; 0 for none."""
     promote_from: str = ""
+    router: str = ""
+    """Computer and port of its router; empty without one."""
+
+    @classmethod
+    def of(cls, name: str, label: str, settings: Settings) -> Self:
+        """Take from the settings what endpoints of one program may not both have."""
+        where = settings.router_host or "this computer"
+        router = f"port {settings.router_port} of {where}" if settings.is_fleet else ""
+        return cls(name, label, settings.adopt, settings.promote_from, router)
 
     @property
     def path(self) -> str:
@@ -209,6 +218,11 @@ def _tell_apart(new: Declared, other: Declared) -> None:
         raise EndpointRefused(
             f"the endpoints {other.name} and {new.name} would both take over instance {new.adopt}: "
             "set `adopt` to 0 for one of them"
+        )
+    if new.router and new.router == other.router:
+        raise EndpointRefused(
+            f"the endpoints {other.name} and {new.name} would both have their router at "
+            f"{new.router}: set another `routerPort` for one of them"
         )
     if new.promote_from and other.promote_from:
         raise EndpointRefused(

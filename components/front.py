@@ -96,7 +96,8 @@ def _several(parts: Parts, replicas: Sequence[Replica], authority: Authority) ->
     )
     served = Served(
         router.endpoint_url,
-        parts.api_key.api_key,
+        # Not before the router takes it.
+        pulumi.Output.all(router.id, parts.api_key.api_key).apply(lambda known: known[1]),
         router.ca_certificate,
         replicas[0].served.model,
         router,

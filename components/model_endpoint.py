@@ -92,7 +92,7 @@ class ModelEndpoint(pulumi.ComponentResource):
         label = label or f"{pulumi.get_project()}/{pulumi.get_stack()}/"
         program = running()
         with program.refusing():
-            program.declare(Declared(name, label, settings.adopt, settings.promote_from))
+            program.declare(Declared.of(name, label, settings))
             plan = make_plan(settings)
         _tell(settings, plan)
         inside = pulumi.ResourceOptions(parent=self)
@@ -183,7 +183,8 @@ def _parts(
     api_key = api_key or ApiKey(
         f"{name}-api-key",
         generation=settings.key_generation,
-        shared=settings.shared_api_key,
+        # Several never share one: the hosts that knew it would open the router.
+        shared=settings.shared_api_key and not settings.is_fleet,
         opts=inside,
     )
     return Parts(

@@ -62,7 +62,7 @@ class Parts:
 
     @property
     def key_rule(self) -> KeyRule:
-        """How machines make their keys; several never share one."""
+        """How machines make their keys."""
         return KeyRule(
             scope=scope_of(pulumi.get_project(), pulumi.get_stack()),
             generation=self.settings.key_generation,

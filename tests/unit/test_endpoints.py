@@ -109,6 +109,22 @@ def test_no_admitted_endpoints_labels_begin_anothers(declared):
         assert not any(other.path.startswith(one.path) for other in others)
 
 
+def with_router(name: str, **changes: Any) -> Declared:
+    return Declared.of(name, STACK, parse(values(replicas="2", **changes)))
+
+
+def test_two_routers_of_a_program_have_not_the_same_port_of_a_computer():
+    one, other = with_router("a"), with_router("b")
+    assert "both have their router at port 8443 of this computer: set another" in refusal(
+        other, one
+    )
+    elsewhere = {"routerHost": "me@router.example", "routerAddress": "192.0.2.7"}
+    assert not refusal(with_router("b", **elsewhere), one)
+    assert not refusal(with_router("b", routerPort="8444"), one)
+    alone = Declared.of("b", STACK, parse(values()))
+    assert not refusal(alone, one)
+
+
 def facts_of(**changes: Any) -> dict[str, Any]:
     known = {
         "runs": make_plan(parse(values())).as_asked(),

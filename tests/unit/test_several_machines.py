@@ -242,6 +242,7 @@ async def test_machines_are_one_endpoints_and_never_share_a_key(mocks):
         assert server["shared_api_key"] is False
         assert "instance_id" in made(mocks, f"{host}-certificate")
     assert "instance_id" not in made(mocks, "endpoint-authority")
+    assert made(mocks, "endpoint-api-key")["shared"] is False
     holdings = made(mocks, "endpoint-holdings")
     assert (holdings["instance_id"], holdings["others"]) == ("9001", ["9002", "9003"])
 
