@@ -20,8 +20,9 @@ from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
 from components.resources.instance import VastInstance
 from components.resources.orphan_cleanup import OrphanCleanup
-from components.resources.program import running
+from components.resources.program import running as program
 from components.resources.promotion import Promotion
+from components.resources.scale import running_replicas
 from components.resources.server import VllmServer
 from components.resources.ssh_key import SshKey
 from components.resources.stack_finalizer import StackFinalizer
@@ -90,14 +91,14 @@ class ModelEndpoint(pulumi.ComponentResource):
         """
         super().__init__("vast-vllm:index:ModelEndpoint", name, {}, opts)
         label = label or f"{pulumi.get_project()}/{pulumi.get_stack()}/"
-        program = running()
-        with program.refusing():
-            program.declare(Declared.of(name, label, settings))
+        with program().refusing():
+            endpoint = Declared.of(name, label, settings)
+            program().declare(endpoint)
             plan = make_plan(settings)
-        _tell(settings, plan)
         inside = pulumi.ResourceOptions(parent=self)
-        parts = _parts(Declared(name, label), settings, plan, inside, api_key)
-        machines = [rented(parts, index) for index in range(settings.replicas)]
+        parts = _parts(endpoint, settings, plan, inside, api_key)
+        _tell(parts)
+        machines = [rented(parts, index) for index in parts.running.indices]
         OrphanCleanup(
             f"{name}-holdings",
             instances=[machine.instance for machine in machines],
@@ -142,15 +143,16 @@ def variant(settings: Settings, **changes: object) -> Settings:
     Raises:
         pulumi.RunError: one sentence, as for a key of the configuration; no endpoint rents then.
     """
-    with running().refusing():
+    with program().refusing():
         return parse({**settings.model_dump(by_alias=True), **changes})
 
 
-def _tell(settings: Settings, plan: Plan) -> None:
+def _tell(parts: Parts) -> None:
+    settings, plan = parts.settings, parts.plan
     for fact in (f"profile {plan.profile.name}: {plan.profile.description}", *plan.facts):
         pulumi.log.info(as_typed_here(fact))
     promises = endpoints.unheld_promises(settings, plan, pulumi.get_stack())
-    slow = parallel_warning(settings.replicas, SETTINGS.parallel)
+    slow = parallel_warning(len(parts.running.indices), SETTINGS.parallel)
     for warning in filter(None, (*promises, *plan.warnings, slow)):
         pulumi.log.warn(as_typed_here(warning))
 
@@ -164,11 +166,14 @@ def _parts(
 ) -> Parts:
     """Declare what all machines of the endpoint have in common."""
     name, label = endpoint.name, endpoint.label
+    running, record = running_replicas(
+        name, replicas=settings.replicas, replicas_max=settings.replicas_max, opts=inside
+    )
     ssh_key = SshKey(f"{name}-ssh-key", comment=label.rstrip("/"), opts=inside)
     finalizer = StackFinalizer(
         f"{name}-lease",
         label_prefix=label,
-        endpoint=running().admitted(name),
+        endpoint=program().admitted(name),
         public_key=ssh_key.public_key,
         interruptible=settings.contract == "interruptible",
         opts=inside,
@@ -198,7 +203,9 @@ def _parts(
         revisions=revisions,
         api_key=api_key,
         gate=gate,
-        processes=processes(name, range(settings.replicas), inside),
+        running=running,
+        record=record,
+        processes=processes(name, running.indices, inside),
     )
 
 

@@ -304,9 +304,11 @@ def _several(settings: Settings, need: Requirements) -> tuple[str, ...]:
     at = with_port(settings.router_address, settings.router_port)
     callers = "; nobody else can call it" if is_loopback(settings.router_address) else ""
     apart = "no two of one host" if settings.spread == "host" else "no two of them the same"
-    together = settings.replicas * hourly_cap(need)
+    least, most = settings.replicas, settings.most_replicas
+    count = str(most) if least == most else f"{least} to {most}"
+    together = most * hourly_cap(need)
     return (
-        f"{settings.replicas} machines, {apart}, for at most ${together:.2f}/h together",
+        f"{count} machines, {apart}, for at most ${together:.2f}/h together",
         f"a router on {where} answers at https://{at}/v1{callers}",
     )
 

@@ -24,7 +24,10 @@ from components.resources.smoke_test import report_of, smoke_test
 from components.resources.ssh_key import SshKey
 from components.resources.stack_finalizer import StackFinalizer
 from components.resources.workers import process_of
+from components.router.state import ROLLOUT_MINUTES
+from components.scaling.running import Running
 from components.settings import Settings
+from components.vast.fleet import Fleet
 from components.vast.lifecycle.auto_shutdown import AutoShutdown
 from components.vast.lifecycle.contract_expiry import ExpiryPolicy
 from components.vast.lifecycle.preemption import PreemptionPolicy
@@ -48,6 +51,10 @@ class Parts:
     api_key: ApiKey
     gate: list[pulumi.Resource]
     """What comes before every rental, beside the finalizer."""
+    running: Running
+    """Which machines there are."""
+    record: list[pulumi.Resource]
+    """What says so, before a machine is rented that the settings alone do not ask for."""
     processes: Mapping[int, pulumi.ProviderResource]
 
     @property
@@ -59,6 +66,13 @@ class Parts:
     def path(self) -> str:
         """The endpoint's own in the account."""
         return f"{self.label}{self.name}"
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """What several machines do not share; None for one."""
+        if not self.settings.is_fleet:
+            return None
+        return Fleet(len(self.running.indices), self.settings.spread)
 
     @property
     def key_rule(self) -> KeyRule:
@@ -126,8 +140,16 @@ class Replica:
 def rented(parts: Parts, index: int) -> Machine:
     """Rent the machine of that number, or keep it."""
     settings, plan, host = parts.settings, parts.plan, parts.host(index)
-    offer = VastOffer(f"{host}-offer", query=plan.query, need=plan.need, opts=parts.options(index))
-    first = (parts.finalizer, *parts.gate, parts.revisions, offer)
+    offer = VastOffer(
+        f"{host}-offer",
+        query=plan.query,
+        need=plan.need,
+        fleet=parts.fleet,
+        opts=parts.options(index),
+    )
+    record = parts.record if index >= settings.replicas else []
+    first = (parts.finalizer, *parts.gate, *record, parts.revisions, offer)
+    hours = parts.running.time_to_live_hours(index, settings.time_to_live_hours)
     instance = VastInstance(
         f"{host}-instance",
         label_prefix=f"{parts.label}{host}-instance/",
@@ -148,11 +170,10 @@ def rented(parts: Parts, index: int) -> Machine:
         term=ExpiryPolicy(
             settings.warn_days_before, settings.when_contract_ends, parts.is_create_first
         ),
-        time_to_live=AutoShutdown(
-            settings.time_to_live_hours, settings.idle_minutes, settings.market_end
-        ),
+        time_to_live=AutoShutdown(hours, settings.idle_minutes, settings.market_end),
         first_contact=settings.first_contact,
         token_for=parts.token_for,
+        fleet=parts.fleet,
         opts=parts.options(index, *first),
     )
     return Machine(index, instance, first)
@@ -187,6 +208,8 @@ def serving(parts: Parts, machine: Machine, authority: Authority) -> Replica:
 def _server(parts: Parts, machine: Machine, authority: Authority) -> VllmServer:
     settings, plan = parts.settings, parts.plan
     waits = parts.is_create_first or settings.is_fleet
+    # The router ends a replaced key first, since whom it lets in its machines have to let in.
+    grace = settings.key_grace_minutes + (ROLLOUT_MINUTES if settings.is_fleet else 0)
     return VllmServer(
         f"{parts.host(machine.index)}-server",
         instance=machine.instance,
@@ -199,7 +222,7 @@ def _server(parts: Parts, machine: Machine, authority: Authority) -> VllmServer:
         leaf=_leaf(parts, machine, authority),
         serve_yaml=plan.serve_yaml,
         tls=settings.tls,
-        key_grace_minutes=settings.key_grace_minutes,
+        key_grace_minutes=grace,
         max_request_mib=settings.max_request_mib,
         environment=plan.environment,
         ready_minutes=settings.ready_minutes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pulumi
@@ -10,7 +11,9 @@ import pytest
 from pulumi.runtime.rpc import unwrap_rpc_secret
 
 from components.plan import make_plan
+from components.resources.scale import READ_STATE
 from components.resources.workers import GROUP, at_once, parallel_warning, process_of
+from components.scaling.running import Extras, new_lease
 from components.settings import parse
 from tests.helpers.engine import mocked
 from tests.unit.test_model_endpoint import (
@@ -234,11 +237,16 @@ async def test_the_router_has_every_machine_and_asks_with_the_stacks_key(mocks):
 
 @pulumi_test
 async def test_machines_are_one_endpoints_and_never_share_a_key(mocks):
-    await several(sharedApiKey="true")
+    await several(sharedApiKey="true", spread="host")
     for host in ("endpoint", "endpoint-r1", "endpoint-r2"):
         server = made(mocks, f"{host}-server")
         assert server["rollout"] == "vast-vllm/dev/endpoint"
         assert server["drain_minutes"] == 10
+        assert (
+            server["key_grace_minutes"] >= made(mocks, "endpoint-router")["key_grace_minutes"] + 60
+        )
+        for kind in ("offer", "instance"):
+            assert made(mocks, f"{host}-{kind}")["fleet"] == {"replicas": 3, "spread": "host"}
         assert server["shared_api_key"] is False
         assert "instance_id" in made(mocks, f"{host}-certificate")
     assert "instance_id" not in made(mocks, "endpoint-authority")
@@ -252,7 +260,10 @@ async def test_one_machine_has_nothing_of_that(mocks):
     await settled(made_endpoint())
     server, holdings = made(mocks, "endpoint-server"), made(mocks, "endpoint-holdings")
     assert {"rollout", "drain_minutes"}.isdisjoint(server)
+    assert server["key_grace_minutes"] == 10
     assert "others" not in holdings
+    for kind in ("offer", "instance"):
+        assert "fleet" not in made(mocks, f"endpoint-{kind}")
     assert made(mocks, "endpoint-authority")["instance_id"] == "9001"
     assert ROUTER not in mocks.made
 
@@ -283,6 +294,37 @@ def test_one_machine_that_proves_nothing_leaves_the_release_unproven(mocks, fail
         assert said in message
 
     pulumi_test(unproven)(mocks)
+
+
+class Counting(Engine):
+    """With a state in which a loop has ordered two machines above the floor."""
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+        assert args.token == READ_STATE
+        lease = new_lease(time.time())
+        extras = Extras(endpoint="endpoint", leases={1: lease, 3: lease}).to_bag()
+        urn = "urn:pulumi:dev::vast-vllm::pulumi-python:dynamic/scaling:Scale::endpoint-scale"
+        return {"outputs": {urn: {"outputs": extras}}}
+
+
+def test_machines_that_a_loop_has_ordered_are_declared_behind_the_record_of_it(loop_for_pulumi):
+    del loop_for_pulumi
+    counting = mocked(Counting())
+
+    async def declared(mocks: Counting) -> None:
+        endpoint = made_endpoint(replicas="1", replicasMax="4")
+        machines = await endpoint.replicas.future()
+        assert [one["index"] for one in machines] == [0, 1, 3]
+        assert {"endpoint-scale", "endpoint-router", "endpoint-workers-0"} <= {*mocks.all}
+        assert "endpoint-r2-instance" not in mocks.all
+        hours = [
+            made(mocks, f"{host}-instance")["leash"]["time_to_live_hours"]
+            for host in ("endpoint", "endpoint-r1", "endpoint-r3")
+        ]
+        assert hours[0] == 0
+        assert min(hours[1:]) > 0
+
+    pulumi_test(declared)(counting)
 
 
 @pulumi_test
