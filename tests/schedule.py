@@ -52,6 +52,7 @@ SECONDS: dict[str, float] = {
     "tests/cli/test_death_of_a_worker.py": 16,
     "tests/process/smoke_test/test_smoke_test.py": 13,
     "tests/process/on_host/test_supervise.py": 13,
+    "tests/unit/vast/rental/test_many_at_once.py": 12,
     "tests/unit/vllm/readiness/test_log_strangers.py": 11,
 }
 """What a unit took, where that is long, with six workers on two cores: for the order alone."""

@@ -90,6 +90,7 @@ class VastApi:
         key: str,
         patient: bool = True,
         pace: float = 1.0,
+        open_file: Callable[[Path], LockedJsonFile] = LockedJsonFile,
     ) -> None:
         """Speak to `url` (named in errors) through `transport`.
 
@@ -102,16 +103,16 @@ class VastApi:
             key: what `transport` sends, to be taken out of what comes back.
             patient: whether a call that nobody answers is made `TRIES` times, or `BRIEF_TRIES`.
             pace: of the market, as in `Throttle`.
+            open_file: gives a file of `folder`.
         """
         self._url = url
         self._folder = folder
+        self._open_file = open_file
         self._pace = pace
-        throttle = Throttle(clock, LockedJsonFile(folder / "pace.json"), pace)
+        throttle = Throttle(clock, self.shared("pace.json"), pace)
         self._calls = Calls(transport, url, key, clock, throttle=throttle, say=say, patient=patient)
-        self._contracts = InstanceCache(
-            self._list, clock, LockedJsonFile(folder / "contracts.json")
-        )
-        self._market = SearchCache(self._search, clock, LockedJsonFile(folder / "market.json"))
+        self._contracts = InstanceCache(self._list, clock, self.shared("contracts.json"))
+        self._market = SearchCache(self._search, clock, self.shared("market.json"))
 
     def __repr__(self) -> str:
         """Name the address, never the credential."""
@@ -184,11 +185,11 @@ class VastApi:
 
     def shared(self, name: str) -> LockedJsonFile:
         """A file that all processes of this computer share about this account."""
-        return LockedJsonFile(self._folder / name)
+        return self._open_file(self._folder / name)
 
     def shared_files(self, suffix: str) -> list[LockedJsonFile]:
         """All such files whose names end in `suffix`."""
-        return [LockedJsonFile(path) for path in sorted(self._folder.glob(f"*{suffix}"))]
+        return [self._open_file(path) for path in sorted(self._folder.glob(f"*{suffix}"))]
 
     def add_ssh_key(self, instance_id: int, public_key: str) -> None:
         """Let a key in on a contract that was rented without it.
