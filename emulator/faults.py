@@ -115,6 +115,9 @@ FAULTS: dict[str, Kind] = {
     "destroy_lies": Kind("api", "DELETE says success and does nothing"),
     "no_credit": Kind("api", "a rent answers 400 insufficient_credit"),
     "stuck_loading": Kind("contract at create", "the image never finishes", {"msg": "status_msg"}),
+    "pull_takes": Kind(
+        "contract at create", "the image takes so long to come", {"seconds": "emulated (600)"}
+    ),
     "fatal_status": Kind(
         "contract at create",
         "the container cannot start on this host",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from emulator.gpus import GPUS, Gpu
@@ -28,6 +28,8 @@ MOST_OFFERS = 64
 _SIZES = (1, 2, 4, 8)
 _GOOD_OF_THREE = 2
 """Of three machines of a model two are good ones; the third is what filters are for."""
+_HAS_ANOTHER = 6
+"""Of so many machines of a model, two are of one host."""
 _VERIFIED_OF_THE_REST = 0.5
 _HAVE_VLLM_IMAGE = 0.3
 _RELISTED_EVERY = 8 * HOUR
@@ -120,7 +122,10 @@ def draw_market(seed: int) -> list[Machine]:
     for gpu in GPUS:
         for place in range(_STOCK[gpu.name]):
             machine_id = 21_000 + 37 * len(machines) + chance.randrange(30)
-            machines.append(_draw_machine(chance, gpu, machine_id, good=place % 3 < _GOOD_OF_THREE))
+            drawn = _draw_machine(chance, gpu, machine_id, good=place % 3 < _GOOD_OF_THREE)
+            if place % _HAS_ANOTHER == 1:
+                drawn = replace(drawn, host_id=machines[-1].host_id)
+            machines.append(drawn)
     return machines
 
 

@@ -16,6 +16,9 @@ from emulator.terms import Terms
 PREINSTALLED = "vllm/vllm-openai"
 """The image that some hosts of the market have on their disk already."""
 
+SLOW_PULL = 600.0
+"""Emulated seconds of a pull by the fault `pull_takes`."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -87,7 +90,7 @@ def draw_up(
         end_date=offer.end_date,
         address=place.address,
         image_bytes=size,
-        pull_seconds=contracts.PREPARING + images.pull_seconds(size, machine.inet_down),
+        pull_seconds=contracts.PREPARING + _pull_seconds(size, machine, faults),
         intended=STOPPED if terms.stopped or parked else RUNNING,
         parked=parked,
         ssh_port=place.ssh_port,
@@ -97,6 +100,13 @@ def draw_up(
         template_name=terms.template_name,
         faults=faults,
     )
+
+
+def _pull_seconds(size: float, machine: Machine, faults: dict[str, dict[str, Any]]) -> float:
+    """Return the emulated seconds of a pull of `size` bytes; a fault says others."""
+    if "pull_takes" in faults:
+        return float(faults["pull_takes"].get("seconds", SLOW_PULL))
+    return images.pull_seconds(size, machine.inet_down)
 
 
 def has_image(machine: Machine, image: str, earlier: Iterable[Contract]) -> bool:

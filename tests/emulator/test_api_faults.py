@@ -149,6 +149,18 @@ def test_boots_that_fail(
     assert row["ports"] == {}
 
 
+@pytest.mark.parametrize(("params", "seconds"), [({}, 600), ({"seconds": "60"}, 60)])
+def test_a_pull_takes_as_long_as_is_said(
+    world: World, params: dict[str, str], seconds: int
+) -> None:
+    arm(world, "pull_takes", params=params)
+    number = world.rent()
+    world.pass_time(seconds - 5)
+    assert world.instance(number)["actual_status"] == "loading"
+    world.pass_time(60)
+    assert world.instance(number)["actual_status"] == "running"
+
+
 def test_ports_missing(world: World) -> None:
     arm(world, "ports_missing")
     row = world.instance(world.rent_running())

@@ -84,7 +84,7 @@ def test_changes_are_told_and_can_be_taken_up_again() -> None:
 
 NAMED = """
 offer_taken start_refused hopper_hidden lost_reply stuck_loading fatal_status
-image_denied ports_missing
+image_denied ports_missing pull_takes
 port_unreachable driver_old cuda_dead gpu_missing gpu_wrong disk_short disk_full download_slow
 download_hang crash_loop engine_oom kv_too_small bad_flag gated_model
 nccl_hang green_but_dead wrong_model rate_limited api_5xx

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from emulator.market import (
@@ -48,6 +50,29 @@ def test_a_seed_has_the_same_supply_on_any_day(hours: float) -> None:
 def test_machine_ids_are_unique() -> None:
     machines = draw_market(0)
     assert len({one.id for one in machines}) == len(machines)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 86])
+def test_some_hosts_have_several_machines(seed: int) -> None:
+    machines = [one for one in draw_market(seed) if one.gpu.name == "H200"]
+    hosts = Counter(one.host_id for one in machines)
+    assert sorted(hosts.values())[-3:] == [2, 2, 2]
+    assert len(hosts) == len(machines) - 3
+
+
+def test_what_is_rented_is_listed_no_more() -> None:
+    machine = h200()
+    held = [
+        [one for one in offers_of(machine, now=BIRTH, birth=BIRTH, held=taken) if one.rentable]
+        for taken in (0, 4, 6, 8)
+    ]
+    assert [[one.num_gpus for one in listed] for listed in held] == [
+        [1, 2, 4, 8],
+        [1, 2, 4],
+        [1, 2],
+        [],
+    ]
+    assert not {one.id for one in held[0]} & {one.id for one in held[1]}
 
 
 @pytest.mark.parametrize(("name", "size"), [("H200", 2), ("H100 SXM", 4), ("B200", 1)])
