@@ -82,6 +82,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	status logs history doctor pin release promote rollback promotion adopt cost orphans overdue \
 	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark measure
+	pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
+	more-faults rehearsal test-vllm benchmark many measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -197,6 +199,8 @@ benchmark: setup ## compare a changed flag with a replaced machine, on the emula
 
 router-benchmark: setup ## measure the router: latency, requests/s, caches (3 minutes)
 	@python -m toolchain.scale_out.benchmark
+many: setup ## time 16 machines against one, on the emulator (40 minutes)
+	@python -m tests.cli.many
 
 lock: setup ## write the pinned, hashed requirements anew
 	@for kind in "" -dev; do \
