@@ -167,8 +167,8 @@ def whole(script: str) -> str:
 
 
 _REASONS = (
-    ("Host key verification failed", "shows a host key that your known hosts do not have"),
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", "shows another host key than your known hosts have"),
+    ("Host key verification failed", "shows a host key that your known hosts do not have"),
     ("Permission denied", "takes none of your SSH keys (a key with a passphrase needs an agent)"),
     ("Could not resolve hostname", "is no name that can be resolved here"),
     ("Connection refused", "refuses the connection: nothing listens at its SSH port"),

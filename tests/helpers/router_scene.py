@@ -155,9 +155,9 @@ class Scene:
         """Do what a refresh does."""
         return upkeep.refreshed(state, self.access())
 
-    def down(self, state: RouterState) -> None:
+    def down(self, state: RouterState, **changes: Any) -> None:
         """Do what `destroy` does."""
-        upkeep.end(state, self.access())
+        upkeep.end(state, self.access(**changes))
 
     def client(self, state: RouterState, key: str = STACK_KEY) -> httpx.Client:
         """A client of the router."""
