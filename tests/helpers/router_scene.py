@@ -18,9 +18,7 @@ import httpx
 import psutil
 
 from components.core.clock import SystemClock
-from components.core.keys import digest
 from components.core.progress import Progress
-from components.core.property_bag import Properties
 from components.machine.own_computer import OwnComputer
 from components.machine.ssh_library import asyncssh
 from components.router import installation, upkeep
@@ -28,9 +26,9 @@ from components.router.access import Access, Limits
 from components.router.asking import HttpsRouter
 from components.router.state import RouterRequest, RouterState, Signer, WantedMember
 from tests.helpers.gates import bearer
+from tests.helpers.router_requests import request
 from tests.helpers.router_world import (
     AUTHORITY,
-    SCOPE,
     STACK_KEY,
     Machines,
     Server,
@@ -39,58 +37,15 @@ from tests.helpers.router_world import (
 from tests.helpers.ssh_host import SshHost
 from toolchain.scale_out.loopback import LOOPBACK, WITHIN
 
-NAME = "endpoint-router"
-
 SHORT = Limits(proof=3.0, back=5.0, checks=3.0, end=20.0)
 
 NO_SYSTEMD = "#!/bin/sh\nexit 1\n"
 """A `systemctl` of a computer that was not started by systemd."""
 
 
-def request(port: int, *members: WantedMember, **changes: Any) -> RouterRequest:
-    """What a stack asks for."""
-    plain = RouterRequest(
-        label=f"{SCOPE}{NAME}",
-        host="",
-        address=LOOPBACK,
-        port=port,
-        routing="conversation",
-        members=members,
-        authorities=AUTHORITY.certificate,
-        signer=Signer(AUTHORITY.key, AUTHORITY.certificate),
-        client_certificate="",
-        stack_key=STACK_KEY,
-        stack_key_digest=digest(STACK_KEY),
-        key_scope=SCOPE,
-        key_generation=1,
-        key_grace_minutes=5.0,
-        client_certificates=False,
-        lost_router="refuse",
-    )
-    return dataclasses.replace(plain, **changes)
-
-
-def with_key(wanted: RouterRequest, key: str) -> RouterRequest:
-    """The same with another key of the stack."""
-    return dataclasses.replace(
-        wanted,
-        stack_key=key,
-        stack_key_digest=digest(key),
-        key_generation=wanted.key_generation + 1,
-    )
-
-
 def member(server: Server) -> WantedMember:
     """As the router is told of a machine."""
     return WantedMember(str(server.contract), LOOPBACK, server.port)
-
-
-def inputs(wanted: RouterRequest) -> Properties:
-    """What Pulumi hands over."""
-    return {
-        name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        for name, value in wanted.to_bag().items()
-    }
 
 
 class Scene:
@@ -137,8 +92,12 @@ class Scene:
 
     def wanted(self, *servers: Server, **changes: Any) -> RouterRequest:
         """What a stack with these machines asks for."""
-        members = tuple(map(member, servers))
-        return dataclasses.replace(request(self.port, *members, host=self.host), **changes)
+        authorities = {
+            "authorities": AUTHORITY.certificate,
+            "signer": Signer(AUTHORITY.key, AUTHORITY.certificate),
+        }
+        wanted = request(self.port, *map(member, servers), host=self.host, **authorities)
+        return dataclasses.replace(wanted, **changes)
 
     def servers(self, *contracts: int) -> list[Server]:
         """Machines that serve."""

@@ -18,7 +18,8 @@ from components.router.errors import RouterFailed, RouterLost, RouterRefused
 from components.tls import certificates
 from components.tls.authorities import Authority
 from tests.helpers.polling import eventually
-from tests.helpers.router_scene import Scene, with_key
+from tests.helpers.router_requests import with_key
+from tests.helpers.router_scene import Scene
 from tests.helpers.router_world import (
     AUTHORITY,
     CHAT,
