@@ -66,10 +66,13 @@ class Access:
         return facts.read(self.connect(request.host).run(script).stdout)
 
 
-def preflight(wanted: RouterRequest, owner: str | None, access: Access) -> Facts:
+def preflight(
+    wanted: RouterRequest, before: RouterRequest | None, owner: str | None, access: Access
+) -> Facts:
     """Look whether the router can run where it shall run; changes nothing there.
 
-    `owner` is that of the state, empty for a new router, and None if it is not known.
+    `before` is what was asked for so far, and None for a new router. `owner` is that of the state,
+    empty for a new router, and None if it is not known.
 
     Raises:
         RouterRefused: if it cannot.
@@ -79,6 +82,7 @@ def preflight(wanted: RouterRequest, owner: str | None, access: Access) -> Facts
     problem = facts.refusal(
         found,
         wanted,
+        before,
         owner=owner,
         is_here=access.connect(wanted.host).is_here(),
     )

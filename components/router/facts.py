@@ -110,13 +110,20 @@ def read(printed: str) -> Facts:
     )
 
 
-def refusal(facts: Facts, request: RouterRequest, *, owner: str | None, is_here: bool) -> str:
+def refusal(
+    facts: Facts,
+    request: RouterRequest,
+    before: RouterRequest | None,
+    *,
+    owner: str | None,
+    is_here: bool,
+) -> str:
     """Say what speaks against a router there; empty for nothing.
 
-    `owner` is the state's, empty for a new router, and None if it is not known. `is_here` says that
-    it is this computer.
+    `before` is what was asked for so far, and None for a new router. `owner` is the state's, empty
+    for a new router, and None if it is not known. `is_here` says that it is this computer.
     """
-    return next(filter(None, _refusals(facts, request, owner, is_here)), "")
+    return next(filter(None, _refusals(facts, request, before, owner, is_here)), "")
 
 
 def listens_on(facts: Facts, address: str) -> str:
@@ -139,7 +146,11 @@ def listener(text: str) -> Listener | None:
 
 
 def _refusals(
-    facts: Facts, request: RouterRequest, owner: str | None, is_here: bool
+    facts: Facts,
+    request: RouterRequest,
+    before: RouterRequest | None,
+    owner: str | None,
+    is_here: bool,
 ) -> Iterator[str]:
     where = request.where
     if is_loopback(request.address) and not is_here:
@@ -165,7 +176,7 @@ def _refusals(
             "`.`, `_` and `-`"
         )
     yield _other_owner(facts, request, owner)
-    yield _port_taken(facts, request)
+    yield _port_taken(facts, request, before)
 
 
 def _other_owner(facts: Facts, request: RouterRequest, owner: str | None) -> str:
@@ -187,9 +198,11 @@ def stack_marks(authorities: str) -> frozenset[str]:
     return frozenset(certificates.fingerprints(authorities)) if authorities else frozenset()
 
 
-def _port_taken(facts: Facts, request: RouterRequest) -> str:
+def _port_taken(facts: Facts, request: RouterRequest, before: RouterRequest | None) -> str:
     wanted = Listener(_without_wildcard(listens_on(facts, request.address)), request.port)
-    if facts.is_alive and facts.bind is not None and facts.bind.port == request.port:
+    # Its file may have been changed by hand, and a router that is taken over has no state.
+    own = {facts.bind.port if facts.bind else None, before.port if before else None}
+    if facts.is_alive and request.port in own:
         return ""
     if not any(_collides(one, wanted) for one in facts.listeners):
         return ""

@@ -50,7 +50,8 @@ def install(wanted: RouterRequest, state: RouterState | None, access: Access) ->
 
 
 def _installed(wanted: RouterRequest, state: RouterState | None, access: Access) -> RouterState:
-    found = preflight(wanted, state.owner if state else "", access)
+    before, owner = (state.request, state.owner) if state else (None, "")
+    found = preflight(wanted, before, owner, access)
     computer = access.connect(wanted.host)
     new = _planned(wanted, state, found, computer, access)
     files = bundle(wanted, Place(new.folder, new.listen, new.threads), new.key_digests, new.leaf)

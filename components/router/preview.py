@@ -26,7 +26,7 @@ def preview(before: RouterRequest | None, wanted: RouterRequest, access: Access)
     if before == wanted and not wanted.unknown:
         return []
     try:
-        found = preflight(wanted, "" if before is None else None, access)
+        found = preflight(wanted, before, "" if before is None else None, access)
     except (ComputerUnreachable, RouterRefused) as error:
         if before is None or wanted.lost_router != "go-on":
             raise

@@ -35,9 +35,7 @@ def refreshed(state: RouterState, access: Access) -> RouterState:
             access.progress.say(line)
     # What an `up` could not tell the router stays until one can.
     kept = state.problem if not problem and state.problem.startswith(NOT_TOLD) else problem
-    return dataclasses.replace(
-        state, problem=kept, version=found.version or state.version, supervisor=found.supervises
-    )
+    return dataclasses.replace(state, problem=kept, version=found.version or state.version)
 
 
 NOT_TOLD = "it was not told"
@@ -54,6 +52,8 @@ def problem_of(state: RouterState, found: Facts) -> str:
     if set(found.members) != request.contracts:
         has, wants = _named(found.members), _named(request.contracts)
         return f"it has other members: {has} instead of {wants}"
+    if state.supervisor != "nobody" and found.supervises == "nobody":
+        return "systemd does not start it again any more"
     changed = sorted(_changed(state, found))
     if changed:
         return f"its files were changed: {', '.join(changed)}"

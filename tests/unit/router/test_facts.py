@@ -38,7 +38,9 @@ WANTED = request(8443, member(7), authorities=AUTHORITY.certificate, address="19
 
 def refused(changes: dict[str, Any] | None = None, owner: str | None = "", **wanted: Any) -> str:
     found = dataclasses.replace(PLAIN, **changes or {})
-    return refusal(found, dataclasses.replace(WANTED, **wanted), owner=owner, is_here=True)
+    asked = dataclasses.replace(WANTED, **wanted)
+    before = None if owner == "" else asked
+    return refusal(found, asked, before, owner=owner, is_here=True)
 
 
 def test_a_computer_is_read_whatever_its_login_prints():
@@ -134,16 +136,18 @@ def test_another_address_of_the_port_is_free():
 
 def test_the_routers_own_port_is_not_taken():
     own = {"listeners": (Listener("192.0.2.7", 8443),), "bind": Listener("192.0.2.7", 8443)}
-    assert refused({**own, "is_alive": True}, owner=None) == ""
+    assert refused({**own, "is_alive": True}) == ""
+    assert refused({**own, "is_alive": True, "bind": None}, owner="mine") == ""
+    assert "another program" in refused({**own, "is_alive": True, "bind": None})
     assert "another program" in refused({**own, "is_alive": False}, owner=None)
 
 
 def test_an_address_of_that_computer_alone_is_refused_where_clients_are_elsewhere():
     wanted = dataclasses.replace(WANTED, address="127.0.0.1", host="op@router.test")
     assert "`routerAddress` 127.0.0.1 is reached from op@router.test alone" in refusal(
-        PLAIN, wanted, owner="", is_here=False
+        PLAIN, wanted, None, owner="", is_here=False
     )
-    assert refusal(PLAIN, wanted, owner="", is_here=True) == ""
+    assert refusal(PLAIN, wanted, None, owner="", is_here=True) == ""
 
 
 def test_a_router_of_another_state_is_not_taken_over():
