@@ -84,6 +84,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark measure
 	pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
 	more-faults rehearsal test-vllm benchmark many measure
+	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
+	scale-out measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -168,8 +170,9 @@ test: check ## lint, type-check and run every test
 test-fast: check ## the same without Pulumi's CLI: two minutes
 	@pytest -n $(or $(FAST_WORKERS),$(WORKERS)) -m "unit or process"
 
-pictures: setup ## record `make preview` and `make up` on an emulator, as README shows them
+pictures: setup ## record `make preview` and `make up` on an emulator, and draw the other pictures
 	@python -m toolchain.pictures
+	@python -m toolchain.scale_out.picture
 
 docs: setup ## write docs/troubleshooting.md out of the error classes
 	@python -m toolchain.troubleshooting
@@ -196,6 +199,9 @@ measure: $(PLACE) ## time a running stack under load: STACK=dev [DOLLARS=2] [LOA
 
 benchmark: setup ## compare a changed flag with a replaced machine, on the emulator
 	@python -m tests.cli.benchmark
+
+scale-out: setup ## play several machines' life under load, write docs/scale-out.md (20 minutes)
+	@python -m tests.cli.scale_out
 
 router-benchmark: setup ## measure the router: latency, requests/s, caches (3 minutes)
 	@python -m toolchain.scale_out.benchmark

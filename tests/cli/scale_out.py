@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ import psutil
 from components.core.bounded_http import trust
 from components.core.keys import machine_key, scope_of
 from components.router.scripts import router_id
+from emulator.running import container_processes
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
 from tests.helpers.stack_world import PATH, PROJECT, Done, Emulator, Stack, ending_with_us
@@ -194,8 +195,7 @@ class Story:
         with self._load("a server dies", how, is_planned=False) as step:
             contract = self._contracts()[1]
             killed = time.monotonic()
-            for process in self._servers(contract):
-                process.kill()
+            self._server(contract).kill()
             eventually(lambda: self.router.status(contract).startswith("DOWN"))
             step.figures.append(f"taken out after {time.monotonic() - killed:.1f} s")
             eventually(lambda: self.router.status(contract).startswith("UP"), within=300)
@@ -330,16 +330,14 @@ class Story:
         root = self.emulator.folder / "emulator/containers" / str(contract)
         return next(root.rglob("key_gate.py")).parent
 
-    def _servers(self, contract: int) -> list[psutil.Process]:
-        """The processes of vLLM in a container."""
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get("CONTAINER_ID") == str(contract) and any(
-                    "vllm" in word for word in process.cmdline()[:3]
-                ):
-                    found.append(process)
-        assert found, f"no server runs in {contract}"
+    def _server(self, contract: int) -> psutil.Process:
+        """The process of vLLM in a container."""
+        root = self.emulator.folder / "emulator/containers"
+        (found,) = [
+            process
+            for process in container_processes(root, contract)
+            if "emulator.standins.vllm" in process.cmdline()
+        ]
         return found
 
     def _stop_router(self) -> None:

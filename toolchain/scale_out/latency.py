@@ -51,9 +51,9 @@ def latencies(targets: Sequence[Target], *, rounds: int, seconds: float) -> list
     return asyncio.run(_latencies(targets, rounds, seconds))
 
 
-def streams(targets: Sequence[Target], *, clients: int) -> list[Pieces]:
-    """Stream from one target after the other, with so many clients at once."""
-    return [asyncio.run(_streams(target, clients)) for target in targets]
+def streams(target: Target, *, clients: int) -> Pieces:
+    """Stream from a target, with so many clients at once."""
+    return asyncio.run(_streams(target, clients))
 
 
 async def _latencies(targets: Sequence[Target], rounds: int, seconds: float) -> list[Latency]:
