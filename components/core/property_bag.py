@@ -156,6 +156,11 @@ def texts(value: Any) -> tuple[str, ...]:
     return tuple(text(entry) for entry in value)
 
 
+def wholes(value: Any) -> tuple[int, ...]:
+    """Read a list of whole numbers."""
+    return tuple(whole(entry) for entry in value)
+
+
 def by_name(read: Callable[[Any], T]) -> Callable[[Any], dict[str, T]]:
     """Make a reader of a mapping from texts to what `read` reads."""
     return lambda value: {text(name): read(entry) for name, entry in value.items()}

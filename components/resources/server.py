@@ -125,6 +125,8 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         rehearse: bool,
         drain_minutes: float | None = None,
         rollout: str | None = None,
+        replica: int = 0,
+        replicas: Sequence[int] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Serve `profile` at `revisions` as `serve_yaml` says, on `instance`.
@@ -134,7 +136,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         the Hub gives to the holder of the token alone. With `rehearse`, the host starts it with
         dummy weights while the real ones come. With `drain_minutes`, its end waits at most that
         long for its clients to leave. Servers with the same `rollout` are one endpoint's: one of
-        them at a time restarts in place.
+        them at a time restarts in place. It is number `replica` among `replicas`.
         """
         inputs: dict[str, Any] = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
@@ -172,6 +174,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "ready_minutes": ready_minutes,
             "drain_minutes": drain_minutes,
             "rollout": rollout,
+            **({"replica": replica, "replicas": list(replicas)} if rollout else {}),
             "rehearse": rehearse,
         }
         own = pulumi.ResourceOptions(
@@ -190,6 +193,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
 
 def access() -> ServerAccess:
     """Give the clients of the context that holds now."""
+    from components.resources.rollout_files import SharedRollout  # noqa: PLC0415
     from components.vast import quarantine  # noqa: PLC0415
     from components.vllm.server_access import LIMITS, ServerAccess  # noqa: PLC0415
 
@@ -202,5 +206,6 @@ def access() -> ServerAccess:
         quarantine=lambda instance_id, why: quarantine.quarantine(
             context.market(), instance_id, why
         ),
+        rollout=lambda group: SharedRollout(context.market().shared, group),
         limits=LIMITS,
     )

@@ -71,8 +71,9 @@ def describe(olds: ServerState, news: ServerInputs, changed: Sequence[str]) -> s
         restarts = ["commits"]
     if restarts:
         what = _what(olds, news, restarts)
+        turn = ", in its turn among its siblings" if news.rollout else ""
         return (
-            f"{found}restarts on the same host after draining ({what}): away for "
+            f"{found}restarts on the same host after draining ({what}){turn}: away for "
             f"{_how_long(olds)}, {_downloads(olds, news, restarts)}"
         )
     if found:

@@ -19,13 +19,21 @@ from components.vllm import (
     key_rotation,
     machine_key,
     pushed_configuration,
+    rollout,
 )
 from components.vllm.agent_files import assigned
 from components.vllm.client_types import EndpointClient, ModelInfo, Refused, Unreachable
-from components.vllm.errors import ChangeFailed, OtherWeights, ServerFailed, ServerHostFailed
+from components.vllm.errors import (
+    ChangeFailed,
+    OtherWeights,
+    RolloutStopped,
+    ServerFailed,
+    ServerHostFailed,
+)
 from components.vllm.host_certificates import Shown, is_taken, with_cross_certificate
 from components.vllm.readiness.plan import ReadinessPlan
 from components.vllm.readiness.wait import NotReady, ReadinessReport, in_utc, wait_until_ready
+from components.vllm.rollout import Turn
 from components.vllm.serve_config import DRAIN_SECONDS
 from components.vllm.server_access import (
     COMMAND_SECONDS,
@@ -61,28 +69,45 @@ def create(inputs: ServerInputs, access: ServerAccess) -> ServerState:
         StackError: saying what becomes of the machine and its bill.
     """
     try:
-        return _serve(target_of(inputs, None), None, None, access)
+        state = _serve(target_of(inputs, None), None, None, Turn(access))
     except StackError as error:
+        if not isinstance(error, Interrupted):
+            rollout.created(inputs, access, comes_up=False)
         _quarantine_if_unfit(inputs, error, access)
-        if inputs.drain_minutes is not None:
+        if inputs.drain_minutes is not None and inputs.rollout is None:
             error.args = (f"{error}; {UNTOUCHED}",)
         elif not isinstance(error, ServerHostFailed | Nonsense):
             error.args = (f"{error}; {MACHINE_STAYS}",)
         raise
+    rollout.created(inputs, access, comes_up=True)
+    return state
 
 
 def update(olds: ServerState, news: ServerInputs, access: ServerAccess) -> ServerState:
     """Serve what is asked for now, or go back; a replaced key works on for its grace.
 
+    A server with siblings restarts in its turn.
+
     Raises:
         ChangeFailed: it did not come up; says what serves now.
+        RolloutStopped: it was not tried, because of a sibling.
         StackError: there was nothing to go back to, or somebody asked to end.
     """
     olds = health.rechecked(olds, news, access)
-    try:
-        state = _serve(target_of(news, olds), olds, olds, access)
-    except StackError as error:
-        raise roll_back(olds, error, access) from None
+    with rollout.turn(news, access, serves=olds.is_ready) as turn:
+        if _will_restart(olds, news):
+            turn.take()
+        try:
+            state = _serve(target_of(news, olds), olds, olds, turn)
+        except RolloutStopped:
+            raise
+        except StackError as error:
+            if isinstance(error, Interrupted):
+                raise _interrupted(error, turn) from None
+            failure = roll_back(olds, error, turn)
+            turn.failed()
+            raise failure from None
+        turn.came_up()
     if state.started_at == olds.started_at:
         return dataclasses.replace(state, boot_seconds=olds.boot_seconds)
     return state
@@ -94,21 +119,20 @@ def target_of(inputs: ServerInputs, olds: ServerState | None) -> Target:
     return Target(inputs, key, digest(key))
 
 
-def roll_back(olds: ServerState, error: StackError, access: ServerAccess) -> StackError:
+def roll_back(olds: ServerState, error: StackError, turn: Turn) -> StackError:
     """Serve again what served before a change that did not come up; return what to report."""
-    if isinstance(error, Interrupted):
-        return Interrupted(f"{error}; the host goes on with the change, and {MACHINE_STAYS}")
+    access = turn.access
     if not olds.is_ready or isinstance(error, OtherWeights):
         # A host with other weights is not believed about its previous server either.
         _quarantine_if_unfit(olds.inputs, error, access)
         return error
     access.progress.say(f"the change did not come up ({error}); going back to what served before")
     try:
-        if _only_keys_changed(olds, access):
+        if _only_keys_changed(olds, turn):
             return ChangeFailed(
                 f"{error}; the previous keys hold again, and the server runs on as it was"
             )
-        _serve(olds.target, olds, None, access)
+        _serve(olds.target, olds, None, turn)
     except (ServerFailed, Nonsense) as again:
         _quarantine_if_unfit(olds.inputs, again, access)
         return ChangeFailed(
@@ -124,13 +148,34 @@ def roll_back(olds: ServerState, error: StackError, access: ServerAccess) -> Sta
     return ChangeFailed(f"{error}; the previous configuration serves again, nothing else changed")
 
 
+def _interrupted(error: Interrupted, turn: Turn) -> Interrupted:
+    """Say what becomes of a change that somebody asked to end."""
+    if turn.gave_up:
+        return Interrupted(f"{error}; {rollout.LEFT_ALONE}, and {MACHINE_STAYS}")
+    return Interrupted(f"{error}; the host goes on with the change, and {MACHINE_STAYS}")
+
+
+def _will_restart(olds: ServerState, news: ServerInputs) -> bool:
+    """Whether a restart is to be expected; other findings on the host may need one all the same."""
+    before, after = (
+        pushed_configuration.pushed_digest(pushed_configuration.as_pushed(inputs))
+        for inputs in (olds.inputs, news)
+    )
+    return before != after or not olds.is_ready
+
+
 def _serve(
-    target: Target, before: ServerState | None, known: ServerState | None, access: ServerAccess
+    target: Target,
+    before: ServerState | None,
+    known: ServerState | None,
+    turn: Turn,
 ) -> ServerState:
     """Bring the target's host to serve it; the keys of `before` work on for their grace.
 
     `known` is the server that the host runs as far as the state knows; None if it does not know.
+    In its turn, it leaves a router before a restart, and returns once it is proven.
     """
+    access = turn.access
     inputs, progress = target.inputs, access.progress
     plan = _readiness_plan(target)
     with access.host(target) as host:
@@ -139,7 +184,7 @@ def _serve(
         replaced = _replaced_keys(before, target, access)
         _push_gate(host, target, key_rotation.prolonged(replaced, plan.deadline))
         shown = _push_certificates(host, Shown.of(inputs, before), access)
-        served_before = _push(host, target, known, shown, access)
+        served_before = _push(host, target, known, shown, turn)
         endpoint: EndpointClient = access.endpoint(inputs, shown.trusted)
         if served_before:
             plan = dataclasses.replace(plan, served_before=True)
@@ -150,6 +195,7 @@ def _serve(
         _push_gate(host, target, replaced)
         files = fetched_files.listed(host)
         compared = fetched_files.compared(host, inputs, files, served_before=served_before)
+        turn.come_back(host, inputs, shown.trusted)
     progress.say(f"{inputs.model} answers at {url(inputs)}")
     if before is not None and before.key_digest != target.key_digest:
         progress.say(_about_replaced_key(replaced.get(before.key_digest), inputs))
@@ -157,16 +203,17 @@ def _serve(
     return dataclasses.replace(state, files=files, files_compared=compared, replaced_keys=replaced)
 
 
-def _only_keys_changed(olds: ServerState, access: ServerAccess) -> bool:
+def _only_keys_changed(olds: ServerState, turn: Turn) -> bool:
     """If the host still runs the previous server, put its keys back; nothing else has changed.
 
     Another question to such a server would take as long, with the same answer.
     """
-    target = olds.target
+    target, access = olds.target, turn.access
     with access.host(target) as host:
         if health.status_if_running(host, olds.inputs) is None:
             return False
         _push_gate(host, target, _replaced_keys(olds, target, access))
+        turn.come_back(host, olds.inputs, olds.ca_certificate)
     return True
 
 
@@ -178,12 +225,17 @@ def _quarantine_if_unfit(inputs: ServerInputs, error: StackError, access: Server
 
 
 def _push(
-    host: HostClient, target: Target, known: ServerState | None, shown: Shown, access: ServerAccess
+    host: HostClient,
+    target: Target,
+    known: ServerState | None,
+    shown: Shown,
+    turn: Turn,
 ) -> bool:
     """Bring the host's files up to date and the server to run with them.
 
     Returns whether the server was left running and had been up before.
     """
+    access = turn.access
     inputs, progress = target.inputs, access.progress
     status = health.status_if_running(host, inputs)
     if status is not None:
@@ -194,13 +246,16 @@ def _push(
             if status.get("draining"):
                 # An earlier stop was begun and not completed.
                 run(host, supervise("undrain"), timeout=COMMAND_SECONDS)
+                turn.left = True
                 progress.say("it was draining, and takes requests again")
             return was_up
         progress.say(f"the server runs and is not well ({problem}): it is restarted")
     held_back = pushed_configuration.check_token(inputs)
     if held_back:
         progress.say(held_back)
+    turn.leave(host, target, shown.trusted)
     _restart(host, pushed_configuration.as_pushed(inputs), access)
+    turn.stay_away(host)
     progress.say("the supervisor has started")
     return False
 

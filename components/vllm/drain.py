@@ -23,14 +23,19 @@ is long because vLLM counts a prompt's tokens when its answer begins
 POLL = 2.0
 """Seconds between two looks."""
 
+SUCCEEDED = "another endpoint has taken over; waiting for clients to leave this one"
+
 
 def until_quiet(
     look: Callable[[], Traffic | Refused | Unreachable],
     longest: float,
     clock: Clock,
     progress: Progress,
+    why: str = SUCCEEDED,
 ) -> bool:
     """Return when no request was seen for `QUIET` seconds; False if `longest` passed before.
+
+    `why` says what is waited for.
 
     Where nothing listens, or the server hangs, there are no clients to cut off. Any other look
     without counters may meet a server that is busy with clients.
@@ -55,10 +60,7 @@ def until_quiet(
             )
             return False
         progress.go_on("the wait for its clients")
-        progress.waiting(
-            "another endpoint has taken over; waiting for clients to leave this one "
-            f"({looks.state})"
-        )
+        progress.waiting(f"{why} ({looks.state})")
         clock.sleep(POLL)
 
 

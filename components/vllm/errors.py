@@ -14,7 +14,8 @@ PlatformError               }
 
 StackError
 └── ServerFailed            one of the three above
-    └── ChangeFailed        a change that did not come up, and what became of the server
+    ├── ChangeFailed        a change that did not come up, and what became of the server
+    └── RolloutStopped      a change that another server of the endpoint holds up
 """
 
 from __future__ import annotations
@@ -116,5 +117,15 @@ class ChangeFailed(ServerFailed):
     The previous settings were put back, and the message says what serves now.
 
     Cost: the machine is billed on.
+    Remedy: correct the change, then run `pulumi up` again.
+    """
+
+
+class RolloutStopped(ServerFailed):
+    """A replica was not changed, because another replica is away or failed with this change.
+
+    Replicas change one at a time, so that the others serve meanwhile.
+
+    Cost: all machines are billed on.
     Remedy: correct the change, then run `pulumi up` again.
     """

@@ -15,7 +15,7 @@ from components.core.errors import HostError, StackError
 from components.core.progress import duration
 from components.machine.agent_answers import moment
 from components.machine.ssh_types import HostClient, Nonsense
-from components.vllm import pushed_configuration
+from components.vllm import pushed_configuration, rollout
 from components.vllm.client_types import ModelInfo, Refused, Traffic, Unreachable
 from components.vllm.errors import OtherWeights
 from components.vllm.readiness.decide import BUSY, MOST_PIECES, host_complaint
@@ -51,7 +51,9 @@ def refreshed(state: ServerState, access: ServerAccess) -> ServerState:
     except Exception as error:  # noqa: BLE001  (what a host's answer comes to is a status)
         words = str(error) if isinstance(error, StackError) else type(error).__name__
         status = f"could not be asked ({words})"
-    return dataclasses.replace(state, status=status)
+    found = dataclasses.replace(state, status=status)
+    rollout.refreshed(found, access)
+    return found
 
 
 def rechecked(olds: ServerState, news: ServerInputs, access: ServerAccess) -> ServerState:

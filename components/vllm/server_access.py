@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from components.core.bounded import apart
 from components.core.clock import Clock
@@ -65,6 +65,37 @@ class Ask(Protocol):
         """Trust `certificate` alone, if given, and show `identity`, if given; both PEM."""
 
 
+class SharedContent(Protocol):
+    """A small JSON object that is held alone."""
+
+    values: dict[str, Any]
+
+    def save(self) -> None:
+        """Write the values.
+
+        Raises:
+            StackError: if that cannot be done.
+        """
+
+
+class RolloutFiles(Protocol):
+    """What the processes of this computer share about one group of servers."""
+
+    def turn(self) -> AbstractContextManager[bool]:
+        """Hold the turn until the block ends, or this process does; False if another one has it.
+
+        Raises:
+            StackError: if there is no place for it.
+        """
+
+    def notes(self) -> AbstractContextManager[SharedContent]:
+        """Hold the notes alone until the block ends; others wait.
+
+        Raises:
+            StackError: if there is no place for them.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """Seconds for which things are waited for."""
@@ -98,6 +129,8 @@ class ServerAccess:
     """Mark a contract's machine as unfit, so that the next `up` takes another machine. The reason
     is a word such as `download_slow`. Returns the consequence in words.
     """
+    rollout: Callable[[str], RolloutFiles]
+    """Gives the files of a group of servers that change one at a time."""
     limits: Limits = LIMITS
 
     def host(self, target: Target) -> AbstractContextManager[HostClient]:

@@ -19,6 +19,7 @@ from components.core.property_bag import (
     text,
     texts,
     whole,
+    wholes,
 )
 from components.core.state_upgrade import Additions, as_written
 from components.machine.remote_host import RemoteHost
@@ -57,8 +58,8 @@ UPDATE_IN_PLACE = (
     "hub_files",
 )
 """Inputs that change without a restart. `image_gb` and `disk_gb` stand in no list: their change
-makes another machine, and only the description of a change reads them. `rehearse` stands in no
-list either, since it concerns the next start alone.
+makes another machine, and only the description of a change reads them. `rehearse`, `replica`
+and `replicas` stand in no list either, since they concern the next start or change alone.
 """
 
 SECRET = ("private_key", "stack_key", "api_key", "client_certificate", "environment")
@@ -115,6 +116,10 @@ class ServerInputs:
     """How long its end waits for clients; None without a successor."""
     rollout: str | None = None
     """The endpoint of several machines that it is one of; None if it is the only one."""
+    replica: int | None = None
+    """Its number among them, which stays when it gets another machine."""
+    replicas: tuple[int, ...] | None = None
+    """The numbers of all of them."""
     rehearse: bool | None = None
     """Whether its host starts it with dummy weights while the real weights download."""
     unknown: frozenset[str] = frozenset()
@@ -160,6 +165,8 @@ class ServerInputs:
             ready_minutes=reader.need("ready_minutes", number, 0.0),
             drain_minutes=reader.get("drain_minutes", number),
             rollout=reader.get("rollout", text),
+            replica=reader.get("replica", whole),
+            replicas=reader.get("replicas", wholes),
             rehearse=reader.get("rehearse", flag),
             # This field comes last, since it lists the unknown ones among all that were read.
             unknown=reader.unknown,
@@ -173,6 +180,8 @@ class ServerInputs:
             own["hub_files"] = {name: files_to_bag(files) for name, files in self.hub_files.items()}
         if self.commits is not None:
             own["commits"] = dict(self.commits)
+        if self.replicas is not None:
+            own["replicas"] = list(self.replicas)
         bag = {**own, **self.host.to_bag(), "token_for": list(self.token_for)}
         return {
             name: value

@@ -12,7 +12,8 @@ from components.core.bounded import OutOfTime
 from components.core.errors import StackError
 from components.core.interruption import Interrupted
 from components.core.progress import duration
-from components.vllm.drain import until_quiet
+from components.vllm import rollout
+from components.vllm.drain import SUCCEEDED, until_quiet
 from components.vllm.server_access import (
     COMMAND_SECONDS,
     MACHINE_STAYS,
@@ -26,17 +27,20 @@ from components.vllm.server_state import ServerState
 def shut_down(state: ServerState, access: ServerAccess) -> None:
     """Stop a server if its host still answers.
 
-    A server with a successor first waits until its clients have left. A refresh's finding does not
-    count here, since it may be old.
+    A server with a successor or siblings first waits until its clients have left. A refresh's
+    finding does not count here, since it may be old.
 
     Raises:
         Interrupted: somebody asked to end while clients were waited for.
     """
     limits = access.limits
     minutes = state.inputs.drain_minutes or 0
-    if minutes:
+    has_siblings = state.inputs.rollout is not None
+    rollout.ended(state.inputs, access)
+    if minutes or has_siblings:
         _attempt("asking clients to leave", limits.host_look, lambda: _drain(state, access), access)
         seconds = minutes * 60 + limits.answer + limits.look_every
+        seconds += (rollout.LONGEST_LOOK + limits.answer) * has_siblings
         _attempt("the wait for its clients", seconds, lambda: _wait(state, access), access)
         access.progress.go_on("the end of the previous endpoint", MACHINE_STAYS)
     seconds = limits.host_look if state.is_ready else limits.host_look / 2
@@ -74,8 +78,14 @@ def _drain(state: ServerState, access: ServerAccess) -> None:
 def _wait(state: ServerState, access: ServerAccess) -> None:
     """Wait until no client asks any more, for `drain_minutes` at most."""
     endpoint = access.endpoint(state.inputs, state.ca_certificate)
+    why = SUCCEEDED
+    if state.inputs.rollout is not None:
+        why = rollout.TAKEN_OVER
+        rollout.until_seen(endpoint, 404, rollout.LEAVES, access)
     longest = (state.inputs.drain_minutes or 0) * 60
-    until_quiet(lambda: endpoint.traffic(state.api_key), longest, access.clock, access.progress)
+    until_quiet(
+        lambda: endpoint.traffic(state.api_key), longest, access.clock, access.progress, why
+    )
 
 
 def _reach(state: ServerState, access: ServerAccess) -> None:

@@ -38,6 +38,11 @@ def describe(olds, news, changed):
             ),
         ),
         (
+            {"serve_yaml": "model: m\nmax-num-seqs: 64\n", "rollout": "vast-vllm/dev/chat"},
+            ["serve_yaml"],
+            "(max-num-seqs 32 -> 64), in its turn among its siblings: away for about 2 min",
+        ),
+        (
             {"serve_yaml": "model: m\nenforce-eager: true\n"},
             ["serve_yaml"],
             "enforce-eager unset -> True, max-num-seqs 32 -> unset",

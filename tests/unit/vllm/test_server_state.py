@@ -159,6 +159,8 @@ def test_every_input_says_what_its_change_means() -> None:
         "image_gb",
         "disk_gb",
         "rehearse",
+        "replica",
+        "replicas",
     }
 
 
