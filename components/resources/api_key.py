@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import pulumi
 from pulumi import dynamic
@@ -42,7 +43,8 @@ class ApiKeyProvider(Provider):
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Make the next key if one is needed."""
         before, wanted = ApiKeyState.from_bag(olds), ApiKeyInputs.from_bag(news)
-        state = api_key_state.updated(before, wanted, secrets.token_hex(KEY_BYTES))
+        key, now = secrets.token_hex(KEY_BYTES), current().clock.epoch()
+        state = api_key_state.updated(before, wanted, key, now)
         return dynamic.UpdateResult(state.to_bag())
 
     def delete(self, _id: str, _props: Properties) -> None:
@@ -63,20 +65,28 @@ class ApiKey(dynamic.Resource, module="vllm", name="ApiKey"):
     there is none.
     """
 
+    former_keys: pulumi.Output[list[dict[str, Any]] | None]
+    """Secret; replaced keys, with `fleet` alone."""
+
     def __init__(
         self,
         name: str,
         *,
         generation: int,
         shared: bool,
+        fleet: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make a key; a higher `generation`, or the end of `shared`, makes another key."""
-        secret = pulumi.ResourceOptions(additional_secret_outputs=list(api_key_state.SECRET))
-        inputs = ApiKeyInputs(generation, shared).to_bag()
+        """Make a key; a higher `generation`, or the end of `shared`, makes another key.
+
+        With `fleet`, clients show it to a router, and replaced keys are kept for their grace.
+        """
+        former = api_key_state.OF_A_FLEET if fleet else ()
+        secret = pulumi.ResourceOptions(additional_secret_outputs=[*api_key_state.SECRET, *former])
+        inputs = ApiKeyInputs(generation, shared, fleet).to_bag()
         super().__init__(
             ApiKeyProvider(),
             name,
-            {**inputs, **dict.fromkeys(api_key_state.OUTPUTS)},
+            {**inputs, **dict.fromkeys([*api_key_state.OUTPUTS, *former])},
             pulumi.ResourceOptions.merge(opts, secret),
         )

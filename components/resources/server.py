@@ -174,11 +174,12 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "ready_minutes": ready_minutes,
             "drain_minutes": drain_minutes,
             "rollout": rollout,
-            **({"replica": replica, "replicas": list(replicas)} if rollout else {}),
+            **(_among_others(api_key, replica, replicas) if rollout else {}),
             "rehearse": rehearse,
         }
+        secret = [*server_state.SECRET, *(server_state.OF_A_FLEET if rollout else ())]
         own = pulumi.ResourceOptions(
-            additional_secret_outputs=list(server_state.SECRET),
+            additional_secret_outputs=secret,
             # Also where a person replaces it: the end of the old server stops the process that the
             # new server would have found.
             delete_before_replace=True,
@@ -189,6 +190,15 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             {**inputs, **dict.fromkeys(server_state.OUTPUTS)},
             pulumi.ResourceOptions.merge(opts, own),
         )
+
+
+def _among_others(api_key: ApiKey, replica: int, replicas: Sequence[int]) -> dict[str, Any]:
+    """Give the inputs that a server has behind a router alone."""
+    return {
+        "replica": replica,
+        "replicas": list(replicas),
+        "former_keys": api_key.former_keys,
+    }
 
 
 def access() -> ServerAccess:

@@ -105,6 +105,8 @@ def _changed_key(olds: ServerState, news: ServerInputs) -> list[str]:
 
 
 def _without_restart(olds: ServerState, news: ServerInputs, changed: Sequence[str]) -> str | None:
+    if KEY in changed and news.rollout:
+        return "takes a new key before its router does, and the old one longer; nothing restarts"
     if KEY in changed:
         return (
             f"takes a new key; the old one works {news.key_grace_minutes:g} minutes "

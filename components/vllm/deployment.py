@@ -324,8 +324,8 @@ def _replaced_keys(
     before: ServerState | None, target: Target, access: ServerAccess
 ) -> key_rotation.Replaced:
     """Find the keys that still work if the target's key begins to work now."""
-    return key_rotation.replaced(
-        before, target.key_digest, target.inputs.key_grace_minutes, access.clock.epoch()
+    return key_rotation.still_working(
+        before, target.inputs, target.key_digest, access.clock.epoch()
     )
 
 

@@ -6,10 +6,22 @@ behind one that was replaced. The gate itself ends a replaced key, without anoth
 
 from __future__ import annotations
 
-from components.vllm.server_state import ServerState
+from components.core.keys import digest, machine_key
+from components.vllm.server_state import ServerInputs, ServerState
 
 Replaced = dict[str, float]
 """Digest of a replaced key -> the second since 1970 from which on it is refused."""
+
+
+def still_working(
+    olds: ServerState | None, inputs: ServerInputs, current: str, now: float
+) -> Replaced:
+    """Find all keys that still work beside the one with the digest `current`, which works now.
+
+    `olds` is the server so far on the machine of `inputs`, or None; `now` in seconds since 1970.
+    """
+    of_router = of_clients(inputs, current, now)
+    return {**of_router, **replaced(olds, current, inputs.key_grace_minutes, now)}
 
 
 def replaced(olds: ServerState | None, current: str, grace_minutes: float, now: float) -> Replaced:
@@ -28,6 +40,22 @@ def replaced(olds: ServerState | None, current: str, grace_minutes: float, now: 
     if olds.key_digest != current:
         kept[olds.key_digest] = now + grace_minutes * 60
     return kept
+
+
+def of_clients(inputs: ServerInputs, current: str, now: float) -> Replaced:
+    """Find the keys by which a router's clients, with a replaced key, still reach a machine.
+
+    A router sends the key that it derives from the client's. So a machine that is rented within the
+    grace has to take those of replaced keys as well, though it never had them. The grace of a
+    machine outlasts the router's, since the router learns of a new key after its members.
+    """
+    ends = {
+        digest(machine_key(former.key, inputs.key_scope, int(inputs.instance_id))): (
+            former.replaced_at + inputs.key_grace_minutes * 60
+        )
+        for former in inputs.former_keys
+    }
+    return {key: until for key, until in ends.items() if until > now and key != current}
 
 
 def prolonged(keys: Replaced, seconds: float) -> Replaced:

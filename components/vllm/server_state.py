@@ -23,6 +23,7 @@ from components.core.property_bag import (
 )
 from components.core.state_upgrade import Additions, as_written
 from components.machine.remote_host import RemoteHost
+from components.vllm.api_key_state import FormerKey, former_from_bag, former_to_bag
 from components.vllm.hub_references import HubFile, files_from_bag, files_to_bag
 
 READY = "ready"
@@ -60,10 +61,14 @@ UPDATE_IN_PLACE = (
 """Inputs that change without a restart. `image_gb` and `disk_gb` stand in no list: their change
 makes another machine, and only the description of a change reads them. `rehearse`, `replica`
 and `replicas` stand in no list either, since they concern the next start or change alone.
+`former_keys` change with the stack's key.
 """
 
 SECRET = ("private_key", "stack_key", "api_key", "client_certificate", "environment")
 """Properties that Pulumi encrypts."""
+
+OF_A_FLEET = ("former_keys",)
+"""One more of them, where a router stands in front of machines."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,8 @@ class ServerInputs:
     previous_key_digest: str = ""
     key_scope: str = ""
     key_generation: int | None = None
+    former_keys: tuple[FormerKey, ...] = dataclasses.field(default=(), repr=False)
+    """The stack's replaced keys, which a router's clients may still have."""
     shared_api_key: bool = True
     model: str
     """The name that it is served under."""
@@ -144,6 +151,7 @@ class ServerInputs:
             previous_key_digest=reader.get("previous_key_digest", text) or "",
             key_scope=reader.get("key_scope", text) or "",
             key_generation=reader.get("key_generation", whole),
+            former_keys=reader.get("former_keys", former_from_bag) or (),
             shared_api_key=reader.need("shared_api_key", flag, False),
             model=reader.need("model", text, ""),
             max_model_len=reader.need("max_model_len", whole, 0),
@@ -182,6 +190,7 @@ class ServerInputs:
             own["commits"] = dict(self.commits)
         if self.replicas is not None:
             own["replicas"] = list(self.replicas)
+        own["former_keys"] = former_to_bag(self.former_keys) if self.former_keys else None
         bag = {**own, **self.host.to_bag(), "token_for": list(self.token_for)}
         return {
             name: value

@@ -161,6 +161,7 @@ def test_every_input_says_what_its_change_means() -> None:
         "rehearse",
         "replica",
         "replicas",
+        "former_keys",
     }
 
 
