@@ -132,6 +132,9 @@ rollback: $(PLACE) ## set the release that led to this one, and preview it: make
 adopt: $(PLACE) ## take a machine rented by hand into a stack: make adopt INSTANCE=... STACK=dev
 	@python -m toolchain.adopt "$(INSTANCE)" --stack $(STACK) $(ACCOUNT)
 
+status: $(PLACE) ## say how a stack is, how fast, what it costs and what ends it; WATCH=1 goes on
+	@python -m toolchain.day_two.status --stack $(STACK) $(DAY_TWO) $(if $(WATCH),--watch)
+
 doctor: ## say what is wrong with a set-up, before it costs something; reads only
 	@python3 -m toolchain.day_two.doctor $(if $(ASKED),--stack $(ASKED)) $(DAY_TWO)
 

@@ -116,6 +116,10 @@ class Endpoint:
             return counts
         return _traffic(counts) if RUNNING in counts else Refused(http.HTTPStatus.OK, NO_COUNTS)
 
+    def metrics(self, key: str) -> str | Refused | Unreachable:
+        """Ask `/metrics` for everything that it shows, as the host writes it."""
+        return self._asked("GET", "/metrics", key, lambda body: body.decode(errors="replace"))
+
     def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
         """Ask for `path`, a POST with an empty JSON object; see `EndpointClient`."""
         answer = self._ask(method, path, key, {} if method == "POST" else None)

@@ -13,6 +13,8 @@ from emulator.standins.host import Host, host_or_exit
 
 _MIB = " MiB"
 _PERCENT = " %"
+_TEMPERATURE = 34
+"""Degrees Celsius of every card, as its table says."""
 
 GPU_FIELDS: dict[str, tuple[str, Callable[[Host, Card], object]]] = {
     "index": ("", lambda _, card: card.index),
@@ -26,6 +28,7 @@ GPU_FIELDS: dict[str, tuple[str, Callable[[Host, Card], object]]] = {
     "memory.used": (_MIB, lambda _, card: card.used_mib),
     "memory.free": (_MIB, lambda _, card: card.total_mib - card.used_mib),
     "utilization.gpu": (_PERCENT, lambda _, card: card.utilization),
+    "temperature.gpu": ("", lambda _, _card: _TEMPERATURE),
 }
 """Field of --query-gpu -> its unit and its value."""
 
@@ -194,7 +197,7 @@ def _card_rows(card: Card) -> list[str]:
     watts = card.watts * 3 // 4 if card.utilization else card.watts // 9
     memory = f"{card.used_mib}MiB / {card.total_mib}MiB"
     name = f"{card.index:>4}  {card.product:<31.31}On  "
-    power = f" N/A   34C    P0           {watts:>5}W / {card.watts:>4}W"
+    power = f" N/A   {_TEMPERATURE}C    P0           {watts:>5}W / {card.watts:>4}W"
     bus = f"   {card.bus_id} Off"
     load = f"{card.utilization:>7}%      Default"
     return [

@@ -120,11 +120,16 @@ def reader_may_leave() -> Iterator[None]:
 
 def report(asked: Asked, answer: A, show: Callable[[A], Sequence[RenderableType]]) -> None:
     """Print an answer: its model, or what `show` makes of it and what is wrong."""
-    typed = answer.typed(lambda text: shown(asked.typed(text)))
+    typed = to_be_shown(asked, answer)
     if asked.as_json:
         print(typed.model_dump_json(), flush=True)  # noqa: T201  (a command's own output)
         return
     write((*show(typed), *what_is_wrong(typed)))
+
+
+def to_be_shown(asked: Asked, answer: A) -> A:
+    """Return an answer with clean texts, whose commands work where it is read."""
+    return answer.typed(lambda text: shown(asked.typed(text)))
 
 
 def write(parts: Iterable[RenderableType]) -> None:

@@ -133,6 +133,8 @@ class Instance:
     """Seconds since 1970."""
     ends_at: float
     """When the host's contract with the market ends; seconds since 1970, 0 if unknown."""
+    gpu_temperature: float | None = None
+    """Degrees Celsius, as the host reports them to the market; None while it does not."""
 
     @classmethod
     def from_json(cls, raw: Json) -> Instance:
@@ -170,6 +172,7 @@ class Instance:
             disk_gb=_number(raw, "disk_space"),
             started_at=_number(raw, "start_date"),
             ends_at=_number(raw, "end_date"),
+            gpu_temperature=number(raw.get("gpu_temp")),
         )
 
 

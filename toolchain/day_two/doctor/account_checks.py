@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from components.vast.lifecycle.auto_shutdown import moment, overdue_since
+from toolchain.day_two.attempt import Failed
 from toolchain.day_two.doctor.checks import Check
-from toolchain.day_two.doctor.facts import Facts, Failed
+from toolchain.day_two.doctor.facts import Facts
 from toolchain.day_two.doctor.findings import Finding, left_out, ok, unknown, wrong
 from toolchain.day_two.fleet import Fleet
 from toolchain.orphans import find_orphans

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from toolchain.day_two.doctor.facts import Facts, Failed
+from toolchain.day_two.attempt import Failed
+from toolchain.day_two.doctor.facts import Facts
 from toolchain.day_two.doctor.findings import Finding, left_out, ok, wrong
 
 Check = Callable[[Facts], Finding]

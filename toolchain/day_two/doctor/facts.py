@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from components.core.errors import StackError
 from components.vast.api.key_facts import KeyFacts
 from components.vast.api.models import Instance
+from toolchain.day_two.attempt import Failed
 from toolchain.day_two.fleet import Fleet
 from toolchain.orphans import Known
 from toolchain.overdue import Recorded
-
-T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Failed:
-    """Why a question has no answer."""
-
-    kind: str
-    """Name of the error's class."""
-    text: str
-
-    @classmethod
-    def of(cls, error: StackError) -> Failed:
-        """Keep an error's name and sentence."""
-        return cls(type(error).__name__, str(error))
-
-
-def attempt(call: Callable[[], T]) -> T | Failed:
-    """Make a call, or keep why it failed."""
-    try:
-        return call()
-    except StackError as error:
-        return Failed.of(error)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,9 @@ from components.vast.api.market_url import market_url
 from toolchain import haproxy, pin_image
 from toolchain.checkout import BIN, which
 from toolchain.configuration import PREFIX, is_plain
+from toolchain.day_two.attempt import Failed, attempt
 from toolchain.day_two.command import Asked
-from toolchain.day_two.doctor.facts import Facts, Failed, Tools, attempt
+from toolchain.day_two.doctor.facts import Facts, Tools
 from toolchain.day_two.doctor.look_market import Get, of_the_market, reached
 from toolchain.day_two.doctor.look_states import Backend, of_the_states
 from toolchain.on_emulator import PROJECT, ROOT

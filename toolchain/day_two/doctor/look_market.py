@@ -16,7 +16,8 @@ from components.resources.context import Context
 from components.vast.api.client import VastApi
 from components.vast.api.credentials import key_and_place
 from components.vllm.hub_client import address_in
-from toolchain.day_two.doctor.facts import Facts, Failed, KeyPlace, attempt
+from toolchain.day_two.attempt import Failed, attempt
+from toolchain.day_two.doctor.facts import Facts, KeyPlace
 
 SECONDS = 10.0
 """Of one look at a server, from the connection to the last byte."""

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from toolchain.configuration import PROJECT
+from toolchain.day_two.attempt import Failed, attempt
 from toolchain.day_two.command import Asked
-from toolchain.day_two.doctor.facts import Facts, Failed, LockFact, attempt
+from toolchain.day_two.doctor.facts import Facts, LockFact
 from toolchain.day_two.fleet import fleet_of
 from toolchain.on_emulator import BELONGINGS
 from toolchain.orphans import Known, ids_in, owners_in

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from toolchain.day_two.attempt import Failed
 from toolchain.day_two.doctor.checks import Check
-from toolchain.day_two.doctor.facts import Facts, Failed
+from toolchain.day_two.doctor.facts import Facts
 from toolchain.day_two.doctor.findings import Finding, left_out, ok, unknown, wrong
 
 

@@ -17,10 +17,11 @@ from components.vast.lifecycle.auto_shutdown import OVERDUE
 from tests.helpers.fleets import CONTRACT, deployment, fleet
 from tests.helpers.offers import instance
 from tests.helpers.places import ROOT
+from toolchain.day_two.attempt import Failed
 from toolchain.day_two.doctor import ground
 from toolchain.day_two.doctor.account_checks import NEEDED, PERMISSIONS
 from toolchain.day_two.doctor.command import ALL_CHECKS, diagnose, show
-from toolchain.day_two.doctor.facts import Facts, Failed, KeyPlace, LockFact, Tools
+from toolchain.day_two.doctor.facts import Facts, KeyPlace, LockFact, Tools
 from toolchain.day_two.doctor.findings import Diagnosis, Finding
 from toolchain.day_two.fleet import Fleet, fleet_of
 from toolchain.orphans import Known
