@@ -81,11 +81,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	status logs history doctor pin release promote rollback promotion adopt cost orphans overdue \
-	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark measure
-	pin release promote rollback promotion adopt cost orphans overdue settings pictures docs faults \
-	more-faults rehearsal test-vllm benchmark many measure
 	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
-	scale-out measure
+	scale-out many measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -208,6 +205,7 @@ scale-out: setup ## play several machines' life under load, write docs/scale-out
 
 router-benchmark: setup ## measure the router: latency, requests/s, caches (3 minutes)
 	@python -m toolchain.scale_out.benchmark
+
 many: setup ## time 16 machines against one, on the emulator (40 minutes)
 	@python -m tests.cli.many
 

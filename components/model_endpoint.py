@@ -190,6 +190,7 @@ def _parts(
         generation=settings.key_generation,
         # Several never share one: the hosts that knew it would open the router.
         shared=settings.shared_api_key and not settings.is_fleet,
+        fleet=settings.is_fleet,
         opts=inside,
     )
     return Parts(

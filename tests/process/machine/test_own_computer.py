@@ -77,10 +77,10 @@ def test_a_script_without_an_end_is_ended_with_what_it_started(tmp_path):
         )
     assert time.monotonic() - began < 5
     child = int((tmp_path / "child").read_text())
-    eventually(lambda: not _lives(child))
+    eventually(lambda: not _runs(child))
 
 
-def _lives(process: int) -> bool:
+def _runs(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
     except OSError:

@@ -16,7 +16,7 @@ from components.resources.router import RouterProvider
 from tests.helpers.adapters import outputs, reasons
 from tests.helpers.router_requests import inputs
 from tests.helpers.router_scene import Scene, scene
-from tests.helpers.router_world import LOOPBACK
+from toolchain.scale_out.loopback import LOOPBACK
 
 PROVIDER = RouterProvider()
 

@@ -17,7 +17,8 @@ from components.router.errors import RouterRefused
 from components.router.state import RouterState
 from tests.helpers.polling import eventually
 from tests.helpers.router_scene import SHORT, Scene
-from tests.helpers.router_world import LOOPBACK, asked, conversation
+from tests.helpers.router_world import asked, conversation
+from toolchain.scale_out.loopback import LOOPBACK
 
 
 def is_listening(port: int) -> bool:

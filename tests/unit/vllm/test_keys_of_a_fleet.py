@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from components.core.keys import digest, machine_key, scope_of
 from components.router import keys as router_keys
 from components.router.inputs import KeyDigest
-from components.router.state import RouterRequest, RouterState, Signer
+from components.router.state import ROLLOUT_MINUTES, RouterRequest, RouterState, Signer
 from components.vllm import api_key_state, key_rotation
 from components.vllm.api_key_state import ApiKeyInputs, ApiKeyState
 from components.vllm.machine_key import taken, will_change
@@ -28,7 +28,7 @@ SCOPE = scope_of("vast-vllm", "dev")
 GROUP = f"{SCOPE}chat"
 GRACE = 10.0
 """Minutes."""
-MEMBERS_GRACE = GRACE + router_keys.ROLLOUT_MINUTES
+MEMBERS_GRACE = GRACE + ROLLOUT_MINUTES
 HOUR = 3600.0
 
 
@@ -217,7 +217,7 @@ def test_a_shared_key_goes_on_at_the_old_address_for_the_grace_and_is_no_routers
     assert fleet.takes(machine, "key-1")
     fleet.now += GRACE * 60
     assert fleet.takes(machine, "key-1")
-    fleet.now += router_keys.ROLLOUT_MINUTES * 60
+    fleet.now += ROLLOUT_MINUTES * 60
     assert not fleet.takes(machine, "key-1")
     assert not fleet.takes(fleet.machines[1], "key-1")
 
