@@ -14,7 +14,7 @@ from components.endpoints import Declared
 from components.front import Front, described, in_front, proofs, ssh_command
 from components.outputs import folded
 from components.plan import Plan, make_plan
-from components.replica import Parts, Replica, rented, serving
+from components.replica import Parts, Replica, offered, rented, serving
 from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
 from components.resources.hub_revisions import HubRevisions
@@ -98,7 +98,8 @@ class ModelEndpoint(pulumi.ComponentResource):
         inside = pulumi.ResourceOptions(parent=self)
         parts = _parts(endpoint, settings, plan, inside, api_key)
         _tell(parts)
-        machines = [rented(parts, index) for index in parts.running.indices]
+        offer = offered(parts)
+        machines = [rented(parts, index, offer) for index in parts.running.indices]
         OrphanCleanup(
             f"{name}-holdings",
             instances=[machine.instance for machine in machines],

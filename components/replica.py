@@ -137,16 +137,20 @@ class Replica:
     report: pulumi.Output[dict[str, Any]]
 
 
-def rented(parts: Parts, index: int) -> Machine:
+def offered(parts: Parts) -> VastOffer:
+    """Ask the market what fits, once for all machines."""
+    return VastOffer(
+        f"{parts.host(0)}-offer",
+        query=parts.plan.query,
+        need=parts.plan.need,
+        fleet=parts.fleet,
+        opts=parts.inside,
+    )
+
+
+def rented(parts: Parts, index: int, offer: VastOffer) -> Machine:
     """Rent the machine of that number, or keep it."""
     settings, plan, host = parts.settings, parts.plan, parts.host(index)
-    offer = VastOffer(
-        f"{host}-offer",
-        query=plan.query,
-        need=plan.need,
-        fleet=parts.fleet,
-        opts=parts.options(index),
-    )
     record = parts.record if index >= settings.replicas else []
     first = (parts.finalizer, *parts.gate, *record, parts.revisions, offer)
     hours = parts.running.time_to_live_hours(index, settings.time_to_live_hours)

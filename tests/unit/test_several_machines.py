@@ -26,7 +26,7 @@ from tests.unit.test_model_endpoint import (
 from tests.unit.test_settings import values
 
 ROUTER = "pulumi-python:dynamic/router:Router"
-OF_A_MACHINE = ("offer", "instance", "certificate", "server", "smoke-test")
+OF_A_MACHINE = ("instance", "certificate", "server", "smoke-test")
 
 
 class Engine(EngineMocks):
@@ -132,10 +132,10 @@ async def test_machines_beyond_the_first_have_processes_of_their_own(mocks):
     await endpoint.report.future()
     for index in range(6):
         host = f"endpoint-r{index}" if index else "endpoint"
-        for kind in ("offer", "instance", "certificate", "server"):
+        for kind in ("instance", "certificate", "server"):
             provider = mocks.all[f"{host}-{kind}"].provider
             assert (f"endpoint-workers-{process_of(index)}" in provider) == (index > 0)
-    for shared in ("lease", "ssh-key", "api-key", "revisions", "holdings", "authority", "router"):
+    for shared in ("lease", "offer", "api-key", "revisions", "holdings", "authority", "router"):
         assert "workers" not in mocks.all[f"endpoint-{shared}"].provider
     assert {name for name in mocks.all if "workers" in name} == {
         "endpoint-workers-0",
@@ -245,10 +245,10 @@ async def test_machines_are_one_endpoints_and_never_share_a_key(mocks):
         assert (
             server["key_grace_minutes"] >= made(mocks, "endpoint-router")["key_grace_minutes"] + 60
         )
-        for kind in ("offer", "instance"):
-            assert made(mocks, f"{host}-{kind}")["fleet"] == {"replicas": 3, "spread": "host"}
+        assert made(mocks, f"{host}-instance")["fleet"] == {"replicas": 3, "spread": "host"}
         assert server["shared_api_key"] is False
         assert "instance_id" in made(mocks, f"{host}-certificate")
+    assert made(mocks, "endpoint-offer")["fleet"] == {"replicas": 3, "spread": "host"}
     assert "instance_id" not in made(mocks, "endpoint-authority")
     assert made(mocks, "endpoint-api-key")["shared"] is False
     holdings = made(mocks, "endpoint-holdings")
