@@ -20,8 +20,8 @@ from components.tls import certificates
 from tests.helpers.polling import eventually
 from tests.helpers.router_scene import SHORT, Scene, over_ssh, write_ssh
 from tests.helpers.router_world import AUTHORITY, STACK_KEY, asked, conversation
-from toolchain.scale_out.loopback import LOOPBACK
 from tests.helpers.ssh_host import SshHost
+from toolchain.scale_out.loopback import LOOPBACK
 
 
 @pytest.fixture
