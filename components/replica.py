@@ -234,6 +234,8 @@ def _server(parts: Parts, machine: Machine, authority: Authority) -> VllmServer:
         rehearse=settings.rehearse,
         drain_minutes=settings.drain_minutes if waits else None,
         rollout=parts.path if settings.is_fleet else None,
+        replica=machine.index,
+        replicas=parts.running.indices,
         opts=parts.options(machine.index, *machine.first),
     )
 

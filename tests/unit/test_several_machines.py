@@ -21,7 +21,6 @@ from tests.unit.test_model_endpoint import (
     EngineMocks,
     made_endpoint,
     pulumi_test,
-    settled,
 )
 from tests.unit.test_settings import values
 
@@ -68,9 +67,18 @@ def mocks(loop_for_pulumi: None) -> Engine:
 
 async def several(**changes: Any) -> Any:
     endpoint = made_endpoint(replicas="3", **changes)
-    await settled(endpoint)
     await endpoint.report.future()
     return endpoint
+
+
+def composed(mocks: Engine, **changes: Any) -> set[str]:
+    """Names of all that a program makes, once all of it has been made."""
+
+    async def compose(_mocks: Engine) -> None:
+        made_endpoint(**changes)
+
+    pulumi_test(compose)(mocks)
+    return {*mocks.all}
 
 
 def made(mocks: Engine, name: str) -> dict[str, Any]:
@@ -98,26 +106,20 @@ ALONE = {
 """What a program makes of an endpoint with one machine."""
 
 
-@pulumi_test
-async def test_one_machine_is_named_as_ever(mocks):
-    endpoint = made_endpoint()
-    await endpoint.report.future()
-    assert {*mocks.all} == ALONE
+def test_one_machine_is_named_as_ever(mocks):
+    assert composed(mocks) == ALONE
 
 
-@pulumi_test
-async def test_the_first_machine_keeps_its_names_and_each_other_one_has_its_own(mocks):
-    await several()
-    assert {*mocks.all} == ALONE | {
+def test_the_first_machine_keeps_its_names_and_each_other_one_has_its_own(mocks):
+    assert composed(mocks, replicas="3") == ALONE | {
         *(f"endpoint-r{index}-{kind}" for index in (1, 2) for kind in OF_A_MACHINE),
         *("endpoint-certificate", "endpoint-router", "endpoint-fleet-smoke-test"),
         "endpoint-workers-0",
     }
 
 
-@pulumi_test
-async def test_under_create_first_every_machine_is_named_after_what_it_is(mocks):
-    await several(replacement="create-first")
+def test_under_create_first_every_machine_is_named_after_what_it_is(mocks):
+    composed(mocks, replicas="3", replacement="create-first")
     generation = make_plan(parse(values(replacement="create-first"))).generation()
     for index in range(3):
         host = f"endpoint-r{index}-{generation}" if index else f"endpoint-{generation}"
@@ -126,10 +128,8 @@ async def test_under_create_first_every_machine_is_named_after_what_it_is(mocks)
     assert "endpoint-router" in mocks.all
 
 
-@pulumi_test
-async def test_machines_beyond_the_first_have_processes_of_their_own(mocks):
-    endpoint = made_endpoint(replicas="6")
-    await endpoint.report.future()
+def test_machines_beyond_the_first_have_processes_of_their_own(mocks):
+    composed(mocks, replicas="6")
     for index in range(6):
         host = f"endpoint-r{index}" if index else "endpoint"
         for kind in ("instance", "certificate", "server"):
@@ -215,9 +215,9 @@ async def test_clients_have_one_address_and_the_stacks_key(mocks):
     assert mocks.all
 
 
-@pulumi_test
-async def test_the_router_has_every_machine_and_asks_with_the_stacks_key(mocks):
-    await several(routing="least-connections", lostRouter="go-on", routerPort="9443")
+def test_the_router_has_every_machine_and_asks_with_the_stacks_key(mocks):
+    elsewhere = {"routing": "least-connections", "lostRouter": "go-on", "routerPort": "9443"}
+    composed(mocks, replicas="3", **elsewhere)
     router = made(mocks, "endpoint-router")
     assert router["members"] == [
         {"contract": str(number), "address": "203.0.113.9", "port": 40000 + number}
@@ -235,12 +235,12 @@ async def test_the_router_has_every_machine_and_asks_with_the_stacks_key(mocks):
         assert own["ENDPOINT_KEY"] == "MACHINE KEY"
 
 
-@pulumi_test
-async def test_machines_are_one_endpoints_and_never_share_a_key(mocks):
-    await several(sharedApiKey="true", spread="host")
+def test_machines_are_one_endpoints_and_never_share_a_key(mocks):
+    composed(mocks, replicas="3", sharedApiKey="true", spread="host")
     for host in ("endpoint", "endpoint-r1", "endpoint-r2"):
         server = made(mocks, f"{host}-server")
         assert server["rollout"] == "vast-vllm/dev/endpoint"
+        assert (server["replica"], server["replicas"]) == (index_of(f"{host}-"), [0, 1, 2])
         assert server["drain_minutes"] == 10
         assert (
             server["key_grace_minutes"] >= made(mocks, "endpoint-router")["key_grace_minutes"] + 60
@@ -255,11 +255,10 @@ async def test_machines_are_one_endpoints_and_never_share_a_key(mocks):
     assert (holdings["instance_id"], holdings["others"]) == ("9001", ["9002", "9003"])
 
 
-@pulumi_test
-async def test_one_machine_has_nothing_of_that(mocks):
-    await settled(made_endpoint())
+def test_one_machine_has_nothing_of_that(mocks):
+    composed(mocks)
     server, holdings = made(mocks, "endpoint-server"), made(mocks, "endpoint-holdings")
-    assert {"rollout", "drain_minutes"}.isdisjoint(server)
+    assert {"rollout", "replica", "replicas", "drain_minutes"}.isdisjoint(server)
     assert server["key_grace_minutes"] == 10
     assert "others" not in holdings
     for kind in ("offer", "instance"):
@@ -311,25 +310,18 @@ def test_machines_that_a_loop_has_ordered_are_declared_behind_the_record_of_it(l
     del loop_for_pulumi
     counting = mocked(Counting())
 
-    async def declared(mocks: Counting) -> None:
-        endpoint = made_endpoint(replicas="1", replicasMax="4")
-        machines = await endpoint.replicas.future()
-        assert [one["index"] for one in machines] == [0, 1, 3]
-        assert {"endpoint-scale", "endpoint-router", "endpoint-workers-0"} <= {*mocks.all}
-        assert "endpoint-r2-instance" not in mocks.all
-        hours = [
-            made(mocks, f"{host}-instance")["leash"]["time_to_live_hours"]
-            for host in ("endpoint", "endpoint-r1", "endpoint-r3")
-        ]
-        assert hours[0] == 0
-        assert min(hours[1:]) > 0
-
-    pulumi_test(declared)(counting)
+    names = composed(counting, replicas="1", replicasMax="4")
+    assert {"endpoint-scale", "endpoint-router", "endpoint-workers-0"} <= names
+    machines = sorted(name for name in names if name.endswith("-instance"))
+    assert machines == ["endpoint-instance", "endpoint-r1-instance", "endpoint-r3-instance"]
+    hours = [made(counting, name)["leash"]["time_to_live_hours"] for name in machines]
+    assert hours[0] == 0
+    assert min(hours[1:]) > 0
+    assert made(counting, "endpoint-r3-server")["replicas"] == [0, 1, 3]
 
 
-@pulumi_test
-async def test_the_announcement_is_of_the_router(mocks):
-    await several(announceCommand="true")
+def test_the_announcement_is_of_the_router(mocks):
+    composed(mocks, replicas="3", announceCommand="true")
     environment = unwrap_rpc_secret(made(mocks, "endpoint-announcement")["environment"])
     assert mocks.all["endpoint-announcement"].typ == COMMAND
     assert environment["ENDPOINT_URL"] == "https://127.0.0.1:8443/v1"
