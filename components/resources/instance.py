@@ -17,6 +17,7 @@ from components.core.errors import StackError
 from components.core.property_bag import Properties
 from components.resources.context import Context, current
 from components.resources.provider import Provider, refused
+from components.resources.siblings import told_of
 from components.vast.fleet import Fleet, fleet_property
 from components.vast.instance_state import OUTPUTS, InstanceInputs, InstanceState
 from components.vast.labels import renter_of
@@ -60,7 +61,9 @@ class InstanceProvider(Provider):
         from components.vllm.readiness.plan import DOWNLOAD_SHARE  # noqa: PLC0415
 
         inputs = InstanceInputs.from_bag(props)
-        made = create(inputs, _context_of(inputs), DOWNLOAD_SHARE)
+        fleet, context = inputs.fleet, _context_of(inputs)
+        with told_of(_group_of(inputs), fleet.replicas if fleet else 1, context):
+            made = create(inputs, context, DOWNLOAD_SHARE)
         return dynamic.CreateResult(str(made.observed.instance_id), made.to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
@@ -185,3 +188,11 @@ def _context_of(inputs: InstanceInputs) -> Context:
         return current()
     number = renter_of(inputs.label_prefix).replica
     return current().for_replica(number, inputs.fleet.replicas)
+
+
+def _group_of(inputs: InstanceInputs) -> str | None:
+    """Name the endpoint of one of several machines, as its servers do."""
+    if inputs.fleet is None:
+        return None
+    renter = renter_of(inputs.label_prefix)
+    return f"{renter.prefix}{renter.endpoint}"

@@ -7,6 +7,7 @@ Pulumi and nothing else: what is decided and done stands in `components/vllm` (`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -15,10 +16,11 @@ from pulumi import dynamic
 from components.core.property_bag import Properties, StateUnreadable
 from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
-from components.resources.context import current
+from components.resources.context import Context, current
 from components.resources.hub_revisions import HubRevisions
 from components.resources.instance import VastInstance
 from components.resources.provider import Provider
+from components.resources.siblings import told_of
 from components.vllm import agent_files, machine_key, server_state
 from components.vllm.profile import Profile
 from components.vllm.server_state import ServerInputs, ServerState
@@ -34,9 +36,10 @@ class ServerProvider(Provider):
         """Another machine is another server; all else happens in place."""
         from components.vllm.change_summary import change  # noqa: PLC0415
 
-        found = change(ServerState.from_bag(olds), ServerInputs.from_bag(news))
+        inputs = ServerInputs.from_bag(news)
+        found = change(ServerState.from_bag(olds), inputs)
         if found.message:
-            current().progress("server").say(found.message)
+            _context_of(inputs).progress("server").say(found.message)
         return dynamic.DiffResult(
             changes=found.is_any, replaces=list(found.replaces), delete_before_replace=True
         )
@@ -46,22 +49,25 @@ class ServerProvider(Provider):
         from components.vllm import deployment  # noqa: PLC0415
 
         inputs = ServerInputs.from_bag(props)
-        state = deployment.create(inputs, access())
+        with _told_of_siblings(inputs):
+            state = deployment.create(inputs, access(inputs))
         return dynamic.CreateResult(f"server-on-{inputs.instance_id}", state.to_bag())
 
     def read(self, id_: str, props: Properties) -> dynamic.ReadResult:
         """Ask the endpoint who it is, and the host what it was started with."""
         from components.vllm import health  # noqa: PLC0415
 
-        state = health.refreshed(ServerState.from_bag(props), access())
+        state = ServerState.from_bag(props)
+        state = health.refreshed(state, access(state.inputs))
         return dynamic.ReadResult(id_, state.to_bag())
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:
         """Serve what is asked for now, or go back."""
         from components.vllm import deployment  # noqa: PLC0415
 
-        state = ServerState.from_bag(olds)
-        served = deployment.update(state, ServerInputs.from_bag(news), access())
+        state, inputs = ServerState.from_bag(olds), ServerInputs.from_bag(news)
+        with _told_of_siblings(inputs):
+            served = deployment.update(state, inputs, access(inputs))
         return dynamic.UpdateResult(served.to_bag())
 
     def delete(self, _id: str, props: Properties) -> None:
@@ -73,7 +79,7 @@ class ServerProvider(Provider):
         except StateUnreadable as error:
             current().progress("server").say(f"it is not stopped, its host goes anyway ({error})")
             return
-        shutdown.shut_down(state, access())
+        shutdown.shut_down(state, access(state.inputs))
 
 
 class VllmServer(dynamic.Resource, module="vllm", name="Server"):
@@ -201,13 +207,13 @@ def _among_others(api_key: ApiKey, replica: int, replicas: Sequence[int]) -> dic
     }
 
 
-def access() -> ServerAccess:
-    """Give the clients of the context that holds now."""
+def access(inputs: ServerInputs) -> ServerAccess:
+    """Give the clients of the context that holds now, for a server."""
     from components.resources.rollout_files import SharedRollout  # noqa: PLC0415
     from components.vast import quarantine  # noqa: PLC0415
     from components.vllm.server_access import LIMITS, ServerAccess  # noqa: PLC0415
 
-    context = current()
+    context = _context_of(inputs)
     return ServerAccess(
         connect=context.remote,
         ask=context.endpoint,
@@ -219,3 +225,14 @@ def access() -> ServerAccess:
         rollout=lambda group: SharedRollout(context.market().shared, group),
         limits=LIMITS,
     )
+
+
+def _context_of(inputs: ServerInputs) -> Context:
+    """The context of a server; one of several is named in each line."""
+    if inputs.rollout is None:
+        return current()
+    return current().for_replica(inputs.replica or 0, len(inputs.replicas or ()))
+
+
+def _told_of_siblings(inputs: ServerInputs) -> AbstractContextManager[None]:
+    return told_of(inputs.rollout, len(inputs.replicas or ()), current())

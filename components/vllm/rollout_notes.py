@@ -86,6 +86,10 @@ class Notes:
         failure = {"failure": dataclasses.asdict(self.failure)} if self.failure else {}
         return {"members": members, **failure}
 
+    def serving(self) -> int:
+        """Count the members that serve, as far as this computer knows."""
+        return sum(known.serves for known in self.members.values())
+
     def found(self, place: Place, *, serves: bool) -> Notes:
         """Note whether a member serves."""
         known = Known(place.contract, serves)
