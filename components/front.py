@@ -144,6 +144,7 @@ def _described(replica: Replica) -> pulumi.Output[dict[str, Any]]:
         hourly_cost=instance.hourly_cost,
         endpoint_url=replica.served.endpoint_url,
         ssh_command=ssh_command(replica),
+        started_at=replica.server.started_at,
         digest=replica.runs.apply(digest_of),
         smoke_ok=replica.report.apply(lambda report: bool(report.get("ok"))),
     )

@@ -182,6 +182,20 @@ def measurement(
     }
 
 
+def only_one_machine(known: Mapping[str, Any], stack: str) -> None:
+    """Refuse a stack with several machines, since a measurement is of one.
+
+    Raises:
+        NothingToMeasure: if a router stands in front of machines.
+    """
+    if replicas := known.get("replicas"):
+        noun = "machine" if len(replicas) == 1 else "machines"
+        raise NothingToMeasure(
+            f"the stack {stack} has {len(replicas)} {noun} behind a router, and a measurement is "
+            "of one machine alone: measure a stack with `replicas: 1`; nothing was asked"
+        )
+
+
 def _measure(given: argparse.Namespace, stacks: Stacks) -> int:
     loads = [load_of(text) for text in given.loads.split()]
     known = secret_outputs(stacks, given.stack)
@@ -189,6 +203,7 @@ def _measure(given: argparse.Namespace, stacks: Stacks) -> int:
         raise NothingToMeasure(
             f"the stack {given.stack} has no endpoint to measure: bring it up first"
         )
+    only_one_machine(known, given.stack)
     what = order(
         loads,
         dollars_per_hour=float(known["hourly_cost"]),

@@ -32,7 +32,7 @@ def panel(stack: str, known: Mapping[str, Any], *, billed_at: str) -> Panel:
     for name, value in (
         ("endpoint", str(known["endpoint_url"])),
         ("model", str(known["model"])),
-        ("machine", f"{known.get('gpu') or 'GPUs'}, instance {int(known['instance_id'])}"),
+        *_machines(known),
         ("price", f"${float(known['hourly_cost']):.2f}/h {billed_at}"),
         ("", ""),
         ("ask", f'make chat{of_stack} MSG="..."'),
@@ -41,6 +41,20 @@ def panel(stack: str, known: Mapping[str, Any], *, billed_at: str) -> Panel:
     ):
         rows.add_row(Text(name, style="bold"), Text(shown(value)))
     return Panel(rows, title=Text(f"stack {stack} is up"), expand=False)
+
+
+def _machines(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name the machine, or several and the router in front of them."""
+    replicas = known.get("replicas")
+    if not replicas:
+        gpu = known.get("gpu") or "GPUs"
+        return [("machine", f"{gpu}, instance {int(known['instance_id'])}")]
+    instances = ", ".join(str(int(one["instance_id"])) for one in replicas)
+    gpus = " or ".join(sorted({str(one["gpu"]) for one in replicas}))
+    return [
+        ("machines", f"{len(replicas)} of {gpus}: instances {instances}"),
+        ("router", str(known["router"]["where"])),
+    ]
 
 
 def listing(known: Mapping[str, Any]) -> Table:
@@ -71,8 +85,10 @@ def console() -> Console:
 
 def _short(value: Any) -> str:
     if isinstance(value, Mapping):
-        named = ("name", "digest", "proven", "let_in")
+        named = ("name", "where", "version", "digest", "proven", "let_in")
         return ", ".join(f"{one} {value[one]}" for one in named if value.get(one) not in {None, ""})
+    if isinstance(value, list):
+        return ", ".join(str(one.get("name")) for one in value)
     whole = isinstance(value, float) and value.is_integer()
     text = str(int(value)) if whole else str(value)
     lines = text.strip().splitlines() or [""]

@@ -73,8 +73,12 @@ def what_runs(stacks: Stacks, stack: str) -> dict[str, Any]:
     """
     known = outputs(stacks, stack)
     servers = of_kind(resources(stacks, stack), SERVED)
-    if known and known.get("started_at") not in newest_starts(servers):
-        since = "its server was started later" if servers else "it has no server any more"
+    starts = newest_starts(servers)
+    if known and not any(_starts_in(known).items() <= newest.items() for newest in starts):
+        later = "its server was started later"
+        if known.get("replicas"):
+            later = "one of its servers was started later, or is gone"
+        since = later if servers else "it has no server any more"
         raise ReleaseRefused(
             f"the outputs of the stack {stack} are of what ran before, since {since}: its last "
             "`up` did not go through; bring it up until it does"
@@ -82,18 +86,25 @@ def what_runs(stacks: Stacks, stack: str) -> dict[str, Any]:
     return known
 
 
-def newest_starts(servers: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Give when the newest server of each endpoint was started.
+def newest_starts(servers: Iterable[Mapping[str, Any]]) -> list[dict[int, str]]:
+    """Give when the newest server of each endpoint's replicas was started, by their numbers.
 
-    An endpoint is the parent of its servers in the state. Its previous server may be there still,
-    until its clients have left.
+    An endpoint is the parent of its servers in the state. The previous server of a replica may be
+    there still, until its clients have left.
     """
-    newest: dict[str, str] = {}
+    newest: dict[str, dict[int, str]] = {}
     for server in servers:
-        endpoint = str(server.get("parent"))
-        started = str((server.get("outputs") or {}).get("started_at"))
-        newest[endpoint] = max(started, newest.get(endpoint, ""))
-    return set(newest.values())
+        outs = server.get("outputs") or {}
+        of_endpoint = newest.setdefault(str(server.get("parent")), {})
+        number, started = int(outs.get("replica") or 0), str(outs.get("started_at"))
+        of_endpoint[number] = max(started, of_endpoint.get(number, ""))
+    return list(newest.values())
+
+
+def _starts_in(known: Mapping[str, Any]) -> dict[int, str]:
+    """Give when the servers of a stack's outputs were started, by the numbers of replicas."""
+    others = {int(one["index"]): str(one["started_at"]) for one in known.get("replicas") or ()}
+    return {**others, 0: str(known.get("started_at"))}
 
 
 def release_of(
@@ -115,9 +126,9 @@ def release_of(
             "project took it: bring it up once more, which asks the Hub"
         )
     if not told["proven"]:
+        reason = "; ".join(told.get("unproven") or ["the smoke test has not passed"])
         raise ReleaseRefused(
-            f"the smoke test has not passed in the stack {stack}: a release is of what works; "
-            "bring it up until it does"
+            f"{reason}, in the stack {stack}: a release is of what works; bring it up until it does"
         )
     try:
         return Release(
@@ -159,10 +170,13 @@ def _proven(
     rate = float(report.get("tokens_per_second") or 0)
     dollars = float(known["hourly_cost"])
     boot = sum(known["boot_seconds"].values())
-    per_million = round(dollars / 3600 / rate * 1e6, 2) if rate else None
+    machines = max(1, len(known.get("replicas") or ()))
+    # The router keeps one client on one machine.
+    per_million = round(dollars / machines / 3600 / rate * 1e6, 2) if rate else None
+    what = f"{machines} machines of {known['gpu']}" if machines > 1 else str(known["gpu"])
     return {
         "summary": (
-            f"{shown(known['gpu'])} for ${dollars:.2f}/h, ready in {boot:.0f} s, {rate:g} tokens/s "
+            f"{shown(what)} for ${dollars:.2f}/h, ready in {boot:.0f} s, {rate:g} tokens/s "
             f"for one client, on {marketplace}"
         ),
         "stack": stack,

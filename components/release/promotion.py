@@ -41,6 +41,8 @@ class Evidence:
     """Whether a smoke test of that very digest has passed there."""
     admitted: bool
     """Whether that stack's own gate has admitted it."""
+    unproven: tuple[str, ...] = ()
+    """Why it is not proven, for each of several machines; empty for a single one."""
 
     @classmethod
     def from_bag(cls, bag: Any) -> Evidence | None:
@@ -52,6 +54,7 @@ class Evidence:
             str(bag["digest"]),
             bool(bag.get("proven")),
             bool(bag.get("let_in")),
+            tuple(map(str, bag.get("unproven") or ())),
         )
 
 
@@ -148,8 +151,11 @@ def refusal(release: str, digest: str, promote_from: str, evidence: Evidence | N
             f"hands on; promote it there first ({promote})"
         )
     if not evidence.proven:
+        reason = "its smoke test has not passed in the stack"
+        if evidence.unproven:
+            reason = f"{'; '.join(evidence.unproven)}, in the stack"
         return (
-            f"{refused}: its smoke test has not passed in the stack {promote_from}; run "
+            f"{refused}: {reason} {promote_from}; run "
             f"`pulumi up --stack {promote_from}` until it does, or write a release that works"
         )
     if not evidence.admitted:

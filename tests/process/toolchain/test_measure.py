@@ -175,6 +175,12 @@ def test_loads_that_the_server_cannot_take_are_left_out() -> None:
         order(max_model_len=1000)
 
 
+def test_several_machines_behind_a_router_are_not_measured_as_one() -> None:
+    measure.only_one_machine({"gpu": "2x H200"}, "dev")
+    with pytest.raises(measure.NothingToMeasure, match="the stack dev has 2 machines behind a rou"):
+        measure.only_one_machine({"replicas": [{}, {}]}, "dev")
+
+
 # ---------------------------------------------------------------------------------- the command
 
 

@@ -52,6 +52,25 @@ def test_it_says_where_what_how_much_how_to_ask_and_how_to_end_it():
     assert "STACK=dev" in printed(panel("dev", KNOWN, billed_at=""))
 
 
+FLEET: dict[str, Any] = {
+    **KNOWN,
+    "replicas": [
+        {"name": "endpoint", "gpu": "2x H200", "instance_id": 71518770.0},
+        {"name": "endpoint-r1", "gpu": "2x H200", "instance_id": 71518775.0},
+    ],
+    "router": {"where": "this computer", "version": "2.6.12", "digest": "sha256:abc"},
+}
+
+
+def test_it_names_several_machines_and_their_router():
+    text = printed(panel("local", FLEET, billed_at="of play money"))
+    assert "2 of 2x H200: instances 71518770, 71518775" in text
+    assert "this computer" in text
+    listed = printed(listing(FLEET))
+    assert "endpoint, endpoint-r1" in listed
+    assert "where this computer, version 2.6.12" in listed
+
+
 @given(
     model=st.text(max_size=300),
     url=st.text(max_size=300),

@@ -41,6 +41,10 @@ def test_what_the_stack_before_runs_and_has_proven_is_let_in():
         (before(D1, name="r1"), "the stack staging runs r1 (111111111111)"),
         (before(D1, name=""), "the stack staging runs something else (111111111111)"),
         (before(proven=False), "its smoke test has not passed in the stack staging"),
+        (
+            before(proven=False) | {"unproven": ["endpoint-r1 has not passed its smoke test"]},
+            "endpoint-r1 has not passed its smoke test, in the stack staging; run `pulumi up",
+        ),
         (before(name="", let_in=False), "past its own gate; promote it there first"),
         ({"digest": D2, "proven": True, "name": "r2"}, "past its own gate"),
     ],

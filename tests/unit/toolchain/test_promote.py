@@ -112,6 +112,23 @@ def test_a_release_is_written_once_and_read_back(tmp_path):
         write(one, tmp_path)
 
 
+def known_of_two(**release):
+    told = known()
+    return {
+        **told,
+        "release": {**told["release"], **release},
+        "hourly_cost": 7.2,
+        "replicas": [{"hourly_cost": 3.6}, {"hourly_cost": 3.6}],
+    }
+
+
+def test_a_release_of_several_machines_says_what_one_client_costs_on_one_of_them():
+    one = release_of("r1", "dev", known_of_two(), NOW, "Vast.ai")
+    assert one.proven["dollars_per_million_tokens_for_one_client"] == 10.0
+    assert one.proven["summary"].startswith("2 machines of 2x H200 for $7.20/h")
+    assert one.runs == release_of("r1", "dev", known(), NOW, "Vast.ai").runs
+
+
 def by_a_hosts_word():
     told = known()
     del told["release"]["sources"]
@@ -124,6 +141,11 @@ def by_a_hosts_word():
         ("r1", {}, "runs nothing"),
         ("r1", by_a_hosts_word(), "is its host's word.*bring it up once more, which asks the Hub"),
         ("r1", known(proven=False), "the smoke test has not passed"),
+        (
+            "r1",
+            known_of_two(proven=False, unproven=["endpoint-r1 runs another commit"]),
+            "^endpoint-r1 runs another commit, in the stack dev: a release is of what works",
+        ),
         ("../r1", known(), "no name of a release"),
         ("", known(), "no name of a release"),
     ],
