@@ -241,8 +241,8 @@ _HEALTH_CHECK = (
 _BY_CONVERSATION = (
     "balance hash var(txn.conversation)",
     "hash-type consistent sdbm avalanche",
-    # No member gets more than twice the mean of what is in flight.
-    "hash-balance-factor 200",
+    # No `hash-balance-factor`: it counts in whole requests, so a few in flight would leave their
+    # member.
     # A conversation is its head, which all its requests repeat: system prompt and first question.
     "http-request set-var(txn.role) req.body,json_query('$.messages[0].role')",
     "http-request set-var(txn.first) req.body,json_query('$.messages[0].content')",

@@ -24,6 +24,10 @@ OLDEST = (2, 6)
 
 MOST_THREADS = 64
 
+ELSEWHERE = (
+    "nothing of the stack's router is on this computer: another one has it, or its folder is gone"
+)
+
 _FOLDER = re.compile(r"(/[A-Za-z0-9_.+@-]+)+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -126,6 +130,11 @@ def refusal(
     return next(filter(None, _refusals(facts, request, before, owner, is_here)), "")
 
 
+def is_elsewhere(facts: Facts, request: RouterRequest) -> bool:
+    """Whether a router that was made on "this computer" was made on another one."""
+    return not request.host and not facts.owner
+
+
 def listens_on(facts: Facts, address: str) -> str:
     """Choose the address that is bound so that `address` is reached, and little else.
 
@@ -175,6 +184,8 @@ def _refusals(
             f"`{ROUTERS}` there to a folder of at most {LONGEST_FOLDER - 20} letters, digits, `/`, "
             "`.`, `_` and `-`"
         )
+    if before is not None and request.lost_router != "go-on" and is_elsewhere(facts, before):
+        yield f"{ELSEWHERE}; run this there, or set `lostRouter` to `go-on` to start one here"
     yield _other_owner(facts, request, owner)
     yield _port_taken(facts, request, before)
 

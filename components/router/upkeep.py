@@ -11,7 +11,7 @@ from components.machine.own_computer import ComputerUnreachable
 from components.router import config, scripts
 from components.router.access import Access
 from components.router.bundle import bundle, place_of
-from components.router.facts import Facts
+from components.router.facts import ELSEWHERE, Facts, is_elsewhere
 from components.router.proof import client_of, not_reached
 from components.router.state import RouterState
 
@@ -25,6 +25,9 @@ def refreshed(state: RouterState, access: Access) -> RouterState:
         found = access.look(state.request, state.digest)
     except ComputerUnreachable as error:
         access.progress.say(f"whether it serves is not known: {error}")
+        return state
+    if is_elsewhere(found, state.request):
+        access.progress.say(f"whether it serves is not known: {ELSEWHERE}")
         return state
     problem = problem_of(state, found)
     if problem:
@@ -77,6 +80,8 @@ def end(state: RouterState, access: Access) -> None:
     did = next(iter(scripts.answers(printed).get("did", [])), "")
     if did == "kept":
         access.progress.say(f"{state.folder} at {request.where} is another state's now, and stays")
+    elif did == "gone" and not request.host:
+        access.progress.say(f"{ELSEWHERE}, and it may listen at {address} there")
     elif did not in {"stopped", "gone"}:
         access.progress.say(f"it could not be stopped: {there}; {by_hand}")
 

@@ -81,6 +81,10 @@ def test_a_script_without_an_end_is_ended_with_what_it_started(tmp_path):
 
 
 def _runs(process: int) -> bool:
+    eventually(lambda: not _is_running(child))
+
+
+def _is_running(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
     except OSError:

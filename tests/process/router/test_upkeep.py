@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from components.machine.own_computer import OwnComputer
-from components.router import upkeep
-from components.router.errors import RouterRefused
+from components.router import preview, upkeep
+from components.router.errors import RouterLost, RouterRefused
 from components.router.state import RouterState
 from tests.helpers.polling import eventually
 from tests.helpers.router_scene import SHORT, Scene
@@ -96,11 +96,30 @@ def test_a_refresh_says_which_member_the_router_does_not_reach(here, state):
     assert here.refreshed(state).problem == ""
 
 
-def test_a_router_whose_folder_is_gone_is_made_anew(here, state):
+def test_a_router_of_another_computer_is_left_to_that_computer(here, state):
+    """Two people bring one stack up, each on "this computer"."""
+    here.environment["VASTVLLM_ROUTERS"] = str(here.folder / "second")
+    assert here.refreshed(state) == state
+    assert "nothing of the stack's router is on this computer" in here.said[-1]
+    fewer = dataclasses.replace(state.request, members=state.request.members[:1])
+    with pytest.raises(
+        RouterLost, match="contract 42 stays and is billed, since the router cannot"
+    ):
+        here.up(fewer, state)
+    more = dataclasses.replace(state.request, routing="least-connections")
+    with pytest.raises(RouterRefused, match="run this there, or set `lostRouter`"):
+        preview.preview(state.request, more, here.access())
     here.down(state)
-    found = here.refreshed(state)
-    assert found.problem == "it does not run at this computer"
-    assert here.refreshed(here.up(state.request, found)).problem == ""
+    assert f"it may listen at {LOOPBACK}:{here.port} there" in here.said[-1]
+    assert serves(here, state)
+
+
+def test_a_router_whose_computer_is_gone_is_started_here_when_told_to(here, state):
+    here.down(state)
+    wanted = dataclasses.replace(state.request, lost_router="go-on")
+    found = here.up(wanted, state)
+    assert serves(here, found)
+    assert here.refreshed(found).problem == ""
 
 
 def test_its_end_leaves_no_process_and_no_file(here, state):
@@ -110,7 +129,7 @@ def test_its_end_leaves_no_process_and_no_file(here, state):
     assert not Path(state.folder).exists()
     assert here.said == []
     here.down(state)
-    assert here.said == []
+    assert "nothing of the stack's router is on this computer" in here.said[-1]
 
 
 def test_its_end_leaves_another_routers_folder(here, state):
