@@ -11,6 +11,7 @@ import pytest
 from components.core.clock import SystemClock
 from components.router.asking import HttpsRouter
 from components.tls.authorities import Authority
+from tests.helpers.polling import eventually
 from tests.helpers.router_world import AUTHORITY, STACK_KEY, fleet
 from toolchain.scale_out.loopback import LOOPBACK
 
@@ -26,7 +27,7 @@ def test_a_router_answers_who_trusts_its_authority(tmp_path):
         client = asked(world.router.port)
         assert client.status_of("/health", None) == 200
         assert client.status_of("/v1/models", "wrong") == 401
-        assert client.members(STACK_KEY) == {"41": "", "42": ""}
+        eventually(lambda: client.members(STACK_KEY) == {"41": "", "42": ""})
         assert client.members("wrong") == {}
         # These files have no name.
         assert client.version(STACK_KEY) == ""
