@@ -9,9 +9,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from components.core.errors import StackError
+from components.vast.api.locked_file import LockedJsonFile
 from components.vast.errors import KeyRefused, WrongAccount
 
 UNKNOWN = 0
+
+ACCOUNT_FILE = "account.json"
+"""Name of a file in the account's shared folder."""
 
 
 class Accounts(Protocol):
@@ -21,10 +25,35 @@ class Accounts(Protocol):
         """See `VastApi.account_id`."""
 
 
+class SharingAccounts(Accounts, Protocol):
+    """The same, and the folder that processes share."""
+
+    def shared(self, name: str) -> LockedJsonFile:
+        """See `VastApi.shared`."""
+
+
 def account_of(api: Accounts) -> int:
     """Return the account's id, or `UNKNOWN` if Vast does not give it now, which stops nothing."""
     try:
         return api.account_id()
+    except StackError:
+        return UNKNOWN
+
+
+def remembered_account(api: SharingAccounts) -> int:
+    """Return the account's id, which all that rent with this key here ask once; see `account_of`.
+
+    A key is of one account for ever, and the shared folder is the key's own.
+    """
+    try:
+        with api.shared(ACCOUNT_FILE).lock() as content:
+            known = content.values.get("id")
+            if isinstance(known, int) and known != UNKNOWN:
+                return known
+            found = account_of(api)
+            content.values = {"id": found}
+            content.save_for_others()
+            return found
     except StackError:
         return UNKNOWN
 

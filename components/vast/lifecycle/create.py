@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine import first_contact
-from components.vast.api.account import account_of
+from components.vast.api.account import remembered_account
 from components.vast.api.payloads import RentRequest
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.instance_state import InstanceInputs, InstanceState, Observed
@@ -55,7 +55,7 @@ def create(inputs: InstanceInputs, context: Context, download_share: float) -> I
         job = shutdown_times.arm_new_machine(api, rented, inputs.leash, ends_at, progress)
     _note_estimate(api, rented, inputs, progress)
     made = state_of(inputs, order.label, rented, ends_at, job)
-    return dataclasses.replace(made, account_id=account_of(api))
+    return dataclasses.replace(made, account_id=remembered_account(api))
 
 
 def rent_journal(api: VastApi, label_prefix: str, context: Context) -> RentJournal:

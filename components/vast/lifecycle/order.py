@@ -14,7 +14,7 @@ from components.vast.labels import order_digest
 from components.vast.lifecycle import auto_shutdown
 from components.vast.market.ranking import hourly_cap
 from components.vast.rental.adoption import AdoptionCriteria
-from components.vast.rental.boot import Deadlines
+from components.vast.rental.boot import POLL, SHARED_MAX_AGE, Deadlines
 from components.vast.rental.budget import Limits
 
 
@@ -64,6 +64,7 @@ def limits_for(inputs: InstanceInputs) -> Limits:
         budget_seconds=need.rent_budget_minutes * 60,
         budget_dollars=need.rent_budget_dollars,
         proof_needed=proof_needed(inputs),
+        list_max_age=SHARED_MAX_AGE if inputs.fleet else POLL,
     )
 
 

@@ -32,6 +32,11 @@ from components.vast.rental.attempts import Attempt
 POLL = 3.0
 """Seconds between two looks at a booting instance, and the age at which a list is asked anew."""
 
+SHARED_MAX_AGE = 6.0
+"""Seconds that a list may be old for one of several machines. While the others rent, lists that are
+asked more often would take more than half of the calls that a key has.
+"""
+
 LOG_POLL = 10.0
 """Seconds between two looks at a container's log; each is a call, and a text that is uploaded."""
 
@@ -125,6 +130,7 @@ class Boot:
         interruptible: bool,
         until: float,
         proof_needed: str = "",
+        list_max_age: float = POLL,
     ) -> None:
         """Look by `api`, wait by `clock`, speak through `progress`.
 
@@ -138,6 +144,7 @@ class Boot:
             interruptible: the kind of contract that was ordered, read back.
             until: when time or money for all tries together is used up.
             proof_needed: why a machine whose host key no log names is of no use; empty if it is.
+            list_max_age: seconds that a list of contracts may be old.
         """
         self._api = api
         self._clock = clock
@@ -148,6 +155,7 @@ class Boot:
         self._interruptible = interruptible
         self._until = until
         self._proof_needed = proof_needed
+        self._list_max_age = list_max_age
         self._filtered_since: dict[str, float] = {}
         self._doing = ""
         self._seconds: dict[str, float] = {}
@@ -206,7 +214,7 @@ class Boot:
 
     def _listed(self, instance_id: int) -> Instance | None:
         self._doing = f"instance {instance_id} is not listed yet"
-        for one in self._api.instances(POLL):
+        for one in self._api.instances(self._list_max_age):
             if one.id == instance_id:
                 return self._fit(one)
         return None
@@ -319,7 +327,7 @@ class Boot:
         return False
 
     def _look(self, instance_id: int) -> Instance:
-        for one in self._api.instances(POLL):
+        for one in self._api.instances(self._list_max_age):
             if one.id == instance_id:
                 return self._fit(one)
         confirmed = self._api.instance(instance_id)

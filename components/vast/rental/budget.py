@@ -9,7 +9,7 @@ from components.core.clock import Clock
 from components.core.progress import Progress, duration
 from components.vast.errors import NoCandidateLeft
 from components.vast.rental.attempts import Attempt, Outcome, attempt_lines, spent
-from components.vast.rental.boot import Deadlines
+from components.vast.rental.boot import POLL, Deadlines
 
 MOST_TRIES = 12
 
@@ -28,6 +28,8 @@ class Limits:
     budget_dollars: float
     proof_needed: str = ""
     """See `Boot`."""
+    list_max_age: float = POLL
+    """Seconds that the list of contracts may be old while machines boot."""
 
 
 class Budget:

@@ -15,9 +15,7 @@ from components.vast.rental.budget import Budget
 from components.vast.rental.claims import Claim, Claims
 
 POLL = 3.0
-"""Seconds between two looks at machines that others try, and the age of the list of contracts that
-shows what siblings have.
-"""
+"""Seconds between two looks at machines that others try."""
 
 
 class Chosen(NamedTuple):
@@ -40,6 +38,7 @@ class Choice:
         claims: Claims,
         budget: Budget,
         excluded: set[int],
+        list_max_age: float,
     ) -> None:
         """Choose among `candidates`, best first, which are asked anew when a list is used up.
 
@@ -51,6 +50,8 @@ class Choice:
             claims: of the resource that rents.
             budget: for all tries together; a wait ends with it.
             excluded: machines that are unfit. Those that siblings found unfit are added.
+            list_max_age: seconds that the list which shows what siblings have may be old. A sibling
+                has seen its contract in that list before its claim ends.
         """
         self._api = api
         self._clock = clock
@@ -59,6 +60,7 @@ class Choice:
         self._claims = claims
         self._budget = budget
         self._excluded = excluded
+        self._list_max_age = list_max_age
         self._tried: set[int] = set()
         self._listed: list[Candidate] = []
         self._is_used_up = True
@@ -148,7 +150,7 @@ class Choice:
     def _held(self) -> frozenset[int]:
         if self._claims.fleet is None:
             return frozenset()
-        return self._claims.held_places(self._api.instances(POLL))
+        return self._claims.held_places(self._api.instances(self._list_max_age))
 
     def _ask(self) -> list[Candidate]:
         try:

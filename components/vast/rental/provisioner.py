@@ -239,6 +239,7 @@ class Provisioner:
             claims=self._claims,
             budget=self._budget,
             excluded=self._excluded,
+            list_max_age=self._limits.list_max_age,
         )
         rented: Rented | None = None
         while rented is None:
@@ -373,6 +374,7 @@ class Provisioner:
             interruptible=self._limits.interruptible,
             until=started + self._budget.seconds_left(),
             proof_needed=self._limits.proof_needed,
+            list_max_age=self._limits.list_max_age,
         )
 
     def _give_back(self, instance_id: int, attempt: Attempt, cause: BaseException) -> None:

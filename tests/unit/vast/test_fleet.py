@@ -9,6 +9,8 @@ from components.vast.fleet import Fleet, fleet_property, siblings_of
 from components.vast.instance_state import InstanceInputs, InstanceState
 from components.vast.labels import order_digest, owner_of
 from components.vast.lifecycle.diff import decide
+from components.vast.lifecycle.order import limits_for
+from components.vast.rental.boot import POLL, SHARED_MAX_AGE
 from tests.helpers.offers import instance
 from tests.helpers.states import ordered, rented
 
@@ -57,3 +59,9 @@ def test_siblings_are_the_other_replicas_of_this_generation(resource, is_sibling
 def test_what_no_endpoint_calls_its_machine_has_no_siblings():
     found = Instance.from_json(instance(label=f"p/s/x/{order_digest(OWNER, 'order')}"))
     assert siblings_of([found], "p/s/machine/", OWNER) == ()
+
+
+def test_one_of_several_machines_asks_for_lists_less_often():
+    several = InstanceInputs.from_bag(ordered(**fleet_property(Fleet(2))))
+    assert limits_for(several).list_max_age == SHARED_MAX_AGE
+    assert limits_for(InstanceInputs.from_bag(ordered())).list_max_age == POLL
