@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -111,6 +112,17 @@ def test_the_clients_own_word_for_its_conversation_wins(client):
         asked(client, conversation(f"question {n}"), **{"x-session-id": "mine"}) for n in range(8)
     }
     assert len(by_field) == len(by_header) == 1
+
+
+def test_conversations_stay_with_a_member_that_is_busier_than_the_others(tmp_path):
+    with fleet(tmp_path, CONTRACTS) as world, world.router.client() as client:
+        first = asked(client, conversation("one"))
+        with contextlib.ExitStack() as stack:
+            for _ in range(6):
+                stack.enter_context(world.router.stream(client, "one"))
+            assert asked(client, conversation("one", "more")) == first
+            assert len(world.servers[first].requests) == 8
+            world.servers[first].let_go_on()
 
 
 def test_least_connections_lets_nobody_wait_behind_another(tmp_path):
