@@ -11,9 +11,9 @@ IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 # What is given is data: make expands none of it, here or when it hands it to a command.
 # Make exports what stands on its command line, and expands it then; so that goes for any name.
 NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE
-COUNTS := SPEED INSTANCE DAYS REPLICA
-SWITCHES := JSON WATCH FOLLOW
-GIVEN := MSG ON DELETE CI $(NAMES) $(COUNTS) $(SWITCHES)
+COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS
+SWITCHES := JSON WATCH FOLLOW ONCE
+GIVEN := MSG ON DELETE BUDGET CI $(NAMES) $(COUNTS) $(SWITCHES)
 ON_THE_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(sort $(GIVEN) $(ON_THE_LINE)),$(if $(filter-out undefined,$(firstword \
   $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
@@ -30,6 +30,8 @@ $(foreach name,$(NAMES),$(if $(call is_foreign,$(name),$(LETTERS) $(DIGITS) . _ 
   $(name) is no name: letters, digits, dots, dashes and underscores, and no dash first; nothing was done)))
 $(foreach name,$(COUNTS),$(if $(call is_foreign,$(name),$(DIGITS) .),$(error \
   $(name) is no number: digits and a dot; nothing was done)))
+$(if $(call is_foreign,BUDGET,$(LETTERS) $(DIGITS) . /),$(error \
+  BUDGET is no budget: BUDGET=300/day is 300 dollars for a day of UTC; nothing was done))
 $(foreach name,STACK WORKERS SPEED,$(if $(value $(name)),,$(error \
   $(name) is empty: leave it out or give one; nothing was done)))
 
@@ -69,20 +71,21 @@ INSTEAD_chat := what README.md shows under `Use it`
 ifneq ($(ACCOUNT),)
   $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
     `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
-  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure status logs history,$(MAKECMDGOALS))),$(error \
+  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure scale status logs history,$(MAKECMDGOALS))),$(error \
     `make $(goal) ON=account` has to know which stack: add STACK=...; nothing was done))
 endif
 NEEDED_release := NAME
 NEEDED_promote := RELEASE TO
 NEEDED_adopt := INSTANCE
+NEEDED_scale := BUDGET
 $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),,$(error \
   `make $(goal)` needs $(name)=...: see `make`; nothing was done))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	status logs history doctor pin release promote rollback promotion adopt cost orphans overdue \
-	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
-	scale-out many measure
+	scale settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
+	scale-out scale-simulation many measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -144,6 +147,10 @@ orphans: $(PLACE) ## list contracts that no stack knows and what they cost; DELE
 overdue: $(PLACE) ## list machines that are there past their own recorded end; DELETE=1 ends them
 	@python -m toolchain.overdue $(if $(ACCOUNT),,--emulator) $(if $(ASKED),--stack $(ASKED)) $(if $(DELETE),--end)
 
+scale: $(PLACE) ## change how many replicas run, by the load: make scale BUDGET=300/day STACK=dev [ONCE=1]
+	@python -m toolchain.scale --stack $(STACK) --budget "$(BUDGET)" $(ACCOUNT) $(if $(ONCE),--once) \
+	  $(if $(SESSIONS),--sessions $(SESSIONS))
+
 shell: setup ## a shell with pulumi, python and vastai on its PATH
 	@$${SHELL:-/bin/sh}
 
@@ -169,6 +176,9 @@ test: check ## lint, type-check and run every test
 
 test-fast: check ## the same without Pulumi's CLI: two minutes
 	@pytest -n $(or $(FAST_WORKERS),$(WORKERS)) -m "unit or process"
+
+scale-simulation: setup ## play a day of traffic against the loop, and write docs/scaling-simulation.md
+	@python -m toolchain.scale.simulate
 
 pictures: setup ## record `make preview` and `make up` on an emulator, and draw the other pictures
 	@python -m toolchain.pictures

@@ -12,9 +12,11 @@ import yaml
 from components.resources.workers import at_once
 from tests.helpers.places import ROOT
 from toolchain.pulumi_cli import CLI
+from toolchain.scale.situation import Rules
 
 WORKFLOW: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
 OVERDUE: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/overdue.yml").read_text())
+SCALE: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/scale.yml").read_text())
 STACKS = ("dev", "staging", "prod")
 
 
@@ -135,7 +137,8 @@ def test_no_step_prints_the_outputs_of_a_stack():
 
 
 ALL_STEPS = {job: steps(job) for job in sorted(WORKFLOW["jobs"])} | {
-    "overdue": list(OVERDUE["jobs"]["end"]["steps"])
+    "overdue": list(OVERDUE["jobs"]["end"]["steps"]),
+    "scale": list(SCALE["jobs"]["turn"]["steps"]),
 }
 
 
@@ -144,7 +147,7 @@ def test_every_action_is_a_commit(job):
     """A tag is what its owner says it is tomorrow, and these see the keys."""
     for step in ALL_STEPS[job]:
         if "uses" in step:
-            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"]), step
+            assert re.fullmatch(r"[\w-]+/[\w-]+(/[\w-]+)?@[0-9a-f]{40}", step["uses"]), step
 
 
 @pytest.mark.parametrize("job", ALL_STEPS)
@@ -175,3 +178,41 @@ def test_what_is_overdue_is_ended_each_hour_without_anybody_and_without_holding_
     assert ends["run"] == ".venv/bin/python -m toolchain.overdue --end"
     assert set(ends["env"]) == {"PULUMI_ACCESS_TOKEN", "VAST_API_KEY"}
     assert "secrets." not in str(others)
+
+
+def test_a_turn_of_scaling_spends_nothing_unasked_and_holds_up_no_deployment():
+    assert set(SCALE[True]) == {"schedule", "workflow_dispatch"}
+    assert SCALE["permissions"] == {"contents": "read"}
+    job = SCALE["jobs"]["turn"]
+    assert job["if"] == "vars.SCALE_STACK != '' && vars.SCALE_BUDGET != ''"
+    assert job["environment"] == "scale"
+    assert job["concurrency"] == {"group": "scale", "cancel-in-progress": False}
+    plays = next(step for step in job["steps"] if "toolchain.scale" in str(step.get("run")))
+    words = plays["run"].split()
+    assert {"--account", "--once", "--budget", '"$BUDGET"', "--stack", '"$STACK"'} <= set(words)
+    # What is given reaches the shell as data.
+    assert "${{" not in plays["run"]
+    assert set(plays["env"]) == {"STACK", "BUDGET", "PULUMI_ACCESS_TOKEN", "VAST_API_KEY"}
+
+
+def test_a_turn_of_scaling_keeps_its_readings_also_after_a_step_that_failed():
+    job = SCALE["jobs"]["turn"]
+    restores, saves = (
+        next(
+            step
+            for step in job["steps"]
+            if str(step.get("uses")).startswith(f"actions/cache/{which}")
+        )
+        for which in ("restore", "save")
+    )
+    plays = next(step for step in job["steps"] if "toolchain.scale" in str(step.get("run")))
+    assert saves["if"] == "always()"
+    assert restores["with"]["path"] == saves["with"]["path"]
+    assert f"--memory {saves['with']['path']}" in plays["run"]
+    assert saves["with"]["key"] == restores["with"]["key"]
+    assert saves["with"]["key"].startswith(restores["with"]["restore-keys"])
+
+
+def test_a_turn_of_scaling_comes_more_often_than_its_readings_may_be_apart():
+    minutes = SCALE[True]["schedule"][0]["cron"].split()[0]
+    assert int(minutes.removeprefix("*/")) * 60 < Rules.longest_gap

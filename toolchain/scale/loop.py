@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from components.core.clock import Clock
-from components.core.errors import StackError
+from components.core.errors import PlatformError, StackError
 from components.scaling.running import Extras, Lease, new_lease
 from toolchain.scale.decide import Decision, decide
 from toolchain.scale.memory import Memory
@@ -21,8 +21,9 @@ from toolchain.scale.situation import Bill, Extra, Limits, Reading, Rules, Situa
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
-    """What state and market say of a stack."""
+    """What settings, state and market say of a stack."""
 
+    limits: Limits
     extras: Extras
     """The leases in its state."""
     contracts: Mapping[int, int]
@@ -66,7 +67,7 @@ class World(Protocol):
         """
 
 
-class StackBusy(StackError):
+class StackBusy(PlatformError):
     """Another command works on the stack.
 
     Cost: nothing was changed.
@@ -74,19 +75,28 @@ class StackBusy(StackError):
     """
 
 
-def turn(
-    world: World, memory: Memory, limits: Limits, rules: Rules, clock: Clock
-) -> tuple[str, Memory]:
-    """Play one turn; return its line, and what the next one has to know."""
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """What became of a turn."""
+
+    line: str
+    memory: Memory
+    """What the next one has to know."""
+    failed: bool = False
+    """Whether a step has failed; a turn that was skipped has not."""
+
+
+def turn(world: World, memory: Memory, rules: Rules, clock: Clock) -> Turn:
+    """Play one turn."""
     try:
         stack = world.stack()
         reading = world.reading()
     except StackError as error:
-        return _line(clock, f"skipped: {error}"), memory
+        return Turn(_line(clock, f"skipped: {error}"), memory)
     memory = memory.with_reading(reading, clock.epoch())
     situation = Situation(
         now=clock.epoch(),
-        limits=limits,
+        limits=stack.limits,
         bill=stack.bill,
         extras=stack.listed(),
         readings=memory.readings,
@@ -97,17 +107,17 @@ def turn(
     decision = decide(situation, rules)
     words = _words(situation, decision)
     if not decision.acts:
-        return _line(clock, words), memory
+        return Turn(_line(clock, words), memory)
     try:
         world.order(ordered(stack, decision, clock.epoch()))
     except StackBusy as error:
-        return _line(clock, f"skipped: {error}; it was to be: {words}"), memory
+        return Turn(_line(clock, f"skipped: {error}; it was to be: {words}"), memory)
     except StackError as error:
         failed = memory.failed(clock.epoch()) if decision.rents else memory
-        return _line(clock, f"{words}; that failed: {error}"), failed
+        return Turn(_line(clock, f"{words}; that failed: {error}"), failed, failed=True)
     if decision.rents or decision.ends:
         memory = memory.changed(clock.epoch(), rented=bool(decision.rents))
-    return _line(clock, words), memory
+    return Turn(_line(clock, words), memory)
 
 
 def ordered(stack: Stack, decision: Decision, now: float) -> Extras:
@@ -121,23 +131,6 @@ def ordered(stack: Stack, decision: Decision, now: float) -> Extras:
         else:
             leases[index] = stack.extras.leases[index]
     return stack.extras.model_copy(update={"leases": leases})
-
-
-def run(
-    play: Callable[[], str],
-    say: Callable[[str], None],
-    clock: Clock,
-    *,
-    every: float,
-    once: bool,
-) -> None:
-    """Play turns until somebody ends the loop, one each `every` seconds, or one turn alone."""
-    while True:
-        began = clock.monotonic()
-        say(play())
-        if once:
-            return
-        clock.sleep(max(0.0, every - (clock.monotonic() - began)))
 
 
 def _words(situation: Situation, decision: Decision) -> str:

@@ -14,8 +14,8 @@ import heapq
 import itertools
 import random
 
-from components.core.errors import PlatformError
 from components.scaling.running import Extras
+from components.vast.errors import NoOffer
 from toolchain.scale.decide import overload
 from toolchain.scale.loop import Stack, turn
 from toolchain.scale.memory import Memory
@@ -23,6 +23,9 @@ from toolchain.scale.situation import DAY, HOUR, Bill, Limits, Reading, Rules
 from toolchain.scale.traffic import Traffic
 
 TURN_SECONDS = 300.0
+
+NO_OFFER = "no offer fits"
+"""What a simulated market without machines says."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +58,6 @@ class Machines:
             if clients <= more:
                 return faster + (slower - faster) * (clients - fewer) / (more - fewer)
         return points[-1][1]
-
-
-class NoMachine(PlatformError):
-    """Nothing is to be had in the simulated market."""
 
 
 @dataclasses.dataclass
@@ -158,6 +157,7 @@ class SimulatedWorld:
         prices = {one.contract: self.machines.dollars_per_hour for one in there.values()}
         others = len(self.floor) * self.machines.dollars_per_hour
         return Stack(
+            limits=self.limits,
             extras=self.extras,
             contracts={n: one.contract for n, one in self.rented.items()},
             prices=prices,
@@ -232,7 +232,7 @@ class SimulatedWorld:
         low, high = self.machines.boot_seconds
         boot = low + (high - low) * self._chance.random()
         if self.market_is_empty:
-            raise NoMachine("no offer fits")
+            raise NoOffer(NO_OFFER)
         if index in self.rented:
             self.gone.append(self.rented[index])
         self._contract += 1
@@ -264,8 +264,9 @@ def play(world: SimulatedWorld, traffic: Traffic, *, days: int = 1, loop: bool =
         world.advance(world.start + at)
         is_turn = at % TURN_SECONDS == 0 and world.now >= world.busy_until
         if loop and is_turn and at < world.alive:
-            line, memory = turn(world, memory, world.limits, world.rules, world)
-            lines.append(line)
+            played = turn(world, memory, world.rules, world)
+            memory = played.memory
+            lines.append(played.line)
         samples.append(_sample(world))
     return Day(tuple(samples), tuple(world.took), tuple(lines))
 

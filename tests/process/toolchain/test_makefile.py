@@ -50,10 +50,11 @@ def test_a_place_that_does_not_exist_is_not_the_emulator(goal):
 
 
 @pytest.mark.parametrize("value", ["0", "no", "false"])
-def test_no_is_not_yes(value):
-    done = make("orphans", f"DELETE={value}")
+@pytest.mark.parametrize(("goal", "name"), [("orphans", "DELETE"), ("scale", "ONCE")])
+def test_no_is_not_yes(goal, name, value):
+    done = make(goal, f"{name}={value}", "BUDGET=3/day")
     assert done.status != 0
-    assert f"DELETE={value} is neither yes nor no" in done.output
+    assert f"{name}={value} is neither yes nor no" in done.output
     assert "toolchain" not in done.output
 
 
@@ -64,6 +65,7 @@ def test_no_is_not_yes(value):
         (["promote", "TO=staging"], "RELEASE"),
         (["promote", "RELEASE=r1"], "TO"),
         (["adopt", "STACK=dev"], "INSTANCE"),
+        (["scale", "STACK=dev"], "BUDGET"),
     ],
 )
 def test_what_is_missing_is_asked_for(words, missing):
@@ -73,9 +75,9 @@ def test_what_is_missing_is_asked_for(words, missing):
     assert "toolchain" not in done.output
 
 
-@pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt"])
+@pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt", "scale"])
 def test_on_the_account_a_stack_is_named(goal):
-    done = make(goal, "ON=account", "NAME=r1", "INSTANCE=1")
+    done = make(goal, "ON=account", "NAME=r1", "INSTANCE=1", "BUDGET=3/day")
     assert done.status != 0
     assert "add STACK=..." in done.output
 
@@ -95,6 +97,10 @@ def test_on_the_account_a_stack_is_named(goal):
         (["release", "NAME=r1", "STACK=dev", "ON=account"], '"r1" --stack dev --account'),
         (["promote", "RELEASE=r1", "TO=prod", "ON=account"], '--to "prod" --from "" --account'),
         (["cost", "STACK=dev", "DAYS=3"], "--stack dev --days 3"),
+        (
+            ["scale", "STACK=dev", "BUDGET=300/day", "ONCE=1", "SESSIONS=32"],
+            'toolchain.scale --stack dev --budget "300/day"  --once',
+        ),
     ],
 )
 def test_what_is_right_runs(words, command):
@@ -118,13 +124,27 @@ def test_what_the_documents_say_is_a_command(words):
 
 
 NAMES = ("STACK", "WORKERS", "NAME", "RELEASE", "TO", "FROM")
-COUNTS = ("SPEED", "INSTANCE", "DAYS")
-FREE = ("MSG", "ON", "DELETE", "CI", "SOMETHING_ELSE")
-GOALS = ("up", "chat", "down", "pin", "release", "promote", "rollback", "adopt", "cost", "test")
-NEEDED = {"NAME": "r1", "RELEASE": "r1", "TO": "staging", "INSTANCE": "1"}
+COUNTS = ("SPEED", "INSTANCE", "DAYS", "SESSIONS")
+FREE = ("MSG", "ON", "DELETE", "ONCE", "CI", "SOMETHING_ELSE")
+GOALS = (
+    "up",
+    "chat",
+    "down",
+    "pin",
+    "release",
+    "promote",
+    "rollback",
+    "adopt",
+    "cost",
+    "scale",
+    "test",
+)
+NEEDED = {"NAME": "r1", "RELEASE": "r1", "TO": "staging", "INSTANCE": "1", "BUDGET": "3/day"}
 PLAIN = re.compile(r"(?!-)[A-Za-z0-9._-]+")
 """What stands in a command as it is."""
 NUMBER = re.compile(r"[0-9.]+")
+BUDGET = re.compile(r"[A-Za-z0-9./]+")
+"""Of those, the command itself refuses what is no budget."""
 BLANKS = " \t\n\v\f\r"
 """What make takes off the front of a value on its command line."""
 
@@ -149,7 +169,7 @@ EXAMPLES = settings(max_examples=examples(100))
 
 
 @pytest.mark.parametrize("by", ["line", "environment"])
-@pytest.mark.parametrize("name", [*NAMES, *COUNTS, *FREE])
+@pytest.mark.parametrize("name", [*NAMES, *COUNTS, "BUDGET", *FREE])
 def test_what_is_given_is_data(tmp_path, name, by):
     marker = tmp_path / "ran"
 
@@ -164,7 +184,7 @@ def test_what_is_given_is_data(tmp_path, name, by):
         if name in FREE:
             return
         taken = text.lstrip(BLANKS) if by == "line" else text
-        plain = NUMBER if name in COUNTS else PLAIN
+        plain = {"BUDGET": BUDGET, **dict.fromkeys(COUNTS, NUMBER)}.get(name, PLAIN)
         if taken and not plain.fullmatch(taken):
             assert done.status != 0
             assert f"{name} is no " in done.output

@@ -75,7 +75,7 @@ def lived(world: LoadedWorld, days: int) -> Lived:
     for step in range(1, int(days * DAY / TURN_SECONDS) + 1):
         world.now = world.start + step * TURN_SECONDS
         if world.now >= world.busy_until and world.now - world.start < world.alive:
-            _, memory = turn(world, memory, world.limits, RULES, world)
+            memory = turn(world, memory, RULES, world).memory
         declared.append(world.declared())
         if step * TURN_SECONDS % DAY == 0:
             dollars.append(world.dollars_on(world.now - 1e-3))
@@ -156,7 +156,7 @@ def test_an_extra_that_is_needed_lives_on_and_a_loop_that_misses_turns_loses_non
     for step in range(1, int(2 * DAY / TURN_SECONDS)):
         world.now = world.start + step * TURN_SECONDS
         if world.now >= world.busy_until and not (hole and step % hole):
-            _, memory = turn(world, memory, world.limits, RULES, world)
+            memory = turn(world, memory, RULES, world).memory
         contracts |= {one.contract for one in world.rented.values()}
     assert len(contracts) == 1
     assert world.declared() == 2
