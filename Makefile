@@ -135,6 +135,10 @@ adopt: $(PLACE) ## take a machine rented by hand into a stack: make adopt INSTAN
 status: $(PLACE) ## say how a stack is, how fast, what it costs and what ends it; WATCH=1 goes on
 	@python -m toolchain.day_two.status --stack $(STACK) $(DAY_TWO) $(if $(WATCH),--watch)
 
+logs: $(PLACE) ## what a stack's programs wrote: [SOURCE=boot|vllm|supervisor|router] [SINCE=10m] [FOLLOW=1] [REPLICA=0]
+	@python -m toolchain.day_two.logs --stack $(STACK) $(DAY_TWO) $(if $(SOURCE),--source $(SOURCE)) \
+	  $(if $(SINCE),--since $(SINCE)) $(if $(REPLICA),--replica $(REPLICA)) $(if $(FOLLOW),--follow)
+
 doctor: ## say what is wrong with a set-up, before it costs something; reads only
 	@python3 -m toolchain.day_two.doctor $(if $(ASKED),--stack $(ASKED)) $(DAY_TWO)
 

@@ -71,6 +71,10 @@ def _router(urn: str) -> dict[str, Any]:
         "ca_certificate": "",
         "where": "this computer",
         "version": "2.6.12",
+        "host": "",
+        "label": "vast-vllm/old/endpoint-router",
+        "supervisor": "systemd",
+        "problem": "",
     }
     return {
         "urn": f"{urn.rpartition('::')[0]}::endpoint-router",

@@ -76,8 +76,15 @@ class Router:
     certificate: str
     """PEM to pin."""
     where: str
-    """The computer that it runs on."""
+    """The computer that it runs on, for people."""
     version: str
+    host: str
+    """`user@host`, or empty for this computer."""
+    label: str
+    supervisor: str
+    """Who starts it again when it dies: `systemd`, `systemd-user` or `nobody`."""
+    problem: str
+    """What the last refresh found wrong; empty for nothing."""
 
     @classmethod
     def from_bag(cls, bag: BagReader) -> Router:
@@ -91,6 +98,10 @@ class Router:
             certificate=bag.get("ca_certificate", text) or "",
             where=bag.get("where", text) or "",
             version=bag.get("version", text) or "",
+            host=bag.get("host", text) or "",
+            label=bag.get("label", text) or "",
+            supervisor=bag.get("supervisor", text) or "nobody",
+            problem=bag.get("problem", text) or "",
         )
 
 
