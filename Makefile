@@ -14,6 +14,9 @@ NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE
 COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS
 SWITCHES := JSON WATCH FOLLOW ONCE
 GIVEN := MSG ON DELETE BUDGET CI $(NAMES) $(COUNTS) $(SWITCHES)
+COUNTS := SPEED INSTANCE DAYS REPLICA
+SWITCHES := JSON WATCH FOLLOW RECORD WRITE
+GIVEN := MSG ON DELETE CI BY $(NAMES) $(COUNTS) $(SWITCHES)
 ON_THE_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(sort $(GIVEN) $(ON_THE_LINE)),$(if $(filter-out undefined,$(firstword \
   $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
@@ -58,6 +61,9 @@ ifneq ($(filter-out 1,$(DELETE)),)
 endif
 $(foreach name,$(SWITCHES),$(if $(filter-out 1,$(value $(name))),$(error \
   $(name)=$(value $(name)) is neither yes nor no: leave it out, or say $(name)=1; nothing was done)))
+ifneq ($(filter-out price tokens boot,$(BY)),)
+  $(error BY=$(BY) is no order: price, tokens or boot; nothing was done)
+endif
 OF_STACK := $(if $(ASKED), --stack $(ASKED))
 # A program reads standard output, so what is set up on the way is reported beside it.
 ASIDE := $(if $(JSON),>&2)
@@ -72,6 +78,7 @@ ifneq ($(ACCOUNT),)
   $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
     `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
   $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure scale status logs history,$(MAKECMDGOALS))),$(error \
+  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure status logs history compare boots,$(MAKECMDGOALS))),$(error \
     `make $(goal) ON=account` has to know which stack: add STACK=...; nothing was done))
 endif
 NEEDED_release := NAME
@@ -86,6 +93,9 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 	status logs history doctor pin release promote rollback promotion adopt cost orphans overdue \
 	scale settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
 	scale-out scale-simulation many measure
+	status logs history doctor pin release promote rollback promotion adopt cost compare boots orphans overdue \
+	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
+	scale-out many measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -144,6 +154,12 @@ doctor: ## say what is wrong with a set-up, before it costs something; reads onl
 
 cost: $(PLACE) ## compare charges with the estimate, also of a destroyed stack: make cost STACK=dev
 	@python -m toolchain.cost $(if $(ASKED),--stack $(ASKED)) $(if $(DAYS),--days $(DAYS)) $(ACCOUNT)
+
+compare: $(PLACE) ## what can serve the stack's model, on today's market: [BY=price|tokens|boot] [JSON=1]
+	@python -m toolchain.day_two.compare --stack $(STACK) $(DAY_TWO) $(if $(BY),--by $(BY))
+
+boots: $(PLACE) ## draw how a stack's machines started, the newest as a waterfall: make boots STACK=dev
+	@python -m toolchain.day_two.boots --stack $(STACK) $(DAY_TWO)
 
 orphans: $(PLACE) ## list contracts that no stack knows and what they cost; DELETE=1 ends them
 	@python -m toolchain.orphans $(if $(ACCOUNT),,--emulator) $(if $(DELETE),--delete)

@@ -30,12 +30,17 @@ def query_text(settings: Settings, profile: Profile, release: Release | None) ->
         QueryRefused: if the stack's own query does not parse.
         ReleaseOverridden: if it asks for other GPUs than the release was proven on.
     """
-    text = settings.offer_query or _own_query(profile)
+    text = settings.offer_query or own_query(profile)
     if release is None:
         return text
     query = parse_query(text)
     _check_hardware(release, query)
     return text if "gpu_name" in query else f"gpu_name={_as_query_value(profile.gpu_name)} {text}"
+
+
+def own_query(profile: Profile) -> str:
+    """Give the query for the GPUs that a profile is made for."""
+    return f"gpu_name={_as_query_value(profile.gpu_name)} num_gpus={profile.num_gpus}"
 
 
 def required(settings: Settings, profile: Profile, num_gpus: int, rule: GpuRule) -> Requirements:
@@ -98,13 +103,9 @@ def _check_hardware(release: Release, query: Query) -> None:
     raise ReleaseOverridden(
         f"the stack runs the release {release.name}, which was proven on {proven.num_gpus}x "
         f"{proven.gpu_name}, and its offerQuery asks for other GPUs: write "
-        f"`{_own_query(proven)}` there, or neither of the two, or change the first stack and "
+        f"`{own_query(proven)}` there, or neither of the two, or change the first stack and "
         "write a release of that"
     )
-
-
-def _own_query(profile: Profile) -> str:
-    return f"gpu_name={_as_query_value(profile.gpu_name)} num_gpus={profile.num_gpus}"
 
 
 def _as_query_value(gpu_name: str) -> str:

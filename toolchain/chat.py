@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx2
 import openai
+from rich.console import RenderableType
 
 from components.core.bounded import Budget
 from components.core.bounded_http import BoundedTransport, trust
 from components.core.commands import made
 from components.core.display import shown, shown_lines
+from components.core.errors import StackError
 from components.resources.context import Context
-from toolchain.on_emulator import outputs
+from toolchain.on_emulator import emulator_environment, outputs
 from toolchain.panel import console, panel
 
 SECONDS = 120.0
@@ -38,9 +40,21 @@ def main(stack: str, message: str, *, with_panel: bool = False) -> int:
         return 1
     status = _ask(known, message)
     if with_panel:
+        for part in _boots(stack):
+            console().print(part)
         # Shown also for an endpoint that does not answer, since it is billed.
         console().print(panel(stack, known, billed_at="of the emulator's money"))
     return status
+
+
+def _boots(stack: str) -> Sequence[RenderableType]:
+    """Draw how the machines have started just now; a boot that is not noted is not drawn."""
+    from toolchain.day_two.boots import show_newest  # noqa: PLC0415  (a question needs none of it)
+
+    try:
+        return show_newest(Context(environment=emulator_environment()).boot_notes(), stack)
+    except StackError as error:
+        return [shown(str(error))]
 
 
 def _ask(known: Mapping[str, Any], message: str) -> int:

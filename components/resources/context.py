@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from components.router.asking import HttpsRouter
     from components.vast.api.client import VastApi
     from components.vast.api.container_log import ContainerLog
+    from components.vast.boot_notes import BootNotes
     from components.vllm.client import Endpoint
     from components.vllm.hub_client import HubClient
 
@@ -81,6 +82,16 @@ class Context:
 
         market = self.market()
         return ContainerLog(market.log_link, market.url, self.clock)
+
+    def boot_notes(self) -> BootNotes:
+        """The notes on how machines and servers of this account started.
+
+        Raises:
+            MarketUrlRefused, NoCredential, NoSharedFolder: as `market`.
+        """
+        from components.vast.boot_notes import BOOTS, BootNotes  # noqa: PLC0415
+
+        return BootNotes(self.market().shared(BOOTS))
 
     def host(
         self,

@@ -7,7 +7,7 @@ nothing about a machine that is rented already.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import dynamic
@@ -29,6 +29,9 @@ from components.vast.market.requirements import (
 )
 from components.vast.market.view import candidates, shortlist_rows, show_market
 
+if TYPE_CHECKING:
+    from components.vast.api.client import VastApi
+
 
 class OfferProvider(Provider):
     """CRUD of `VastOffer`. Only `check` and `create` ask the market."""
@@ -45,14 +48,17 @@ class OfferProvider(Provider):
         if not changed or (changed == [FLEET] and not needed):
             return dynamic.CheckResult(news, [])
         try:
-            show_market(
-                current().market(patient=False),
-                Search.from_bag(news),
+            api, search = current().market(patient=False), Search.from_bag(news)
+            is_news = show_market(
+                api,
+                search,
                 current().say,
                 renting=bool(needed),
                 fleet=Fleet.from_bag(news) if needed else None,
                 needed=needed,
             )
+            if is_news and set(changed) & set(OTHER_MACHINE):
+                _mention_cheaper(api, search)
         except NoOffer as error:
             if needed or set(changed) & set(OTHER_MACHINE):
                 return refused(news, error)
@@ -132,6 +138,26 @@ def _needed(olds: Properties, news: Properties) -> int:
         fleet.replicas if fleet else 1 for fleet in (Fleet.from_bag(olds), Fleet.from_bag(news))
     )
     return max(0, after - before) if olds else after
+
+
+def _mention_cheaper(api: VastApi, search: Search) -> None:
+    """Say it if another profile serves the same model for less: one more search, or none.
+
+    It is no part of what was asked for, so whatever goes wrong with it is passed over.
+    """
+    from components import alternatives  # noqa: PLC0415
+
+    try:
+        known = alternatives.profiles_of(search.need.repository)
+        profile = alternatives.likely_cheaper(search, known)
+        if profile is None:
+            return
+        other = candidates(api, alternatives.search_for(profile, search.need), anew=False)[0]
+        best = candidates(api, search, anew=False)[0]
+    except StackError:
+        return
+    if said := alternatives.describe_cheaper(profile, other, best):
+        current().say(f"market: {said}")
 
 
 def _outputs(props: Properties) -> Properties:

@@ -6,6 +6,7 @@ Pulumi and nothing else: what is decided and done stands in `components/vllm` (`
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from pulumi import dynamic
 
+from components.core.errors import StackError
 from components.core.property_bag import Properties, StateUnreadable
 from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
@@ -26,6 +28,7 @@ from components.vllm.profile import Profile
 from components.vllm.server_state import ServerInputs, ServerState
 
 if TYPE_CHECKING:
+    from components.vllm.readiness.course import Course
     from components.vllm.server_access import ServerAccess
 
 
@@ -224,6 +227,7 @@ def access(inputs: ServerInputs) -> ServerAccess:
         ),
         rollout=lambda group: SharedRollout(context.market().shared, group),
         limits=LIMITS,
+        note_start=lambda inputs, course: _note_start(context, inputs, course),
     )
 
 
@@ -236,3 +240,14 @@ def _context_of(inputs: ServerInputs) -> Context:
 
 def _told_of_siblings(inputs: ServerInputs) -> AbstractContextManager[None]:
     return told_of(inputs.rollout, len(inputs.replicas or ()), current())
+
+
+def _note_start(context: Context, inputs: ServerInputs, course: Course) -> None:
+    """Note how a server started; a lost note must stop nothing."""
+    from components.vast.boot_notes import ServerStart  # noqa: PLC0415
+
+    start = ServerStart(int(inputs.instance_id), inputs.model, **dataclasses.asdict(course))
+    try:
+        context.boot_notes().note_start(start)
+    except StackError as error:
+        context.progress("server").say(f"`make boots` will not show this start ({error})")

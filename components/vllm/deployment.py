@@ -7,6 +7,7 @@ server on the same host and downloads nothing, and a change that does not come u
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from components.core.errors import StackError
 from components.core.interruption import Interrupted
@@ -189,7 +190,8 @@ def _serve(
         if served_before:
             plan = dataclasses.replace(plan, served_before=True)
             endpoint = _PatientEndpoint(access.patient_endpoint(inputs, shown.trusted), access)
-        report = wait_until_ready(host, endpoint, plan, access.clock, progress)
+        note = functools.partial(access.note_start, inputs)
+        report = wait_until_ready(host, endpoint, plan, access.clock, progress, note=note)
         # Clients can change over from now on only, so the grace of the replaced key begins now.
         replaced = _replaced_keys(before, target, access)
         _push_gate(host, target, replaced)

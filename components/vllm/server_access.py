@@ -27,6 +27,7 @@ from components.vllm.client_types import (
     Unreachable,
 )
 from components.vllm.errors import ServerHostFailed
+from components.vllm.readiness.course import Course
 from components.vllm.serve_config import DRAIN_SECONDS
 from components.vllm.server_state import ServerInputs, Target
 
@@ -132,6 +133,8 @@ class ServerAccess:
     rollout: Callable[[str], RolloutFiles]
     """Gives the files of a group of servers that change one at a time."""
     limits: Limits = LIMITS
+    note_start: Callable[[ServerInputs, Course], None] = lambda *_: None
+    """Keep how a start went, for people; fails never."""
 
     def host(self, target: Target) -> AbstractContextManager[HostClient]:
         """Make the client of a target's machine; no error of it shows the key."""

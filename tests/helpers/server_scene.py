@@ -19,6 +19,7 @@ from components.machine.ssh_types import HostAddress, HostUnreachable, Result
 from components.resources.context import Context, using
 from components.resources.server import ServerProvider
 from components.vast.api.models import Instance
+from components.vast.boot_notes import ServerStart
 from components.vast.quarantine import quarantine_reason
 from components.vllm.client_types import (
     ANSWER_TIMEOUT,
@@ -148,9 +149,15 @@ class Scene:
         """Seconds for an answer, of each client of the endpoint."""
         self.hears: Callable[[str], object] = print
         self.market = FakeInstances(Instance.from_json(instance(id=7, label=LABEL, dph_total=1.0)))
+        self.starts: list[ServerStart] = []
+        """What was noted of the server's starts."""
         self.olds: Properties = {}
         self.interrupted_at = math.inf
         """When somebody presses Ctrl-C, in seconds of the clock."""
+
+    def note_start(self, start: ServerStart) -> None:
+        """Take a note, as `BootNotes` does."""
+        self.starts.append(start)
 
     def context(self) -> Context:
         """The context of its operations."""
@@ -238,6 +245,9 @@ class SceneContext(Context):
     def market(self, *, patient: bool = True) -> Any:
         del patient
         return self.scene.market
+
+    def boot_notes(self) -> Any:
+        return self.scene
 
     def host(self, *_: object, **__: object) -> Any:
         return self.scene.host

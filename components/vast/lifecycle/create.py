@@ -11,6 +11,7 @@ from components.core.progress import Progress
 from components.machine import first_contact
 from components.vast.api.account import remembered_account
 from components.vast.api.payloads import RentRequest
+from components.vast.boot_notes import BOOTS, BootNotes, MachineBoot
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
 from components.vast.instance_state import InstanceInputs, InstanceState, Observed
 from components.vast.lifecycle import shutdown_times
@@ -56,6 +57,8 @@ def create(inputs: InstanceInputs, context: Context, download_share: float) -> I
     _note_estimate(api, rented, inputs, progress)
     made = state_of(inputs, order.label, rented, ends_at, job)
     return dataclasses.replace(made, account_id=remembered_account(api))
+    _note_boot(api, made, context)
+    return dataclasses.replace(made, account_id=account_of(api))
 
 
 def rent_journal(api: VastApi, label_prefix: str, context: Context) -> RentJournal:
@@ -174,3 +177,20 @@ def _note_estimate(
         Estimates(api.shared(ESTIMATES)).note(instance.id, expected)
     except StackError as error:
         progress.say(f"`make cost` will not know its expected cost ({error})")
+
+
+def _note_boot(api: VastApi, made: InstanceState, context: Context) -> None:
+    """Note how the machine started; a lost note must not keep it out of the state."""
+    boot = MachineBoot(
+        instance_id=made.observed.instance_id,
+        label=made.label,
+        gpu=made.observed.gpu,
+        dollars_per_hour=made.observed.hourly_cost,
+        ended_at=context.clock.epoch(),
+        seconds=made.boot_seconds,
+        facts=made.host_facts,
+    )
+    try:
+        BootNotes(api.shared(BOOTS)).note_machine(boot)
+    except StackError as error:
+        progress_of(context).say(f"`make boots` will not show this boot ({error})")

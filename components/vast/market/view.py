@@ -57,7 +57,7 @@ def show_market(
     renting: bool,
     fleet: Fleet | None = None,
     needed: int = 1,
-) -> None:
+) -> bool:
     """Tell a person what the market offers and what it costs, once a process.
 
     Args:
@@ -68,21 +68,25 @@ def show_market(
         fleet: of an endpoint with several machines; then the price of `needed` ones is shown.
         needed: machines that are rented, each of its own.
 
+    Returns:
+        Whether it was told now.
+
     Raises:
         NoOffer, QueryRefused: if nothing comes into question, or fewer machines than are needed.
         NoCredit: if the account could not pay for getting ready and an hour of use.
         KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if the market does not answer.
     """
     if fleet is not None:
-        _show_market_for(api, search, say, renting=renting, fleet=fleet, needed=needed)
-        return
+        return _show_market_for(api, search, say, renting=renting, fleet=fleet, needed=needed)
     found = candidates(api, search, anew=False)
     credit = _credit(api)
-    if _is_news(f"{search.query}\n{search.need}"):
+    is_news = _is_news(f"{search.query}\n{search.need}")
+    if is_news:
         for line in market_lines(found, credit):
             say(f"market: {line}")
     if renting and credit is not None:
         check_credit(credit, found)
+    return is_news
 
 
 def market_lines(found: list[Candidate], credit: float | None) -> list[str]:
@@ -94,11 +98,12 @@ def market_lines(found: list[Candidate], credit: float | None) -> list[str]:
 
 def _show_market_for(
     api: VastApi, search: Search, say: Say, *, renting: bool, fleet: Fleet, needed: int
-) -> None:
+) -> bool:
     offers, query = _asked(api, search, anew=False)
     places = several.refuse_too_few(offers, query, search.need, fleet, needed)
     credit = _credit(api)
-    if _is_news(f"{search.query}\n{search.need}\n{fleet}\n{needed}"):
+    is_news = _is_news(f"{search.query}\n{search.need}\n{fleet}\n{needed}")
+    if is_news:
         count = len(shortlist(offers, query, search.need, len(offers)))
         bids = describe_bid(places)
         rows = max(needed, SHOWN)
@@ -112,6 +117,7 @@ def _show_market_for(
             say(f"market: {line}")
     if renting and credit is not None:
         several.check_credit(credit, places, needed)
+    return is_news
 
 
 def shortlist_rows(found: list[Candidate]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from components.core.clock import Clock
 from components.core.display import redacted
@@ -29,6 +29,8 @@ from components.vllm.errors import (
     ServerMisconfigured,
     ServerPlatformFailed,
 )
+from components.vllm.readiness.boot_events import Stage
+from components.vllm.readiness.course import Course, RehearsalWatch
 from components.vllm.readiness.decide import decide
 from components.vllm.readiness.diagnosis import Diagnosis, Fault
 from components.vllm.readiness.log_parser import BootLog
@@ -117,8 +119,12 @@ def wait_until_ready(
     plan: ReadinessPlan,
     clock: Clock,
     progress: Progress,
+    *,
+    note: Callable[[Course], None] = lambda _: None,
 ) -> ReadinessReport:
     """Wait until the server on `host` has answered at `endpoint`, saying what happens.
+
+    `note` receives how a start went, also one that failed. A server that runs already starts not.
 
     Raises:
         NotReady: one of its three kinds, by whose fault it is.
@@ -129,7 +135,7 @@ def wait_until_ready(
         HostKeyChanged: at once.
         Interrupted: somebody asked to end; the host goes on with what it does.
     """
-    return _Wait(host, endpoint, plan, clock, progress).run()
+    return _Wait(host, endpoint, plan, clock, progress, note=note).run()
 
 
 class LogFollower:
@@ -189,6 +195,11 @@ class _Logs:
             ended = self._rehearsed.ended()
         return _seen(self._rehearsed, self._rehearsal, ended)
 
+    @property
+    def rehearsed(self) -> Mapping[Stage, float | None]:
+        """The stages that the log of a rehearsal has reached, as far as it was read."""
+        return self._rehearsed.reached
+
     def tail(self, *, of_download: bool, of_rehearsal: bool) -> list[str]:
         """Return the last lines of one of the logs."""
         if of_rehearsal:
@@ -220,7 +231,11 @@ class _Wait:
         plan: ReadinessPlan,
         clock: Clock,
         progress: Progress,
+        *,
+        note: Callable[[Course], None],
     ) -> None:
+        self._note = note
+        self._rehearsal = RehearsalWatch(clock.monotonic())
         self._host = host
         self._endpoint = endpoint
         self._plan = plan
@@ -237,9 +252,12 @@ class _Wait:
                 self._tell(line)
             match step:
                 case Ready():
+                    self._note_course(state)
                     return self._report(state)
                 case Fail():
-                    raise self._error(state, step)
+                    error = self._error(state, step)
+                    self._note_course(state, error)
+                    raise error
                 case Wait():
                     self._progress.go_on("the wait for the model")
                     self._clock.sleep(step.seconds)
@@ -255,6 +273,7 @@ class _Wait:
             status = self._host.status()
             log = self._logs.read(status, ignore_errors=ignore_errors)
             rehearsal = self._logs.rehearsal(status)
+            self._rehearsal.look(self._clock.monotonic(), status.get("rehearsal", ""))
         except (HostUnreachable, LoginRefused, CommandFailed) as error:
             return HostLost(self._clock.monotonic(), error)
         return HostSeen(self._clock.monotonic(), status, log, rehearsal)
@@ -288,6 +307,21 @@ class _Wait:
             "measure": self._progress.measuring,
         }
         tell[line.how](line.text)
+
+    def _note_course(self, state: State, error: StackError | None = None) -> None:
+        """Hand over how the start went; a server that ran before was not started now."""
+        if self._plan.served_before:
+            return
+        passed = self._clock.monotonic() - state.started
+        self._note(
+            Course(
+                began_at=self._clock.epoch() - passed,
+                seconds={str(stage): seconds for stage, seconds in state.finished().items()},
+                rehearsal=self._rehearsal.seen(self._logs.rehearsed),
+                failed_in="" if error is None else state.stage or "host",
+                cause=error.cause if isinstance(error, NotReady) else "",
+            )
+        )
 
     def _error(self, state: State, step: Fail) -> StackError:
         """Make the error of a failure; show the log's last lines with a diagnosis."""

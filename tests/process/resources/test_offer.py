@@ -131,3 +131,32 @@ def test_what_the_offer_has_shown_already_is_not_shown_again(vast, capsys):
     assert InstanceProvider().check({}, ordered()).failures == []
     assert "best:" not in capsys.readouterr().out
     assert vast.calls.count("POST /bundles/") == 1
+
+
+MODEL = "mistralai/Mistral-Small-4-119B-2603"
+ONE_GPU = row(id=2, machine_id=8, num_gpus=1, dph_total=3.0)
+
+
+def test_a_cheaper_way_to_serve_the_model_is_one_line_and_one_search(vast, capsys):
+    vast.offers = [row(), ONE_GPU]
+    for _ in range(2):
+        assert OfferProvider().check({}, search(repository=MODEL)).failures == []
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "cheaper" in one]
+    assert "mistral-small-4-fp8-1xh200 on 1x H200 costs $3.0" in line
+    assert "not $6.0" in line
+    assert vast.calls.count("POST /bundles/") == 2
+
+
+@pytest.mark.parametrize("offers", [[row()], [row(), {**ONE_GPU, "dph_total": 6.5}]])
+def test_a_preview_says_nothing_where_no_way_is_cheaper(vast, capsys, offers):
+    vast.offers = offers
+    assert OfferProvider().check({}, search(repository=MODEL)).failures == []
+    assert "cheaper" not in capsys.readouterr().out
+
+
+def test_no_other_way_is_looked_for_where_no_other_machine_can_come_of_it(vast, capsys):
+    vast.offers = [row(), ONE_GPU]
+    olds, news = search(repository=MODEL), search(repository=MODEL, ready_minutes=50.0)
+    assert OfferProvider().check(olds, news).failures == []
+    assert "cheaper" not in capsys.readouterr().out
+    assert vast.calls.count("POST /bundles/") == 1

@@ -424,3 +424,12 @@ def test_nobody_is_waited_for_where_nothing_takes_over(scene: Scene) -> None:
     scene.endpoint.counters = lambda: Traffic(1, 7, 1000)
     ServerProvider().delete("x", scene.olds)
     assert scene.endpoint.counted_with == []
+
+
+def test_each_start_of_the_server_is_noted_and_what_starts_nothing_is_not(scene):
+    assert [start.instance_id for start in scene.starts] == [7]
+    scene.update(**ROTATED)
+    assert len(scene.starts) == 1
+    scene.update(serve_yaml="max-num-seqs: 8\n")
+    assert len(scene.starts) == 2
+    assert all(start.model == "org/model" and not start.failed_in for start in scene.starts)
