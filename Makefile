@@ -94,6 +94,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 	scale settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
 	scale-out scale-simulation many measure
 	status logs history doctor pin release promote rollback promotion adopt cost compare boots orphans overdue \
+	status logs history doctor pin release promote rollback promotion adopt cost compare boots \
+	field-report orphans overdue \
 	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
 	scale-out many measure
 
@@ -160,6 +162,9 @@ compare: $(PLACE) ## what can serve the stack's model, on today's market: [BY=pr
 
 boots: $(PLACE) ## draw how a stack's machines started, the newest as a waterfall: make boots STACK=dev
 	@python -m toolchain.day_two.boots --stack $(STACK) $(DAY_TWO)
+
+field-report: $(PLACE) ## show what RECORD=1 has kept, without anything of yours; WRITE=1 writes it
+	@python -m toolchain.day_two.field_report $(DAY_TWO) $(if $(WRITE),--write)
 
 orphans: $(PLACE) ## list contracts that no stack knows and what they cost; DELETE=1 ends them
 	@python -m toolchain.orphans $(if $(ACCOUNT),,--emulator) $(if $(DELETE),--delete)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.core import interruption
+from components.core import interruption, record
 from components.core.clock import Clock, SystemClock
 from components.core.progress import Progress, to_terminal
 from components.machine.remote_host import RemoteHost
@@ -104,7 +104,15 @@ class Context:
         """The client of a rented machine, over SSH; see `SshClient`."""
         from components.machine.ssh import SshClient  # noqa: PLC0415
 
-        return SshClient(address, private_key, known_host_key=known_host_key, secrets=secrets)
+        if not record.is_asked(self.environment):
+            return SshClient(address, private_key, known_host_key=known_host_key, secrets=secrets)
+        from components.machine.recorded_ssh import RecordedSshClient  # noqa: PLC0415
+        from components.vast.api.recording import folder_of  # noqa: PLC0415
+
+        kept = record.Record(folder_of(self.environment), self.clock, self.say)
+        return RecordedSshClient(
+            address, private_key, known_host_key=known_host_key, secrets=secrets, record=kept
+        )
 
     def remote(self, host: RemoteHost) -> SshClient:
         """The client of a machine that was met before: it is held to its recorded host key."""

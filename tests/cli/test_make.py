@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -35,7 +36,7 @@ def environment(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_up_chat_outputs_and_down(environment, emulator):
     committed = (ROOT / "Pulumi.local.yaml").read_text()
-    up = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
+    up = run(["python", "-m", "toolchain.on_emulator", "up"], environment | {"RECORD": "1"})
     assert up.status == 0, up.outcome()
     again = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
     assert "12 unchanged" in again.output, again.outcome()
@@ -45,7 +46,9 @@ def test_up_chat_outputs_and_down(environment, emulator):
     chat = run(["python", "-m", "toolchain.chat", "local", "--panel"], question)
     assert chat.status == 0, chat.outcome()
     panel = chat.output.splitlines()[2:]
-    assert len(panel) < 25
+    assert len(panel) < 45
+    assert any(line.startswith("boot of instance") for line in panel)
+    assert any(line.startswith("download") and "█" in line for line in panel)
     assert any("end it" in line and "make down" in line for line in panel)
     assert "you:   Name a $moon" in chat.output
     assert "stand-in for mistralai/Mistral-Small-4" in chat.output
@@ -56,6 +59,7 @@ def test_up_chat_outputs_and_down(environment, emulator):
     assert len(told.output.splitlines()) < 25
     assert "PRIVATE KEY" not in told.output
 
+    day_two(environment)
     down = run(["python", "-m", "toolchain.on_emulator", "destroy"], environment)
     assert down.status == 0, down.outcome()
     assert emulator.status()["contracts"] == []
@@ -80,6 +84,39 @@ def test_up_chat_outputs_and_down(environment, emulator):
     assert "a-real-key-that-must-not-be-used" not in "".join(
         done.output for done in (up, again, chat, told, down)
     )
+
+
+def day_two(environment):
+    """Look at the boot, at other ways to serve, and at what was recorded of the real client."""
+    command = ["python", "-m"]
+    boots = run([*command, "toolchain.day_two.boots", "--json"], environment)
+    assert boots.status == 0, boots.outcome()
+    answer = json.loads(boots.output)
+    (boot,) = answer["boots"]
+    stages = {bar["stage"] for bar in boot["bars"]}
+    assert stages >= {"image", "check", "download", "load", "completion"}
+    assert Path(answer["file"]).read_text().startswith("<svg")
+
+    compare = run([*command, "toolchain.day_two.compare", "--json"], environment)
+    assert compare.status == 0, compare.outcome()
+    ways = json.loads(compare.output)["ways"]
+    (current,) = [way for way in ways if way["is_current"]]
+    assert current["offer"]["dollars_per_hour"] > 0
+    assert len(ways) > 5
+
+    report = run([*command, "toolchain.day_two.field_report", "--write", "--json"], environment)
+    assert report.status == 0, report.outcome()
+    made = json.loads(report.output)
+    assert {"calls.jsonl", "boots.json", "logs/machine-0-0-vllm.log"} <= {
+        file["name"] for file in made["files"]
+    }
+    key = (Path(environment["EMULATOR_HOME"]) / "api_key").read_bytes().strip()
+    content = gzip.decompress(Path(made["written"]).read_bytes())
+    assert key not in content
+    assert b"vast-vllm/local" not in content
+    same = run([*command, "emulator", "compare", made["written"]], environment)
+    assert same.status == 0, same.outcome()
+    assert "no differences" in same.output
 
 
 def rent_beside(emulator: Emulator, label: str) -> int:
@@ -171,6 +208,9 @@ def test_make_alone_lists_the_commands():
         "preview",
         "outputs",
         "orphans",
+        "compare",
+        "boots",
+        "field-report",
         "overdue",
         "cost",
         "test",

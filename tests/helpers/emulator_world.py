@@ -134,7 +134,7 @@ class World:
 
     def api(self, folder: Path, *, key: str = KEY) -> VastApi:
         """Give the project's client of this marketplace, and no socket between the two."""
-        client = _InProcess(self, key)
+        client = InProcess(self, key)
         return VastApi(client, URL, self.time, folder, print, key=key)
 
     def call(
@@ -200,7 +200,7 @@ class World:
         return found
 
 
-class _InProcess(VastClient):  # type: ignore[misc]  # vastai ships no types
+class InProcess(VastClient):  # type: ignore[misc]  # vastai ships no types
     """The official client: its addresses and headers, and the application instead of a socket."""
 
     def __init__(self, world: World, key: str) -> None:

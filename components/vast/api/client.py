@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from components.core import record
 from components.core.clock import Clock
 from components.vast.api.answers import rows_in
 from components.vast.api.cache import InstanceCache, SearchCache
@@ -67,12 +68,19 @@ def connect(
         NoCredential: if neither `VAST_API_KEY` nor the key file holds a key that can be sent.
         PaceRefused: if `VAST_PACE` asks for another pace than the market's.
         NoSharedFolder: if there is no place for what processes share.
+        RecordRefused: if `RECORD` is neither yes nor no.
     """
     url = market_url(environ)
     key = find_key(environ)
-    client = VastClient(api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk")
+    client: Transport = VastClient(
+        api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk"
+    )
     folder = shared_folder(environ, url, key)
     pace = read_pace(environ, url)
+    if record.is_asked(environ):
+        from components.vast.api.recording import recorded  # noqa: PLC0415
+
+        client = recorded(client, folder, key, clock, say)
     return VastApi(client, url, clock, folder, say, key=key, patient=patient, pace=pace)
 
 

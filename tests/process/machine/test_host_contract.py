@@ -9,6 +9,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from components.core.record import Record, entries
+from components.machine.recorded_ssh import RecordedSshClient
 from components.machine.ssh import SshClient
 from components.machine.ssh_types import FOLDER, HostAddress, HostClient, HostUnreachable
 from tests.helpers import readiness_scene, server_scene
@@ -43,6 +45,22 @@ def of_the_client(folder: Path) -> Iterator[Host]:
         yield Host(client, write, server.close)
 
 
+def of_the_recording_client(folder: Path) -> Iterator[Host]:
+    log = folder / FOLDER / "vllm.log"
+    log.parent.mkdir(parents=True)
+    private = KEY.export_private_key().decode()
+    record = Record(folder / "record", VirtualClock(), print)
+
+    def write(text: str) -> None:
+        log.write_text(text)
+
+    with (
+        SshHost(folder, KEY) as server,
+        RecordedSshClient(server.address, private, record=record) as client,
+    ):
+        yield Host(client, write, server.close)
+
+
 def of_the_fake_of_servers(_: Path) -> Iterator[Host]:
     fake = server_scene.FakeHost(VirtualClock())
     yield Host(
@@ -63,7 +81,7 @@ def of_the_fake_of_waits(_: Path) -> Iterator[Host]:
 
 
 @pytest.fixture(
-    params=[of_the_client, of_the_fake_of_servers, of_the_fake_of_waits],
+    params=[of_the_client, of_the_recording_client, of_the_fake_of_servers, of_the_fake_of_waits],
     ids=lambda made: made.__name__.removeprefix("of_the_"),
 )
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
@@ -71,7 +89,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.fixture(
-    params=[of_the_client, of_the_fake_of_servers],
+    params=[of_the_client, of_the_recording_client, of_the_fake_of_servers],
     ids=lambda made: made.__name__.removeprefix("of_the_"),
 )
 def host_with_files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
@@ -123,3 +141,26 @@ def test_a_supervisor_that_was_not_started_is_stopped(host_with_files: Host) -> 
     client.put({name: ((SCRIPTS / name).read_bytes(), 0o700) for name in names})
     found = client.status()
     assert (found["supervisor"], found["phase"]) == ("stopped", "stopped")
+
+
+def test_a_recorded_log_is_kept_piece_by_piece_without_a_secret(tmp_path):
+    log = tmp_path / FOLDER / "vllm.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("starts with hf_the-token\n")
+    private = KEY.export_private_key().decode()
+    record = Record(tmp_path / "record", VirtualClock(), print)
+    with SshHost(tmp_path, KEY) as server:
+        address = server.address
+        with RecordedSshClient(
+            address, private, record=record, secrets=("hf_the-token",)
+        ) as client:
+            _, offset = client.read_log("vllm.log", 0)
+            client.read_log("vllm.log", offset)
+            log.write_text("starts with hf_the-token\nand goes on\n")
+            client.read_log("vllm.log", offset)
+            client.run("echo not kept", timeout=10)
+    first, second = entries(tmp_path / "record")
+    assert (first["kind"], first["name"], first["offset"]) == ("log", "vllm.log", 0)
+    assert first["text"] == "starts with ***\n"
+    assert (second["offset"], second["text"]) == (offset, "and goes on\n")
+    assert first["host"] == str(address)
