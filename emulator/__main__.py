@@ -10,17 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.text import Text
 
-from components.core.display import shown
 from components.core.interruption import unwritable
 from components.core.terminal import keep_to_terminal
+from emulator.compare import compare_report
 from emulator.running import REPOSITORY, Running, prepare_directory, read_running
 from emulator.server_control import (
     CommandError,
@@ -191,32 +189,6 @@ def _fault(options: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(options: argparse.Namespace) -> int:
-    from emulator.differences import differences  # noqa: PLC0415  (the other commands need none)
-    from emulator.field_report import read_report  # noqa: PLC0415
-    from emulator.replay import replayed  # noqa: PLC0415
-
-    calls, speed = read_report(options.report)
-    pairs = replayed(calls, speed=speed)
-    found = differences(pairs)
-    if options.json:
-        print(json.dumps([asdict(one) for one in found], indent=1))  # noqa: T201  (for a program)
-        return 1 if found else 0
-    table = _table("call", "question", "what", "where", "market", "emulator")
-    for one in found:
-        row = (str(one.call), one.endpoint, one.kind, one.where, one.market, one.emulator)
-        table.add_row(*(Text(shown(cell)) for cell in row))
-    if found:
-        _console.print(table)
-    unanswered = len(calls) - len(pairs)
-    _console.print(
-        f"{len(pairs)} answers compared, {unanswered} questions had none: "
-        f"{len(found) or 'no'} differences",
-        highlight=False,
-    )
-    return 1 if found else 0
-
-
 def _wanted(options: argparse.Namespace) -> list[Any]:
     """The faults of the command line: one by its name, or all of a scenario."""
     if options.scenario is not None:
@@ -283,9 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "reset", _reset, "destroy everything and begin anew")
     logs = _command(commands, "logs", _logs, "the server's log, or a container's")
     logs.add_argument("id", type=int, nargs="?")
-    compare = _command(
-        commands, "compare", _compare, "say where answers differ from those of a field report"
-    )
+    compare = _command(commands, "compare", compare_report, "say where it differs from a report")
     compare.add_argument("report", type=Path, metavar="REPORT")
     compare.add_argument("--json", action="store_true")
     fault = _command(commands, "fault", _fault, "make something go wrong")

@@ -168,7 +168,7 @@ def test_the_command_says_what_differs_and_ends_with_one(life, tmp_path, capsys)
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["call"], one["kind"], one["market"]) == (1, "status", "202")
     assert main(["compare", str(path)]) == 1
-    assert "1 differences" in capsys.readouterr().out
+    assert "1 difference\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

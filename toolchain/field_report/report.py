@@ -121,6 +121,15 @@ def archive(report: Report) -> bytes:
     return gzip.compress(packed.getvalue(), mtime=0)
 
 
+def unpacked(content: bytes) -> dict[str, str]:
+    """Read the files of an archive that this project has made itself."""
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+        members = [(entry.name, tar.extractfile(entry)) for entry in tar]
+        return {
+            name.removeprefix(f"{FOLDER}/"): file.read().decode() for name, file in members if file
+        }
+
+
 def _collect(anonymous: Anonymizer, calls: Sequence[Mapping[str, Any]], recorded: Recorded) -> None:
     """Note every name and id before the first text is rewritten."""
     for call in calls:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.core import record
 from components.core.clock import Clock
+from components.core.record import FOLDER, Record
+from components.vast.api import recording
 from components.vast.api.answers import rows_in
 from components.vast.api.cache import InstanceCache, SearchCache
 from components.vast.api.calls import Calls, Transport
@@ -72,15 +73,10 @@ def connect(
     """
     url = market_url(environ)
     key = find_key(environ)
-    client: Transport = VastClient(
-        api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk"
-    )
+    sdk = VastClient(api_key=key, server_url=url, retry=1, timeout=TIMEOUT, client_type="sdk")
     folder = shared_folder(environ, url, key)
     pace = read_pace(environ, url)
-    if record.is_asked(environ):
-        from components.vast.api.recording import recorded  # noqa: PLC0415
-
-        client = recorded(client, folder, key, clock, say)
+    client = recording.around(sdk, environ, Record(folder / FOLDER, clock, say), key)
     return VastApi(client, url, clock, folder, say, key=key, patient=patient, pace=pace)
 
 

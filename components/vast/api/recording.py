@@ -14,8 +14,7 @@ from typing import Any
 
 import requests
 
-from components.core.clock import Clock
-from components.core.record import FOLDER, Record
+from components.core.record import FOLDER, Record, is_asked
 from components.vast.api.calls import Transport
 from components.vast.api.credentials import find_key
 from components.vast.api.locked_file import shared_folder
@@ -79,11 +78,13 @@ class RecordingTransport:
         return response
 
 
-def recorded(
-    transport: Transport, folder: Path, key: str, clock: Clock, say: Callable[[str], None]
-) -> RecordingTransport:
-    """Put a record around a transport; `folder` is the account's shared one."""
-    return RecordingTransport(transport, Record(folder / FOLDER, clock, say), key)
+def around(transport: Transport, environ: Mapping[str, str], record: Record, key: str) -> Transport:
+    """Put `record` around a transport if `environ` asks for it; else give it back as it is.
+
+    Raises:
+        RecordRefused: if `RECORD` is neither yes nor no.
+    """
+    return RecordingTransport(transport, record, key) if is_asked(environ) else transport
 
 
 def _with_body(method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:

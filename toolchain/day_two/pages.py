@@ -1,0 +1,144 @@
+"""Write what the documents show of compare, boots and reports: `python -m toolchain.day_two.pages`.
+
+It brings a stack up on an emulator of its own, in real time, with a record; changes an option, so
+that the server starts once more; and asks each command without a terminal. What a command prints
+goes between the marks of the document that shows it. It takes a quarter of an hour, of which the
+emulated download and image are the most.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from components.core.errors import ConfigurationError, StackError
+from toolchain.pictures import MARKET, PICTURES, ROOT, own_environment
+
+DOCUMENTS = ("compare.md", "boots.md", "field-report.md")
+
+REAL_TIME = ("--speed", "1")
+"""After `MARKET`, whose own speed this replaces."""
+
+CHANGED = "config:\n  vast-vllm:maxModelLen: 65536\n"
+"""What makes the server start once more."""
+
+_BLOCK = re.compile(
+    r"(?P<begin><!-- output: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end of output -->)", re.DOTALL
+)
+
+
+class NoPage(ConfigurationError):
+    """A command that is to be shown failed.
+
+    It runs against the emulator.
+
+    Cost: nothing.
+    Remedy: type the command by hand, and mend what it names.
+    """
+
+
+def main() -> int:
+    """Play the story and write the documents; return 1 with a sentence if a command fails."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="pages-") as name:
+            shown = played(Path(name))
+    except StackError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+        return 1
+    for document in DOCUMENTS:
+        path = ROOT / "docs" / document
+        path.write_text(filled(path.read_text(encoding="utf-8"), shown), encoding="utf-8")
+    return 0
+
+
+def played(folder: Path) -> dict[str, str]:
+    """Return what each command printed, by the name of its block.
+
+    Raises:
+        NoPage: one has failed.
+    """
+    environment = {**own_environment(folder), "RECORD": "1"}
+    python = [sys.executable, "-m"]
+    emulator = [*python, "emulator"]
+    _run(
+        [*emulator, "up", "--port", "0", *MARKET, *REAL_TIME, "--end-with", str(os.getpid())],
+        environment,
+    )
+    shown = {}
+    try:
+        shown["compare"] = _run([*python, "toolchain.day_two.compare"], environment)
+        _run([*python, "toolchain.on_emulator", "up"], environment)
+        shown["up"] = _run([*python, "toolchain.chat", "local", "--panel"], environment)
+        own = folder / "emulated" / "Pulumi.local.yaml"
+        own.parent.mkdir(exist_ok=True)
+        own.write_text(CHANGED)
+        _run([*python, "toolchain.on_emulator", "up"], environment)
+        shown["boots"] = _run([*python, "toolchain.day_two.boots"], environment)
+        picture = max((folder / "boots" / "local").glob("*.svg"))
+        shutil.copyfile(picture, PICTURES / "boots.svg")
+        report = [*python, "toolchain.day_two.field_report", "--write"]
+        shown["field-report"] = _run(report, environment)
+        (written,) = (folder / "field-reports").glob("*.tar.gz")
+        shown["same"] = _run([*emulator, "compare", str(written)], environment)
+        other = folder / "changed.tar.gz"
+        _change_one_answer(written, other)
+        shown["changed"] = _run([*emulator, "compare", str(other)], environment, status=1)
+    finally:
+        _run([*python, "toolchain.on_emulator", "destroy"], environment)
+        _run([*emulator, "down"], environment)
+    return {name: text.replace(str(folder), ".tools") for name, text in shown.items()}
+
+
+def filled(text: str, shown: Mapping[str, str]) -> str:
+    """Put what commands printed between the marks of a document, indented as code."""
+
+    def block(found: re.Match[str]) -> str:
+        lines = shown[found["name"]].rstrip().splitlines()
+        body = "\n".join(f"    {line}".rstrip() for line in lines)
+        return f"{found['begin']}\n{body}\n\n{found['end']}"
+
+    return _BLOCK.sub(block, text)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], *, status: int = 0) -> str:
+    done = subprocess.run(  # noqa: S603  (our own words)
+        command,
+        cwd=ROOT,
+        env={**environment, "COLUMNS": "80"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != status:
+        words = " ".join(command[2:])
+        raise NoPage(f"`{words}` ended with {done.returncode}: {done.stdout[-2000:]}")
+    return done.stdout
+
+
+def _change_one_answer(report: Path, changed: Path) -> None:
+    """Let the market have said something else once: another status, as a word and not a null."""
+    from toolchain.field_report.report import CALLS, Report, archive, unpacked  # noqa: PLC0415
+
+    files = dict(unpacked(report.read_bytes()))
+    calls = [json.loads(line) for line in files[CALLS].splitlines()]
+    one = next(
+        call
+        for call in calls
+        if (call["answer"] or {}).get("instances") and "/v1/" not in call["path"]
+    )
+    one["answer"]["instances"]["actual_status"] = "warming_up"
+    files[CALLS] = "".join(f"{json.dumps(call)}\n" for call in calls)
+    changed.write_bytes(archive(Report(files, ())))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
