@@ -150,15 +150,10 @@ def compared(
         StackError: the market does not answer.
     """
     plan = make_plan(settings, releases=project.releases)
-    ways = []
-    for profile in alternatives.profiles_of(plan.profile.repository):
-        way = _without_offer(profile, is_current=profile.name == plan.profile.name)
-        try:
-            changed = profile.with_overrides(max_model_len=settings.max_model_len or None)
-            way = _without_offer(changed, is_current=way.is_current)
-            ways.append(_with_offer(way, changed, plan.need, ask))
-        except (NoOffer, ConfigurationError) as error:
-            ways.append(way.model_copy(update={"why_no_offer": str(error)}))
+    ways = [
+        _way(profile, settings, plan.need, ask, is_current=profile.name == plan.profile.name)
+        for profile in alternatives.profiles_of(plan.profile.repository)
+    ]
     return Comparison(
         asked_at=in_utc(command.context.clock.epoch()),
         stack=command.stack,
@@ -211,16 +206,31 @@ def notes(ways: Sequence[Way], settings: Settings) -> tuple[str, ...]:
     return (*said, *(f"{', '.join(names)}: {text}" for text, names in alike.items()))
 
 
-def _with_offer(way: Way, profile: Profile, need: Requirements, ask: Ask) -> Way:
-    """Add the best offer, whatever it costs.
+def _way(
+    profile: Profile, settings: Settings, need: Requirements, ask: Ask, *, is_current: bool
+) -> Way:
+    """Compare one profile, whatever its offer costs.
 
     Raises:
-        NoOffer: there is none.
+        StackError: the market does not answer.
     """
     no_limit = dataclasses.replace(
         need, max_dollars_per_hour=math.inf, max_dollars_per_month=math.inf
     )
-    best = ask(alternatives.search_for(profile, no_limit))
+    way = _without_offer(profile, is_current=is_current)
+    try:
+        changed = profile.with_overrides(max_model_len=settings.max_model_len or None)
+        search = alternatives.search_for(changed, no_limit)
+    except ConfigurationError as error:
+        return way.model_copy(update={"why_no_offer": str(error)})
+    way = _without_offer(changed, is_current=is_current)
+    try:
+        return _with_offer(way, ask(search), hourly_cap(need))
+    except NoOffer as error:
+        return way.model_copy(update={"why_no_offer": str(error)})
+
+
+def _with_offer(way: Way, best: Candidate, cap: float) -> Way:
     landed = best.landed_dollars_per_hour
     rate = way.measured.tokens_per_second if way.measured else None
     return way.model_copy(
@@ -233,7 +243,7 @@ def _with_offer(way: Way, profile: Profile, need: Requirements, ask: Ask) -> Way
                 landed_dollars_per_hour=landed,
                 dollars_to_ready=best.dollars_to_ready,
                 download_minutes=best.download_seconds / 60,
-                is_above_cap=best.offer.dollars_per_hour > hourly_cap(need),
+                is_above_cap=best.offer.dollars_per_hour > cap,
             ),
             "dollars_per_million_tokens": rate and landed / (rate * 3600) * 1e6,
         }

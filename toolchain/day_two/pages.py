@@ -130,12 +130,9 @@ def _change_one_answer(report: Path, changed: Path) -> None:
 
     files = dict(unpacked(report.read_bytes()))
     calls = [json.loads(line) for line in files[CALLS].splitlines()]
-    one = next(
-        call
-        for call in calls
-        if (call["answer"] or {}).get("instances") and "/v1/" not in call["path"]
-    )
-    one["answer"]["instances"]["actual_status"] = "warming_up"
+    answers = [call["answer"] for call in calls if isinstance(call.get("answer"), dict)]
+    rows = [row for answer in answers for row in answer.get("instances") or []]
+    rows[-1]["actual_status"] = "warming_up"
     files[CALLS] = "".join(f"{json.dumps(call)}\n" for call in calls)
     changed.write_bytes(archive(Report(files, ())))
 

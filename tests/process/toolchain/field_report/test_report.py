@@ -68,7 +68,10 @@ STARTED = [ServerStart(77, "m", 1_800_000_700.0, {"download": 3.0}, {"course": "
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory) -> list[dict[str, Any]]:
-    return record_life(tmp_path_factory.mktemp("life"))
+    calls = record_life(tmp_path_factory.mktemp("life"))
+    # All rows have the same fields, and each example rewrites them.
+    del calls[0]["answer"]["offers"][2:]
+    return calls
 
 
 def made(entries: list[dict[str, Any]], **more: Any) -> Report:
