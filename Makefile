@@ -12,11 +12,8 @@ IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 # Make exports what stands on its command line, and expands it then; so that goes for any name.
 NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE
 COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS
-SWITCHES := JSON WATCH FOLLOW ONCE
-GIVEN := MSG ON DELETE BUDGET CI $(NAMES) $(COUNTS) $(SWITCHES)
-COUNTS := SPEED INSTANCE DAYS REPLICA
-SWITCHES := JSON WATCH FOLLOW RECORD WRITE
-GIVEN := MSG ON DELETE CI BY $(NAMES) $(COUNTS) $(SWITCHES)
+SWITCHES := JSON WATCH FOLLOW ONCE RECORD WRITE
+GIVEN := MSG ON DELETE BUDGET CI BY $(NAMES) $(COUNTS) $(SWITCHES)
 ON_THE_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(sort $(GIVEN) $(ON_THE_LINE)),$(if $(filter-out undefined,$(firstword \
   $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
@@ -74,11 +71,11 @@ INSTEAD_refresh := `pulumi refresh$(OF_STACK)`
 INSTEAD_outputs := `pulumi stack output$(OF_STACK)`
 INSTEAD_down := `pulumi destroy$(OF_STACK)`
 INSTEAD_chat := what README.md shows under `Use it`
+OF_ONE_STACK := pin release rollback adopt measure scale status logs history compare boots
 ifneq ($(ACCOUNT),)
   $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
     `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
-  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure scale status logs history,$(MAKECMDGOALS))),$(error \
-  $(foreach goal,$(if $(ASKED),,$(filter pin release rollback adopt measure status logs history compare boots,$(MAKECMDGOALS))),$(error \
+  $(foreach goal,$(if $(ASKED),,$(filter $(OF_ONE_STACK),$(MAKECMDGOALS))),$(error \
     `make $(goal) ON=account` has to know which stack: add STACK=...; nothing was done))
 endif
 NEEDED_release := NAME
@@ -90,14 +87,9 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
-	status logs history doctor pin release promote rollback promotion adopt cost orphans overdue \
-	scale settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
-	scale-out scale-simulation many measure
-	status logs history doctor pin release promote rollback promotion adopt cost compare boots orphans overdue \
-	status logs history doctor pin release promote rollback promotion adopt cost compare boots \
-	field-report orphans overdue \
-	settings pictures docs faults more-faults rehearsal test-vllm benchmark router-benchmark \
-	scale-out many measure
+	status logs history doctor compare boots field-report pin release promote rollback promotion adopt \
+	cost orphans overdue scale settings pictures docs faults more-faults rehearsal test-vllm benchmark \
+	router-benchmark scale-out scale-simulation many measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile

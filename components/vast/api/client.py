@@ -395,10 +395,6 @@ class VastApi:
         return rows_in(answer, "offers", "POST /bundles/")
 
     def _list(self) -> list[Instance]:
-        query = {
-            "select_filters": {},
-            "order_by": [{"col": "id", "dir": "asc"}],
-            "limit": PAGE,
-        }
+        query = {"select_filters": {}, "order_by": [{"col": "id", "dir": "asc"}], "limit": PAGE}
         rows = self._calls.pages("instances", LIST, query, "instances")
         return [Instance.from_json(raw) for raw in rows]

@@ -56,9 +56,8 @@ def create(inputs: InstanceInputs, context: Context, download_share: float) -> I
         job = shutdown_times.arm_new_machine(api, rented, inputs.leash, ends_at, progress)
     _note_estimate(api, rented, inputs, progress)
     made = state_of(inputs, order.label, rented, ends_at, job)
-    return dataclasses.replace(made, account_id=remembered_account(api))
     _note_boot(api, made, context)
-    return dataclasses.replace(made, account_id=account_of(api))
+    return dataclasses.replace(made, account_id=remembered_account(api))
 
 
 def rent_journal(api: VastApi, label_prefix: str, context: Context) -> RentJournal:

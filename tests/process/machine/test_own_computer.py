@@ -77,10 +77,6 @@ def test_a_script_without_an_end_is_ended_with_what_it_started(tmp_path):
         )
     assert time.monotonic() - began < 5
     child = int((tmp_path / "child").read_text())
-    eventually(lambda: not _runs(child))
-
-
-def _runs(process: int) -> bool:
     eventually(lambda: not _is_running(child))
 
 

@@ -12,7 +12,7 @@ from toolchain.day_two.attempt import Failed
 from toolchain.day_two.command import Asked, asked, failed, parser, reader_may_leave
 from toolchain.day_two.fleet import Fleet, read_fleet
 from toolchain.day_two.logs.lines import LogLine, Source, read_since
-from toolchain.day_two.logs.reader import Log, Reader, Wanted, follow
+from toolchain.day_two.logs.reader import Log, LogRequest, Reader, follow
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     given = options.parse_args()
     here = asked(given)
     try:
-        wanted = Wanted(given.source, given.replica, read_since(given.since))
+        wanted = LogRequest(given.source, given.replica, read_since(given.since))
         return show_logs(here, here.context, read_fleet(here), wanted, goes_on=given.follow)
     except StackError as error:
         return failed(here, error)
@@ -33,7 +33,9 @@ def main() -> int:
         return WELL
 
 
-def show_logs(here: Asked, context: Context, fleet: Fleet, wanted: Wanted, *, goes_on: bool) -> int:
+def show_logs(
+    here: Asked, context: Context, fleet: Fleet, wanted: LogRequest, *, goes_on: bool
+) -> int:
     """Print the lines of the logs that are wanted, and give the exit status.
 
     Raises:

@@ -41,7 +41,7 @@ FILES: dict[Source, tuple[str, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class LogRequest:
     """What somebody asks for."""
 
     source: Source
@@ -69,7 +69,7 @@ class Log:
 class Reader:
     """The logs of a stack."""
 
-    def __init__(self, fleet: Fleet, context: Context, wanted: Wanted) -> None:
+    def __init__(self, fleet: Fleet, context: Context, wanted: LogRequest) -> None:
         """Read what is `wanted`; nothing is opened yet."""
         self._fleet = fleet
         self._context = context

@@ -34,7 +34,7 @@ from toolchain.day_two.logs.lines import (
     stamp,
 )
 from toolchain.day_two.logs.places import MOST_PIECES, HostFile, NoLog, RouterJournal
-from toolchain.day_two.logs.reader import LAST_LINES, Reader, Wanted, follow
+from toolchain.day_two.logs.reader import LAST_LINES, LogRequest, Reader, follow
 
 HERE = Asked("old", on_account=True, as_json=False)
 FOR_PROGRAMS = Asked("old", on_account=True, as_json=True)
@@ -115,7 +115,7 @@ def context(*hosts: Host, **more: Any) -> Any:
 def shown(
     capsys: pytest.CaptureFixture[str],
     given_context: Any,
-    wanted: Wanted,
+    wanted: LogRequest,
     found: Fleet | None = None,
     here: Asked = HERE,
 ) -> tuple[int, str, str]:
@@ -205,7 +205,7 @@ def test_what_looks_like_a_token_is_not_shown_though_nobody_knows_it():
 
 def test_the_last_lines_of_the_server(capsys):
     host = Host(vllm="".join(f"line {n}\n" for n in range(500)) + "not complete")
-    status, out, err = shown(capsys, context(host), Wanted("vllm"))
+    status, out, err = shown(capsys, context(host), LogRequest("vllm"))
     lines = out.splitlines()
     assert (status, err) == (0, "")
     assert len(lines) == LAST_LINES
@@ -214,16 +214,16 @@ def test_the_last_lines_of_the_server(capsys):
 
 def test_each_of_four_machines_has_its_number(capsys):
     hosts = [Host(supervisor=f"I am {n}\n") for n in range(4)]
-    status, out, _ = shown(capsys, context(*hosts), Wanted("supervisor"))
+    status, out, _ = shown(capsys, context(*hosts), LogRequest("supervisor"))
     assert status == 0
     assert out.splitlines() == [f"{n} | I am {n}" for n in range(4)]
-    _, out, _ = shown(capsys, context(*hosts), Wanted("supervisor", replica=2))
+    _, out, _ = shown(capsys, context(*hosts), LogRequest("supervisor", replica=2))
     assert out == "2 | I am 2\n"
 
 
 def test_a_boot_is_what_the_container_printed_and_what_was_downloaded(capsys):
     host = Host(prefetch="prefetch: complete\n", rehearsal="rehearsed\n")
-    _, out, _ = shown(capsys, context(host), Wanted("boot"))
+    _, out, _ = shown(capsys, context(host), LogRequest("boot"))
     assert out.splitlines() == ["start script: began", "prefetch: complete", "rehearsed"]
 
 
@@ -231,15 +231,15 @@ def test_a_machine_that_still_boots_has_what_its_container_printed(capsys):
     state = deployment()
     state["resources"] = [one for one in state["resources"] if "Server" not in one["type"]]
     booting = fleet_of("old", state)
-    _, out, _ = shown(capsys, context(), Wanted("boot"), booting)
+    _, out, _ = shown(capsys, context(), LogRequest("boot"), booting)
     assert out == "start script: began\n"
     with pytest.raises(NoLog, match="SOURCE=boot shows what its container prints"):
-        shown(capsys, context(), Wanted("vllm"), booting)
+        shown(capsys, context(), LogRequest("vllm"), booting)
 
 
 def test_a_program_reads_a_model_a_line(capsys):
     host = Host(vllm="INFO 01-15 07:59:00 [a.py:1] hello\nno stamp\n")
-    _, out, _ = shown(capsys, context(host), Wanted("vllm"), here=FOR_PROGRAMS)
+    _, out, _ = shown(capsys, context(host), LogRequest("vllm"), here=FOR_PROGRAMS)
     read = [LogLine.model_validate_json(line) for line in out.splitlines()]
     assert [(one.replica, one.source, one.at) for one in read] == [
         (0, "vllm", "2027-01-15T07:59:00+00:00"),
@@ -250,25 +250,25 @@ def test_a_program_reads_a_model_a_line(capsys):
 
 def test_since_selects_by_the_hosts_own_stamps(capsys):
     host = Host(vllm="\n".join(LINES) + "\n")
-    _, out, _ = shown(capsys, context(host), Wanted("vllm", since=600))
+    _, out, _ = shown(capsys, context(host), LogRequest("vllm", since=600))
     assert out.splitlines() == LINES[3:]
 
 
 def test_the_stacks_secrets_are_in_no_line(capsys):
     key = fleet().outputs["api_key"]
     host = Host(vllm=f"Authorization: {key}\n\x1b[31m{key[:9]}\x1b[0m{key[9:]}\n")
-    _, out, _ = shown(capsys, context(host), Wanted("vllm"))
+    _, out, _ = shown(capsys, context(host), LogRequest("vllm"))
     assert out == "Authorization: ***\n***\n"
 
 
 def test_a_log_that_is_not_there_is_empty(capsys):
-    assert shown(capsys, context(Host()), Wanted("vllm")) == (0, "", "")
+    assert shown(capsys, context(Host()), LogRequest("vllm")) == (0, "", "")
 
 
 def test_a_host_that_cannot_be_reached_leaves_the_others(capsys):
     gone = Host(vllm="x\n")
     gone.broken = HostUnreachable(HostAddress("192.0.2.1", 22), "timed_out")
-    status, out, err = shown(capsys, context(gone, Host(vllm="well\n")), Wanted("vllm"))
+    status, out, err = shown(capsys, context(gone, Host(vllm="well\n")), LogRequest("vllm"))
     assert status == 2
     assert out == "1 | well\n"
     assert err.startswith("machine 0: host 192.0.2.1:22 does not answer")
@@ -277,7 +277,7 @@ def test_a_host_that_cannot_be_reached_leaves_the_others(capsys):
 def test_a_market_that_gives_no_log_leaves_what_the_host_has(capsys):
     silent = ApiFailed("the market's log of instance 1 was not there")
     host = Host(prefetch="prefetch: complete\n")
-    status, out, err = shown(capsys, context(host, printed=silent), Wanted("boot"))
+    status, out, err = shown(capsys, context(host, printed=silent), LogRequest("boot"))
     assert (status, out) == (2, "prefetch: complete\n")
     assert "the market's log of instance 1 was not there" in err
 
@@ -285,9 +285,9 @@ def test_a_market_that_gives_no_log_leaves_what_the_host_has(capsys):
 @pytest.mark.parametrize(
     ("wanted", "known", "words"),
     [
-        (Wanted("vllm"), fleet_of("old", destroyed()), "nothing runs in the stack old"),
-        (Wanted("router"), fleet(), "the stack old has no router"),
-        (Wanted("vllm", replica=7), fleet(4), "no machine 7: REPLICA is 0, 1, 2, 3"),
+        (LogRequest("vllm"), fleet_of("old", destroyed()), "nothing runs in the stack old"),
+        (LogRequest("router"), fleet(), "the stack old has no router"),
+        (LogRequest("vllm", replica=7), fleet(4), "no machine 7: REPLICA is 0, 1, 2, 3"),
     ],
 )
 def test_a_log_that_cannot_be_there_is_refused_in_a_sentence(capsys, wanted, known, words):
@@ -341,7 +341,7 @@ ENTRY = "2027-01-15T07:59:00+0000 host haproxy[7]: backend members has no server
 def test_the_routers_log_is_its_journal(capsys):
     journal = Journal(Result(0, f"{ENTRY}\n-- cursor: {CURSOR}\n", ""))
     hosts = [Host(), Host()]
-    status, out, _ = shown(capsys, context(*hosts, journal=journal), Wanted("router"))
+    status, out, _ = shown(capsys, context(*hosts, journal=journal), LogRequest("router"))
     assert (status, out) == (0, f"{ENTRY}\n")
     assert "--unit=vast-vllm-router-" in journal.scripts[0]
     assert "--lines=200" in journal.scripts[0]
@@ -371,7 +371,7 @@ def test_a_cursor_with_a_quote_is_none():
 )
 def test_a_journal_that_cannot_be_read_is_a_sentence(capsys, answer):
     here = context(Host(), Host(), journal=Journal(answer))
-    status, out, err = shown(capsys, here, Wanted("router"))
+    status, out, err = shown(capsys, here, LogRequest("router"))
     assert (status, out) == (2, "")
     assert err.startswith("the router: ")
 
@@ -380,7 +380,7 @@ def test_a_router_that_nobody_starts_again_keeps_no_log(capsys):
     state = deployment(2)
     state["resources"][-1]["outputs"]["supervisor"] = "nobody"
     with pytest.raises(NoLog, match="keeps no log"):
-        shown(capsys, context(Host(), Host()), Wanted("router"), fleet_of("old", state))
+        shown(capsys, context(Host(), Host()), LogRequest("router"), fleet_of("old", state))
 
 
 # --------------------------------------------------------------------------- until Ctrl-C
@@ -398,7 +398,7 @@ def followed(hosts: list[Host], steps: list[Callable[[], None]]) -> tuple[list[s
             raise KeyboardInterrupt
         left.pop(0)()
 
-    reader = Reader(fleet(len(hosts)), context(*hosts), Wanted("vllm"))
+    reader = Reader(fleet(len(hosts)), context(*hosts), LogRequest("vllm"))
     with reader.opened() as logs, pytest.raises(KeyboardInterrupt):
         follow(
             reader, logs, lambda one: lines.append(f"{one.replica} {one.line}"), said.append, wait
