@@ -78,6 +78,19 @@ def check(new: Declared, others: Iterable[Declared], stack_label: str) -> None:
         _tell_apart(new, other)
 
 
+def check_key(name: str, settings: Settings, *, is_of_fleet: bool) -> None:
+    """Hold a key that an endpoint is given to what several machines need of it.
+
+    Raises:
+        EndpointRefused: one sentence; nothing was rented.
+    """
+    if settings.is_fleet and not is_of_fleet:
+        raise EndpointRefused(
+            f"the endpoint {name} has several machines, and the ApiKey that it is given keeps no "
+            "replaced keys for them: make that ApiKey with `fleet=True`"
+        )
+
+
 def token_for(settings: Settings, plan: Plan, closed: Sequence[str]) -> list[str]:
     """Name the repositories that only the holder of the stack's token can fetch.
 

@@ -95,6 +95,8 @@ class ModelEndpoint(pulumi.ComponentResource):
             endpoint = Declared.of(name, label, settings)
             program().declare(endpoint)
             plan = make_plan(settings)
+            if api_key is not None:
+                endpoints.check_key(name, settings, is_of_fleet=api_key.is_of_fleet)
         inside = pulumi.ResourceOptions(parent=self)
         parts = _parts(endpoint, settings, plan, inside, api_key)
         _tell(parts)

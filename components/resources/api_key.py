@@ -81,6 +81,7 @@ class ApiKey(dynamic.Resource, module="vllm", name="ApiKey"):
 
         With `fleet`, clients show it to a router, and replaced keys are kept for their grace.
         """
+        self.is_of_fleet = fleet
         former = api_key_state.OF_A_FLEET if fleet else ()
         secret = pulumi.ResourceOptions(additional_secret_outputs=[*api_key_state.SECRET, *former])
         inputs = ApiKeyInputs(generation, shared, fleet).to_bag()

@@ -48,9 +48,10 @@ class MachineCertificateProvider(Provider):
         """Warn of its end; asks nobody."""
         from components.machine.certificate_state import CertificateState  # noqa: PLC0415
 
-        context = current()
-        for warning in CertificateState.from_bag(props).warnings(context.clock.epoch()):
-            context.progress("certificate").say(warning)
+        context, state = current(), CertificateState.from_bag(props)
+        for warning in state.warnings(context.clock.epoch()):
+            which = state.requester.instance_id
+            context.progress("certificate").say(f"of instance {which}: {warning}")
         return dynamic.ReadResult(id_, props)
 
     def update(self, _id: str, olds: Properties, news: Properties) -> dynamic.UpdateResult:

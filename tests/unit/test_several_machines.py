@@ -19,6 +19,7 @@ from tests.helpers.engine import mocked
 from tests.unit.test_model_endpoint import (
     COMMAND,
     EngineMocks,
+    made_another,
     made_endpoint,
     pulumi_test,
 )
@@ -326,3 +327,21 @@ def test_the_announcement_is_of_the_router(mocks):
     assert mocks.all["endpoint-announcement"].typ == COMMAND
     assert environment["ENDPOINT_URL"] == "https://127.0.0.1:8443/v1"
     assert environment["ENDPOINT_KEY"] == "KEY"
+
+
+@pytest.mark.parametrize("fleet", [True, False])
+def test_a_key_from_outside_is_one_for_several_machines(mocks, fleet):
+    from components.resources.api_key import ApiKey  # noqa: PLC0415  (after the mocks)
+
+    async def compose(_mocks: Engine) -> None:
+        shared = ApiKey("shared", generation=1, shared=False, fleet=fleet)
+        made_another("endpoint", api_key=shared, replicas=2)
+
+    if fleet:
+        pulumi_test(compose)(mocks)
+        assert "endpoint-api-key" not in mocks.all
+        assert unwrap_rpc_secret(made(mocks, "endpoint-router")["stack_key"]) == "KEY"
+        return
+    with pytest.raises(pulumi.RunError, match="make that ApiKey with `fleet=True`"):
+        pulumi_test(compose)(mocks)
+    assert not [name for name in mocks.all if "instance" in name]

@@ -102,7 +102,7 @@ def test_it_is_signed_anew_before_it_ends(clock, said):
     assert (changes(olds, signs), said) == (False, [])
     clock.sleep(1)
     assert MachineCertificateProvider().read("c", olds).outs == olds
-    assert "the machine's certificate ends in 29 days: `pulumi up` renews it" in said[0]
+    assert "of instance 7: the machine's certificate ends in 29 days: `pulumi up` renews" in said[0]
     assert changes(olds, signs)
     outs = MachineCertificateProvider().update("c", olds, inputs(signs)).outs or {}
     assert not changes(dict(outs), signs)
