@@ -118,6 +118,19 @@ def unheld_promises(settings: Settings, plan: Plan, stack: str) -> list[str]:
     return messages
 
 
+def passing_router_warning(settings: Settings, environment: Mapping[str, str]) -> str:
+    """Warn of a router on a computer that a workflow gets for a job; empty if it is on none.
+
+    `CI` is what GitHub, GitLab and others set in each job.
+    """
+    if not settings.is_fleet or settings.router_host or not environment.get("CI"):
+        return ""
+    return (
+        "the router would run on this job's own computer, and nobody can reach the endpoint once "
+        "the job is over: set `routerHost` to a computer that stays"
+    )
+
+
 def release_facts(
     *,
     runs: ReleaseSpec,

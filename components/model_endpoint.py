@@ -17,6 +17,7 @@ from components.plan import Plan, make_plan
 from components.replica import Parts, Replica, offered, rented, serving
 from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
+from components.resources.context import current
 from components.resources.hub_revisions import HubRevisions
 from components.resources.instance import VastInstance
 from components.resources.orphan_cleanup import OrphanCleanup
@@ -156,7 +157,8 @@ def _tell(parts: Parts) -> None:
         pulumi.log.info(as_typed_here(fact))
     promises = endpoints.unheld_promises(settings, plan, pulumi.get_stack())
     slow = parallel_warning(len(parts.running.indices), SETTINGS.parallel)
-    for warning in filter(None, (*promises, *plan.warnings, slow)):
+    passing = endpoints.passing_router_warning(settings, current().environment)
+    for warning in filter(None, (*promises, *plan.warnings, slow, passing)):
         pulumi.log.warn(as_typed_here(warning))
 
 

@@ -15,6 +15,7 @@ from components.endpoints import (
     EndpointRefused,
     Proof,
     check,
+    passing_router_warning,
     release_facts,
     release_of_several,
     replica_name,
@@ -123,6 +124,25 @@ def test_two_routers_of_a_program_have_not_the_same_port_of_a_computer():
     assert not refusal(with_router("b", routerPort="8444"), one)
     alone = Declared.of("b", STACK, parse(values()))
     assert not refusal(alone, one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "said"),
+    [
+        ({"replicas": "2"}, {"CI": "true"}, True),
+        ({"replicas": "2"}, {}, False),
+        ({"replicas": "2"}, {"CI": ""}, False),
+        ({}, {"CI": "true"}, False),
+        (
+            {"replicas": "2", "routerHost": "me@router.example", "routerAddress": "192.0.2.7"},
+            {"CI": "true"},
+            False,
+        ),
+    ],
+)
+def test_a_router_on_a_computer_that_goes_with_its_job_is_told(changes, environment, said):
+    warning = passing_router_warning(parse(values(**changes)), environment)
+    assert ("set `routerHost`" in warning) is said
 
 
 def facts_of(**changes: Any) -> dict[str, Any]:
