@@ -6,11 +6,13 @@ every contract of this stack looks gone.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from components.core.errors import StackError
-from components.vast.api.locked_file import LockedJsonFile
 from components.vast.errors import KeyRefused, WrongAccount
+
+if TYPE_CHECKING:
+    from components.vast.api.locked_file import LockedJsonFile
 
 UNKNOWN = 0
 
