@@ -24,9 +24,6 @@ from components.vllm.machine_key import KeyRule
 if TYPE_CHECKING:
     from components.router.access import Access
 
-SIGNER = ("key", "newest_certificate", "former_key", "former_authority", "former_until")
-"""Outputs of `Authority` with which the router's certificate is signed."""
-
 
 class RouterProvider(Provider):
     """CRUD of `Router`."""
@@ -129,7 +126,6 @@ class Router(dynamic.Resource, module="router", name="Router"):
         `lost_router` is `refuse` or `go-on`: whether machines may leave that the router cannot be
         told of.
         """
-        signer = {one: getattr(authority, one) for one in SIGNER}
         inputs: dict[str, Any] = {
             "label": f"{key_rule.scope}{name}",
             "host": host,
@@ -138,7 +134,7 @@ class Router(dynamic.Resource, module="router", name="Router"):
             "routing": routing,
             "members": list(members),
             "authorities": authority.certificate,
-            "signer": pulumi.Output.secret(signer),
+            "signer": authority.signer,
             "client_certificate": authority.client_certificate if client_certificates else "",
             "stack_key": api_key.api_key,
             "stack_key_digest": api_key.digest,

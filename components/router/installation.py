@@ -39,6 +39,7 @@ def install(wanted: RouterRequest, state: RouterState | None, access: Access) ->
     except (ComputerUnreachable, RouterFailed, RouterRefused) as error:
         gone = change.leaving(state.request, wanted) if state else []
         if state is None or not gone:
+            error.args = (f"{error}{_also_billed(wanted, state)}",)
             raise
         # A router that serves without the new ones needs the machines that it has.
         is_lost = not (isinstance(error, RouterFailed) and error.serves)
@@ -193,6 +194,15 @@ def _still_billed(gone: Sequence[str], error: Exception, *, is_lost: bool) -> st
     end = f"to end {them} all the same, `pulumi config set lostRouter go-on`"
     leave = f"{'it' if len(gone) == 1 else 'they'} shall leave"
     return f"{what}, since the router cannot be told that {leave}: {error}; {end}"
+
+
+def _also_billed(wanted: RouterRequest, state: RouterState | None) -> str:
+    """Say which machines came up for nothing so far."""
+    new = sorted(wanted.contracts - (state.request.contracts if state else set()), key=int)
+    if not new:
+        return ""
+    verbs = ("gets no requests and is", "get no requests and are")
+    return f"; {_machines(new)} {verbs[len(new) > 1]} billed"
 
 
 def _machines(contracts: Sequence[str]) -> str:

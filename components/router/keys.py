@@ -55,6 +55,4 @@ def signed(request: RouterRequest, public_key: certificates.PublicKey, now: floa
 def is_due(leaf: str, request: RouterRequest, now: float) -> bool:
     """Whether a certificate has to be signed anew: it ends soon, or another one signs now."""
     signing = authorities_of(request).signing(now)
-    return certificates.ends_at(leaf) - now < rules.RENEW_DAYS * rules.DAY or not (
-        certificates.signer(leaf, signing.certificate)
-    )
+    return rules.ends_soon(leaf, now) or not certificates.signer(leaf, signing.certificate)

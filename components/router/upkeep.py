@@ -14,6 +14,7 @@ from components.router.bundle import bundle, place_of
 from components.router.facts import ELSEWHERE, Facts, is_elsewhere
 from components.router.proof import client_of, not_reached
 from components.router.state import RouterState
+from components.tls import authorities as rules
 
 
 def refreshed(state: RouterState, access: Access) -> RouterState:
@@ -21,6 +22,8 @@ def refreshed(state: RouterState, access: Access) -> RouterState:
 
     A computer that cannot be reached leaves the state as it is.
     """
+    for warning in rules.leaf_warnings(state.leaf, access.clock.epoch(), "the router's"):
+        access.progress.say(warning)
     try:
         found = access.look(state.request, state.digest)
     except ComputerUnreachable as error:

@@ -109,12 +109,12 @@ def warnings(authorities: Authorities, signed: Signed, now: float) -> list[str]:
     return messages
 
 
-def leaf_warnings(leaf: str, now: float) -> list[str]:
-    """Say whether a machine's certificate ends soon."""
+def leaf_warnings(leaf: str, now: float, whose: str = "the machine's") -> list[str]:
+    """Say whether the certificate of a machine, or of what `whose` names, ends soon."""
     if not ends_soon(leaf, now):
         return []
     ends = _ends(certificates.ends_at(leaf), now)
-    return [f"the machine's certificate {ends}: `pulumi up` renews it, and nothing restarts"]
+    return [f"{whose} certificate {ends}: `pulumi up` renews it, and nothing restarts"]
 
 
 def ends_soon(certificate: str, now: float) -> bool:

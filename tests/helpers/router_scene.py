@@ -48,6 +48,16 @@ def member(server: Server) -> WantedMember:
     return WantedMember(str(server.contract), LOOPBACK, server.port)
 
 
+class Shifted(SystemClock):
+    """A clock that is wrong by some seconds."""
+
+    def __init__(self, by: float) -> None:
+        self._by = by
+
+    def epoch(self) -> float:
+        return super().epoch() + self._by
+
+
 class Scene:
     """A computer for routers, machines, and what was said."""
 

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from components.core.clock import SystemClock
 from components.core.keys import digest
 from components.router.errors import RouterFailed, RouterLost, RouterRefused
 from components.tls import certificates
 from components.tls.authorities import Authority
 from tests.helpers.polling import eventually
 from tests.helpers.router_requests import with_key
-from tests.helpers.router_scene import Scene
+from tests.helpers.router_scene import Scene, Shifted
 from tests.helpers.router_world import (
     AUTHORITY,
     CHAT,
@@ -31,16 +30,6 @@ from tests.helpers.router_world import (
 from toolchain.scale_out.loopback import LOOPBACK
 
 NEXT_KEY = "3c" * 24
-
-
-class Shifted(SystemClock):
-    """A clock that is wrong by some seconds."""
-
-    def __init__(self, by: float) -> None:
-        self._by = by
-
-    def epoch(self) -> float:
-        return super().epoch() + self._by
 
 
 def answering(here: Scene, state, count: int = 12) -> set[int]:
@@ -204,6 +193,7 @@ exec {real} "$@"
     with pytest.raises(RouterFailed) as failed:
         here.up(here.wanted(first, second), state)
     assert "HAProxy does not take its files: [ALERT] no such line" in str(failed.value)
+    assert "the machine of contract 42 gets no requests and is billed" in str(failed.value)
     assert here.refreshed(state).problem == ""
     assert answering(here, state) == {41}
     (here.folder / "refuses").unlink()
@@ -214,8 +204,10 @@ exec {real} "$@"
 def test_a_first_router_that_does_not_serve_is_stopped(here):
     (dead,) = here.servers(41)
     dead.die()
-    with pytest.raises(RouterFailed, match="it was stopped, since it has no earlier files"):
+    with pytest.raises(RouterFailed) as failed:
         here.up(here.wanted(dead))
+    assert "it was stopped, since it has no earlier files" in str(failed.value)
+    assert "the machine of contract 41 gets no requests and is billed" in str(failed.value)
     with socket.socket() as probe:
         assert probe.connect_ex((LOOPBACK, here.port)) != 0
 

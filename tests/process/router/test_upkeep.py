@@ -16,7 +16,7 @@ from components.router import preview, upkeep
 from components.router.errors import RouterLost, RouterRefused
 from components.router.state import RouterState
 from tests.helpers.polling import eventually
-from tests.helpers.router_scene import SHORT, Scene
+from tests.helpers.router_scene import SHORT, Scene, Shifted
 from tests.helpers.router_world import asked, conversation
 from toolchain.scale_out.loopback import LOOPBACK
 
@@ -94,6 +94,13 @@ def test_a_refresh_says_which_member_the_router_does_not_reach(here, state):
     here.machines.servers[1].die()
     eventually(lambda: here.refreshed(state) and "sends nothing to i42" in here.said[-1])
     assert here.refreshed(state).problem == ""
+
+
+def test_a_refresh_warns_of_a_certificate_that_ends(here, state):
+    here.said.clear()
+    upkeep.refreshed(state, here.access(clock=Shifted(80 * 86_400.0)))
+    (line,) = here.said
+    assert line.startswith("router: the router's certificate ends in 9 days: `pulumi up` renews")
 
 
 def test_a_router_of_another_computer_is_left_to_that_computer(here, state):

@@ -137,9 +137,17 @@ def test_another_address_of_the_port_is_free():
 def test_the_routers_own_port_is_not_taken():
     own = {"listeners": (Listener("192.0.2.7", 8443),), "bind": Listener("192.0.2.7", 8443)}
     assert refused({**own, "is_alive": True}) == ""
-    assert refused({**own, "is_alive": True, "bind": None}, owner="mine") == ""
+    known = {**own, "is_alive": True, "bind": None, "owner": "mine"}
+    assert refused(known, owner="mine") == ""
     assert "another program" in refused({**own, "is_alive": True, "bind": None})
     assert "another program" in refused({**own, "is_alive": False}, owner=None)
+
+
+def test_a_router_that_another_computer_has_is_left_to_it():
+    assert "nothing of the stack's router is on this computer" in refused(owner=None)
+    assert refused(owner=None, lost_router="go-on") == ""
+    assert refused(owner=None, host="op@router.test") == ""
+    assert refused({"owner": "mine"}, owner=None) == ""
 
 
 def test_an_address_of_that_computer_alone_is_refused_where_clients_are_elsewhere():
