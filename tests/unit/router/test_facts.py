@@ -140,7 +140,7 @@ def test_the_routers_own_port_is_not_taken():
     known = {**own, "is_alive": True, "bind": None, "owner": "mine"}
     assert refused(known, owner="mine") == ""
     assert "another program" in refused({**own, "is_alive": True, "bind": None})
-    assert "another program" in refused({**own, "is_alive": False}, owner=None)
+    assert "another program" in refused({**known, "is_alive": False}, owner="mine")
 
 
 def test_a_router_that_another_computer_has_is_left_to_it():
