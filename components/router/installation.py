@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from components.core.display import shown
+from components.core.interruption import Interrupted
 from components.machine.agent_answers import AnswerUnreadable, read_request
 from components.machine.own_computer import Computer, ComputerUnreachable
 from components.router import change, facts, keys, proof, scripts
@@ -61,7 +62,12 @@ def _installed(wanted: RouterRequest, state: RouterState | None, access: Access)
         return dataclasses.replace(new, supervisor=found.supervises)
     did = _put(computer, new, found, files)
     new = dataclasses.replace(new, supervisor=_supervisor(did))
-    if why := _refused(did) or proof.unproven(new, access):
+    try:
+        why = _refused(did) or proof.unproven(new, access)
+    except Interrupted as interrupted:
+        became, _ = _gone_back(computer, new, found, access)
+        raise Interrupted(f"{interrupted}; {became}") from None
+    if why:
         became, serves = _gone_back(computer, new, found, access)
         raise RouterFailed(f"{why}; {became}", serves=serves)
     computer.run(scripts.proven(wanted.label, files.digest))

@@ -36,7 +36,7 @@ def unproven(state: RouterState, access: Access) -> str:
         waited = clock.monotonic() - started
         if waited >= access.limits.proof:
             return why
-        access.progress.go_on("the proof of the router", "it has its new files already")
+        access.progress.go_on("the proof of the router")
         if waited >= QUIET_SECONDS:
             access.progress.waiting(f"not yet: {why}")
         clock.sleep(LOOK_EVERY)

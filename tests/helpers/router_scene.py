@@ -24,7 +24,7 @@ from components.machine.ssh_library import asyncssh
 from components.router import installation, upkeep
 from components.router.access import Access, Limits
 from components.router.asking import HttpsRouter
-from components.router.state import RouterRequest, RouterState, Signer, WantedMember
+from components.router.state import RouterRequest, RouterState, Signer, WantedMember, url_of
 from tests.helpers.gates import bearer
 from tests.helpers.router_requests import request
 from tests.helpers.router_world import (
@@ -132,7 +132,7 @@ class Scene:
         """A client of the router."""
         context = ssl.create_default_context(cadata=state.request.authorities)
         return httpx.Client(
-            base_url=f"https://{state.request.address}:{state.request.port}",
+            base_url=url_of(state.request.address, state.request.port),
             verify=context,
             headers=bearer(key) if key else {},
             timeout=WITHIN,

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from components.core.interruption import Interrupted
 from components.core.keys import digest
+from components.core.progress import Progress
 from components.router.errors import RouterFailed, RouterLost, RouterRefused
 from components.tls import certificates
 from components.tls.authorities import Authority
@@ -263,6 +265,27 @@ def test_an_up_that_dies_before_the_proof_is_found_and_mended(here):
     state = here.up(here.wanted(first, second), found)
     assert here.refreshed(state).problem == ""
     assert answering(here, state) == {41, 42}
+
+
+def test_a_wait_for_the_proof_that_is_interrupted_goes_back(here):
+    first, dead = here.servers(41, 42)
+    state = here.up(here.wanted(first))
+    dead.die()
+    access = here.access()
+    pressed = Progress("router", access.clock, here.said.append, lambda: True)
+    with pytest.raises(Interrupted) as interrupted:
+        here.up(here.wanted(dead), state, progress=pressed)
+    assert "the proof of the router was ended by Ctrl-C" in str(interrupted.value)
+    assert "it serves its last good files again" in str(interrupted.value)
+    assert answering(here, state) == {41}
+
+
+def test_clients_may_call_an_address_of_version_six(here):
+    state = here.up(here.wanted(*here.servers(41), address="::1"))
+    assert state.listen == "::1"
+    assert state.to_bag()["endpoint_url"] == f"https://[::1]:{here.port}/v1"
+    with here.client(state) as client:
+        assert client.get("/v1/models").status_code == 200
 
 
 def test_a_key_is_replaced_and_the_previous_one_works_for_its_grace(here):
