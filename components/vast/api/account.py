@@ -42,22 +42,31 @@ def account_of(api: Accounts) -> int:
         return UNKNOWN
 
 
-def remembered_account(api: SharingAccounts) -> int:
-    """Return the account's id, which all that rent with this key here ask once; see `account_of`.
+class KnownAccount:
+    """The account of a key, which all that use the key on this computer ask once.
 
     A key is of one account for ever, and the shared folder is the key's own.
     """
-    try:
-        with api.shared(ACCOUNT_FILE).lock() as content:
+
+    def __init__(self, api: SharingAccounts) -> None:
+        """Ask `api` where the folder does not say it."""
+        self._api = api
+
+    def account_id(self) -> int:
+        """See `VastApi.account_id`.
+
+        Raises:
+            NoSharedFolder: if the shared folder cannot be used.
+            KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
+        """
+        with self._api.shared(ACCOUNT_FILE).lock() as content:
             known = content.values.get("id")
             if isinstance(known, int) and known != UNKNOWN:
                 return known
-            found = account_of(api)
+            found = self._api.account_id()
             content.values = {"id": found}
             content.save_for_others()
             return found
-    except StackError:
-        return UNKNOWN
 
 
 def hold_to(api: Accounts, recorded: int, what: str) -> None:

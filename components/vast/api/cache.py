@@ -69,6 +69,33 @@ class InstanceCache:
             content.save()
 
 
+class PricesAskedCache:
+    """The higher prices that hosts ask for, as old as the caller allows."""
+
+    def __init__(self, fetch: Callable[[], list[Json]], clock: Clock, file: LockedJsonFile) -> None:
+        """Get the rows with `fetch` and keep them in `file`."""
+        self._fetch = fetch
+        self._clock = clock
+        self._file = file
+
+    def look(self, max_age: float) -> list[Json]:
+        """All rows, as they were at most `max_age` seconds before this call.
+
+        Raises:
+            whatever `fetch` raises.
+        """
+        oldest = self._clock.epoch() - max_age
+        with self._file.lock() as content:
+            now = self._clock.epoch()
+            known = content.values.get("rows")
+            if isinstance(known, list) and oldest < float(content.values["asked_at"]) <= now:
+                return known
+            rows = self._fetch()
+            content.values = {"asked_at": now, "rows": rows}
+            content.save_for_others()
+            return rows
+
+
 class SearchCache:
     """Answers to searches, as old as the caller allows."""
 

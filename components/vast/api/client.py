@@ -15,7 +15,7 @@ from components.core.clock import Clock
 from components.core.record import FOLDER, Record
 from components.vast.api import recording
 from components.vast.api.answers import rows_in
-from components.vast.api.cache import InstanceCache, SearchCache
+from components.vast.api.cache import InstanceCache, PricesAskedCache, SearchCache
 from components.vast.api.calls import Calls, Transport
 from components.vast.api.credentials import find_key
 from components.vast.api.key_facts import KeyFacts
@@ -116,6 +116,7 @@ class VastApi:
         throttle = Throttle(clock, self.shared("pace.json"), pace)
         self._calls = Calls(transport, url, key, clock, throttle=throttle, say=say, patient=patient)
         self._contracts = InstanceCache(self._list, clock, self.shared("contracts.json"))
+        self._prices = PricesAskedCache(self._asked, clock, self.shared("prices.json"))
         self._market = SearchCache(self._search, clock, self.shared("market.json"))
 
     def __repr__(self) -> str:
@@ -257,22 +258,13 @@ class VastApi:
         answer = self._calls.put("logs", path, body)
         return str(answer.get("result_url") or "")
 
-    def price_asked(self, instance_id: int) -> PriceAsked | None:
-        """The higher price that a contract's host asks for, if it does.
+    def price_asked(self, instance_id: int, max_age: float = 0.0) -> PriceAsked | None:
+        """The higher price that a contract's host asked for at most `max_age` seconds ago.
 
         Raises:
             KeyRefused, RateLimited, ApiUnreachable, ApiFailed: if Vast does not say.
         """
-        path = "/instances/pending-price-increases/"
-        answer = self._calls.get("prices", path)
-        asked = answer.get("pending_price_increases") or []
-        rows = asked if isinstance(asked, list) else []
-        mine = [
-            raw
-            for raw in rows
-            if isinstance(raw, Mapping) and whole(raw.get("contract_id")) == instance_id
-        ]
-        return PriceAsked.from_json(mine[-1]) if mine else None
+        return PriceAsked.of(self._prices.look(max_age * self._pace), instance_id)
 
     def accept_price(self, asked: PriceAsked) -> None:
         """Accept a higher price; Vast refuses a price that is no longer pending.
@@ -389,6 +381,11 @@ class VastApi:
         if told is not None and fact is None:
             raise ApiFailed(self._calls.failed(f"GET {path}", f"gives no {key} that can be read"))
         return fact
+
+    def _asked(self) -> list[Json]:
+        answer = self._calls.get("prices", "/instances/pending-price-increases/")
+        asked = answer.get("pending_price_increases") or []
+        return asked if isinstance(asked, list) else []
 
     def _search(self, body: dict[str, Any]) -> list[Json]:
         answer = self._calls.post("search", "/bundles/", body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from components.core.display import clipped, shown
@@ -237,6 +237,16 @@ class PriceAsked:
             dollars_per_hour=round(_number(raw, "new_gpu_costpersec") * 3600, 6),
             until=_number(raw, "ask_end_date"),
         )
+
+    @classmethod
+    def of(cls, rows: Iterable[Any], instance_id: int) -> PriceAsked | None:
+        """Find what a contract's host asks for last; raises as `from_json`."""
+        mine = [
+            raw
+            for raw in rows
+            if isinstance(raw, Mapping) and whole(raw.get("contract_id")) == instance_id
+        ]
+        return cls.from_json(mine[-1]) if mine else None
 
 
 @dataclasses.dataclass(frozen=True)

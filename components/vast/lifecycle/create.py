@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from components.core.errors import StackError
 from components.core.progress import Progress
 from components.machine import first_contact
-from components.vast.api.account import remembered_account
+from components.vast.api.account import KnownAccount, account_of
 from components.vast.api.payloads import RentRequest
 from components.vast.boot_notes import BOOTS, BootNotes, MachineBoot
 from components.vast.estimates import ESTIMATES, Estimate, Estimates
@@ -57,7 +57,7 @@ def create(inputs: InstanceInputs, context: Context, download_share: float) -> I
     _note_estimate(api, rented, inputs, progress)
     made = state_of(inputs, order.label, rented, ends_at, job)
     _note_boot(api, made, context)
-    return dataclasses.replace(made, account_id=remembered_account(api))
+    return dataclasses.replace(made, account_id=account_of(KnownAccount(api)))
 
 
 def rent_journal(api: VastApi, label_prefix: str, context: Context) -> RentJournal:

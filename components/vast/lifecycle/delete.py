@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.core.errors import StackError
 from components.core.property_bag import BagReader, StateUnreadable, by_name, number, text, whole
-from components.vast.api.account import hold_to
+from components.vast.api.account import KnownAccount, hold_to
 from components.vast.lifecycle import shutdown_times
 from components.vast.lifecycle.context import Context, progress_of
 from components.vast.lifecycle.create import rent_journal
@@ -76,7 +76,7 @@ def delete(instance_id: int, state: LeavingInstance, context: Context) -> None:
         StillBilled, KeyRefused: if the contract is not proven gone.
     """
     api, progress = context.market(), progress_of(context)
-    hold_to(api, state.account_id, f"instance {instance_id}")
+    hold_to(KnownAccount(api), state.account_id, f"instance {instance_id}")
     _note_loss(api, instance_id, state, context)
     why = quarantine_reason(state.carried_label)
     if why and state.label_prefix:

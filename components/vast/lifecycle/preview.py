@@ -16,7 +16,7 @@ from components.vast.lifecycle.context import Context
 from components.vast.lifecycle.contract_expiry import ContractTerm
 from components.vast.lifecycle.diff import is_over
 from components.vast.lifecycle.order import criteria_for, order_label
-from components.vast.lifecycle.refresh import price_asked
+from components.vast.lifecycle.refresh import max_age_for, price_asked
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.search import SEARCH_LIMIT
 from components.vast.market.several import one_a_place
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 LATER = frozenset({"losses", "token_for"})
 """Inputs that may be unknown while everything about a rental can be said."""
-
-SIBLINGS_MAX_AGE = 5.0
-"""Seconds for which replicas that are previewed together share a list of contracts."""
 
 AskPrice = Callable[[int], PriceAsked | None]
 """What the host of a contract asks for; called only where that matters."""
@@ -148,7 +145,7 @@ def _preview_rental(inputs: InstanceInputs, context: Context) -> None:
     whether `up` will resume that contract or replace it, and resuming must not fail.
     """
     api = context.market(patient=False)
-    contracts = api.instances(SIBLINGS_MAX_AGE if inputs.fleet else 0.0)
+    contracts = api.instances(max_age_for(inputs))
     there, sentences = to_go_on_with(
         contracts,
         order_label(inputs),

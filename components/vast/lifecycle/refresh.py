@@ -21,6 +21,9 @@ from components.vast.refresh_log import FILE_NAME, RefreshLog
 if TYPE_CHECKING:
     from components.vast.api.client import VastApi
 
+SHARED_MAX_AGE = 5.0
+"""Seconds for which replicas that are looked at together share what the market said of all."""
+
 
 def refresh(instance_id: int, old: InstanceState, context: Context) -> InstanceState | None:
     """Look at the contract and say what drifted; None if it is gone, as list and GET agree.
@@ -37,7 +40,7 @@ def refresh(instance_id: int, old: InstanceState, context: Context) -> InstanceS
         return None
     api = context.market(patient=False)
     RefreshLog(api.shared(FILE_NAME), context.clock).note(str(live.id))
-    price = price_asked(live.id, context)
+    price = price_asked(live.id, context, max_age_for(old.inputs))
     found, sentences = compare(old, live, contracts, price, context.clock.epoch())
     for sentence in sentences:
         context.say(sentence)
@@ -82,10 +85,18 @@ def compare(
     ]
 
 
-def price_asked(instance_id: int, context: Context) -> PriceAsked | None:
-    """Give what the host asks for; a list that cannot be had is reported, and stops nothing."""
+def max_age_for(inputs: InstanceInputs) -> float:
+    """Give the seconds for which several machines that are looked at together share an answer."""
+    return SHARED_MAX_AGE if inputs.fleet else 0.0
+
+
+def price_asked(instance_id: int, context: Context, max_age: float = 0.0) -> PriceAsked | None:
+    """Give what the host asks for, as it was `max_age` seconds ago at most.
+
+    A list that cannot be had is reported, and stops nothing.
+    """
     try:
-        return context.market(patient=False).price_asked(instance_id)
+        return context.market(patient=False).price_asked(instance_id, max_age)
     except StackError as error:
         context.say(f"whether a higher price is asked for is not known ({error})")
         return None
@@ -114,7 +125,7 @@ def _looked_up(
     instance_id: int, old: InstanceState, context: Context
 ) -> tuple[list[Instance], Instance | None]:
     api: VastApi = context.market(patient=False)
-    contracts = api.instances()
+    contracts = api.instances(max_age_for(old.inputs))
     listed = [contract for contract in contracts if contract.id == instance_id]
     live = listed[0] if listed else api.instance(instance_id)
     observed = old.observed

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from components.core.property_bag import Properties
+from components.resources.context import current
 from components.resources.instance import InstanceProvider
 from components.resources.offer import OfferProvider
 from components.vast.fleet import Fleet, fleet_property
 from components.vast.lifecycle.order import order_for
-from tests.helpers.adapters import client_key, machine, outputs, reasons, vast
+from tests.helpers.adapters import ASKED, client_key, machine, outputs, reasons, vast
 from tests.helpers.offers import row
 from tests.helpers.states import inputs, ordered, rented, search
 
@@ -113,6 +114,7 @@ def test_a_lost_replica_is_rented_anew_and_its_siblings_stay_as_they_are(vast, c
     assert {len(state["fleet"]) for state in states.values()} == {2}
     lost = made[1].id
     del vast.contracts[int(lost)]
+    current().clock.sleep(60)
     capsys.readouterr()
 
     read = {n: InstanceProvider().read(one.id, states[n]) for n, one in made.items()}
@@ -146,6 +148,25 @@ def test_replicas_that_are_previewed_share_one_list(vast):
     for number in range(3):
         InstanceProvider().check({}, replica(number))
     assert vast.calls.count("GET /api/v1/instances/") == 1
+
+
+def test_replicas_that_are_refreshed_share_what_the_market_says_of_all(vast):
+    for number, id_ in enumerate((9001, 9002, 9003)):
+        vast.has(id_, machine_id=20 + number, label=label_of(number))
+    vast.prices_asked = [{**ASKED, "contract_id": 9002}]
+    for number, id_ in enumerate((9001, 9002, 9003)):
+        state = {**rented(instance_id=id_, label=label_of(number)), **replica(number)}
+        found = outputs(InstanceProvider().read(str(id_), state))
+        assert (found.get("price_asked") is not None) is (id_ == 9002)
+    assert vast.calls.count("GET /api/v1/instances/") == 1
+    assert vast.calls.count("GET /instances/pending-price-increases/") == 1
+
+
+def test_machines_of_different_endpoints_are_each_asked_for(vast):
+    for id_ in (9001, 9002):
+        vast.has(id_, label=label_of(0))
+        InstanceProvider().read(str(id_), {**rented(instance_id=id_), **ordered()})
+    assert vast.calls.count("GET /instances/pending-price-increases/") == 2
 
 
 def test_a_replica_that_is_replaced_create_first_counts_its_own_old_machine_alone(vast, capsys):

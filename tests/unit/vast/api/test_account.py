@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from components.vast.api.account import UNKNOWN, account_of, remembered_account
+from components.vast.api.account import UNKNOWN, KnownAccount, account_of, hold_to
 from components.vast.api.locked_file import LockedJsonFile
-from components.vast.errors import KeyRefused, NoSharedFolder
+from components.vast.errors import ApiFailed, KeyRefused, NoSharedFolder, WrongAccount
 
 
 class Asked:
@@ -26,6 +26,10 @@ class Asked:
 
     def shared(self, name: str) -> LockedJsonFile:
         return LockedJsonFile(self.folder / name)
+
+
+def remembered_account(api: Asked) -> int:
+    return account_of(KnownAccount(api))
 
 
 def test_it_is_asked_once_for_all(tmp_path):
@@ -56,3 +60,17 @@ def test_a_folder_that_cannot_be_used_stops_nothing(tmp_path):
             raise NoSharedFolder(name)
 
     assert remembered_account(Without(tmp_path, 4711)) == UNKNOWN
+
+
+def test_a_machine_of_another_account_is_held_back_by_what_is_known(tmp_path):
+    api = Asked(tmp_path, 4711)
+    for _ in range(2):
+        with pytest.raises(WrongAccount, match="account 4711, and it was rented on account 4712"):
+            hold_to(KnownAccount(api), 4712, "it")
+    hold_to(KnownAccount(api), 4711, "it")
+    assert api.asked == 1
+
+
+def test_what_vast_does_not_say_is_still_an_error(tmp_path):
+    with pytest.raises(ApiFailed):
+        hold_to(KnownAccount(Asked(tmp_path, ApiFailed("not now"))), 4711, "it")

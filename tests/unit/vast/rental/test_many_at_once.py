@@ -13,7 +13,7 @@ from components.core.progress import Progress
 from components.machine.first_contact import fingerprint
 from components.machine.inspection import Inspection
 from components.machine.tcp_probe import ProbeResult
-from components.vast.api.account import remembered_account
+from components.vast.api.account import KnownAccount, account_of
 from components.vast.api.client import VastApi
 from components.vast.api.models import Instance
 from components.vast.api.payloads import RentRequest
@@ -106,7 +106,7 @@ class Run:
         )
         provisioner = Provisioner(api, self.clock, progress, limits, journal, claims=claims)
         rented = provisioner.provision(order, ask, Reached(api, self.clock), PORTS)
-        assert remembered_account(api) == 4711
+        assert account_of(KnownAccount(api)) == 4711
         return rented
 
     @property
