@@ -14,6 +14,9 @@ QUIET = 20.0
 about requests.
 """
 
+QUIET_BEHIND_ROUTER = 5.0
+"""Seconds without a request, once a router sends none: no client has to find out by himself."""
+
 HANGS = 300.0
 """Seconds without a token, read or written, after which running requests count as stuck. The time
 is long because vLLM counts a prompt's tokens when its answer begins
@@ -31,9 +34,11 @@ def until_quiet(
     longest: float,
     clock: Clock,
     progress: Progress,
+    *,
     why: str = SUCCEEDED,
+    quiet: float = QUIET,
 ) -> bool:
-    """Return when no request was seen for `QUIET` seconds; False if `longest` passed before.
+    """Return when no request was seen for `quiet` seconds; False if `longest` passed before.
 
     `why` says what is waited for.
 
@@ -49,7 +54,7 @@ def until_quiet(
         seen = look()
         now = clock.monotonic()
         looks.take(seen, now)
-        over = looks.over(now, min(QUIET, longest))
+        over = looks.over(now, min(quiet, longest), min(QUIET, longest))
         if over:
             progress.say(over)
             return True
@@ -96,16 +101,19 @@ class _Looks:
         if self.unanswered_since is None:
             self.unanswered_since = now
 
-    def over(self, now: float, enough: float) -> str:
-        """Say why the wait ends; empty while a client may be there."""
+    def over(self, now: float, quiet: float, unanswered: float) -> str:
+        """Say why the wait ends; empty while a client may be there.
+
+        Seconds: without a request, and without an answer about requests.
+        """
         if self.nobody:
             return f"nobody to wait for: {self.state}"
-        if self.unanswered_since is not None and now - self.unanswered_since >= enough:
+        if self.unanswered_since is not None and now - self.unanswered_since >= unanswered:
             silent = duration(now - self.unanswered_since)
             return f"no look at its requests for {silent} ({self.state}): nobody is waited for"
         if now - self.moved_at >= HANGS:
             hung = duration(now - self.moved_at)
             return f"not one token for {hung} ({self.state}): it hangs, and nobody is waited for"
-        if now - self.quiet_since >= enough:
+        if now - self.quiet_since >= quiet:
             return f"no request for {duration(now - self.quiet_since)}: its clients have left"
         return ""

@@ -13,7 +13,7 @@ from components.core.errors import StackError
 from components.core.interruption import Interrupted
 from components.core.progress import duration
 from components.machine.ssh_types import HostClient
-from components.vllm.drain import until_quiet
+from components.vllm.drain import QUIET_BEHIND_ROUTER, until_quiet
 from components.vllm.errors import RolloutStopped
 from components.vllm.rollout_notes import Decision, Notes, Place, change_digest, decide
 from components.vllm.server_access import (
@@ -135,7 +135,8 @@ class MemberTurn(Turn):
                 (self.inputs.drain_minutes or 0) * 60,
                 self.access.clock,
                 self.access.progress,
-                TAKEN_OVER,
+                why=TAKEN_OVER,
+                quiet=QUIET_BEHIND_ROUTER,
             )
         except Interrupted:
             run(host, supervise("undrain"), timeout=COMMAND_SECONDS)

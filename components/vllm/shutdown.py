@@ -6,6 +6,7 @@ until its own end. If the host does not answer, the machine's end stops the serv
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from components.core.bounded import OutOfTime
@@ -13,7 +14,7 @@ from components.core.errors import StackError
 from components.core.interruption import Interrupted
 from components.core.progress import duration
 from components.vllm import rollout
-from components.vllm.drain import SUCCEEDED, until_quiet
+from components.vllm.drain import QUIET, QUIET_BEHIND_ROUTER, SUCCEEDED, until_quiet
 from components.vllm.server_access import (
     COMMAND_SECONDS,
     MACHINE_STAYS,
@@ -78,14 +79,13 @@ def _drain(state: ServerState, access: ServerAccess) -> None:
 def _wait(state: ServerState, access: ServerAccess) -> None:
     """Wait until no client asks any more, for `drain_minutes` at most."""
     endpoint = access.endpoint(state.inputs, state.ca_certificate)
-    why = SUCCEEDED
+    why, quiet = SUCCEEDED, QUIET
     if state.inputs.rollout is not None:
-        why = rollout.TAKEN_OVER
+        why, quiet = rollout.TAKEN_OVER, QUIET_BEHIND_ROUTER
         rollout.until_seen(endpoint, 404, rollout.LEAVES, access)
     longest = (state.inputs.drain_minutes or 0) * 60
-    until_quiet(
-        lambda: endpoint.traffic(state.api_key), longest, access.clock, access.progress, why
-    )
+    ask = functools.partial(endpoint.traffic, state.api_key)
+    until_quiet(ask, longest, access.clock, access.progress, why=why, quiet=quiet)
 
 
 def _reach(state: ServerState, access: ServerAccess) -> None:

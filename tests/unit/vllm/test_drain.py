@@ -8,7 +8,7 @@ import pytest
 from components.core.interruption import Interrupted
 from components.core.progress import Progress
 from components.vllm.client_types import Refused, Traffic, Unreachable
-from components.vllm.drain import HANGS, QUIET, until_quiet
+from components.vllm.drain import HANGS, QUIET, QUIET_BEHIND_ROUTER, until_quiet
 from tests.helpers.fakes import VirtualClock
 
 
@@ -23,9 +23,9 @@ TIMED_OUT = Unreachable("timed_out")
 BUSY = [TIMED_OUT, Unreachable("closed"), Refused(429, "queue full"), Refused(503, "queue full")]
 
 
-def drained(clock: VirtualClock, look: Callable[[], Look], longest: float):
+def drained(clock: VirtualClock, look: Callable[[], Look], longest: float, **given: float):
     said: list[str] = []
-    quiet = until_quiet(look, longest, clock, Progress("server", clock, said.append))
+    quiet = until_quiet(look, longest, clock, Progress("server", clock, said.append), **given)
     return quiet, said
 
 
@@ -34,6 +34,15 @@ def test_nobody_asks_so_it_ends_after_the_quiet(clock):
     assert quiet
     assert clock.monotonic() == pytest.approx(QUIET, abs=2)
     assert "its clients have left" in said[-1]
+
+
+def test_behind_a_router_less_quiet_is_enough_and_silence_counts_as_before(clock):
+    quiet, _ = drained(clock, lambda: Traffic(0, 17), 600, quiet=QUIET_BEHIND_ROUTER)
+    assert quiet
+    assert clock.monotonic() == pytest.approx(QUIET_BEHIND_ROUTER, abs=2)
+    quiet, _ = drained(clock, lambda: TIMED_OUT, 600, quiet=QUIET_BEHIND_ROUTER)
+    assert quiet
+    assert clock.monotonic() == pytest.approx(QUIET_BEHIND_ROUTER + QUIET, abs=3)
 
 
 def test_requests_under_way_are_waited_for(clock):
