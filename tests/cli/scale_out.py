@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +30,7 @@ from components.router.scripts import router_id
 from emulator.running import container_processes
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
+from tests.helpers.ssh_computer import SshComputer
 from tests.helpers.stack_world import PATH, PROJECT, Done, Emulator, Stack, ending_with_us
 from toolchain.load_client import Endpoint
 from toolchain.scale_out.loopback import RunningRouter
@@ -114,14 +114,16 @@ class Story:
     """The steps in their order."""
 
     def __init__(
-        self, stack: Stack, emulator: Emulator, routers: Path, say: Callable[[str], None]
+        self, stack: Stack, emulator: Emulator, computer: SshComputer, say: Callable[[str], None]
     ) -> None:
         self.stack = stack
         self.emulator = emulator
+        self.computer = computer
         self.steps: list[Step] = []
         self._say = say
         self._settings: dict[str, Any] = {**SETTINGS, "routerPort": free_port()}
         label = f"{scope_of(PROJECT, NAME)}endpoint-router"
+        routers = Path(stack.environment["VASTVLLM_ROUTERS"])
         self.router = RunningRouter(routers / f"router-{router_id(label)}")
 
     def play(self) -> None:
@@ -139,11 +141,16 @@ class Story:
             self.all_machines_are_replaced()
             self.the_key_is_replaced()
             self.the_router_is_killed()
-            self.the_router_is_killed_beside_a_supervisor()
+            self.a_loop_takes_the_router_over()
+            self.the_router_is_killed_beside_the_loop()
+        self.supervisor.end()
         after = self.stack.outputs()
         assert after["endpoint_url"] == known["endpoint_url"]
         assert after["ca_certificate"] == known["ca_certificate"]
-        self.everything_is_destroyed_without_the_router()
+        self.the_router_moves()
+        with Streams(self._endpoint(self.stack.outputs()), request=REQUEST):
+            self.computer.vanish()
+            self.everything_is_destroyed_without_the_router()
 
     def it_comes_up(self, replicas: int) -> None:
         """Machines side by side, and the router once all are proven."""
@@ -271,29 +278,43 @@ class Story:
             self._judge_silence(step, killed)
             step.outcome = "nobody answers until `pulumi up`, which finds it dead and starts it"
 
-    def the_router_is_killed_beside_a_supervisor(self) -> None:
-        """A loop does what the unit of systemd does."""
+    def a_loop_takes_the_router_over(self) -> None:
+        """Stop the router as `up` has started it, and let a loop run it as systemd would."""
+        self._stop_router()
+        self.supervisor = Supervisor(self.router.folder)
+        self.clients.await_answers()
+
+    def the_router_is_killed_beside_the_loop(self) -> None:
+        """The loop does what the unit of systemd does."""
         how = "`kill -9` of HAProxy; a loop in systemd's place has its unit's command and wait"
         with self._load("the router dies, supervised", how, is_planned=False) as step:
-            self._stop_router()
-            self.supervisor = Supervisor(self.router.folder)
-            self.clients.await_answers()
-            killed = self._kill_router()
-            self._judge_silence(step, killed)
+            self._judge_silence(step, self._kill_router())
             step.outcome = "all streams break off; it answers again at once"
+
+    def the_router_moves(self) -> None:
+        """Over the real `ssh`, to what serves as another computer."""
+        how = "`routerHost: user@host`, `pulumi up`"
+        with self._step("the router moves to another computer", how) as step:
+            before = self.stack.outputs()
+            self._up(routerHost=self.computer.host, routerPort=free_port())
+            known = self.stack.outputs()
+            assert known["router"]["where"] == self.computer.host
+            assert not self.router.folder.exists()
+            for name in ("api_key", "ca_certificate", "replicas"):
+                assert known[name] == before[name]
+            step.outcome = "it serves from there; machines, key and authority stay"
 
     def everything_is_destroyed_without_the_router(self) -> None:
         """All that costs money ends, whatever has become of the router."""
-        how = "HAProxy and its folder are gone, `pulumi destroy`"
-        with self._step("the router is gone", how) as step:
-            self.supervisor.end()
-            shutil.rmtree(self.router.folder)
+        how = "SSH and HAProxy answer no more, `pulumi destroy`"
+        with self._step("the router's computer is gone", how) as step:
             done = self.stack.destroy()
             assert done.status == 0, done.outcome()
+            assert "it may still listen at" in done.output, done.outcome()
             status = self.emulator.status()
             assert status["contracts"] == []
             assert status["dollars_per_hour"] == 0
-            step.outcome = "all contracts end, read back"
+            step.outcome = "all contracts end, read back; the router's address is named"
 
     @property
     def problems(self) -> list[str]:
@@ -460,25 +481,26 @@ def written(page: str, steps: Sequence[Step]) -> str:
 
 @contextmanager
 def fleet(folder: Path) -> Iterator[Story]:
-    """An emulator, a stack, and a computer without systemd."""
+    """An emulator, a stack, and two computers without systemd."""
+    (folder / "bin").mkdir()
+    (folder / "bin/systemctl").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "bin/systemctl").chmod(0o755)
+    path = f"{folder / 'bin'}:{PATH}"
     # A socket's path has room for a short folder alone.
     with (
-        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as routers,
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as short,
+        SshComputer(Path(short) / "c", path) as computer,
         Emulator(folder, speed=SPEED, options=("--credit", "1000")) as emulator,
     ):
-        own = Stack(folder / "stack", emulator, name=NAME)
-        (folder / "bin").mkdir()
-        (folder / "bin/systemctl").write_text("#!/bin/sh\nexit 1\n")
-        (folder / "bin/systemctl").chmod(0o755)
-        stack = own.with_environment(
+        stack = Stack(folder / "stack", emulator, name=NAME).with_environment(
             {
-                "PATH": f"{folder / 'bin'}:{PATH}",
-                "VASTVLLM_ROUTERS": routers,
+                "PATH": f"{computer.bin}:{path}",
+                "VASTVLLM_ROUTERS": f"{short}/r",
                 "PULUMI_PARALLEL": "18",
             }
         )
         try:
-            yield Story(stack, emulator, Path(routers), say)
+            yield Story(stack, emulator, computer, say)
         finally:
             # Whatever has happened: no router of this story stays behind.
             stack.destroy()

@@ -68,7 +68,7 @@ def test_a_page_without_a_place_for_it_is_not_written():
 def test_the_page_has_a_row_for_each_step():
     page = DOCUMENT.read_text(encoding="utf-8")
     rows = page.partition(BEGIN)[2].partition(END)[0].strip().splitlines()[2:]
-    assert len(rows) == 11
+    assert len(rows) == 12
     planned = [row for row in rows if "`pulumi up`" in row and "kill" not in row]
-    assert len(planned) == 6
+    assert len(planned) == 7
     assert {row.split("|")[3].strip() for row in planned} <= {"0", "-"}
