@@ -25,6 +25,7 @@ from components.router.routes import own_gate
 from components.tls.authorities import Authority
 from toolchain.scale_out import affinity, latency, throughput
 from toolchain.scale_out.connection import Target
+from toolchain.scale_out.installed import installed
 from toolchain.scale_out.loopback import (
     LOOPBACK,
     LoopbackRouter,
@@ -45,8 +46,10 @@ ROUNDS = 400
 """Requests to each target."""
 
 CLIENTS = 50
-SECONDS = 5
-"""Of each measurement with wrk; each is made twice."""
+SECONDS = 4
+"""Of each measurement with wrk."""
+
+TURNS = 3
 
 LEAST_ANSWER = 0.05
 """Seconds of the shortest answers that are worth a router: 8 tokens of one client on two H200."""
@@ -97,7 +100,7 @@ class World:
 
     @contextlib.contextmanager
     def router(
-        self, members: Sequence[Member], routing: str
+        self, members: Sequence[Member], routing: str, threads: int = 1
     ) -> Iterator[tuple[LoopbackRouter, Target]]:
         """A router in front of them."""
         with router_folder(self.authority) as folder, reserved() as port:
@@ -111,6 +114,7 @@ class World:
                     "gate": own_gate(),
                     "members": tuple(members),
                     "routing": routing,
+                    "threads": threads,
                 }
             )
             with LoopbackRouter(folder, inputs, self.program) as router:
@@ -183,30 +187,36 @@ def delays(world: World) -> list[Aim]:
 def rates(world: World) -> list[Aim]:
     """Measure requests a second: where the proxy is all that works, and where answers take time."""
     saturated = list(_saturated(world).values())
+    alike = list(_as_run(world).values())
     busy = list(_answering(world).values())
     for title, results in (
         (f"{throughput.CONNECTIONS} clients, instant answers", saturated),
+        ("the same, a bare HAProxy first", alike),
         (f"{throughput.CONNECTIONS} clients, answers of {LEAST_ANSWER * 1000:.0f} ms", busy),
     ):
-        table = Table(title, "requests/s", "of direct", "p50, ms", "proxy's CPU, µs a request")
+        table = Table(title, "requests/s", "of the first", "p50, ms", "proxy's CPU, µs a request")
         for one in results:
             cpu = f"{one.cpu:.0f}" if one.cpu else ""
             share = f"{one.per_second / results[0].per_second:.2f}"
             table.add_row(one.name, f"{one.per_second:.0f}", share, f"{one.p50:.2f}", cpu)
         world.console.print(table)
-    direct, router = busy
-    slower = 1 - router.per_second / direct.per_second
-    later = router.p50 / direct.p50 - 1
-    what = f"answers of {LEAST_ANSWER * 1000:.0f} ms: router within {WITHIN:.0%} of direct"
     return [
-        Aim(f"{what}, requests/s", f"{-slower:+.1%}", slower <= WITHIN),
-        Aim(f"{what}, p50", f"{later:+.1%}", later <= WITHIN),
+        *_within("the router as `up` runs it, against a bare HAProxy with its file", *alike),
+        *_within(f"answers of {LEAST_ANSWER * 1000:.0f} ms, router against direct", *busy),
+    ]
+
+
+def _within(what: str, first: throughput.Throughput, second: throughput.Throughput) -> list[Aim]:
+    slower = 1 - second.per_second / first.per_second
+    later = second.p50 / first.p50 - 1
+    return [
+        Aim(f"{what}: requests/s within {WITHIN:.0%}", f"{-slower:+.1%}", slower <= WITHIN),
+        Aim(f"{what}: p50 within {WITHIN:.0%}", f"{later:+.1%}", later <= WITHIN),
     ]
 
 
 def _saturated(world: World) -> dict[str, throughput.Throughput]:
     """Compare with a HAProxy that only forwards, each on one core."""
-    results = []
     with tempfile.TemporaryDirectory() as name, router_folder(world.authority) as beside:
         folder = Path(name)
         with (
@@ -220,43 +230,59 @@ def _saturated(world: World) -> dict[str, throughput.Throughput]:
             with throughput.running(world.program, folder / "plain.cfg", text, number) as plain:
                 direct = world.target("direct", member.port, STACK_KEY)
                 forwards = world.target("HAProxy that only forwards", number, STACK_KEY)
-                for _ in range(2):
-                    for target, processes in (
-                        (direct, []),
-                        (forwards, [plain]),
-                        (least, _workers(second)),
-                        (by_conversation, _workers(first)),
-                    ):
-                        results.append(
-                            throughput.measured(
-                                target,
-                                folder,
-                                seconds=SECONDS,
-                                answer_seconds=0.0,
-                                proxies=processes,
-                            )
-                        )
-    return dict(throughput.table_of(results))
+                return _in_turns(
+                    folder,
+                    0.0,
+                    (direct, []),
+                    (forwards, [plain]),
+                    (least, _workers(second)),
+                    (by_conversation, _workers(first)),
+                )
+
+
+def _as_run(world: World) -> dict[str, throughput.Throughput]:
+    """Compare a bare HAProxy that has the rendered file with the router as `up` runs it."""
+    with tempfile.TemporaryDirectory() as name, reserved() as port:
+        folder = Path(name)
+        number = port.getsockname()[1]
+        with (
+            throughput.instant_member(world.program, folder, world.authority, 41) as (member, _),
+            installed(world.authority, [member], port=number, stack_key=STACK_KEY, scope=SCOPE) as (
+                own,
+                state,
+            ),
+            world.router([member], BY_CONVERSATION, state.threads) as (bare, target),
+        ):
+            return _in_turns(
+                folder,
+                0.0,
+                (dataclasses.replace(target, name="bare HAProxy"), _workers(bare)),
+                (world.target("router as `up` runs it", number, STACK_KEY), [int(own.worker())]),
+            )
 
 
 def _answering(world: World) -> dict[str, throughput.Throughput]:
-    results = []
+    """Compare where answers take the time that a model takes."""
     with (
         tempfile.TemporaryDirectory() as name,
         world.members() as machines,
         world.router([machines[0].member], BY_CONVERSATION) as (router, target),
     ):
-        for _ in range(2):
-            for one, processes in ((world.direct(machines[0]), []), (target, _workers(router))):
-                results.append(
-                    throughput.measured(
-                        one,
-                        Path(name),
-                        seconds=SECONDS,
-                        answer_seconds=LEAST_ANSWER,
-                        proxies=processes,
-                    )
-                )
+        direct = world.direct(machines[0])
+        return _in_turns(Path(name), LEAST_ANSWER, (direct, []), (target, _workers(router)))
+
+
+def _in_turns(
+    folder: Path, answer_seconds: float, *targets: tuple[Target, list[int]]
+) -> dict[str, throughput.Throughput]:
+    """Measure each target `TURNS` times, one after the other, and keep the best of each."""
+    results = [
+        throughput.measured(
+            target, folder, seconds=SECONDS, answer_seconds=answer_seconds, proxies=processes
+        )
+        for _ in range(TURNS)
+        for target, processes in targets
+    ]
     return dict(throughput.table_of(results))
 
 
