@@ -40,6 +40,7 @@ SECONDS: dict[str, float] = {
     "tests/cli/test_replicas.py": 130,
     "tests/cli/test_hostile_text.py": 85,
     "tests/cli/test_adoption.py": 75,
+    "tests/cli/test_scale.py": 65,
     "tests/cli/test_state_across_versions.py": 50,
     f"{_ENDS}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 55,
     "tests/emulator/standins/test_vllm_serving.py": 48,
