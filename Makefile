@@ -143,6 +143,9 @@ logs: $(PLACE) ## what a stack's programs wrote: [SOURCE=boot|vllm|supervisor|ro
 	@python -m toolchain.day_two.logs --stack $(STACK) $(DAY_TWO) $(if $(SOURCE),--source $(SOURCE)) \
 	  $(if $(SINCE),--since $(SINCE)) $(if $(REPLICA),--replica $(REPLICA)) $(if $(FOLLOW),--follow)
 
+history: $(PLACE) ## what was done to a stack: when, which release, which machines, dollars, outcome
+	@python -m toolchain.day_two.history --stack $(STACK) $(DAY_TWO) $(if $(DAYS),--days $(DAYS))
+
 doctor: ## say what is wrong with a set-up, before it costs something; reads only
 	@python3 -m toolchain.day_two.doctor $(if $(ASKED),--stack $(ASKED)) $(DAY_TWO)
 

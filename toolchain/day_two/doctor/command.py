@@ -23,8 +23,8 @@ from toolchain.day_two.doctor.look import (
     tools_here,
     without_emulator,
 )
-from toolchain.day_two.doctor.look_market import getter
 from toolchain.day_two.doctor.stack_checks import STACK_CHECKS
+from toolchain.day_two.wire import getter
 from toolchain.stack_lock import ThisComputer
 
 ALL_CHECKS = (*CHECKS, *ACCOUNT_CHECKS, *STACK_CHECKS)

@@ -21,8 +21,9 @@ from toolchain.configuration import PREFIX, is_plain
 from toolchain.day_two.attempt import Failed, attempt
 from toolchain.day_two.command import Asked
 from toolchain.day_two.doctor.facts import Facts, Tools
-from toolchain.day_two.doctor.look_market import Get, of_the_market, reached
+from toolchain.day_two.doctor.look_market import of_the_market, reached
 from toolchain.day_two.doctor.look_states import Backend, of_the_states
+from toolchain.day_two.wire import Get
 from toolchain.on_emulator import PROJECT, ROOT
 from toolchain.project import Project
 from toolchain.pulumi_cli import pulumi_is_there

@@ -4,63 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
-import ssl
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from components.core.bounded import Budget, OutOfTime, TooMuch
-from components.core.bounded_http import Answer, exchange
-from components.core.clock import Clock
-from components.core.errors import PlatformError
 from components.resources.context import Context
 from components.vast.api.client import VastApi
 from components.vast.api.credentials import key_and_place
 from components.vllm.hub_client import address_in
 from toolchain.day_two.attempt import Failed, attempt
 from toolchain.day_two.doctor.facts import Facts, KeyPlace
-
-SECONDS = 10.0
-"""Of one look at a server, from the connection to the last byte."""
-
-CONNECT_SECONDS = 5.0
-
-MOST_BYTES = 1_048_576
-"""Of what a server answers to it."""
+from toolchain.day_two.wire import Get
 
 LEDGER_SECONDS = 3600.0
 """Length of the piece of the ledger that is read, to see whether it can be."""
 
-Get = Callable[[str], Answer]
-"""Sends one request, and gives whatever answer there is. Raises `NoWay`."""
-
 POINTLESS = frozenset({"KeyRefused", "ApiUnreachable"})
 """Errors of the first question after which the others would fail alike."""
-
-
-class NoWay(PlatformError):
-    """A server does not answer this computer.
-
-    Cost: nothing.
-    Remedy: look at the network, at proxies and at firewalls.
-    """
-
-
-def getter(clock: Clock) -> Get:
-    """Make what looks at an address, within bounds, trusting what this computer trusts."""
-    trust = ssl.create_default_context()
-
-    def get(url: str) -> Answer:
-        budget = Budget(clock, SECONDS, MOST_BYTES)
-        try:
-            return exchange(
-                "GET", url, budget, headers={}, tls=trust, connect_timeout=CONNECT_SECONDS
-            )
-        except (OutOfTime, TooMuch):
-            raise NoWay(f"{url} gives no whole answer in {SECONDS:.0f} s") from None
-        except Exception as error:  # noqa: BLE001  (a stranger's bytes may bring libraries to any)
-            raise NoWay(f"{url} cannot be reached ({type(error).__name__}: {error})") from None
-
-    return get
 
 
 def reached(url: str, get: Get) -> str:

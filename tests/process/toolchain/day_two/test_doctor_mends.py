@@ -30,7 +30,7 @@ from toolchain.day_two.doctor.command import diagnose
 from toolchain.day_two.doctor.facts import Tools
 from toolchain.day_two.doctor.findings import Finding
 from toolchain.day_two.doctor.look import Surroundings, read_facts
-from toolchain.day_two.doctor.look_market import getter
+from toolchain.day_two.wire import getter
 from toolchain.haproxy import WRAPPER
 from toolchain.stack_lock import ThisComputer
 
