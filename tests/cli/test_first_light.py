@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -304,12 +305,87 @@ def test_no_secret_lies_anywhere_in_clear(stack, emulator):
         assert secret not in containers, f"{name} on the host"
 
 
+def test_a_person_sees_what_runs_and_what_was_done(stack):
+    seen = day_two(stack, "status")
+    assert seen["verdict"] == "well", seen
+    (machine,) = seen["machines"]
+    assert (machine["state"], machine["server"]) == ("running", "answers")
+    assert machine["gpu_memory_used"] > 0
+    assert seen["costs"]["written"] > 0
+    done = run([*DAY_TWO, "logs", "--stack", "test", "--account"], stack.environment)
+    assert done.status == 0, done.outcome()
+    assert "Application startup complete" in done.output or "GET /metrics" in done.output
+    events = day_two(stack, "history")["events"]
+    assert [one["what"] for one in events[:2]] == ["up", "up"]
+    assert {one["outcome"] for one in events} == {"succeeded", "failed"}
+
+
+def test_the_doctor_names_what_is_wrong_and_its_commands_mend_it(stack, emulator):
+    locks = stack.backend / ".pulumi/locks/organization/vast-vllm/test"
+    lock = {"pid": 99_999_999, "username": "me", "hostname": socket.gethostname()}
+    locks.mkdir(parents=True, exist_ok=True)
+    (locks / "left.json").write_text(json.dumps({**lock, "timestamp": "2026-11-28T20:00:00Z"}))
+    rent_beside(emulator)
+    other = stack.with_environment({"PULUMI_CONFIG_PASSPHRASE_FILE": str(stack.config_file)})
+    problems = {one["about"]: one for one in day_two(other, "doctor")["problems"]}
+    assert {"lock", "orphans", "stack"} <= problems.keys()
+    for about in ("lock", "orphans"):
+        for command in re.findall(r"`([^`]+)`", problems[about]["mend"]):
+            done = run(["sh", "-c", without_set_up(command, stack)], stack.environment)
+            assert done.status == 0, done.outcome()
+    assert problems["stack"]["mend"].startswith("`export PULUMI_CONFIG_PASSPHRASE_FILE=")
+    left = {one["about"] for one in day_two(stack, "doctor")["problems"]}
+    assert not left & {"lock", "orphans", "stack"}, left
+
+
 def test_destroy_ends_the_bill(stack, emulator):
     done = stack.destroy()
     assert done.status == 0, done.outcome()
     assert "costs nothing any more" in done.output
     assert emulator.status()["contracts"] == []
     assert emulator.ledger()["dollars_per_hour"] == 0
+    seen = day_two(stack, "status")
+    assert seen["verdict"] == "not well"
+    assert seen["problems"][0]["text"].startswith("nothing runs in it")
+    # The market's clock runs faster than this one, so its ends lie in the future.
+    done = [one["what"] for one in day_two(stack, "history")["events"] if one["what"] != "market"]
+    assert done[-1] == "destroy"
+
+
+DAY_TWO = ("sh", "-c", 'exec python -m "toolchain.day_two.$0" "$@"')
+
+
+def day_two(stack: Stack, command: str) -> dict[str, Any]:
+    """Run a command of day two on the account of whoever has the stack, and read its model."""
+    words = [*DAY_TWO, command, "--stack", stack.name, "--account", "--json"]
+    done = run(words, stack.environment, apart=True)
+    read = json.loads(done.output)
+    assert read["format"] == f"vast-vllm/{command}/1", read
+    assert done.status == ["well", "not well", "could not be asked"].index(read["verdict"])
+    return dict(read)
+
+
+def rent_beside(emulator: Emulator) -> None:
+    """Rent a machine under the stack's label, with its own key's digest, that no state knows."""
+    label = emulator.contract()["label"]
+    headers = {"Authorization": f"Bearer {emulator.key}"}
+    with httpx.Client(base_url=f"{emulator.url}/api/v0", headers=headers, trust_env=False) as api:
+        query = {"gpu_name": {"eq": "H200"}, "num_gpus": {"eq": "2"}, "rentable": {"eq": True}}
+        offer = api.post("/bundles/", json=query).json()["offers"][-1]["id"]
+        order = {
+            "image": "vllm/vllm-openai:v0.33.0",
+            "disk": 100,
+            "label": f"{label[:-10]}{'0' * 10}",
+        }
+        assert api.put(f"/asks/{offer}/", json=order).json()["success"]
+
+
+def without_set_up(command: str, stack: Stack) -> str:
+    """The command, or the last one of what `make` would run for it: its set-up is of a checkout."""
+    if not command.startswith("make "):
+        return command
+    printed = run(["sh", "-c", command.replace("make ", "make -n ", 1)], stack.environment).output
+    return printed.strip().splitlines()[-1]
 
 
 def authoritys_key(stack: Stack) -> str:
