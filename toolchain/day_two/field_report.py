@@ -24,8 +24,10 @@ from rich.text import Text
 from components.core.errors import StackError
 from components.core.record import entries
 from components.core.tables import table
+from components.plan import MODELS
 from components.vast.api.credentials import find_key
 from components.vast.api.recording import folder_of
+from components.vllm.profile import load_profile, profile_names
 from toolchain.day_two.answer import Answer, Model, in_utc
 from toolchain.day_two.command import Asked, asked, failed, parser, report
 from toolchain.field_report.report import Recorded, Report, archive, report_of
@@ -109,7 +111,10 @@ def report_for(command: Asked) -> Report:
     context = command.context
     notes = context.boot_notes()
     recorded = Recorded(
-        list(entries(folder_of(command.environment))), notes.machines(), notes.starts()
+        list(entries(folder_of(command.environment))),
+        notes.machines(),
+        notes.starts(),
+        public_models(),
     )
     return report_of(recorded, own_texts(command.environment), about(command))
 
@@ -167,6 +172,14 @@ def own_texts(environment: Mapping[str, str]) -> Iterator[str]:
     for name, value in environment.items():
         if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
             yield value
+
+
+def public_models() -> frozenset[str]:
+    """Name the models of the profiles, as they are served and as the Hub has them."""
+    profiles = [load_profile(name, MODELS) for name in profile_names(MODELS)]
+    return frozenset(
+        name for profile in profiles for name in (profile.served_model_name, profile.repository)
+    )
 
 
 def about(command: Asked) -> dict[str, str | float]:

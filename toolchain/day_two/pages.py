@@ -131,7 +131,8 @@ def _change_one_answer(report: Path, changed: Path) -> None:
     files = dict(unpacked(report.read_bytes()))
     calls = [json.loads(line) for line in files[CALLS].splitlines()]
     answers = [call["answer"] for call in calls if isinstance(call.get("answer"), dict)]
-    rows = [row for answer in answers for row in answer.get("instances") or []]
+    lists = [answer.get("instances") for answer in answers]
+    rows = [row for found in lists if isinstance(found, list) for row in found]
     rows[-1]["actual_status"] = "warming_up"
     files[CALLS] = "".join(f"{json.dumps(call)}\n" for call in calls)
     changed.write_bytes(archive(Report(files, ())))

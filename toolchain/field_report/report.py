@@ -61,6 +61,8 @@ class Recorded:
     """Calls and pieces of logs, as `components.core.record` has kept them."""
     machines: Sequence[MachineBoot] = ()
     starts: Sequence[ServerStart] = ()
+    public_models: frozenset[str] = frozenset()
+    """Names of models that this project's own profiles have: they say nothing of anybody."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +140,9 @@ def _collect(anonymous: Anonymizer, calls: Sequence[Mapping[str, Any]], recorded
         anonymous.clean_path(str(call.get("path", "")))
     for boot in recorded.machines:
         anonymous.collect({"label": boot.label, "instance_id": boot.instance_id})
+    for start in recorded.starts:
+        if start.model not in recorded.public_models:
+            anonymous.collect({"label": start.model})
     for entry in recorded.entries:
         if entry.get("kind") == LOG:
             anonymous.collect({"hostname": str(entry.get("host", "")).rpartition(":")[0]})
@@ -186,7 +191,11 @@ def _boots(anonymous: Anonymizer, recorded: Recorded) -> dict[str, Any]:
     starts = [
         {
             "instance_id": anonymous.clean(start.instance_id, "id"),
-            "model": anonymous.clean(start.model),
+            "model": (
+                start.model
+                if start.model in recorded.public_models
+                else anonymous.clean(start.model, "label")
+            ),
             "began_at": start.began_at,
             "seconds": _seconds(start.seconds),
             "rehearsal": _rehearsal(start.rehearsal),
