@@ -41,10 +41,11 @@ FORMS: Final[dict[str, re.Pattern[str]]] = {
     ),
     "mac": re.compile(r"\b[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\b", re.IGNORECASE),
     "hex": re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{32,}(?![0-9A-Za-z])", re.IGNORECASE),
+    "base64": re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9+/]{24,}={1,2}"),
     "random": re.compile(
-        # Base64 and its kin: long, in both cases, with digits. Words and paths have none of these.
-        r"(?<![A-Za-z0-9+/_=-])(?=[A-Za-z0-9+/_-]*[0-9])(?=[A-Za-z0-9+/_-]*[a-z])"
-        r"(?=[A-Za-z0-9+/_-]*[A-Z])[A-Za-z0-9+_-]{24,}={0,2}"
+        # Long, in both cases, with digits. Words and parts of paths have none of these.
+        r"(?<![A-Za-z0-9])(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])"
+        r"(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{20,}={0,2}"
     ),
     "path": re.compile(r"(?<![A-Za-z0-9])/(?:home|Users)/[^/\s\"':,;]{1,64}"),
     "address": re.compile(

@@ -66,12 +66,19 @@ NOTED = [
 STARTED = [ServerStart(77, "m", 1_800_000_700.0, {"download": 3.0}, {"course": "served"})]
 
 
+class Calls(list[dict[str, Any]]):
+    """What was recorded, with a short name for what a property prints."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} calls"
+
+
 @pytest.fixture(scope="module")
 def life(tmp_path_factory) -> list[dict[str, Any]]:
     calls = record_life(tmp_path_factory.mktemp("life"))
     # All rows have the same fields, and each example rewrites them.
     del calls[0]["answer"]["offers"][2:]
-    return calls
+    return Calls(calls)
 
 
 def made(entries: list[dict[str, Any]], **more: Any) -> Report:
@@ -136,7 +143,9 @@ def test_no_secret_is_left_in_a_log(life, kind, form):
     line = f"(Worker pid=9) INFO 11-23 09:00:00 [x.py:1] {form.format('served by', secret)}"
     log = {"kind": "log", "host": "203.0.113.9:40022", "name": "vllm.log", "at": 1.0}
     entries = [*life, {**log, "offset": 0, "after": len(line), "text": line}]
-    entries[0] = {**entries[0], "body": {"label": secret}}
+    if kind == "label":
+        # A name that stands in free text alone is not known for one.
+        entries[0] = {**entries[0], "body": {"label": secret}}
     text = everything(made(entries))
     assert secret.casefold() not in text.casefold()
     assert "203.0.113.9" not in text
