@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ TIMED_OUT = Unreachable("timed_out")
 BUSY = [TIMED_OUT, Unreachable("closed"), Refused(429, "queue full"), Refused(503, "queue full")]
 
 
-def drained(clock: VirtualClock, look: Callable[[], Look], longest: float, **given: float):
+def drained(clock: VirtualClock, look: Callable[[], Look], longest: float, **given: Any):
     said: list[str] = []
     quiet = until_quiet(look, longest, clock, Progress("server", clock, said.append), **given)
     return quiet, said
