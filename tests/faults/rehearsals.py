@@ -190,11 +190,30 @@ def dies(name: str) -> Strike:
 
     def strike(world: World, running: Running) -> None:
         del running
-        note = container(world) / "root/serving/state" / name
         with contextlib.suppress(FileNotFoundError, IndexError, psutil.NoSuchProcess):
-            psutil.Process(int(note.read_text().split()[0])).kill()
+            noted(world, name).kill()
 
     return strike
+
+
+def dies_whole(name: str) -> Strike:
+    """The same, with what it has started: two downloads at once would halve the way to the end."""
+
+    def strike(world: World, running: Running) -> None:
+        del running
+        with contextlib.suppress(FileNotFoundError, IndexError, psutil.NoSuchProcess):
+            first = noted(world, name)
+            for process in (first, *first.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    return strike
+
+
+def noted(world: World, name: str) -> psutil.Process:
+    """The process of the host that its supervisor has written down under `name`."""
+    note = container(world) / "root/serving/state" / name
+    return psutil.Process(int(note.read_text().split()[0]))
 
 
 def reboots(world: World, running: Running) -> None:
@@ -211,7 +230,7 @@ ON_THE_HOST: dict[str, tuple[Strike, str, tuple[str, ...]]] = {
     "who rehearses": (dies("rehearsal"), "rehearsing", REHEARSING.moments),
     # At the very beginning it has not even said that it is there.
     "the rehearsal's vLLM": (dies("rehearsal_server"), "rehearsed", REHEARSING.moments[1:]),
-    "the download": (dies("prefetch"), "rehearsed", REHEARSING.moments),
+    "the download": (dies_whole("prefetch"), "rehearsed", REHEARSING.moments),
     "the host, by a reboot,": (reboots, "rehearsed", REHEARSING.moments),
 }
 """Who dies, until when the weights crawl then, and at which moments."""
