@@ -31,7 +31,6 @@ REPORTED = (
 )
 """Outputs of older releases that now stand in the report."""
 
-
 def folded(release: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Make the outputs `release` and `report` of all that is known.
 
@@ -39,10 +38,15 @@ def folded(release: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     """
     short = {name: value for name, value in release.items() if name not in OF_THE_RELEASE}
     whole = {
-        **{name: facts[name] for name in REPORTED},
+        **{name: _in_order(facts[name]) for name in REPORTED},
         "release": {name: release[name] for name in OF_THE_RELEASE},
     }
     return short, FORM + json.dumps(whole, separators=(",", ":"))
+
+
+def _in_order(fact: Any) -> Any:
+    """Sort a map: Pulumi gives it in any order, and each order would be another output."""
+    return dict(sorted(fact.items())) if isinstance(fact, Mapping) else fact
 
 
 def total(dollars_per_hour: Sequence[float]) -> float:

@@ -49,6 +49,13 @@ def test_what_is_folded_comes_back_as_older_releases_had_it(release, facts):
     assert unfolded(unfolded(outputs)) == unfolded(outputs)
 
 
+@given(st.permutations(["image", "ssh", "load", "graphs"]))
+def test_the_order_in_which_pulumi_gives_a_map_is_no_change(stages):
+    boot = dict.fromkeys(stages, 1.0)
+    _, report = folded(RELEASE, {**FACTS, "boot_seconds": boot})
+    assert report == folded(RELEASE, {**FACTS, "boot_seconds": dict(sorted(boot.items()))})[1]
+
+
 def test_pulumi_prints_neither_over_many_lines():
     short, report = folded(RELEASE, FACTS)
     assert set(short) == {"name", "digest", "proven", "let_in"}
