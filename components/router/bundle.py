@@ -36,6 +36,8 @@ class Place:
     folder: str
     listen: str
     threads: int
+    connections: int
+    """Of clients at once."""
 
 
 def bundle(
@@ -64,6 +66,7 @@ def bundle(
         routing="conversation" if request.routing == "conversation" else "least-connections",
         client_certificates=request.client_certificates,
         threads=place.threads,
+        connections=place.connections,
     )
     others = {config.AUTHORITY: request.authorities, LEAF: leaf}
     if request.client_certificates:
@@ -76,4 +79,4 @@ def bundle(
 
 def place_of(state: RouterState) -> Place:
     """Where a router lies."""
-    return Place(state.folder, state.listen, state.threads)
+    return Place(state.folder, state.listen, state.threads, state.connections)

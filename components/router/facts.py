@@ -24,6 +24,13 @@ OLDEST = (2, 6)
 
 MOST_THREADS = 64
 
+MOST_CONNECTIONS, LEAST_CONNECTIONS = 2048, 128
+"""Of clients at once."""
+
+FILES_OF_ONE, OTHER_FILES = 4, 500
+"""Of a connection, and of the process itself: HAProxy 2.6 asked for 8423 files for 2048
+connections, with one member. Each member adds a few."""
+
 ELSEWHERE = (
     "nothing of the stack's router is on this computer: another one has it, or its folder is gone"
 )
@@ -51,6 +58,8 @@ class Facts:
     has_openssl: bool
     threads: int
     """As many as it has cores."""
+    open_files: int | None
+    """How many files its process may open; None for no limit that is known."""
     supervisor: Supervisor
     """Who would start a router again."""
     lingers: bool
@@ -87,7 +96,7 @@ def read(printed: str) -> Facts:
     def first(name: str) -> str:
         return next(iter(found.get(name, [])), "")
 
-    cores = first("cores")
+    cores, files = first("cores"), first("files")
     kind = first("supervisor")
     names = tuple(one for one in found.get("member", []) if re.fullmatch(r"[1-9][0-9]{0,15}", one))
     version = re.match(r"HA-?Proxy version ([0-9][A-Za-z0-9.+~-]{0,60})", first("version"))
@@ -96,6 +105,7 @@ def read(printed: str) -> Facts:
         version=version[1] if version else "",
         has_openssl=bool(first("openssl")),
         threads=min(max(int(cores), 1), MOST_THREADS) if re.fullmatch(r"\d{1,4}", cores) else 1,
+        open_files=int(files) if re.fullmatch(r"[0-9]{1,12}", files) else None,
         supervisor=next((one for one in get_args(Supervisor) if one == kind), "nobody"),
         lingers=first("linger") == "yes",
         addresses=frozenset(address_in(text.partition("/")[0]) for text in found.get("address", []))
@@ -128,6 +138,16 @@ def refusal(
     for a new router, and None if it is not known. `is_here` says that it is this computer.
     """
     return next(filter(None, _refusals(facts, request, before, owner, is_here)), "")
+
+
+def connections(facts: Facts) -> int:
+    """How many connections of clients fit into the files that the process may open.
+
+    Each takes a file on both sides of both stages. HAProxy does not start with too few of them.
+    """
+    if facts.open_files is None:
+        return MOST_CONNECTIONS
+    return min((facts.open_files - OTHER_FILES) // FILES_OF_ONE, MOST_CONNECTIONS)
 
 
 def is_elsewhere(facts: Facts, request: RouterRequest) -> bool:
@@ -178,6 +198,11 @@ def _refusals(
         yield f"HAProxy at {where} is {facts.version}, and 2.6 or newer is needed"
     if not facts.has_openssl:
         yield f"there is no `openssl` at {where}, which makes the router's key"
+    if connections(facts) < LEAST_CONNECTIONS:
+        yield (
+            f"a process at {where} may open {facts.open_files} files, and the router needs "
+            f"{LEAST_CONNECTIONS * FILES_OF_ONE + OTHER_FILES}: raise the limit (`ulimit -Hn`)"
+        )
     if not _FOLDER.fullmatch(facts.folder) or len(facts.folder) > LONGEST_FOLDER:
         yield (
             f"the router's folder at {where} would be {clipped(facts.folder, 200)!r}: set "

@@ -16,7 +16,7 @@ from components.machine.agent_answers import AnswerUnreadable, read_request
 from components.machine.own_computer import Computer, ComputerUnreachable
 from components.router import change, facts, keys, proof, scripts
 from components.router.access import Access, preflight
-from components.router.bundle import Bundle, Place, bundle
+from components.router.bundle import Bundle, bundle, place_of
 from components.router.errors import RouterFailed, RouterLost, RouterRefused
 from components.router.facts import Facts
 from components.router.state import RouterRequest, RouterState, Supervisor, url_of
@@ -56,7 +56,7 @@ def _installed(wanted: RouterRequest, state: RouterState | None, access: Access)
     found = preflight(wanted, before, owner, access)
     computer = access.connect(wanted.host)
     new = _planned(wanted, state, found, computer, access)
-    files = bundle(wanted, Place(new.folder, new.listen, new.threads), new.key_digests, new.leaf)
+    files = bundle(wanted, place_of(new), new.key_digests, new.leaf)
     new = dataclasses.replace(new, digest=files.digest)
     if state is not None and found.is_alive and _is_served(new, state, access):
         return dataclasses.replace(new, supervisor=found.supervises)
@@ -97,6 +97,7 @@ def _planned(
         folder=found.folder,
         listen=facts.listens_on(found, wanted.address),
         threads=found.threads,
+        connections=facts.connections(found),
         owner=state.owner if state else access.random_text(),
         supervisor="nobody",
         key_digests=keys.key_digests(wanted, state, now),

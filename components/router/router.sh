@@ -83,6 +83,7 @@ facts() {
     say openssl "$(command -v openssl)"
     say cores "$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
     say supervisor "$(supervisor)"
+    say files "$(open_files)"
     command -v loginctl >/dev/null 2>&1 &&
         say linger "$(loginctl show-user "$(id -un)" --property=Linger --value 2>/dev/null)"
     { ip -o addr show || ifconfig; } 2>/dev/null | awk '{
@@ -97,6 +98,15 @@ facts() {
     [ -f "$folder/haproxy.cfg" ] && configured
     [ -n "$expected" ] && cd "$folder/$expected" 2>/dev/null && files
     return 0
+}
+
+# How many files its process may open; empty where systemd starts it, which allows enough.
+open_files() {
+    if alive && [ -r "/proc/$pid/limits" ]; then
+        awk '/^Max open files/ { print $5 }' "/proc/$pid/limits"
+    elif [ "$(supervisor)" = nobody ]; then
+        ulimit -H -n
+    fi
 }
 
 listeners() {
@@ -160,8 +170,8 @@ use() {
     rm -f haproxy.pid ./*.sock
     say supervisor "$(supervisor)"
     start >started 2>&1 && say did started && return 0
-    tail -n 3 started | sed 's/^/failed=/'
-    say failed "it does not say why"
+    why="$(grep -F '[ALERT]' started || tail -n 3 started)"
+    printf '%s\n' "${why:-it does not say why}" | head -n 5 | sed 's/^/failed=/'
 }
 
 start() {

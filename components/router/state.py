@@ -32,6 +32,7 @@ OUTPUTS = (
     "folder",
     "listen",
     "threads",
+    "connections",
     "owner",
     "supervisor",
     "key_digests",
@@ -224,6 +225,8 @@ class RouterState:
     listen: str
     """The address that it binds."""
     threads: int
+    connections: int = 2048
+    """Of clients at once."""
     owner: str
     """A random text that lies in its folder too: another one is another state's router."""
     supervisor: Supervisor
@@ -247,6 +250,7 @@ class RouterState:
             folder=reader.need("folder", text, ""),
             listen=reader.need("listen", text, ""),
             threads=reader.need("threads", whole, 1),
+            connections=reader.get("connections", whole) or 2048,
             owner=reader.need("owner", text, ""),
             supervisor=reader.need("supervisor", _supervisor, "nobody"),
             key_digests=reader.need("key_digests", _key_digests, ()),

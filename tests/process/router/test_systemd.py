@@ -120,23 +120,28 @@ def test_a_router_that_dies_is_back_without_an_up(managed):
     eventually(lambda: managed.refreshed(state).problem == "" and serves(managed, state))
 
 
-def test_systemd_reads_the_unit(managed):
+@pytest.mark.parametrize(
+    ("mode", "target"), [("--user", "default.target"), ("--system", "multi-user.target")]
+)
+def test_systemd_reads_the_unit_of_a_user_and_of_root(managed, mode, target):
+    """Root's unit differs by its target alone; here it is only read."""
     managed.up(managed.wanted(*managed.servers(41)))
-    unit = unit_of(managed)
-    assert "WantedBy=default.target" in unit.read_text()
-    assert "@target@" not in unit.read_text()
+    text = unit_of(managed).read_text()
+    assert "WantedBy=default.target" in text
+    assert "@target@" not in text
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("there is no systemd-analyze on this computer")
+    unit = managed.folder / unit_of(managed).name
+    unit.write_text(text.replace("default.target", target))
     done = subprocess.run(
-        [verify, "--user", "verify", str(unit)],
+        [verify, mode, "verify", str(unit)],
         capture_output=True,
         text=True,
         check=False,
         env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(managed.folder), "HOME": "/nowhere"},
     )
-    mine = [line for line in done.stderr.splitlines() if unit.name in line]
-    assert mine == []
+    assert [line for line in done.stderr.splitlines() if unit.name in line] == []
 
 
 def test_a_user_whose_units_end_with_the_login_is_told(managed):

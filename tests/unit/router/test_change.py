@@ -54,6 +54,7 @@ def state_of(asked: RouterRequest, **changes: Any) -> RouterState:
         folder="/home/op/.vast-vllm/router-0123456789ab",
         listen=asked.address,
         threads=2,
+        connections=2048,
         owner="owner",
         supervisor="systemd",
         key_digests=keys.key_digests(asked, None, NOW),

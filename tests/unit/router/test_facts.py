@@ -114,6 +114,7 @@ def test_nothing_speaks_against_a_computer_with_all_that_is_needed():
         ({"version": "2.4.22"}, "HAProxy at this computer is 2.4.22, and 2.6 or newer is needed"),
         ({"version": "1.9"}, "2.6 or newer is needed"),
         ({"has_openssl": False}, "there is no `openssl` at this computer"),
+        ({"open_files": 1000}, "may open 1000 files, and the router needs 1012"),
         ({"folder": ""}, "set `VASTVLLM_ROUTERS`"),
         ({"folder": "/home/John Smith/.vast-vllm/router-0"}, "set `VASTVLLM_ROUTERS`"),
         ({"folder": "/" + "x" * 80}, "set `VASTVLLM_ROUTERS`"),
@@ -123,6 +124,15 @@ def test_nothing_speaks_against_a_computer_with_all_that_is_needed():
 )
 def test_what_is_missing_is_said_before_anything_is_rented(changes, reason):
     assert reason in refused(changes)
+
+
+@pytest.mark.parametrize(
+    ("files", "most"), [(None, 2048), (1_048_576, 2048), (8692, 2048), (4096, 899), (1012, 128)]
+)
+def test_it_takes_as_many_connections_as_it_may_open_files_for(files, most):
+    found = dataclasses.replace(PLAIN, open_files=files)
+    assert facts.connections(found) == most
+    assert refused({"open_files": files}) == ""
 
 
 @pytest.mark.parametrize("version", ["2.6.12-1+deb12u4", "2.10", "3.0.1", "10.0"])
