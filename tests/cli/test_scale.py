@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import ssl
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,10 +21,10 @@ import pytest
 import yaml
 
 from components.outputs import unfolded
-from components.scaling.running import LEASE_HOURS
+from components.scaling.running import LEASE_HOURS, VARIABLE, Extras, Lease
 from tests.helpers.places import ROOT
 from tests.helpers.stack_fixtures import own_emulator
-from tests.helpers.stack_world import PATH, Done, Emulator, run
+from tests.helpers.stack_world import PATH, Done, Emulator, ending_with_us, run
 from tests.helpers.state_secrets import outputs_of
 from toolchain.scale.memory import Memory
 from toolchain.scale.situation import Reading
@@ -162,14 +164,10 @@ def asked_by(clients: int, known: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def test_a_turn_rents_another_replica_a_locked_stack_is_skipped_and_a_later_turn_ends_it(stack):
-    up = stack.command("up")
-    assert up.status == 0, up.outcome()
+def rents_another_under_load(stack: LocalStack) -> None:
     one = stack.outputs()
-    configuration = stack.configuration()
     assert len(one["replicas"]) == 1
     assert stack.resources("scaling:Scale")["endpoint-scale"]["extras"] == {}
-
     with asked_by(8, one):
         turn = stack.turn(*past(20, waiting=9, serving=1))
     assert turn.status == 0, turn.outcome()
@@ -180,30 +178,80 @@ def test_a_turn_rents_another_replica_a_locked_stack_is_skipped_and_a_later_turn
     assert turn.output.count("\n") == 1
     two = stack.outputs()
     assert len(two["replicas"]) == 2
-    assert {key: two[key] for key in ("endpoint_url", "api_key", "instance_id")} == {
-        key: one[key] for key in ("endpoint_url", "api_key", "instance_id")
-    }
+    for key in ("endpoint_url", "api_key", "instance_id"):
+        assert two[key] == one[key]
     # The machine ends itself unless somebody extends its lease, and the first one does not.
     machines = stack.resources("vast:Instance")
     assert machines["endpoint-instance"]["ends_itself_at"] == 0
     assert machines["endpoint-r1-instance"]["leash"]["time_to_live_hours"] == LEASE_HOURS
     assert 0 < machines["endpoint-r1-instance"]["ends_itself_at"] - time.time() < LEASE_HOURS * 3600
 
-    # Nobody's own `up` changes the number.
-    unchanged = stack.command("pulumi", "preview", "--expect-no-changes")
-    assert unchanged.status == 0, unchanged.outcome()
 
+def extends_its_lease_in_place(stack: LocalStack) -> None:
+    """As if two and a half hours had passed; nothing restarts."""
+    served, before = stack.resources("vllm:Server"), stack.resources("vast:Instance")
+    lease = Lease(since=time.time() - 2.5 * 3600, hours=LEASE_HOURS)
+    order = Extras(endpoint="endpoint", leases={1: lease}).model_dump_json()
+    up = ["python", "-m", "toolchain.on_emulator", "up"]
+    aged = run(up, {**stack.environment, VARIABLE: order})
+    assert aged.status == 0, aged.outcome()
+    turn = stack.turn()
+    assert turn.status == 0, turn.outcome()
+    assert "2 replicas stay" in turn.output
+    assert "; replica 1 may live longer" in turn.output
+    name = "endpoint-r1-instance"
+    extended = stack.resources("vast:Instance")[name]
+    assert extended["leash"]["time_to_live_hours"] == pytest.approx(2.5 + LEASE_HOURS, abs=0.1)
+    later = extended["ends_itself_at"] - before[name]["ends_itself_at"]
+    assert later == pytest.approx(2.5 * 3600, abs=360)
+    for server, outputs in stack.resources("vllm:Server").items():
+        assert outputs["started_at"] == served[server]["started_at"]
+
+
+def skips_a_locked_stack_and_then_ends_one(stack: LocalStack) -> None:
     calm = past(65, waiting=0, serving=2)
+    first, _ = stack.outputs()["replicas"]
     with stack.locked():
         turn = stack.turn(*calm)
     assert turn.status == 0, turn.outcome()
     assert "skipped: the stack local is at work" in turn.output
     assert "it was to be: 2 to 1 replicas: 1 could have carried the load" in turn.output
     assert len(stack.outputs()["replicas"]) == 2
-
     turn = stack.turn(*calm)
     assert turn.status == 0, turn.outcome()
     assert " UTC  2 to 1 replicas: 1 could have carried the load for 60 minutes" in turn.output
-    assert [each["instance_id"] for each in stack.outputs()["replicas"]] == [one["instance_id"]]
+    (left,) = stack.outputs()["replicas"]
+    assert left["instance_id"] == first["instance_id"]
+
+
+def ends_at_ctrl_c_between_two_turns(stack: LocalStack) -> None:
+    loop = subprocess.Popen(
+        ending_with_us(["python", "-m", "toolchain.scale", "--budget", "9/day"]),
+        cwd=ROOT,
+        env=stack.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert loop.stdout is not None
+    assert loop.stdout.readline().startswith("1 to 2 replicas of the stack local, for at most $9 a")
+    assert "UTC  1 replica stays" in loop.stdout.readline()
+    loop.send_signal(signal.SIGINT)
+    said, _ = loop.communicate(timeout=60)
+    assert loop.returncode == 130, said
+    assert re.match(r"the loop has ended; \$\d+\.\d\d/h is billed for 1 of the stack's mach", said)
+    assert "Traceback" not in said
+
+
+def test_the_loop_has_another_replica_while_it_is_needed_and_writes_no_configuration(stack):
+    up = stack.command("up")
+    assert up.status == 0, up.outcome()
+    configuration = stack.configuration()
+    rents_another_under_load(stack)
+    # Nobody's own `up` changes the number.
+    unchanged = stack.command("pulumi", "preview", "--expect-no-changes")
+    assert unchanged.status == 0, unchanged.outcome()
+    extends_its_lease_in_place(stack)
+    skips_a_locked_stack_and_then_ends_one(stack)
+    ends_at_ctrl_c_between_two_turns(stack)
     assert stack.configuration() == configuration
-    assert "Traceback" not in turn.output

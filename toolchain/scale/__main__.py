@@ -103,8 +103,8 @@ def _what_is_left(world: StackWorld) -> str:
         return f"the loop has ended; what is billed could not be asked ({error})"
     dollars = sum(one.dollars_per_hour for one in contracts)
     return (
-        f"the loop has ended, and {len(contracts)} machines at ${dollars:.2f}/h together are "
-        f"billed; those above `replicas` end themselves when their leases are over, or by "
+        f"the loop has ended; ${dollars:.2f}/h is billed for {len(contracts)} of the stack's "
+        f"machines; those above `replicas` end themselves when their leases are over, or by "
         f"`pulumi up` after `pulumi config rm replicasMax --stack {world.name}`"
     )
 

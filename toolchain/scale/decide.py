@@ -6,7 +6,8 @@ The first reason that applies decides:
        cannot carry the load, and else taken out of the stack
     2. a lease that ends soon and cannot be extended, or leases that cost more than the budget
        allows: one replica less
-    3. requests have waited for long: one replica more, if the budget and the ceiling allow it
+    3. requests have waited for long: what does not serve is brought up, and if everything does, one
+       replica more, if the budget and the ceiling allow it
     4. one replica less would have been enough for long: one replica less
 
 Whatever is decided, the leases that need it are extended as far as the budget allows.
@@ -35,11 +36,13 @@ class Decision:
     """Index of the one that is rented; 0 for none."""
     ends: int = 0
     """Index of the one that goes; 0 for none."""
+    repairs: bool = False
+    """Whether `up` runs for replicas that are there and do not serve."""
 
     @property
     def acts(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.extends or self.rents or self.ends)
+        return bool(self.extends or self.rents or self.ends or self.repairs)
 
 
 def decide(situation: Situation, rules: Rules) -> Decision:
@@ -62,8 +65,7 @@ def _ended(situation: Situation, rules: Rules) -> Decision | None:
     if not gone:
         return None
     words = f"{_named(gone)} no machine any more"
-    recent = [one for one in situation.readings if one.at >= situation.now - rules.up_after]
-    if all(map(_fits_into(situation.replicas, rules), recent)):
+    if all(map(_fits_into(situation.replicas, rules), _recent(situation, rules))):
         return _stay(situation, f"{words}, and the others carry the load", ends=gone[0])
     held = _why_not_more(situation, rules, gone[0])
     if held:
@@ -102,6 +104,15 @@ def _more(situation: Situation, rules: Rules) -> Decision | None:
         f"more than {rules.waiting:g} requests have waited for {rules.up_after / 60:g} minutes "
         f"({overload(situation.readings[-1], rules):g} now)"
     )
+    serving = max(one.serving for one in _recent(situation, rules))
+    if serving < situation.replicas:
+        words += f", and only {serving} of {situation.replicas} replicas serve"
+        held = _paused(situation, rules)
+        if held:
+            return _stay(situation, f"{words}, but {held}")
+        # What a failed step has left, or a host has lost.
+        why = f"{words}: the others are brought up"
+        return Decision(why, _indices(situation), repairs=True)
     index = _free_index(situation)
     held = _why_not_more(situation, rules, index)
     if held:
@@ -132,10 +143,9 @@ def _why_not_more(situation: Situation, rules: Rules, index: int) -> str:
     limits = situation.limits
     if not index or situation.replicas >= limits.ceiling:
         return f"{situation.replicas} is the ceiling (replicasMax)"
-    pause = min(rules.longest_pause, rules.first_pause * 2 ** max(0, situation.failures - 1))
-    left = situation.failed_at + pause - situation.now
-    if situation.failures and left > 0:
-        return f"the last step failed, and the next try is in {left / 60:.0f} minutes"
+    paused = _paused(situation, rules)
+    if paused:
+        return paused
     kept = [extra for extra in situation.there if extra.index != index]
     wanted = [*_extended_where_due(situation, kept, rules), another(situation, index)]
     hourly = situation.bill.others_per_hour + sum(one.dollars_per_hour for one in wanted)
@@ -147,6 +157,15 @@ def _why_not_more(situation: Situation, rules: Rules, index: int) -> str:
     if not fits(situation, wanted, rules, situation.bill.finding):
         return f"one more does not fit into the budget of {_budget(situation)}"
     return ""
+
+
+def _paused(situation: Situation, rules: Rules) -> str:
+    """Say why nothing is tried now after a failure; empty if it may be."""
+    pause = min(rules.longest_pause, rules.first_pause * 2 ** max(0, situation.failures - 1))
+    left = situation.failed_at + pause - situation.now
+    if not situation.failures or left <= 0:
+        return ""
+    return f"the last step failed, and the next try is in {left / 60:.0f} minutes"
 
 
 def _with_leases(situation: Situation, rules: Rules, decision: Decision) -> Decision:
@@ -209,6 +228,11 @@ def _held(
 
 def _since(readings: tuple[Reading, ...], moment: float) -> tuple[Reading, ...]:
     return tuple(one for one in readings if one.at >= moment)
+
+
+def _recent(situation: Situation, rules: Rules) -> tuple[Reading, ...]:
+    """Readings of the last minutes, this turn's among them."""
+    return _since(situation.readings, situation.now - rules.up_after)
 
 
 def _free_index(situation: Situation) -> int:

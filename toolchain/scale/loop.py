@@ -113,10 +113,12 @@ def turn(world: World, memory: Memory, rules: Rules, clock: Clock) -> Turn:
     except StackBusy as error:
         return Turn(_line(clock, f"skipped: {error}; it was to be: {words}"), memory)
     except StackError as error:
-        failed = memory.failed(clock.epoch()) if decision.rents else memory
+        tried = decision.rents or decision.repairs
+        failed = memory.failed(clock.epoch()) if tried else memory
         return Turn(_line(clock, f"{words}; that failed: {error}"), failed, failed=True)
-    if decision.rents or decision.ends:
-        memory = memory.changed(clock.epoch(), rented=bool(decision.rents))
+    if decision.rents or decision.ends or decision.repairs:
+        came_up = bool(decision.rents) or decision.repairs
+        memory = memory.changed(clock.epoch(), rented=came_up)
     return Turn(_line(clock, words), memory)
 
 
@@ -136,7 +138,8 @@ def ordered(stack: Stack, decision: Decision, now: float) -> Extras:
 def _words(situation: Situation, decision: Decision) -> str:
     before = situation.replicas
     after = situation.limits.floor + len(decision.extras)
-    number = f"{before} to {after} replicas" if after != before else f"{before} replicas stay"
+    stays = "1 replica stays" if before == 1 else f"{before} replicas stay"
+    number = f"{before} to {after} replicas" if after != before else stays
     budget = situation.limits.dollars_per_day
     extended = ", ".join(map(str, decision.extends))
     leases = f"; replica {extended} may live longer" * bool(decision.extends)

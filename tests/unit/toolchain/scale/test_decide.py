@@ -119,14 +119,25 @@ def test_the_floor_stays():
 
 def test_the_ceiling_stays_and_the_sentence_says_so():
     extras = [extra(1), extra(2), extra(3)]
-    decision = decided(steady(10, waiting=99), *extras)
+    decision = decided(steady(10, waiting=99, serving=4), *extras)
     assert not decision.acts
     assert decision.why.endswith("but 4 is the ceiling (replicasMax)")
 
 
 def test_another_takes_the_lowest_index_that_is_free():
     assert decided(steady(10, waiting=99), extra(2)).rents == 1
-    assert decided(steady(10, waiting=99), extra(1), extra(2), ceiling=5).rents == 3
+    assert decided(steady(10, waiting=99, serving=3), extra(1), extra(2), ceiling=5).rents == 3
+
+
+def test_replicas_that_do_not_serve_are_brought_up_before_another_is_rented():
+    decision = decided(steady(10, waiting=99, serving=1), extra(1))
+    assert (decision.repairs, decision.rents, decision.extras) == (True, 0, (1,))
+    assert decision.why.endswith("and only 1 of 2 replicas serve: the others are brought up")
+    paused = decided(steady(10, waiting=99, serving=1), extra(1), failures=1, failed_at=NOON - 9)
+    assert not paused.acts
+    # One that has served meanwhile is only late.
+    seen = (*steady(10, waiting=99, serving=1)[:-1], *steady(0, waiting=99, serving=2))
+    assert decided(seen, extra(1)).rents == 2
 
 
 def test_a_step_must_fit_into_what_the_day_has_left():

@@ -29,6 +29,8 @@ class FakeWorld:
     leases: dict[int, Lease] = dataclasses.field(default_factory=dict)
     contracts: dict[int, int] = dataclasses.field(default_factory=dict)
     prices: dict[int, float] = dataclasses.field(default_factory=dict)
+    lost: int = 0
+    """How many of its replicas do not serve."""
     unread: StackError | None = None
     refuses: StackError | None = None
     orders: list[Extras] = dataclasses.field(default_factory=list)
@@ -44,7 +46,7 @@ class FakeWorld:
             at=self.clock.epoch(),
             waiting=self.waiting,
             running=self.running,
-            serving=1 + len(self.prices),
+            serving=1 + len(self.prices) - self.lost,
         )
 
     def order(self, extras: Extras) -> None:
@@ -79,7 +81,7 @@ def test_a_step_up_is_ordered_with_a_new_lease_and_said_in_one_line():
 
 def test_a_turn_that_changes_nothing_orders_nothing():
     world = FakeWorld(running=10)
-    assert "1 replicas stay: 10 requests are being answered" in played(world).line
+    assert "1 replica stays: 10 requests are being answered" in played(world).line
     assert world.orders == []
 
 
@@ -135,6 +137,20 @@ def test_a_stack_at_work_skips_the_turn_and_the_next_one_does_it():
     world.clock.sleep(300)
     assert "1 to 2 replicas" in turn(world, skipped.memory, RULES, world.clock).line
     assert len(world.orders) == 1
+
+
+def test_what_a_failed_step_has_left_without_serving_is_brought_up_before_another_is_rented():
+    lease = Lease(since=NOW - 60, hours=LEASE_HOURS)
+    world = FakeWorld(waiting=9, leases={1: lease}, contracts={1: 71}, prices={71: 6.0}, lost=1)
+    done = played(world)
+    assert "2 replicas stay: more than 4 requests have waited" in done.line
+    assert "and only 1 of 2 replicas serve: the others are brought up" in done.line
+    assert world.orders[0].leases == {1: lease}
+    assert done.memory.changed_at == world.clock.epoch()
+    failing = dataclasses.replace(world, refuses=PlatformError("no"), orders=[])
+    failed = played(failing)
+    assert failed.failed
+    assert "the last step failed" in played(failing, failed.memory).line
 
 
 def test_a_step_that_failed_is_said_and_waits():
