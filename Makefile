@@ -89,7 +89,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	status logs history doctor compare boots field-report pin release promote rollback promotion adopt \
 	cost orphans overdue scale settings pictures docs faults more-faults rehearsal test-vllm benchmark \
-	router-benchmark scale-out scale-simulation many measure
+	router-benchmark scale-out scale-simulation many measure pages
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -199,6 +199,9 @@ test-fast: check ## the same without Pulumi's CLI: two minutes
 
 scale-simulation: setup ## play a day of traffic against the loop, and write docs/scaling-simulation.md
 	@python -m toolchain.scale.simulate
+
+pages: setup ## play boots, a comparison and a report, and write what their documents show
+	@python -m toolchain.day_two.pages
 
 pictures: setup ## record `make preview` and `make up` on an emulator, and draw the other pictures
 	@python -m toolchain.pictures
