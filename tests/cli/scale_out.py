@@ -75,7 +75,6 @@ class Step:
     what: str
     how: str
     outcome: str = ""
-    made: int = 0
     failed: str = "-"
     """In words; a dash where no client asks."""
     seconds: float = 0.0
@@ -183,7 +182,7 @@ class Story:
 
     def a_member_drains(self) -> None:
         """A machine says that it drains, and takes requests again."""
-        how = "`supervise.sh drain` on a machine, then `undrain`"
+        how = "the mark of `supervise.sh drain` is put on a machine, and taken away"
         with self._load("a machine drains", how) as step:
             contract = self._contracts()[1]
             mark = self._gate_folder(contract) / "draining"
@@ -397,7 +396,6 @@ class Story:
             self.clients.await_answers()
             records = self.clients.records(since)
             counted = tally(records)
-            step.made = counted.made
             step.failed = str(counted.failed) if is_planned else _unplanned(records, step)
             step.figures.append(f"{counted.failed} failed of {counted.made}, {counted.cut} cut")
             if is_planned and counted.failed:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from components.tls.authorities import Authority
@@ -15,6 +16,8 @@ from tests.helpers.router_world import AUTHORITY, SCOPE, STACK_KEY, Router, shor
 from toolchain.load_client import Endpoint
 from toolchain.scale_out import affinity, latency
 from toolchain.scale_out.connection import Target
+from toolchain.scale_out.installed import installed
+from toolchain.scale_out.loopback import reserved
 from toolchain.scale_out.members import Machine, serving
 from toolchain.scale_out.streams import Streams, begun_after, silence_after, tally
 
@@ -93,6 +96,24 @@ def test_pieces_are_counted_as_they_came_and_delays_by_the_senders_clock(router,
         one.target: one for one in latency.latencies([direct, through], rounds=5, seconds=0.05)
     }
     assert min(one.p50 for one in by_name.values()) >= 50.0
+
+
+def test_a_router_is_installed_as_up_does_it_and_leaves_nothing(machines):
+    with reserved() as port:
+        number = int(port.getsockname()[1])
+        members = [one.member for one in machines]
+        with installed(AUTHORITY, members, port=number, stack_key=STACK_KEY, scope=SCOPE) as (
+            router,
+            state,
+        ):
+            assert state.supervisor == "nobody"
+            target = Target("router", number, STACK_KEY, AUTHORITY.certificate)
+            (asked,) = latency.latencies([target], rounds=3, seconds=0.0)
+            assert asked.p50 > 0.0
+            worker = int(router.worker())
+            assert {row["status"] for row in router.rows().values()} == {"UP"}
+    assert not router.folder.exists()
+    assert not psutil.pid_exists(worker)
 
 
 def test_a_refused_target_is_no_measurement(machines):

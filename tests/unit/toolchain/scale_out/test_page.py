@@ -45,7 +45,7 @@ def test_the_picture_asks_nobody():
 
 
 def test_the_table_has_outcomes_and_no_figure_of_one_run():
-    step = Step("a server dies", "`kill -9`", "it is started again", 400, "those in flight there")
+    step = Step("a server dies", "`kill -9`", "it is started again", "those in flight there")
     step.seconds, step.figures = 25.3, ["16 failed of 400"]
     assert table([step]).splitlines()[2:] == [
         "| a server dies | `kill -9` | those in flight there | it is started again |"
@@ -54,7 +54,7 @@ def test_the_table_has_outcomes_and_no_figure_of_one_run():
 
 def test_the_table_takes_the_place_of_the_previous_one_alone():
     page = f"before\n{BEGIN}\nold\n{END}after\n"
-    step = Step("it grows", "`pulumi up`", r"done \1", 10, "0")
+    step = Step("it grows", "`pulumi up`", r"done \1", "0")
     once = written(page, [step])
     assert once == f"before\n{BEGIN}\n{table([step])}\n{END}after\n"
     assert written(once, [step]) == once
@@ -68,7 +68,7 @@ def test_a_page_without_a_place_for_it_is_not_written():
 def test_the_page_has_a_row_for_each_step():
     page = DOCUMENT.read_text(encoding="utf-8")
     rows = page.partition(BEGIN)[2].partition(END)[0].strip().splitlines()[2:]
-    assert len(rows) == 12
+    assert len(rows) == 13
     planned = [row for row in rows if "`pulumi up`" in row and "kill" not in row]
     assert len(planned) == 7
     assert {row.split("|")[3].strip() for row in planned} <= {"0", "-"}
