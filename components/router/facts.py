@@ -209,7 +209,8 @@ def _refusals(
             f"`{ROUTERS}` there to a folder of at most {LONGEST_FOLDER - 20} letters, digits, `/`, "
             "`.`, `_` and `-`"
         )
-    if before is not None and request.lost_router != "go-on" and is_elsewhere(facts, before):
+    stays = before is not None and before.host == request.host
+    if stays and request.lost_router != "go-on" and is_elsewhere(facts, request):
         yield f"{ELSEWHERE}; run this there, or set `lostRouter` to `go-on` to start one here"
     yield _other_owner(facts, request, owner)
     yield _port_taken(facts, request, before)

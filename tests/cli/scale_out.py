@@ -26,6 +26,7 @@ import psutil
 
 from components.core.bounded_http import trust
 from components.core.keys import machine_key, scope_of
+from components.machine.addresses import is_loopback
 from components.router.scripts import router_id
 from emulator.running import container_processes
 from tests.helpers.places import ROOT
@@ -292,10 +293,12 @@ class Story:
 
     def the_router_moves(self) -> None:
         """Over the real `ssh`, to what serves as another computer."""
-        how = "`routerHost: user@host`, `pulumi up`"
+        how = "`routerHost: user@host` and its `routerAddress`, `pulumi up`"
         with self._step("the router moves to another computer", how) as step:
             before = self.stack.outputs()
-            self._up(routerHost=self.computer.host, routerPort=free_port())
+            self._up(
+                routerHost=self.computer.host, routerAddress=own_address(), routerPort=free_port()
+            )
             known = self.stack.outputs()
             assert known["router"]["where"] == self.computer.host
             assert not self.router.folder.exists()
@@ -461,6 +464,16 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def own_address() -> str:
+    """An address of this computer that another one could call."""
+    return next(
+        one.address
+        for addresses in psutil.net_if_addrs().values()
+        for one in addresses
+        if one.family is socket.AF_INET and not is_loopback(one.address)
+    )
 
 
 def table(steps: Sequence[Step]) -> str:

@@ -11,7 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.core.keys import digest, machine_key
+from components.router.inputs import KeyDigest
 from components.tls.authorities import Authority
+from tests.helpers.polling import eventually
 from tests.helpers.router_world import AUTHORITY, SCOPE, STACK_KEY, Router, short_folder
 from toolchain.load_client import Endpoint
 from toolchain.scale_out import affinity, latency
@@ -23,6 +26,7 @@ from toolchain.scale_out.streams import Streams, begun_after, silence_after, tal
 
 QUICK = {"plan": {"pieces": 5, "seconds": 0.02}}
 CLIENTS = 8
+NEXT_KEY = "6f" * 24
 
 
 @pytest.fixture
@@ -58,6 +62,34 @@ def test_each_client_streams_and_nothing_fails(router):
     assert (counted.failed, counted.problems) == (0, {})
     assert {one.client for one in records} == set(range(CLIENTS))
     assert min(one.ended - one.began for one in records) >= 5 * 0.02
+
+
+def test_changes_that_are_planned_cost_no_request(router, machines, tmp_path):
+    members = router.inputs.members
+    folder = tmp_path / "one" / "51"
+    with Streams(endpoint(router), clients=CLIENTS, request=QUICK) as streams:
+        (folder / "draining").touch()
+        eventually(lambda: router.status(51).startswith("NOLB"))
+        router.reload(members=members[1:])
+        streams.await_answers()
+        (folder / "draining").unlink()
+        router.reload(members=members)
+        streams.await_answers()
+        for one in machines:
+            keys = [machine_key(key, SCOPE, one.contract) for key in (STACK_KEY, NEXT_KEY)]
+            gate = next(tmp_path.glob(f"*/{one.contract}/allowed_keys"))
+            gate.write_text("".join(f"{digest(key)}\n" for key in keys))
+        both = tuple(KeyDigest(digest=digest(key)) for key in (STACK_KEY, NEXT_KEY))
+        router.reload(key_digests=both)
+        # A connection from before has one more answer of the old worker, which lacks the new key.
+        streams.await_answers()
+        streams.use_key(NEXT_KEY)
+        streams.await_answers()
+        router.reload(key_digests=both[1:])
+        streams.await_answers()
+        records = streams.records()
+    assert tally(records).problems == {}
+    assert tally(records).made >= 5 * CLIENTS
 
 
 def test_a_member_that_is_killed_costs_what_it_had_begun_alone(router, machines):
