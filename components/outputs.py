@@ -31,6 +31,7 @@ REPORTED = (
 )
 """Outputs of older releases that now stand in the report."""
 
+
 def folded(release: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Make the outputs `release` and `report` of all that is known.
 
