@@ -27,7 +27,9 @@ Subject = Literal[
 Effect = Literal["nothing", "restart", "another machine"]
 """What a change does to a running stack: to the server, or to the machine that it runs on."""
 
-_LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}@(?P<host>[A-Za-z0-9][A-Za-z0-9.:-]{0,252})")
+_LOGIN = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@(?P<host>[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,252})"
+)
 
 
 def setting(

@@ -178,7 +178,8 @@ class Settings(BaseModel):
     """Use one API key for all machines of the stack, for a gateway that cannot learn another one.
 
     Each host that was ever rented has seen that key and could use it on the next. By default each
-    machine takes a key of its own, and a replaced machine's opens nothing.
+    machine takes a key of its own, and a replaced machine's opens nothing. With several machines it
+    does nothing: clients have the router's key in any case.
     """
 
     key_grace_minutes: float = setting("access", 10, "nothing", unit="minutes", ge=0, le=10_080)

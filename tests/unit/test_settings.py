@@ -147,6 +147,13 @@ def test_one_machine_may_have_what_several_may_not(changes):
         parse(values(**changes, replicas="2"))
 
 
+@pytest.mark.parametrize(
+    "login", ["", "me@router.example", "me@192.0.2.7", "me@2001:db8::7", "me@::1", "a_b@my_box"]
+)
+def test_a_computer_is_named_as_ssh_takes_it(login):
+    assert parse(values(routerHost=login)).router_host == login
+
+
 def test_an_idle_machine_of_several_may_end_itself_if_that_is_meant():
     settings = parse(values(replicas="2", idleMinutes="30", idleReplica="end"))
     assert settings.idle_minutes == 30
