@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.core.interruption import Interrupted
 from components.core.progress import Progress
 from components.vast.api.locked_file import LockedJsonFile
 from components.vast.api.models import Instance
@@ -125,6 +126,7 @@ class Side:
         self.market = market
         self.lines: list[str] = []
         self.budget_seconds = 36000.0
+        self.is_asked_to_end = False
         self.first_answer = market.listed()
 
     def renter(self, name: str, fleet: Fleet | None):
@@ -137,7 +139,7 @@ class Side:
             onstart="true",
             ports=(8000,),
         )
-        progress = Progress(name, self.clock, self.lines.append)
+        progress = Progress(name, self.clock, self.lines.append, lambda: self.is_asked_to_end)
         provisioner = Provisioner(
             self.market,
             self.clock,
@@ -243,6 +245,17 @@ def test_a_wait_for_others_ends_with_the_budget(tmp_path):
     assert "0 tries in 10 min" in str(outcome)
     assert "rentBudgetMinutes is 10 " in str(outcome)
     assert side.market.rented == []
+
+
+def test_a_wait_for_others_hears_ctrl_c(tmp_path):
+    side = scene(tmp_path, Supply([2], [False], [901]))
+    side.is_asked_to_end = True
+    held = Claims(side.file, side.clock, label_prefix="p/t/other-instance/", owner="")
+    with held.on(offer(machine_id=1)):
+        (outcome,) = side.clock.run(side.renter("chat", None))
+    assert isinstance(outcome, Interrupted)
+    assert str(outcome) == "the wait for a machine was ended by Ctrl-C; nothing was rented"
+    assert (side.market.rented, side.clock.passed) == ([], 0)
 
 
 def test_a_machine_without_its_hosts_number_is_no_ones_with_spread_by_host(tmp_path):
