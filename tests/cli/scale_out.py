@@ -159,7 +159,7 @@ class Story:
             known = self.stack.outputs()
             assert len({one["machine_id"] for one in known["replicas"]}) == replicas
             assert known["release"]["proven"] is True
-            step.outcome = "4 machines behind one URL and one key, each proven"
+            step.outcome = f"{replicas} machines behind one URL and one key, each proven"
 
     def each_key_opens_its_own_door(self) -> None:
         """What the owner of one machine reads there is good for that machine alone."""

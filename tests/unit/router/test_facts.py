@@ -196,3 +196,14 @@ def test_what_an_up_of_this_stack_has_left_is_taken_over():
 )
 def test_the_address_alone_is_bound_where_an_interface_has_it(address, bound):
     assert listens_on(PLAIN, address) == bound
+
+
+def test_a_router_that_moves_is_not_looked_for_where_it_comes_to():
+    for there, here in (("", "op@router.example"), ("op@router.example", "")):
+        before, asked = (dataclasses.replace(WANTED, host=host) for host in (there, here))
+        assert refusal(PLAIN, asked, before, owner=None, is_here=not here) == ""
+
+
+def test_a_router_that_stays_is_missed_where_nothing_of_it_is():
+    assert "nothing of the stack's router is on this computer" in refused(owner="mine")
+    assert refused(owner="mine", lost_router="go-on") == ""
