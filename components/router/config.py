@@ -32,6 +32,10 @@ VERSION_PATH = "/router/version"
 FOREVER = 10**15
 """Seconds since 1970, for a key that does not end."""
 
+KEEP_ALIVE_SECONDS = 10
+"""How long a client's connection may be idle. After a reload the previous worker answers it once
+more, with the keys that it knows."""
+
 BUFFER_BYTES = 131_072
 """Of a request, what is kept to repeat it and to find out its conversation. A connection takes
 two of them while it has something to pass on."""
@@ -129,7 +133,7 @@ def _defaults() -> list[str]:
         "timeout client 1h",
         "timeout server 1h",
         "timeout http-request 30s",
-        "timeout http-keep-alive 60s",
+        f"timeout http-keep-alive {KEEP_ALIVE_SECONDS}s",
         "timeout queue 60s",
         "timeout check 3s",
         *(
