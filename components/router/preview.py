@@ -25,10 +25,12 @@ def preview(before: RouterRequest | None, wanted: RouterRequest, access: Access)
     wanted = wanted.named_as(before)
     if before == wanted and not wanted.unknown:
         return []
+    # At another computer it is another router.
+    same = before if before is not None and before.host == wanted.host else None
     try:
-        found = preflight(wanted, before, "" if before is None else None, access)
+        found = preflight(wanted, same, "" if same is None else None, access)
     except (ComputerUnreachable, RouterRefused) as error:
-        if before is None or wanted.lost_router != "go-on":
+        if same is None or wanted.lost_router != "go-on":
             raise
         return [f"{error}; `lostRouter` lets the `up` go on"]
     return [scripts.supervision(found.supervisor, lingers=found.lingers, where=wanted.where)]

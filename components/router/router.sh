@@ -15,7 +15,7 @@ PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/ho
 export LC_ALL PATH
 umask 077
 
-base="${VASTVLLM_ROUTERS:-$HOME/.vast-vllm}"
+base="${VASTVLLM_ROUTERS:-${HOME:+$HOME/.vast-vllm}}"
 folder="$base/router-$id"
 unit="vast-vllm-router-$id.service"
 if [ "$(id -u)" = 0 ]; then

@@ -5,6 +5,8 @@ The first machine is never touched: it is the same contract, and its server has 
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import ssl
 import tempfile
@@ -109,6 +111,16 @@ def ended_by_the_market(emulator: Emulator, contract: str) -> None:
     eventually(is_gone)
 
 
+def kill_router(stack: Stack) -> None:
+    """Kill it as a crash would; without systemd nobody but the next `up` starts it."""
+    (folder,) = (
+        one["outputs"]["folder"]
+        for one in stack.state()["resources"]
+        if one["type"].endswith("router:Router")
+    )
+    os.kill(int((Path(folder) / "haproxy.pid").read_text()), signal.SIGKILL)
+
+
 def contracts(emulator: Emulator) -> set[str]:
     return {str(one["id"]) for one in emulator.status()["contracts"]}
 
@@ -125,6 +137,7 @@ def test_from_several_machines_to_one_and_back(stack, emulator, port):
 
     lost = servers(stack)["endpoint-r1"][0]
     ended_by_the_market(emulator, lost)
+    kill_router(stack)
     three = brought_up(stack, replicas=3, routerPort=port)
     now = servers(stack)
     assert now["endpoint"] == first

@@ -163,6 +163,18 @@ def test_a_computer_that_takes_no_key_of_the_user_says_so(here):
         here.up(here.wanted(*here.servers(41)))
 
 
+def test_a_router_that_moves_is_looked_for_nowhere_but_where_it_shall_run(here, host):
+    (server,) = here.servers(41)
+    first = here.up(here.wanted(server, host=""))
+    moved = here.wanted(server, port=first.request.port + 1)
+    (line,) = preview.preview(first.request, moved, here.access())
+    assert "at root@router.test" in line
+    host.close()
+    goes_on = dataclasses.replace(moved, lost_router="go-on")
+    with pytest.raises(ComputerUnreachable):
+        preview.preview(first.request, goes_on, here.access())
+
+
 def test_the_router_moves_to_another_computer_before_the_first_one_ends(here, host):
     """Here both are one computer in the end: the same folder, under two names."""
     (server,) = here.servers(41)

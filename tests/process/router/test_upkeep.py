@@ -228,6 +228,12 @@ def test_a_computer_without_a_recent_haproxy_is_refused(here, program, reason):
     assert not (here.folder / "routers").exists()
 
 
+def test_a_user_without_a_home_is_refused(here):
+    del here.environment["VASTVLLM_ROUTERS"], here.environment["HOME"]
+    with pytest.raises(RouterRefused, match="set `VASTVLLM_ROUTERS` there to a folder"):
+        here.up(here.wanted(*here.servers(41)))
+
+
 def test_a_folder_that_is_too_deep_for_sockets_is_refused(here):
     here.environment["VASTVLLM_ROUTERS"] = f"{here.folder}/{'deep/' * 12}"
     with pytest.raises(RouterRefused, match="set `VASTVLLM_ROUTERS` there to a folder"):
