@@ -122,7 +122,8 @@ def _too_few(
     by_month = need.max_dollars_per_month / HOURS_A_MONTH < need.max_dollars_per_hour
     key = "maxDollarsPerMonth" if by_month else "maxDollarsPerHour"
     different = "hosts" if fleet.spread == "host" else "machines"
-    remedies = ["lower `replicas`"]
+    fewer = fleet.replicas - needed + len(places)
+    remedies = [f"lower `replicas` to {fewer}"]
     if len(dearer) >= needed:
         prices = sorted(one.offer.dollars_per_hour for one in dearer)
         least = prices[needed - 1] * (HOURS_A_MONTH if by_month else 1)
@@ -132,7 +133,8 @@ def _too_few(
     remedies.append("ask for less in offerQuery")
     beyond = f", and {len(dearer) - len(places)} more above it" if len(dearer) > len(places) else ""
     return (
-        f"{needed} replicas need {needed} different {different}, and the market has "
+        f"{needed}{' more' if needed < fleet.replicas else ''} replicas need {needed} different "
+        f"{different}, and the market has "
         f"{len(places)} within the cap of ${cap:.2f}/h{beyond}: {', '.join(remedies[:-1])} or "
         f"{remedies[-1]}; nothing was rented"
     )

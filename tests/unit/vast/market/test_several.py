@@ -48,11 +48,11 @@ def test_by_host_each_host_counts_once():
     ("fleet", "needed", "said"),
     [
         (
-            MACHINES,
+            Fleet(5),
             5,
             (
                 "5 replicas need 5 different machines, and the market has 4 within the cap of "
-                "$8.00/h: lower `replicas` or ask for less in offerQuery; nothing was rented"
+                "$8.00/h: lower `replicas` to 4 or ask for less in offerQuery; nothing was rented"
             ),
         ),
         (
@@ -60,7 +60,7 @@ def test_by_host_each_host_counts_once():
             4,
             (
                 "4 replicas need 4 different hosts, and the market has 3 within the cap of "
-                "$8.00/h: lower `replicas`, set `spread` to machine or ask for less in "
+                "$8.00/h: lower `replicas` to 3, set `spread` to machine or ask for less in "
                 "offerQuery; nothing was rented"
             ),
         ),
@@ -72,6 +72,13 @@ def test_fewer_places_than_replicas_are_refused_in_one_sentence(fleet, needed, s
     assert str(refused.value) == said
 
 
+def test_scaling_out_is_refused_by_what_is_missing():
+    with pytest.raises(NoOffer) as refused:
+        places(SLICES, Fleet(11), needed=6)
+    assert "6 more replicas need 6 different machines, and the market has 4" in str(refused.value)
+    assert "lower `replicas` to 9 or" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("caps", "said"),
     [
@@ -79,14 +86,14 @@ def test_fewer_places_than_replicas_are_refused_in_one_sentence(fleet, needed, s
             {"max_dollars_per_hour": 6.25},
             (
                 "the market has 2 within the cap of $6.25/h, and 2 more above it: lower "
-                "`replicas`, raise maxDollarsPerHour to at least 6.40 or"
+                "`replicas` to 2, raise maxDollarsPerHour to at least 6.40 or"
             ),
         ),
         (
             {"max_dollars_per_month": 4500.0},
             (
                 "the market has 2 within the cap of $6.25/h, and 2 more above it: lower "
-                "`replicas`, raise maxDollarsPerMonth to at least 4608.00 or"
+                "`replicas` to 2, raise maxDollarsPerMonth to at least 4608.00 or"
             ),
         ),
     ],
