@@ -107,8 +107,7 @@ def test_a_key_that_is_refused_is_a_failure_of_each_request(router):
     with Streams(endpoint(router), clients=2, request=QUICK) as streams:
         streams.use_key("wrong")
         changed = time.monotonic()
-        while not begun_after(streams.records(), changed):
-            streams._stopped.wait(0.01)
+        eventually(lambda: begun_after(streams.records(), changed))
         streams.use_key(STACK_KEY)
         streams.await_answers()
         records = begun_after(streams.records(), changed)
