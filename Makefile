@@ -88,8 +88,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	status logs history doctor compare boots field-report pin release promote rollback promotion adopt \
-	cost orphans overdue scale settings pictures docs faults more-faults rehearsal test-vllm benchmark \
-	router-benchmark scale-out scale-simulation many measure pages
+	cost orphans overdue scale settings pictures docs faults more-faults faults-of-several rehearsal \
+	test-vllm benchmark router-benchmark scale-out scale-simulation many measure pages
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -218,6 +218,9 @@ faults: setup ## play every fault and every death, and write docs/faults.md (20 
 
 more-faults: setup ## play the deaths of other replacements, write docs/more-faults.md (10 minutes)
 	@python -m tests.faults.report more
+
+faults-of-several: setup ## play deaths while several machines change, write docs/faults-of-several.md
+	@python -m tests.faults.report several
 
 rehearsal: setup ## measure what a rehearsal tells how early, and write docs/rehearsal.md (30 minutes)
 	@python -m tests.faults.report rehearsal

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tests.faults.world import CREDIT, World, books_agree, doubles, never_two, nothing_leaked
 
-Standing = Literal["nothing", "running", "create-first", "interruptible"]
+Standing = Literal["nothing", "running", "create-first", "interruptible", "two", "three"]
 """What a cell begins with, or leaves: an empty account, or a stack that is up in one way."""
 
 SETTINGS: dict[Standing, dict[str, Any]] = {
@@ -21,12 +21,14 @@ SETTINGS: dict[Standing, dict[str, Any]] = {
         "rerentTries": 100,
         "rerentDollars": "1000",
     },
+    "two": {"replicas": 2, "drainMinutes": 1},
+    "three": {"replicas": 3, "drainMinutes": 1},
 }
 """What the stack is configured with, beside what every stack is."""
 
-Part = Literal["short", "whole", "more"]
+Part = Literal["short", "whole", "more", "several"]
 """Where a cell is played: in the short suite and the whole one, in the whole one alone, or apart
-from both, being another way to meet the same."""
+from both, being another way to meet the same, or one that several machines meet."""
 
 Act = Callable[[World], str]
 """Lets the fault happen, asserts what is promised, and says in a few words what came of it."""
@@ -71,6 +73,8 @@ class Row:
     """429 by the account's own pace."""
     kept: bool
     """Whether everything promised held."""
+    requests: str = ""
+    """How many of the clients' requests failed, in words; empty where no client asks."""
 
 
 class Book:
@@ -105,6 +109,7 @@ def play(cell: Cell, world: World) -> tuple[Row, BaseException | None]:
     account.set_credit(CREDIT)
     spent, throttled, doubled = _spent(world), account.throttled(), len(doubles(world))
     began = time.monotonic()
+    world.requests = ""
     failure: BaseException | None = None
     outcome = ""
     try:
@@ -131,6 +136,7 @@ def play(cell: Cell, world: World) -> tuple[Row, BaseException | None]:
         seconds=time.monotonic() - began,
         throttled=account.throttled() - throttled,
         kept=failure is None,
+        requests=world.requests,
     )
     return row, failure
 

@@ -1,6 +1,6 @@
 """`pytest tests/faults` plays the short suite; it prints the table.
 
-`FAULTS=whole` plays the whole one, `FAULTS=more` what is in neither.
+`FAULTS=whole` plays the whole one, `FAULTS=more` and `FAULTS=several` what is in neither.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.faults.cell import Cell
 from tests.faults.suite import Suite
 from tests.faults.table import as_table
 
-PLAYED = {"whole": {"short", "whole"}, "more": {"more"}}.get(
+PLAYED = {"whole": {"short", "whole"}, "more": {"more"}, "several": {"several"}}.get(
     os.environ.get("FAULTS", ""), {"short"}
 )
 """Parts of the table."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from components.router.config import CONFIGURATION
 from tests.faults.world import Running, World
 from tests.helpers.polling import eventually
 
@@ -88,6 +89,55 @@ def _runs(sight: Sight) -> bool:
     return new is not None and new["actual_status"] == "running"
 
 
+def _hosts(sight: Sight) -> list[Path]:
+    """What was pushed to each host, by contract, the oldest first."""
+    homes = sight.world.account.home / "containers"
+    return [homes / str(one["id"]) / "root/serving" for one in sight.alive]
+
+
+def _one_drains(sight: Sight) -> bool:
+    """Whether a server has left the router, and none has the change yet."""
+    return bool(_draining(_hosts(sight))) and not _changed(sight)
+
+
+def _one_restarts(sight: Sight) -> bool:
+    """Whether a server starts with the change, out of the router."""
+    return bool(_draining(_changed(sight)))
+
+
+def _the_next_drains(sight: Sight) -> bool:
+    """Whether one has come back with the change, and another one has left."""
+    changed = _changed(sight)
+    others = [host for host in _hosts(sight) if host not in changed]
+    return bool(changed) and not _draining(changed) and bool(_draining(others))
+
+
+def _changed(sight: Sight) -> list[Path]:
+    """The hosts that have the option which the last change asks for."""
+    option = f"max-num-seqs: {sight.world.sequences}\n"
+    return [host for host in _hosts(sight) if option in (host / "serve.yaml").read_text()]
+
+
+def _draining(hosts: list[Path]) -> list[Path]:
+    return [host for host in hosts if (host / "draining").exists()]
+
+
+def _the_newest_drains(sight: Sight) -> bool:
+    hosts = _hosts(sight)
+    return bool(hosts) and (hosts[-1] / "draining").exists()
+
+
+def _newest_stops(sight: Sight) -> bool:
+    hosts = _hosts(sight)
+    return bool(hosts) and (hosts[-1] / "state/stopped").exists()
+
+
+def _router_changes(sight: Sight) -> bool:
+    """Whether the router's folder has a file that is newer than the command."""
+    began = sight.world.stack.began
+    return any(file.stat().st_mtime > began for file in sight.world.routers.rglob(CONFIGURATION))
+
+
 def _rehearses(sight: Sight, *phases: str) -> bool:
     """Whether the newest host's rehearsal is in one of these phases, or past them."""
     file = None if sight.new() is None else sight.file("serving/state/rehearsal_phase")
@@ -149,7 +199,29 @@ MOMENTS: dict[str, Seen] = {
     "the look behind it": _looked_after("DELETE", ONE),
     "the contract is gone": _gone,
     "the sweep": _swept,
+    "the router changes": _router_changes,
+    "the leaving one drains": _the_newest_drains,
+    "the leaving one stops": _newest_stops,
+    "one drains": _one_drains,
+    "one restarts": _one_restarts,
+    "the next drains": _the_next_drains,
 }
+
+OF_SCALE_OUT = (
+    "the rent call",
+    "its container runs",
+    "its supervisor runs",
+    "vLLM is up",
+    "the router changes",
+)
+OF_SCALE_IN = (
+    "the router changes",
+    "the leaving one drains",
+    "the leaving one stops",
+    "the destroy call",
+    "the look behind it",
+)
+OF_ROLLOUT = ("one drains", "one restarts", "the next drains")
 
 _FROM_RENT_ON = (
     "the rent call",

@@ -1,4 +1,5 @@
-"""Play a suite and write what came of it: `python -m tests.faults.report whole`, or `more`.
+"""Play a suite and write what came of it: `python -m tests.faults.report whole`, `more` or
+`several`.
 
 `rehearsal` plays no cells: it measures what a rehearsal tells how early.
 """
@@ -49,6 +50,15 @@ PAGES = {
         "It goes on where [faults.md](faults.md) ends: with the deaths where a machine is replaced "
         "for another reason, or beside the old one. Moments that do not differ are left out.",
     ),
+    "several": Page(
+        ROOT / "docs/faults-of-several.md",
+        "Faults of several machines",
+        "make faults-of-several",
+        "Somebody dies while an endpoint grows from two machines to three, shrinks to two, or "
+        "changes an option on both. Clients ask the router all the time, and never repeat a "
+        "request: the last column counts those that failed, from before the command until the "
+        "next one was through.",
+    ),
 }
 
 TEXT = """# {title}
@@ -81,7 +91,7 @@ The columns:
 
 
 def main(part: str) -> int:
-    """Play `whole` or `more`, write its page and return pytest's exit status."""
+    """Play a part, write its page and return pytest's exit status."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
 from tests.faults.cell import Row
 
 COLUMNS = ("fault", "what happens", "command", "outcome", "left over", "billed", "seconds")
+REQUESTS = "requests failed"
+"""One more column, where clients ask all the time."""
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
@@ -19,19 +21,21 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
 def as_table(rows: Iterable[Row]) -> Table:
     """For a terminal."""
     rows = in_order(rows)
-    table = Table(*COLUMNS, title=summary(rows))
-    for row in rows:
-        table.add_row(*_texts(row), style="" if row.kept else "bold red")
+    columns, texts = _content(rows)
+    table = Table(*columns, title=summary(rows))
+    for row, text in zip(rows, texts, strict=True):
+        table.add_row(*text, style="" if row.kept else "bold red")
     return table
 
 
 def as_markdown(rows: Iterable[Row]) -> str:
     """For a document."""
     rows = in_order(rows)
+    columns, texts = _content(rows)
     lines = [
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{'|'.join([' --- '] * 4 + [' ---: '] * 3)}|",
-        *(f"| {' | '.join(_texts(row))} |" for row in rows),
+        f"| {' | '.join(columns)} |",
+        f"|{'|'.join([' --- '] * 4 + [' ---: '] * (len(columns) - 4))}|",
+        *(f"| {' | '.join(text)} |" for text in texts),
     ]
     return "\n".join(lines)
 
@@ -45,6 +49,12 @@ def summary(rows: Iterable[Row]) -> str:
         f"over, {sum(row.doubles for row in rows)} rented twice, "
         f"{sum(row.throttled for row in rows)} calls faster than Vast allows"
     )
+
+
+def _content(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
+    if not any(row.requests for row in rows):
+        return COLUMNS, [_texts(row) for row in rows]
+    return (*COLUMNS, REQUESTS), [[*_texts(row), row.requests or "-"] for row in rows]
 
 
 def _texts(row: Row) -> list[str]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
 
-from tests.faults import faults_of_hosts, faults_of_the_api, hostile_hosts, kills, rehearsals
-from tests.faults.cell import Cell
+from tests.faults import (
+    faults_of_hosts,
+    faults_of_the_api,
+    hostile_hosts,
+    kills,
+    rehearsals,
+    several,
+)
+from tests.faults.cell import Cell, Row
 from tests.faults.suite import Suite
+from tests.faults.table import REQUESTS, as_markdown
 
 BOOKS = (
     faults_of_the_api.BOOK,
@@ -16,6 +25,7 @@ BOOKS = (
     hostile_hosts.BOOK,
     kills.BOOK,
     rehearsals.BOOK,
+    several.BOOK,
 )
 CELLS = [cell for book in BOOKS for cell in book.cells]
 
@@ -60,3 +70,21 @@ def test_every_moment_is_struck_at_by_every_victim() -> None:
         for course in (*kills.WHOLE, *kills.OTHERS):
             names = {(course.name, f"{victim} dies: {moment}") for moment in course.moments}
             assert names <= struck
+
+
+def test_every_change_of_several_machines_is_struck_at_by_every_victim() -> None:
+    struck = {(cell.command, cell.name) for cell in several.BOOK.cells}
+    for course in several.COURSES:
+        names = {
+            f"{victim} dies: {moment}" for victim in several.VICTIMS for moment in course.moments
+        }
+        assert {(course.name, name) for name in names | {several.NOBODY}} <= struck
+
+
+def test_the_column_of_requests_stands_where_clients_ask() -> None:
+    row = Row("F18", "x", "up", "y", 0, 0, 1.0, 2.0, 0, kept=True)
+    asked = dataclasses.replace(row, requests="0 of 7")
+    assert REQUESTS not in as_markdown([row])
+    assert as_markdown([row, asked]).splitlines()[0].endswith(f"| {REQUESTS} |")
+    ends = [line.rsplit("|", 2)[1].strip() for line in as_markdown([row, asked]).splitlines()[2:]]
+    assert ends == ["-", "0 of 7"]

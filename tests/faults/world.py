@@ -10,9 +10,12 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from tests.faults import wrapper
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
 from tests.helpers.processes import processes_of
-from tests.helpers.stack_world import PROJECT, REAL, Done, Emulator, Stack, ending_with_us
+from tests.helpers.stack_world import PATH, PROJECT, REAL, Done, Emulator, Stack, ending_with_us
 from tests.helpers.state_secrets import encrypted, key_of, secret_texts
 
 SPEED = 600.0
@@ -42,6 +45,23 @@ PATIENCE = 400.0
 
 BIGGEST = 10_000_000
 """Bytes of a file that is searched; bigger ones are pulled images and weights."""
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def without_systemd(folder: Path) -> Path:
+    """A folder for the PATH of a computer without systemd, whichever this one is."""
+    programs = folder / "bin"
+    programs.mkdir()
+    systemctl = programs / "systemctl"
+    systemctl.write_text("#!/bin/sh\nexit 1\n")
+    systemctl.chmod(0o755)
+    return programs
 
 
 class Account(Emulator):
@@ -165,6 +185,8 @@ class Cli(Stack):
     def __init__(self, folder: Path, account: Account) -> None:
         super().__init__(folder, account)
         self._account = account
+        self.began = 0.0
+        """When its last command began, in seconds since 1970."""
         self._pristine = folder / "pristine"
         self._runs = folder / "runs"
         self._runs.mkdir()
@@ -181,6 +203,7 @@ class Cli(Stack):
 
     def start(self, command: str, *arguments: str, wrapped: bool = False) -> Running:
         """Begin `up`, `refresh` or `destroy`; `wrapped` as the project's own commands run it."""
+        self.began = time.time()
         said = self._runs / f"{len(list(self._runs.iterdir()))}.log"
         options = ["--yes", "--skip-preview", "--config-file", str(self.config_file), *arguments]
         words = ["pulumi", "--non-interactive", command, "--stack", self.name, *options]
@@ -247,17 +270,32 @@ class World:
     disk: int = DISK
     stopped_by_us: int = 0
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    requests: str = ""
+    """How many requests of clients failed in this cell; see `Row`."""
+    routers: Path = Path("/nowhere")
+    """Folder of the routers of this computer."""
+    router_port: int = dataclasses.field(default_factory=free_port)
+    sequences: int = 64
+    """What the stack asks for as `max-num-seqs`, where it does."""
 
     @classmethod
     def open(cls, folder: Path) -> World:
         """Make one in a folder of its own."""
         account = Account(folder)
-        return cls(account, Cli(folder / "stack", account))
+        # A socket's path has room for a short folder alone.
+        routers = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+        stack = Cli(folder / "stack", account)
+        stack.environment |= {
+            "PATH": f"{without_systemd(folder)}:{PATH}",
+            "VASTVLLM_ROUTERS": str(routers),
+        }
+        return cls(account, stack, routers=routers)
 
     def close(self) -> None:
         """End everything in it."""
         self.end_commands()
         self.account.down()
+        shutil.rmtree(self.routers, ignore_errors=True)
 
     def end_commands(self) -> None:
         """End whatever still works for the stack."""
@@ -274,8 +312,11 @@ class World:
         for file in (self.stack.folder / ".cache").rglob("*"):
             if file.is_file() and file.name != "pace.json":
                 file.unlink()
+        for folder in self.routers.iterdir():
+            shutil.rmtree(folder)
         self.stopped_by_us = 0
-        self.settings = settings
+        several = {"routerPort": self.router_port} if "replicas" in settings else {}
+        self.settings = {**settings, **several}
         self.configure(disk=DISK)
 
     def configure(self, *, disk: int | None = None, **others: Any) -> None:
@@ -283,6 +324,11 @@ class World:
         self.disk = self.disk if disk is None else disk
         values = {"model": PROFILE, "offerQuery": QUERY, "diskGb": self.disk, "expectedHours": 1}
         self.stack.configure(**{**values, **self.settings, **others})
+
+    def change(self, **settings: Any) -> None:
+        """Change settings, and keep them for the commands that follow."""
+        self.settings = {**self.settings, **settings}
+        self.configure()
 
     def another_disk(self) -> None:
         """Change the configuration so that the next `up` is a replacing one.
@@ -330,7 +376,7 @@ class World:
         if server is None:
             return False
         outs = server["outputs"]
-        keys = self._api_keys(outs)
+        keys = self.api_keys(outs)
         trust = ssl.create_default_context(cadata=outs["ca_certificate"])
         body = {"model": outs["model"], "messages": [{"role": "user", "content": "up?"}]}
         try:
@@ -352,7 +398,7 @@ class World:
             and answers[-1].status_code == 401
         )
 
-    def _api_keys(self, outs: Mapping[str, Any]) -> list[str]:
+    def api_keys(self, outs: Mapping[str, Any]) -> list[str]:
         known = json.dumps([outs["api_key"], outs.get("stack_key")])
         return sorted(secret_texts(self.stack.key, known))
 

@@ -103,6 +103,9 @@ def _texts(plain: str) -> set[str]:
         value = plain
     found = set()
     for text in _strings(value):
+        if text.startswith("-----BEGIN CERTIFICATE") and "PRIVATE KEY" not in text:
+            # It lies beside its key in a secret, and is public elsewhere.
+            continue
         found.add(_line_of_its_own(text) if text.startswith("-----BEGIN") else text)
     return found
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -24,10 +23,12 @@ TIMED_OUT = Unreachable("timed_out")
 BUSY = [TIMED_OUT, Unreachable("closed"), Refused(429, "queue full"), Refused(503, "queue full")]
 
 
-def drained(clock: VirtualClock, look: Callable[[], Look], longest: float, **given: Any):
+def drained(clock: VirtualClock, look: Callable[[], Look], longest: float, quiet: float = QUIET):
     said: list[str] = []
-    quiet = until_quiet(look, longest, clock, Progress("server", clock, said.append), **given)
-    return quiet, said
+    is_quiet = until_quiet(
+        look, longest, clock, Progress("server", clock, said.append), quiet=quiet
+    )
+    return is_quiet, said
 
 
 def test_nobody_asks_so_it_ends_after_the_quiet(clock):
