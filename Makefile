@@ -90,6 +90,9 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 	status logs history doctor compare boots field-report pin release promote rollback promotion adopt \
 	cost orphans overdue scale settings pictures docs faults more-faults faults-of-several rehearsal \
 	test-vllm benchmark router-benchmark scale-out scale-simulation many measure pages
+	status logs history doctor day-two compare boots field-report pin release promote rollback promotion adopt \
+	cost orphans overdue scale settings pictures docs faults more-faults rehearsal test-vllm benchmark \
+	router-benchmark scale-out scale-simulation many measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -145,6 +148,9 @@ logs: $(PLACE) ## what a stack's programs wrote: [SOURCE=boot|vllm|supervisor|ro
 
 history: $(PLACE) ## what was done to a stack: when, which release, which machines, dollars, outcome
 	@python -m toolchain.day_two.history --stack $(STACK) $(DAY_TWO) $(if $(DAYS),--days $(DAYS))
+
+day-two: setup ## play a stack's days on an emulator, and write docs/day-two.md (5 minutes)
+	@python -m toolchain.day_two.story
 
 doctor: ## say what is wrong with a set-up, before it costs something; reads only
 	@python3 -m toolchain.day_two.doctor $(if $(ASKED),--stack $(ASKED)) $(DAY_TWO)

@@ -53,6 +53,9 @@ def notes(seen: Seen) -> list[str]:
         found.append(f"the ledger could not be asked: {seen.charges.text}")
     if isinstance(seen.credit, Failed) and not isinstance(seen.contracts, Failed):
         found.append(f"the credit could not be asked: {seen.credit.text}")
+    router = seen.fleet.router
+    if router and router.problem:
+        found.append(f"the last refresh found of the router: {router.problem}")
     found += [
         f"{one.name} does not say how its GPUs' memory is: {one.memory.text}"
         for one in seen.machines

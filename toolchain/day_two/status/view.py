@@ -19,9 +19,6 @@ FIGURES = ("temp", "GiB", "run", "wait", "KV", "tok/s")
 """Columns of the machines: degrees Celsius, memory of the GPUs, requests in work and in the queue,
 share of the KV cache, tokens written a second."""
 
-MOST_ENDS = 6
-"""Ends that are listed, the soonest."""
-
 NOTHING = "-"
 """Stands for a figure that nobody gave."""
 
@@ -121,13 +118,20 @@ def _costs(costs: Costs) -> list[tuple[str, str]]:
 
 
 def _ends(ends: Sequence[End]) -> list[tuple[str, str]]:
-    soonest = sorted(ends, key=lambda one: (not one.at, one.at))
-    rows = [
-        ("ends" if n == 0 else "", f"{_at(one)}{one.about}: {one.text}")
-        for n, one in enumerate(soonest[:MOST_ENDS])
+    """A row for each kind of end, with the soonest moment of all machines that it is of."""
+    kinds: dict[str, list[End]] = {}
+    for end in sorted(ends, key=lambda one: (not one.at, one.at)):
+        kinds.setdefault(end.text, []).append(end)
+    return [
+        ("ends" if n == 0 else "", f"{_at(alike[0])}{_whose(alike)}: {text}")
+        for n, (text, alike) in enumerate(kinds.items())
     ]
-    left = len(soonest) - MOST_ENDS
-    return [*rows, ("", f"and {left} later ends")] if left > 0 else rows
+
+
+def _whose(alike: Sequence[End]) -> str:
+    """Name what ends alike: one thing, or the first machine and how many follow it."""
+    more = len(alike) - 1
+    return alike[0].about if not more else f"{alike[0].about}, later {more} more"
 
 
 def _at(end: End) -> str:

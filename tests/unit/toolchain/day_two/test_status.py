@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from components.machine.ssh_types import Result
 from components.vast.errors import ApiUnreachable, NoCredential, PermissionMissing
@@ -36,7 +38,7 @@ from toolchain.day_two.status.look import look, read_memory
 from toolchain.day_two.status.model import Status
 from toolchain.day_two.status.seen import GpuMemory
 from toolchain.day_two.status.summary import status_of
-from toolchain.day_two.status.view import MOST_ENDS, show
+from toolchain.day_two.status.view import show
 
 PROJECT = "vast-vllm"
 ONE = "https://127.0.0.1:20098"
@@ -124,7 +126,7 @@ def test_four_machines_behind_a_router(tmp_path, capsys):
     assert answer.speed.requests == 40
     printed = text_of(answer, capsys)
     assert sum(line.startswith(("0 ", "1 ", "2 ", "3 ")) for line in printed.splitlines()) == 4
-    assert f"and {len(answer.ends) - MOST_ENDS} later ends" in printed
+    assert "machine 0, later 3 more: its host's contract" in in_one_line(printed)
     assert max(map(len, printed.splitlines())) <= 80
 
 
@@ -444,6 +446,34 @@ def test_watch_looks_until_ctrl_c_and_ends_by_its_last_look(tmp_path, monkeypatc
     assert command.watch(Asked("old", on_account=True, as_json=True)) == 1
     verdicts = [json.loads(line)["verdict"] for line in capsys.readouterr().out.splitlines()]
     assert verdicts == ["well", "not well", "not well"]
+
+
+def test_watch_keeps_one_screen_in_a_terminal(tmp_path, monkeypatch):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80, highlight=False)
+    context = strangers(
+        tmp_path,
+        servers=servers(),
+        account=account(tmp_path),
+        shells=shells(fleet()),
+        clock=Impatient(NOW, looks=2),
+    )
+    monkeypatch.setattr(Asked, "context", context)
+    monkeypatch.setattr(command, "read_fleet", lambda _: fleet())
+    monkeypatch.setattr(command, "console", lambda: terminal)
+    assert command.watch(Asked("old", on_account=True, as_json=False)) == 0
+    assert screen.getvalue().count("stack old is") >= 2
+    assert "\x1b[1A" in screen.getvalue(), "the second look is written over the first"
+
+
+def test_what_a_refresh_found_of_the_router_is_a_note(tmp_path):
+    state = deployment(2)
+    state["resources"][-1]["outputs"]["problem"] = "a member is missing"
+    found = fleet_of("old", state)
+    answer = status(
+        tmp_path, found, servers=servers(2), account=account(tmp_path, 2), shells=shells(found)
+    )
+    assert answer.notes == ("the last refresh found of the router: a member is missing",)
 
 
 def test_watch_without_a_stack_ends_with_a_sentence(monkeypatch, capsys):
