@@ -45,21 +45,26 @@ class NoPage(ConfigurationError):
 
 
 def main() -> int:
-    """Play the story and write the documents; return 1 with a sentence if a command fails."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="pages-") as name:
-            shown = played(Path(name))
-    except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
-        return 1
+    """Play the story and write the documents; return 1 with a sentence if a command fails.
+
+    What was printed before a command failed is written all the same.
+    """
+    shown: dict[str, str] = {}
+    status = 0
+    with tempfile.TemporaryDirectory(prefix="pages-") as name:
+        try:
+            play(Path(name), shown)
+        except StackError as error:
+            print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
+            status = 1
     for document in DOCUMENTS:
         path = ROOT / "docs" / document
         path.write_text(filled(path.read_text(encoding="utf-8"), shown), encoding="utf-8")
-    return 0
+    return status
 
 
-def played(folder: Path) -> dict[str, str]:
-    """Return what each command printed, by the name of its block.
+def play(folder: Path, shown: dict[str, str]) -> None:
+    """Put what each command prints into `shown`, by the name of its block.
 
     Raises:
         NoPage: one has failed.
@@ -71,7 +76,6 @@ def played(folder: Path) -> dict[str, str]:
         [*emulator, "up", "--port", "0", *MARKET, *REAL_TIME, "--end-with", str(os.getpid())],
         environment,
     )
-    shown = {}
     try:
         shown["compare"] = _run([*python, "toolchain.day_two.compare"], environment)
         _run([*python, "toolchain.on_emulator", "up"], environment)
@@ -93,13 +97,16 @@ def played(folder: Path) -> dict[str, str]:
     finally:
         _run([*python, "toolchain.on_emulator", "destroy"], environment)
         _run([*emulator, "down"], environment)
-    return {name: text.replace(str(folder), ".tools") for name, text in shown.items()}
+        for name, text in shown.items():
+            shown[name] = text.replace(str(folder), ".tools")
 
 
 def filled(text: str, shown: Mapping[str, str]) -> str:
     """Put what commands printed between the marks of a document, indented as code."""
 
     def block(found: re.Match[str]) -> str:
+        if found["name"] not in shown:
+            return found[0]
         lines = shown[found["name"]].rstrip().splitlines()
         body = "\n".join(f"    {line}".rstrip() for line in lines)
         return f"{found['begin']}\n{body}\n\n{found['end']}"

@@ -66,9 +66,13 @@ class Names:
 class Anonymizer:
     """Rewrites one report."""
 
-    def __init__(self, own: Iterable[str]) -> None:
-        """`own` are texts that must be nowhere: keys, user, host, folders, stacks."""
+    def __init__(self, own: Iterable[str], public: Iterable[str] = ()) -> None:
+        """`own` are texts that must be nowhere: keys, user, host, folders, stacks.
+
+        `public` are names that stay though they look like something private, such as a model's.
+        """
         self.names = Names()
+        self._public = {part for name in public for part in (name, *name.split("/"))}
         self._secrets = {variant for text in own for variant in _variants(text)}
         self._found: dict[str, str] = {}
         self._ids: dict[int, int] = {}
@@ -128,7 +132,7 @@ class Anonymizer:
         kinds = [
             kind
             for kind, form in FORMS.items()
-            if any(not self.names.made(found[0]) for found in form.finditer(text))
+            if not all(self._may_stay(found[0]) for found in form.finditer(text))
             and kind not in {"address", "url", "path"}
         ]
         kinds += ["own"] * any(secret in text for secret in self._secrets if len(secret) >= 8)  # noqa: PLR2004  (shorter ones are words)
@@ -240,13 +244,16 @@ class Anonymizer:
 
     def _formed(self, kind: str, found: re.Match[str]) -> str:
         text = found[0]
-        if self.names.made(text):
+        if self._may_stay(text):
             return text
         if kind == "address":
             return self._address(text) if _is_address(text) else text
         if kind == "url":
             return self.names.of(kind, text) if is_private_url(text) else text
         return self.names.of(kind, text)
+
+    def _may_stay(self, text: str) -> bool:
+        return text in self._public or self.names.made(text)
 
     def _address(self, text: str) -> str:
         """Give a documentation address for one of the network; those of no host stay."""

@@ -92,7 +92,7 @@ def report_of(recorded: Recorded, own: Iterable[str], about: Mapping[str, Any]) 
         raise NothingRecorded(
             "nothing was recorded on this account: run `RECORD=1 pulumi up` first, and this again"
         )
-    anonymous = Anonymizer(own)
+    anonymous = Anonymizer(own, recorded.public_models)
     _collect(anonymous, calls, recorded)
     logs = _logs(anonymous, recorded.entries)
     files = {

@@ -202,16 +202,17 @@ def test_the_list_says_what_was_replaced_and_not_what_it_was(life):
 
 
 def test_a_private_model_has_no_name_and_a_public_one_keeps_it(life):
-    text = "(pid=1) INFO 11-23 09:00:00 [x.py:1] model=acme-ai/hush-7b, hush-7b of org/public"
+    public = "mistralai/Mistral-Small-4-119B-2603"
+    text = f"(pid=1) INFO 11-23 09:00:00 [x.py:1] model=acme-ai/hush-7b, hush-7b of {public}"
     log = {"kind": "log", "host": "h:1", "name": "vllm.log", "offset": 0, "after": 9, "at": 1.0}
     entries = [*life, {**log, "text": text}]
-    starts = [ServerStart(77, model, 1.0, {}) for model in ("acme-ai/hush-7b", "org/public")]
-    report = made(entries, starts=starts, public_models=frozenset({"org/public"}))
+    starts = [ServerStart(77, model, 1.0, {}) for model in ("acme-ai/hush-7b", public)]
+    report = made(entries, starts=starts, public_models=frozenset({public}))
     assert "hush-7b" not in everything(report)
     assert "acme-ai" not in everything(report)
-    assert report.files["logs/machine-0-0-vllm.log"].endswith("of org/public")
+    assert report.files["logs/machine-0-0-vllm.log"].endswith(f"of {public}")
     models = [one["model"] for one in json.loads(report.files[BOOTS])["starts"]]
-    assert models[1] == "org/public"
+    assert models[1] == public
     assert models[0].startswith("name-")
 
 
