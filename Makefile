@@ -88,11 +88,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	status logs history doctor compare boots field-report pin release promote rollback promotion adopt \
-	cost orphans overdue scale settings pictures docs faults more-faults faults-of-several rehearsal \
-	test-vllm benchmark router-benchmark scale-out scale-simulation many measure pages
-	status logs history doctor day-two compare boots field-report pin release promote rollback promotion adopt \
-	cost orphans overdue scale settings pictures docs faults more-faults rehearsal test-vllm benchmark \
-	router-benchmark scale-out scale-simulation many measure
+	cost orphans overdue scale settings pictures docs pages day-two faults more-faults faults-of-several \
+	rehearsal test-vllm benchmark router-benchmark scale-out scale-simulation many measure
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
