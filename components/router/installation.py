@@ -183,17 +183,20 @@ def _gone_back(
     """Let what was proven last serve again; say what became of it, and whether it serves."""
     request = new.request
     unit = scripts.unit_of(request.label, found.program, new.folder)
-    script = scripts.back(request.label, found.program, version=new.digest, unit=unit)
-    try:
-        did = scripts.answers(computer.run(script).stdout)
-    except ComputerUnreachable as error:
-        return f"it could not go back either: {error}", False
-    if "good" not in did:
-        return "it was stopped, since it has no earlier files", False
-    if "failed" in did:
-        return f"it could not go back either: {_quoted(did['failed'])}", False
-    if proof.serves(new, did["good"][0], access):
-        return "it serves its last good files again", True
+    for again in (False, True, True):
+        script = scripts.back(
+            request.label, found.program, version=new.digest, unit=unit, again=again
+        )
+        try:
+            did = scripts.answers(computer.run(script).stdout)
+        except ComputerUnreachable as error:
+            return f"it could not go back either: {error}", False
+        if "good" not in did:
+            return "it was stopped, since it has no earlier files", False
+        if "failed" in did:
+            return f"it could not go back either: {_quoted(did['failed'])}", False
+        if proof.serves(new, did["good"][0], access):
+            return "it serves its last good files again", True
     return "it went back to its last good files, and does not serve them yet", False
 
 

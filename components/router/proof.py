@@ -14,6 +14,9 @@ QUIET_SECONDS = 3.0
 LOOK_EVERY = 0.25
 """Seconds between two questions."""
 
+STEADY = 3
+"""Good answers one after the other. In a reload, both workers take connections for a moment."""
+
 WRONG_KEY = "no-key-of-this-stack"
 
 OK, UNAUTHORIZED = 200, 401
@@ -29,27 +32,33 @@ def client_of(state: RouterState, access: Access) -> RouterClient:
 def unproven(state: RouterState, access: Access) -> str:
     """Ask a router as clients do until it serves its files; say what is wrong after that time."""
     client, clock = client_of(state, access), access.clock
-    started = clock.monotonic()
-    while why := wrong(client, state):
-        if none := _reaches_none(client, state):
+    started, steady = clock.monotonic(), 0
+    while True:
+        why = wrong(client, state)
+        steady = 0 if why else steady + 1
+        if steady == STEADY:
+            return ""
+        if why and (none := _reaches_none(client, state)):
             return none
         waited = clock.monotonic() - started
-        if waited >= access.limits.proof:
+        if why and waited >= access.limits.proof:
             return why
-        access.progress.go_on("the proof of the router")
-        if waited >= QUIET_SECONDS:
+        if why:
+            access.progress.go_on("the proof of the router")
+        if why and waited >= QUIET_SECONDS:
             access.progress.waiting(f"not yet: {why}")
         clock.sleep(LOOK_EVERY)
-    return ""
 
 
 def serves(state: RouterState, digest: str, access: Access) -> bool:
     """Wait for a router to serve the files with a digest, and say whether it does."""
     client, clock = client_of(state, access), access.clock
-    deadline = clock.monotonic() + access.limits.back
-    while client.version(state.request.stack_key) != digest:
+    deadline, steady = clock.monotonic() + access.limits.back, 0
+    while steady < STEADY:
         if clock.monotonic() >= deadline:
             return False
+        is_served = client.version(state.request.stack_key) == digest
+        steady = steady + 1 if is_served else 0
         clock.sleep(LOOK_EVERY)
     return True
 

@@ -200,7 +200,8 @@ back() {
     good="$(first_line good)"
     if [ -n "$good" ] && [ -f "$good/haproxy.cfg" ]; then
         say good "$good"
-        cmp -s "$good/haproxy.cfg" haproxy.cfg && alive || use "$good"
+        # A signal that comes in the middle of a reload is lost: then it is sent again.
+        [ -z "$again" ] && cmp -s "$good/haproxy.cfg" haproxy.cfg && alive || use "$good"
     else
         stop && say did stopped
     fi

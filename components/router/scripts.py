@@ -68,8 +68,11 @@ def proven(label: str, version: str) -> str:
     return _script("proven", label, version=version)
 
 
-def back(label: str, program: str, *, version: str, unit: str) -> str:
-    """Go back from a version to the one that was proven last; without one, stop."""
+def back(label: str, program: str, *, version: str, unit: str, again: bool = False) -> str:
+    """Go back from a version to the one that was proven last; without one, stop.
+
+    `again` sends the signal once more, where it may have been lost.
+    """
     return _script(
         "back",
         label,
@@ -77,6 +80,7 @@ def back(label: str, program: str, *, version: str, unit: str) -> str:
         program=program,
         version=version,
         patience=str(PATIENCE),
+        again="again" * again,
     )
 
 

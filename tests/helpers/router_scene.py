@@ -75,9 +75,11 @@ class Scene:
         }
         self.command("systemctl", NO_SYSTEMD)
         self._random = itertools.count(1)
-        with socket.socket() as free:
-            free.bind((LOOPBACK, 0))
-            self.port = int(free.getsockname()[1])
+        self._reserved = socket.socket()
+        # HAProxy binds with the same option, and nobody else meanwhile.
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._reserved.bind((LOOPBACK, 0))
+        self.port = int(self._reserved.getsockname()[1])
 
     def command(self, name: str, script: str) -> Path:
         """Let the computer have a command."""
@@ -149,6 +151,7 @@ class Scene:
             if any(f"{self.folder}/" in word for word in process.info["cmdline"] or ()):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
+        self._reserved.close()
 
 
 @contextlib.contextmanager
