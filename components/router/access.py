@@ -10,7 +10,6 @@ from components.core.progress import Progress
 from components.machine.own_computer import Computer
 from components.router import facts, scripts
 from components.router.asking import RouterClient
-from components.router.config import KEEP_ALIVE_SECONDS
 from components.router.errors import RouterRefused
 from components.router.facts import Facts
 from components.router.state import RouterRequest
@@ -37,8 +36,6 @@ class Limits:
     """To look at each of its members."""
     end: float = 60.0
     """To end, with all that this takes: the machines behind it are not held up longer."""
-    idle: float = KEEP_ALIVE_SECONDS + 1.0
-    """Until its previous worker has no idle connection of a client any more."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,16 +25,13 @@ CERTIFICATE = "router.pem"
 CLIENT = "client.pem"
 """With which the router asks, where clients show a certificate. Others write it."""
 CONTROL = "control.sock"
+HANDOVER = "next.sock"
 
 VERSION_PATH = "/router/version"
 """Where the router says which files it has; no route of a machine's."""
 
 FOREVER = 10**15
 """Seconds since 1970, for a key that does not end."""
-
-KEEP_ALIVE_SECONDS = 10
-"""How long a client's connection may be idle. After a reload the previous worker answers it once
-more, with the keys that it knows."""
 
 BUFFER_BYTES = 131_072
 """Of a request, what is kept to repeat it and to find out its conversation. A connection takes
@@ -85,6 +82,7 @@ def _configuration(inputs: RouterInputs) -> str:
         _defaults(),
         _clients(inputs),
         _replicas(inputs, places),
+        _next(inputs),
         *(section for member in inputs.members for section in _member(inputs, member)),
     ]
     return "\n".join(_section(*lines) for lines in sections)
@@ -133,7 +131,7 @@ def _defaults() -> list[str]:
         "timeout client 1h",
         "timeout server 1h",
         "timeout http-request 30s",
-        f"timeout http-keep-alive {KEEP_ALIVE_SECONDS}s",
+        "timeout http-keep-alive 60s",
         "timeout queue 60s",
         "timeout check 3s",
         *(
@@ -159,9 +157,13 @@ def _clients(inputs: RouterInputs) -> list[str]:
     return [
         "frontend clients",
         bind,
+        # By it, the previous worker hands over what comes to it after a reload.
+        f"bind unix@{inputs.folder}/{HANDOVER} mode 600",
         f"maxconn {inputs.connections}",
-        # After a reload, an idle connection would be closed under the request that just comes.
+        # After a reload, an idle connection would be closed under the request that just comes. So
+        # the previous worker takes one more, and hands it to the worker that knows members and keys.
         "option idle-close-on-response",
+        "http-request allow if { stopping }",
         "acl several_keys req.fhdr_cnt(authorization) gt 1",
         "acl several_keys req.fhdr_cnt(x-api-key) gt 1",
         f"http-request {_answer(400, SEVERAL_KEYS)} if several_keys",
@@ -192,6 +194,7 @@ def _clients(inputs: RouterInputs) -> list[str]:
         "http-request del-header x-api-key",
         "http-request del-header x-forwarded-for",
         "http-request unset-var(txn.key)",
+        "use_backend next if { stopping }",
         "default_backend replicas",
     ]
 
@@ -231,6 +234,15 @@ def _replicas(inputs: RouterInputs, places: dict[int, int]) -> list[str]:
             f" weight {_weight(member)} track {_name(member)}/{_name(member)}"
             for member in inputs.members
         ),
+    ]
+
+
+def _next(inputs: RouterInputs) -> list[str]:
+    """Write where the previous worker sends what comes to it: the worker that took its place."""
+    return [
+        "backend next",
+        "retries 3",
+        f"server worker unix@{inputs.folder}/{HANDOVER}",
     ]
 
 

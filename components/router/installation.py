@@ -71,10 +71,6 @@ def _installed(wanted: RouterRequest, state: RouterState | None, access: Access)
         became, serves = _gone_back(computer, new, found, access)
         raise RouterFailed(f"{why}; {became}", serves=serves)
     computer.run(scripts.proven(wanted.label, files.digest))
-    if state is not None and found.is_alive and keys.brings_another(new, state):
-        # The previous worker answers an idle connection once more, and would refuse the new key.
-        access.progress.say("it takes the new key; idle connections of clients end within seconds")
-        access.clock.sleep(access.limits.idle)
     for line in proof.not_reached_by(new, access):
         access.progress.say(line)
     access.progress.say(

@@ -31,11 +31,6 @@ MOST_REPLACED = 8
 """Replaced keys whose time is not over; of more, those that end first are refused at once."""
 
 
-def brings_another(new: RouterState, state: RouterState) -> bool:
-    """Whether clients may come with a key that the router did not know so far."""
-    return not {key.digest for key in new.key_digests} <= {key.digest for key in state.key_digests}
-
-
 def authorities_of(request: RouterRequest) -> Authorities:
     """Give the stack's authorities."""
     signer = request.signer

@@ -36,7 +36,7 @@ def places_of(client: httpx.Client) -> dict[int, int]:
 
 
 def now_places_of(world: Fleet) -> dict[int, int]:
-    """Ask on a new connection: one from before a reload has one more answer of the old worker."""
+    """Ask on a new connection."""
     with world.router.client() as client:
         return places_of(client)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from components.core.keys import digest
 from components.router.inputs import KeyDigest, Member
+from tests.helpers.gates import bearer
 from tests.helpers.polling import eventually
 from tests.helpers.router_world import (
     AUTHORITY,
@@ -134,6 +136,27 @@ def test_an_answer_without_end_does_not_keep_the_previous_worker(tmp_path):
         world.router.reload()
         with pytest.raises(httpx.RemoteProtocolError):
             list(lines)
+        eventually(lambda: world.router.workers() == 1)
+
+
+def test_a_connection_from_before_a_reload_meets_the_new_members_and_keys(tmp_path):
+    with fleet(tmp_path, tuple(range(11, 16))) as world, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(world.router.client()) for _ in range(12)]
+        first = [asked(client, conversation(f"of {n}")) for n, client in enumerate(clients)]
+        members = world.router.inputs.members
+        assert set(first) - {one.contract for one in members[:2]}
+        for server in world.servers.values():
+            server.allow(STACK_KEY, NEXT_KEY)
+        keys = tuple(KeyDigest(digest=digest(key)) for key in (NEXT_KEY, STACK_KEY))
+        world.router.reload(members=members[:2], key_digests=keys)
+        for n, client in enumerate(clients):
+            new = bearer(NEXT_KEY)
+            answer = client.post(CHAT, json=conversation(f"of {n}", "more"), headers=new)
+            assert answer.status_code == 200
+            assert answer.json()["contract"] in {11, 12}
+            # It was the previous worker's last answer to this client.
+            assert answer.headers["connection"] == "close"
+            assert "connection" not in client.get("/v1/models", headers=new).headers
         eventually(lambda: world.router.workers() == 1)
 
 

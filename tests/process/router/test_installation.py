@@ -12,19 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from components.core.clock import SystemClock
 from components.core.interruption import Interrupted
 from components.core.keys import digest
 from components.core.progress import Progress
-from components.router.access import Limits
-from components.router.config import CONFIGURATION, KEEP_ALIVE_SECONDS
 from components.router.errors import RouterFailed, RouterLost, RouterRefused
 from components.tls import certificates
 from components.tls.authorities import Authority
 from tests.helpers.gates import bearer
 from tests.helpers.polling import eventually
 from tests.helpers.router_requests import with_key
-from tests.helpers.router_scene import SHORT, Scene, Shifted
+from tests.helpers.router_scene import Scene, Shifted
 from tests.helpers.router_world import (
     AUTHORITY,
     CHAT,
@@ -310,42 +307,15 @@ def test_a_key_is_replaced_and_the_previous_one_works_for_its_grace(here):
         assert client.get("/v1/models").status_code == 200
 
 
-class Noting(SystemClock):
-    """Notes long waits instead of waiting."""
-
-    def __init__(self) -> None:
-        self.waits: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        if seconds == LONG.idle:
-            self.waits.append(seconds)
-        else:
-            super().sleep(seconds)
-
-
-LONG = dataclasses.replace(SHORT, idle=Limits().idle)
-
-
-def test_an_update_with_a_new_key_ends_once_no_idle_connection_is_the_previous_workers(here):
-    first, second = here.servers(41, 42)
-    for server in (first, second):
-        server.allow(STACK_KEY, NEXT_KEY)
-    clock = Noting()
-    patient = {"clock": clock, "limits": LONG}
-    state = here.up(here.wanted(first), **patient)
-    state = here.up(here.wanted(first, second), state, **patient)
-    assert clock.waits == []
+def test_a_new_key_is_taken_at_once_on_a_connection_from_before(here):
+    (server,) = here.servers(41)
+    server.allow(STACK_KEY, NEXT_KEY)
+    wanted = here.wanted(server)
+    state = here.up(wanted)
     with here.client(state) as client:
         assert client.get("/v1/models").status_code == 200
-        state = here.up(with_key(here.wanted(first, second), NEXT_KEY), state, **patient)
-        # What the wait is for: this connection is the previous worker's once more.
-        new = bearer(NEXT_KEY)
-        assert client.get("/v1/models", headers=new).status_code == 401
-        assert client.get("/v1/models", headers=new).status_code == 200
-    assert clock.waits == [LONG.idle]
-    configured = (Path(state.folder) / CONFIGURATION).read_text()
-    assert f"timeout http-keep-alive {KEEP_ALIVE_SECONDS}s" in configured
-    assert LONG.idle > KEEP_ALIVE_SECONDS
+        here.up(with_key(wanted, NEXT_KEY), state)
+        assert client.get("/v1/models", headers=bearer(NEXT_KEY)).status_code == 200
 
 
 def test_without_grace_the_previous_key_is_refused_at_once(here):
