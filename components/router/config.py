@@ -161,7 +161,7 @@ def _clients(inputs: RouterInputs) -> list[str]:
         f"bind unix@{inputs.folder}/{HANDOVER} mode 600",
         f"maxconn {inputs.connections}",
         # After a reload, an idle connection would be closed under the request that just comes. So
-        # the previous worker takes one more, and hands it to the worker that knows members and keys.
+        # the previous worker takes one more, and hands it to the one that knows members and keys.
         "option idle-close-on-response",
         "http-request allow if { stopping }",
         "acl several_keys req.fhdr_cnt(authorization) gt 1",
