@@ -50,7 +50,9 @@ def _table(found: Sequence[Difference]) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    made = Table("call", "question", "what", "where", "market", "emulator")
+    made = Table()
+    for heading in ("call", "question", "what", "where", "market", "emulator"):
+        made.add_column(heading, overflow="fold")
     for one in found:
         # As Text, since a report is a stranger's and may hold brackets that mean something to rich.
         row = (str(one.call), one.endpoint, one.kind, one.where, one.market, one.emulator)

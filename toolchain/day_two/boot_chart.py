@@ -239,4 +239,5 @@ def _colour(bar: Bar) -> str:
 
 
 def _became(course: str) -> str:
-    return {"running": "was still running", "ended": "was ended"}.get(course, course)
+    words = {"running": "was still running", "ended": "was ended", "skipped": "was skipped"}
+    return words.get(course, course)

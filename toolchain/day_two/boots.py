@@ -15,7 +15,6 @@ from typing import Literal
 from rich.console import RenderableType
 from rich.text import Text
 
-from components.core.progress import duration
 from components.core.tables import table
 from components.vast.boot_notes import BootNotes
 from toolchain.configuration import project_name
@@ -137,7 +136,7 @@ def _row(boot: Boot) -> tuple[str, ...]:
         boot.began_at[5:16].replace("T", " "),
         str(boot.instance_id),
         *(f"{groups[name]:.0f}" if groups[name] else "-" for name in GROUPS),
-        duration(boot.seconds),
+        f"{boot.seconds:.0f}",
         f"failed: {boot.failed_in}" if boot.failed_in else "answered",
     )
 

@@ -256,7 +256,7 @@ def _logs(anonymous: Anonymizer, entries: Sequence[Mapping[str, Any]]) -> dict[s
     """Put the pieces of each log together, in the order in which they were read."""
     logs: dict[tuple[str, str], list[_Log]] = {}
     for entry in entries:
-        if entry.get("kind") != LOG:
+        if entry.get("kind") != LOG or entry.get("name") not in _LOGS:
             continue
         runs = logs.setdefault((str(entry["host"]), str(entry["name"])), [_Log()])
         if runs[-1].is_another(entry):
@@ -264,9 +264,7 @@ def _logs(anonymous: Anonymizer, entries: Sequence[Mapping[str, Any]]) -> dict[s
         runs[-1].take(entry)
     hosts = {host: number for number, host in enumerate(dict.fromkeys(host for host, _ in logs))}
     return {
-        f"logs/machine-{hosts[host]}-{run}-{_LOG_NAMES.get(name, 'other.log')}": _cleaned_log(
-            anonymous, log.text
-        )
+        f"logs/machine-{hosts[host]}-{run}-{name}": _cleaned_log(anonymous, log.text)
         for (host, name), runs in logs.items()
         for run, log in enumerate(runs)
     }
@@ -298,7 +296,8 @@ class _Log:
 _TOLD_APART = 200
 """Characters by whose equality two beginnings of a log are the same."""
 
-_LOG_NAMES = {name: name for name in ("vllm.log", "prefetch.log", "rehearsal.log")}
+_LOGS = frozenset({"vllm.log", "prefetch.log", "rehearsal.log", "supervisor.log"})
+"""Logs that are reported; other small files of a host are read in the same way."""
 
 
 def _cleaned_log(anonymous: Anonymizer, text: str) -> str:
