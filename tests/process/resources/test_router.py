@@ -101,6 +101,8 @@ def test_what_cannot_run_there_is_refused_before_machines_are_known(here):
         news[name] = unknown
     assert PROVIDER.check({}, news).failures == []
     with socket.socket() as other:
+        # The scene holds the port with the same option.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind((LOOPBACK, here.port))
         other.listen()
         assert "another program listens" in reasons(PROVIDER.check({}, news))
