@@ -178,6 +178,7 @@ def test_the_command_says_what_differs_and_ends_with_one(life, tmp_path, capsys)
         (gzip.compress(b""), "is no archive|something else"),
         (gzip.compress(b"x" * 600), "is no archive|something else"),
     ],
+    ids=["no archive", "nothing in it", "no files in it"],
 )
 def test_what_is_no_report_is_refused_in_a_sentence(tmp_path, content, said):
     path = tmp_path / "report.tar.gz"

@@ -25,7 +25,9 @@ def test_each_output_is_shown_once():
     assert sorted(name for _, name, _ in blocks()) == sorted(NAMES)
 
 
-@pytest.mark.parametrize(("document", "name", "text"), blocks(), ids=lambda one: one[:20].strip())
+@pytest.mark.parametrize(
+    ("document", "name", "text"), blocks(), ids=[name for _, name, _ in blocks()]
+)
 def test_an_output_is_there_in_eighty_columns_and_names_no_folder_of_a_computer(
     document, name, text
 ):
