@@ -12,6 +12,7 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
+from components.core.commands import as_typed_here
 from components.core.property_bag import Properties
 from components.resources.context import current
 from components.resources.program import running as running_program
@@ -22,6 +23,7 @@ from components.scaling.running import (
     OrderRefused,
     Running,
     contracts_in,
+    described,
     fixed,
     ordered,
     record_name,
@@ -93,13 +95,16 @@ def running_replicas(
         outputs = _own_state()
         known = ordered(context.environment.get(VARIABLE, ""), endpoint)
         extras = (known or recorded(outputs, endpoint)).within(replicas, replicas_max)
+        now = context.clock.epoch()
         found = running(
             extras,
             floor=replicas,
             ceiling=replicas_max,
             contracts=contracts_in(outputs, endpoint),
-            now=context.clock.epoch(),
+            now=now,
         )
+    for line in described(extras, found, ceiling=replicas_max, now=now):
+        pulumi.log.info(as_typed_here(line))
     return found, [Scale(record_name(endpoint), extras=extras, opts=opts)]
 
 

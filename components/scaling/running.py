@@ -145,6 +145,24 @@ def running(
     return Running(indices=(*range(floor), *hours), hours=hours)
 
 
+def described(extras: Extras, found: Running, *, ceiling: int, now: float) -> list[str]:
+    """Say what a preview should know of replicas that a loop decides about; nothing if none are."""
+    over = [index for index, lease in sorted(extras.leases.items()) if lease.until <= now]
+    lines = []
+    if found.hours:
+        lines.append(
+            f"{len(found.indices)} of at most {ceiling} replicas run (replicasMax): the state says "
+            "so, and `make scale` changes it"
+        )
+    if over:
+        named = ", ".join(map(str, over))
+        lines.append(
+            f"the lease of replica {named} is over, so its machine ends or has ended itself: "
+            "`make scale` rents another one if it is needed"
+        )
+    return lines
+
+
 def ordered(text: str, endpoint: str) -> Extras | None:
     """Read a loop's order; None if there is none, or if it is for another endpoint.
 

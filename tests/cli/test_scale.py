@@ -251,6 +251,7 @@ def test_the_loop_has_another_replica_while_it_is_needed_and_writes_no_configura
     # Nobody's own `up` changes the number.
     unchanged = stack.command("pulumi", "preview", "--expect-no-changes")
     assert unchanged.status == 0, unchanged.outcome()
+    assert "2 of at most 2 replicas run (replicasMax)" in unchanged.output
     extends_its_lease_in_place(stack)
     skips_a_locked_stack_and_then_ends_one(stack)
     ends_at_ctrl_c_between_two_turns(stack)

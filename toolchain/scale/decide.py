@@ -141,7 +141,7 @@ def _less(situation: Situation, rules: Rules) -> Decision | None:
 def _why_not_more(situation: Situation, rules: Rules, index: int) -> str:
     """Say why no replica is rented now; empty if one may be."""
     limits = situation.limits
-    if not index or situation.replicas >= limits.ceiling:
+    if not index:
         return f"{situation.replicas} is the ceiling (replicasMax)"
     paused = _paused(situation, rules)
     if paused:

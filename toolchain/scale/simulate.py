@@ -63,7 +63,8 @@ bursts in it, and clients never give up.
 evenly between. Further requests wait in one queue.
 - *Routing*: requests are spread evenly over the replicas. A replica that goes loses no request.
 - *Machines*: ${price:g}/h each, always to be had, and {low:g} to {high:g} minutes from the order \
-to the first request, evenly drawn. One that goes is billed {drain:g} minutes longer.
+to the first request, evenly drawn. Its container starts after a third of that. One that goes is \
+billed {drain:g} minutes longer.
 - *The loop*: a turn each {turn:g} minutes, none while `pulumi up` runs; ${budget:g} a day, with \
 ${cap:g}/h as the most that one more may cost.
 """

@@ -38,6 +38,8 @@ class Machines:
     finding: float = 10.0
     boot_seconds: tuple[float, float] = (20 * 60, 60 * 60)
     """From the order to the first request, shortest and longest."""
+    started_after: float = 1 / 3
+    """Of the boot: when the container starts."""
     drain_seconds: float = 600.0
     """Billed after a replica gets no more requests, with Vast's last minutes."""
     measured: tuple[tuple[int, float], ...] = ((1, 1.372), (16, 2.976), (64, 5.468), (256, 10.098))
@@ -64,6 +66,8 @@ class Machines:
 class _Machine:
     contract: int
     born: float
+    started: float
+    """When its container did, from which its time to live counts."""
     serves_from: float
     ends: float = float("inf")
     """When it ends itself, or was ended."""
@@ -117,7 +121,7 @@ class SimulatedWorld:
         self.limits, self.rules, self.machines = limits, rules, machines
         self.start = self.now = start
         self.alive = alive
-        self.floor = [_Machine(-n, start, start) for n in range(limits.floor)]
+        self.floor = [_Machine(-n, start, start, start) for n in range(limits.floor)]
         self.extras = Extras(endpoint="endpoint", leases={})
         self.rented: dict[int, _Machine] = {}
         """By index of the replica."""
@@ -180,8 +184,8 @@ class SimulatedWorld:
         self.extras = extras
         for index, lease in extras.leases.items():
             if index in self.rented and self.rented[index].ends > self.now:
-                born = self.rented[index].born
-                self.rented[index].ends = born + lease.hours * HOUR
+                started = self.rented[index].started
+                self.rented[index].ends = started + lease.hours * HOUR
                 continue
             self._rent(index, lease.hours)
 
@@ -236,7 +240,9 @@ class SimulatedWorld:
         if index in self.rented:
             self.gone.append(self.rented[index])
         self._contract += 1
-        made = _Machine(self._contract, self.now, self.now + boot, self.now + hours * HOUR)
+        started = self.now + boot * self.machines.started_after
+        ends = started + hours * HOUR
+        made = _Machine(self._contract, self.now, started, self.now + boot, ends)
         self.rented[index] = made
         self.busy_until = made.serves_from
 

@@ -17,6 +17,7 @@ from components.scaling.running import (
     Lease,
     OrderRefused,
     contracts_in,
+    described,
     fixed,
     new_lease,
     ordered,
@@ -122,6 +123,19 @@ def test_an_extended_lease_ends_three_hours_from_now():
     lease = new_lease(NOW - 10_000).extended(NOW, 7)
     assert (lease.since, lease.contract) == (NOW - 10_000, 7)
     assert lease.until == pytest.approx(NOW + LEASE_HOURS * 3600, abs=18)
+
+
+def test_a_preview_says_what_runs_and_whose_lease_is_over():
+    def said(known: Extras) -> list[str]:
+        return described(known, declared(known), ceiling=4, now=NOW)
+
+    assert said(extras()) == []
+    (runs,) = said(extras(r1=new_lease(NOW)))
+    assert runs.startswith("2 of at most 4 replicas run (replicasMax)")
+    over = Lease(since=NOW - 3 * 3600, hours=3)
+    runs, ends = said(extras(r1=over, r2=new_lease(NOW)))
+    assert runs.startswith("2 of at most 4 replicas run")
+    assert ends.startswith("the lease of replica 1 is over")
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,24 @@ def test_it_does_not_flap(world):
 def test_a_dead_loop_costs_its_last_leases_and_nothing_more(world, seconds):
     world.alive = float(seconds)
     lived(world, days=2)
-    last = MIDNIGHT + seconds + TURN_SECONDS + 3 * HOUR
+    last = MIDNIGHT + seconds + TURN_SECONDS + 3 * HOUR + world.machines.boot_seconds[1] / 3
     assert all(one.ends <= last for one in world.rented.values())
+
+
+@given(st.floats(33, 300), st.floats(0, DAY), st.integers(0, 9))
+@settings(max_examples=examples(300), deadline=None)
+def test_a_loop_that_dies_stays_within_its_budget(more, seconds, seed):
+    """Each machine costs what it may, nobody ends one, and there is always work for another."""
+    world = LoadedWorld(
+        [(1, 9999)],
+        Limits(1, 5, 24 * 8 + more),
+        RULES,
+        Machines(dollars_per_hour=8.0, cap=8.0, finding=0.0),
+        start=MIDNIGHT,
+        seed=seed,
+        alive=seconds,
+    )
+    assert max(lived(world, days=2).dollars) <= world.limits.dollars_per_day
 
 
 def test_a_market_without_machines_is_asked_less_and_less_often():
