@@ -32,6 +32,9 @@ MOST_LINES = 20_000
 LONGEST_LINE = 2000
 """Characters."""
 
+MOST_REQUESTS = 100_000
+"""Requests that one server can have in work, or in its queue: a port has no more connections."""
+
 MOST_BUCKETS = 100
 LONGEST_SECONDS = 1e6
 """Highest bound of a bucket that is believed."""
@@ -133,8 +136,8 @@ def read_metrics(text: str, at: float, server: str) -> Reading:
     return Reading(
         at=at,
         server=server,
-        running=_count(samples, RUNNING),
-        waiting=_count(samples, WAITING),
+        running=_count(samples, RUNNING, MOST_REQUESTS),
+        waiting=_count(samples, WAITING, MOST_REQUESTS),
         kv_cache=_share(max(cache)) if cache else None,
         ended=_count(samples, ENDED),
         read=_count(samples, READ),
@@ -171,9 +174,9 @@ def _is_wanted(line: str) -> bool:
     return line.removeprefix("# TYPE ").startswith(WANTED)
 
 
-def _count(samples: Samples, name: str) -> int:
+def _count(samples: Samples, name: str, most: float = MOST_COUNTED) -> int:
     values = [value for _, value in samples.get(name, [])]
-    if not all(0 <= value <= MOST_COUNTED for value in values):
+    if not all(0 <= value <= most for value in values) or sum(values) > most:
         raise ValueError(f"{name} is no count")
     return int(sum(values))
 

@@ -24,7 +24,16 @@ from toolchain.pictures import MARKET, ROOT, own_environment
 
 DOCUMENT = ROOT / "docs" / "day-two.md"
 
-FOUR = "config:\n  vast-vllm:replicas: 4\n"
+FOUR = """\
+config:
+  vast-vllm:replicas: 4
+  vast-vllm:routerPort: 18443
+  vast-vllm:drainMinutes: 0
+"""
+"""Of four machines, behind a router whose port no other stack of this computer has.
+
+A host that lies about its requests would hold up the end of the stack for `drainMinutes`.
+"""
 
 LAST_LINES = 8
 """Of a log that is shown."""

@@ -72,6 +72,8 @@ def test_the_cache_of_an_older_release_has_another_name():
         "vllm:num_requests_running NaN",
         "vllm:num_requests_running -1",
         "vllm:num_requests_running 1e300",
+        metrics(running=100_001),
+        metrics(waiting=10**15),
         metrics().replace("} 0.25", "} 25.0"),
         metrics().replace("} 0.25", "} NaN"),
         metrics().replace('le="0.5"', 'le="x"'),
