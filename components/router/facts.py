@@ -152,7 +152,17 @@ def connections(facts: Facts) -> int:
 
 def is_elsewhere(facts: Facts, request: RouterRequest) -> bool:
     """Whether a router that was made on "this computer" was made on another one."""
-    return not request.host and not facts.owner
+    return not request.host and not facts.owner and not facts.is_alive
+
+
+def address_warning(facts: Facts, request: RouterRequest) -> str:
+    """Say that clients may not reach an address; empty where an interface has it."""
+    if is_loopback(request.address) or request.address in facts.addresses or not facts.addresses:
+        return ""
+    return (
+        f"no interface of {request.where} has `routerAddress` {request.address}: `up` fails after "
+        "the machines are rented, unless that address is translated to one of that computer's"
+    )
 
 
 def listens_on(facts: Facts, address: str) -> str:

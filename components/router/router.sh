@@ -57,9 +57,24 @@ command_of() {
     fi
 }
 
+# Its files may have been removed by hand, and it goes on without them: its command names it then.
+# The first process is the one whose parent is none of them.
+first_process() {
+    ps -ww -e -o pid= -o ppid= -o args= 2>/dev/null | file="$folder/haproxy" awk '
+        index($0, " -W ") && index($0, " -f " ENVIRON["file"] ".cfg -p " ENVIRON["file"] ".pid") {
+            parent[$1] = $2
+        }
+        END { for (one in parent) if (!(parent[one] in parent)) { print one; exit } }
+    '
+}
+
 # A reload writes the number anew and starts the program in the same process: look again then.
 alive() {
-    [ -f "$folder/haproxy.pid" ] || return 1
+    if [ ! -f "$folder/haproxy.pid" ]; then
+        pid="$(first_process)"
+        [ -n "$pid" ]
+        return
+    fi
     for pause in 0.2 0.5 ''; do
         pid="$(first_line "$folder/haproxy.pid")"
         case "$pid" in
@@ -159,6 +174,8 @@ install() {
 
 # Let a version serve: one renaming, and a signal to what runs.
 use() {
+    # Without its folder it cannot reload: its sockets are gone.
+    [ -f haproxy.cfg ] || stop || return 1
     cp "$1/haproxy.cfg" haproxy.cfg.new && mv -f haproxy.cfg.new haproxy.cfg || return 1
     if alive; then
         # One that was started alone goes on alone: to start it anew would cut its answers.
@@ -209,7 +226,7 @@ back() {
 }
 
 end() {
-    if [ ! -d "$folder" ]; then
+    if [ ! -d "$folder" ] && ! alive; then
         say did gone
         return 0
     fi

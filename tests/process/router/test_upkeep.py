@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import time
@@ -79,6 +80,30 @@ def test_a_refresh_finds_a_file_that_was_changed_by_hand(here, state, name):
     assert found.problem.startswith("its files were changed: ")
     assert name in found.problem
     assert here.refreshed(here.up(state.request, found)).problem == ""
+
+
+def without_number(state: RouterState) -> None:
+    (Path(state.folder) / "haproxy.pid").unlink()
+
+
+def without_folder(state: RouterState) -> None:
+    shutil.rmtree(state.folder)
+
+
+@pytest.mark.parametrize("removed", [without_number, without_folder])
+def test_a_router_whose_files_were_removed_by_hand_is_found_mended_and_ended(here, state, removed):
+    master = here.master(state)
+    removed(state)
+    found = here.refreshed(state)
+    assert "nothing of the stack's router is on this computer" not in here.said[-1]
+    mended = here.up(dataclasses.replace(state.request, routing="least-connections"), found)
+    assert (here.master(mended).pid == master.pid) == (removed is without_number)
+    assert here.refreshed(mended).problem == ""
+    assert serves(here, mended)
+    removed(mended)
+    here.down(mended)
+    assert not is_listening(here.port)
+    assert not Path(state.folder).exists()
 
 
 def test_a_refresh_finds_another_membership(here, state):
