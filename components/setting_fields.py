@@ -85,7 +85,12 @@ def _called_address(value: str) -> str:
     read = address(value)
     if not read:
         raise ValueError("is no IP address, and stands in a certificate as one")
-    if ipaddress.ip_address(read).is_unspecified or ipaddress.ip_address(read).is_multicast:
+    found = ipaddress.ip_address(read)
+    is_mapped = isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None
+    # A link's own address means another computer on each link, and has no place for the link here.
+    is_of_a_link = isinstance(found, ipaddress.IPv6Address) and found.is_link_local
+    is_broadcast = read == "255.255.255.255"
+    if found.is_unspecified or found.is_multicast or is_mapped or is_of_a_link or is_broadcast:
         raise ValueError("is no address that a client can call")
     return read
 

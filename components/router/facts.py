@@ -60,6 +60,10 @@ class Facts:
     """As many as it has cores."""
     open_files: int | None
     """How many files its process may open; None for no limit that is known."""
+    lowest_port: int
+    """The lowest port that its user may listen at; 0 for any, or if nobody can tell."""
+    is_writable: bool
+    """Whether its user can make or change the folder."""
     supervisor: Supervisor
     """Who would start a router again."""
     lingers: bool
@@ -96,7 +100,7 @@ def read(printed: str) -> Facts:
     def first(name: str) -> str:
         return next(iter(found.get(name, [])), "")
 
-    cores, files = first("cores"), first("files")
+    cores, files, lowest = first("cores"), first("files"), first("lowest")
     kind = first("supervisor")
     names = tuple(one for one in found.get("member", []) if re.fullmatch(r"[1-9][0-9]{0,15}", one))
     version = re.match(r"HA-?Proxy version ([0-9][A-Za-z0-9.+~-]{0,60})", first("version"))
@@ -106,6 +110,8 @@ def read(printed: str) -> Facts:
         has_openssl=bool(first("openssl")),
         threads=min(max(int(cores), 1), MOST_THREADS) if re.fullmatch(r"\d{1,4}", cores) else 1,
         open_files=int(files) if re.fullmatch(r"[0-9]{1,12}", files) else None,
+        lowest_port=int(lowest) if re.fullmatch(r"[0-9]{1,5}", lowest) else 0,
+        is_writable=first("writable") != "no",
         supervisor=next((one for one in get_args(Supervisor) if one == kind), "nobody"),
         lingers=first("linger") == "yes",
         addresses=frozenset(address_in(text.partition("/")[0]) for text in found.get("address", []))
@@ -197,15 +203,7 @@ def _refusals(
             f"`routerAddress` {request.address} is reached from {where} alone: set the address by "
             "which clients reach that computer"
         )
-    if not facts.program:
-        yield (
-            f"there is no HAProxy at {where}: install 2.6 or newer there "
-            "(`sudo apt-get install haproxy`)"
-        )
-    elif not facts.version:
-        yield f"`{shown(facts.program)} -v` at {where} does not say which HAProxy it is"
-    elif tuple(map(int, re.findall(r"\d+", facts.version)[:2])) < OLDEST:
-        yield f"HAProxy at {where} is {facts.version}, and 2.6 or newer is needed"
+    yield _program_missing(facts, where)
     if not facts.has_openssl:
         yield f"there is no `openssl` at {where}, which makes the router's key"
     if connections(facts) < LEAST_CONNECTIONS:
@@ -213,17 +211,42 @@ def _refusals(
             f"a process at {where} may open {facts.open_files} files, and the router needs "
             f"{LEAST_CONNECTIONS * FILES_OF_ONE + OTHER_FILES}: raise the limit (`ulimit -Hn`)"
         )
-    if not _FOLDER.fullmatch(facts.folder) or len(facts.folder) > LONGEST_FOLDER:
+    yield _folder_unusable(facts, where)
+    if request.port < facts.lowest_port:
         yield (
-            f"the router's folder at {where} would be {clipped(facts.folder, 200)!r}: set "
-            f"`{ROUTERS}` there to a folder of at most {LONGEST_FOLDER - 20} letters, digits, `/`, "
-            "`.`, `_` and `-`"
+            f"the user at {where} may not listen at ports below {facts.lowest_port}: set "
+            "`routerPort` to a higher one"
         )
     stays = before is not None and before.host == request.host
     if stays and request.lost_router != "go-on" and is_elsewhere(facts, request):
         yield f"{ELSEWHERE}; run this there, or set `lostRouter` to `go-on` to start one here"
     yield _other_owner(facts, request, owner)
     yield _port_taken(facts, request, before)
+
+
+def _program_missing(facts: Facts, where: str) -> str:
+    if not facts.program:
+        return (
+            f"there is no HAProxy at {where}: install 2.6 or newer there "
+            "(`sudo apt-get install haproxy`)"
+        )
+    if not facts.version:
+        return f"`{shown(facts.program)} -v` at {where} does not say which HAProxy it is"
+    if tuple(map(int, re.findall(r"\d+", facts.version)[:2])) < OLDEST:
+        return f"HAProxy at {where} is {facts.version}, and 2.6 or newer is needed"
+    return ""
+
+
+def _folder_unusable(facts: Facts, where: str) -> str:
+    if not _FOLDER.fullmatch(facts.folder) or len(facts.folder) > LONGEST_FOLDER:
+        return (
+            f"the router's folder at {where} would be {clipped(facts.folder, 200)!r}: set "
+            f"`{ROUTERS}` there to a folder of at most {LONGEST_FOLDER - 20} letters, digits, `/`, "
+            "`.`, `_` and `-`"
+        )
+    if not facts.is_writable:
+        return f"nothing can be written to {facts.folder} at {where}: set `{ROUTERS}` there"
+    return ""
 
 
 def _other_owner(facts: Facts, request: RouterRequest, owner: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from components.machine.own_computer import HOST, ComputerUnreachable
-from components.router import scripts
+from components.router import facts, scripts
 from components.router.access import Access, preflight
 from components.router.errors import RouterRefused
 from components.router.inputs import RouterAddress
@@ -33,7 +33,11 @@ def preview(before: RouterRequest | None, wanted: RouterRequest, access: Access)
         if same is None or wanted.lost_router != "go-on":
             raise
         return [f"{error}; `lostRouter` lets the `up` go on"]
-    return [scripts.supervision(found.supervisor, lingers=found.lingers, where=wanted.where)]
+    lines = [
+        facts.address_warning(found, wanted),
+        scripts.supervision(found.supervisor, lingers=found.lingers, where=wanted.where),
+    ]
+    return [line for line in lines if line]
 
 
 def _refuse(wanted: RouterRequest) -> None:

@@ -99,6 +99,8 @@ facts() {
     say cores "$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
     say supervisor "$(supervisor)"
     say files "$(open_files)"
+    say writable "$(writable)"
+    say lowest "$(lowest_port)"
     command -v loginctl >/dev/null 2>&1 &&
         say linger "$(loginctl show-user "$(id -un)" --property=Linger --value 2>/dev/null)"
     { ip -o addr show || ifconfig; } 2>/dev/null | awk '{
@@ -122,6 +124,20 @@ open_files() {
     elif [ "$(supervisor)" = nobody ]; then
         ulimit -H -n
     fi
+}
+
+# Whether the folder can be made, by the folder above it that is there.
+writable() {
+    there="$folder"
+    while [ "$there" != "${there%/*}" ] && [ ! -e "$there" ]; do there="${there%/*}"; done
+    if [ -d "${there:-/}" ] && [ -w "${there:-/}" ]; then echo yes; else echo no; fi
+}
+
+# The lowest port that its user may listen at; empty where nobody can tell.
+lowest_port() {
+    [ "$(id -u)" = 0 ] && return 0
+    case "$(getcap "$found" 2>/dev/null)" in *cap_net_bind_service*) return 0 ;; esac
+    cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null
 }
 
 listeners() {

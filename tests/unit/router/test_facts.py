@@ -115,6 +115,8 @@ def test_nothing_speaks_against_a_computer_with_all_that_is_needed():
         ({"version": "1.9"}, "2.6 or newer is needed"),
         ({"has_openssl": False}, "there is no `openssl` at this computer"),
         ({"open_files": 1000}, "may open 1000 files, and the router needs 1012"),
+        ({"lowest_port": 8444}, "the user at this computer may not listen at ports below 8444"),
+        ({"is_writable": False}, "nothing can be written to /home/op/.vast-vllm/router-0123456789"),
         ({"folder": ""}, "set `VASTVLLM_ROUTERS`"),
         ({"folder": "/home/John Smith/.vast-vllm/router-0"}, "set `VASTVLLM_ROUTERS`"),
         ({"folder": "/" + "x" * 80}, "set `VASTVLLM_ROUTERS`"),
@@ -196,6 +198,19 @@ def test_what_an_up_of_this_stack_has_left_is_taken_over():
 )
 def test_the_address_alone_is_bound_where_an_interface_has_it(address, bound):
     assert listens_on(PLAIN, address) == bound
+
+
+@pytest.mark.parametrize(
+    ("address", "is_said"),
+    [("203.0.113.9", True), ("192.0.2.7", False), ("127.0.0.1", False), ("2001:db8::9", True)],
+)
+def test_an_address_that_the_computer_does_not_have_is_said(address, is_said):
+    message = facts.address_warning(PLAIN, dataclasses.replace(WANTED, address=address))
+    assert (f"no interface of this computer has `routerAddress` {address}" in message) == is_said
+
+
+def test_a_port_that_its_user_may_take_is_taken():
+    assert refused({"lowest_port": 1024}) == ""
 
 
 def test_a_router_that_moves_is_not_looked_for_where_it_comes_to():
