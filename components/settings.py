@@ -127,6 +127,7 @@ class Settings(BaseModel):
     """Most that all machines together may cost.
 
     As many machines as there may be, each at its cap, may not cost more. 0 means no such limit.
+    With `create-first`, machines that are being replaced are billed beside it until they have gone.
     """
 
     spread: Literal["machine", "host"] = setting("replicas", "machine", "nothing")
