@@ -20,6 +20,12 @@ from tests.helpers.stack_world import REAL, Emulator, Stack
 SPEED = 1
 """Real time: Pulumi's own seconds weigh what they weigh for who waits."""
 
+MOST = 0.4
+"""Share of a replacement's time that a changed flag may take. Nearly all of it is vLLM's own warm
+start as it was measured on two H200s (emulator/README.md), 165 s with the weights in memory. The
+replaced machine fetches 123 GB at 4.5 Gbit/s besides; behind a slower link the share is smaller.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -32,7 +38,7 @@ class Measured:
 
 
 def main() -> int:
-    """Measure, print a table, and fail if a flag costs a quarter of a replacement or more."""
+    """Measure, print a table, and fail if a flag costs `MOST` of a replacement, or any download."""
     console = Console()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -47,7 +53,7 @@ def main() -> int:
     console.print(table([first, flag, moved]))
     ratio = flag.seconds / moved.seconds
     console.print(f"a changed flag takes {ratio:.2f} of a replacement's time")
-    return 0 if ratio < 0.25 and flag.gigabytes < 0.001 else 1
+    return 0 if ratio < MOST and flag.gigabytes < 0.001 else 1
 
 
 def measured(stack: Stack, emulator: Emulator, name: str, **configuration: Any) -> Measured:
