@@ -45,7 +45,7 @@ def main() -> int:
         Emulator(Path(folder), speed=SPEED, pace=REAL) as emulator,
     ):
         stack = Stack(Path(folder) / "stack", emulator, name="benchmark")
-        console.print(f"emulator at {SPEED}x; three updates, a quarter of an hour")
+        console.print(f"emulator at {SPEED}x; three updates, 25 minutes")
         first = measured(stack, emulator, "first up")
         flag = measured(stack, emulator, "changed flag", vllmOverrides={"max-num-seqs": 64})
         moved = measured(stack, emulator, "replaced machine", diskGb=300)
