@@ -15,7 +15,7 @@ from components.core.progress import duration
 from components.machine.ssh_types import HostClient
 from components.vllm.drain import QUIET_BEHIND_ROUTER, until_quiet
 from components.vllm.errors import RolloutStopped
-from components.vllm.rollout_notes import Decision, Notes, Place, change_digest, decide
+from components.vllm.rollout_notes import SEEN, Decision, Notes, Place, change_digest, decide
 from components.vllm.server_access import (
     COMMAND_SECONDS,
     MACHINE_STAYS,
@@ -28,10 +28,6 @@ from components.vllm.server_state import ServerInputs, ServerState, Target
 
 POLL = 1.0
 """Seconds between two looks."""
-
-SEEN = 6.0
-"""Seconds after which a router acts on another answer of `/health`. It looks each second, waits 3 s
-for an answer, and needs two good ones."""
 
 LONGEST_LOOK = 30.0
 """Seconds in which `/health` has to show what was asked for; a server may be busy."""
@@ -159,7 +155,8 @@ class MemberTurn(Turn):
 
     def came_up(self) -> None:
         """See `Turn`."""
-        self._note(lambda notes: notes.came_up(self.place))
+        now = self.access.clock.epoch()
+        self._note(lambda notes: notes.came_up(self.place, at=now))
 
     def failed(self) -> None:
         """See `Turn`."""
@@ -175,7 +172,8 @@ class MemberTurn(Turn):
                 return None
             with files.notes() as content:
                 notes = Notes.from_json(content.values)
-            found = decide(notes, self.place, change, serves=self._serves)
+            now = self.access.clock.epoch()
+            found = decide(notes, self.place, change, serves=self._serves, now=now)
             if found.what == "go":
                 self._held.enter_context(tried.pop_all())
             return found
@@ -196,7 +194,8 @@ class MemberTurn(Turn):
         self.access.progress.waiting(f"waits for its turn: {its} does not serve yet")
 
     def _is_back(self) -> None:
-        self._note(lambda notes: notes.found(self.place, serves=True))
+        seen = self.access.clock.epoch() - SEEN
+        self._note(lambda notes: notes.found(self.place, serves=True, at=seen))
         self.left = False
 
     def _note(self, change: Callable[[Notes], Notes]) -> None:
@@ -234,7 +233,8 @@ def created(inputs: ServerInputs, access: ServerAccess, *, comes_up: bool) -> No
     if (place := Place.of(inputs)) is None:
         return
     if comes_up:
-        _note(place, access, lambda notes: notes.came_up(place))
+        now = access.clock.epoch()
+        _note(place, access, lambda notes: notes.came_up(place, at=now))
     else:
         _note(place, access, lambda notes: notes.failed(place, change_digest(inputs)))
 
@@ -245,7 +245,8 @@ def refreshed(state: ServerState, access: ServerAccess) -> None:
     Each `up` refreshes all members before it changes one.
     """
     if place := Place.of(state.inputs):
-        _note(place, access, lambda notes: notes.forgiven().found(place, serves=state.is_ready))
+        serves, now = state.is_ready, access.clock.epoch()
+        _note(place, access, lambda notes: notes.forgiven().found(place, serves=serves, at=now))
 
 
 def ended(inputs: ServerInputs, access: ServerAccess) -> None:

@@ -15,6 +15,10 @@ from typing import Any, Literal
 
 from components.vllm.server_state import ServerInputs
 
+SEEN = 6.0
+"""Seconds after which a router acts on another answer of `/health`. It looks each second, waits 3 s
+for an answer, and needs two good ones."""
+
 OF_ONE_MEMBER = frozenset(
     {"instance_id", "public_ip", "host_port", "ssh_port", "host_key", "host_key_from", "leaf"}
     | {"rollout", "replica", "replicas"}
@@ -48,6 +52,8 @@ class Known:
 
     contract: str
     serves: bool
+    since: float = 0.0
+    """Seconds since 1970 when it was first seen to serve; 0 where nobody has noted it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +77,9 @@ class Notes:
         """Read what `to_json` gives; a file that is none counts as empty."""
         try:
             members = {
-                int(member): Known(str(known["contract"]), known["serves"] is True)
+                int(member): Known(
+                    str(known["contract"]), known["serves"] is True, float(known.get("since", 0.0))
+                )
                 for member, known in values.get("members", {}).items()
             }
             failed = values.get("failure")
@@ -90,9 +98,12 @@ class Notes:
         """Count the members that serve, as far as this computer knows."""
         return sum(known.serves for known in self.members.values())
 
-    def found(self, place: Place, *, serves: bool) -> Notes:
-        """Note whether a member serves."""
-        known = Known(place.contract, serves)
+    def found(self, place: Place, *, serves: bool, at: float = 0.0) -> Notes:
+        """Note whether a member serves, and since when if it did not before."""
+        last = self.members.get(place.member)
+        is_new = last is None or last.contract != place.contract or not last.serves
+        since = at if is_new or last is None else last.since
+        known = Known(place.contract, serves, since if serves else 0.0)
         return dataclasses.replace(self, members={**self.members, place.member: known})
 
     def ended(self, place: Place) -> Notes:
@@ -114,10 +125,10 @@ class Notes:
         """Forget a failure, so that the change may be tried again."""
         return dataclasses.replace(self, failure=None)
 
-    def came_up(self, place: Place) -> Notes:
-        """Note that a member serves what it was asked for."""
+    def came_up(self, place: Place, *, at: float) -> Notes:
+        """Note that a member serves what it was asked for, at the latest since `at`."""
         is_own = self.failure is not None and self.failure.member == place.member
-        return (self.forgiven() if is_own else self).found(place, serves=True)
+        return (self.forgiven() if is_own else self).found(place, serves=True, at=at)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +140,12 @@ class Decision:
     """The sibling that does not serve, or whose change failed."""
 
 
-def decide(notes: Notes, place: Place, change: str, *, serves: bool) -> Decision:
-    """Decide about the holder of the turn.
+def decide(notes: Notes, place: Place, change: str, *, serves: bool, now: float) -> Decision:
+    """Decide about the holder of the turn, `now` in seconds since 1970.
 
     A change that did not come up on a sibling is not tried again. A member that serves waits for
-    siblings that do not serve; one that does not serve has nothing to lose.
+    siblings that do not serve, or whom a router may not have seen yet; one that does not serve has
+    nothing to lose.
     """
     failure = notes.failure
     if failure is not None and failure.change == change and failure.member != place.member:
@@ -141,9 +153,14 @@ def decide(notes: Notes, place: Place, change: str, *, serves: bool) -> Decision
     away = [
         member
         for member, known in sorted(notes.members.items())
-        if not known.serves and member in place.members - {place.member}
+        if member in place.members - {place.member} and not _is_used(known, now)
     ]
     return Decision("wait", away[0]) if serves and away else Decision("go")
+
+
+def _is_used(known: Known, now: float) -> bool:
+    """Whether routers send it requests. A note from the future is from another clock."""
+    return known.serves and not 0 <= now - known.since < SEEN
 
 
 def change_digest(inputs: ServerInputs) -> str:

@@ -14,7 +14,7 @@ from components.vllm import shutdown
 from components.vllm.client_types import Traffic, Unreachable
 from components.vllm.errors import ChangeFailed, RolloutStopped
 from components.vllm.health import DRAINING
-from components.vllm.rollout import SEEN
+from components.vllm.rollout_notes import SEEN
 from components.vllm.server_state import READY
 from tests.helpers.fleet_scene import BAD, BOOT, FleetScene
 from tests.helpers.interleaved import Killed
@@ -51,8 +51,9 @@ def test_each_member_leaves_the_router_restarts_and_comes_back_in_its_turn(
         assert cut >= SEEN
         # The second drain holds it back until it has answered.
         assert member.host.commands[-5:] == ["drain", "restart", "drain", "files", "undrain"]
-    assert fleet.files.saved["members"] == {
-        str(number): {"contract": "7", "serves": True} for number in range(3)
+    members = fleet.files.saved["members"]
+    assert {number: (one["contract"], one["serves"]) for number, one in members.items()} == {
+        str(number): ("7", True) for number in range(3)
     }
 
 
@@ -164,7 +165,11 @@ def test_a_lost_machine_that_was_stopped_is_not_waited_for(fleet: FleetScene) ->
     # The lost one, and one of the others at a time.
     assert max(fleet.away) == 2
     lost.create(instance_id=8, serve_yaml=GOOD)
-    assert fleet.files.saved["members"]["2"] == {"contract": "8", "serves": True}
+    assert fleet.files.saved["members"]["2"] | {"since": 0} == {
+        "contract": "8",
+        "serves": True,
+        "since": 0,
+    }
 
 
 # --------------------------------------------------------------------------- deaths and Ctrl-C
@@ -255,6 +260,19 @@ def test_a_computer_without_a_folder_still_ends_and_refreshes(fleet: FleetScene)
     with pytest.raises(NoFolder):
         fleet.members[1].update(serve_yaml=GOOD)
     assert runs(fleet)[1] == OLD
+
+
+def test_a_member_that_came_up_in_this_moment_is_first_seen_by_the_router() -> None:
+    """A killed `up` has restarted it, and the next one looks as its server begins to answer."""
+    fleet = FleetScene(2, random.Random(0).randrange)  # noqa: S311
+    fleet.members[0].host.runs = None
+    fleet.clock.dies_at = 10
+    assert [type(error) for error in fleet.up(GOOD)] == [Killed, Killed]
+    fleet.clock.dies_at = -1
+    fleet.clock.sleep(BOOT)
+    assert fleet.up(GOOD) == [None, None]
+    assert max(fleet.away) == 1
+    assert runs(fleet) == [GOOD, GOOD]
 
 
 # --------------------------------------------------------------------------- in any order

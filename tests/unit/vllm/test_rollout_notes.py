@@ -18,6 +18,7 @@ from tests.helpers.server_bags import inputs_of
 OWN = {"rollout": "vast-vllm/dev/chat", "replica": 1, "replicas": [0, 1, 2]}
 ME = Place("vast-vllm/dev/chat", 1, "7", frozenset({0, 1, 2}))
 GO = Decision("go")
+NOW = 1_800_000_000.0
 
 
 def notes(failure: Failure | None = None, **serves: bool) -> Notes:
@@ -51,16 +52,26 @@ def test_a_server_without_siblings_has_no_place() -> None:
     ],
 )
 def test_who_may_change(known: Notes, serves: bool, decision: Decision) -> None:
-    assert decide(known, ME, "x", serves=serves) == decision
+    assert decide(known, ME, "x", serves=serves, now=NOW) == decision
+
+
+@pytest.mark.parametrize(("ago", "waits"), [(0.0, True), (5.9, True), (6.0, False), (-60.0, False)])
+def test_nobody_leaves_before_a_router_has_seen_who_came_back(ago: float, waits: bool) -> None:
+    away = Notes().found(Place(ME.group, 0, "9", ME.members), serves=False)
+    back = away.found(Place(ME.group, 0, "9", ME.members), serves=True, at=NOW - ago)
+    again = back.found(Place(ME.group, 0, "9", ME.members), serves=True, at=NOW)
+    assert back == again
+    decision = decide(again, ME, "x", serves=True, now=NOW)
+    assert decision == (Decision("wait", 0) if waits else GO)
 
 
 def test_a_failure_is_forgotten_by_a_refresh_and_by_the_member_itself() -> None:
     failed = notes(m0=True).failed(ME, "x")
     assert failed.failure == Failure("x", 1)
     assert failed.forgiven().failure is None
-    assert failed.came_up(ME).failure is None
+    assert failed.came_up(ME, at=NOW).failure is None
     sibling = Place(ME.group, 0, "9", ME.members)
-    assert failed.came_up(sibling).failure == Failure("x", 1)
+    assert failed.came_up(sibling, at=NOW).failure == Failure("x", 1)
 
 
 def test_a_machine_whose_successor_serves_ends_without_news() -> None:
@@ -69,7 +80,7 @@ def test_a_machine_whose_successor_serves_ends_without_news() -> None:
     assert Notes().found(ME, serves=True).ended(ME) == Notes()
 
 
-KNOWN = st.builds(Known, st.text(max_size=5), st.booleans())
+KNOWN = st.builds(Known, st.text(max_size=5), st.booleans(), st.floats(0, 1e12))
 NOTES = st.builds(
     Notes,
     st.dictionaries(st.integers(0, 40), KNOWN, max_size=4),
@@ -93,7 +104,7 @@ JSON = st.recursive(
 def test_a_file_that_has_something_else_counts_as_empty_or_is_read(
     values: dict[str, object],
 ) -> None:
-    decide(Notes.from_json(values), ME, "x", serves=True)
+    decide(Notes.from_json(values), ME, "x", serves=True, now=NOW)
 
 
 @pytest.mark.parametrize(
