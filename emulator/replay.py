@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,11 +19,10 @@ import httpx
 from emulator.account import open_account
 from emulator.app import create_app
 from emulator.clock import EmulatedClock
-from emulator.contract_types import Contract
 from emulator.faults import FaultRequest
 from emulator.field_report import RecordedCall
+from emulator.idle_host import IdleHost
 from emulator.keys import new_key
-from emulator.market import Machine
 from emulator.marketplace import Marketplace
 from emulator.network import Network
 from emulator.store import Store
@@ -81,7 +80,7 @@ class _Replay:
         self._market = Marketplace(
             store=store,
             clock=EmulatedClock(start=begin, speed=1.0, monotonic=lambda: self._now),
-            host=_NothingRuns(Network(chance)),
+            host=IdleHost(Network(chance)),
             chance=chance,
             account_key=self._key,
             wall_clock=lambda: begin + self._now,
@@ -186,79 +185,3 @@ def _too_many(call: RecordedCall, answer: Mapping[str, Any]) -> dict[str, str]:
         shape = "detail"
     after = call.headers.get("Retry-After") or answer.get("retry_after")
     return {"shape": shape, **({} if after is None else {"retry_after": str(after)})}
-
-
-class _NothingRuns:
-    """Hosts on which nothing is started; their ports are numbers."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
-    def prepare(self, contract: Contract, machine: Machine) -> None:
-        """See `Host`."""
-
-    def authorize(self, contract: Contract) -> None:
-        """See `Host`."""
-
-    def free_port(self, taken: set[int]) -> int:
-        """See `Host`."""
-        return self._network.draw(taken)
-
-    async def start(
-        self,
-        contract: Contract,
-        machine: Machine,
-        *,
-        api_key: str,
-        secrets: Mapping[str, str],
-        taken: set[int],
-    ) -> Contract:
-        """See `Host`."""
-        del machine, api_key, secrets
-        return replace(contract, ports=self._network.publish(contract, taken))
-
-    async def adopt(self, contract: Contract, *, api_key: str, secrets: Mapping[str, str]) -> None:
-        """See `Host`."""
-
-    async def kill(self, contract_id: int) -> None:
-        """See `Host`."""
-
-    def empty(self, contract: Contract, machine: Machine) -> None:
-        """See `Host`."""
-
-    def remove(self, contract_id: int) -> None:
-        """See `Host`."""
-
-    def mount(self, contract: Contract, volume_id: int, path: str) -> None:
-        """See `Host`."""
-
-    def remove_volume(self, volume_id: int) -> None:
-        """See `Host`."""
-
-    def main_alive(self, contract_id: int) -> bool:
-        """See `Host`."""
-        del contract_id
-        return True
-
-    def downloaded(self, contract_id: int) -> int:
-        """See `Host`."""
-        del contract_id
-        return 0
-
-    def take_traffic(self, contract_id: int) -> tuple[int, int]:
-        """See `Host`."""
-        del contract_id
-        return 0, 0
-
-    def log(self, contract_id: int) -> str:
-        """See `Host`."""
-        del contract_id
-        return ""
-
-    async def execute(self, contract_id: int, words: list[str]) -> str:
-        """See `Host`."""
-        del contract_id, words
-        return ""
-
-    async def shut_down(self) -> None:
-        """See `Host`."""

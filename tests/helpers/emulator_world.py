@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,6 +21,7 @@ from emulator.account import open_account
 from emulator.app import create_app
 from emulator.clock import EmulatedClock
 from emulator.contract_types import Contract
+from emulator.idle_host import IdleHost
 from emulator.keys import PREFIX
 from emulator.market import Machine
 from emulator.marketplace import Marketplace
@@ -36,10 +37,11 @@ URL = "http://127.0.0.1:8765"
 IMAGE = "vllm/vllm-openai:latest"
 
 
-class NotedHost:
+class NotedHost(IdleHost):
     """A host door that starts nothing and remembers what it was asked for."""
 
     def __init__(self) -> None:
+        super().__init__(Network(random.Random(1)))  # noqa: S311  (port numbers, not secrets)
         self.did: list[tuple[str, int]] = []
         self.logs: dict[int, str] = {}
         self.bytes_down: dict[int, int] = {}
@@ -48,7 +50,6 @@ class NotedHost:
         self.secrets: dict[str, str] = {}
         self.broken: OSError | None = None
         self.full: OSError | None = None
-        self._network = Network(random.Random(1))  # noqa: S311  (port numbers, not secrets)
 
     def prepare(self, contract: Contract, machine: Machine) -> None:
         assert machine.id == contract.machine_id
@@ -58,9 +59,6 @@ class NotedHost:
 
     def authorize(self, contract: Contract) -> None:
         self.did.append(("authorize", contract.id))
-
-    def free_port(self, taken: set[int]) -> int:
-        return self._network.draw(taken)
 
     async def start(
         self,
@@ -77,7 +75,7 @@ class NotedHost:
             raise self.broken
         self.secrets = dict(secrets)
         self.did.append(("start", contract.id))
-        return replace(contract, ports=self._network.publish(contract, taken))
+        return await super().start(contract, machine, api_key=api_key, secrets=secrets, taken=taken)
 
     async def adopt(self, contract: Contract, *, api_key: str, secrets: Mapping[str, str]) -> None:
         assert api_key.startswith(PREFIX)
