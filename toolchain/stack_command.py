@@ -89,9 +89,10 @@ def billed(stack: str, contracts: Iterable[Instance], place: Place) -> str:
     if not mine:
         return f"interrupted: nothing is billed for the stack {stack}"
     ones = ", ".join(f"instance {one.id} at ${one.dollars_per_hour:.2f}/h" for one in mine)
+    are, them = ("is", "it") if len(mine) == 1 else ("are", "them")
     return (
-        f"interrupted: {ones} is billed for the stack {stack}; {place.up} goes on with it, "
-        f"{place.down} ends it"
+        f"interrupted: {ones} {are} billed for the stack {stack}; {place.up} goes on with {them}, "
+        f"{place.down} ends {them}"
     )
 
 

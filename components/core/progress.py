@@ -6,6 +6,7 @@ names its subject, and a wait without news still reports that it waits.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from components.core.clock import Clock
@@ -80,8 +81,12 @@ class Progress:
 
 
 def to_terminal(line: str) -> None:
-    """Write one line where Pulumi picks it up: the provider process's standard output."""
-    print(as_typed_here(shown(line)), flush=True)  # noqa: T201  (this is how a dynamic provider speaks)
+    """Write one line where Pulumi picks it up: the provider process's standard output.
+
+    `print` would write the text and its end apart, and another thread's line could come in between.
+    """
+    sys.stdout.write(f"{as_typed_here(shown(line))}\n")
+    sys.stdout.flush()
 
 
 def duration(seconds: float) -> str:

@@ -104,7 +104,8 @@ def test_what_is_billed_is_named_with_its_price(place):
         for number, price in ((7, 5.1846), (8, 1.0))
     ]
     assert billed("dev", two, place) == (
-        "interrupted: instance 7 at $5.18/h, instance 8 at $1.00/h is billed for the stack dev; "
-        "`make up` goes on with it, `make down` ends it"
+        "interrupted: instance 7 at $5.18/h, instance 8 at $1.00/h are billed for the stack dev; "
+        "`make up` goes on with them, `make down` ends them"
     )
+    assert "is billed for the stack dev; `make up` goes on with it" in billed("dev", two[:1], place)
     assert billed("dev", [], place) == "interrupted: nothing is billed for the stack dev"

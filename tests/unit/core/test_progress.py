@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import io
+
 import pytest
 
-from components.core.progress import Progress, duration, size
+from components.core.progress import Progress, duration, size, to_terminal
 from tests.helpers.fakes import VirtualClock
 
 
@@ -40,6 +43,20 @@ def test_news_is_said_at_once_and_old_news_every_ten_seconds():
         "instance: loading (20 s so far)",
         "instance: running",
     ]
+
+
+def test_a_line_is_written_in_one_piece_since_others_write_there_too():
+    """Replicas are threads of one process, and Pulumi takes what comes between two ends as one."""
+    written: list[str] = []
+
+    class Pipe(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    with contextlib.redirect_stdout(Pipe()):
+        to_terminal("replica 1: instance: rents\x1b[2J")
+    assert written == ["replica 1: instance: rents\n"]
 
 
 def test_a_moving_number_is_not_said_all_the_time():
