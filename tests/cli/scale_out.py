@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -29,11 +28,11 @@ from components.core.keys import machine_key, scope_of
 from components.machine.addresses import is_loopback
 from components.router.scripts import router_id
 from emulator.running import container_processes
-from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
 from tests.helpers.ssh_computer import SshComputer
 from tests.helpers.stack_world import PATH, PROJECT, Done, Emulator, Stack, ending_with_us
 from toolchain.load_client import Endpoint
+from toolchain.scale_out import page
 from toolchain.scale_out.loopback import RunningRouter
 from toolchain.scale_out.streams import (
     CLIENTS,
@@ -62,9 +61,7 @@ REQUEST = {"max_tokens": 15, "vllm_xargs": {"emulator_pause_seconds": 0.2}}
 RESTART_SECONDS = 0.2
 """`RestartSec` of the router's unit."""
 
-DOCUMENT = ROOT / "docs/scale-out.md"
-BEGIN = "<!-- written by `make scale-out` -->\n"
-END = "<!-- the end of what `make scale-out` writes -->\n"
+COMMAND = "make scale-out"
 
 NAME = "fleet"
 
@@ -483,13 +480,6 @@ def table(steps: Sequence[Step]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def written(page: str, steps: Sequence[Step]) -> str:
-    """Put the table where the page has room for it."""
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    assert pattern.search(page)
-    return pattern.sub(lambda _: f"{BEGIN}\n{table(steps)}\n{END}", page)
-
-
 @contextmanager
 def fleet(folder: Path) -> Iterator[Story]:
     """An emulator, a stack, and two computers without systemd."""
@@ -527,7 +517,7 @@ def main() -> int:
     if problems:
         say("\n".join(["not as promised, so nothing is written:", *problems]))
         return 1
-    DOCUMENT.write_text(written(DOCUMENT.read_text(), steps))
+    page.DOCUMENT.write_text(page.written(page.DOCUMENT.read_text(), COMMAND, table(steps)))
     return 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from toolchain.load_client import percentile
 from toolchain.scale_out.connection import Connection, Target
 from toolchain.scale_out.members import CHAT
+from toolchain.scale_out.spread import Spread, differences
 
 WARM_UPS = 20
 PIECES = 25
@@ -23,11 +24,24 @@ ENDING = b"\n\n"
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one target."""
+    """Milliseconds of one target, round by round."""
 
     target: str
-    p50: float
-    p99: float
+    times: tuple[float, ...]
+
+    @property
+    def p50(self) -> float:
+        """The median."""
+        return percentile(self.times, 0.5)
+
+    @property
+    def p99(self) -> float:
+        """What one answer of a hundred takes longer than."""
+        return percentile(self.times, 0.99)
+
+    def added_to(self, other: Latency) -> Spread:
+        """How much longer it takes than another target in the same round."""
+        return differences(other.times, self.times)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,21 +72,19 @@ def streams(target: Target, *, clients: int) -> Pieces:
 
 async def _latencies(targets: Sequence[Target], rounds: int, seconds: float) -> list[Latency]:
     body = chat("a short question", seconds=seconds)
-    taken: dict[str, list[float]] = {target.name: [] for target in targets}
+    names = [target.name for target in targets]
+    taken: dict[str, list[float]] = {name: [] for name in names}
     async with contextlib.AsyncExitStack() as stack:
         connections = {
             target.name: await stack.enter_async_context(Connection(target)) for target in targets
         }
         for number in range(rounds + WARM_UPS):
-            for name, connection in connections.items():
+            for name in names if number % 2 else reversed(names):
                 begun = time.perf_counter()
-                await connection.ask(CHAT, body)
+                await connections[name].ask(CHAT, body)
                 if number >= WARM_UPS:
                     taken[name].append((time.perf_counter() - begun) * 1000)
-    return [
-        Latency(name, percentile(times, 0.5), percentile(times, 0.99))
-        for name, times in taken.items()
-    ]
+    return [Latency(name, tuple(times)) for name, times in taken.items()]
 
 
 async def _streams(target: Target, clients: int) -> Pieces:

@@ -1,4 +1,7 @@
-"""Requests a second, asked by `wrk`: of the router, of a HAProxy that only forwards, and direct."""
+"""Requests a second, asked by `wrk`: of the router, of a HAProxy that only forwards, and direct.
+
+Targets are asked in turns of a second, so that a busy moment meets all of a round alike.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,8 +25,13 @@ from toolchain.scale_out.connection import Target
 from toolchain.scale_out.latency import chat
 from toolchain.scale_out.loopback import LOOPBACK, NotMeasured, identity, reserved, until
 from toolchain.scale_out.members import CHAT
+from toolchain.scale_out.spread import Spread, ratios
 
 CONNECTIONS = 32
+
+TURN_SECONDS = 1
+"""Of one target in one round: the shortest that `wrk` takes, so that a round is one moment."""
+
 BODY_CHARACTERS = 2500
 """Of the question: a short chat with its system prompt."""
 
@@ -43,14 +51,46 @@ defaults
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """What `wrk` has measured of one target."""
+    """What `wrk` has measured of one target in one turn."""
 
-    name: str
     per_second: float
     p50: float
     """Milliseconds."""
-    cpu: float = 0.0
-    """Microseconds of a core that the proxy used for a request; 0 where there is none."""
+    requests: int
+    cpu_seconds: float = 0.0
+    """Of a core, that the proxy used; 0 where there is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """What was measured of one target, turn by turn."""
+
+    name: str
+    turns: tuple[Throughput, ...]
+
+    @property
+    def rates(self) -> list[float]:
+        """Requests a second."""
+        return [turn.per_second for turn in self.turns]
+
+    @property
+    def p50s(self) -> list[float]:
+        """Medians of an answer's time, in milliseconds."""
+        return [turn.p50 for turn in self.turns]
+
+    @property
+    def cpu(self) -> float:
+        """Microseconds of a core that the proxy used for a request; 0 where there is none."""
+        used = sum(turn.cpu_seconds for turn in self.turns)
+        return used / sum(turn.requests for turn in self.turns) * 1e6
+
+    def rate_against(self, other: Series) -> Spread:
+        """Requests a second, as a share of another target's in the same round."""
+        return ratios(other.rates, self.rates)
+
+    def p50_against(self, other: Series) -> Spread:
+        """The median of an answer's time, as a share of another target's in the same round."""
+        return ratios(other.p50s, self.p50s)
 
 
 def wrk() -> str:
@@ -68,13 +108,28 @@ def wrk() -> str:
     return found
 
 
+def in_turns(
+    folder: Path, targets: Sequence[tuple[Target, Sequence[int]]], *, rounds: int, answer: float
+) -> list[Series]:
+    """Measure all targets in each round, every other round backwards.
+
+    Each has the processes whose CPU counts. Answers take `answer` seconds. One more round before
+    the first is for warm caches, and does not count.
+
+    Raises:
+        NotMeasured: if a request failed.
+    """
+    turns: dict[str, list[Throughput]] = {target.name: [] for target, _ in targets}
+    for number in range(rounds + 1):
+        for target, proxies in targets if number % 2 else reversed(targets):
+            one = measured(target, folder, answer_seconds=answer, proxies=proxies)
+            if number:
+                turns[target.name].append(one)
+    return [Series(name, tuple(each)) for name, each in turns.items()]
+
+
 def measured(
-    target: Target,
-    folder: Path,
-    *,
-    seconds: int,
-    answer_seconds: float,
-    proxies: Sequence[int] = (),
+    target: Target, folder: Path, *, answer_seconds: float, proxies: Sequence[int] = ()
 ) -> Throughput:
     """Ask as fast as `CONNECTIONS` clients can; `proxies` are processes whose CPU counts.
 
@@ -91,7 +146,7 @@ def measured(
     )
     script.chmod(0o600)
     url = f"https://{LOOPBACK}:{target.port}{CHAT}"
-    shape = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
+    shape = ["-t1", f"-c{CONNECTIONS}", f"-d{TURN_SECONDS}s", "--timeout", "20s", "--latency"]
     before = _cpu_seconds(proxies)
     done = subprocess.run(  # noqa: S603  (our own arguments)
         [wrk(), *shape, "-s", str(script), url], capture_output=True, text=True, check=False
@@ -113,12 +168,8 @@ def read(name: str, printed: str, cpu_seconds: float) -> Throughput:
     if failed or not (rate and half and count):
         why = failed[0] if failed else "wrk prints no result"
         raise NotMeasured(f"{name} could not be measured: {why}")
-    return Throughput(
-        name,
-        float(rate[1]),
-        float(half[1]) * UNITS[half[2]],
-        cpu_seconds / int(count[1]) * 1e6,
-    )
+    p50 = float(half[1]) * UNITS[half[2]]
+    return Throughput(float(rate[1]), p50, int(count[1]), cpu_seconds)
 
 
 @contextlib.contextmanager
@@ -170,15 +221,6 @@ def running(program: str, file: Path, text: str, port: int) -> Iterator[int]:
             yield process.pid
         finally:
             process.terminate()
-
-
-def table_of(results: Sequence[Throughput]) -> Mapping[str, Throughput]:
-    """The best result of each name: a busy moment makes a result worse, never better."""
-    best: dict[str, Throughput] = {}
-    for one in results:
-        known = best.get(one.name)
-        best[one.name] = one if known is None or one.per_second > known.per_second else known
-    return best
 
 
 def _listens(process: int, port: int) -> bool:

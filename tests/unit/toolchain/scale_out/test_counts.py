@@ -20,7 +20,7 @@ from toolchain.scale_out.streams import (
     silence_after,
     tally,
 )
-from toolchain.scale_out.throughput import read
+from toolchain.scale_out.throughput import Series, read
 
 PRINTED = """\
 Running 5s test @ https://127.0.0.1:40000/v1/chat/completions
@@ -154,8 +154,8 @@ def test_conversations_share_system_prompts_and_nothing_else():
 
 def test_what_wrk_prints_is_read():
     one = read("router", PRINTED, 1.9)
-    assert (one.name, one.per_second, one.p50) == ("router", 7621.5, 3.1)
-    assert one.cpu == pytest.approx(50.0)
+    assert (one.per_second, one.p50, one.requests, one.cpu_seconds) == (7621.5, 3.1, 38000, 1.9)
+    assert Series("router", (one, one)).cpu == pytest.approx(50.0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.cli.scale_out import BEGIN, DOCUMENT, END, Step, table, written
+from tests.cli import scale_out
+from tests.cli.scale_out import Step, table
+from toolchain.scale_out import benchmark
+from toolchain.scale_out.page import DOCUMENT, marks, written
 from toolchain.scale_out.picture import HEIGHT, MACHINES, PLACE, WIDTH, picture
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,21 +56,43 @@ def test_the_table_has_outcomes_and_no_figure_of_one_run():
 
 
 def test_the_table_takes_the_place_of_the_previous_one_alone():
-    page = f"before\n{BEGIN}\nold\n{END}after\n"
-    step = Step("it grows", "`pulumi up`", r"done \1", "0")
-    once = written(page, [step])
-    assert once == f"before\n{BEGIN}\n{table([step])}\n{END}after\n"
-    assert written(once, [step]) == once
+    begin, end = marks(scale_out.COMMAND)
+    page = f"before\n{begin}\nold\n{end}after\n"
+    content = table([Step("it grows", "`pulumi up`", r"done \1", "0")])
+    once = written(page, scale_out.COMMAND, content)
+    assert once == f"before\n{begin}\n{content}\n{end}after\n"
+    assert written(once, scale_out.COMMAND, content) == once
 
 
-def test_a_page_without_a_place_for_it_is_not_written():
-    with pytest.raises(AssertionError):
-        written("nothing", [])
+def test_two_commands_write_into_one_page():
+    page = "".join("".join(marks(command)) for command in ("make a", "make b"))
+    both = written(written(page, "make a", "of a"), "make b", "of b")
+    assert both.index("of a") < both.index("make b") < both.index("of b")
+    assert written(both, "make a", "of a") == both
+
+
+@pytest.mark.parametrize(
+    "page", ["nothing", marks("make a")[0], "".join(reversed(marks("make a")))]
+)
+def test_a_page_without_a_place_for_it_is_not_written(page):
+    with pytest.raises(ValueError, match="make a"):
+        written(page, "make a", "x")
+
+
+def rows_of(command):
+    begin, end = marks(command)
+    part = DOCUMENT.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    return part.strip().splitlines()[2:]
+
+
+def test_the_page_has_each_aim_of_the_router():
+    rows = rows_of(benchmark.COMMAND)
+    assert len(rows) == 11
+    assert {row.split("|")[3].strip() for row in rows} <= {"met", "missed", "undecided"}
 
 
 def test_the_page_has_a_row_for_each_step():
-    page = DOCUMENT.read_text(encoding="utf-8")
-    rows = page.partition(BEGIN)[2].partition(END)[0].strip().splitlines()[2:]
+    rows = rows_of(scale_out.COMMAND)
     assert len(rows) == 13
     planned = [row for row in rows if "`pulumi up`" in row and "kill" not in row]
     assert len(planned) == 7
