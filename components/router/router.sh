@@ -209,7 +209,9 @@ use() {
 
 start() {
     if [ "$(supervisor)" = nobody ]; then
-        "$program" -W -D -f "$folder/haproxy.cfg" -p "$folder/haproxy.pid"
+        # Its words are the variables of config.ENVIRONMENT.
+        # shellcheck disable=SC2086
+        env $environment "$program" -W -D -f "$folder/haproxy.cfg" -p "$folder/haproxy.pid"
     else
         keep_alive && manage restart "$unit"
     fi

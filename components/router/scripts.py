@@ -57,6 +57,7 @@ def install(
         label,
         _writes("write_files", files) + _writes_unit(unit),
         program=program,
+        environment=_environment(),
         owner=owner,
         stack=stack,
         version=version,
@@ -78,6 +79,7 @@ def back(label: str, program: str, *, version: str, unit: str, again: bool = Fal
         label,
         _writes_unit(unit),
         program=program,
+        environment=_environment(),
         version=version,
         patience=str(PATIENCE),
         again="again" * again,
@@ -111,6 +113,7 @@ def unit_of(label: str, program: str, folder: str) -> str:
             "StartLimitIntervalSec=0",
             "",
             "[Service]",
+            *(f"Environment={one}" for one in _environment().split()),
             f"ExecStart={' '.join(map(_unit_word, words))}",
             "Restart=always",
             "RestartSec=200ms",
@@ -141,6 +144,11 @@ def supervision(kind: Supervisor, *, lingers: bool, where: str) -> str:
             "`loginctl enable-linger` there once"
         )
     return f"systemd at {where} starts the router again when it dies"
+
+
+def _environment() -> str:
+    """Words of `env` and of a unit; no value has a space."""
+    return " ".join(f"{name}={value}" for name, value in config.ENVIRONMENT.items())
 
 
 def _script(function: str, label: str, functions: str = "", /, **values: str) -> str:

@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.core.keys import digest, scope_of
+from components.router import config
 from components.router.inputs import KeyDigest, Member, RouterInputs
 from components.router.routes import own_gate
 from components.tls.authorities import Authority
@@ -93,7 +94,11 @@ class World:
 
     @contextlib.contextmanager
     def router(
-        self, members: Sequence[Member], routing: str, threads: int = 1
+        self,
+        members: Sequence[Member],
+        routing: str,
+        threads: int = 1,
+        environment: Mapping[str, str] = config.ENVIRONMENT,
     ) -> Iterator[tuple[LoopbackRouter, Target]]:
         """A router in front of them."""
         with router_folder(self.authority) as folder, reserved() as port:
@@ -110,7 +115,7 @@ class World:
                     "threads": threads,
                 }
             )
-            with LoopbackRouter(folder, inputs, self.program) as router:
+            with LoopbackRouter(folder, inputs, self.program, environment) as router:
                 yield router, self.target(f"router, {routing}", inputs.port, STACK_KEY)
 
     def direct(self, machine: Machine) -> Target:
@@ -240,7 +245,7 @@ def _as_run(world: World) -> list[throughput.Series]:
                 own,
                 state,
             ),
-            world.router([member], BY_CONVERSATION, state.threads) as (bare, target),
+            world.router([member], BY_CONVERSATION, state.threads, {}) as (bare, target),
         ):
             targets = [
                 (dataclasses.replace(target, name="bare HAProxy"), _workers(bare)),

@@ -171,17 +171,25 @@ class RunningRouter:
 class LoopbackRouter(RunningRouter):
     """HAProxy with the router's files in a folder; a context manager that ends it."""
 
-    def __init__(self, folder: Path, inputs: RouterInputs, program: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        inputs: RouterInputs,
+        program: str,
+        environment: Mapping[str, str] = config.ENVIRONMENT,
+    ) -> None:
         super().__init__(folder)
         self.inputs = inputs
         self._program = program
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self._write()
         with (self.folder / "log").open("wb") as log:
             command = [self._program, "-W", "-f", str(self.folder / config.CONFIGURATION)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603  (our own arguments)
+            environment = {**os.environ, **self._environment}
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)  # noqa: S603  (our own arguments)
         try:
             until(self.worker, "the router's start")
             # Its members count as serving until the first check says otherwise.

@@ -15,6 +15,7 @@ import pytest
 from components.core.interruption import Interrupted
 from components.core.keys import digest
 from components.core.progress import Progress
+from components.router.config import ENVIRONMENT
 from components.router.errors import RouterFailed, RouterLost, RouterRefused
 from components.tls import certificates
 from components.tls.authorities import Authority
@@ -159,6 +160,7 @@ def test_what_changes_nothing_starts_no_other_process(here):
     again = here.up(dataclasses.replace(wanted, lost_router="go-on"), state)
     assert again.digest == state.digest
     assert here.master(state) == master
+    assert master.environ().items() >= ENVIRONMENT.items()
     assert master.children() == workers
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from components.router import scripts
 from components.router.asking import reached
+from components.router.config import ENVIRONMENT
 
 FILES = {"haproxy.cfg": "global\n", "keys.map": "digest 1\n"}
 
@@ -46,6 +47,7 @@ def test_the_unit_restarts_it_for_ever_and_ends_all_of_it():
         ' "/home/op/r/haproxy.pid"' in lines
     )
     assert {"Restart=always", "StartLimitIntervalSec=0", "KillMode=mixed"} <= set(lines)
+    assert {f"Environment={name}={value}" for name, value in ENVIRONMENT.items()} <= set(lines)
 
 
 def test_a_unit_keeps_the_characters_of_a_path():
