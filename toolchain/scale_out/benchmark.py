@@ -167,8 +167,8 @@ def delays(world: World) -> list[Aim]:
     world.console.print(table)
     table = Table(f"{CLIENTS} streams", "pieces", "merged", "delay p50, ms", "p99")
     for pieces in (alone, streamed):
-        numbers = (f"{pieces.p50:.2f}", f"{pieces.p99:.2f}")
-        table.add_row(pieces.target, str(pieces.sent), str(pieces.merged), *numbers)
+        late = (f"{pieces.p50:.2f}", f"{pieces.p99:.2f}")
+        table.add_row(pieces.target, str(pieces.sent), str(pieces.merged), *late)
     world.console.print(table)
     each = used / streamed.sent * 1e6
     world.console.print(f"a piece takes {each:.0f} µs of the router's CPU, connections included")
