@@ -31,7 +31,8 @@ from tests.helpers.tls_host import TlsHost
 from tests.process.test_workflow import RENEWED
 
 SMALL = {"model": "qwen2.5-0.5b-1x4090", "minReliability": "0.9"}
-CLIENTS = 20
+CLIENTS = 6
+"""Each asks five times a second: more of them would take a core from the change that they watch."""
 
 handshakes_break_off = pytest.mark.filterwarnings(
     "ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning"
