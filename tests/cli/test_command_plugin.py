@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emulator.command_plugin import package
-from tests.helpers.stack_world import PATH, Done, run
+from tests.helpers.stack_world import LEAN, PATH, Done, run
 
 SECRET = "sentinel-8c1f00d5"
 PROGRAM = """
@@ -42,6 +42,7 @@ class SmallStack:
         self._environment = {
             "PATH": PATH,
             "HOME": str(folder),
+            "GOGC": LEAN["GOGC"],
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "of no importance",

@@ -24,7 +24,7 @@ from components.outputs import unfolded
 from components.scaling.running import LEASE_HOURS, VARIABLE, Extras, Lease
 from tests.helpers.places import ROOT
 from tests.helpers.stack_fixtures import own_emulator
-from tests.helpers.stack_world import PATH, Done, Emulator, ending_with_us, run
+from tests.helpers.stack_world import LEAN, PATH, Done, Emulator, ending_with_us, run
 from tests.helpers.state_secrets import outputs_of
 from toolchain.scale.memory import Memory
 from toolchain.scale.situation import Reading
@@ -116,6 +116,7 @@ def stack(emulator: Emulator, tmp_path: Path) -> Iterator[LocalStack]:
         environment = {
             "PATH": f"{tmp_path / 'bin'}:{PATH}",
             "HOME": str(tmp_path),
+            "GOGC": LEAN["GOGC"],
             "STACK_HOME": str(tmp_path),
             "EMULATOR_HOME": str(emulator.folder / "emulator"),
             "VASTVLLM_ROUTERS": routers,

@@ -16,7 +16,7 @@ import yaml
 
 from components.outputs import unfolded
 from tests.helpers.places import ROOT
-from tests.helpers.stack_world import PASSPHRASE, PATH, PROJECT, Done, Emulator, run
+from tests.helpers.stack_world import LEAN, PASSPHRASE, PATH, PROJECT, Done, Emulator, run
 from tests.helpers.state_secrets import outputs_of
 
 FOLDERS = ("components", "emulator", "models", "toolchain")
@@ -43,7 +43,7 @@ class Checkout:
             "PATH": PATH,
             "HOME": str(self.home),
             "STACK_HOME": str(self.home),
-            "GOGC": "400",
+            **LEAN,
             "EMULATOR_HOME": str(emulator.folder / "emulator"),
         }
 
