@@ -250,7 +250,8 @@ def commands() -> dict[str, str]:
     python = (
         f'case "${{2:-}}" in *{LIBRARY}*) {cuda} ;; esac\nexec {shlex.quote(sys.executable)} "$@"'
     )
-    return {**{name: _stand_in(module) for name, module in COMMANDS.items()}, "python3": python}
+    stand_ins = {name: _stand_in(module) for name, module in COMMANDS.items()}
+    return {**stand_ins, "du": _du(), "python3": python}
 
 
 def host_facts(contract: Contract, machine: Machine, speed: float) -> dict[str, Any]:
@@ -281,6 +282,14 @@ def _stand_in(module: str, arguments: str = '"$@"') -> str:
         f'PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}" '
         f"exec {shlex.quote(sys.executable)} -P -m {module} {arguments}"
     )
+
+
+def _du() -> str:
+    """The machine's own `du`, told to count what files hold, since emulated weights are sparse.
+
+    By the shell alone: each look at a download runs it.
+    """
+    return f'PATH={shlex.quote(_SYSTEM_PATH)}\nexec du --apparent-size "$@"'
 
 
 def _curl(address: str, server: Path) -> str:

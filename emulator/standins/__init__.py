@@ -11,6 +11,5 @@ COMMANDS: dict[str, str] = {
     "nvidia-smi": "emulator.standins.nvidia_smi",
     "hf": "emulator.standins.hf",
     "df": "emulator.standins.df",
-    "du": "emulator.standins.du",
 }
 """Command name -> the module that is run with `python -m` in its place."""

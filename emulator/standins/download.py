@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.core.clock import Clock
-from emulator.standins import disk, rehearsal, traffic
+from emulator.standins import disk, traffic
 from emulator.standins.host import Host
 from emulator.standins.hub import HubFile
 
@@ -208,7 +208,11 @@ def _is_over(host: Host, fault: Mapping[str, Any]) -> bool:
     """Say whether what the fault lasts for has come: see its parameter `until`."""
     over = {"rehearsing": ("on the GPUs", "ended"), "rehearsed": ("ended",)}
     awaited = over.get(str(fault.get("until")), ())
-    return bool(awaited) and rehearsal.course(host) in awaited
+    if not awaited:
+        return False
+    from emulator.standins import rehearsal  # noqa: PLC0415  (a boot downloads ten times without)
+
+    return rehearsal.course(host) in awaited
 
 
 def _share(host: Host, fault_name: str, default: float, total: int) -> float:

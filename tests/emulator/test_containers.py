@@ -182,6 +182,26 @@ def test_every_command_is_on_the_path(tmp_path: Path) -> None:
     assert done.stdout.strip() == sys.prefix
 
 
+def test_du_counts_what_sparse_files_hold(tmp_path: Path) -> None:
+    containers = Containers(tmp_path, speed=60.0)
+    containers.prepare(rented(), MACHINE)
+    container = tmp_path / "containers" / "1001"
+    folder = container / "root" / "the hub"
+    folder.mkdir(parents=True)
+    with (folder / "blob").open("wb") as file:
+        file.truncate(1024 * 5_000_000)
+    done = subprocess.run(
+        [container / "bin" / "du", "-sk", "the hub"],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        # As in the container, where the stand-in itself is the first `du`.
+        env={"PATH": f"{container / 'bin'}:{os.environ['PATH']}"},
+    )
+    assert 5_000_000 <= int(done.stdout.split()[0]) < 5_000_010
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
