@@ -49,12 +49,19 @@ class Story:
     """The steps in their order; each raises AssertionError if something was not as promised."""
 
     def __init__(
-        self, checkout: Checkout, emulator: Emulator, say: Callable[[str], None] = print
+        self,
+        checkout: Checkout,
+        emulator: Emulator,
+        say: Callable[[str], None] = print,
+        *,
+        asks_every: float = 0.1,
     ) -> None:
+        """Prepare it; prod's client asks every so many seconds."""
         self.checkout = checkout
         self.emulator = emulator
         self.steps: list[Step] = []
         self._say = say
+        self._asks_every = asks_every
 
     def play(self) -> None:
         """All of it."""
@@ -162,7 +169,7 @@ class Story:
             assert done.status == 0, done.outcome()
             assert "/h together; if the new one fails, nothing else changes" in done.output
             self.emulator.command("fault", "engine_oom", "--next", "9")
-            with Client(self.checkout, "prod") as client:
+            with self._client("prod") as client:
                 done = self.checkout.on_stack("prod", "up")
             self.emulator.command("fault", "--clear")
             assert done.status != 0, done.outcome()
@@ -178,7 +185,7 @@ class Story:
             before = self.checkout.outputs("prod")
             contracts = len(self.emulator.status()["contracts"])
             self._rollback("prod", name)
-            with Client(self.checkout, "prod") as client:
+            with self._client("prod") as client:
                 self._up("prod")
             old = _only(client, before)
             assert len(self.emulator.status()["contracts"]) == contracts - 1
@@ -215,7 +222,7 @@ class Story:
 
     def _taken_over(self, stack: str) -> str:
         before = self.checkout.outputs(stack)
-        with Client(self.checkout, stack) as client:
+        with self._client(stack) as client:
             done = self._up(stack)
             after = self.checkout.outputs(stack)
             eventually(lambda: client.answered(after["endpoint_url"]) > 0)
@@ -232,6 +239,9 @@ class Story:
             f"the new machine answered {new.answered} of {_all(new)}, the old one, until its "
             f"clients had left, {old.answered} of {_all(old)}"
         )
+
+    def _client(self, stack: str) -> Client:
+        return Client(self.checkout, stack, self._asks_every)
 
     def _up(self, stack: str) -> Done:
         done = self.checkout.on_stack(stack, "up")

@@ -94,14 +94,13 @@ class Asked:
 
 
 class Client:
-    """Asks a stack's endpoint ten times a second, and goes where the last announcement says.
+    """Asks a stack's endpoint every so many seconds, and goes where the last announcement says.
 
     It pins the certificate that the stack had when it began, and no later one.
     """
 
-    EVERY = 0.1
-
-    def __init__(self, checkout: Checkout, stack: str) -> None:
+    def __init__(self, checkout: Checkout, stack: str, every: float) -> None:
+        self._every = every
         known = checkout.outputs(stack)
         self._model = str(known["model"])
         self._trust = ssl.create_default_context(cadata=str(known["ca_certificate"]))
@@ -132,7 +131,7 @@ class Client:
                 url, key = told, of_it
                 http = httpx.Client(verify=self._trust, trust_env=False, timeout=10)
             self._one(http, url, key)
-            self._stopped.wait(max(0.0, self.EVERY - (time.monotonic() - began)))
+            self._stopped.wait(max(0.0, self._every - (time.monotonic() - began)))
         http.close()
 
     def _one(self, http: httpx.Client, url: str, key: str) -> None:
