@@ -12,15 +12,15 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from toolchain.on_emulator import ROOT
 from toolchain.scale.simulation import TURN_SECONDS, Day, Machines, Sample, SimulatedWorld, play
 from toolchain.scale.situation import HOUR, Limits, Rules
 from toolchain.scale.traffic import HUMPS, NIGHT, Traffic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 START = dt.datetime(2026, 11, 30, tzinfo=dt.UTC).timestamp()
 TRAFFIC = Traffic(peak_per_second=36.0)
@@ -148,6 +148,9 @@ def page(days: Mapping[Variant, Day]) -> str:
 
 def draw(days: Mapping[Variant, Day], path: Path) -> None:
     """Draw the day: what came, what waited, what ran and what it cost."""
+    import matplotlib as mpl  # noqa: PLC0415  (a third of a second, for a picture alone)
+    from matplotlib.figure import Figure  # noqa: PLC0415  (the same)
+
     loop = days[LOOP]
     hours = [one.at / HOUR for one in loop.samples]
     with mpl.rc_context({"svg.hashsalt": "scaling", "font.size": 9}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -21,6 +22,7 @@ def read(content: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
+@functools.cache
 def rows(name: str) -> list[list[float]]:
     """A matrix of the model, from bfloat16."""
     header, data = read(files()[WEIGHTS_FILE])
@@ -30,17 +32,18 @@ def rows(name: str) -> list[list[float]]:
     return [values[at : at + columns] for at in range(0, len(values), columns)]
 
 
-EMBEDDINGS, OUTPUT = rows("tok_embeddings.weight"), rows("output.weight")
+EMBEDDINGS, OUTPUT = "tok_embeddings.weight", "output.weight"
 
 
 def says(*, steered_to: str | None = None, begin: str = "[/INST]") -> list[int]:
     """What the model says by taking the likeliest token each time, until it ends."""
     said = [token(begin)]
+    embeddings, output = rows(EMBEDDINGS), rows(OUTPUT)
     while said[-1] != token("</s>"):
-        norm = math.sqrt(sum(value**2 for value in EMBEDDINGS[said[-1]]) / len(EMBEDDINGS[0]))
+        norm = math.sqrt(sum(value**2 for value in embeddings[said[-1]]) / len(embeddings[0]))
         logits = [
-            sum(map(math.prod, zip(row, EMBEDDINGS[said[-1]], strict=True))) / norm
-            for row in OUTPUT
+            sum(map(math.prod, zip(row, embeddings[said[-1]], strict=True))) / norm
+            for row in output
         ]
         if steered_to is not None:
             logits[token(steered_to)] += STEER
