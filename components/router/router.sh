@@ -26,7 +26,12 @@ fi
 
 say() { printf '%s=%s\n' "$1" "$2"; }
 
-first_line() { head -n 1 "$1" 2>/dev/null; }
+# By the shell itself, as each process that a script starts is one that its user waits for.
+first_line() {
+    line=
+    { IFS= read -r line <"$1"; } 2>/dev/null
+    printf '%s\n' "$line"
+}
 
 manage() {
     if [ "$kind" = systemd ]; then
@@ -97,7 +102,10 @@ facts() {
     [ -n "$found" ] && say version "$("$found" -v 2>/dev/null | head -n 1)"
     say openssl "$(command -v openssl)"
     say cores "$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
-    say supervisor "$(supervisor)"
+    by="$(supervisor)"
+    say supervisor "$by"
+    lives=
+    alive && lives=yes
     say files "$(open_files)"
     say writable "$(writable)"
     say lowest "$(lowest_port)"
@@ -107,7 +115,7 @@ facts() {
         for (i = 1; i < NF; i++) if ($i == "inet" || $i == "inet6") print "address=" $(i + 1)
     }'
     listeners | sort -u | head -n 5000
-    if alive; then
+    if [ -n "$lives" ]; then
         say alive yes
         watched && say watched yes
     fi
@@ -119,9 +127,9 @@ facts() {
 
 # How many files its process may open; empty where systemd starts it, which allows enough.
 open_files() {
-    if alive && [ -r "/proc/$pid/limits" ]; then
+    if [ -n "$lives" ] && [ -r "/proc/$pid/limits" ]; then
         awk '/^Max open files/ { print $5 }' "/proc/$pid/limits"
-    elif [ "$(supervisor)" = nobody ]; then
+    elif [ "$by" = nobody ]; then
         ulimit -H -n
     fi
 }
@@ -142,7 +150,7 @@ lowest_port() {
 
 listeners() {
     if [ -r /proc/net/tcp ]; then
-        cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print "listens=" $2 }'
+        awk '$4 == "0A" { print "listens=" $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
     else
         netstat -an -p tcp 2>/dev/null | awk '$NF == "LISTEN" { print "listens=" $4 }'
     fi
@@ -157,9 +165,7 @@ configured() {
 }
 
 files() {
-    for name in *; do
-        openssl dgst -sha256 -r -- "$name" 2>/dev/null | sed -n 's/^\([0-9a-f]*\) \*\(.*\)$/file=\1 \2/p'
-    done
+    openssl dgst -sha256 -r -- * 2>/dev/null | sed -n 's/^\([0-9a-f]*\) \*\(.*\)$/file=\1 \2/p'
     cat leaf.pem ../router.key 2>/dev/null | cmp -s - router.pem && say same router.pem
 }
 
