@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -29,10 +30,23 @@ CLIENTS = 8
 NEXT_KEY = "6f" * 24
 
 
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Machine]]:
+    """Two members, each in a process of its own, for the tests that only ask them."""
+    with two_members(tmp_path_factory.mktemp("members")) as found:
+        yield found
+
+
 @pytest.fixture
-def machines(tmp_path: Path) -> Iterator[list[Machine]]:
-    """Two members, each in a process of its own."""
-    one, two = tmp_path / "one", tmp_path / "two"
+def own_machines(tmp_path: Path) -> Iterator[list[Machine]]:
+    """The same for a test that changes or kills them."""
+    with two_members(tmp_path) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def two_members(folder: Path) -> Iterator[list[Machine]]:
+    one, two = folder / "one", folder / "two"
     one.mkdir()
     two.mkdir()
     with (
@@ -44,6 +58,18 @@ def machines(tmp_path: Path) -> Iterator[list[Machine]]:
 
 @pytest.fixture
 def router(machines: list[Machine]) -> Iterator[Router]:
+    with in_front_of(machines) as one:
+        yield one
+
+
+@pytest.fixture
+def own_router(own_machines: list[Machine]) -> Iterator[Router]:
+    with in_front_of(own_machines) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def in_front_of(machines: list[Machine]) -> Iterator[Router]:
     members = tuple(one.member for one in machines)
     with short_folder() as folder, Router(folder, members=members) as one:
         yield one
@@ -64,36 +90,36 @@ def test_each_client_streams_and_nothing_fails(router):
     assert min(one.ended - one.began for one in records) >= 5 * 0.02
 
 
-def test_changes_that_are_planned_cost_no_request(router, machines, tmp_path):
-    members = router.inputs.members
+def test_changes_that_are_planned_cost_no_request(own_router, own_machines, tmp_path):
+    members = own_router.inputs.members
     folder = tmp_path / "one" / "51"
-    with Streams(endpoint(router), clients=CLIENTS, request=QUICK) as streams:
+    with Streams(endpoint(own_router), clients=CLIENTS, request=QUICK) as streams:
         (folder / "draining").touch()
-        eventually(lambda: router.status(51).startswith("NOLB"))
-        router.reload(members=members[1:])
+        eventually(lambda: own_router.status(51).startswith("NOLB"))
+        own_router.reload(members=members[1:])
         streams.await_answers()
         (folder / "draining").unlink()
-        router.reload(members=members)
+        own_router.reload(members=members)
         streams.await_answers()
-        for one in machines:
+        for one in own_machines:
             keys = [machine_key(key, SCOPE, one.contract) for key in (STACK_KEY, NEXT_KEY)]
             gate = next(tmp_path.glob(f"*/{one.contract}/allowed_keys"))
             gate.write_text("".join(f"{digest(key)}\n" for key in keys))
         both = tuple(KeyDigest(digest=digest(key)) for key in (STACK_KEY, NEXT_KEY))
-        router.reload(key_digests=both)
+        own_router.reload(key_digests=both)
         streams.use_key(NEXT_KEY)
         streams.await_answers()
-        router.reload(key_digests=both[1:])
+        own_router.reload(key_digests=both[1:])
         streams.await_answers()
         records = streams.records()
     assert tally(records).problems == {}
     assert tally(records).made >= 5 * CLIENTS
 
 
-def test_a_member_that_is_killed_costs_what_it_had_begun_alone(router, machines):
-    with Streams(endpoint(router), clients=CLIENTS, request=QUICK) as streams:
+def test_a_member_that_is_killed_costs_what_it_had_begun_alone(own_router, own_machines):
+    with Streams(endpoint(own_router), clients=CLIENTS, request=QUICK) as streams:
         killed = time.monotonic()
-        os.kill(machines[0].process, signal.SIGKILL)
+        os.kill(own_machines[0].process, signal.SIGKILL)
         streams.await_answers()
         records = streams.records(killed)
     assert tally(begun_after(records, killed)).problems == {}
