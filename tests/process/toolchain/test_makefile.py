@@ -109,6 +109,15 @@ def test_what_is_right_runs(words, command):
     assert command in done.output
 
 
+@pytest.mark.parametrize("goal", ["test", "test-fast"])
+def test_tests_come_behind_what_is_checked_without_one(goal):
+    done = make(goal)
+    assert done.status == 0, done.outcome()
+    checks, _, _ = done.output.partition("pytest -n")
+    for command in ("ruff check", "mypy", "-m toolchain.words", "-m toolchain.file_sizes"):
+        assert command in checks
+
+
 MADE = [words[1:] for place in commands().values() for words in place if words[0] == "make"]
 """What the documents say to type behind `make`."""
 
