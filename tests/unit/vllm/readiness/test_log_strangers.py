@@ -3,6 +3,7 @@ the log is long."""
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -76,20 +77,26 @@ def _seconds(expression: re.Pattern[str], beginning: str, pump: str, length: int
     return least
 
 
+SHARE = 1 if os.environ.get("CI") else 4
+"""What is read here is one part in so many of a piece, in as much less time; CI reads it whole."""
+
+PIECE = LOG_PIECE // SHARE
+
+
 def all_of_a_piece(line: str) -> str:
     """A piece of a log that is nothing but such lines."""
-    return f"{line}\n" * (LOG_PIECE // (len(line) + 1))
+    return f"{line}\n" * (PIECE // (len(line) + 1))
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "\x1b]" * (LOG_PIECE // 2),
-        "A ( ( ( (" * (LOG_PIECE // 9),
+        "\x1b]" * (PIECE // 2),
+        "A ( ( ( (" * (PIECE // 9),
         all_of_a_piece("ERROR 11-23 09:03:24 [a.py:1] " + "NCCL error " * 300),
         all_of_a_piece("1" * LONGEST_LINE),
         all_of_a_piece("loading " + "a " * 2000),
-        "\r" * LOG_PIECE,
+        "\r" * PIECE,
         all_of_a_piece("(a pid=1) " * 400),
         all_of_a_piece("(a pid=1) x" * 370),
         all_of_a_piece("1 validation error for X\n  a [type=b, input_value=" + " [type=" * 40),
@@ -105,7 +112,7 @@ def test_a_piece_of_a_log_is_read_in_seconds(text):
     log.feed(text)
     log.ended()
     diagnose_prefetch(text)
-    assert time.thread_time() - began < 12
+    assert time.thread_time() - began < 12 / SHARE
 
 
 WORDS = [
