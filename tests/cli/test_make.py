@@ -13,7 +13,9 @@ import pytest
 
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
-from tests.helpers.stack_world import PATH, Emulator, run
+from tests.helpers.stack_world import LEAN, PATH, Emulator, run
+
+NOT_TO_BE_USED = "a-real-key-that-must-not-be-used"
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +28,24 @@ def environment(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) ->
     return {
         "PATH": PATH,
         "HOME": str(home),
+        "GOGC": LEAN["GOGC"],
         "STACK_HOME": str(home),
         "EMULATOR_HOME": str(emulator.folder / "emulator"),
         # Somebody who has done it for real has these; they must not be used here.
-        "VAST_API_KEY": "a-real-key-that-must-not-be-used",
+        "VAST_API_KEY": NOT_TO_BE_USED,
         "PULUMI_CONFIG_PASSPHRASE": "another passphrase",
     }
 
 
-def test_up_chat_outputs_and_down(environment, emulator):
-    committed = (ROOT / "Pulumi.local.yaml").read_text()
+@pytest.fixture(scope="module")
+def committed() -> str:
+    """The committed configuration, before a command could change it."""
+    return (ROOT / "Pulumi.local.yaml").read_text()
+
+
+def test_up_chat_and_outputs(environment, committed):
     up = run(["python", "-m", "toolchain.on_emulator", "up"], environment | {"RECORD": "1"})
     assert up.status == 0, up.outcome()
-    again = run(["python", "-m", "toolchain.on_emulator", "up"], environment)
-    assert "12 unchanged" in again.output, again.outcome()
-
     assert "Outputs:" not in up.output
     question = environment | {"MSG": "Name a $moon"}
     chat = run(["python", "-m", "toolchain.chat", "local", "--panel"], question)
@@ -60,9 +65,11 @@ def test_up_chat_outputs_and_down(environment, emulator):
     assert "PRIVATE KEY" not in told.output
 
     day_two(environment)
-    down = run(["python", "-m", "toolchain.on_emulator", "destroy"], environment)
-    assert down.status == 0, down.outcome()
-    assert emulator.status()["contracts"] == []
+    assert (ROOT / "Pulumi.local.yaml").read_text() == committed
+    assert NOT_TO_BE_USED not in up.output + chat.output + told.output
+
+
+def what_it_has_cost(environment, emulator):
     cost = run(["python", "-m", "toolchain.cost", "--stack", "local"], environment)
     assert cost.status == 0, cost.outcome()
     charged, expected = re.findall(r"\$(\d+\.\d+) (?:charged|expected)", cost.output)
@@ -76,14 +83,6 @@ def test_up_chat_outputs_and_down(environment, emulator):
     assert "for up to five minutes after a machine was destroyed" in " ".join(cost.output.split())
     assert float(expected) > 0
     assert (Path(environment["STACK_HOME"]) / "cost/local.png").stat().st_size > 10_000
-    nobody = run(["python", "-m", "toolchain.chat", "local"], environment)
-    assert nobody.status == 1
-    assert "run `make up` first" in nobody.output
-
-    assert (ROOT / "Pulumi.local.yaml").read_text() == committed
-    assert "a-real-key-that-must-not-be-used" not in "".join(
-        done.output for done in (up, again, chat, told, down)
-    )
 
 
 def day_two(environment):
@@ -142,10 +141,8 @@ def should_be_gone(backend: Path) -> None:
 
 
 def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environment, emulator):
+    """Beside what the test above has brought up."""
     orphans = ["python", "-m", "toolchain.orphans", "--emulator"]
-    on_emulator = ["python", "-m", "toolchain.on_emulator"]
-    up = run([*on_emulator, "up"], environment)
-    assert up.status == 0, up.outcome()
     (known,) = emulator.status()["contracts"]
     none = run(orphans, environment)
     assert none.status == 0, none.outcome()
@@ -174,9 +171,21 @@ def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environm
     assert f"instance {known['id']} of stack local was to destroy itself at 1970" in late.output
     assert {one["id"] for one in emulator.status()["contracts"]} == {theirs}
 
-    # Where a stack has nothing rented, what carries its name is another backend's.
-    down = run([*on_emulator, "destroy"], environment)
+    assert NOT_TO_BE_USED not in none.output + shown.output + ended.output
+
+
+def test_down_what_it_has_cost_and_what_others_have_left(environment, emulator, committed):
+    down = run(["python", "-m", "toolchain.on_emulator", "destroy"], environment)
     assert down.status == 0, down.outcome()
+    (theirs,) = (one["id"] for one in emulator.status()["contracts"])
+    what_it_has_cost(environment, emulator)
+    nobody = run(["python", "-m", "toolchain.chat", "local"], environment)
+    assert nobody.status == 1
+    assert "run `make up` first" in nobody.output
+    assert (ROOT / "Pulumi.local.yaml").read_text() == committed
+
+    # Where a stack has nothing rented, what carries its name is another backend's.
+    orphans = ["python", "-m", "toolchain.orphans", "--emulator"]
     same_name = rent_beside(emulator, "vast-vllm/local/endpoint-instance/0123456789")
     spared = run([*orphans, "--delete"], environment)
     assert spared.status == 1, spared.outcome()
@@ -184,7 +193,7 @@ def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environm
     all_ended = run([*orphans, "--delete", "--unknown-stacks"], environment)
     assert all_ended.status == 0, all_ended.outcome()
     assert emulator.status()["contracts"] == []
-    assert "a-real-key-that-must-not-be-used" not in none.output + shown.output + ended.output
+    assert NOT_TO_BE_USED not in down.output + spared.output + all_ended.output
     cut_off_by_a_kill = list((Path(environment["STACK_HOME"]) / "state").rglob("*.attrs"))
     assert cut_off_by_a_kill == []
 
