@@ -3,6 +3,7 @@
 import pytest
 
 for module in (
-    *("cell", "faults_of_hosts", "faults_of_the_api", "kills", "moments", "rehearsals", "world"),
+    *("cell", "faults_of_hosts", "faults_of_the_api", "hostile_hosts", "kills", "moments"),
+    *("rehearsals", "several", "world"),
 ):
     pytest.register_assert_rewrite(f"tests.faults.{module}")

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from tests.faults.world import CREDIT, World, books_agree, doubles, never_two, nothing_leaked
 
-Standing = Literal["nothing", "running", "create-first", "interruptible", "two", "three"]
+Standing = Literal[
+    "nothing", "running", "create-first", "interruptible", "two", "three", "two, create-first"
+]
 """What a cell begins with, or leaves: an empty account, or a stack that is up in one way."""
 
 SETTINGS: dict[Standing, dict[str, Any]] = {
@@ -23,6 +25,7 @@ SETTINGS: dict[Standing, dict[str, Any]] = {
     },
     "two": {"replicas": 2, "drainMinutes": 1},
     "three": {"replicas": 3, "drainMinutes": 1},
+    "two, create-first": {"replicas": 2, "drainMinutes": 1, "replacement": "create-first"},
 }
 """What the stack is configured with, beside what every stack is."""
 

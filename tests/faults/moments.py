@@ -122,14 +122,16 @@ def _draining(hosts: list[Path]) -> list[Path]:
     return [host for host in hosts if (host / "draining").exists()]
 
 
-def _the_newest_drains(sight: Sight) -> bool:
-    hosts = _hosts(sight)
-    return bool(hosts) and (hosts[-1] / "draining").exists()
+def _leaving_drains(sight: Sight) -> bool:
+    """Whether a server has left the router for good; which one, its contract's number cannot say.
+
+    Machines that were rented at once have their contracts in any order.
+    """
+    return bool(_draining(_hosts(sight)))
 
 
-def _newest_stops(sight: Sight) -> bool:
-    hosts = _hosts(sight)
-    return bool(hosts) and (hosts[-1] / "state/stopped").exists()
+def _leaving_stops(sight: Sight) -> bool:
+    return any((host / "state/stopped").exists() for host in _hosts(sight))
 
 
 def _router_changes(sight: Sight) -> bool:
@@ -200,8 +202,8 @@ MOMENTS: dict[str, Seen] = {
     "the contract is gone": _gone,
     "the sweep": _swept,
     "the router changes": _router_changes,
-    "the leaving one drains": _the_newest_drains,
-    "the leaving one stops": _newest_stops,
+    "the leaving one drains": _leaving_drains,
+    "the leaving one stops": _leaving_stops,
     "one drains": _one_drains,
     "one restarts": _one_restarts,
     "the next drains": _the_next_drains,
@@ -222,6 +224,13 @@ OF_SCALE_IN = (
     "the look behind it",
 )
 OF_ROLLOUT = ("one drains", "one restarts", "the next drains")
+OF_REPLACING_ALL = (
+    "the rent call",
+    "vLLM is up",
+    "the router changes",
+    "the leaving one drains",
+    "the destroy call",
+)
 
 _FROM_RENT_ON = (
     "the rent call",

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.faults.cell import SETTINGS, Cell, Row, Standing, play
 from tests.faults.world import World
 
-WORLDS = int(os.environ.get("FAULTS_WORLDS", "7"))
+WORLDS = int(os.environ.get("FAULTS_WORLDS") or 7)
 
 
 class Suite:

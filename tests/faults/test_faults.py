@@ -76,7 +76,7 @@ def test_every_change_of_several_machines_is_struck_at_by_every_victim() -> None
     struck = {(cell.command, cell.name) for cell in several.BOOK.cells}
     for course in several.COURSES:
         names = {
-            f"{victim} dies: {moment}" for victim in several.VICTIMS for moment in course.moments
+            f"{victim} dies: {moment}" for victim in course.victims for moment in course.moments
         }
         assert {(course.name, name) for name in names | {several.NOBODY}} <= struck
 

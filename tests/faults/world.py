@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import secrets
 import shutil
 import socket
 import ssl
@@ -23,6 +24,7 @@ from typing import Any
 import httpx
 import psutil
 
+from components.resources.workers import at_once
 from tests.faults import wrapper
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
@@ -40,6 +42,9 @@ QUERY = "num_gpus=1 gpu_ram>=20"
 DISK = 50
 """GB that a stack begins with."""
 
+MOST_REPLICAS = 32
+"""Of a stack."""
+
 PATIENCE = 400.0
 """Seconds that a command may take before it is called hanging: the longest stage is 300 s."""
 
@@ -47,11 +52,17 @@ BIGGEST = 10_000_000
 """Bytes of a file that is searched; bigger ones are pulled images and weights."""
 
 
+ROUTER_PORTS = range(12_000, 20_000)
+"""Below those of machines and of outgoing connections: a router that starts again needs its own."""
+
+
 def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """A port that nobody listens at, and that no connection has for its own end."""
+    while True:
+        port = secrets.choice(ROUTER_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 def without_systemd(folder: Path) -> Path:
@@ -288,6 +299,8 @@ class World:
         stack.environment |= {
             "PATH": f"{without_systemd(folder)}:{PATH}",
             "VASTVLLM_ROUTERS": str(routers),
+            # As the Makefile and the workflow set it, however few cores there are.
+            "PULUMI_PARALLEL": str(at_once(MOST_REPLICAS)),
         }
         return cls(account, stack, routers=routers)
 
@@ -462,7 +475,7 @@ def _places(world: World) -> Iterator[tuple[str, str]]:
     yield "the output of a command", world.stack.everything_said()
     yield "the list of processes", "\n".join(_command_lines())
     own = {world.stack.folder / "passphrase", world.account.home / "api_key"}
-    for file in world.account.folder.rglob("*"):
+    for file in (*world.account.folder.rglob("*"), *world.routers.rglob("*")):
         # Token and variables of the server stand in one file of the host, for its user alone.
         if file in own or file.name == "environment":
             continue

@@ -22,6 +22,10 @@ SHORTEST = 8
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 """Key of an object that stands for a secret: Pulumi's `sdk/go/common/resource/sig/sig.go`."""
 
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.*?-----END [A-Z ]+-----", re.DOTALL
+)
+
 _CIPHERTEXT = re.compile(r"\bv1:([A-Za-z0-9+/]{16}):([A-Za-z0-9+/]{24,}={0,2})")
 
 
@@ -101,12 +105,13 @@ def _texts(plain: str) -> set[str]:
         value = json.loads(plain)
     except ValueError:
         value = plain
-    found = set()
+    found: set[str] = set()
     for text in _strings(value):
-        if text.startswith("-----BEGIN CERTIFICATE") and "PRIVATE KEY" not in text:
-            # It lies beside its key in a secret, and is public elsewhere.
+        if "-----BEGIN " not in text:
+            found.add(text)
             continue
-        found.add(_line_of_its_own(text) if text.startswith("-----BEGIN") else text)
+        # A certificate may lie beside its key in a secret, and is public elsewhere.
+        found |= {_line_of_its_own(one[0]) for one in _PRIVATE_KEY.finditer(text)}
     return found
 
 

@@ -104,10 +104,19 @@ class Streams:
     """The clients, in a thread of their own; a context manager that lets their last answers end."""
 
     def __init__(
-        self, endpoint: Endpoint, *, clients: int = CLIENTS, request: Mapping[str, Any]
+        self,
+        endpoint: Endpoint,
+        *,
+        clients: int = CLIENTS,
+        request: Mapping[str, Any],
+        after_failure: float = AFTER_FAILURE,
     ) -> None:
-        """`request` has the fields of each request but its model and messages."""
+        """`request` has the fields of each request but its model and messages.
+
+        `after_failure` is how many seconds a client waits with its next question after a failure.
+        """
         self._endpoint = endpoint
+        self._after_failure = after_failure
         self._clients = clients
         self._request = dict(request)
         self._records: list[Record] = []
@@ -169,7 +178,7 @@ class Streams:
                 record = await self._ask(http, number, messages)
                 self._records.append(record)
                 if record.is_failed:
-                    await asyncio.sleep(AFTER_FAILURE)
+                    await asyncio.sleep(self._after_failure)
 
     async def _ask(
         self, http: httpx.AsyncClient, number: int, messages: list[dict[str, str]]
