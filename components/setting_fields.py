@@ -7,8 +7,10 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.alias_generators import to_camel
 
+from components.core import plain_numbers
 from components.machine.addresses import address
 
 Subject = Literal[
@@ -57,6 +59,28 @@ def setting(
         "confidential": confidential,
     }
     return Field(default, json_schema_extra=about, repr=confidential == "never", **limits)
+
+
+class SettingsModel(BaseModel):
+    """How settings are read: by their keys, and a number as it stands there, so never `2_0`."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_typed(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if not isinstance(value, str) or kind not in {int, float}:
+            return value
+        return plain_numbers.whole(value) if kind is int else plain_numbers.decimal(value)
 
 
 def as_object(value: Any) -> Any:

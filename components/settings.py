@@ -11,12 +11,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ValidationError
 from pydantic.alias_generators import to_camel
 
 from components import misplaced
 from components.core.errors import ConfigurationError
-from components.setting_fields import CalledAddress, Login, OneLine, as_object, setting
+from components.setting_fields import (
+    CalledAddress,
+    Login,
+    OneLine,
+    SettingsModel,
+    as_object,
+    setting,
+)
 from components.settings_rules import conflict
 from components.vllm import image_name
 from components.vllm.options import media
@@ -30,18 +37,8 @@ class SettingRefused(ConfigurationError):
     """
 
 
-class Settings(BaseModel):
+class Settings(SettingsModel):
     """What a stack may decide. Zero or empty means the profile's where the words say so."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-        validate_default=True,
-        use_attribute_docstrings=True,
-    )
 
     model: OneLine = setting(
         "model", "mistral-small-4-fp8-2xh200", "restart", "another machine", min_length=1

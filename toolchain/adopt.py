@@ -13,6 +13,7 @@ import sys
 from components.core.commands import as_typed_on_emulator
 from components.core.errors import ConfigurationError, StackError
 from toolchain.configuration import with_setting, without_setting
+from toolchain.options import whole_number
 from toolchain.project import Project
 from toolchain.stacks import Stacks, as_typed, project_of, stacks_of, takes_account
 
@@ -30,7 +31,7 @@ class NoContract(ConfigurationError):
 def main() -> int:
     """Adopt; return the exit status of the command that failed, or 0."""
     parser = argparse.ArgumentParser(prog="adopt", description=__doc__)
-    parser.add_argument("instance", type=int)
+    parser.add_argument("instance", type=whole_number(1))
     parser.add_argument("--stack", default="dev")
     takes_account(parser)
     given = parser.parse_args()

@@ -20,6 +20,7 @@ from components.vast.charges import KINDS, OTHER, Line, compare, total
 from components.vast.estimates import ESTIMATES, Estimates
 from toolchain.configuration import project_name
 from toolchain.on_emulator import BELONGINGS, ROOT, emulator_environment
+from toolchain.options import whole_number
 
 DAYS = 30
 
@@ -33,7 +34,7 @@ def main() -> int:
     """Print the table, write the plot; return 1 with a sentence if the ledger cannot be read."""
     parser = argparse.ArgumentParser(prog="cost", description=__doc__)
     parser.add_argument("--stack", help="one stack, also a destroyed one; otherwise all")
-    parser.add_argument("--days", type=_days, default=DAYS, help=f"how far back; {DAYS}")
+    parser.add_argument("--days", type=whole_number(1), default=DAYS, help=f"how far back; {DAYS}")
     parser.add_argument("--plot", type=Path, help="where the plot goes; .png, .svg or .pdf")
     parser.add_argument(
         "--account", action="store_true", help="the Vast.ai account's ledger, not the emulator's"
@@ -134,13 +135,6 @@ def plot(lines: Sequence[Line], whose: str, path: Path) -> None:
     figure.legend(loc="outside right upper")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
-
-
-def _days(text: str) -> int:
-    days = int(text)
-    if days < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return days
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ def load_of(text: str) -> Load:
         ConfigurationError: if it is none.
     """
     parts = text.split(":")
-    numbers = [int(part) for part in parts if part.isdecimal()]
+    numbers = [int(part) for part in parts if re.fullmatch(r"[0-9]{1,9}", part)]
     if len(numbers) != len(parts) or len(parts) not in (2, 4) or 0 in numbers:
         raise ConfigurationError(
             f"{text!r} is no load: write CLIENTS:REQUESTS or CLIENTS:REQUESTS:TOKENS_IN:TOKENS_OUT"

@@ -25,6 +25,7 @@ from components.release.release import short
 from toolchain import measured, results
 from toolchain.load_client import Clients, Endpoint, EndpointRefuses, Load, load_of, result
 from toolchain.on_emulator import ROOT
+from toolchain.options import amount
 from toolchain.stacks import Stacks, as_typed, project_of, secret_outputs, stacks_of, takes_account
 
 LOADS = "1:6 16:64 64:192 256:768 16:48:8192:256"
@@ -82,7 +83,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="measure", description=__doc__.partition("\n")[0])
     parser.add_argument("stack")
     parser.add_argument("--loads", default=LOADS, help=f"as {LOADS!r}")
-    parser.add_argument("--max-dollars", type=float, default=MAX_DOLLARS)
+    parser.add_argument("--max-dollars", type=amount(), default=MAX_DOLLARS)
     parser.add_argument("--folder", type=Path, help="where the results go")
     takes_account(parser)
     given = parser.parse_args()

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from components.core.commands import DEFAULT_STACK, as_typed_on_emulator
 from components.core.errors import StackError
+from components.core.plain_numbers import is_count
 from components.core.property_bag import StateUnreadable
 from components.core.tables import table, terminal
 from components.resources.context import Context
@@ -148,7 +149,7 @@ def ids_in(deployment: Mapping[str, Any]) -> set[int]:
     """Ids of the contracts in one exported state."""
     rented = of_kind(deployment.get("resources") or [], RENTED)
     ids = {str(one.get("id", "")) for one in rented}
-    return {int(id_) for id_ in ids if id_.isdigit()}
+    return {int(id_) for id_ in ids if is_count(id_)}
 
 
 def owners_in(deployment: Mapping[str, Any]) -> set[str]:

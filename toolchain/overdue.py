@@ -17,6 +17,7 @@ from typing import Any
 
 from components.core.commands import DEFAULT_STACK, as_typed_on_emulator
 from components.core.errors import StackError
+from components.core.plain_numbers import is_count
 from components.core.progress import to_terminal
 from components.resources.context import Context
 from components.vast.api.account import hold_to
@@ -119,7 +120,7 @@ def recorded_in(stack: str, deployment: Mapping[str, Any]) -> list[Recorded]:
     return [
         _read(stack, one, is_changing=str(one.get("urn")) in changing)
         for one in of_kind(deployment.get("resources") or [], RENTED)
-        if str(one.get("id", "")).isdigit()
+        if is_count(str(one.get("id", "")))
     ]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from components.core.display import shown_lines
+from components.core.plain_numbers import is_count
 from components.core.progress import duration
 from components.machine import cuda_start
 from components.machine.errors import HostUnfit
@@ -364,7 +365,7 @@ def _slowness(link: str) -> tuple[int, int]:
     """Rank a link: NVLink before PCIe, more of them before fewer."""
     kind = next(index for index, name in enumerate(_LINKS) if link.startswith(name))
     count = link.removeprefix("NV")
-    return kind, -int(count) if count.isdigit() else 0
+    return kind, -int(count) if is_count(count) else 0
 
 
 def _is_gpu(cells: list[str]) -> bool:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from components.core.errors import StackError
+from components.core.plain_numbers import is_count
 from components.vllm.options.thinking import WAYS, Thinking
 
 REQUIRED = ("ENDPOINT_URL", "ENDPOINT_KEY", "ENDPOINT_MODEL", "ENDPOINT_MAX_MODEL_LEN")
@@ -54,7 +55,7 @@ class Target:
         if missing:
             raise StackError(f"the environment lacks {', '.join(missing)}")
         length = environment["ENDPOINT_MAX_MODEL_LEN"]
-        if not length.isdecimal():
+        if not is_count(length):
             raise StackError(f"ENDPOINT_MAX_MODEL_LEN is {length!r} and no number of tokens")
         capabilities = environment.get("ENDPOINT_ABILITIES", "")
         given = environment.get("ENDPOINT_THINKING", "effort")

@@ -54,7 +54,7 @@ def test_objects_come_as_json_text():
     [
         ({"offerQery": "x"}, "'offerQery' does not exist: did you mean 'offerQuery'?"),
         ({"zzz": "x"}, "'zzz' does not exist: the keys are adopt"),
-        ({"maxDollarsPerHour": "abc"}, "'maxDollarsPerHour' is 'abc': input should be a valid"),
+        ({"maxDollarsPerHour": "abc"}, "'maxDollarsPerHour' is 'abc': a number has digits"),
         ({"maxDollarsPerHour": "0"}, "'maxDollarsPerHour' is '0': input should be greater than 0"),
         ({"diskGb": "-1"}, "'diskGb' is '-1'"),
         ({"maxDollarsPerMonth": "0"}, "'maxDollarsPerMonth' is '0': input should be greater"),
@@ -86,7 +86,14 @@ def test_objects_come_as_json_text():
         ),
         ({"replicas": "0"}, "'replicas' is '0': input should be greater than or equal to 1"),
         ({"replicas": "33"}, "'replicas' is '33': input should be less than or equal to 32"),
-        ({"replicas": "2.5"}, "'replicas' is '2.5': input should be a valid integer"),
+        ({"replicas": "2.5"}, "'replicas' is '2.5': a whole number has digits alone, such as 20"),
+        ({"replicas": "2_0"}, "'replicas' is '2_0': a whole number has digits alone, such as 20"),
+        ({"replicas": " 3"}, "'replicas' is ' 3': a whole number has digits alone"),
+        ({"replicas": "\u0663"}, "a whole number has digits alone"),
+        ({"diskGb": "+80"}, "'diskGb' is '+80': a whole number has digits alone"),
+        ({"maxDollarsPerHour": "1_0.5"}, "'maxDollarsPerHour' is '1_0.5': a number has digits"),
+        ({"maxDollarsPerMonth": "1e6"}, "a number has digits and one point at most"),
+        ({"rentBudgetDollars": "inf"}, "a number has digits and one point at most"),
         ({"replicas": "2", "tls": "false"}, "replicas is 2 and tls is off"),
         ({"replicasMax": "33"}, "'replicasMax' is '33': input should be less than or equal to 32"),
         ({"replicas": "3", "replicasMax": "2"}, "replicasMax is 2 and replicas is 3"),
@@ -169,7 +176,7 @@ def test_the_cap_that_a_refused_total_names_is_taken(replicas, each, total):
             values(
                 replicas=str(replicas),
                 maxDollarsPerHour=dollars,
-                maxDollarsPerMonth="1e9",
+                maxDollarsPerMonth="1000000000",
                 maxDollarsPerHourTotal=f"{total:.4f}",
             )
         )

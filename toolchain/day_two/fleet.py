@@ -15,6 +15,7 @@ from typing import Any
 
 from components.core.display import SHORTEST_SECRET
 from components.core.errors import PlatformError
+from components.core.plain_numbers import is_count
 from components.core.property_bag import BagReader, StateUnreadable, text
 from components.outputs import unfolded
 from components.vast.instance_state import InstanceState
@@ -174,7 +175,7 @@ def fleet_of(stack: str, deployment: Mapping[str, Any]) -> Fleet:
     machines = [
         _machine(one, servers)
         for one in of_kind(resources, RENTED)
-        if str(one.get("id", "")).isdigit()
+        if is_count(str(one.get("id", "")))
     ]
     routers = of_kind(resources, ROUTER)
     outputs: Mapping[str, Any] = next(

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from components.core.plain_numbers import is_count
 from toolchain.field_report import fields
 from toolchain.field_report.forms import FORMS, is_private_url
 
@@ -113,7 +114,7 @@ class Anonymizer:
         for part in path.split("/"):
             if part in fields.OWN_NAMES:
                 parts.append(part)
-            elif part.isdigit():
+            elif is_count(part):
                 parts.append(str(self._id(int(part))))
             elif not part or fields.KEY.fullmatch(part):
                 parts.append(self.scrub(part))
@@ -153,7 +154,7 @@ class Anonymizer:
                 self._found[part] = "address" if _is_address(part) else "name"
 
     def _collect_id(self, value: Any) -> None:
-        number = int(value) if isinstance(value, str) and value.isdigit() else value
+        number = int(value) if isinstance(value, str) and is_count(value) else value
         if isinstance(number, int) and not isinstance(number, bool):
             self._id(number)
 
@@ -172,7 +173,7 @@ class Anonymizer:
     def _clean_text(self, text: str, field: str) -> str:
         if not text.strip() or self._is_fact(text, field):
             return text
-        if field in fields.IDS and text.isdigit():
+        if field in fields.IDS and is_count(text):
             return str(self._id(int(text)))
         if field in fields.MESSAGES:
             return self.scrub(text)
@@ -236,7 +237,7 @@ class Anonymizer:
 
     def _named(self, found: re.Match[str]) -> str:
         word = found[0]
-        if word.isdigit() and int(word) in self._ids:
+        if is_count(word) and int(word) in self._ids:
             return str(self._id(int(word)))
         if self._found.get(word) == "address":
             return self._address(word)

@@ -20,6 +20,7 @@ from components.core.errors import StackError
 from components.resources.context import Context
 from toolchain.configuration import project_name
 from toolchain.on_emulator import BELONGINGS, ROOT, emulator_environment
+from toolchain.options import whole_number
 from toolchain.scale.loop import Turn, turn
 from toolchain.scale.memory import load, save
 from toolchain.scale.situation import Rules
@@ -28,6 +29,9 @@ from toolchain.stack_command import INTERRUPTED
 from toolchain.stacks import as_typed, project_of, stacks_of, takes_account
 
 EVERY_SECONDS = 300.0
+
+MOST_SESSIONS = 10_000
+"""Requests at once that a server takes."""
 
 
 def main() -> int:
@@ -70,7 +74,7 @@ def budget(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: if it is no budget.
     """
-    found = re.fullmatch(r"\$?(\d{1,7}(?:\.\d{1,2})?)/day", text)
+    found = re.fullmatch(r"\$?([0-9]{1,7}(?:\.[0-9]{1,2})?)/day", text)
     if found is None or not float(found[1]):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no budget: 300/day is 300 dollars for a day of UTC"
@@ -121,19 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--once", action="store_true", help="one turn alone, for a schedule")
     parser.add_argument(
         "--sessions",
-        type=_sessions,
+        type=whole_number(1, MOST_SESSIONS),
         default=Rules.sessions,
         help=f"requests at once that a replica answers well; {Rules.sessions}",
     )
     parser.add_argument("--memory", type=Path, help="where readings are kept between turns")
     takes_account(parser)
     return parser
-
-
-def _sessions(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:  # noqa: PLR2004  (what a server takes)
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of requests")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from toolchain.day_two.fleet import NoStack
 from toolchain.day_two.history.events import events, of_stack, spans
 from toolchain.day_two.history.model import Event, History
 from toolchain.day_two.wire import getter
+from toolchain.options import whole_number
 
 DAYS = 30
 MOST_DAYS = 365
@@ -44,7 +44,9 @@ Clock = Callable[[float], float]
 def main() -> int:
     """Read the command line, and give the exit status: 2 if the ledger could not be asked."""
     options = parser("history", "what was done to a stack")
-    options.add_argument("--days", type=_days, default=DAYS, help=f"of the ledger; {DAYS}")
+    options.add_argument(
+        "--days", type=whole_number(1, MOST_DAYS), default=DAYS, help=f"of the ledger; {DAYS}"
+    )
     given = options.parse_args()
     here = asked(given)
     return run(here, lambda: history(here, here.context, read_updates(here), given.days), show)
@@ -156,10 +158,3 @@ def _row(event: Event) -> tuple[str, ...]:
         "-" if event.dollars is None else f"{event.dollars:.2f}",
         event.outcome,
     )
-
-
-def _days(text: str) -> int:
-    days = int(text)
-    if not 1 <= days <= MOST_DAYS:
-        raise argparse.ArgumentTypeError(f"1 to {MOST_DAYS}")
-    return days

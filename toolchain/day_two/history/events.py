@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from components.core.display import shown
+from components.core.plain_numbers import is_count
 from components.vast.api.models import Charge
 from components.vast.labels import is_labelled
 from toolchain.configuration import PREFIX
@@ -78,7 +79,7 @@ def spans(charges: Iterable[Charge], alive: Collection[int]) -> list[Span]:
     last: dict[int, float] = {}
     for charge in charges:
         digits = charge.source.removeprefix("instance-")
-        if charge.kind not in {"gpu", "disk"} or not digits.isdecimal():
+        if charge.kind not in {"gpu", "disk"} or not is_count(digits):
             continue
         contract = int(digits)
         first[contract] = min(charge.since, first.get(contract, charge.since))

@@ -13,13 +13,14 @@ from toolchain.day_two.command import Asked, asked, failed, parser, reader_may_l
 from toolchain.day_two.fleet import Fleet, read_fleet
 from toolchain.day_two.logs.lines import LogLine, Source, read_since
 from toolchain.day_two.logs.reader import Log, LogRequest, Reader, follow
+from toolchain.options import whole_number
 
 
 def main() -> int:
     """Read the command line, and give the exit status: 2 if a log could not be read."""
     options = parser("logs", "what the programs of a stack have written")
     options.add_argument("--source", choices=get_args(Source), default="vllm")
-    options.add_argument("--replica", type=int, help="one machine; otherwise all")
+    options.add_argument("--replica", type=whole_number(), help="one machine; otherwise all")
     options.add_argument("--since", default="", help="such as 10m; otherwise the last lines")
     options.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
     given = options.parse_args()

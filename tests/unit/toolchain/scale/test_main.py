@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from toolchain.scale.__main__ import _sessions, budget
+from toolchain.scale.__main__ import _parser, budget
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,8 @@ def test_a_budget_is_dollars_for_a_day(text, dollars):
         "inf/day",
         "3/hour",
         "3/day x",
+        "3_0/day",
+        "\u0663/day",
     ],
 )
 def test_anything_else_is_none(text):
@@ -37,7 +39,8 @@ def test_anything_else_is_none(text):
 
 
 def test_sessions_are_a_number_that_a_server_takes():
-    assert _sessions("64") == 64
-    for text in ("0", "-1", "6.4", "", "10001"):
-        with pytest.raises(argparse.ArgumentTypeError):
-            _sessions(text)
+    words = ["--budget", "300/day", "--sessions"]
+    assert _parser().parse_args([*words, "64"]).sessions == 64
+    for text in ("0", "-1", "6.4", "", "10001", "6_4", "\u0666"):
+        with pytest.raises(SystemExit, match="2"):
+            _parser().parse_args([*words, text])

@@ -1,0 +1,48 @@
+"""Numbers on a command's line are refused in a sentence, before anything is asked."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from toolchain import adopt, cost, measure
+from toolchain.day_two.history import command as history
+from toolchain.day_two.logs import command as logs
+from toolchain.options import amount, whole_number
+
+COMMANDS = (
+    (cost.main, ["--days", "3_0"]),
+    (cost.main, ["--days", "0"]),
+    (history.main, ["--days", " 9"]),
+    (history.main, ["--days", "366"]),
+    (logs.main, ["--replica", "+1"]),
+    (logs.main, ["--replica", "-1"]),
+    (adopt.main, ["4_2"]),
+    (measure.main, ["dev", "--max-dollars", "1e3"]),
+    (measure.main, ["dev", "--max-dollars", "nan"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("main", "words"), COMMANDS, ids=[f"{main.__module__}{words}" for main, words in COMMANDS]
+)
+def test_each_command_refuses_a_number_that_is_none(main, words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["command", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert words[-1] in said
+
+
+def test_limits_are_named():
+    assert whole_number(1, 9)("9") == 9
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^10 is none of 1 to 9$"):
+        whole_number(1, 9)("10")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^0 is none of 1 or more$"):
+        whole_number(1)("0")
+    assert amount(most=1)("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^0 is not above 0 and at most 1$"):
+        amount(most=1)("0")
