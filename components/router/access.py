@@ -85,6 +85,7 @@ def preflight(
         before,
         owner=owner,
         is_here=access.connect(wanted.host).is_here(),
+        named="" if access.program(wanted) == PROGRAM else access.program(wanted),
     )
     if problem:
         raise RouterRefused(problem)

@@ -137,13 +137,16 @@ def refusal(
     *,
     owner: str | None,
     is_here: bool,
+    named: str = "",
 ) -> str:
     """Say what speaks against a router there; empty for nothing.
 
     `before` is what was asked for so far, and None for a new router. `owner` is the state's, empty
-    for a new router, and None if it is not known. `is_here` says that it is this computer.
+    for a new router, and None if it is not known. `is_here` says that it is this computer. `named`
+    is the program that `VASTVLLM_HAPROXY` names instead of the one on the `PATH`, if it does.
     """
-    return next(filter(None, _refusals(facts, request, before, owner, is_here)), "")
+    missing = _program_missing(facts, request.where, named)
+    return missing or next(filter(None, _refusals(facts, request, before, owner, is_here)), "")
 
 
 def connections(facts: Facts) -> int:
@@ -203,7 +206,6 @@ def _refusals(
             f"`routerAddress` {request.address} is reached from {where} alone: set the address by "
             "which clients reach that computer"
         )
-    yield _program_missing(facts, where)
     if not facts.has_openssl:
         yield f"there is no `openssl` at {where}, which makes the router's key"
     if connections(facts) < LEAST_CONNECTIONS:
@@ -224,7 +226,12 @@ def _refusals(
     yield _port_taken(facts, request, before)
 
 
-def _program_missing(facts: Facts, where: str) -> str:
+def _program_missing(facts: Facts, where: str, named: str) -> str:
+    if not facts.program and named:
+        return (
+            f"`VASTVLLM_HAPROXY` names {clipped(named, 200)!r}, and there is no such program at "
+            f"{where}: correct it, or take the variable away (`unset VASTVLLM_HAPROXY`)"
+        )
     if not facts.program:
         return (
             f"there is no HAProxy at {where}: install 2.6 or newer there "

@@ -107,7 +107,9 @@ def test_what_cannot_run_there_is_refused_before_machines_are_known(here):
         other.listen()
         assert "another program listens" in reasons(PROVIDER.check({}, news))
     here.environment["VASTVLLM_HAPROXY"] = str(here.folder / "none")
-    assert "there is no HAProxy at this computer" in reasons(PROVIDER.check({}, news))
+    assert f"`VASTVLLM_HAPROXY` names '{here.folder / 'none'}', and there" in reasons(
+        PROVIDER.check({}, news)
+    )
 
 
 def test_another_computer_is_another_router(here):

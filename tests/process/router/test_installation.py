@@ -404,7 +404,7 @@ def test_machines_stay_where_a_router_cannot_be_told_that_they_leave(here):
         "the machines of contracts 42, 43 stay and are billed, since the router cannot be told"
         in (str(lost.value))
     )
-    assert "there is no HAProxy at this computer" in str(lost.value)
+    assert f"names '{here.folder / 'gone'}', and there is no such program" in str(lost.value)
     assert "`pulumi config set lostRouter go-on`" in str(lost.value)
     wanted = here.wanted(first, lost_router="go-on")
     went_on = here.up(wanted, state)

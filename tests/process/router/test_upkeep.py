@@ -237,7 +237,7 @@ def test_a_port_that_is_taken_on_all_addresses_is_refused(here):
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        (None, "there is no HAProxy at this computer"),
+        (None, "its-haproxy', and there is no such program at this computer: correct it, or take"),
         ("#!/bin/sh\necho 'HAProxy version 2.4.22-f8e3218'\n", "is 2.4.22-f8e3218, and 2.6 or"),
         ("#!/bin/sh\nexit 127\n", "does not say which HAProxy it is"),
     ],
