@@ -51,6 +51,8 @@ class InstanceProvider(Provider):
 
         old, new = InstanceState.from_bag(olds), InstanceInputs.from_bag(news)
         change = diff.decide(id_, old, new, current().clock.epoch())
+        if change.message:
+            current().progress("endpoint").say(change.message)
         return dynamic.DiffResult(
             changes=bool(change), replaces=list(change.replaces), delete_before_replace=True
         )

@@ -112,7 +112,7 @@ def _without_restart(olds: ServerState, news: ServerInputs, changed: Sequence[st
             f"takes a new key; the old one works {news.key_grace_minutes:g} minutes "
             "longer, and nothing restarts"
         )
-    if "leaf" in changed and olds.inputs.leaf and news.leaf is not None:
+    if "leaf" in changed and olds.inputs.leaf and _is_another_leaf(olds, news):
         return "takes a new certificate, and nothing restarts"
     if "max_request_mib" in changed:
         return f"takes requests of up to {news.max_request_mib} MiB, and nothing restarts"
@@ -122,6 +122,16 @@ def _without_restart(olds: ServerState, news: ServerInputs, changed: Sequence[st
             "them: restarts on the same host only if it runs others"
         )
     return None
+
+
+def _is_another_leaf(olds: ServerState, news: ServerInputs) -> bool:
+    """Whether a certificate that differs is surely another one.
+
+    A preview does not know the next one. One of several machines has a certificate of its own,
+    which is made or changed to be signed anew; that of one machine alone stands with its authority.
+    """
+    is_of_several = bool(olds.inputs.rollout) or bool(news.rollout)
+    return news.leaf is not None or ("leaf" in news.unknown and is_of_several)
 
 
 def _what(olds: ServerState, news: ServerInputs, restarts: Sequence[str]) -> str:

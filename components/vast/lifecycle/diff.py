@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from components.machine import gpus
 from components.vast.errors import CannotAdopt
 from components.vast.instance_state import InstanceInputs, InstanceState
+from components.vast.labels import renter_of
 from components.vast.lifecycle import drift, market_end, preemption
 from components.vast.lifecycle.contract_expiry import ContractTerm, ExpiryPolicy, accepts
 from components.vast.lifecycle.contract_expiry import replaces as replaced_for
@@ -36,6 +37,9 @@ class Change:
     updates: bool
     """Whether there is anything to do about this machine."""
 
+    message: str = ""
+    """What a person has to know of it before it is done; empty for nothing."""
+
     def __bool__(self) -> bool:
         """Whether there is anything to do at all."""
         return bool(self.replaces) or self.updates
@@ -58,8 +62,9 @@ def decide(id_: str, old: InstanceState, new: InstanceInputs, now: float) -> Cha
         if "search" in others and not _could_choose(new.search, old):
             replaces.append("search")
     _refuse_the_replaced(id_, new, replaces)
+    outage = _outage(old, new, replaces)
     replaces += _lost(old, new, now)
-    return Change(tuple(replaces), bool(others) or needs_update(old, new))
+    return Change(tuple(replaces), bool(others) or needs_update(old, new), outage)
 
 
 def changed_inputs(old: InstanceInputs, new: InstanceInputs, names: Iterable[str]) -> list[str]:
@@ -110,6 +115,21 @@ def _differs(old: InstanceInputs, new: InstanceInputs, name: str) -> bool:
         lacking = old.lacking_of_search - new.lacking_of_search
         return bool(new.search.changed_from(old.search, lacking))
     return bool(getattr(old, name) != getattr(new, name))
+
+
+def _outage(old: InstanceState, new: InstanceInputs, replaces: list[str]) -> str:
+    """Say that no machine of several stays: what a contract cannot change is the same for all.
+
+    The first one says it for all of them. With `create-first` such a change is no replacement.
+    """
+    of_all = [name for name in replaces if name in (*REPLACE_ON_CHANGE, "contract")]
+    is_first = renter_of(new.label_prefix).replica == 0
+    if not (of_all and is_first and old.inputs.fleet and new.fleet):
+        return ""
+    return (
+        "the machines of all replicas end before others are rented, so nobody answers until those "
+        "are up; with `replacement: create-first` the new ones come up beside them"
+    )
 
 
 def _lost(old: InstanceState, new: InstanceInputs, now: float) -> list[str]:

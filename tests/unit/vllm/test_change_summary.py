@@ -122,6 +122,27 @@ def test_inputs_of_an_older_release_name_no_disk_and_are_no_reason_to_warn():
     assert "may fill" not in str(describe(before, after, ["model_env"]))
 
 
+GROUP = {"rollout": "vast-vllm/dev/endpoint", "replica": 0, "replicas": [0, 1]}
+SIGNED_ANEW = "takes a new certificate, and nothing restarts"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({}, GROUP, SIGNED_ANEW),
+        (GROUP, {}, SIGNED_ANEW),
+        (GROUP, GROUP, SIGNED_ANEW),
+        # Its authority may change without signing anew.
+        ({}, {}, None),
+    ],
+)
+def test_a_certificate_that_a_preview_does_not_know_is_said_where_it_is_surely_new(
+    before, after, said
+):
+    news = {**OLDS, **after, "leaf": Unknown()}
+    assert describe({**OLDS, **before}, news, ["leaf"]) == said
+
+
 @pytest.mark.parametrize("changed", [[], ["ready_minutes"], ["host_port"]])
 def test_what_a_client_does_not_notice_is_not_said(changed):
     assert describe(OLDS, OLDS, changed) is None

@@ -263,3 +263,31 @@ def test_siblings_are_the_stacks_own_under_another_name():
     ]
     own, others = siblings(contracts, inputs())
     assert ([found.id for found in own], [found.id for found in others]) == ([2], [4])
+
+
+def of_fleet(number: int, **changes: Any) -> Properties:
+    name = "endpoint-instance" if number == 0 else f"endpoint-r{number}-instance"
+    fleet = {"replicas": 3, "spread": "machine"}
+    return {"label_prefix": f"vast-vllm/dev/{name}/", "fleet": fleet, **changes}
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "is_said"),
+    [
+        (0, {"disk_gb": 600.0}, True),
+        (0, {"image": "vllm/vllm-openai:other"}, True),
+        (1, {"disk_gb": 600.0}, False),
+        (0, {"boot_minutes": 30.0}, False),
+    ],
+)
+def test_the_first_of_several_says_that_none_of_them_stays(number, changes, is_said):
+    old, new = state(**of_fleet(number)), inputs(**of_fleet(number, **changes))
+    assert ("nobody answers" in decide("9001", old, new, NOW).message) == is_said
+
+
+def test_one_machine_that_is_lost_or_alone_is_no_outage_of_all():
+    lost_one = state(**of_fleet(0), status="gone")
+    assert decide("9001", lost_one, inputs(**of_fleet(0)), NOW).message == ""
+    alone = decide("9001", state(), inputs(disk_gb=600.0), NOW)
+    assert alone.replaces
+    assert alone.message == ""
