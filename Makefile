@@ -146,14 +146,14 @@ logs: $(PLACE) ## what a stack's programs wrote: [SOURCE=boot|vllm|supervisor|ro
 history: $(PLACE) ## what was done to a stack: when, which release, which machines, dollars, outcome
 	@python -m toolchain.day_two.history --stack $(STACK) $(DAY_TWO) $(if $(DAYS),--days $(DAYS))
 
-day-two: setup ## play a stack's days on an emulator, and write docs/day-two.md (5 minutes)
+day-two: setup ## play a stack's days on an emulator, and write docs/day-two*.md (6 minutes)
 	@python -m toolchain.day_two.story
 
 doctor: ## say what is wrong with a set-up, before it costs something; reads only
 	@python3 -m toolchain.day_two.doctor $(if $(ASKED),--stack $(ASKED)) $(DAY_TWO)
 
 cost: $(PLACE) ## compare charges with the estimate, also of a destroyed stack: make cost STACK=dev
-	@python -m toolchain.cost $(if $(ASKED),--stack $(ASKED)) $(if $(DAYS),--days $(DAYS)) $(ACCOUNT)
+	@python -m toolchain.cost $(if $(ASKED),--stack $(ASKED)) $(if $(DAYS),--days $(DAYS)) $(DAY_TWO)
 
 compare: $(PLACE) ## what can serve the stack's model, on today's market: [BY=price|tokens|boot] [JSON=1]
 	@python -m toolchain.day_two.compare --stack $(STACK) $(DAY_TWO) $(if $(BY),--by $(BY))

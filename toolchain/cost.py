@@ -6,83 +6,148 @@ known for machines that were rented from this computer; for others it is "unknow
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from components.core.errors import StackError
-from components.core.tables import table, terminal
-from components.resources.context import Context
+from matplotlib.figure import Figure
+from rich.console import RenderableType
+from rich.text import Text
+
+from components.core.commands import DEFAULT_STACK
+from components.core.tables import table
 from components.vast.charges import KINDS, OTHER, Line, compare, total
 from components.vast.estimates import ESTIMATES, Estimates
 from toolchain.configuration import project_name
-from toolchain.on_emulator import BELONGINGS, ROOT, emulator_environment
+from toolchain.day_two.answer import Answer, Model, in_utc
+from toolchain.day_two.command import Asked, parser, run
+from toolchain.on_emulator import BELONGINGS, ROOT
 from toolchain.options import whole_number
 
 DAYS = 30
+DAY = 86_400.0
 
 NAMES = {"gpu": "GPU", "disk": "disk", "bwd": "traffic down", "bwu": "traffic up", OTHER: OTHER}
 
-HEADINGS = ("stack", "resource", "day", "contracts", "hours", *NAMES.values())
-MONEY = ("charged", "expected", "difference")
+HEADINGS = ("day", "machine", "hours", "GPU", "disk", "traffic", "other", "charged", "expected")
+"""They fit into 80 columns."""
+
+
+class Day(Model):
+    """One resource on one UTC day; money in $."""
+
+    stack: str
+    resource: str
+    day: str
+    contracts: tuple[str, ...]
+    """Such as `instance-123`: a resource can have had several."""
+    hours: float
+    """For which a contract existed, all contracts together."""
+    charged: dict[str, float]
+    """By kind."""
+    expected: float | None
+    """None where a contract was rented from another computer, or never came up."""
+
+
+class Cost(Answer):
+    """What was charged, a line for each machine and day."""
+
+    format: Literal["vast-vllm/cost/1"] = "vast-vllm/cost/1"
+    since: str
+    days: tuple[Day, ...]
+    charged: float
+    expected: float | None
+    """None if it is unknown for one of the lines."""
+    words: str
+    """The sums, and where the expected one comes from."""
+    plot: str = ""
+    """Where it was drawn; empty if nothing was charged."""
 
 
 def main() -> int:
-    """Print the table, write the plot; return 1 with a sentence if the ledger cannot be read."""
-    parser = argparse.ArgumentParser(prog="cost", description=__doc__)
-    parser.add_argument("--stack", help="one stack, also a destroyed one; otherwise all")
-    parser.add_argument("--days", type=whole_number(1), default=DAYS, help=f"how far back; {DAYS}")
-    parser.add_argument("--plot", type=Path, help="where the plot goes; .png, .svg or .pdf")
-    parser.add_argument(
-        "--account", action="store_true", help="the Vast.ai account's ledger, not the emulator's"
-    )
-    given = parser.parse_args()
-    environment = dict(os.environ) if given.account else emulator_environment()
-    project = project_name(ROOT)
-    now = dt.datetime.now(dt.UTC).timestamp()
-    since = now - given.days * 86400
-    try:
-        api = Context(environment=environment).market()
-        charges = api.charges(since, now)
-    except StackError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (a command's own output)
-        return 1
+    """Print the table and write the plot; return 2 with a sentence if the ledger cannot be read."""
+    options = parser("cost", __doc__)
+    options.set_defaults(stack="")
+    options.add_argument("--days", type=whole_number(1), default=DAYS, help=f"how far back; {DAYS}")
+    options.add_argument("--plot", type=Path, help="where the plot goes; .png, .svg or .pdf")
+    given = options.parse_args()
+    here = Asked(given.stack or DEFAULT_STACK, given.account, given.json)
+    return run(here, lambda: cost(here, given.stack, given.days, given.plot), show)
+
+
+def cost(here: Asked, stack: str, days: int, plot_at: Path | None) -> Cost:
+    """Ask the ledger, compare and draw; an empty `stack` means all of them.
+
+    Raises:
+        StackError: the ledger cannot be read.
+    """
+    context, project = here.context, project_name(ROOT)
+    now = context.clock.epoch()
+    since = now - days * DAY
+    api = context.market()
+    charges = api.charges(since, now)
     expected = Estimates(api.shared(ESTIMATES)).known()
-    lines = compare(charges, expected, project, given.stack, since)
-    whose = given.stack or "all stacks"
-    console = terminal()
-    if not lines:
-        console.print(
-            f"{whose}: nothing was charged under a label of {project} in {given.days} days"
-        )
-        return 0
-    console.print(table((*HEADINGS, *MONEY), rows(lines), numbers=set(HEADINGS[4:] + MONEY)))
-    console.print(f"{whose}: {summary(lines)}", highlight=False)
-    path = given.plot or BELONGINGS / "cost" / f"{given.stack or 'all'}.png"
-    plot(lines, whose, path)
-    console.print(f"plot: {path}", soft_wrap=True, highlight=False)
-    return 0
+    lines = compare(charges, expected, project, stack or None, since)
+    whose = stack or "all stacks"
+    path = plot_at or BELONGINGS / "cost" / f"{stack or 'all'}.png"
+    if lines:
+        plot(lines, whose, path)
+    nothing = f"nothing was charged under a label of {project} in {days} days"
+    charged, sum_expected = total(lines)
+    return Cost(
+        asked_at=in_utc(now),
+        stack=stack,
+        since=in_utc(since),
+        days=tuple(map(_day, lines)),
+        charged=charged,
+        expected=sum_expected if lines else None,
+        words=f"{whose}: {summary(lines) if lines else nothing}",
+        plot=str(path) if lines else "",
+    )
 
 
-def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
-    """A row for each line, as text; money in $."""
-    return [
-        (
-            line.stack,
-            line.resource,
-            line.day.isoformat(),
-            " ".join(name.removeprefix("instance-") for name in line.contracts),
-            f"{line.hours:.2f}",
-            *(f"{line.charged.get(kind, 0.0):.4f}" for kind in NAMES),
-            f"{line.total:.4f}",
-            "unknown" if line.estimated is None else f"{line.estimated:.4f}",
-            "" if line.estimated is None else f"{line.total - line.estimated:+.4f}",
-        )
-        for line in lines
-    ]
+def show(answer: Cost) -> Sequence[RenderableType]:
+    """Lay out the lines, the sums below them."""
+    if not answer.days:
+        return [Text(answer.words)]
+    made = table(
+        HEADINGS, [_row(one, answer.stack) for one in answer.days], numbers={*HEADINGS[2:]}
+    )
+    # Lines between the columns would take it beyond 80.
+    made.box, made.padding = None, (0, 1, 0, 0)
+    made.columns[1].overflow = "fold"
+    return [made, Text(""), Text(answer.words), Text(f"plot: {answer.plot}")]
+
+
+def _day(line: Line) -> Day:
+    return Day(
+        stack=line.stack,
+        resource=line.resource,
+        day=line.day.isoformat(),
+        contracts=line.contracts,
+        hours=line.hours,
+        charged=dict(line.charged),
+        expected=line.estimated,
+    )
+
+
+def _row(line: Day, stack: str) -> tuple[str, ...]:
+    """Write a line as text; money in $. With one stack alone its name is left out."""
+    resource = line.resource if stack else f"{line.stack}/{line.resource}"
+    contracts = (name.removeprefix("instance-") for name in line.contracts)
+    by_kind = {kind: line.charged.get(kind, 0.0) for kind in NAMES}
+    return (
+        line.day[5:],
+        " ".join((resource, *contracts)),
+        f"{line.hours:.2f}",
+        f"{by_kind['gpu']:.2f}",
+        f"{by_kind['disk']:.2f}",
+        f"{by_kind['bwd'] + by_kind['bwu']:.2f}",
+        f"{by_kind[OTHER]:.2f}",
+        f"{sum(line.charged.values()):.2f}",
+        "unknown" if line.expected is None else f"{line.expected:.2f}",
+    )
 
 
 def summary(lines: Sequence[Line]) -> str:
@@ -105,8 +170,6 @@ def summary(lines: Sequence[Line]) -> str:
 
 def plot(lines: Sequence[Line], whose: str, path: Path) -> None:
     """Draw the charges by day and kind as bars, and the expected cost as a mark."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  (a third of a second, for a picture alone)
-
     days = sorted({line.day for line in lines})
     names = [day.isoformat() for day in days]
     figure = Figure(figsize=(max(6.0, 0.6 * len(days) + 3), 4.5), layout="constrained")

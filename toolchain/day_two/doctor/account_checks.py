@@ -134,7 +134,9 @@ def orphans(facts: Facts) -> Finding:
         return left_out(name, "see above")
     found = find_orphans("vast-vllm", list(facts.contracts), facts.known)
     if not found:
-        return ok(name, f"each of {len(facts.contracts)} contracts stands in a state")
+        there = len(facts.contracts)
+        one_or_all = "the one contract" if there == 1 else f"each of {there} contracts"
+        return ok(name, f"{one_or_all} stands in a state")
     ones = ", ".join(f"{one.contract.id} (${one.contract.dollars_per_hour:.2f}/h)" for one in found)
     are = "contract is" if len(found) == 1 else "contracts are"
     if not all(one.stack_known for one in found):

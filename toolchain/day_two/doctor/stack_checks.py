@@ -14,7 +14,8 @@ def backend(facts: Facts) -> Finding:
     if facts.stacks is None:
         return left_out(name, "not asked")
     if not isinstance(facts.stacks, Failed):
-        return ok(name, f"{facts.backend or 'Pulumi Cloud'}, {len(facts.stacks)} stacks")
+        stacks = "1 stack" if len(facts.stacks) == 1 else f"{len(facts.stacks)} stacks"
+        return ok(name, f"{facts.backend or 'Pulumi Cloud'}, {stacks}")
     if "PULUMI_ACCESS_TOKEN" in facts.stacks.text or not facts.backend:
         mend = "`pulumi login`, or `pulumi login --local` to keep states on this computer"
         return wrong(name, "Pulumi is logged in to no backend", mend)

@@ -26,7 +26,8 @@ NOTHING = "-"
 def show(status: Status) -> Sequence[RenderableType]:
     """Lay out the answer without what is wrong, which every command shows alike."""
     style = "bold green" if status.verdict == "well" else "bold red"
-    title = Text.assemble(f"stack {status.stack} is ", (status.verdict, style))
+    verb = "" if status.verdict == "could not be asked" else "is "
+    title = Text.assemble(f"stack {status.stack} {verb}", (status.verdict, style))
     parts: list[RenderableType] = [title]
     if status.endpoint_url:
         parts.append(

@@ -8,6 +8,7 @@ import pytest
 
 from tests.helpers.places import ROOT
 from toolchain.day_two import story
+from toolchain.day_two.scenes import COMMANDS, SCENES
 
 NAMES = {
     "doctor",
@@ -35,7 +36,9 @@ def test_each_output_is_shown_once():
 
 def test_the_story_plays_each_output():
     played = set(re.findall(r'_show\("([a-z-]+)"', (ROOT / story.__file__).read_text()))
-    assert played == NAMES
+    assert sorted([*played, *story.SHOWN]) == sorted(NAMES)
+    assert {scene for scene, _ in story.SHOWN.values()} <= {one.name for one in SCENES}
+    assert {command for _, command in story.SHOWN.values()} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize(("name", "text"), BLOCKS, ids=lambda one: one[:20].strip())
