@@ -14,7 +14,7 @@ from typing import Any
 
 from components.core.display import clipped, shown
 from components.machine.addresses import address
-from components.vast.api.numbers import LEAST, number, whole
+from components.vast.api.numbers import LEAST, MOST, number, whole
 from components.vast.errors import ApiFailed
 
 LONGEST_TEXT = 2000
@@ -234,7 +234,7 @@ class PriceAsked:
         """
         return cls(
             id=_own_number(raw, "pending_price_increase_id", "a higher price"),
-            dollars_per_hour=round(_number(raw, "new_gpu_costpersec") * 3600, 6),
+            dollars_per_hour=min(round(_number(raw, "new_gpu_costpersec") * 3600, 6), MOST),
             until=_number(raw, "ask_end_date"),
         )
 

@@ -68,8 +68,9 @@ def replaces(term: ContractTerm, policy: ExpiryPolicy, now: float) -> bool:
 
 
 def accepts(term: ContractTerm, policy: ExpiryPolicy) -> bool:
-    """Whether the policy takes the price that the host asks for."""
-    return policy.when == "accept" and term.asked is not None and not term.too_dear()
+    """Whether the policy takes the price that the host asks for; one that is no price is not."""
+    price = term.asked.dollars_per_hour if term.asked is not None else 0.0
+    return policy.when == "accept" and price > 0 and not term.too_dear()
 
 
 def describe_term(term: ContractTerm, policy: ExpiryPolicy, now: float) -> list[str]:

@@ -19,6 +19,9 @@ DAY = 86_400.0
 CHEAP = PriceAsked(id=501, dollars_per_hour=7.0, until=NOW + 60 * DAY)
 DEAR = PriceAsked(id=501, dollars_per_hour=7.95, until=NOW + 60 * DAY)
 
+UNREAD = PriceAsked(id=501, dollars_per_hour=0.0, until=NOW + 60 * DAY)
+"""The market's answer has no price that could be one."""
+
 
 def term(days: float = 30.0, asked: PriceAsked | None = None) -> ContractTerm:
     return ContractTerm(ends_at=NOW + days * DAY, storage=0.1, cap=8.0, asked=asked)
@@ -58,6 +61,7 @@ def test_an_end_is_told_days_before_and_acted_on_by_rule(days, when, said, repla
         (CHEAP, "replace", "nothing is accepted (whenContractEnds is replace)", False, False),
         (DEAR, "warn", "$8.05/h with its disk, which is above the cap", False, False),
         (DEAR, "accept", "nothing is accepted (whenContractEnds is accept)", False, False),
+        (UNREAD, "accept", "nothing is accepted (whenContractEnds is accept)", False, False),
         (DEAR, "replace", "the next `pulumi up` rents another machine", False, True),
     ],
 )
