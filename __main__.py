@@ -23,6 +23,8 @@ pulumi.export("api_key", endpoint.api_key)
 pulumi.export("ca_certificate", endpoint.ca_certificate)
 if settings.client_certificates:
     pulumi.export("client_certificate", endpoint.client_certificate)
+if endpoint.metrics_key:
+    pulumi.export("metrics_key", endpoint.metrics_key)
 pulumi.export("model", endpoint.server.model)
 pulumi.export("instance_id", endpoint.instance.instance_id)
 pulumi.export("hourly_cost", endpoint.hourly_cost)

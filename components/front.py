@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pulumi
 
 from components import endpoints
+from components.core.keys import machine_key, metrics_key
 from components.machine import login
 from components.outputs import total
 from components.release.release import digest_of
@@ -31,12 +32,14 @@ class Front(NamedTuple):
     """The host keys of all machines, as lines of `known_hosts`."""
     router: pulumi.Output[dict[str, Any]] | None
     """Where the router runs and what it is; None without one."""
+    metrics_key: pulumi.Output[str] | None
+    """What opens the counters of what clients call; None if the stack asks for no such key."""
 
 
 def in_front(parts: Parts, replicas: Sequence[Replica], authority: Authority) -> Front:
     """Give what clients call, tested, and announce it."""
     is_fleet = parts.settings.is_fleet
-    front = _several(parts, replicas, authority) if is_fleet else _one(replicas[0])
+    front = _several(parts, replicas, authority) if is_fleet else _one(parts, replicas[0])
     if parts.settings.announce_command:
         announce(
             f"{parts.name}-announcement",
@@ -64,13 +67,14 @@ def ssh_command(replica: Replica) -> pulumi.Output[str]:
     return at.apply(lambda known: login.ssh_command(*known))
 
 
-def _one(replica: Replica) -> Front:
+def _one(parts: Parts, replica: Replica) -> Front:
     return Front(
         replica.served,
         replica.report,
         replica.instance.hourly_cost,
         _known_hosts(replica),
         router=None,
+        metrics_key=_metrics_key(parts, replica.server, replica.instance.instance_id),
     )
 
 
@@ -89,6 +93,7 @@ def _several(parts: Parts, replicas: Sequence[Replica], authority: Authority) ->
         key_grace_minutes=settings.key_grace_minutes,
         client_certificates=settings.client_certificates,
         lost_router=settings.lost_router,
+        metrics=settings.metrics,
         # A machine that is not proven gets no request.
         opts=pulumi.ResourceOptions.merge(
             parts.inside, pulumi.ResourceOptions(depends_on=[one.test for one in replicas])
@@ -120,7 +125,26 @@ def _several(parts: Parts, replicas: Sequence[Replica], authority: Authority) ->
         pulumi.Output.all(*(one.instance.hourly_cost for one in replicas)).apply(total),
         pulumi.Output.all(*map(_known_hosts, replicas)).apply("\n".join),
         pulumi.Output.all(where=router.where, version=router.version, digest=router.digest),
+        _metrics_key(parts, router),
     )
+
+
+def _metrics_key(
+    parts: Parts, taken_by: pulumi.CustomResource, contract: pulumi.Output[int] | None = None
+) -> pulumi.Output[str] | None:
+    """Give the router's key for its counters, or that of the machine with that contract."""
+    if not parts.settings.metrics:
+        return None
+    scope = parts.key_rule.scope
+
+    def made(known: Sequence[Any]) -> str:
+        key = metrics_key(known[1], scope)
+        return machine_key(key, scope, int(known[2])) if contract is not None else key
+
+    # Not before it is taken.
+    return pulumi.Output.all(
+        taken_by.id, parts.api_key.api_key, *([contract] if contract is not None else [])
+    ).apply(made)
 
 
 def _member(replica: Replica) -> dict[str, pulumi.Output[Any]]:

@@ -65,6 +65,8 @@ class ModelEndpoint(pulumi.ComponentResource):
     """What each machine is, in the order of their numbers."""
     router: pulumi.Output[dict[str, Any]] | None
     """Where the router in front of several machines runs; None in front of one."""
+    metrics_key: pulumi.Output[str] | None
+    """Secret; opens `/metrics` at `endpoint_url` and nothing else. None with `metrics` off."""
     report: pulumi.Output[str]
     """All other facts, as `outputs.unfolded` reads them."""
 
@@ -135,6 +137,7 @@ class ModelEndpoint(pulumi.ComponentResource):
         self.smoke_report = front.report
         self.hourly_cost = front.hourly_cost
         self.replicas, self.router = described(replicas), front.router
+        self.metrics_key = front.metrics_key
         self.release, self.report = _described(parts, replicas, front, self.boot_seconds)
         self.register_outputs({"endpoint_url": self.endpoint_url, "api_key": self.api_key})
 

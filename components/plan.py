@@ -95,6 +95,8 @@ class Plan:
     facts: tuple[str, ...]
     """What a person should know before saying yes."""
     warnings: tuple[str, ...]
+    metrics: bool = False
+    """Whether a key opens the counters alone."""
 
     def runs(self, commit: str, companions: Mapping[str, str], gpus: str = "") -> ReleaseSpec:
         """Give what is served, with the commits that the Hub resolved the revisions to.
@@ -107,7 +109,8 @@ class Plan:
             # Options stay word for word, even if an older release left some open or has some of its
             # environment's.
             written = self.release.runs.serve
-            own = {name: written[name] for name in written if name in serve_config.ENVIRONMENTS}
+            environments = serve_config.ENVIRONMENTS | {serve_config.GATE}
+            own = {name: written[name] for name in written if name in environments}
             return runs.model_copy(update={"serve": serve_config.laid_over(runs.serve, own)})
         serve = serve_config.laid_over(runs.serve, serve_config.AS_RELEASED)
         return runs.model_copy(update={"serve": with_pinned_draft(serve, companions)})
@@ -129,7 +132,7 @@ class Plan:
             agent_files.model_env(self.profile),
             hashlib.sha256(self.environment.encode()).hexdigest(),
             self.serve_yaml,
-            agent_files.agent_digest(),
+            agent_files.agent_digest(metrics=self.metrics),
             self.machine_generation,
         ]
         if self.need.contract != "on-demand":
@@ -180,6 +183,7 @@ def make_plan(settings: Settings, models: Path = MODELS, releases: Path = RELEAS
             all_fetched=not implicit,
         ),
         machine_generation=settings.machine_generation,
+        metrics=settings.metrics,
         release=release,
         facts=(
             *fits,
@@ -257,6 +261,7 @@ def _options(
         tls_paths=serve_config.TLS_PATHS if settings.tls else None,
         media_from=media_from,
         client_certificates=settings.client_certificates,
+        metrics=settings.metrics,
     )
     options = release.runs.serve if release else _rendered(settings, on_its_gpu)
     return serve_config.laid_over(options, environments)

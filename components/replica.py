@@ -232,6 +232,7 @@ def _server(parts: Parts, machine: Machine, authority: Authority) -> VllmServer:
         ready_minutes=settings.ready_minutes,
         token_for=parts.token_for,
         rehearse=settings.rehearse,
+        metrics=settings.metrics,
         drain_minutes=settings.drain_minutes if waits else None,
         rollout=parts.path if settings.is_fleet else None,
         replica=machine.index,

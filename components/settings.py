@@ -229,6 +229,13 @@ class Settings(SettingsModel):
     clients take the new one in time.
     """
 
+    metrics: bool = setting("access", False, "restart")
+    """Let a key of its own open `/metrics` and nothing else, at each machine and at the router.
+
+    The output `metrics_key` has it, and `make dashboard` writes what Prometheus needs. It is off
+    by default, since servers take the other gate at a start alone.
+    """
+
     client_certificates: bool = setting("access", False, "restart")
     """Ask each client for a certificate of the stack's authority, beside the key.
 

@@ -24,6 +24,19 @@ def machine_message(scope: str, contract: int) -> str:
     return f"{scope}{contract}"
 
 
+METRICS = "metrics"
+"""What stands in the place of a contract's id for the key that opens counters alone."""
+
+
+def metrics_key(stack_key: str, scope: str) -> str:
+    """HMAC-SHA256 of scope and `metrics` under the stack's key, 64 hex digits.
+
+    It opens a router's `/metrics`. `machine_key` makes that of each machine out of it, so a host
+    that reads its own opens its own counters alone. Neither leads back to the stack's key.
+    """
+    return hmac.new(stack_key.encode(), f"{scope}{METRICS}".encode(), hashlib.sha256).hexdigest()
+
+
 def machine_key(stack_key: str, scope: str, contract: int) -> str:
     """HMAC-SHA256 of scope and contract's id under the stack's key, 64 hex digits.
 

@@ -12,6 +12,7 @@ import pulumi
 from pulumi import dynamic
 
 from components.core.errors import StackError
+from components.core.keys import digest, metrics_key
 from components.core.property_bag import Properties, StateUnreadable
 from components.resources.api_key import ApiKey
 from components.resources.authority import Authority
@@ -115,6 +116,7 @@ class Router(dynamic.Resource, module="router", name="Router"):
         key_grace_minutes: float,
         client_certificates: bool,
         lost_router: str,
+        metrics: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Serve `members` at `address` and `port`, from the computer `host`.
@@ -124,7 +126,7 @@ class Router(dynamic.Resource, module="router", name="Router"):
         `user@host`. Clients ask with the key of `api_key`. Members take a replaced key longer than
         `key_grace_minutes`, at least by `ROLLOUT_MINUTES` of `components/router/state.py`.
         `lost_router` is `refuse` or `go-on`: whether machines may leave that the router cannot be
-        told of.
+        told of. With `metrics`, a key opens its counters alone.
         """
         inputs: dict[str, Any] = {
             "label": f"{key_rule.scope}{name}",
@@ -143,6 +145,8 @@ class Router(dynamic.Resource, module="router", name="Router"):
             "key_grace_minutes": key_grace_minutes,
             "client_certificates": client_certificates,
             "lost_router": lost_router,
+            # Absent where it is off, as in states from older releases.
+            **({"metrics_key_digest": _metrics_digest(api_key, key_rule)} if metrics else {}),
             # Known in a preview already.
             "endpoint_url": f"{url_of(address, port)}/v1",
             "ca_certificate": authority.certificate,
@@ -154,6 +158,12 @@ class Router(dynamic.Resource, module="router", name="Router"):
             {**inputs, **dict.fromkeys(router_state.OUTPUTS)},
             pulumi.ResourceOptions.merge(opts, secret),
         )
+
+
+def _metrics_digest(api_key: ApiKey, key_rule: KeyRule) -> pulumi.Output[str]:
+    made = api_key.api_key.apply(lambda key: digest(metrics_key(key, key_rule.scope)))
+    # A digest is safe to show.
+    return pulumi.Output.unsecret(made)
 
 
 def access() -> Access:

@@ -132,6 +132,7 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         ready_minutes: float,
         token_for: pulumi.Input[Sequence[str]],
         rehearse: bool,
+        metrics: bool = False,
         drain_minutes: float | None = None,
         rollout: str | None = None,
         replica: int = 0,
@@ -143,9 +144,10 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
         With `tls`, it shows `leaf`, which `authority` has signed for the instance.
         `environment` is what the function of that name gives. `token_for` are the repositories that
         the Hub gives to the holder of the token alone. With `rehearse`, the host starts it with
-        dummy weights while the real ones come. With `drain_minutes`, its end waits at most that
-        long for its clients to leave. Servers with the same `rollout` are one endpoint's: one of
-        them at a time restarts in place. It is number `replica` among `replicas`.
+        dummy weights while the real ones come. With `metrics`, a key opens its counters alone. With
+        `drain_minutes`, its end waits at most that long for its clients to leave. Servers with the
+        same `rollout` are one endpoint's: one of them at a time restarts in place. It is number
+        `replica` among `replicas`.
         """
         inputs: dict[str, Any] = {
             # The id, not the output: it stays known in a preview unless the machine is replaced.
@@ -178,13 +180,15 @@ class VllmServer(dynamic.Resource, module="vllm", name="Server"):
             "key_grace_minutes": key_grace_minutes,
             "max_request_mib": max_request_mib,
             "environment": pulumi.Output.secret(environment),
-            "agent": agent_files.agent_digest(),
+            "agent": agent_files.agent_digest(metrics=metrics),
             "tls": tls,
             "ready_minutes": ready_minutes,
             "drain_minutes": drain_minutes,
             "rollout": rollout,
             **(_among_others(api_key, replica, replicas) if rollout else {}),
             "rehearse": rehearse,
+            # Absent where it is off, as in states from older releases.
+            **({"metrics": True} if metrics else {}),
         }
         secret = [*server_state.SECRET, *(server_state.OF_A_FLEET if rollout else ())]
         own = pulumi.ResourceOptions(

@@ -46,6 +46,8 @@ def bundle(
     keys: tuple[KeyDigest, ...],
     leaf: str,
     gate: Gate | None = None,
+    *,
+    metrics: tuple[KeyDigest, ...] = (),
 ) -> Bundle:
     """Write the files of a router; all of `request` has to be known.
 
@@ -62,6 +64,7 @@ def bundle(
             for one in request.members
         ),
         key_digests=keys,
+        metrics_digests=metrics,
         gate=gate or own_gate(),
         routing="conversation" if request.routing == "conversation" else "least-connections",
         client_certificates=request.client_certificates,

@@ -87,7 +87,13 @@ def _has_another_key(before: RouterRequest, wanted: RouterRequest) -> bool:
 def _renders_anew(state: RouterState) -> bool:
     """Whether this release writes other files of the same state."""
     # A key whose time is over is refused without another file.
-    written = bundle(state.request, place_of(state), state.key_digests, state.leaf)
+    written = bundle(
+        state.request,
+        place_of(state),
+        state.key_digests,
+        state.leaf,
+        metrics=state.metrics_digests,
+    )
     return written.digest != state.digest
 
 

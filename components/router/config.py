@@ -17,6 +17,8 @@ from components.tls.certificates import machine_name
 
 CONFIGURATION = "haproxy.cfg"
 KEYS = "keys.map"
+METRICS_KEYS = "metrics.map"
+"""Keys that open the counters alone; there is no such file where the stack asks for none."""
 ROUTES = "routes.map"
 AUTHORITY = "ca.pem"
 """Whom the router believes: the stack's authorities. Others write it."""
@@ -62,9 +64,11 @@ SEVERAL_KEYS = '{"error":"Several keys"}'
 
 def render(inputs: RouterInputs) -> dict[str, str]:
     """Write the router's files, by name; none of them has a secret."""
+    metrics = {METRICS_KEYS: _ends(inputs.metrics_digests)} if inputs.metrics_digests else {}
     return {
         CONFIGURATION: _configuration(inputs),
-        KEYS: "".join(f"{key.digest} {_end(key)}\n" for key in inputs.key_digests),
+        KEYS: _ends(inputs.key_digests),
+        **metrics,
         ROUTES: "".join(f"{path} {method}\n" for path, method in _routes(inputs.gate).items()),
     }
 
@@ -101,8 +105,9 @@ def _section(head: str, *lines: str) -> str:
     return "".join([f"{head}\n", *(f"    {line}\n" for line in lines)])
 
 
-def _end(key: KeyDigest) -> int:
-    return FOREVER if key.ends is None else key.ends
+def _ends(keys: Iterable[KeyDigest]) -> str:
+    """Write a map: a digest, and the second since 1970 from which on its key is refused."""
+    return "".join(f"{key.digest} {FOREVER if key.ends is None else key.ends}\n" for key in keys)
 
 
 def _routes(gate: Gate) -> dict[str, str]:
@@ -157,7 +162,7 @@ def _defaults() -> list[str]:
 def _clients(inputs: RouterInputs) -> list[str]:
     gate = inputs.gate
     asks = f" ca-file {_file(inputs, AUTHORITY)} verify required" * inputs.client_certificates
-    until = f"var(txn.key),sha2(256),hex,lower,map_str_int({_file(inputs, KEYS)})"
+    until = f"var(txn.key),{_end_in(inputs, KEYS)}"
     # HTTP/2 is not offered: HAProxy 2.6 resets a stream that it refuses before its body has come.
     bind = (
         f"bind {_socket(inputs.listen, inputs.port)} ssl"
@@ -194,6 +199,7 @@ def _clients(inputs: RouterInputs) -> list[str]:
             f"http-request {_answer(503, NOT_SERVED % ('No machine serves.', 503))}"
             " if unguarded right_method"
         ),
+        *_counters(inputs),
         f"http-request {_answer(401, gate.unauthorized)} if !allowed",
         *_version(inputs),
         f"http-request {_answer(404, gate.not_found)} if !known",
@@ -206,6 +212,25 @@ def _clients(inputs: RouterInputs) -> list[str]:
         "use_backend next if { stopping }",
         "default_backend replicas",
     ]
+
+
+def _counters(inputs: RouterInputs) -> list[str]:
+    """Let a key of theirs open the counters; for anything else it is an unknown key."""
+    if not inputs.metrics_digests:
+        return []
+    end = _end_in(inputs, METRICS_KEYS)
+    is_read = "{ method GET } { path -m str /metrics }"
+    return [
+        "acl may_read date,neg,add(txn.reads_until) gt 0",
+        f"http-request set-var(txn.reads_until) http_auth_bearer,{end} if {is_read}",
+        f"http-request set-var(txn.reads_until) req.fhdr(x-api-key),{end} if {is_read} !may_read",
+        "http-request use-service prometheus-exporter if may_read",
+    ]
+
+
+def _end_in(inputs: RouterInputs, name: str) -> str:
+    """Write how the end of a key is looked up in one of the maps."""
+    return f"sha2(256),hex,lower,map_str_int({_file(inputs, name)})"
 
 
 def _version(inputs: RouterInputs) -> list[str]:

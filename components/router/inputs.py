@@ -101,6 +101,8 @@ class RouterInputs(_Checked):
     """Whose keys they are."""
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MOST_MEMBERS)]
     key_digests: Annotated[tuple[KeyDigest, ...], Field(min_length=1, max_length=64)]
+    metrics_digests: Annotated[tuple[KeyDigest, ...], Field(max_length=64)] = ()
+    """Of keys that open the router's counters and nothing else."""
     gate: Gate
     routing: Literal["conversation", "least-connections"] = "conversation"
     """`conversation`: its requests go to one member, whose cache has its beginning."""
@@ -117,7 +119,7 @@ class RouterInputs(_Checked):
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         contracts = [member.contract for member in self.members]
-        digests = [key.digest for key in self.key_digests]
+        digests = [key.digest for key in (*self.key_digests, *self.metrics_digests)]
         if len(set(contracts)) < len(contracts):
             raise ValueError("a contract is named twice")
         if len(set(digests)) < len(digests):

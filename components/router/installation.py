@@ -56,7 +56,7 @@ def _installed(wanted: RouterRequest, state: RouterState | None, access: Access)
     found = preflight(wanted, before, owner, access)
     computer = access.connect(wanted.host)
     new = _planned(wanted, state, found, computer, access)
-    files = bundle(wanted, place_of(new), new.key_digests, new.leaf)
+    files = bundle(wanted, place_of(new), new.key_digests, new.leaf, metrics=new.metrics_digests)
     new = dataclasses.replace(new, digest=files.digest)
     if state is not None and found.is_alive and _is_served(new, state, access):
         return dataclasses.replace(new, supervisor=found.supervises)
@@ -101,6 +101,7 @@ def _planned(
         owner=state.owner if state else access.random_text(),
         supervisor="nobody",
         key_digests=keys.key_digests(wanted, state, now),
+        metrics_digests=keys.metrics_digests(wanted, state, now),
     )
 
 

@@ -16,19 +16,38 @@ def key_digests(
 
     The grace of a key that is replaced now begins at `now`, in seconds since 1970.
     """
-    current = KeyDigest(digest=request.stack_key_digest)
-    kept = []
-    for key in state.key_digests if state else ():
-        if key.digest == current.digest:
-            continue
-        ends = key.ends if key.ends is not None else int(now + request.key_grace_minutes * 60)
-        if ends > now:
-            kept.append(KeyDigest(digest=key.digest, ends=ends))
-    return (current, *sorted(kept, key=lambda key: (-(key.ends or 0), key.digest))[:MOST_REPLACED])
+    known = state.key_digests if state else ()
+    ends = int(now + request.key_grace_minutes * 60)
+    return _with_replaced(request.stack_key_digest, known, ends, now)
+
+
+def metrics_digests(
+    request: RouterRequest, state: RouterState | None, now: float
+) -> tuple[KeyDigest, ...]:
+    """Give the keys that open the counters alone, as `key_digests` does; none if none is wanted."""
+    if not request.metrics_key_digest:
+        return ()
+    known = state.metrics_digests if state else ()
+    ends = int(now + request.key_grace_minutes * 60)
+    return _with_replaced(request.metrics_key_digest, known, ends, now)
 
 
 MOST_REPLACED = 8
 """Replaced keys whose time is not over; of more, those that end first are refused at once."""
+
+
+def _with_replaced(
+    digest: str, known: tuple[KeyDigest, ...], grace_ends: int, now: float
+) -> tuple[KeyDigest, ...]:
+    current = KeyDigest(digest=digest)
+    kept = []
+    for key in known:
+        if key.digest == current.digest:
+            continue
+        ends = key.ends if key.ends is not None else grace_ends
+        if ends > now:
+            kept.append(KeyDigest(digest=key.digest, ends=ends))
+    return (current, *sorted(kept, key=lambda key: (-(key.ends or 0), key.digest))[:MOST_REPLACED])
 
 
 def authorities_of(request: RouterRequest) -> Authorities:

@@ -138,6 +138,8 @@ class RouterRequest:
     key_grace_minutes: float
     client_certificates: bool
     lost_router: LostRouter
+    metrics_key_digest: str = ""
+    """Of the key that opens the counters alone; empty where the stack asks for none."""
     unknown: frozenset[str] = frozenset()
     """Names of what a preview does not know: those fields are empty as their type is."""
 
@@ -167,6 +169,7 @@ class RouterRequest:
             key_grace_minutes=reader.need("key_grace_minutes", number, 0.0),
             client_certificates=reader.need("client_certificates", flag, False),
             lost_router=reader.need("lost_router", _lost_router, "refuse"),
+            metrics_key_digest=reader.get("metrics_key_digest", text) or "",
         )
         unknown = reader.unknown if known else reader.unknown | {"members"}
         return dataclasses.replace(request, unknown=unknown)
@@ -178,6 +181,9 @@ class RouterRequest:
             for field in dataclasses.fields(self)
             if field.name not in self.unknown | {"unknown", "members", "signer"}
         }
+        if not self.metrics_key_digest:
+            # As in states from older releases.
+            own.pop("metrics_key_digest", None)
         return {
             **own,
             "members": [member.to_bag() for member in self.members],
@@ -231,6 +237,8 @@ class RouterState:
     """A random text that lies in its folder too: another one is another state's router."""
     supervisor: Supervisor
     key_digests: tuple[KeyDigest, ...]
+    metrics_digests: tuple[KeyDigest, ...] = ()
+    """Of keys that open the counters alone."""
     problem: str = ""
     """What a refresh found wrong, or what an `up` could not tell it; empty for nothing."""
 
@@ -254,6 +262,7 @@ class RouterState:
             owner=reader.need("owner", text, ""),
             supervisor=reader.need("supervisor", _supervisor, "nobody"),
             key_digests=reader.need("key_digests", _key_digests, ()),
+            metrics_digests=reader.get("metrics_digests", _key_digests) or (),
             problem=reader.get("problem", text) or "",
         )
 
@@ -262,14 +271,15 @@ class RouterState:
         own = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in {"request", "key_digests"}
+            if field.name not in {"request", "key_digests", "metrics_digests"}
         }
-        ends = {key.digest: float(key.ends or 0) for key in self.key_digests}
+        metrics = {"metrics_digests": _ends(self.metrics_digests)} if self.metrics_digests else {}
         request = self.request
         return {
             **request.to_bag(),
             **own,
-            "key_digests": ends,
+            "key_digests": _ends(self.key_digests),
+            **metrics,
             "where": request.where,
             "endpoint_url": f"{url_of(request.address, request.port)}/v1",
             "ca_certificate": request.authorities,
@@ -302,6 +312,10 @@ def _lost_router(value: Any) -> LostRouter:
 def _supervisor(value: Any) -> Supervisor:
     found: Supervisor = get_args(Supervisor)[get_args(Supervisor).index(value)]
     return found
+
+
+def _ends(keys: tuple[KeyDigest, ...]) -> dict[str, float]:
+    return {key.digest: float(key.ends or 0) for key in keys}
 
 
 def _key_digests(value: Any) -> tuple[KeyDigest, ...]:

@@ -91,7 +91,13 @@ def end(state: RouterState, access: Access) -> None:
 
 def _changed(state: RouterState, found: Facts) -> set[str]:
     """Name the files that are not what the state says."""
-    written = bundle(state.request, place_of(state), state.key_digests, state.leaf)
+    written = bundle(
+        state.request,
+        place_of(state),
+        state.key_digests,
+        state.leaf,
+        metrics=state.metrics_digests,
+    )
     changed = {
         name
         for name, text in written.files.items()

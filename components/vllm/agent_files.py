@@ -14,7 +14,7 @@ from components.vllm.profile import Profile
 from components.vllm.serve_config import DRAIN_SECONDS
 
 ON_HOST = Path(__file__).resolve().parents[1] / "on_host"
-"""What runs on the host: shell and one Python file of the standard library."""
+"""What runs on the host: shell, and Python of the standard library."""
 
 MODES = {
     "supervise.sh": 0o755,
@@ -23,6 +23,9 @@ MODES = {
     "key_gate.py": 0o644,
 }
 """Files that are pushed, with their permissions."""
+
+OF_METRICS = {"metrics_gate.py": 0o644}
+"""Files that are pushed besides where a key opens the counters alone."""
 
 OF_THE_HUB = "HF_TOKEN"
 """The variable that the Hub's tools read a token from."""
@@ -64,17 +67,18 @@ def environment(
     return assignments(values)
 
 
-def agent_digest() -> str:
+def agent_digest(*, metrics: bool = False) -> str:
     """Give the SHA-256 over the host's scripts; another digest means a push and a restart."""
     whole = hashlib.sha256()
-    for name, (content, _) in sorted(agent_files().items()):
+    for name, (content, _) in sorted(agent_files(metrics=metrics).items()):
         whole.update(name.encode() + b"\0" + content + b"\0")
     return whole.hexdigest()
 
 
-def agent_files() -> dict[str, tuple[bytes, int]]:
+def agent_files(*, metrics: bool = False) -> dict[str, tuple[bytes, int]]:
     """Read the files that are pushed: content and permissions, by name."""
-    return {name: ((ON_HOST / name).read_bytes(), mode) for name, mode in MODES.items()}
+    modes = {**MODES, **(OF_METRICS if metrics else {})}
+    return {name: ((ON_HOST / name).read_bytes(), mode) for name, mode in modes.items()}
 
 
 def assignments(values: Mapping[str, str]) -> str:

@@ -16,8 +16,8 @@ from components.machine.ssh_types import HostClient, Nonsense
 from components.vllm import (
     agent_files,
     fetched_files,
+    gate_files,
     health,
-    key_rotation,
     machine_key,
     pushed_configuration,
     rollout,
@@ -46,9 +46,6 @@ from components.vllm.server_access import (
     url,
 )
 from components.vllm.server_state import READY, ServerInputs, ServerState, Target
-
-MIB = 1024 * 1024
-"""Bytes."""
 
 PUSHED_CERTIFICATES = "tls/pushed.pem"
 """File on the host with what the server shows; `supervise.sh certify` puts it in its place."""
@@ -182,8 +179,8 @@ def _serve(
     with access.host(target) as host:
         progress.say("pushing its configuration to the host")
         # Until the new key is proven, the replaced ones must not run out.
-        replaced = _replaced_keys(before, target, access)
-        _push_gate(host, target, key_rotation.prolonged(replaced, plan.deadline))
+        gate_files.push(host, target, before, access.clock.epoch(), longer=plan.deadline)
+        host.put(agent_files.agent_files(metrics=inputs.metrics))
         shown = _push_certificates(host, Shown.of(inputs, before), access)
         served_before = _push(host, target, known, shown, turn)
         endpoint: EndpointClient = access.endpoint(inputs, shown.trusted)
@@ -193,16 +190,20 @@ def _serve(
         note = functools.partial(access.note_start, inputs)
         report = wait_until_ready(host, endpoint, plan, access.clock, progress, note=note)
         # Clients can change over from now on only, so the grace of the replaced key begins now.
-        replaced = _replaced_keys(before, target, access)
-        _push_gate(host, target, replaced)
+        keys = gate_files.push(host, target, before, access.clock.epoch())
         files = fetched_files.listed(host)
         compared = fetched_files.compared(host, inputs, files, served_before=served_before)
         turn.come_back(host, inputs, shown.trusted)
     progress.say(f"{inputs.model} answers at {url(inputs)}")
     if before is not None and before.key_digest != target.key_digest:
-        progress.say(_about_replaced_key(replaced.get(before.key_digest), inputs))
-    state = _state(target, shown, report)
-    return dataclasses.replace(state, files=files, files_compared=compared, replaced_keys=replaced)
+        progress.say(_about_replaced_key(keys.replaced.get(before.key_digest), inputs))
+    return dataclasses.replace(
+        _state(target, shown, report),
+        files=files,
+        files_compared=compared,
+        replaced_keys=keys.replaced,
+        metrics_keys=keys.metrics,
+    )
 
 
 def _only_keys_changed(olds: ServerState, turn: Turn) -> bool:
@@ -214,7 +215,7 @@ def _only_keys_changed(olds: ServerState, turn: Turn) -> bool:
     with access.host(target) as host:
         if health.status_if_running(host, olds.inputs) is None:
             return False
-        _push_gate(host, target, _replaced_keys(olds, target, access))
+        gate_files.push(host, target, olds, access.clock.epoch())
         turn.come_back(host, olds.inputs, olds.ca_certificate)
     return True
 
@@ -293,8 +294,7 @@ def _restart(host: HostClient, pushed: ServerInputs, access: ServerAccess) -> No
 
 
 def _push_certificates(host: HostClient, shown: Shown, access: ServerAccess) -> Shown:
-    """Push scripts and the server's certificates, which a running server takes up."""
-    host.put(agent_files.agent_files())
+    """Push the server's certificates, which a running server takes up."""
     shown = with_cross_certificate(shown, host)
     if shown.former and shown.leaf and not shown.cross:
         access.progress.say(
@@ -310,25 +310,6 @@ def _push_certificates(host: HostClient, shown: Shown, access: ServerAccess) -> 
         )
         run(host, supervise("certify"), timeout=COMMAND_SECONDS)
     return shown
-
-
-def _push_gate(host: HostClient, target: Target, replaced: key_rotation.Replaced) -> None:
-    """Write the keys, which the key gate reads again while it serves."""
-    lines = key_rotation.lines(target.key_digest, replaced)
-    files = {"allowed_keys": (lines.encode(), 0o600)}
-    if target.inputs.max_request_mib is not None:
-        most = target.inputs.max_request_mib * MIB
-        files["body_limit"] = (f"{most}\n".encode(), 0o644)
-    host.put(files)
-
-
-def _replaced_keys(
-    before: ServerState | None, target: Target, access: ServerAccess
-) -> key_rotation.Replaced:
-    """Find the keys that still work if the target's key begins to work now."""
-    return key_rotation.still_working(
-        before, target.inputs, target.key_digest, access.clock.epoch()
-    )
 
 
 def _about_replaced_key(until: float | None, inputs: ServerInputs) -> str:

@@ -6,11 +6,15 @@ behind one that was replaced. The gate itself ends a replaced key, without anoth
 
 from __future__ import annotations
 
-from components.core.keys import digest, machine_key
+from components.core.keys import digest, machine_key, metrics_key
 from components.vllm.server_state import ServerInputs, ServerState
 
 Replaced = dict[str, float]
 """Digest of a replaced key -> the second since 1970 from which on it is refused."""
+
+MetricsKeys = dict[str, float]
+"""Digest of a key that opens the counters alone -> as above, and 0 for the one that does not end.
+"""
 
 
 def still_working(
@@ -58,6 +62,22 @@ def of_clients(inputs: ServerInputs, current: str, now: float) -> Replaced:
     return {key: until for key, until in ends.items() if until > now and key != current}
 
 
+def metrics_keys(olds: ServerState | None, inputs: ServerInputs, now: float) -> MetricsKeys:
+    """Find the keys that open the counters alone; none where the stack does not ask for them.
+
+    A replaced one works for the grace of its machine's key, from `now` on.
+    """
+    if not inputs.metrics:
+        return {}
+    current = digest(_of_counters(inputs))
+    known = olds.metrics_keys if olds else {}
+    ends = {key: end or now + inputs.key_grace_minutes * 60 for key, end in known.items()}
+    return {
+        current: 0.0,
+        **{key: end for key, end in ends.items() if key != current and end > now},
+    }
+
+
 def prolonged(keys: Replaced, seconds: float) -> Replaced:
     """Let replaced keys work `seconds` longer, while the new key is not proven yet."""
     return {digest: until + seconds for digest, until in keys.items()}
@@ -67,3 +87,17 @@ def lines(current: str, keys: Replaced) -> str:
     """Write the gate's file."""
     ending = "".join(f"{digest} until {round(until)}\n" for digest, until in sorted(keys.items()))
     return f"{current}\n{ending}"
+
+
+def metrics_lines(keys: MetricsKeys, longer: float = 0.0) -> str:
+    """Write the file of `metrics_gate.py`; replaced keys work `longer` by some seconds."""
+    current = [key for key, end in keys.items() if not end]
+    replaced = {key: end for key, end in keys.items() if end}
+    return lines(current[0], prolonged(replaced, longer)) if current else ""
+
+
+def _of_counters(inputs: ServerInputs) -> str:
+    if not inputs.stack_key:
+        raise ValueError("the stack's key is not known")
+    scope = inputs.key_scope
+    return machine_key(metrics_key(inputs.stack_key, scope), scope, int(inputs.instance_id))

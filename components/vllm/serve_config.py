@@ -25,6 +25,14 @@ from components.vllm.profile import Profile
 MIDDLEWARE = "key_gate.KeyGate"
 """The import path of the gate, which lies beside serve.yaml on the host."""
 
+METRICS_MIDDLEWARE = "metrics_gate.MetricsGate"
+"""The same gate, where one more key opens the counters alone."""
+
+GATE = "middleware"
+"""vLLM's option that names the gate. Its value is the environment's, and stands in no digest. It
+keeps its place among the options, since an existing serve.yaml must not change.
+"""
+
 DRAIN_SECONDS = 30
 """Seconds that running requests have when the server stops, before supervise.sh kills it. A request
 for 1500 tokens was measured to need 22 s.
@@ -123,6 +131,7 @@ AS_RELEASED: Mapping[str, Any] = {
     "ssl-keyfile": "tls/key.pem",
     "ssl-certfile": "tls/cert.pem",
     "enable-ssl-refresh": True,
+    GATE: MIDDLEWARE,
 }
 """The values that a release has for the environment's options, whatever those are. The first
 releases were written with these values, and an existing digest must not change.
@@ -164,7 +173,7 @@ def render(
         "gpu-memory-utilization": profile.gpu_memory_utilization,
         "disable-fastapi-docs": True,
         "shutdown-timeout": SHUTDOWN_TIMEOUT,
-        **({"middleware": MIDDLEWARE} if key_gate else {}),
+        **({GATE: MIDDLEWARE} if key_gate else {}),
     }
     # vLLM would take the draft's main branch, even if its companion names another revision.
     commits = {name: revision for name, revision in profile.fetched.items() if is_commit(revision)}
@@ -186,6 +195,7 @@ def of_the_environment(
     tls_paths: TlsPaths | tuple[str, str] | None,
     media_from: str,
     client_certificates: bool = False,
+    metrics: bool = False,
 ) -> dict[str, Any]:
     """The options that an environment decides, whatever it serves; `media_from` as parsed."""
     options = media.options(media_from)
@@ -195,6 +205,8 @@ def of_the_environment(
     if client_certificates:
         options["ssl-ca-certs"] = CLIENTS_FILE
         options["ssl-cert-reqs"] = int(ssl.CERT_REQUIRED)
+    if metrics:
+        options[GATE] = METRICS_MIDDLEWARE
     return options
 
 

@@ -60,7 +60,8 @@ UPDATE_IN_PLACE = (
 )
 """Inputs that change without a restart. `image_gb` and `disk_gb` stand in no list: their change
 makes another machine, and only the description of a change reads them. `rehearse`, `replica`
-and `replicas` stand in no list either, since they concern the next start or change alone.
+and `replicas` stand in no list either, since they concern the next start or change alone. `metrics`
+changes with `serve_yaml` and `agent`.
 `former_keys` change with the stack's key.
 """
 
@@ -129,6 +130,8 @@ class ServerInputs:
     """The numbers of all of them."""
     rehearse: bool | None = None
     """Whether its host starts it with dummy weights while the real weights download."""
+    metrics: bool = False
+    """Whether a key opens its counters alone. States and inputs name it where it is on."""
     unknown: frozenset[str] = frozenset()
     """Names of what a preview does not know: those fields are None, or empty as their type is."""
 
@@ -176,6 +179,7 @@ class ServerInputs:
             replica=reader.get("replica", whole),
             replicas=reader.get("replicas", wholes),
             rehearse=reader.get("rehearse", flag),
+            metrics=reader.get("metrics", flag) or False,
             # This field comes last, since it lists the unknown ones among all that were read.
             unknown=reader.unknown,
         )
@@ -191,6 +195,7 @@ class ServerInputs:
         if self.replicas is not None:
             own["replicas"] = list(self.replicas)
         own["former_keys"] = former_to_bag(self.former_keys) if self.former_keys else None
+        own["metrics"] = self.metrics or None
         bag = {**own, **self.host.to_bag(), "token_for": list(self.token_for)}
         return {
             name: value
@@ -228,6 +233,9 @@ class ServerState:
     """By stage."""
     replaced_keys: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Digest of a replaced key -> the second since 1970 from which on it is refused."""
+    metrics_keys: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Digest of a key that opens the counters alone -> the same, and 0 for one that does not end.
+    """
     lacking: Additions = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """Properties that the bag of an older release lacked; they stay away until a value changes."""
 
@@ -255,6 +263,7 @@ class ServerState:
             started_at=reader.get("started_at", text) or "",
             boot_seconds=reader.get("boot_seconds", by_name(number)) or {},
             replaced_keys=reader.get("replaced_keys", by_name(number)) or {},
+            metrics_keys=reader.get("metrics_keys", by_name(number)) or {},
         )
         written = state.to_bag()
         lacking = {name: written[name] for name in written if name not in bag}
@@ -271,6 +280,9 @@ class ServerState:
         own["files_compared"] = list(self.files_compared)
         own["boot_seconds"] = dict(self.boot_seconds)
         own["replaced_keys"] = dict(self.replaced_keys)
+        own["metrics_keys"] = dict(self.metrics_keys)
+        if not self.metrics_keys:
+            del own["metrics_keys"]
         return as_written({**self.inputs.to_bag(), **own}, self.lacking)
 
     @property
@@ -292,7 +304,7 @@ class ServerState:
 OUTPUTS = tuple(
     field.name
     for field in dataclasses.fields(ServerState)
-    if field.name not in {"inputs", "status", "replaced_keys", "lacking"}
+    if field.name not in {"inputs", "status", "replaced_keys", "metrics_keys", "lacking"}
 )
 """Names of the properties that are no inputs, as `VllmServer` declares them."""
 

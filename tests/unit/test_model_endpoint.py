@@ -327,7 +327,7 @@ def test_what_needs_a_host_of_its_own_under_create_first(change, another):
 def test_newer_scripts_for_the_host_need_a_host_of_their_own_too(monkeypatch):
     made = make_plan(parse(values()))
     before = made.generation()
-    monkeypatch.setattr(agent_files, "agent_digest", lambda: "f" * 64)
+    monkeypatch.setattr(agent_files, "agent_digest", lambda **_: "f" * 64)
     assert made.generation() != before
 
 

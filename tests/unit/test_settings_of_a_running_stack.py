@@ -79,6 +79,7 @@ EXAMPLES: dict[str, dict[str, tuple[dict[str, str], ...]]] = {
     "expectedHours": {"nothing": ({"expectedHours": "100"},)},
     "tls": {"restart": ({"tls": "false"},)},
     "caGeneration": {"nothing": ({"caGeneration": "2"},)},
+    "metrics": {"restart": ({"metrics": "true"},)},
     "clientCertificates": {"restart": ({"clientCertificates": "true"},)},
     "production": {
         "nothing": ({"production": "true"},),

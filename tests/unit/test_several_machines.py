@@ -10,11 +10,13 @@ import pulumi
 import pytest
 from pulumi.runtime.rpc import unwrap_rpc_secret
 
+from components.core.keys import digest, machine_key, metrics_key, scope_of
 from components.plan import make_plan
 from components.resources.scale import READ_STATE
 from components.resources.workers import GROUP, at_once, parallel_warning, process_of
 from components.scaling.running import Extras, new_lease
 from components.settings import parse
+from components.vllm.agent_files import agent_digest
 from tests.helpers.engine import mocked
 from tests.unit.test_model_endpoint import (
     COMMAND,
@@ -254,6 +256,49 @@ def test_machines_are_one_endpoints_and_never_share_a_key(mocks):
     assert made(mocks, "endpoint-api-key")["shared"] is False
     holdings = made(mocks, "endpoint-holdings")
     assert (holdings["instance_id"], holdings["others"]) == ("9001", ["9002", "9003"])
+
+
+SCOPE = scope_of("vast-vllm", "dev")
+
+
+OF_THE_STACK = metrics_key("KEY", SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"metrics": "true"}, machine_key(OF_THE_STACK, SCOPE, 9001)),
+        ({"metrics": "true", "replicas": "3"}, OF_THE_STACK),
+    ],
+    ids=["one machine", "several"],
+)
+def test_the_counters_have_the_key_of_what_clients_call(mocks, changes, key):
+    async def has_it(_mocks: Engine) -> None:
+        endpoint = made_endpoint(**changes)
+        assert endpoint.metrics_key is not None
+        assert await endpoint.metrics_key.future() == key
+        assert await endpoint.metrics_key.is_secret()
+
+    pulumi_test(has_it)(mocks)
+
+
+@pulumi_test
+async def test_without_the_setting_there_is_no_such_output(mocks):
+    assert (await several()).metrics_key is None
+    assert mocks.all
+
+
+def test_who_takes_a_key_of_the_counters_is_told_of_it_and_nobody_else(mocks):
+    composed(mocks, replicas="2", metrics="true")
+    router, server = made(mocks, "endpoint-router"), made(mocks, "endpoint-r1-server")
+    assert router["metrics_key_digest"] == digest(metrics_key("KEY", SCOPE))
+    assert (server["metrics"], server["agent"]) == (True, agent_digest(metrics=True))
+    mocks.all.clear()
+    mocked(mocks)
+    composed(mocks, replicas="2")
+    router, server = made(mocks, "endpoint-router"), made(mocks, "endpoint-r1-server")
+    assert not {"metrics_key_digest", "metrics"} & {*router, *server}
+    assert server["agent"] == agent_digest()
 
 
 def test_one_machine_has_nothing_of_that(mocks):

@@ -58,7 +58,8 @@ REFUSED: dict[str, str] = {
 }
 """By the option's long name; an option without a value, or with false, counts as not set."""
 
-OWN_MIDDLEWARE = "key_gate.KeyGate"
+OWN_MIDDLEWARE = ("key_gate.KeyGate", "metrics_gate.MetricsGate")
+"""The key gate, and the same gate with a key for the counters."""
 
 LOAD_FORMATS = frozenset({"auto", "hf", "safetensors", "fastsafetensors", "mistral", "gguf"})
 """Formats that read only fetched files, and no pickle."""
@@ -91,7 +92,7 @@ def found(options: Mapping[str, Any]) -> list[str]:
 def _reason(name: str, value: Any) -> str:
     if _is_unset(value):
         return ""
-    if name == "middleware" and value in (OWN_MIDDLEWARE, [OWN_MIDDLEWARE]):
+    if name == "middleware" and value in (*OWN_MIDDLEWARE, *([own] for own in OWN_MIDDLEWARE)):
         return ""
     if name in REFUSED:
         return REFUSED[name]

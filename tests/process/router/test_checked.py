@@ -49,6 +49,7 @@ KEYS = st.lists(
         {
             "routing": st.sampled_from(("conversation", "least-connections")),
             "client_certificates": st.booleans(),
+            "metrics_digests": st.just(()) | st.just((KeyDigest(digest=digest("counters")),)),
         }
     ),
 )

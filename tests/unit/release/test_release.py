@@ -188,6 +188,7 @@ def served_with(folder: Path, name: str, **changes) -> dict[str, object]:
             {"ssl-ca-certs": "tls/clients.pem", "ssl-cert-reqs": 2},
             set(),
         ),
+        ({"metrics": "true"}, {"middleware": "metrics_gate.MetricsGate"}, set()),
         ({"mediaFrom": "a.example, b.example"}, {MEDIA: ["a.example", "b.example"]}, set()),
     ],
 )
@@ -196,7 +197,8 @@ def test_the_environments_options_are_laid_over_a_release(changes, has, has_not)
     assert has.items() <= served.items()
     assert not has_not & served.keys()
     written = load_release("2026-11", NOVEMBER).runs.serve
-    same = {name: served[name] for name in written if not name.startswith(("ssl", "enable-ssl"))}
+    environments = ("ssl", "enable-ssl", *(["middleware"] if "metrics" in changes else []))
+    same = {name: served[name] for name in written if not name.startswith(environments)}
     assert same.items() <= written.items()
 
 
@@ -237,6 +239,7 @@ def test_a_release_written_today_has_the_digest_that_it_would_have_had(tmp_path)
     assert digest_of(runs()) == with_tls.digest
     assert digest_of(runs(tls="false", mediaFrom="none")) == with_tls.digest
     assert digest_of(runs(clientCertificates="true")) == with_tls.digest
+    assert digest_of(runs(metrics="true")) == with_tls.digest
 
 
 def test_a_field_that_profiles_get_one_day_makes_no_other_release_of_those_there_are():

@@ -215,6 +215,40 @@ def test_the_current_key_is_taken_for_ever_and_each_other_once_and_for_a_while(r
         assert len({one.digest for one in found}) == len(found) <= keys.MOST_REPLACED + 1
 
 
+OF_COUNTERS, NEXT_OF_COUNTERS = "ab" * 32, "cd" * 32
+
+
+def test_keys_of_the_counters_come_go_and_have_their_grace():
+    asked = wanted(41, 42, metrics_key_digest=OF_COUNTERS)
+    assert change(STATE, asked, NOW).is_any
+    assert keys.metrics_digests(wanted(41), STATE, NOW) == ()
+    first = keys.metrics_digests(asked, STATE, NOW)
+    assert first == (KeyDigest(digest=OF_COUNTERS),)
+    state = dataclasses.replace(STATE, metrics_digests=first)
+    another = wanted(41, metrics_key_digest=NEXT_OF_COUNTERS)
+    assert keys.metrics_digests(another, state, NOW) == (
+        KeyDigest(digest=NEXT_OF_COUNTERS),
+        KeyDigest(digest=OF_COUNTERS, ends=int(NOW) + 300),
+    )
+    assert keys.metrics_digests(wanted(41), state, NOW) == ()
+
+
+def test_a_state_names_them_where_there_are_some_and_only_there():
+    first = (KeyDigest(digest=OF_COUNTERS),)
+    asked = wanted(41, metrics_key_digest=OF_COUNTERS)
+    state = dataclasses.replace(STATE, request=asked, metrics_digests=first)
+    bag = json.loads(json.dumps(state.to_bag()), parse_int=float)
+    assert RouterState.from_bag(bag) == state
+    assert not {"metrics_key_digest", "metrics_digests"} & STATE.to_bag().keys()
+
+
+def test_in_a_preview_that_does_not_know_it_it_is_unknown():
+    bag = {**inputs(wanted(41)), "metrics_key_digest": pulumi.output.Unknown()}
+    asked = RouterRequest.from_bag(bag)
+    assert asked.unknown == {"metrics_key_digest"}
+    assert change(STATE, asked, NOW).is_any
+
+
 # --------------------------------------------------------------------------- the state
 
 

@@ -19,6 +19,8 @@ from components.vllm.serve_config import (
     CLIENTS_FILE,
     DRAIN_SECONDS,
     ENVIRONMENTS,
+    GATE,
+    METRICS_MIDDLEWARE,
     MIDDLEWARE,
     RESERVED,
     TLS_PATHS,
@@ -183,8 +185,23 @@ def test_what_releases_have_in_their_place_never_changes() -> None:
         "ssl-keyfile": "tls/key.pem",
         "ssl-certfile": "tls/cert.pem",
         "enable-ssl-refresh": True,
+        "middleware": "key_gate.KeyGate",
     }
-    assert AS_RELEASED.keys() <= ENVIRONMENTS
+    assert AS_RELEASED.keys() <= ENVIRONMENTS | {GATE}
+
+
+def test_another_gate_stands_in_the_place_of_the_one_that_it_replaces() -> None:
+    served = {"model": "m", GATE: MIDDLEWARE, "seed": 1}
+    off, on = (
+        of_the_environment(tls_paths=None, media_from="anywhere", metrics=metrics)
+        for metrics in (False, True)
+    )
+    assert list(laid_over(served, off).items()) == list(served.items())
+    assert list(laid_over(served, on).items()) == [
+        ("model", "m"),
+        (GATE, METRICS_MIDDLEWARE),
+        ("seed", 1),
+    ]
 
 
 @pytest.mark.parametrize("version", ["0.32.0", "0.33.0"])

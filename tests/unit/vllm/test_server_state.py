@@ -162,6 +162,7 @@ def test_every_input_says_what_its_change_means() -> None:
         "replica",
         "replicas",
         "former_keys",
+        "metrics",
     }
 
 

@@ -182,7 +182,7 @@ OPTIONS = (
     ),
     Pattern(
         name="key_gate_missing",
-        expressions=(r"No module named 'key_gate'",),
+        expressions=(r"No module named '(key|metrics)_gate'",),
         fault="platform",
         sentence="vLLM does not find the key gate that was pushed beside serve.yaml",
         remedy="run `pulumi up` again, which pushes it anew",

@@ -12,7 +12,7 @@ from components.settings import parse
 from components.vllm.options import foreign_code
 from components.vllm.options.foreign_code import REFUSED, found
 from components.vllm.options.option_table import OPTIONS_FOLDER
-from components.vllm.serve_config import MIDDLEWARE, RESERVED
+from components.vllm.serve_config import METRICS_MIDDLEWARE, MIDDLEWARE, RESERVED
 from tests.helpers.examples import examples
 from tests.unit.test_settings import values
 
@@ -95,6 +95,10 @@ def test_what_is_not_set_is_not_there(unset):
         ({"compilation-config": {"backend": "my.module"}}, "import path"),
         ({"compilation-config": {"inductor_passes": {"x": "my.module"}}}, "import path"),
         ({"middleware": ["key_gate.KeyGate", "evil.Gate"]}, "middleware runs a class"),
+        (
+            {"middleware": ["key_gate.KeyGate", "metrics_gate.MetricsGate"]},
+            "middleware runs a class",
+        ),
         ({"load-format": "pt"}, "'pt', which may read a pickle"),
         ({"load-format": "tensorizer"}, "not fetched before"),
         ({"model-loader-extra-config": {"uri": "s3://a/b"}}, "from where the loader would fetch"),
@@ -116,6 +120,7 @@ def test_values_that_bring_code_are_found(options, said):
         {"compilation-config": {"mode": 3, "backend": "inductor"}},
         {"middleware": "key_gate.KeyGate"},
         {"middleware": ["key_gate.KeyGate"]},
+        {"middleware": "metrics_gate.MetricsGate"},
         {"load-format": "mistral"},
         {"model-loader-extra-config": {"enable_multithread_load": True}},
         {"distributed-executor-backend": "mp"},
@@ -145,5 +150,5 @@ def test_nothing_that_a_yaml_file_holds_ends_in_an_error(options):
     assert all(isinstance(one, str) for one in found(options))
 
 
-def test_the_gate_is_the_one_that_is_rendered():
-    assert foreign_code.OWN_MIDDLEWARE == MIDDLEWARE
+def test_the_gates_are_those_that_are_rendered():
+    assert (MIDDLEWARE, METRICS_MIDDLEWARE) == foreign_code.OWN_MIDDLEWARE
