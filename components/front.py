@@ -142,9 +142,8 @@ def _metrics_key(
         return machine_key(key, scope, int(known[2])) if contract is not None else key
 
     # Not before it is taken.
-    return pulumi.Output.all(
-        taken_by.id, parts.api_key.api_key, *([contract] if contract is not None else [])
-    ).apply(made)
+    known = [taken_by.id, parts.api_key.api_key, *([contract] if contract is not None else [])]
+    return pulumi.Output.secret(pulumi.Output.all(*known).apply(made))
 
 
 def _member(replica: Replica) -> dict[str, pulumi.Output[Any]]:

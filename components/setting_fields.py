@@ -1,13 +1,22 @@
-"""How a setting is declared: its words about itself, and the kinds of text that it may be. Pure."""
+"""How a setting is declared, which texts it may be, and how a refused one is explained. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
 import re
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from components.core import plain_numbers
@@ -124,3 +133,23 @@ Login = Annotated[OneLine, AfterValidator(_login)]
 
 CalledAddress = Annotated[str, AfterValidator(_called_address)]
 """An IP address of one computer."""
+
+
+def explained(
+    error: ValidationError, values: Mapping[str, Any], may_be_secret: Collection[str]
+) -> str:
+    """Say which of the `values` a setting cannot have, and why; without the value of a secret."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    key = str(first["loc"][0])
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[0].lower() + reason[1:]
+    if key in may_be_secret:
+        # Pulumi masks a secret as it was set: one that is quoted or cut off is not found.
+        return (
+            f"configuration key {key!r} has an impossible value (not shown, since it may be a "
+            f"secret): {reason} (`pulumi config set --secret {key} <value>`)"
+        )
+    return (
+        f"configuration key {key!r} is {str(values[key])[:80]!r}: {reason} "
+        f"(`pulumi config set {key} <value>`)"
+    )

@@ -22,6 +22,7 @@ from components.setting_fields import (
     OneLine,
     SettingsModel,
     as_object,
+    explained,
     setting,
 )
 from components.settings_rules import conflict
@@ -375,7 +376,7 @@ def parse(values: Mapping[str, Any]) -> Settings:
     try:
         settings = Settings.model_validate(dict(values))
     except ValidationError as error:
-        raise SettingRefused(_explain(error, values)) from None
+        raise SettingRefused(explained(error, values, MAY_BE_SECRET)) from None
     if message := conflict(settings):
         raise SettingRefused(message)
     return settings
@@ -385,20 +386,3 @@ def _unknown(key: str, known: Collection[str]) -> str:
     close = misplaced.similar(key, known)
     hint = f"did you mean {close!r}?" if close else f"the keys are {', '.join(sorted(known))}"
     return f"configuration key {key!r} does not exist: {hint} (`pulumi config rm {key}`)"
-
-
-def _explain(error: ValidationError, values: Mapping[str, Any]) -> str:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    key = str(first["loc"][0])
-    reason = first["msg"].removeprefix("Value error, ")
-    reason = reason[0].lower() + reason[1:]
-    if key in MAY_BE_SECRET:
-        # Pulumi masks a secret as it was set: one that is quoted or cut off is not found.
-        return (
-            f"configuration key {key!r} has an impossible value (not shown, since it may be a "
-            f"secret): {reason} (`pulumi config set --secret {key} <value>`)"
-        )
-    return (
-        f"configuration key {key!r} is {str(values[key])[:80]!r}: {reason} "
-        f"(`pulumi config set {key} <value>`)"
-    )

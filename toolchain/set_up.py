@@ -29,8 +29,9 @@ if sys.version_info < OLDEST_PYTHON:
 # As a script it has the folder of this file on its path, and not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from toolchain import haproxy
 from toolchain.checkout import BIN, ROOT, TOOLS, VENV, runs, say, which
+from toolchain.haproxy import HAPROXY
+from toolchain.prometheus import PROMETHEUS
 from toolchain.pulumi_cli import (
     DOWNLOAD_SECONDS,
     downloaded_pulumi_is_there,
@@ -83,7 +84,8 @@ def main(only: str = "") -> None:
     step("Pulumi CLI", pulumi_is_there, install_pulumi)
     step("home, backend and passphrase of stack local", home_is_there, make_home)
     step("plugin of pulumi-command", plugin_is_there, install_plugin)
-    step("HAProxy", haproxy.is_there, haproxy.install, optional=True)
+    for program in (HAPROXY, PROMETHEUS):
+        step(program.name, program.is_there, program.set_up, optional=True)
 
 
 def step(

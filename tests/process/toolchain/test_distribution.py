@@ -1,13 +1,17 @@
-"""HAProxy is unpacked out of the system's packages, or the way to it is named."""
+"""HAProxy and Prometheus are unpacked out of the system's packages, or the way to them is named."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from toolchain import haproxy, set_up
+from toolchain import distribution, set_up
+from toolchain.distribution import Program
+from toolchain.haproxy import HAPROXY
+from toolchain.prometheus import PROMETHEUS
 
 SIMULATED = """Reading package lists...
 Inst liblua5.3-0 (5.3.6-2 Debian:12.15/oldstable [amd64])
@@ -58,42 +62,37 @@ class Packages:
         return self.simulated if "--simulate" in command else ""
 
 
-@pytest.fixture(autouse=True)
-def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+@pytest.fixture
+def haproxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
     folder = tmp_path / "somebody's tools"
     folder.mkdir()
-    monkeypatch.setattr(haproxy, "TOOLS", folder)
-    monkeypatch.setattr(haproxy, "UNPACKED", folder / "haproxy")
-    monkeypatch.setattr(haproxy, "LISTS", folder / "apt-lists")
-    monkeypatch.setattr(haproxy, "BIN", folder / "bin")
-    monkeypatch.setattr(haproxy, "WRAPPER", folder / "bin/haproxy")
     on_the_path(monkeypatch, "apt-get", "dpkg")
-    return folder
+    return dataclasses.replace(HAPROXY, tools=folder)
 
 
 def on_the_path(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(
-        haproxy, "which", lambda name: Path("/usr/bin", name) if name in names else None
+        distribution, "which", lambda name: Path("/usr/bin", name) if name in names else None
     )
 
 
-def test_the_packages_that_are_missing_are_unpacked_and_it_finds_its_libraries(tools):
+def test_the_packages_that_are_missing_are_unpacked_and_it_finds_its_libraries(haproxy):
     packages = Packages()
     assert not haproxy.is_there()
-    set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.install(packages), optional=True)
+    set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.set_up(packages), optional=True)
     assert haproxy.is_there() == "2.6.12 in .tools"
     assert packages.commands[1] == ["apt-get", "download", "liblua5.3-0", "haproxy"]
-    assert {one.name for one in tools.iterdir()} == {"haproxy", "bin"}
+    assert {one.name for one in haproxy.tools.iterdir()} == {"haproxy", "bin"}
 
 
 @pytest.mark.parametrize("stale", ["--simulate", "download"])
-def test_lists_of_packages_that_are_missing_or_old_are_fetched_into_tools(tools, stale):
+def test_lists_of_packages_that_are_missing_or_old_are_fetched_into_tools(haproxy, stale):
     packages = Packages(stale=stale)
-    haproxy.install(packages)
+    haproxy.set_up(packages)
     assert haproxy.is_there() == "2.6.12 in .tools"
     fetched = [command for command in packages.commands if command[1] == "update"]
-    assert [str(tools) in " ".join(command) for command in fetched] == [True]
-    assert {one.name for one in tools.iterdir()} == {"haproxy", "bin"}
+    assert [str(haproxy.tools) in " ".join(command) for command in fetched] == [True]
+    assert {one.name for one in haproxy.tools.iterdir()} == {"haproxy", "bin"}
 
 
 @pytest.mark.parametrize(
@@ -109,27 +108,54 @@ def test_lists_of_packages_that_are_missing_or_old_are_fetched_into_tools(tools,
     ids=["old", "unknown", "no way", "no dpkg", "nothing", "everything"],
 )
 def test_where_that_is_not_possible_set_up_names_the_command_and_goes_on(
-    tools, capsys, packages, says
+    haproxy, capsys, packages, says
 ):
-    set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.install(packages), optional=True)
+    set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.set_up(packages), optional=True)
     said = capsys.readouterr().out
     assert says in said
     assert "`make test` needs it: install it with `sudo apt-get update && sudo apt-get" in said
-    assert [one for one in tools.rglob("*") if one.is_file()] == []
+    assert [one for one in haproxy.tools.rglob("*") if one.is_file()] == []
 
 
 @pytest.mark.parametrize(
     ("tool", "command"),
     [("brew", "`brew install haproxy`"), ("", "your system's package manager")],
 )
-def test_another_system_is_told_its_own_command(monkeypatch, capsys, tool, command):
+def test_another_system_is_told_its_own_command(haproxy, monkeypatch, capsys, tool, command):
     on_the_path(monkeypatch, tool)
     packages = Packages()
-    haproxy.install(packages)
+    haproxy.set_up(packages)
     assert f"install it with {command}\n" in capsys.readouterr().out
     assert packages.commands == []
 
 
 def test_a_command_that_fails_says_its_last_word(tmp_path):
     with pytest.raises(OSError, match="ends with 3: the last"):
-        haproxy.run_here(["sh", "-c", "echo first >&2; echo the last >&2; exit 3"], tmp_path)
+        distribution.run_here(["sh", "-c", "echo first >&2; echo the last >&2; exit 3"], tmp_path)
+
+
+PAGES = """Inst libjs-moment (2.29.4+ds-1 Debian:12.15/oldstable [all])
+Inst prometheus (2.42.0+ds-5+deb12u1 Debian:12.15/oldstable [amd64])
+"""
+
+
+def test_of_prometheus_its_own_package_alone_is_unpacked_with_both_commands(haproxy):
+    commands: list[list[str]] = []
+
+    def run(command: Sequence[str], folder: Path) -> str:
+        commands.append(list(command))
+        if command[1] == "download":
+            (folder / "prometheus_2_amd64.deb").touch()
+        if command[0] == "dpkg":
+            place = Path(command[3]) / "usr/bin"
+            place.mkdir(parents=True)
+            for name in ("prometheus", "promtool"):
+                (place / name).write_text('#!/bin/sh\necho "prometheus, version 2.42.0+ds (b"\n')
+                (place / name).chmod(0o755)
+        return PAGES if "--simulate" in command else ""
+
+    prometheus = dataclasses.replace(PROMETHEUS, tools=haproxy.tools)
+    prometheus.set_up(run)
+    assert prometheus.is_there() == "2.42.0 in .tools"
+    assert commands[1] == ["apt-get", "download", "prometheus"]
+    assert {one.name for one in (haproxy.tools / "bin").iterdir()} == {"prometheus", "promtool"}
