@@ -11,7 +11,7 @@ IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 # What is given is data: make expands none of it, here or when it hands it to a command.
 # Make exports what stands on its command line, and expands it then; so that goes for any name.
 NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE
-COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS
+COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PORT FIRST_TOKEN
 SWITCHES := JSON WATCH FOLLOW ONCE RECORD WRITE
 GIVEN := MSG ON DELETE BUDGET CI BY $(NAMES) $(COUNTS) $(SWITCHES)
 ON_THE_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
@@ -71,7 +71,8 @@ INSTEAD_refresh := `pulumi refresh$(OF_STACK)`
 INSTEAD_outputs := `pulumi stack output$(OF_STACK)`
 INSTEAD_down := `pulumi destroy$(OF_STACK)`
 INSTEAD_chat := what README.md shows under `Use it`
-OF_ONE_STACK := pin release rollback adopt measure scale status logs history compare boots
+OF_ONE_STACK := pin release rollback adopt measure scale status logs history compare boots \
+	dashboard exporter
 ifneq ($(ACCOUNT),)
   $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
     `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
@@ -87,7 +88,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
-	status logs history doctor compare boots field-report pin release promote rollback promotion adopt \
+	status logs history dashboard exporter doctor compare boots field-report pin release promote rollback promotion adopt \
 	cost orphans overdue scale settings pictures docs pages day-two faults more-faults faults-of-several \
 	rehearsal test-vllm benchmark router-benchmark scale-out scale-simulation many measure
 
@@ -147,6 +148,16 @@ history: $(PLACE) ## what was done to a stack: when, which release, which machin
 	@python -m toolchain.day_two.history --stack $(STACK) $(DAY_TWO) $(if $(DAYS),--days $(DAYS))
 
 day-two: setup ## play a stack's days on an emulator, and write docs/day-two*.md (6 minutes)
+dashboard: $(PLACE) ## write what Prometheus and Grafana need: [BUDGET=300/day] [FIRST_TOKEN=2] [PORT=9497]
+	@python -m toolchain.day_two.dashboard --stack $(STACK) $(DAY_TWO) \
+	  $(if $(BUDGET),--budget "$(BUDGET)") $(if $(FIRST_TOKEN),--first-token $(FIRST_TOKEN)) \
+	  $(if $(PORT),--port $(PORT))
+
+exporter: $(PLACE) ## serve a stack's money and ends to Prometheus, on loopback, until Ctrl-C: [PORT=9497]
+	@python -m toolchain.day_two.dashboard.exporter --stack $(STACK) $(DAY_TWO) \
+	  $(if $(PORT),--port $(PORT))
+
+day-two: setup ## play a stack's days on an emulator, and write docs/day-two.md (5 minutes)
 	@python -m toolchain.day_two.story
 
 doctor: ## say what is wrong with a set-up, before it costs something; reads only

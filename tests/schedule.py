@@ -55,6 +55,7 @@ SECONDS: dict[str, float] = {
     "tests/process/on_host/test_rehearse.py": 18,
     "tests/cli/test_death_of_a_worker.py": 16,
     "tests/process/toolchain/scale_out/test_streams.py": 15,
+    "tests/process/toolchain/day_two/test_dashboard_scraped.py": 15,
     "tests/process/smoke_test/test_smoke_test.py": 13,
     "tests/process/on_host/test_supervise.py": 13,
     "tests/unit/vast/rental/test_many_at_once.py": 12,

@@ -65,6 +65,11 @@ class Program:
         """Where the command is that starts an unpacked one."""
         return self.tools / "bin" / name
 
+    def program(self, name: str) -> Path | None:
+        """Find a command of it: the unpacked one, else that on the `PATH`."""
+        own = self.command(name)
+        return own if own.exists() else which(name)
+
     @property
     def main(self) -> str:
         """The name of the program's own command."""

@@ -31,7 +31,7 @@ from toolchain.day_two.doctor.facts import Tools
 from toolchain.day_two.doctor.findings import Finding
 from toolchain.day_two.doctor.look import Surroundings, read_facts
 from toolchain.day_two.wire import getter
-from toolchain.haproxy import WRAPPER
+from toolchain.haproxy import HAPROXY
 from toolchain.stack_lock import ThisComputer
 
 QUOTED = "”emulator-typographic“"
@@ -199,7 +199,7 @@ def a_hub_that_is_not_there(here: SetUp) -> None:
 
 def a_router_without_its_program(here: SetUp) -> None:
     here.environment["VASTVLLM_HAPROXY"] = "/nowhere/haproxy"
-    here.environment["PATH"] = f"{WRAPPER.parent}:{here.environment['PATH']}"
+    here.environment["PATH"] = f"{HAPROXY.command('haproxy').parent}:{here.environment['PATH']}"
     (here.folder / "Pulumi.dev.yaml").write_text("config:\n  vast-vllm:replicas: 2\n")
 
 

@@ -1,0 +1,239 @@
+"""What `make dashboard` writes for whom, and what it says of the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+
+from components.tls.certificates import machine_name
+from tests.helpers.day_two import NOW, charge, contract
+from tests.helpers.fleets import CONTRACT, fleet
+from tests.helpers.metered import OF_THE_STACK, STACK_KEY, metered, of_machine
+from toolchain.day_two.attempt import Failed
+from toolchain.day_two.dashboard import exporter, prometheus
+from toolchain.day_two.dashboard.command import DASHBOARD, Dashboard, make
+from toolchain.day_two.dashboard.exporter import Facts
+from toolchain.day_two.dashboard.files import NotWritten, folder_of, write
+from toolchain.day_two.dashboard.panels import panels
+from toolchain.day_two.dashboard.rules import Aims
+from toolchain.day_two.dashboard.targets import NoMetricsKey, targets, without_key
+from toolchain.day_two.fleet import Fleet
+from toolchain.day_two.status.seen import Seen, SeenMachine
+
+AIMS = Aims(dollars_per_day=300)
+
+
+def made(folder: Path, found: Fleet, aims: Aims = AIMS, said: str = "") -> Dashboard:
+    return make(
+        found, NOW, folder=folder, aims=aims, exporter_at="127.0.0.1:9497", check=lambda _: said
+    )
+
+
+# --------------------------------------------------------------------------- targets
+
+
+def test_one_machine_is_asked_by_the_name_of_its_contract_with_its_own_key():
+    (one,) = targets(metered())
+    assert (one.role, one.name) == ("machine", f"endpoint-machine-0-{CONTRACT}")
+    assert one.server_name == machine_name(CONTRACT)
+    assert one.authorities.startswith("-----BEGIN CERTIFICATE")
+    assert one.key == of_machine()
+    assert one.labels["contract"] == str(CONTRACT)
+
+
+def test_several_are_asked_one_by_one_and_the_router_with_the_stacks_key():
+    *machines, router = targets(metered(3))
+    assert [one.key for one in machines] == [of_machine(number) for number in range(3)]
+    assert len({one.name for one in machines}) == 3
+    assert (router.role, router.key, router.address) == ("router", OF_THE_STACK, "192.0.2.1:8443")
+
+
+def test_no_key_of_clients_is_given_away():
+    found = targets(metered(3))
+    keys = {one.key for one in found}
+    assert keys.isdisjoint({STACK_KEY, *(str(one.server) for one in metered(3).machines)})
+    assert not any(one.key in repr(one) for one in found)
+
+
+def test_a_stack_without_such_a_key_is_told_how_to_get_one():
+    with pytest.raises(NoMetricsKey, match="`pulumi config set metrics true`"):
+        targets(fleet())
+
+
+def test_a_machine_that_has_none_yet_is_named():
+    found = metered(2)
+    first, second = found.machines
+    assert second.server is not None
+    bare = dataclasses.replace(second, server=dataclasses.replace(second.server, metrics_keys={}))
+    half = dataclasses.replace(found, machines=(first, bare))
+    assert [one.role for one in targets(half)] == ["machine", "router"]
+    assert without_key(half) == [
+        "machine 1 takes no key for its counters yet: `pulumi up --stack old` gives it one"
+    ]
+
+
+# --------------------------------------------------------------------------- files
+
+
+def test_keys_stand_in_files_that_nobody_else_reads(tmp_path):
+    folder = tmp_path / "emulator" / "old"
+    made(folder, metered(3))
+    keys = {OF_THE_STACK, *(of_machine(number) for number in range(3))}
+    found = {file.name: file.read_text() for file in folder.iterdir()}
+    assert {text for name, text in found.items() if name.endswith(".key")} == keys
+    others = "".join(text for name, text in found.items() if not name.endswith(".key"))
+    assert not any(key in others for key in (*keys, STACK_KEY))
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_key_of_a_machine_that_is_gone_does_not_stay(tmp_path):
+    folder = tmp_path / "old"
+    made(folder, metered(3))
+    made(folder, metered())
+    assert [file.name for file in folder.glob("*.key")] == [f"endpoint-machine-0-{CONTRACT}.key"]
+    assert [one.name for one in tmp_path.iterdir()] == ["old"]
+
+
+def test_where_nothing_can_be_written_that_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotWritten, match="cannot be written"):
+        write(tmp_path / "file" / "old", {})
+
+
+def test_the_emulators_stack_and_the_accounts_have_folders_of_their_own(tmp_path):
+    folders = {folder_of("dev", on_account=one, place=tmp_path) for one in (True, False)}
+    assert len(folders) == 2
+
+
+def test_each_machine_is_bounded_and_held_to_its_name(tmp_path):
+    made(tmp_path / "old", metered(2, client_certificate="PEM"))
+    written = yaml.safe_load((tmp_path / "old" / prometheus.CONFIGURATION).read_text())
+    *asked, own = written["scrape_configs"]
+    for one in asked:
+        assert prometheus.BOUNDS.items() <= one.items()
+        assert (one["scheme"], one["follow_redirects"]) == ("https", False)
+        assert one["tls_config"]["ca_file"] in {file.name for file in (tmp_path / "old").iterdir()}
+        assert one["metric_relabel_configs"][0]["action"] == "keep"
+    machines = [one for one in asked if one["static_configs"][0]["labels"]["role"] == "machine"]
+    names = [one["tls_config"]["server_name"] for one in machines]
+    assert names == [machine_name(CONTRACT), machine_name(CONTRACT + 1)]
+    assert all(one["tls_config"]["cert_file"].endswith(".client.pem") for one in machines)
+    assert own["static_configs"][0]["targets"] == ["127.0.0.1:9497"]
+    assert "insecure_skip_verify" not in str(written)
+
+
+# --------------------------------------------------------------------------- the answer
+
+
+def test_what_is_written_is_named(tmp_path):
+    answer = made(tmp_path / "old", metered(2))
+    assert (answer.verdict, answer.exit_status) == ("well", 0)
+    assert len(answer.targets) == 3
+    assert {"EndpointDown", "SpendOverAim", "MachineOverdue"} <= {*answer.alerts}
+    assert answer.panels == len(panels("old", has_router=True))
+    assert OF_THE_STACK not in answer.model_dump_json()
+
+
+def test_without_an_aim_for_money_that_is_said(tmp_path):
+    answer = made(tmp_path / "old", metered(), Aims())
+    assert "SpendOverAim" not in answer.alerts
+    assert answer.notes == ("no alert watches the spending: add an aim, such as `BUDGET=300/day`",)
+
+
+def test_what_promtool_refuses_is_not_well(tmp_path):
+    answer = made(tmp_path / "old", metered(), said="unknown field")
+    assert (answer.exit_status, answer.problems[0].about) == (1, "files")
+    assert "promtool refuses them: unknown field" in answer.problems[0].text
+
+
+def test_the_dashboard_is_grafanas_and_has_each_panel_with_its_queries(tmp_path):
+    made(tmp_path / "old", metered(2))
+    board = json.loads((tmp_path / "old" / DASHBOARD).read_text())
+    shown = [one for one in board["panels"] if one["type"] == "timeseries"]
+    wanted = panels("old", has_router=True)
+    assert [one["title"] for one in shown] == [one.title for one in wanted]
+    assert [[query["expr"] for query in one["targets"]] for one in shown] == [
+        [query.expression for query in one.queries] for one in wanted
+    ]
+    assert len({one["id"] for one in shown}) == len(shown)
+    assert board["uid"] == "vast-vllm-old"
+
+
+# --------------------------------------------------------------------------- the exporter
+
+
+def seen(**changes: object) -> Seen:
+    found = metered()
+    plain = Seen(
+        fleet=found,
+        now=NOW,
+        asked_seldom_at=NOW,
+        machines=(SeenMachine(found.machines[0], contract(), None),),
+        public=None,
+        contracts=(contract(),),
+        charges=(charge(dollars=12.0),),
+        credit=100.0,
+        project="vast-vllm",
+    )
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def exported(found: Seen) -> str:
+    registry, facts = CollectorRegistry(), Facts()
+    registry.register(facts)
+    facts.seen = found
+    return generate_latest(registry).decode()
+
+
+OF_ONE = f'{{contract="{CONTRACT}",endpoint="endpoint",replica="0"}}'
+
+
+def test_money_and_ends_are_exported():
+    text = exported(seen())
+    assert f"vast_vllm_machine_dollars_per_hour{OF_ONE} 6.0\n" in text
+    assert f"vast_vllm_machine_overdue{OF_ONE} 0.0\n" in text
+    assert f"vast_vllm_contract_ends_timestamp_seconds{OF_ONE}" in text
+    assert f"vast_vllm_certificate_ends_timestamp_seconds{OF_ONE}" in text
+    assert "vast_vllm_charged_last_day_dollars 12.0\n" in text
+    assert "vast_vllm_credit_dollars 100.0\n" in text
+    assert "vast_vllm_not_asked 0.0\n" in text
+    assert f"vast_vllm_looked_timestamp_seconds {NOW:g}" in text or "1.8e+09" in text
+    assert exporter.EVERY < 600
+
+
+def test_a_machine_that_is_billed_past_its_own_end_is_overdue():
+    found = metered()
+    state = dataclasses.replace(found.machines[0].state, ends_itself_at=NOW - 86_400)
+    late = SeenMachine(dataclasses.replace(found.machines[0], state=state), contract(), None)
+    assert f"vast_vllm_machine_overdue{OF_ONE} 1.0\n" in exported(seen(machines=(late,)))
+
+
+@pytest.mark.parametrize(
+    ("ago", "until", "dollars"), [(24, 0, 12.0), (48, 0, 6.0), (72, 48, 0.0), (48, 12, 4.0)]
+)
+def test_of_a_charge_its_share_of_the_last_day_counts(ago, until, dollars):
+    one = dataclasses.replace(charge(), since=NOW - ago * 3600, until=NOW - until * 3600)
+    assert f"vast_vllm_charged_last_day_dollars {dollars}\n" in exported(seen(charges=(one,)))
+
+
+def test_what_nobody_answers_is_left_out_and_counted():
+    silent = Failed("ApiUnreachable", "no answer")
+    found = seen(contracts=silent, charges=silent, credit=silent)
+    gone = dataclasses.replace(found.machines[0], live=None)
+    text = exported(dataclasses.replace(found, machines=(gone,)))
+    assert "vast_vllm_not_asked 3.0\n" in text
+    assert "charged_last_day" not in text
+    assert "dollars_per_hour{" not in text
+    assert f"vast_vllm_certificate_ends_timestamp_seconds{OF_ONE}" in text
+
+
+def test_before_the_first_look_nothing_is_exported():
+    registry = CollectorRegistry()
+    registry.register(Facts())
+    assert generate_latest(registry) == b""
