@@ -89,7 +89,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	status logs history dashboard exporter doctor compare boots field-report pin release promote rollback promotion adopt \
-	cost orphans overdue scale settings pictures docs pages day-two faults more-faults faults-of-several \
+	cost orphans overdue scale settings pictures dashboard-picture docs pages day-two faults more-faults faults-of-several \
 	rehearsal test-vllm benchmark router-benchmark scale-out scale-simulation many measure
 
 help: ## list the commands
@@ -220,6 +220,9 @@ pages: setup ## play boots, a comparison and a report, and write what their docu
 pictures: setup ## record `make preview` and `make up` on an emulator, and draw the other pictures
 	@python -m toolchain.pictures
 	@python -m toolchain.scale_out.picture
+
+dashboard-picture: setup ## play a stack under load, and draw docs/pictures/dashboard.svg (8 minutes)
+	@python -m tests.helpers.dashboard_picture
 
 docs: setup ## write docs/troubleshooting.md out of the error classes
 	@python -m toolchain.troubleshooting

@@ -17,15 +17,20 @@ from typing import Any
 import httpx
 import pytest
 
+from components.on_host.key_gate import GUARDED
 from tests.helpers.polling import eventually
 from tests.helpers.stack_fixtures import own_emulator
 from tests.helpers.stack_world import PATH, Emulator, Stack
+from tests.helpers.state_secrets import exported_in_clear
+from toolchain.day_two.dashboard.targets import targets
+from toolchain.day_two.fleet import fleet_of
 
 SETTINGS = {
     "model": "mistral-small-4-nvfp4-1xh200",
     "minReliability": "0.9",
     # A machine that goes would wait 20 seconds for clients who might come.
     "drainMinutes": 0,
+    "metrics": True,
 }
 
 STAYS = ("endpoint_url", "api_key", "ca_certificate", "instance_id")
@@ -99,6 +104,27 @@ def answer(known: dict[str, Any], *, key: str | None = None) -> httpx.Response:
     )
 
 
+def watch(stack: Stack) -> list[str]:
+    """Ask each target of the dashboard for the whole table of routes; give the targets' roles."""
+    found = targets(fleet_of(stack.name, exported_in_clear(stack.state(), stack.passphrase)))
+    for one in found:
+        named = {"sni_hostname": one.server_name} if one.server_name else {}
+        with httpx.Client(
+            base_url=f"https://{one.address}",
+            verify=ssl.create_default_context(cadata=one.authorities),
+            headers={"Authorization": f"Bearer {one.key}"},
+            trust_env=False,
+            timeout=30,
+        ) as client:
+            for path, method in GUARDED.items():
+                answered = client.request(method, path, extensions=named)
+                is_read = path == "/metrics"
+                assert answered.status_code == (200 if is_read else 401), (one.name, path)
+                counts = "haproxy_" if one.role == "router" else "vllm:num_requests_running"
+                assert not is_read or counts in answered.text
+    return [one.role for one in found]
+
+
 def ended_by_the_market(emulator: Emulator, contract: str) -> None:
     def is_gone() -> bool:
         answered = httpx.delete(
@@ -147,6 +173,9 @@ def test_from_several_machines_to_one_and_back(stack, emulator, port):
     for name in STAYS:
         assert three[name] == two[name]
     assert answer(three).status_code == httpx.codes.OK
+    assert watch(stack) == ["machine", "machine", "machine", "router"]
+    unchanged = stack.preview("--expect-no-changes")
+    assert unchanged.status == 0, unchanged.outcome()
 
     alone = brought_up(stack, routerPort=port)
     assert servers(stack) == {"endpoint": first}
@@ -154,6 +183,8 @@ def test_from_several_machines_to_one_and_back(stack, emulator, port):
     assert alone["ca_certificate"] == two["ca_certificate"]
     assert {"router", "replicas"}.isdisjoint(alone)
     assert answer(alone).status_code == httpx.codes.OK
+    assert watch(stack) == ["machine"]
+    assert alone["metrics_key"] not in {three["metrics_key"], three["api_key"], alone["api_key"]}
     with pytest.raises(httpx.ConnectError):
         answer(three)
 

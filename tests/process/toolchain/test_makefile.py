@@ -75,7 +75,7 @@ def test_what_is_missing_is_asked_for(words, missing):
     assert "toolchain" not in done.output
 
 
-@pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt", "scale"])
+@pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt", "scale", "dashboard"])
 def test_on_the_account_a_stack_is_named(goal):
     done = make(goal, "ON=account", "NAME=r1", "INSTANCE=1", "BUDGET=3/day")
     assert done.status != 0
@@ -97,6 +97,14 @@ def test_on_the_account_a_stack_is_named(goal):
         (["release", "NAME=r1", "STACK=dev", "ON=account"], '"r1" --stack dev --account'),
         (["promote", "RELEASE=r1", "TO=prod", "ON=account"], '--to "prod" --from "" --account'),
         (["cost", "STACK=dev", "DAYS=3"], "--stack dev --days 3"),
+        (
+            ["dashboard", "STACK=dev", "BUDGET=300/day", "FIRST_TOKEN=2", "PORT=9500", "JSON=1"],
+            "toolchain.day_two.dashboard --stack dev  --json",
+        ),
+        (
+            ["exporter", "STACK=dev", "ON=account", "PORT=9500"],
+            "toolchain.day_two.dashboard.exporter --stack dev --account",
+        ),
         (
             ["scale", "STACK=dev", "BUDGET=300/day", "ONCE=1", "SESSIONS=32"],
             'toolchain.scale --stack dev --budget "300/day"  --once',
@@ -133,7 +141,7 @@ def test_what_the_documents_say_is_a_command(words):
 
 
 NAMES = ("STACK", "WORKERS", "NAME", "RELEASE", "TO", "FROM")
-COUNTS = ("SPEED", "INSTANCE", "DAYS", "SESSIONS")
+COUNTS = ("SPEED", "INSTANCE", "DAYS", "SESSIONS", "PORT", "FIRST_TOKEN")
 FREE = ("MSG", "ON", "DELETE", "ONCE", "CI", "SOMETHING_ELSE")
 GOALS = (
     "up",

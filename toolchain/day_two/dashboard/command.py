@@ -6,6 +6,8 @@ nothing could be written.
 
 from __future__ import annotations
 
+import argparse
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,8 +53,10 @@ def main() -> int:
     """Read the command line, and give the exit status."""
     reader = parser("dashboard", "write what Prometheus and Grafana need to watch a stack")
     reader.add_argument("--budget", type=budget, help="the aim for dollars, such as 300/day")
-    reader.add_argument("--first-token", type=float, default=FIRST_TOKEN_SECONDS, metavar="SECONDS")
-    reader.add_argument("--port", type=int, default=exporter.PORT, help="of `make exporter`")
+    reader.add_argument("--first-token", type=seconds, default=FIRST_TOKEN_SECONDS)
+    reader.add_argument(
+        "--port", type=exporter.port, default=exporter.PORT, help="of `make exporter`"
+    )
     given = reader.parse_args()
     here = asked(given)
     aims = Aims(given.first_token, given.budget)
@@ -69,6 +73,17 @@ def main() -> int:
         )
 
     return run(here, ask, lambda answer: show(here, answer))
+
+
+def seconds(text: str) -> float:
+    """Read the aim for first tokens.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is no time.
+    """
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no aim: 2 is 2 seconds to the first token")
+    return float(text)
 
 
 def make(

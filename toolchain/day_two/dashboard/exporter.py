@@ -6,6 +6,7 @@ figures of the last one, whose age the alert `NobodyLooks` watches.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 
@@ -14,11 +15,12 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from components.core.errors import ConfigurationError, StackError
+from components.resources.context import Context
 from toolchain.day_two.answer import NOT_ASKED, WELL
-from toolchain.day_two.command import Asked, asked, parser
+from toolchain.day_two.command import asked, parser
 from toolchain.day_two.dashboard.facts import families
 from toolchain.day_two.fleet import Fleet, read_fleet
-from toolchain.day_two.status.command import PROJECT, STATE_EVERY
+from toolchain.day_two.status.command import PROJECT
 from toolchain.day_two.status.look import look
 from toolchain.day_two.status.seen import Seen
 
@@ -27,8 +29,13 @@ PORT = 9497
 
 HOST = "127.0.0.1"
 
+HIGHEST_PORT = 65_535
+
 EVERY = 60.0
 """Seconds between two looks."""
+
+STATE_EVERY = 300.0
+"""Seconds after which the state is read anew."""
 
 
 class PortTaken(ConfigurationError):
@@ -54,23 +61,35 @@ class Facts(Collector):
 def main() -> int:
     """Read the command line, serve until Ctrl-C, and give the exit status."""
     reader = parser("exporter", "serve money and ends of a stack to Prometheus")
-    reader.add_argument("--port", type=int, default=PORT)
+    reader.add_argument("--port", type=port, default=PORT)
     given = reader.parse_args()
     here = asked(given)
     facts = Facts()
     try:
+        context = here.context
         end = served(facts, given.port)
     except StackError as error:
         here.say(str(error))
         return NOT_ASKED
     here.say(f"serving at http://{HOST}:{given.port}/metrics until Ctrl-C")
     try:
-        go_on(here, facts)
+        go_on(context, facts, lambda: read_fleet(here), here.say)
     except KeyboardInterrupt:
         return WELL
     finally:
         end()
     return WELL
+
+
+def port(text: str) -> int:
+    """Read the number of a port.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+    """
+    if not text.isdecimal() or not 0 < int(text) <= HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to {HIGHEST_PORT}")
+    return int(text)
 
 
 def served(facts: Facts, port: int) -> Callable[[], None]:
@@ -97,21 +116,22 @@ def served(facts: Facts, port: int) -> Callable[[], None]:
     return end
 
 
-def go_on(here: Asked, facts: Facts) -> None:
-    """Look again and again; the state is read seldom, since `pulumi` takes its time."""
+def go_on(
+    context: Context, facts: Facts, read: Callable[[], Fleet], say: Callable[[str], None]
+) -> None:
+    """Look again and again; `read` reads the state, seldom, since `pulumi` takes its time."""
     fleet: Fleet | None = None
     read_at = 0.0
     while True:
+        now = context.clock.epoch()
         try:
-            context = here.context
-            now = context.clock.epoch()
-            if fleet is None or now - read_at >= STATE_EVERY * 5:
-                fleet, read_at = read_fleet(here), now
+            if fleet is None or now - read_at >= STATE_EVERY:
+                fleet, read_at = read(), now
             facts.seen = look(fleet, context, PROJECT, facts.seen)
         except StackError as error:
-            here.say(f"this look found nothing: {error}")
+            say(f"this look found nothing: {error}")
             fleet = None
-        here.context.clock.sleep(EVERY)
+        context.clock.sleep(EVERY)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -11,12 +12,13 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from components.tls.certificates import machine_name
-from tests.helpers.day_two import NOW, charge, contract
+from tests.helpers.day_two import NOW, charge, contract, strangers
+from tests.helpers.fakes import VirtualClock
 from tests.helpers.fleets import CONTRACT, fleet
 from tests.helpers.metered import OF_THE_STACK, STACK_KEY, metered, of_machine
 from toolchain.day_two.attempt import Failed
 from toolchain.day_two.dashboard import exporter, prometheus
-from toolchain.day_two.dashboard.command import DASHBOARD, Dashboard, make
+from toolchain.day_two.dashboard.command import DASHBOARD, Dashboard, make, seconds
 from toolchain.day_two.dashboard.exporter import Facts
 from toolchain.day_two.dashboard.files import NotWritten, folder_of, write
 from toolchain.day_two.dashboard.panels import panels
@@ -24,6 +26,7 @@ from toolchain.day_two.dashboard.rules import Aims
 from toolchain.day_two.dashboard.targets import NoMetricsKey, targets, without_key
 from toolchain.day_two.fleet import Fleet
 from toolchain.day_two.status.seen import Seen, SeenMachine
+from toolchain.stacks import PulumiFailed
 
 AIMS = Aims(dollars_per_day=300)
 
@@ -237,3 +240,55 @@ def test_before_the_first_look_nothing_is_exported():
     registry = CollectorRegistry()
     registry.register(Facts())
     assert generate_latest(registry) == b""
+
+
+class Ended(Exception):
+    """The clock of a test has nothing more to wait for."""
+
+
+class Looks(VirtualClock):
+    """A clock that lets so many looks be."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__(NOW)
+        self.left = looks
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.left -= 1
+        if not self.left:
+            raise Ended
+
+
+def test_it_looks_each_minute_and_reads_the_state_seldom(tmp_path):
+    facts = Facts()
+    reads: list[float] = []
+    said: list[str] = []
+    context = strangers(tmp_path, servers={}, clock=Looks(7))
+
+    def read() -> Fleet:
+        reads.append(context.clock.epoch())
+        if len(reads) == 1:
+            raise PulumiFailed("the backend does not answer")
+        return metered()
+
+    with pytest.raises(Ended):
+        exporter.go_on(context, facts, read, said.append)
+    assert said == ["this look found nothing: the backend does not answer"]
+    assert [at - NOW for at in reads] == [0.0, 60.0, 360.0]
+    assert facts.seen is not None
+    assert facts.seen.now == NOW + 360.0
+    assert "vast_vllm_charged_last_day_dollars" in exported(facts.seen)
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "1.5", "x", ""])
+def test_what_is_no_port_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no port"):
+        exporter.port(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "1.2.3", "nan", "x", "99999"])
+def test_what_is_no_aim_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no aim"):
+        seconds(text)
+    assert seconds("2.5") == 2.5
