@@ -103,6 +103,10 @@ def day_two(environment):
     assert current["offer"]["dollars_per_hour"] > 0
     assert len(ways) > 5
 
+    dashboard = run([*command, "toolchain.day_two.dashboard", "--json"], environment, apart=True)
+    assert dashboard.status == 2, dashboard.outcome()
+    assert "`vast-vllm:metrics: true` under `config:`" in json.loads(dashboard.output)["reason"]
+
     report = run([*command, "toolchain.day_two.field_report", "--write", "--json"], environment)
     assert report.status == 0, report.outcome()
     made = json.loads(report.output)

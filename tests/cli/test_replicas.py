@@ -5,6 +5,7 @@ The first machine is never touched: it is the same contract, and its server has 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ import pytest
 from components.on_host.key_gate import GUARDED
 from tests.helpers.polling import eventually
 from tests.helpers.stack_fixtures import own_emulator
-from tests.helpers.stack_world import PATH, Emulator, Stack
+from tests.helpers.stack_world import PATH, Emulator, Stack, run
 from tests.helpers.state_secrets import exported_in_clear
 from toolchain.day_two.dashboard.targets import targets
 from toolchain.day_two.fleet import fleet_of
@@ -125,6 +126,19 @@ def watch(stack: Stack) -> list[str]:
     return [one.role for one in found]
 
 
+def written_for_prometheus(stack: Stack) -> None:
+    """Type the command; nothing that it prints is a secret, and `promtool` has no objection."""
+    command = ["python", "-m", "toolchain.day_two.dashboard", "--stack", stack.name]
+    belongings = {"STACK_HOME": str(stack.folder / "belongings")}
+    done = run([*command, "--account", "--json"], stack.environment | belongings, apart=True)
+    assert done.status == 0, done.outcome()
+    answer = json.loads(done.output)
+    assert (answer["verdict"], answer["checked"], len(answer["targets"])) == ("well", True, 4)
+    keys = [file.read_text() for file in Path(answer["folder"]).glob("*.key")]
+    assert len(set(keys)) == 4
+    assert not any(key in done.outcome() for key in keys)
+
+
 def ended_by_the_market(emulator: Emulator, contract: str) -> None:
     def is_gone() -> bool:
         answered = httpx.delete(
@@ -174,6 +188,7 @@ def test_from_several_machines_to_one_and_back(stack, emulator, port):
         assert three[name] == two[name]
     assert answer(three).status_code == httpx.codes.OK
     assert watch(stack) == ["machine", "machine", "machine", "router"]
+    written_for_prometheus(stack)
     unchanged = stack.preview("--expect-no-changes")
     assert unchanged.status == 0, unchanged.outcome()
 

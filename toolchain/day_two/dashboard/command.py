@@ -116,10 +116,10 @@ def make(
         asked_at=in_utc(now),
         stack=fleet.stack,
         problems=(
-            *(_unasked(fleet, sentence) for sentence in without_key(fleet)),
+            *(_unasked(fleet, name) for name in without_key(fleet)),
             *([_refused(said)] if said else []),
         ),
-        notes=tuple(_notes(fleet, asked_ones, aims, is_checked=check is not None)),
+        notes=tuple(_notes(aims, is_checked=check is not None)),
         folder=str(folder),
         targets=tuple(f"{one.name} {one.address}" for one in asked_ones),
         alerts=tuple(one.name for one in alerts),
@@ -181,9 +181,11 @@ def show(here: Asked, answer: Dashboard) -> list[RenderableType]:
     ]
 
 
-def _unasked(fleet: Fleet, sentence: str) -> Problem:
+def _unasked(fleet: Fleet, name: str) -> Problem:
     return Problem(
-        about="targets", text=sentence.partition(":")[0], mend=f"`pulumi up --stack {fleet.stack}`"
+        about=name,
+        text="it takes no key for its counters yet, and Prometheus does not ask it",
+        mend=f"`pulumi up --stack {fleet.stack}` gives it one, then `make dashboard` again",
     )
 
 
@@ -195,16 +197,10 @@ def _refused(said: str) -> Problem:
     )
 
 
-def _notes(fleet: Fleet, found: Sequence[Target], aims: Aims, *, is_checked: bool) -> list[str]:
+def _notes(aims: Aims, *, is_checked: bool) -> list[str]:
     notes = []
-    if fleet.router and not any(one.role == "router" for one in found):
-        notes.append(f"the router takes no key for its counters yet: {_up(fleet)} gives it one")
     if aims.dollars_per_day is None:
         notes.append("no alert watches the spending: add an aim, such as `BUDGET=300/day`")
     if not is_checked:
         notes.append("promtool is not there, so nobody has checked the files: see `make setup`")
     return notes
-
-
-def _up(fleet: Fleet) -> str:
-    return f"`pulumi up --stack {fleet.stack}`"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.core.errors import PlatformError
-from toolchain.checkout import ROOT
+from toolchain.on_emulator import BELONGINGS
 
-PLACE = ROOT / ".dashboards"
-"""Ignored by git."""
+PLACE = BELONGINGS / "dashboards"
+"""Beside what else belongs to this checkout alone, and ignored by git."""
 
 
 class NotWritten(PlatformError):

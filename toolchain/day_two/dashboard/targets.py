@@ -67,14 +67,11 @@ def with_key(fleet: Fleet) -> tuple[Machine, ...]:
 
 
 def without_key(fleet: Fleet) -> list[str]:
-    """Say which machines cannot be asked, since they take no such key yet."""
+    """Name who cannot be asked, since it takes no such key yet."""
     known = {one.contract for one in with_key(fleet)}
-    return [
-        f"machine {one.replica} takes no key for its counters yet: "
-        f"`pulumi up --stack {fleet.stack}` gives it one"
-        for one in fleet.serving
-        if one.contract not in known
-    ]
+    machines = [one for one in fleet.serving if one.contract not in known]
+    is_router_left_out = fleet.router is not None and not any(_router(fleet))
+    return [*(f"machine {one.replica}" for one in machines), *["router"] * is_router_left_out]
 
 
 def _machine(fleet: Fleet, machine: Machine) -> Target:

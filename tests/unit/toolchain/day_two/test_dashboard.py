@@ -68,16 +68,19 @@ def test_a_stack_without_such_a_key_is_told_how_to_get_one():
         targets(fleet())
 
 
-def test_a_machine_that_has_none_yet_is_named():
+def test_who_has_none_yet_is_named(tmp_path):
     found = metered(2)
     first, second = found.machines
     assert second.server is not None
     bare = dataclasses.replace(second, server=dataclasses.replace(second.server, metrics_keys={}))
-    half = dataclasses.replace(found, machines=(first, bare))
-    assert [one.role for one in targets(half)] == ["machine", "router"]
-    assert without_key(half) == [
-        "machine 1 takes no key for its counters yet: `pulumi up --stack old` gives it one"
-    ]
+    outputs = {**found.outputs, "metrics_key": None}
+    half = dataclasses.replace(found, machines=(first, bare), outputs=outputs)
+    assert [one.role for one in targets(half)] == ["machine"]
+    assert without_key(half) == ["machine 1", "router"]
+    assert without_key(found) == []
+    answer = made(tmp_path / "old", half)
+    assert answer.exit_status == 1
+    assert [one.about for one in answer.problems] == ["machine 1", "router"]
 
 
 # --------------------------------------------------------------------------- files
