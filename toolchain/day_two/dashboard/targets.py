@@ -30,7 +30,7 @@ class Target:
 
     role: Role
     name: str
-    """Such as `machine-0` or `router`; no two of a stack are the same."""
+    """Such as `machine-0-123` or `router`; no two of a stack are the same."""
     address: str
     """`ip:port`."""
     is_tls: bool
@@ -78,11 +78,10 @@ def _machine(fleet: Fleet, machine: Machine) -> Target:
     assert machine.server is not None  # noqa: S101  (`with_key` gives no other)
     inputs = machine.server.inputs
     of_stack = metrics_key(inputs.stack_key or "", inputs.key_scope)
-    one = f"{machine.endpoint}-machine-{machine.replica}"
     return Target(
         role="machine",
-        # While it is being replaced, a replica has two.
-        name=f"{one}-{machine.contract}",
+        # While it is being replaced, a replica has two. The name is a file's too.
+        name=f"machine-{machine.replica}-{machine.contract}",
         address=with_port(inputs.host.address.ip, inputs.host_port),
         is_tls=inputs.tls,
         labels={

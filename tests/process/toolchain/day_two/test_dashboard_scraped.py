@@ -96,7 +96,7 @@ def test_a_machine_under_another_name_is_not_believed(world):
 
 
 def test_a_key_that_has_changed_is_read_at_the_next_scrape(world):
-    (file,) = world.folder.glob("endpoint-machine-*.key")
+    (file,) = world.folder.glob("machine-*.key")
     key = file.read_text()
     for wrong in (STACK_KEY, OF_THE_STACK):
         file.write_text(wrong)

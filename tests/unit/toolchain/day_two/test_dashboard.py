@@ -42,7 +42,7 @@ def made(folder: Path, found: Fleet, aims: Aims = AIMS, said: str = "") -> Dashb
 
 def test_one_machine_is_asked_by_the_name_of_its_contract_with_its_own_key():
     (one,) = targets(metered())
-    assert (one.role, one.name) == ("machine", f"endpoint-machine-0-{CONTRACT}")
+    assert (one.role, one.name) == ("machine", f"machine-0-{CONTRACT}")
     assert one.server_name == machine_name(CONTRACT)
     assert one.authorities.startswith("-----BEGIN CERTIFICATE")
     assert one.key == of_machine()
@@ -102,7 +102,7 @@ def test_a_key_of_a_machine_that_is_gone_does_not_stay(tmp_path):
     folder = tmp_path / "old"
     made(folder, metered(3))
     made(folder, metered())
-    assert [file.name for file in folder.glob("*.key")] == [f"endpoint-machine-0-{CONTRACT}.key"]
+    assert [file.name for file in folder.glob("*.key")] == [f"machine-0-{CONTRACT}.key"]
     assert [one.name for one in tmp_path.iterdir()] == ["old"]
 
 
