@@ -86,6 +86,8 @@ class Router:
     """Who starts it again when it dies: `systemd`, `systemd-user` or `nobody`."""
     problem: str
     """What the last refresh found wrong; empty for nothing."""
+    leaf: str = ""
+    """PEM of its own certificate."""
 
     @classmethod
     def from_bag(cls, bag: BagReader) -> Router:
@@ -103,6 +105,7 @@ class Router:
             label=bag.get("label", text) or "",
             supervisor=bag.get("supervisor", text) or "nobody",
             problem=bag.get("problem", text) or "",
+            leaf=bag.get("leaf", text) or "",
         )
 
 

@@ -12,10 +12,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from components.vast.charges import DAY
 from components.vast.lifecycle.auto_shutdown import overdue_since
 from toolchain.day_two.attempt import Failed
-from toolchain.day_two.status.judge import certificate_end, not_asked
+from toolchain.day_two.status.judge import certificate_end, end_of, not_asked
 from toolchain.day_two.status.seen import Seen, SeenMachine
 
-LABELS = ("endpoint", "replica", "contract")
+LABELS = ("name", "endpoint", "replica", "contract")
+"""The first one is for people, such as `machine 0` or `router`."""
 
 
 def families(seen: Seen) -> Iterator[Metric]:
@@ -48,11 +49,14 @@ def _of_machines(seen: Seen) -> Iterator[Metric]:
         overdue.add_metric(labels, float(bool(overdue_since(ends_itself_at, seen.now))))
         if one.live.ends_at:
             contracts.add_metric(labels, one.live.ends_at)
+    router = seen.fleet.router
+    if router and (ends_at := end_of(router.leaf)):
+        certificates.add_metric(("router", "", "", ""), ends_at)
     yield from (dollars, contracts, certificates, overdue)
 
 
-def _labels(one: SeenMachine) -> tuple[str, str, str]:
-    return one.machine.endpoint, str(one.machine.replica), str(one.machine.contract)
+def _labels(one: SeenMachine) -> tuple[str, str, str, str]:
+    return one.name, one.machine.endpoint, str(one.machine.replica), str(one.machine.contract)
 
 
 def _share(since: float, until: float, now: float) -> float:

@@ -100,7 +100,7 @@ def _all(stack: str) -> list[Panel]:
             "Money and ends",
             "Dollars an hour",
             "currencyUSD",
-            (_q(f"vast_vllm_machine_dollars_per_hour{{{asked}}}", machine),),
+            (_q(f"vast_vllm_machine_dollars_per_hour{{{asked}}}", "{{name}}"),),
         ),
         Panel(
             "Money and ends",
@@ -115,11 +115,11 @@ def _all(stack: str) -> list[Panel]:
             (
                 _q(
                     f"(vast_vllm_contract_ends_timestamp_seconds{{{asked}}} - time()) / {day}",
-                    f"contract of {machine}",
+                    "contract of {{name}}",
                 ),
                 _q(
                     f"(vast_vllm_certificate_ends_timestamp_seconds{{{asked}}} - time()) / {day}",
-                    f"certificate of {machine}",
+                    "certificate of {{name}}",
                 ),
             ),
         ),

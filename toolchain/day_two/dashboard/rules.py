@@ -79,8 +79,7 @@ def rules(stack: str, aims: Aims) -> list[Rule]:
                 name,
                 f"{metric}{{{asked}}} - time() < {SOON_DAYS * 86_400}",
                 0,
-                f"the {what} of machine {{{{ $labels.replica }}}} ends in "
-                "{{ $value | humanizeDuration }}",
+                f"the {what} of {{{{ $labels.name }}}} ends in {{{{ $value | humanizeDuration }}}}",
             )
             for name, metric, what in (
                 ("CertificateEnds", "vast_vllm_certificate_ends_timestamp_seconds", "certificate"),
@@ -91,7 +90,7 @@ def rules(stack: str, aims: Aims) -> list[Rule]:
             "MachineOverdue",
             f"vast_vllm_machine_overdue{{{asked}}} > 0",
             0,
-            "machine {{ $labels.replica }} should have ended itself, and is billed",
+            "{{ $labels.name }} should have ended itself, and is billed",
         ),
         _nobody_looks(asked),
     ]

@@ -170,8 +170,13 @@ def _certificate(seen: Seen, one: SeenMachine) -> Iterator[Problem]:
 def certificate_end(one: SeenMachine) -> float:
     """When a machine's certificate ends, in seconds since 1970; 0 if it is not known."""
     leaf = one.machine.server.inputs.leaf if one.machine.server else ""
+    return end_of(leaf or "")
+
+
+def end_of(certificate: str) -> float:
+    """When a certificate (PEM) ends, in seconds since 1970; 0 for what is none."""
     try:
-        found = x509.load_pem_x509_certificate((leaf or "").encode())
+        found = x509.load_pem_x509_certificate(certificate.encode())
     except ValueError:
         return 0.0
     return found.not_valid_after_utc.replace(tzinfo=dt.UTC).timestamp()

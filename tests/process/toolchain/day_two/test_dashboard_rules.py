@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from toolchain.day_two.dashboard.command import promtool_here, refusal
 from toolchain.day_two.dashboard.rules import Aims, rules, written
 from toolchain.prometheus import PROMETHEUS
 
@@ -17,7 +18,7 @@ STACK = "dev"
 AIMS = Aims(first_token_seconds=2, dollars_per_day=300)
 MACHINE = 'stack="dev",role="machine",job="m",endpoint="endpoint",replica="1",contract="7"'
 OF_EXPORTER = 'stack="dev",role="stack",job="stack"'
-OF_ONE = f'{OF_EXPORTER},endpoint="endpoint",replica="1",contract="7"'
+OF_ONE = f'{OF_EXPORTER},name="machine 1",endpoint="endpoint",replica="1",contract="7"'
 DAY = 86_400
 STEADY = {
     f"up{{{OF_EXPORTER}}}": "1x60",
@@ -143,7 +144,7 @@ def labels_of(alert: str) -> dict[str, str]:
         "SpendOverAim of the ledger": {},
         "NobodyLooks": {"role": "stack", "job": "stack"},
         "NobodyLooks where nobody answers": {"role": "stack", "job": "stack"},
-    }.get(alert, {"role": "stack", "job": "stack", **one})
+    }.get(alert, {"role": "stack", "job": "stack", "name": "machine 1", **one})
 
 
 def played(name: str, story: Story) -> dict[str, Any]:
@@ -217,3 +218,15 @@ def test_without_an_aim_no_alert_watches_the_spending(folder):
     names = [one.name for one in rules(STACK, Aims())]
     assert "SpendOverAim" not in names
     assert promtool("check", "rules", "rules.yml", folder=folder) == ""
+
+
+def test_what_promtool_has_against_a_file_is_one_line(folder):
+    check = promtool_here()
+    assert check is not None
+    good, bad = folder / "good.yml", folder / "bad.yml"
+    good.write_text("rule_files: [rules.yml]\n")
+    bad.write_text("scrape_configs: [{job_nam: x}]\n")
+    assert check(good) == ""
+    assert "field job_nam not found" in check(bad)
+    assert "\n" not in check(bad)
+    assert "promtool does not run" in refusal(folder / "nowhere", good)

@@ -197,7 +197,7 @@ def exported(found: Seen) -> str:
     return generate_latest(registry).decode()
 
 
-OF_ONE = f'{{contract="{CONTRACT}",endpoint="endpoint",replica="0"}}'
+OF_ONE = f'{{contract="{CONTRACT}",endpoint="endpoint",name="machine 0",replica="0"}}'
 
 
 def test_money_and_ends_are_exported():
@@ -226,6 +226,18 @@ def test_a_machine_that_is_billed_past_its_own_end_is_overdue():
 def test_of_a_charge_its_share_of_the_last_day_counts(ago, until, dollars):
     one = dataclasses.replace(charge(), since=NOW - ago * 3600, until=NOW - until * 3600)
     assert f"vast_vllm_charged_last_day_dollars {dollars}\n" in exported(seen(charges=(one,)))
+
+
+def test_the_routers_certificate_ends_too():
+    found = metered(2)
+    assert found.router is not None
+    (machine, *_) = found.machines
+    assert machine.server is not None
+    leaf = str(machine.server.inputs.leaf)
+    routed = dataclasses.replace(found, router=dataclasses.replace(found.router, leaf=leaf))
+    router = 'vast_vllm_certificate_ends_timestamp_seconds{contract="",endpoint="",name="router"'
+    assert router in exported(seen(fleet=routed))
+    assert router not in exported(seen(fleet=found))
 
 
 def test_what_nobody_answers_is_left_out_and_counted():
