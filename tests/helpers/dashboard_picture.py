@@ -21,6 +21,9 @@ from toolchain.day_two.dashboard.picture import draw
 
 SPEED = 10.0
 SECONDS = 420
+OPTIONS = ("--max-num-seqs", "32")
+"""So that some of the clients wait."""
+
 PLACE = ROOT / "docs/pictures/dashboard.svg"
 CLIENTS = ((0, 3), (120, 48), (240, 12))
 """From which second on how many clients ask."""
@@ -28,7 +31,7 @@ CLIENTS = ((0, 3), (120, 48), (240, 12))
 
 def main() -> int:
     """Play, and draw."""
-    with tempfile.TemporaryDirectory() as name, watched(Path(name), SPEED) as world:
+    with tempfile.TemporaryDirectory() as name, watched(Path(name), *OPTIONS, speed=SPEED) as world:
         began = time.monotonic()
         askers = [
             threading.Thread(target=ask, args=(world, number, began), daemon=True)

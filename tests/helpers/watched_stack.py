@@ -47,7 +47,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def machine(folder: Path, speed: float) -> Iterator[tuple[str, int]]:
+def machine(folder: Path, speed: float, *more: str) -> Iterator[tuple[str, int]]:
     """A server as it runs on the machine of the stack's first contract; gives where."""
     folder.mkdir()
     gate = Folder.make(folder)
@@ -64,6 +64,7 @@ def machine(folder: Path, speed: float) -> Iterator[tuple[str, int]]:
         "--enforce-eager",
         *options,
         *files,
+        *more,
         model=QWEN,
         scheme="https",
         PYTHONPATH=str(folder),
@@ -122,10 +123,10 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched(tmp_path: Path, speed: float = SPEED) -> Iterator[Watched]:
-    """Run all of it; `speed` is that of the emulated server."""
+def watched(tmp_path: Path, *options: str, speed: float = SPEED) -> Iterator[Watched]:
+    """Run all of it; the emulated server has that speed, and more options of `vllm serve`."""
     with (
-        machine(tmp_path / "machine", speed) as (address, port),
+        machine(tmp_path / "machine", speed, *options) as (address, port),
         short_folder() as short,
         Router(
             short,

@@ -46,21 +46,21 @@ def _all(stack: str) -> list[Panel]:
             "Clients",
             "Requests ended",
             "reqps",
-            (_q(_by_machine(of, "rate(vllm:request_success_total{%s}[5m])"), machine),),
+            (_q(_by_machine(of, "rate(vllm:request_success_total{%s}[2m])"), machine),),
         ),
         Panel(
             "Clients",
             "Time to first token",
             "s",
-            tuple(_q(first_token(of, share), f"p{share * 100:g}") for share in (0.5, 0.9, 0.99)),
+            tuple(_q(first_token(of, share, 2), f"p{share * 100:g}") for share in (0.5, 0.9, 0.99)),
         ),
         Panel(
             "Clients",
             "Tokens a second",
             "short",
             (
-                _q(_sum(of, "rate(vllm:generation_tokens_total{%s}[5m])"), "written"),
-                _q(_sum(of, "rate(vllm:prompt_tokens_total{%s}[5m])"), "read"),
+                _q(_sum(of, "rate(vllm:generation_tokens_total{%s}[2m])"), "written"),
+                _q(_sum(of, "rate(vllm:prompt_tokens_total{%s}[2m])"), "read"),
             ),
         ),
         Panel(
@@ -90,7 +90,7 @@ def _all(stack: str) -> list[Panel]:
             (
                 _q(
                     "sum by (code) (rate(haproxy_frontend_http_responses_total"
-                    f'{{{of},proxy="clients"}}[5m]))',
+                    f'{{{of},proxy="clients"}}[2m]))',
                     "{{code}}",
                 ),
             ),

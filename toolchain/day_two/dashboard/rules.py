@@ -102,9 +102,9 @@ def kv_cache(of: str) -> str:
     return f"{by} (vllm:kv_cache_usage_perc{{{of}}} or vllm:gpu_cache_usage_perc{{{of}}})"
 
 
-def first_token(of: str, share: float) -> str:
-    """Write the seconds to the first token that a share of requests does not exceed."""
-    rate = f"rate(vllm:time_to_first_token_seconds_bucket{{{of}}}[5m])"
+def first_token(of: str, share: float, minutes: int = 5) -> str:
+    """Write the seconds to the first token that a share of the last requests does not exceed."""
+    rate = f"rate(vllm:time_to_first_token_seconds_bucket{{{of}}}[{minutes}m])"
     return f"histogram_quantile({share:g}, sum by (stack, le) ({rate}))"
 
 
