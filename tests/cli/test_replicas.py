@@ -23,6 +23,7 @@ from tests.helpers.polling import eventually
 from tests.helpers.stack_fixtures import own_emulator
 from tests.helpers.stack_world import PATH, Emulator, Stack, run
 from tests.helpers.state_secrets import exported_in_clear
+from tests.helpers.watched_stack import hurry, prometheus
 from toolchain.day_two.dashboard.targets import targets
 from toolchain.day_two.fleet import fleet_of
 
@@ -127,7 +128,7 @@ def watch(stack: Stack) -> list[str]:
 
 
 def written_for_prometheus(stack: Stack) -> None:
-    """Type the command; nothing that it prints is a secret, and `promtool` has no objection."""
+    """Type the command, which prints no secret, and let a real Prometheus ask with its files."""
     command = ["python", "-m", "toolchain.day_two.dashboard", "--stack", stack.name]
     belongings = {"STACK_HOME": str(stack.folder / "belongings")}
     done = run([*command, "--account", "--json"], stack.environment | belongings, apart=True)
@@ -137,6 +138,9 @@ def written_for_prometheus(stack: Stack) -> None:
     keys = [file.read_text() for file in Path(answer["folder"]).glob("*.key")]
     assert len(set(keys)) == 4
     assert not any(key in done.outcome() for key in keys)
+    hurry(Path(answer["folder"]) / "prometheus.yml")
+    with prometheus(Path(answer["folder"]), stack.folder) as running:
+        eventually(lambda: running.up() == ["machine", "machine", "machine", "router"])
 
 
 def ended_by_the_market(emulator: Emulator, contract: str) -> None:

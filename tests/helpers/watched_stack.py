@@ -92,13 +92,23 @@ class Running:
     log: Path
     process: subprocess.Popen[bytes]
 
+    def ask(self, path: str, **words: str) -> Any:
+        """Ask it, and give its data."""
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=words, trust_env=False)
+        return answer.json()["data"]
+
+    def up(self) -> list[str]:
+        """Roles of the targets whose last scrape went well, in their order."""
+        found = self.ask("query", query="up == 1")["result"]
+        return sorted(one["metric"]["role"] for one in found)
+
 
 class Watched:
     """A stack that is watched by a Prometheus."""
 
     def __init__(self, running: Running, router: Router, folder: Path) -> None:
         self.url, self.router, self.folder, self.log = running.url, router, folder, running.log
-        self._process = running.process
+        self.ask, self._process = running.ask, running.process
 
     def change(self, name: str, text: str) -> None:
         """Write another text into one of its files, and let it read its configuration again."""
@@ -111,11 +121,6 @@ class Watched:
             if one["labels"]["role"] == "machine":
                 return one["health"], one["lastError"]
         return "", ""
-
-    def ask(self, path: str, **words: str) -> Any:
-        """Ask Prometheus, and give its data."""
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=words, trust_env=False)
-        return answer.json()["data"]
 
     def query(self, expression: str) -> list[Any]:
         """Ask it for something now."""
