@@ -12,8 +12,11 @@ IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 # Make exports what stands on its command line, and expands it then; so that goes for any name.
 NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE
 COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PORT FIRST_TOKEN
+NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE PICTURE
+COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PROMPT ANSWER SHARED EACH
+LISTS := CLIENTS RATES
 SWITCHES := JSON WATCH FOLLOW ONCE RECORD WRITE
-GIVEN := MSG ON DELETE BUDGET CI BY $(NAMES) $(COUNTS) $(SWITCHES)
+GIVEN := MSG ON DELETE BUDGET CI BY $(NAMES) $(COUNTS) $(LISTS) $(SWITCHES)
 ON_THE_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(sort $(GIVEN) $(ON_THE_LINE)),$(if $(filter-out undefined,$(firstword \
   $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
@@ -24,12 +27,16 @@ export MSG
 LETTERS := a b c d e f g h i j k l m n o p q r s t u v w x y z \
 	A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
 DIGITS := 0 1 2 3 4 5 6 7 8 9
+COMMA := ,
 without = $(eval REST := $$(value $(1)))$(foreach one,$(2),$(eval REST := $$(subst $(one),,$$(REST))))
 is_foreign = $(strip $(call without,$(1),$(2)))$(REST)$(filter -%,$(value $(1)))
 $(foreach name,$(NAMES),$(if $(call is_foreign,$(name),$(LETTERS) $(DIGITS) . _ -),$(error \
   $(name) is no name: letters, digits, dots, dashes and underscores, and no dash first; nothing was done)))
 $(foreach name,$(COUNTS),$(if $(call is_foreign,$(name),$(DIGITS) .),$(error \
   $(name) is no number: digits and a dot; nothing was done)))
+without_commas = $(eval LISTED := $$(subst $$(COMMA),,$$(value $(1))))
+$(foreach name,$(LISTS),$(call without_commas,$(name))$(if $(call is_foreign,LISTED,$(DIGITS) .),$(error \
+  $(name) is no list of numbers: digits, dots and commas, such as 1$(COMMA)4$(COMMA)16; nothing was done)))
 $(if $(call is_foreign,BUDGET,$(LETTERS) $(DIGITS) . /),$(error \
   BUDGET is no budget: BUDGET=300/day is 300 dollars for a day of UTC; nothing was done))
 $(foreach name,STACK WORKERS SPEED,$(if $(value $(name)),,$(error \
@@ -73,6 +80,7 @@ INSTEAD_down := `pulumi destroy$(OF_STACK)`
 INSTEAD_chat := what README.md shows under `Use it`
 OF_ONE_STACK := pin release rollback adopt measure scale status logs history compare boots \
 	dashboard exporter
+OF_ONE_STACK := pin release rollback adopt measure load scale status logs history compare boots
 ifneq ($(ACCOUNT),)
   $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
     `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
@@ -90,6 +98,8 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
 	status logs history dashboard exporter doctor compare boots field-report pin release promote rollback promotion adopt \
 	cost orphans overdue scale settings pictures dashboard-picture docs pages day-two faults more-faults faults-of-several \
+	status logs history doctor compare boots load field-report pin release promote rollback promotion adopt \
+	cost orphans overdue scale settings pictures docs pages load-pages day-two faults more-faults faults-of-several \
 	rehearsal test-vllm benchmark router-benchmark scale-out scale-simulation many measure
 
 help: ## list the commands
@@ -172,6 +182,12 @@ compare: $(PLACE) ## what can serve the stack's model, on today's market: [BY=pr
 boots: $(PLACE) ## draw how a stack's machines started, the newest as a waterfall: make boots STACK=dev
 	@python -m toolchain.day_two.boots --stack $(STACK) $(DAY_TWO)
 
+load: $(PLACE) ## test a stack under load: [CLIENTS=1,4,16|RATES=1,2] [PROMPT= ANSWER= SHARED= PICTURE= EACH=] [BUDGET=2]
+	@python -m toolchain.day_two.load --stack $(STACK) $(DAY_TWO) $(if $(CLIENTS),--clients $(CLIENTS)) \
+	  $(if $(RATES),--rates $(RATES)) $(if $(PROMPT),--prompt $(PROMPT)) $(if $(ANSWER),--answer $(ANSWER)) \
+	  $(if $(SHARED),--shared $(SHARED)) $(if $(PICTURE),--picture $(PICTURE)) $(if $(EACH),--each $(EACH)) \
+	  $(if $(BUDGET),--budget "$(BUDGET)")
+
 field-report: $(PLACE) ## show what RECORD=1 has kept, without anything of yours; WRITE=1 writes it
 	@python -m toolchain.day_two.field_report $(DAY_TWO) $(if $(WRITE),--write)
 
@@ -216,6 +232,9 @@ scale-simulation: setup ## play a day of traffic against the loop, and write doc
 
 pages: setup ## play boots, a comparison and a report, and write what their documents show
 	@python -m toolchain.day_two.pages
+
+load-pages: setup ## play load tests on an emulator, and write docs/load.md (half an hour)
+	@python -m toolchain.day_two.load.pages
 
 pictures: setup ## record `make preview` and `make up` on an emulator, and draw the other pictures
 	@python -m toolchain.pictures
@@ -271,3 +290,7 @@ lock: setup ## write the pinned, hashed requirements anew
 	  --no-emit-find-links --custom-compile-command "make lock" \
 	  toolchain/real_vllm/requirements.in --override toolchain/real_vllm/overrides.txt \
 	  -o toolchain/real_vllm/requirements.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --custom-compile-command "make lock" \
+	  toolchain/day_two/load/requirements.in --override toolchain/day_two/load/overrides.txt \
+	  -o toolchain/day_two/load/requirements.txt

@@ -76,6 +76,27 @@ def test_what_is_missing_is_asked_for(words, missing):
 
 
 @pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt", "scale", "dashboard"])
+@pytest.mark.parametrize("value", ["1;id", "$(shell id)", "1,-2", "-1", "1 2", "1,`id`"])
+@pytest.mark.parametrize("name", ["CLIENTS", "RATES"])
+def test_loads_are_numbers_with_commas(name, value):
+    done = make("load", f"{name}={value}")
+    assert done.status != 0
+    assert f"{name} is no list of numbers" in done.output
+    assert "toolchain" not in done.output
+
+
+def test_loads_reach_their_command_as_they_are_typed():
+    done = make("load", "STACK=dev", "ON=account", "CLIENTS=1,4,16", "BUDGET=2.50", "JSON=1")
+    assert done.status == 0, done.outcome()
+    lines = done.output.replace("\\\n", " ").splitlines()
+    (words,) = [line.split() for line in lines if "toolchain.day_two.load" in line]
+    assert words[3:] == [
+        *("--stack", "dev", "--account", "--json"),
+        *("--clients", "1,4,16", "--budget", '"2.50"'),
+    ]
+
+
+@pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt", "scale", "load"])
 def test_on_the_account_a_stack_is_named(goal):
     done = make(goal, "ON=account", "NAME=r1", "INSTANCE=1", "BUDGET=3/day")
     assert done.status != 0

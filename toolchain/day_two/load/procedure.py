@@ -1,0 +1,207 @@
+"""A load test as a procedure: what it needs, each load after the other, what is made of them."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.core.clock import Clock
+from components.core.errors import PlatformError, StackError
+from components.release.release import short
+from components.resources.context import Context
+from toolchain.day_two.answer import in_utc
+from toolchain.day_two.fleet import Fleet
+from toolchain.day_two.load.curve import Point
+from toolchain.day_two.load.kept import Conditions, LoadTest
+from toolchain.day_two.load.plan import AROUND_SECONDS, Plan, described_loads
+from toolchain.day_two.load.prompts import prompts, tokens_per_word
+from toolchain.day_two.load.report import point_of
+from toolchain.day_two.load.runner import LoadFailed, Runner, Target
+from toolchain.day_two.load.served import Served
+
+INTERRUPTED = "it was interrupted"
+
+
+class NothingToLoad(PlatformError):
+    """The stack has no endpoint that a load test can ask.
+
+    Cost: nothing; nothing was asked.
+    Remedy: bring the stack up, or do what the message says.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Missed:
+    """A load that was not measured."""
+
+    load: float
+    why: str
+    not_tried: tuple[float, ...] = ()
+    """Loads that were not tried after it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """The points of a test, as far as it came."""
+
+    points: tuple[Point, ...]
+    guidellm: str
+    """Its version; empty without a point."""
+    missed: tuple[Missed, ...] = ()
+
+
+def target_of(fleet: Fleet) -> Target:
+    """Give the endpoint of a stack.
+
+    Raises:
+        NothingToLoad: if it has none that guidellm can ask.
+    """
+    known = fleet.outputs
+    address, key, model = (known.get(name) for name in ("endpoint_url", "api_key", "model"))
+    if not (isinstance(address, str) and isinstance(key, str) and isinstance(model, str)):
+        raise NothingToLoad(
+            f"the stack {fleet.stack} has no endpoint: `pulumi up --stack {fleet.stack}` brings "
+            "one up; nothing was asked"
+        )
+    if not fleet.serving:
+        raise NothingToLoad(f"no machine of the stack {fleet.stack} serves; nothing was asked")
+    if known.get("client_certificate"):
+        raise NothingToLoad(
+            f"the stack {fleet.stack} asks its clients for a certificate (clientCertificates), "
+            "which guidellm cannot show; nothing was asked"
+        )
+    certificate = str(known.get("ca_certificate") or "")
+    return Target(url=address.removesuffix("/v1"), key=key, model=model, certificate=certificate)
+
+
+def billed(fleet: Fleet, context: Context) -> float:
+    """Ask the market for the $/h of the stack's machines.
+
+    Raises:
+        StackError: if it cannot be asked.
+    """
+    contracts = context.market(patient=False).instances()
+    return sum(one.dollars_per_hour for one in contracts if one.id in fleet.contracts)
+
+
+def play(
+    plan: Plan,
+    target: Target,
+    runner: Runner,
+    *,
+    per_word: float,
+    seed: int,
+    clock: Clock,
+    say: Callable[[str], None],
+) -> Measured:
+    """Make one load after the other; give those that were measured, whatever ends the test.
+
+    guidellm hangs now and then (its issue 431). A load that it fails at is tried once more at the
+    end, if that ends within the time whose price was said. A load without an answer, or Ctrl-C,
+    ends the test.
+    """
+    began = clock.monotonic()
+    latest = began + plan.most_seconds - plan.seconds - AROUND_SECONDS
+    todo, tries = collections.deque(plan.values), itertools.count(seed)
+    points: list[Point] = []
+    failed: dict[float, str] = {}
+    missed: list[Missed] = []
+    version = ""
+    while todo:
+        load = todo.popleft()
+        if load in failed and clock.monotonic() > latest:
+            missed.append(Missed(load, failed[load]))
+            continue
+        of_try = next(tries)
+        try:
+            content = runner(plan, load, prompts(plan.shape, per_word, of_try), target, of_try)
+            point, version = point_of(content, load)
+        except LoadFailed as error:
+            if load in failed:
+                missed.append(Missed(load, str(error)))
+            else:
+                failed[load] = str(error)
+                todo.append(load)
+        except StackError as error:
+            missed.append(Missed(load, str(error), tuple(todo)))
+            break
+        except KeyboardInterrupt:
+            missed.append(Missed(load, INTERRUPTED, tuple(todo)))
+            break
+        else:
+            points.append(point)
+            say(_measured(point, plan))
+    points.sort(key=lambda point: point.load)
+    return Measured(tuple(points), version, tuple(missed))
+
+
+def _measured(point: Point, plan: Plan) -> str:
+    return (
+        f"{described_loads(plan.axis, [point.load])}: {point.tokens_per_second:.0f} tokens/s, "
+        f"first token after {point.first_token.p50:.0f} ms"
+    )
+
+
+def words_of(served: Served, seed: int) -> float:
+    """Ask how many tokens the served model makes of a word, on average."""
+    return tokens_per_word(served.tokens_in, seed)
+
+
+def load_test_of(
+    measured: Measured,
+    plan: Plan,
+    fleet: Fleet,
+    *,
+    at: float,
+    vllm: str,
+    dollars_per_hour: float,
+    marketplace: str,
+) -> LoadTest | None:
+    """Put the points and their conditions together; None without a point."""
+    if not measured.points:
+        return None
+    release = _release(fleet.outputs.get("release"))
+    serving = fleet.serving
+    return LoadTest(
+        points=measured.points,
+        conditions=Conditions(
+            at=in_utc(at),
+            stack=fleet.stack,
+            marketplace=marketplace,
+            release=str(release.get("name") or ""),
+            digest=str(release.get("digest") or ""),
+            profile=_profile(release),
+            model=str(fleet.outputs.get("model")),
+            vllm=vllm,
+            replicas=len(serving),
+            gpus=tuple(one.state.observed.gpu for one in serving),
+            router=fleet.router is not None,
+            dollars_per_hour=dollars_per_hour,
+            axis=plan.axis,
+            shape=plan.shape,
+            seconds=plan.seconds,
+            guidellm=measured.guidellm,
+        ),
+    )
+
+
+def runs(conditions: Conditions) -> str:
+    """Name what ran: its release, or the digest of its settings."""
+    digest = f" ({short(conditions.digest)})" if conditions.digest else ""
+    return f"{conditions.release or 'its own settings'}{digest}"
+
+
+def _release(told: Any) -> Mapping[str, Any]:
+    return told if isinstance(told, Mapping) else {}
+
+
+def _profile(release: Mapping[str, Any]) -> str:
+    """The profile's name, of what a release would hold; empty where the stack does not say."""
+    try:
+        return str(json.loads(str(release.get("runs") or ""))["profile"]["name"])
+    except (ValueError, KeyError, TypeError):
+        return ""

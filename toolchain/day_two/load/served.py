@@ -1,0 +1,102 @@
+"""What a load test asks the endpoint beforehand: its vLLM, and how many tokens a text has.
+
+The tokenizer of the model that is served counts. So no tokenizer has to be fetched from the Hub,
+and a model of any kind can be tested.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.core.bounded import Budget
+from components.core.bounded_http import Answer, exchange, trust
+from components.core.clock import Clock
+from components.core.display import shown
+from components.core.errors import PlatformError
+
+SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+MOST_BYTES = 4_194_304
+MOST_TOKENS = 1_000_000
+LONGEST_VERSION = 40
+
+Exchange = Callable[[str, str, bytes | None], Answer]
+"""Sends one request with method, path and body."""
+
+
+class EndpointSilent(PlatformError):
+    """The endpoint does not answer what a load test has to know.
+
+    Cost: nothing beyond the machines' price; no load was made.
+    Remedy: `make status` says what the endpoint does instead.
+    """
+
+
+class Served:
+    """The endpoint, as a client of the stack reaches it."""
+
+    def __init__(self, exchange: Exchange, model: str) -> None:
+        """Ask by `exchange` what serves `model`."""
+        self._exchange = exchange
+        self._model = model
+
+    def version(self) -> str:
+        """Give the server's version of vLLM.
+
+        Raises:
+            EndpointSilent: if it does not say.
+        """
+        version = self._answered("GET", "/version", None).get("version")
+        if not isinstance(version, str) or not version:
+            raise EndpointSilent("the endpoint does not say which vLLM it is")
+        return shown(version)[:LONGEST_VERSION]
+
+    def tokens_in(self, text: str) -> int:
+        """Count the tokens of a text.
+
+        Raises:
+            EndpointSilent: if it does not say.
+        """
+        body = {"model": self._model, "prompt": text, "add_special_tokens": False}
+        count = self._answered("POST", "/tokenize", body).get("count")
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= MOST_TOKENS:
+            raise EndpointSilent("the endpoint's /tokenize gives no number of tokens")
+        return count
+
+    def _answered(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        content = None if body is None else json.dumps(body).encode()
+        try:
+            answer = self._exchange(method, path, content)
+        except Exception as error:  # noqa: BLE001  (a stranger's bytes may bring libraries to any)
+            reason = type(error).__name__
+            raise EndpointSilent(f"the endpoint does not answer {path} ({reason})") from None
+        if answer.status != 200:  # noqa: PLR2004  (OK)
+            raise EndpointSilent(f"the endpoint answers {path} with status {answer.status}")
+        try:
+            found = json.loads(answer.body, parse_constant=lambda _: math.nan)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise EndpointSilent(f"the endpoint answers {path} with something else than vLLM does")
+        return found
+
+
+def exchange_with(base_url: str, key: str, certificate: str, clock: Clock) -> Exchange:
+    """Make what sends requests to `base_url` (without `/v1`), trusting `certificate` alone."""
+    tls = trust(certificate)
+
+    def send(method: str, path: str, content: bytes | None) -> Answer:
+        return exchange(
+            method,
+            base_url + path,
+            Budget(clock, SECONDS, MOST_BYTES),
+            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+            content=content,
+            tls=tls,
+            connect_timeout=CONNECT_SECONDS,
+        )
+
+    return send
