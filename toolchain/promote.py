@@ -18,6 +18,7 @@ from components.core.display import shown
 from components.core.errors import ConfigurationError, StackError
 from components.release.release import Release, short
 from toolchain.configuration import PREFIX, with_setting
+from toolchain.day_two.load.figure import compared
 from toolchain.project import Project
 from toolchain.release import EMULATOR
 from toolchain.stacks import Stacks, as_typed, history, project_of, stacks_of, takes_account
@@ -74,6 +75,7 @@ def promote(stacks: Stacks, project: Project, name: str, stack: str, source: str
             f"{source}: that is promoteFrom in Pulumi.{stack}.yaml"
         )
     _say(f"{name} ({short(release.digest)}) to {stack}: {_file(project, stack)}")
+    _say_figures(project, stack, release)
     return _try(stacks, project, stack, name)
 
 
@@ -93,6 +95,7 @@ def rollback(stacks: Stacks, project: Project, stack: str) -> int:
         )
     release = _release(project, name)
     _say(f"back to {name} ({short(release.digest)}) in {stack}: {_file(project, stack)}")
+    _say_figures(project, stack, release)
     return _try(stacks, project, stack, name)
 
 
@@ -133,6 +136,20 @@ def _release(project: Project, name: str) -> Release:
             f"remove releases/{name}.yaml, and write a release of a stack on the account"
         )
     return release
+
+
+def _say_figures(project: Project, stack: str, release: Release) -> None:
+    """Say how fast the release is against the one that the stack is configured for."""
+    before = str(project.settings(stack).get(KEY) or "")
+    if before in {"", release.name}:
+        return
+    try:
+        proven = project.release(before).proven
+    except StackError as error:
+        _say(f"its load figures are not compared: {error}")
+        return
+    for line in compared(release.name, release.proven, before, proven):
+        _say(f"against {before}: {line}")
 
 
 def _try(stacks: Stacks, project: Project, stack: str, name: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from components.core.display import shown, shown_value
 from components.core.errors import StackError
 from components.machine.first_contact import BY_TRUST
 from components.release.release import Release, ReleaseRefused, ReleaseSpec, short, to_text
+from toolchain.day_two.load.figure import KEY, figure_of, newest_for
+from toolchain.day_two.load.kept import LoadTest, folder_of, kept
 from toolchain.stacks import (
     Stacks,
     as_typed,
@@ -52,14 +54,19 @@ def main() -> int:
     project = project_of(given)
     try:
         known = what_runs(stacks_of(given), given.stack)
-        release = release_of(given.name, given.stack, known, now, marketplace)
+        test = load_test_of(known, kept(folder_of(given.stack, marketplace)))
+        release = release_of(given.name, given.stack, known, now, marketplace, test=test)
         path = write(release, project.releases)
     except StackError as error:
         print(as_typed(given, str(error), given.stack), file=sys.stderr)  # noqa: T201  (a command's own output)
         return 1
     print(  # noqa: T201  (a command's own output)
-        shown(f"{project.shown(path)}: {short(release.digest)}, {release.proven['summary']}")
+        shown(f"{project.shown(path)}: {short(release.digest)}, {release.proven['summary']}"),
+        flush=True,
     )
+    if test is None:
+        sentence = as_typed(given, without_load(given.stack), given.stack)
+        print(shown(sentence), file=sys.stderr)  # noqa: T201  (a command's own output)
     return 0
 
 
@@ -107,10 +114,31 @@ def _starts_in(known: Mapping[str, Any]) -> dict[int, str]:
     return {**others, 0: str(known.get("started_at"))}
 
 
+def load_test_of(known: Mapping[str, Any], tests: Sequence[LoadTest]) -> LoadTest | None:
+    """Find the newest load test of exactly what the stack runs, on as many machines."""
+    digest = str((known.get("release") or {}).get("digest") or "")
+    replicas = known.get("replicas") or [known]
+    return newest_for(tests, digest, [str(one.get("gpu")) for one in replicas])
+
+
+def without_load(stack: str) -> str:
+    """Say that a release carries no measured load, and what would give it one."""
+    return (
+        "the release carries no measured load, since this computer keeps no test of what runs: "
+        f"`make load STACK={stack} ON=account` before `make release` gives it one"
+    )
+
+
 def release_of(
-    name: str, stack: str, known: Mapping[str, Any], now: dt.datetime, marketplace: str
+    name: str,
+    stack: str,
+    known: Mapping[str, Any],
+    now: dt.datetime,
+    marketplace: str,
+    *,
+    test: LoadTest | None = None,
 ) -> Release:
-    """Make a release of a stack's outputs.
+    """Make a release of a stack's outputs; it carries the figures of `test`.
 
     Raises:
         ReleaseRefused: if the stack runs nothing, or nothing that was tested.
@@ -135,7 +163,10 @@ def release_of(
             name=name,
             digest=told["digest"],
             runs=ReleaseSpec.model_validate_json(told["runs"]),
-            proven=_proven(stack, known, now, marketplace),
+            proven={
+                **_proven(stack, known, now, marketplace),
+                **({KEY: shown_value(figure_of(test))} if test else {}),
+            },
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.core.errors import StackError
 from components.release.release import ReleaseRefused, load_release
+from tests.helpers.load_scene import load_test, point
+from tests.helpers.places import ROOT
 from tests.unit.release.test_release import release, runs
 from toolchain import promote as command
 from toolchain.configuration import NoConfiguration, path_of, settings_of, with_setting
+from toolchain.day_two.load.figure import compared, figure_in, figure_of
 from toolchain.project import Project
 from toolchain.promote import previous, way_here
-from toolchain.release import release_of, write
+from toolchain.release import load_test_of, release_of, write
 
 NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
 
@@ -212,6 +217,25 @@ def test_what_cannot_be_promoted_is_not_even_previewed(project, name, source, sa
     assert stacks.asked == []
 
 
+def test_a_promotion_prints_the_difference_to_what_the_stack_is_configured_for(project, capsys):
+    for name, tokens in (("f1", 100), ("f2", 110)):
+        test = load_test(point(1, tokens))
+        release_with = release_of(name, "dev", known(), NOW, "Vast.ai", test=test)
+        write(release_with, project.releases)
+    assert command.promote(Stacks(), project, "f1", "staging", "") == 0
+    assert "against" not in capsys.readouterr().err
+    assert command.promote(Stacks(), project, "f2", "staging", "") == 0
+    assert "promote: against f1: 1 client: 110 tokens/s (+10%)" in capsys.readouterr().err
+    # A release without a figure, as an older version wrote it, and one that is gone, go on.
+    assert command.promote(Stacks(), project, "r1", "staging", "") == 0
+    assert "against f2: no figures to compare: no load was measured for r1" in (
+        capsys.readouterr().err
+    )
+    (project.releases / "r1.yaml").unlink()
+    assert command.promote(Stacks(), project, "f1", "staging", "") == 0
+    assert "its load figures are not compared: there is no release 'r1'" in capsys.readouterr().err
+
+
 def test_on_the_emulator_what_is_committed_stays_as_it_is(project, tmp_path):
     own = Project(tmp_path, own=tmp_path / ".tools/emulated")
     write(release("made-up"), own.releases)
@@ -251,3 +275,77 @@ def test_a_rollback_looks_behind_hundreds_of_updates(project):
     assert settings_of(path.read_text())[command.KEY] == "r1"
     with pytest.raises(command.CannotPromote, match="no release that led to r1"):
         command.rollback(Stacks(updates=updates), project, "staging")
+
+
+def carried(tmp_path, name, test=None):
+    one = release_of(name, "dev", known(), NOW, "Vast.ai", test=test)
+    write(one, tmp_path)
+    return load_release(name, tmp_path)
+
+
+def test_a_release_carries_the_newest_load_test_of_exactly_what_runs(tmp_path):
+    digest = release().digest
+    older = load_test(point(1, 90), digest=digest)
+    newer = load_test(point(1, 100), point(2, 180, 520), point(4, 190, 2000), digest=digest)
+    others = [
+        load_test(digest="sha256:b"),
+        load_test(digest=digest, gpus=("2x H200",) * 2),
+        load_test(digest=digest, gpus=("4x H200",)),
+    ]
+    assert load_test_of(known(), [older, newer, *others]) == newer
+    assert load_test_of(known(), others) is None
+    assert load_test_of({}, [load_test(digest="")]) is None
+    several = known() | {"replicas": [{"gpu": "2x H200"}] * 2}
+    assert load_test_of(several, [newer, *others]) == others[1]
+    one = carried(tmp_path, "r1", newer)
+    figure = figure_in(one.proven)
+    assert figure is not None
+    assert figure.conditions == newer.conditions
+    assert (figure.knee, figure.loads[0].dollars_per_million) == (2.0, 10.0)
+
+
+def test_promotion_says_how_fast_a_release_is_against_the_one_before(tmp_path):
+    before = carried(tmp_path, "r1", load_test(point(1, 100), point(2, 200, 400)))
+    points = (point(1, 110), point(2, 150, 800), point(4, 160, 9000))
+    after = carried(tmp_path, "r2", load_test(*points))
+    first, second = compared("r2", after.proven, "r1", before.proven)
+    assert first == (
+        "1 client, the knee: 110 tokens/s (+10%), first token after 100 ms (+0%), "
+        "$9.09 for a million tokens (-9%)"
+    )
+    assert "2 clients: 150 tokens/s (-25%), first token after 160 ms (+100%)" in second
+
+
+def test_releases_that_were_not_measured_alike_are_not_compared(tmp_path):
+    one = carried(tmp_path, "r1", load_test())
+    (said,) = compared(
+        "r2", carried(tmp_path, "r2", load_test(replicas=2)).proven, "r1", one.proven
+    )
+    assert said == (
+        "the load figures of r1 and r2 cannot be compared, since they differ in replicas"
+    )
+    (said,) = compared("r3", carried(tmp_path, "r3", load_test(point(8))).proven, "r1", one.proven)
+    assert said == "r1 and r3 were measured at no load in common"
+    (said,) = compared("r4", one.proven | {"load": {"loads": []}}, "r1", one.proven)
+    assert said.startswith("a load figure of r1 or r4 cannot be read")
+
+
+def test_a_release_of_an_older_version_has_no_figure_and_goes_on(tmp_path):
+    old = load_release("2026-11", ROOT / "tests/releases")
+    assert figure_in(old.proven) is None
+    new = carried(tmp_path, "r2", load_test())
+    assert compared("r2", new.proven, "2026-11", old.proven) == [
+        "no figures to compare: no load was measured for 2026-11"
+    ]
+    assert "load" not in carried(tmp_path, "r3").proven
+
+
+@given(
+    st.recursive(
+        st.none() | st.floats() | st.text(max_size=5),
+        lambda one: st.lists(one, max_size=3) | st.dictionaries(st.text(max_size=8), one),
+    )
+)
+def test_any_figure_in_a_file_is_a_sentence(figure):
+    lines = compared("r2", {"load": figure}, "r1", {"load": figure_of(load_test())})
+    assert len(lines) == 1
