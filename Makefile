@@ -10,10 +10,8 @@ IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 
 # What is given is data: make expands none of it, here or when it hands it to a command.
 # Make exports what stands on its command line, and expands it then; so that goes for any name.
-NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE
-COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PORT FIRST_TOKEN
 NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE PICTURE
-COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PROMPT ANSWER SHARED EACH
+COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PORT FIRST_TOKEN PROMPT ANSWER SHARED EACH
 LISTS := CLIENTS RATES
 SWITCHES := JSON WATCH FOLLOW ONCE RECORD WRITE
 GIVEN := MSG ON DELETE BUDGET CI BY $(NAMES) $(COUNTS) $(LISTS) $(SWITCHES)
@@ -78,9 +76,8 @@ INSTEAD_refresh := `pulumi refresh$(OF_STACK)`
 INSTEAD_outputs := `pulumi stack output$(OF_STACK)`
 INSTEAD_down := `pulumi destroy$(OF_STACK)`
 INSTEAD_chat := what README.md shows under `Use it`
-OF_ONE_STACK := pin release rollback adopt measure scale status logs history compare boots \
+OF_ONE_STACK := pin release rollback adopt measure load scale status logs history compare boots \
 	dashboard exporter
-OF_ONE_STACK := pin release rollback adopt measure load scale status logs history compare boots
 ifneq ($(ACCOUNT),)
   $(foreach goal,$(filter up preview refresh outputs chat down,$(MAKECMDGOALS)),$(error \
     `make $(goal)` knows the emulator alone and has done nothing; on the account it is $(INSTEAD_$(goal)), in `make shell`))
@@ -96,14 +93,13 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
 
 .DEFAULT_GOAL := help
 .PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
-	status logs history dashboard exporter doctor compare boots field-report pin release promote rollback promotion adopt \
-	cost orphans overdue scale settings pictures dashboard-picture docs pages day-two faults more-faults faults-of-several \
-	status logs history doctor compare boots load field-report pin release promote rollback promotion adopt \
-	cost orphans overdue scale settings pictures docs pages load-pages day-two faults more-faults faults-of-several \
-	rehearsal test-vllm benchmark router-benchmark scale-out scale-simulation many measure
+	status logs history doctor compare boots load dashboard exporter field-report pin release promote rollback \
+	promotion adopt cost orphans overdue scale settings docs pages day-two load-pages pictures dashboard-picture \
+	faults more-faults faults-of-several rehearsal test-vllm benchmark router-benchmark scale-out \
+	scale-simulation many measure
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 setup: ## set up whatever is missing: environment, packages, Pulumi CLI
 	@python3 toolchain/set_up.py $(ASIDE)
@@ -157,7 +153,6 @@ logs: $(PLACE) ## what a stack's programs wrote: [SOURCE=boot|vllm|supervisor|ro
 history: $(PLACE) ## what was done to a stack: when, which release, which machines, dollars, outcome
 	@python -m toolchain.day_two.history --stack $(STACK) $(DAY_TWO) $(if $(DAYS),--days $(DAYS))
 
-day-two: setup ## play a stack's days on an emulator, and write docs/day-two*.md (6 minutes)
 dashboard: $(PLACE) ## write what Prometheus and Grafana need: [BUDGET=300/day] [FIRST_TOKEN=2] [PORT=9497]
 	@python -m toolchain.day_two.dashboard --stack $(STACK) $(DAY_TWO) \
 	  $(if $(BUDGET),--budget "$(BUDGET)") $(if $(FIRST_TOKEN),--first-token $(FIRST_TOKEN)) \
@@ -167,7 +162,7 @@ exporter: $(PLACE) ## serve a stack's money and ends to Prometheus, on loopback,
 	@python -m toolchain.day_two.dashboard.exporter --stack $(STACK) $(DAY_TWO) \
 	  $(if $(PORT),--port $(PORT))
 
-day-two: setup ## play a stack's days on an emulator, and write docs/day-two.md (5 minutes)
+day-two: setup ## play a stack's days on an emulator, and write docs/day-two*.md (6 minutes)
 	@python -m toolchain.day_two.story
 
 doctor: ## say what is wrong with a set-up, before it costs something; reads only

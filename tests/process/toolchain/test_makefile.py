@@ -75,7 +75,6 @@ def test_what_is_missing_is_asked_for(words, missing):
     assert "toolchain" not in done.output
 
 
-@pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt", "scale", "dashboard"])
 @pytest.mark.parametrize("value", ["1;id", "$(shell id)", "1,-2", "-1", "1 2", "1,`id`"])
 @pytest.mark.parametrize("name", ["CLIENTS", "RATES"])
 def test_loads_are_numbers_with_commas(name, value):
@@ -96,7 +95,9 @@ def test_loads_reach_their_command_as_they_are_typed():
     ]
 
 
-@pytest.mark.parametrize("goal", ["pin", "release", "rollback", "adopt", "scale", "load"])
+@pytest.mark.parametrize(
+    "goal", ["pin", "release", "rollback", "adopt", "scale", "load", "dashboard"]
+)
 def test_on_the_account_a_stack_is_named(goal):
     done = make(goal, "ON=account", "NAME=r1", "INSTANCE=1", "BUDGET=3/day")
     assert done.status != 0
