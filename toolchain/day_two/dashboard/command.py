@@ -6,8 +6,6 @@ nothing could be written.
 
 from __future__ import annotations
 
-import argparse
-import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,12 +23,16 @@ from toolchain.day_two.dashboard.panels import panels
 from toolchain.day_two.dashboard.rules import FIRST_TOKEN_SECONDS, Aims, rules, written
 from toolchain.day_two.dashboard.targets import Target, targets, without_key
 from toolchain.day_two.fleet import Fleet, read_fleet
+from toolchain.options import amount
 from toolchain.prometheus import PROMETHEUS
 from toolchain.scale.__main__ import budget
 
 DASHBOARD = "dashboard.json"
 
 CHECK_SECONDS = 60.0
+
+SECONDS = amount(above=0, most=9999)
+"""Reads the aim for first tokens."""
 
 Check = Callable[[Path], str]
 """Says what `promtool` has against a configuration; empty for nothing."""
@@ -53,9 +55,9 @@ def main() -> int:
     """Read the command line, and give the exit status."""
     reader = parser("dashboard", "write what Prometheus and Grafana need to watch a stack")
     reader.add_argument("--budget", type=budget, help="the aim for dollars, such as 300/day")
-    reader.add_argument("--first-token", type=seconds, default=FIRST_TOKEN_SECONDS)
+    reader.add_argument("--first-token", type=SECONDS, default=FIRST_TOKEN_SECONDS)
     reader.add_argument(
-        "--port", type=exporter.port, default=exporter.PORT, help="of `make exporter`"
+        "--port", type=exporter.PORTS, default=exporter.PORT, help="of `make exporter`"
     )
     given = reader.parse_args()
     here = asked(given)
@@ -73,17 +75,6 @@ def main() -> int:
         )
 
     return run(here, ask, lambda answer: show(here, answer))
-
-
-def seconds(text: str) -> float:
-    """Read the aim for first tokens.
-
-    Raises:
-        argparse.ArgumentTypeError: if it is no time.
-    """
-    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text) or not float(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no aim: 2 is 2 seconds to the first token")
-    return float(text)
 
 
 def make(

@@ -6,7 +6,6 @@ figures of the last one, whose age the alert `NobodyLooks` watches.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
 
@@ -23,13 +22,15 @@ from toolchain.day_two.fleet import Fleet, read_fleet
 from toolchain.day_two.status.command import PROJECT
 from toolchain.day_two.status.look import look
 from toolchain.day_two.status.seen import Seen
+from toolchain.options import whole_number
 
 PORT = 9497
 """Where it serves, unless another port is given."""
 
 HOST = "127.0.0.1"
 
-HIGHEST_PORT = 65_535
+PORTS = whole_number(1, 65_535)
+"""Reads the number of a port."""
 
 EVERY = 60.0
 """Seconds between two looks."""
@@ -61,7 +62,7 @@ class Facts(Collector):
 def main() -> int:
     """Read the command line, serve until Ctrl-C, and give the exit status."""
     reader = parser("exporter", "serve money and ends of a stack to Prometheus")
-    reader.add_argument("--port", type=port, default=PORT)
+    reader.add_argument("--port", type=PORTS, default=PORT)
     given = reader.parse_args()
     here = asked(given)
     facts = Facts()
@@ -79,17 +80,6 @@ def main() -> int:
     finally:
         end()
     return WELL
-
-
-def port(text: str) -> int:
-    """Read the number of a port.
-
-    Raises:
-        argparse.ArgumentTypeError: if it is none.
-    """
-    if not text.isdecimal() or not 0 < int(text) <= HIGHEST_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to {HIGHEST_PORT}")
-    return int(text)
 
 
 def served(facts: Facts, port: int) -> Callable[[], None]:
