@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 import pytest
 
+from tests.helpers.places import ROOT
 from toolchain import adopt, cost, measure
 from toolchain.day_two.history import command as history
 from toolchain.day_two.logs import command as logs
@@ -46,3 +48,12 @@ def test_limits_are_named():
     assert amount(most=1)("0.5") == 0.5
     with pytest.raises(argparse.ArgumentTypeError, match=r"^0 is not above 0 and at most 1$"):
         amount(most=1)("0")
+
+
+def test_no_command_reads_a_number_by_itself():
+    own = [
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "toolchain").rglob("*.py")
+        if re.search(r"\btype=(?:int|float)\b", file.read_text(encoding="utf-8"))
+    ]
+    assert own == []

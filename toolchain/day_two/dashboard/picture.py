@@ -19,6 +19,7 @@ from components.core.clock import Clock
 from components.core.errors import ConfigurationError
 from components.resources.context import current
 from toolchain.day_two.dashboard.panels import Panel, Query, panels
+from toolchain.options import amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def main() -> int:
     reader.add_argument("url")
     reader.add_argument("--stack", required=True)
     reader.add_argument("--file", type=Path, required=True)
-    reader.add_argument("--minutes", type=float, default=60.0)
+    reader.add_argument("--minutes", type=amount(), default=60.0)
     given = reader.parse_args()
     try:
         draw(given.url, given.stack, given.minutes, given.file, current().clock)

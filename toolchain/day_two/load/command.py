@@ -45,6 +45,7 @@ from toolchain.day_two.load.runner import Guidellm, Runner, Target
 from toolchain.day_two.load.served import Served, exchange_with
 from toolchain.day_two.load.view import show
 from toolchain.on_emulator import BELONGINGS
+from toolchain.options import amount, whole_number
 from toolchain.release import EMULATOR
 
 PROMPT, ANSWER, EACH = 1024, 256, 30.0
@@ -78,11 +79,17 @@ def main() -> int:
     reader = parser("load", "measure how a stack answers under load")
     reader.add_argument("--clients", default="", help="numbers with commas, such as 1,4,16,64")
     reader.add_argument("--rates", default="", help="requests a second, instead of clients")
-    reader.add_argument("--prompt", type=int, default=PROMPT, help="tokens of each prompt")
-    reader.add_argument("--answer", type=int, default=ANSWER, help="tokens of each answer")
-    reader.add_argument("--shared", type=int, default=0, help="tokens that all prompts begin with")
+    reader.add_argument(
+        "--prompt", type=whole_number(), default=PROMPT, help="tokens of each prompt"
+    )
+    reader.add_argument(
+        "--answer", type=whole_number(), default=ANSWER, help="tokens of each answer"
+    )
+    reader.add_argument(
+        "--shared", type=whole_number(), default=0, help="tokens that all prompts begin with"
+    )
     reader.add_argument("--picture", default="", help="pixels of one a request, such as 512x512")
-    reader.add_argument("--each", type=float, default=EACH, help="seconds of each load")
+    reader.add_argument("--each", type=amount(), default=EACH, help="seconds of each load")
     reader.add_argument("--budget", default=BUDGET, help="the most $ that it may cost")
     given = reader.parse_args()
     here = asked(given)
