@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from matplotlib.figure import Figure
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -170,6 +169,8 @@ def summary(lines: Sequence[Line]) -> str:
 
 def plot(lines: Sequence[Line], whose: str, path: Path) -> None:
     """Draw the charges by day and kind as bars, and the expected cost as a mark."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  (a third of a second, for a picture alone)
+
     days = sorted({line.day for line in lines})
     names = [day.isoformat() for day in days]
     figure = Figure(figsize=(max(6.0, 0.6 * len(days) + 3), 4.5), layout="constrained")

@@ -97,6 +97,13 @@ def test_a_whole_plan_is_made_without_a_client():
     assert printed(f"{DECIDES}\nprint({LOADED})") == "[]"
 
 
+def test_matplotlib_is_loaded_by_who_draws_alone():
+    """A third of a second of CPU for each command, and for each worker that collects the tests."""
+    drawing = "toolchain.cost", "toolchain.day_two.load.command", "toolchain.scale.simulate"
+    loads = "\n".join(f"import {module}" for module in drawing)
+    assert printed(f"{loads}\nprint('matplotlib' in sys.modules)") == "False"
+
+
 NOT_FOR_A_PROGRAM = (
     "asyncssh",
     "components.smoke_test",

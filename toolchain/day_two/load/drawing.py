@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from toolchain.day_two.load.curve import Point
 from toolchain.day_two.load.kept import LoadTest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAMES = {"clients": "clients at the same time", "requests/s": "requests a second"}
 
@@ -24,6 +24,9 @@ def save(tests: Sequence[LoadTest], path: Path, title: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    import matplotlib as mpl  # noqa: PLC0415  (a third of a second, for a picture alone)
+    from matplotlib.figure import Figure  # noqa: PLC0415  (the same)
+
     axis = tests[-1].conditions.axis
     with mpl.rc_context({"svg.hashsalt": "load", "font.size": 9}):
         figure = Figure(figsize=(9, 6.5), layout="constrained")
