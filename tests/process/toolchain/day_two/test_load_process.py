@@ -95,8 +95,8 @@ def test_one_that_hangs_is_ended_with_its_workers(tmp_path):
     with pytest.raises(LoadFailed, match="did not end within"):
         load(stands_for_guidellm(tmp_path, program), around=2.0)
     # Who adopts its child takes the child's end in a moment later.
-    for pid in pids.read_text().split():
-        eventually(lambda pid=pid: not _runs(int(pid)))
+    started = [int(pid) for pid in pids.read_text().split()]
+    eventually(lambda: not any(map(_runs, started)))
 
 
 def test_one_that_cannot_be_started_is_a_sentence(tmp_path):
