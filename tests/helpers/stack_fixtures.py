@@ -15,7 +15,9 @@ def own_emulator() -> Any:
 
     @pytest.fixture(scope="module")
     def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-        with Emulator(tmp_path_factory.mktemp("market"), speed=300) as one:
+        # On a busy computer a story is longer, and an account without credit stops its machines.
+        credit = ("--credit", "1000")
+        with Emulator(tmp_path_factory.mktemp("market"), speed=300, options=credit) as one:
             yield one
 
     return emulator
