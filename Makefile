@@ -92,7 +92,7 @@ $(foreach goal,$(MAKECMDGOALS),$(foreach name,$(NEEDED_$(goal)),$(if $($(name)),
   `make $(goal)` needs $(name)=...: see `make`; nothing was done))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup emulator up preview refresh outputs chat down shell check format test test-fast lock \
+.PHONY: help setup emulator up preview refresh outputs chat down shell check types rules format test test-fast lock \
 	status logs history doctor compare boots load dashboard exporter field-report pin release promote rollback \
 	promotion adopt cost orphans overdue scale settings docs pages day-two load-pages pictures dashboard-picture \
 	faults more-faults faults-of-several rehearsal test-vllm benchmark router-benchmark scale-out \
@@ -203,9 +203,15 @@ settings: setup ## write Pulumi.yaml's settings and docs/settings.md out of comp
 	@python -m toolchain.settings
 
 check: setup ## lint, formatting, types, layers, words, sizes, generated files
+	@$(MAKE) --no-print-directory -j 2 types rules
+
+# Two cores at once: types take as long as all the rest.
+types:
+	@mypy
+
+rules:
 	@ruff check --quiet .
 	@ruff format --check --quiet .
-	@mypy
 	@shellcheck components/on_host/*.sh .ci/run
 	@python -m toolchain.settings --check
 	@python -m toolchain.words
