@@ -262,7 +262,7 @@ faults-of-several: setup ## play deaths while several machines change, write doc
 rehearsal: setup ## measure what a rehearsal tells how early, and write docs/rehearsal.md (30 minutes)
 	@python -m tests.faults.report rehearsal
 
-test-vllm: setup ## run the whole path with a real vLLM on the CPU (6 GB, a quarter of an hour)
+test-vllm: setup ## run the whole path with a real vLLM on the CPU (6 GB, 20 minutes)
 	@python -m toolchain.real_vllm setup
 	@REAL_VLLM=1 pytest tests/real_vllm
 
