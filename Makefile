@@ -15,6 +15,12 @@ COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PORT FIRST_TOKEN PROMPT ANSWER SH
 LISTS := CLIENTS RATES
 SWITCHES := JSON WATCH FOLLOW ONCE RECORD WRITE
 GIVEN := MSG ON DELETE BUDGET CI BY $(NAMES) $(COUNTS) $(LISTS) $(SWITCHES)
+# Other programs export these names, so they count on the command line alone.
+ON_THE_LINE_ALONE := PORT PROMPT ANSWER SHARED EACH FIRST_TOKEN PICTURE $(LISTS)
+FOREIGN := $(foreach name,$(ON_THE_LINE_ALONE),$(if $(filter environment,$(firstword \
+  $(origin $(name)))),$(name)))
+# An option of a command, and its value if one was given.
+option = $(if $(filter-out $(FOREIGN),$(2)),$(if $(value $(2)),$(1) $(value $(2))))
 ON_THE_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(sort $(GIVEN) $(ON_THE_LINE)),$(if $(filter-out undefined,$(firstword \
   $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
@@ -28,12 +34,12 @@ DIGITS := 0 1 2 3 4 5 6 7 8 9
 COMMA := ,
 without = $(eval REST := $$(value $(1)))$(foreach one,$(2),$(eval REST := $$(subst $(one),,$$(REST))))
 is_foreign = $(strip $(call without,$(1),$(2)))$(REST)$(filter -%,$(value $(1)))
-$(foreach name,$(NAMES),$(if $(call is_foreign,$(name),$(LETTERS) $(DIGITS) . _ -),$(error \
+$(foreach name,$(filter-out $(FOREIGN),$(NAMES)),$(if $(call is_foreign,$(name),$(LETTERS) $(DIGITS) . _ -),$(error \
   $(name) is no name: letters, digits, dots, dashes and underscores, and no dash first; nothing was done)))
-$(foreach name,$(COUNTS),$(if $(call is_foreign,$(name),$(DIGITS) .),$(error \
+$(foreach name,$(filter-out $(FOREIGN),$(COUNTS)),$(if $(call is_foreign,$(name),$(DIGITS) .),$(error \
   $(name) is no number: digits and a dot; nothing was done)))
 without_commas = $(eval LISTED := $$(subst $$(COMMA),,$$(value $(1))))
-$(foreach name,$(LISTS),$(call without_commas,$(name))$(if $(call is_foreign,LISTED,$(DIGITS) .),$(error \
+$(foreach name,$(filter-out $(FOREIGN),$(LISTS)),$(call without_commas,$(name))$(if $(call is_foreign,LISTED,$(DIGITS) .),$(error \
   $(name) is no list of numbers: digits, dots and commas, such as 1$(COMMA)4$(COMMA)16; nothing was done)))
 $(if $(call is_foreign,BUDGET,$(LETTERS) $(DIGITS) . /),$(error \
   BUDGET is no budget: BUDGET=300/day is 300 dollars for a day of UTC; nothing was done))
@@ -155,12 +161,12 @@ history: $(PLACE) ## what was done to a stack: when, which release, which machin
 
 dashboard: $(PLACE) ## write what Prometheus and Grafana need: [BUDGET=300/day] [FIRST_TOKEN=2] [PORT=9497]
 	@python -m toolchain.day_two.dashboard --stack $(STACK) $(DAY_TWO) \
-	  $(if $(BUDGET),--budget "$(BUDGET)") $(if $(FIRST_TOKEN),--first-token $(FIRST_TOKEN)) \
-	  $(if $(PORT),--port $(PORT))
+	  $(if $(BUDGET),--budget "$(BUDGET)") $(call option,--first-token,FIRST_TOKEN) \
+	  $(call option,--port,PORT)
 
 exporter: $(PLACE) ## serve a stack's money and ends to Prometheus, on loopback, until Ctrl-C: [PORT=9497]
 	@python -m toolchain.day_two.dashboard.exporter --stack $(STACK) $(DAY_TWO) \
-	  $(if $(PORT),--port $(PORT))
+	  $(call option,--port,PORT)
 
 day-two: setup ## play a stack's days on an emulator, and write docs/day-two*.md (6 minutes)
 	@python -m toolchain.day_two.story
@@ -178,9 +184,9 @@ boots: $(PLACE) ## draw how a stack's machines started, the newest as a waterfal
 	@python -m toolchain.day_two.boots --stack $(STACK) $(DAY_TWO)
 
 load: $(PLACE) ## test a stack under load: [CLIENTS=1,4,16|RATES=1,2] [PROMPT= ANSWER= SHARED= PICTURE= EACH=] [BUDGET=2]
-	@python -m toolchain.day_two.load --stack $(STACK) $(DAY_TWO) $(if $(CLIENTS),--clients $(CLIENTS)) \
-	  $(if $(RATES),--rates $(RATES)) $(if $(PROMPT),--prompt $(PROMPT)) $(if $(ANSWER),--answer $(ANSWER)) \
-	  $(if $(SHARED),--shared $(SHARED)) $(if $(PICTURE),--picture $(PICTURE)) $(if $(EACH),--each $(EACH)) \
+	@python -m toolchain.day_two.load --stack $(STACK) $(DAY_TWO) $(call option,--clients,CLIENTS) \
+	  $(call option,--rates,RATES) $(call option,--prompt,PROMPT) $(call option,--answer,ANSWER) \
+	  $(call option,--shared,SHARED) $(call option,--picture,PICTURE) $(call option,--each,EACH) \
 	  $(if $(BUDGET),--budget "$(BUDGET)")
 
 field-report: $(PLACE) ## show what RECORD=1 has kept, without anything of yours; WRITE=1 writes it

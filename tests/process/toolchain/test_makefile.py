@@ -163,7 +163,12 @@ def test_what_the_documents_say_is_a_command(words):
 
 
 NAMES = ("STACK", "WORKERS", "NAME", "RELEASE", "TO", "FROM")
-COUNTS = ("SPEED", "INSTANCE", "DAYS", "SESSIONS", "PORT", "FIRST_TOKEN")
+COUNTS = ("SPEED", "INSTANCE", "DAYS", "SESSIONS")
+ON_THE_LINE_ALONE = (
+    *("PORT", "PROMPT", "ANSWER", "SHARED", "EACH", "FIRST_TOKEN", "PICTURE"),
+    *("CLIENTS", "RATES"),
+)
+"""Other programs export these names."""
 FREE = ("MSG", "ON", "DELETE", "ONCE", "CI", "SOMETHING_ELSE")
 GOALS = (
     "up",
@@ -184,6 +189,13 @@ PLAIN = re.compile(r"(?!-)[A-Za-z0-9._-]+")
 NUMBER = re.compile(r"[0-9.]+")
 BUDGET = re.compile(r"[A-Za-z0-9./]+")
 """Of those, the command itself refuses what is no budget."""
+NUMBERS = re.compile(r"[0-9.,]+")
+READ = {
+    "BUDGET": BUDGET,
+    **dict.fromkeys([*COUNTS, *ON_THE_LINE_ALONE], NUMBER),
+    **dict.fromkeys(["CLIENTS", "RATES"], NUMBERS),
+    "PICTURE": PLAIN,
+}
 BLANKS = " \t\n\v\f\r"
 """What make takes off the front of a value on its command line."""
 
@@ -207,8 +219,16 @@ def texts(marker: Path) -> st.SearchStrategy[str]:
 EXAMPLES = settings(max_examples=examples(100))
 
 
-@pytest.mark.parametrize("by", ["line", "environment"])
-@pytest.mark.parametrize("name", [*NAMES, *COUNTS, "BUDGET", *FREE])
+GIVEN = [*NAMES, *COUNTS, "BUDGET", *FREE]
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        *((name, by) for name in GIVEN for by in ("line", "environment")),
+        *((name, "line") for name in ON_THE_LINE_ALONE),
+    ],
+)
 def test_what_is_given_is_data(tmp_path, name, by):
     marker = tmp_path / "ran"
 
@@ -223,7 +243,7 @@ def test_what_is_given_is_data(tmp_path, name, by):
         if name in FREE:
             return
         taken = text.lstrip(BLANKS) if by == "line" else text
-        plain = {"BUDGET": BUDGET, **dict.fromkeys(COUNTS, NUMBER)}.get(name, PLAIN)
+        plain = READ.get(name, PLAIN)
         if taken and not plain.fullmatch(taken):
             assert done.status != 0
             assert f"{name} is no " in done.output
@@ -251,6 +271,24 @@ def test_a_command_is_given_what_was_asked_word_for_word(tmp_path):
         assert not marker.exists()
 
     holds()
+
+
+@pytest.mark.parametrize("value", ["%n $ ", "tcp://10.0.0.1:80", "7", "$(error x)", "$x%n"])
+def test_what_other_programs_export_is_not_meant(value):
+    around = dict.fromkeys(ON_THE_LINE_ALONE, value)
+    for goal in ("help", "down", "load", "dashboard", "exporter"):
+        assert make(goal, **around).outcome() == make(goal).outcome()
+    on_the_line = ("CLIENTS=1,4", "PROMPT=512", "PORT=9000")
+    for goal in ("load", "exporter"):
+        assert make(goal, *on_the_line, **around).outcome() == make(goal, *on_the_line).outcome()
+    assert "--port 9000" in make("exporter", *on_the_line, **around).output
+
+
+def test_what_other_programs_export_stays_theirs():
+    """`make shell` is the user's own shell."""
+    shows = "--eval=show: ; @printf '%s' \"$$PROMPT\""
+    done = run(["make", "-s", shows, "show"], {"PATH": PATH, "PROMPT": "$x%n $ "})
+    assert done.output == "$x%n $ "
 
 
 @pytest.mark.parametrize("name", ["STACK", "SPEED", "WORKERS"])
