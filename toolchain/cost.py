@@ -16,7 +16,7 @@ from rich.text import Text
 
 from components.core.commands import DEFAULT_STACK
 from components.core.tables import table
-from components.vast.charges import KINDS, OTHER, Line, compare, total
+from components.vast.charges import DAY, KINDS, OTHER, Line, compare, total
 from components.vast.estimates import ESTIMATES, Estimates
 from toolchain.configuration import project_name
 from toolchain.day_two.answer import Answer, Model, in_utc
@@ -25,7 +25,12 @@ from toolchain.on_emulator import BELONGINGS, ROOT
 from toolchain.options import whole_number
 
 DAYS = 30
-DAY = 86_400.0
+
+MOST_DAYS = 3650
+"""More than the ledger has of anybody."""
+
+WIDEST = 60.0
+"""Inches of a plot; a picture of more pixels than matplotlib takes is none."""
 
 NAMES = {"gpu": "GPU", "disk": "disk", "bwd": "traffic down", "bwu": "traffic up", OTHER: OTHER}
 
@@ -61,14 +66,15 @@ class Cost(Answer):
     words: str
     """The sums, and where the expected one comes from."""
     plot: str = ""
-    """Where it was drawn; empty if nothing was charged."""
+    """Where it was drawn; empty if nothing was charged, or it could not be drawn."""
 
 
 def main() -> int:
     """Print the table and write the plot; return 2 with a sentence if the ledger cannot be read."""
     options = parser("cost", __doc__)
     options.set_defaults(stack="")
-    options.add_argument("--days", type=whole_number(1), default=DAYS, help=f"how far back; {DAYS}")
+    days = whole_number(1, MOST_DAYS)
+    options.add_argument("--days", type=days, default=DAYS, help=f"how far back; {DAYS}")
     options.add_argument("--plot", type=Path, help="where the plot goes; .png, .svg or .pdf")
     given = options.parse_args()
     here = Asked(given.stack or DEFAULT_STACK, given.account, given.json)
@@ -90,8 +96,7 @@ def cost(here: Asked, stack: str, days: int, plot_at: Path | None) -> Cost:
     lines = compare(charges, expected, project, stack or None, since)
     whose = stack or "all stacks"
     path = plot_at or BELONGINGS / "cost" / f"{stack or 'all'}.png"
-    if lines:
-        plot(lines, whose, path)
+    undrawn = _drawn(lines, whose, path) if lines else ""
     nothing = f"nothing was charged under a label of {project} in {days} days"
     charged, sum_expected = total(lines)
     return Cost(
@@ -102,7 +107,8 @@ def cost(here: Asked, stack: str, days: int, plot_at: Path | None) -> Cost:
         charged=charged,
         expected=sum_expected if lines else None,
         words=f"{whose}: {summary(lines) if lines else nothing}",
-        plot=str(path) if lines else "",
+        plot=str(path) if lines and not undrawn else "",
+        notes=(undrawn,) if undrawn else (),
     )
 
 
@@ -116,7 +122,18 @@ def show(answer: Cost) -> Sequence[RenderableType]:
     # Lines between the columns would take it beyond 80.
     made.box, made.padding = None, (0, 1, 0, 0)
     made.columns[1].overflow = "fold"
-    return [made, Text(""), Text(answer.words), Text(f"plot: {answer.plot}")]
+    drawn = [Text(f"plot: {answer.plot}")] if answer.plot else []
+    return [made, Text(""), Text(answer.words), *drawn]
+
+
+def _drawn(lines: Sequence[Line], whose: str, path: Path) -> str:
+    """Draw, and say why that is not possible; empty if it is. The figures are the answer."""
+    try:
+        plot(lines, whose, path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return f"{path} cannot be drawn: {' '.join(str(why or error).split())}"
+    return ""
 
 
 def _day(line: Line) -> Day:
@@ -173,7 +190,7 @@ def plot(lines: Sequence[Line], whose: str, path: Path) -> None:
 
     days = sorted({line.day for line in lines})
     names = [day.isoformat() for day in days]
-    figure = Figure(figsize=(max(6.0, 0.6 * len(days) + 3), 4.5), layout="constrained")
+    figure = Figure(figsize=(min(WIDEST, max(6.0, 0.6 * len(days) + 3)), 4.5), layout="constrained")
     axes = figure.subplots()
     bottom = [0.0] * len(days)
     for kind in (*KINDS, OTHER):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import io
+from typing import cast
 
 import pytest
 from rich.console import Console
 
+from components.resources.context import Context
 from components.vast.charges import Line
+from tests.helpers.day_two import strangers
 from toolchain import cost
+from toolchain.day_two.command import Asked
 
 
 def line(stack="dev", resource="endpoint-r12-instance", **changes):
@@ -49,3 +54,29 @@ def test_what_was_not_expected_is_unknown():
 
 def test_nothing_charged_is_one_sentence():
     assert printed([], "dev").strip() == "sums"
+
+
+@dataclasses.dataclass(frozen=True)
+class Here:
+    """The command line, with a market of the test's."""
+
+    context: Context
+
+
+@pytest.mark.parametrize("plot", ["cost.foo", "a-file/cost.svg", "folder.svg"])
+def test_a_picture_that_cannot_be_drawn_takes_no_figures_away(tmp_path, plot):
+    (tmp_path / "a-file").touch()
+    (tmp_path / "folder.svg").mkdir()
+    here = cast("Asked", Here(strangers(tmp_path, servers={})))
+    answer = cost.cost(here, "old", cost.MOST_DAYS, tmp_path / plot)
+    assert (answer.charged, answer.plot, answer.exit_status) == (12.0, "", 0)
+    (note,) = answer.notes
+    assert note.startswith(f"{tmp_path / plot} cannot be drawn: ")
+    assert not any("plot:" in str(part) for part in cost.show(answer))
+
+
+def test_where_it_is_drawn_is_said(tmp_path):
+    here = cast("Asked", Here(strangers(tmp_path, servers={})))
+    answer = cost.cost(here, "old", 30, tmp_path / "cost.svg")
+    assert (answer.plot, answer.notes) == (str(tmp_path / "cost.svg"), ())
+    assert (tmp_path / "cost.svg").read_text().startswith("<?xml")

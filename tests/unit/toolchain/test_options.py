@@ -16,6 +16,7 @@ from toolchain.options import amount, whole_number
 COMMANDS = (
     (cost.main, ["--days", "3_0"]),
     (cost.main, ["--days", "0"]),
+    (cost.main, ["--days", "740000"]),
     (history.main, ["--days", " 9"]),
     (history.main, ["--days", "366"]),
     (logs.main, ["--replica", "+1"]),
