@@ -1,5 +1,7 @@
 """What a Prometheus cannot ask a machine, as metrics: money, ends, and who is overdue. Pure.
 
+Money goes by the stack's label: a machine that is gone was paid for, and one that no state knows is
+billed.
 A fact that nobody answered is left out, and counted. So a silent market makes no wrong figure.
 """
 
@@ -16,7 +18,7 @@ from toolchain.day_two.status.judge import certificate_end, end_of, not_asked
 from toolchain.day_two.status.seen import Seen, SeenMachine
 
 LABELS = ("name", "endpoint", "replica", "contract")
-"""The first one is for people, such as `machine 0` or `router`."""
+"""The first one is for people: `machine 0`, `router`, or `contract 7` for one in no state."""
 
 
 def families(seen: Seen) -> Iterator[Metric]:
@@ -49,6 +51,8 @@ def _of_machines(seen: Seen) -> Iterator[Metric]:
         overdue.add_metric(labels, float(bool(overdue_since(ends_itself_at, seen.now))))
         if one.live.ends_at:
             contracts.add_metric(labels, one.live.ends_at)
+    for stray in seen.strays:
+        dollars.add_metric((f"contract {stray.id}", "", "", str(stray.id)), stray.dollars_per_hour)
     router = seen.fleet.router
     if router and (ends_at := end_of(router.leaf)):
         certificates.add_metric(("router", "", "", ""), ends_at)

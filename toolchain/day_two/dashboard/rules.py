@@ -130,9 +130,11 @@ def _money(asked: str, aims: Aims) -> list[Rule]:
 
 def _nobody_looks(asked: str) -> Rule:
     looked = f"time() - vast_vllm_looked_timestamp_seconds{{{asked}}} > {SILENT_MINUTES * 60}"
+    # An exporter that has never looked serves nothing, and answers.
+    never = f"up{{{asked}}} == 1 unless on(stack) vast_vllm_looked_timestamp_seconds{{{asked}}}"
     return Rule(
         "NobodyLooks",
-        f"{looked} or vast_vllm_not_asked{{{asked}}} > 0 or up{{{asked}}} == 0",
+        f"{looked} or vast_vllm_not_asked{{{asked}}} > 0 or up{{{asked}}} == 0 or ({never})",
         SILENT_MINUTES,
         "money and ends are not known: `make exporter` does not run, or the market does not answer",
     )

@@ -193,17 +193,15 @@ def _pending(seen: Seen) -> Iterator[Problem]:
 
 def _orphans(seen: Seen) -> Iterator[Problem]:
     """What is billed under the stack's name and not in its state."""
-    if isinstance(seen.contracts, Failed) or seen.fleet.pending:
+    if seen.fleet.pending:
         return
-    prefix = f"{seen.project}/{seen.fleet.stack}/"
-    for one in seen.contracts:
-        if one.label.startswith(prefix) and one.id not in seen.fleet.contracts:
-            yield Problem(
-                about=f"instance {one.id}",
-                text=f"it carries this stack's label at ${one.dollars_per_hour:.2f}/h, "
-                "and the state does not know it",
-                mend="`make orphans ON=account` says whose it is, and what ends it",
-            )
+    for one in seen.strays:
+        yield Problem(
+            about=f"instance {one.id}",
+            text=f"it carries this stack's label at ${one.dollars_per_hour:.2f}/h, "
+            "and the state does not know it",
+            mend="`make orphans ON=account` says whose it is, and what ends it",
+        )
 
 
 def _credit(seen: Seen) -> Iterator[Problem]:

@@ -19,6 +19,8 @@ from components.machine.ssh_types import ASK_TIMEOUT, CommandFailed
 from components.resources.context import Context
 from components.vast.api.client import VastApi
 from components.vast.api.models import Charge, Instance
+from components.vast.charges import DAY
+from components.vast.labels import is_labelled
 from components.vllm.client_types import ModelInfo, Refused, Unreachable
 from components.vllm.server_access import url
 from components.vllm.server_state import ServerState
@@ -36,8 +38,6 @@ MOST_GPUS = 32
 
 LEDGER_DAYS = 30.0
 """How far back the ledger is read, for machines that are older."""
-
-DAY = 86_400.0
 
 SELDOM = 60.0
 """Seconds for which ledger, credit and memory are taken from an earlier look."""
@@ -64,7 +64,7 @@ def look(fleet: Fleet, context: Context, project: str, earlier: Seen | None = No
         contracts=contracts,
         charges=recent.charges
         if recent
-        else _of_market(market, lambda api: _charges(api, fleet, alive, now)),
+        else _of_market(market, lambda api: _charges(api, fleet, project, alive, now)),
         credit=recent.credit if recent else _of_market(market, lambda api: api.credit()),
         project=project,
     )
@@ -107,16 +107,18 @@ def _of_market(market: VastApi | Failed, ask: Callable[[VastApi], T]) -> T | Fai
 
 
 def _charges(
-    api: VastApi, fleet: Fleet, alive: Mapping[int, Instance], now: float
+    api: VastApi, fleet: Fleet, project: str, alive: Mapping[int, Instance], now: float
 ) -> tuple[Charge, ...]:
-    """The charges of the stack's machines since the first of them was rented."""
+    """The charges under the stack's label and of its machines, since a day before the oldest.
+
+    Without a machine they are those of the last day.
+    """
     started = [alive[one].started_at for one in fleet.contracts if one in alive]
     since = max(min(started, default=now), now - LEDGER_DAYS * DAY)
     names = {f"instance-{contract}" for contract in fleet.contracts}
-    if not names:
-        return ()
     found = api.charges(min(since, now) - DAY, now)
-    return tuple(charge for charge in found if charge.source in names)
+    prefix = f"{project}/{fleet.stack}/"
+    return tuple(one for one in found if one.source in names or is_labelled(one.label, prefix))
 
 
 def _metrics(machine: Machine, context: Context, now: float) -> Metrics | None:

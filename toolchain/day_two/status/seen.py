@@ -1,10 +1,11 @@
-"""What was read of a stack before it is judged. Types alone."""
+"""What was read of a stack before it is judged. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from components.vast.api.models import Charge, Instance
+from components.vast.labels import is_labelled
 from components.vllm.client_types import ModelInfo, Refused, Unreachable
 from toolchain.day_two.attempt import Failed
 from toolchain.day_two.fleet import Fleet, Machine
@@ -64,8 +65,18 @@ class Seen:
     contracts: tuple[Instance, ...] | Failed
     """All of the account."""
     charges: tuple[Charge, ...] | Failed
-    """Of the ledger, since the first machine."""
+    """Of the ledger, since a day before the first machine: of those that are gone as well."""
     credit: float | Failed
     """$."""
     project: str
     """Name of the project in labels."""
+
+    @property
+    def strays(self) -> tuple[Instance, ...]:
+        """Contracts under the stack's label unknown to its state; none without an answer."""
+        if isinstance(self.contracts, Failed):
+            return ()
+        prefix, known = f"{self.project}/{self.fleet.stack}/", self.fleet.contracts
+        return tuple(
+            one for one in self.contracts if is_labelled(one.label, prefix) and one.id not in known
+        )

@@ -114,8 +114,10 @@ def _costs(seen: Seen) -> Costs | None:
     written = sum(one.written for one in readings)
     read = sum(one.read for one in readings)
     dollars = hours = None
-    if not isinstance(seen.charges, Failed) and seen.charges:
-        lines = compare(seen.charges, {}, seen.project, seen.fleet.stack)
+    names = {f"instance-{contract}" for contract in seen.fleet.contracts}
+    charges = [] if isinstance(seen.charges, Failed) else seen.charges
+    if mine := [one for one in charges if one.source in names]:
+        lines = compare(mine, {}, seen.project, seen.fleet.stack)
         dollars, hours = total(lines)[0], sum(line.hours for line in lines)
     return Costs(
         since=in_utc(min(one.started_at for one in live)),

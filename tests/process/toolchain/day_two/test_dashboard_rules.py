@@ -19,6 +19,7 @@ AIMS = Aims(first_token_seconds=2, dollars_per_day=300)
 MACHINE = 'stack="dev",role="machine",job="m",endpoint="endpoint",replica="1",contract="7"'
 OF_EXPORTER = 'stack="dev",role="stack",job="stack"'
 OF_ONE = f'{OF_EXPORTER},name="machine 1",endpoint="endpoint",replica="1",contract="7"'
+OF_STRAY = f'{OF_EXPORTER},name="contract 8",endpoint="",replica="",contract="8"'
 DAY = 86_400
 STEADY = {
     f"up{{{OF_EXPORTER}}}": "1x60",
@@ -84,6 +85,14 @@ STORIES = {
         fires=20,
         says="360.00 dollars a day, and the aim is 300",
     ),
+    "SpendOverAim with a machine that no state knows": Story(
+        {
+            f"vast_vllm_machine_dollars_per_hour{{{OF_ONE}}}": "6x60",
+            f"vast_vllm_machine_dollars_per_hour{{{OF_STRAY}}}": "_x9 9x20 _x40",
+        },
+        fires=20,
+        says="360.00 dollars a day, and the aim is 300",
+    ),
     "SpendOverAim of the ledger": Story(
         {f"vast_vllm_charged_last_day_dollars{{{OF_EXPORTER}}}": "6x9 301x20 6x40"},
         fires=20,
@@ -122,6 +131,16 @@ STORIES = {
             f"vast_vllm_looked_timestamp_seconds{{{OF_EXPORTER}}}": "0+60x9 _x20 1800+60x40",
         },
     ),
+    "NobodyLooks before the first look": Story(
+        {},
+        fires=25,
+        says="money and ends are not known: `make exporter` does not run, or the market does not "
+        "answer",
+        steady={
+            f"up{{{OF_EXPORTER}}}": "1x60",
+            f"vast_vllm_looked_timestamp_seconds{{{OF_EXPORTER}}}": "_x30 1860+60x40",
+        },
+    ),
     "NobodyLooks where nobody answers": Story(
         {f"vast_vllm_not_asked{{{OF_EXPORTER}}}": "0x9 2x20 0x40"},
         fires=25,
@@ -142,7 +161,9 @@ def labels_of(alert: str) -> dict[str, str]:
         "SpendOverAim": {},
         "EndpointDown of a router": {},
         "SpendOverAim of the ledger": {},
+        "SpendOverAim with a machine that no state knows": {},
         "NobodyLooks": {"role": "stack", "job": "stack"},
+        "NobodyLooks before the first look": {"role": "stack", "job": "stack"},
         "NobodyLooks where nobody answers": {"role": "stack", "job": "stack"},
     }.get(alert, {"role": "stack", "job": "stack", "name": "machine 1", **one})
 

@@ -12,7 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from components.tls.certificates import machine_name
-from tests.helpers.day_two import NOW, charge, contract, strangers
+from tests.helpers.day_two import NOW, FakeMarket, charge, contract, strangers
 from tests.helpers.fakes import VirtualClock
 from tests.helpers.fleets import CONTRACT, fleet
 from tests.helpers.metered import OF_THE_STACK, STACK_KEY, metered, of_machine
@@ -25,6 +25,7 @@ from toolchain.day_two.dashboard.panels import panels
 from toolchain.day_two.dashboard.rules import Aims
 from toolchain.day_two.dashboard.targets import NoMetricsKey, targets, without_key
 from toolchain.day_two.fleet import Fleet
+from toolchain.day_two.status.look import look
 from toolchain.day_two.status.seen import Seen, SeenMachine
 from toolchain.stacks import PulumiFailed
 
@@ -226,6 +227,42 @@ def test_a_machine_that_is_billed_past_its_own_end_is_overdue():
 def test_of_a_charge_its_share_of_the_last_day_counts(ago, until, dollars):
     one = dataclasses.replace(charge(), since=NOW - ago * 3600, until=NOW - until * 3600)
     assert f"vast_vllm_charged_last_day_dollars {dollars}\n" in exported(seen(charges=(one,)))
+
+
+def test_machines_that_replaced_each_other_are_all_charged(tmp_path):
+    """Of 24 machines the state knows the last one alone."""
+    gone = [
+        dataclasses.replace(
+            charge(CONTRACT + n, dollars=5.0),
+            since=NOW - n * 3600 - 3600,
+            until=NOW - n * 3600,
+        )
+        for n in range(24)
+    ]
+    others = [
+        dataclasses.replace(charge(1, dollars=99.0), label=label)
+        for label in ("vast-vllm/older/endpoint-instance/1", "other/old/endpoint-instance/1", "")
+    ]
+    market = FakeMarket(tmp_path, [contract()], [*gone, *others])
+    context = strangers(tmp_path, servers={}, account=market)
+    for known in (metered(), dataclasses.replace(metered(), machines=())):
+        found = look(known, context, "vast-vllm")
+        assert "vast_vllm_charged_last_day_dollars 120.0\n" in exported(found)
+
+
+def test_what_is_billed_under_the_stacks_label_counts_without_a_state():
+    label = "vast-vllm/old/endpoint-instance/quarantine-slow-4ab10f57b5ef2b10"
+    alive = (
+        *(contract(), contract(7, label=label, dph_total=9.0)),
+        *(contract(8, label="vast-vllm/older/endpoint-instance/1"), contract(9, label="")),
+    )
+    text = exported(seen(contracts=alive))
+    name = "vast_vllm_machine_dollars_per_hour"
+    stray = f'{name}{{contract="7",endpoint="",name="contract 7",replica=""}} 9.0'
+    assert [line for line in text.splitlines() if line.startswith(f"{name}{{")] == [
+        f"{name}{OF_ONE} 6.0",
+        stray,
+    ]
 
 
 def test_the_routers_certificate_ends_too():

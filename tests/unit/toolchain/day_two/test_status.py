@@ -175,6 +175,14 @@ def test_what_changes_slowly_is_not_asked_for_at_each_look(tmp_path):
     assert here.asked.count("charges") == 2
 
 
+def test_what_the_living_cost_is_theirs_alone(tmp_path):
+    """The ledger is read under the stack's label, and a machine that is gone stands there too."""
+    ledger = [charge(), charge(CONTRACT + 9, dollars=99.0)]
+    found = status(tmp_path, account=account(tmp_path, ledger=ledger))
+    assert found.costs is not None
+    assert found.costs.dollars == 12.0
+
+
 # --------------------------------------------------------------------------- what is not well
 
 
