@@ -6,6 +6,7 @@ nothing could be written.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,7 +156,12 @@ def refusal(program: Path, file: Path) -> str:
 
 def show(here: Asked, answer: Dashboard) -> list[RenderableType]:
     """Show an answer to a person."""
-    file = Path(answer.folder) / prometheus.CONFIGURATION
+    folder = Path(answer.folder)
+    start = (
+        "prometheus",
+        f"--config.file={folder / prometheus.CONFIGURATION}",
+        f"--storage.tsdb.path={folder / 'data'}",
+    )
     place = " ON=account" if here.on_account else ""
     return [
         Text(answer.folder, style="bold"),
@@ -165,7 +171,7 @@ def show(here: Asked, answer: Dashboard) -> list[RenderableType]:
                 ("alerts", ", ".join(answer.alerts)),
                 ("panels", f"{answer.panels}, in {DASHBOARD}, to import into Grafana"),
                 ("checked", "by promtool" if answer.checked else ""),
-                ("start", f"prometheus --config.file={file}"),
+                ("start", shlex.join(start)),
                 ("money and ends", f"make exporter STACK={answer.stack}{place}"),
             ]
         ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
@@ -16,6 +18,8 @@ SOURCE = "source"
 """The variable by which whoever imports it chooses a Prometheus."""
 
 REFRESH = "30s"
+_UID = re.compile("[A-Za-z0-9_-]{1,40}")
+
 SPAN, HEIGHT = 8, 7
 """Of one panel, in units of Grafana's grid, which is 24 wide."""
 
@@ -24,7 +28,7 @@ def dashboard_json(stack: str, panels: Sequence[Panel]) -> str:
     """Write the dashboard of a stack."""
     made = (
         dashboard.Dashboard(f"vast-vllm {stack}")
-        .uid(f"vast-vllm-{stack}"[:40])
+        .uid(uid(stack))
         .tags(["vast-vllm", stack])
         .refresh(REFRESH)
         .time("now-1h", "now")
@@ -36,6 +40,15 @@ def dashboard_json(stack: str, panels: Sequence[Panel]) -> str:
         for panel in within:
             made = made.with_panel(_panel(panel).id(next(numbers)))
     return JSONEncoder(sort_keys=True, indent=2).encode(made.build())
+
+
+def uid(stack: str) -> str:
+    """Name a stack's dashboard in Grafana, which takes letters, digits, `-` and `_`, 40 at most."""
+    name = f"vast-vllm-{stack}"
+    if _UID.fullmatch(name):
+        return name
+    digest = hashlib.sha256(stack.encode()).hexdigest()[:8]
+    return f"{re.sub('[^A-Za-z0-9_-]+', '-', name)[:31]}-{digest}"
 
 
 def _panel(panel: Panel) -> timeseries.Panel:

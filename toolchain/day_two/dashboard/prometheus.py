@@ -6,6 +6,7 @@ followed, and of each kind of target only its own metrics are kept. Keys stand i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,10 @@ BOUNDS: dict[str, Any] = {
     "label_value_length_limit": 500,
 }
 """Of one answer; more of it fails the scrape, and so does `up`."""
+
+
+OF_A_TARGET = re.compile(r"(machine-[0-9]+-[0-9]+|router)\.(key|ca\.pem|client\.pem)")
+"""The names of the three kinds of files below."""
 
 
 def key_file(target: Target) -> str:
