@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 
 from components.core.plain_numbers import decimal, whole
@@ -39,3 +40,17 @@ def amount(above: float = 0.0, most: float = math.inf) -> Callable[[str], float]
         return found
 
     return read
+
+
+def budget(text: str) -> float:
+    """Read `300/day`, in dollars.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is no budget.
+    """
+    found = re.fullmatch(r"\$?([0-9]{1,7}(?:\.[0-9]{1,2})?)/day", text)
+    if found is None or not float(found[1]):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no budget: 300/day is 300 dollars for a day of UTC"
+        )
+    return float(found[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from components.core.errors import StackError
 from components.resources.context import Context
 from toolchain.configuration import project_name
 from toolchain.on_emulator import BELONGINGS, ROOT, emulator_environment
-from toolchain.options import whole_number
+from toolchain.options import budget, whole_number
 from toolchain.scale.loop import Turn, turn
 from toolchain.scale.memory import load, save
 from toolchain.scale.situation import Rules
@@ -66,20 +65,6 @@ def main() -> int:
     except StackError as error:
         say(str(error))
         return 1
-
-
-def budget(text: str) -> float:
-    """Read `300/day`, in dollars.
-
-    Raises:
-        argparse.ArgumentTypeError: if it is no budget.
-    """
-    found = re.fullmatch(r"\$?([0-9]{1,7}(?:\.[0-9]{1,2})?)/day", text)
-    if found is None or not float(found[1]):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no budget: 300/day is 300 dollars for a day of UTC"
-        )
-    return float(found[1])
 
 
 def _run(

@@ -11,7 +11,7 @@ from tests.helpers.places import ROOT
 from toolchain import adopt, cost, measure
 from toolchain.day_two.history import command as history
 from toolchain.day_two.logs import command as logs
-from toolchain.options import amount, whole_number
+from toolchain.options import amount, budget, whole_number
 
 COMMANDS = (
     (cost.main, ["--days", "3_0"]),
@@ -49,6 +49,35 @@ def test_limits_are_named():
     assert amount(most=1)("0.5") == 0.5
     with pytest.raises(argparse.ArgumentTypeError, match=r"^0 is not above 0 and at most 1$"):
         amount(most=1)("0")
+
+
+@pytest.mark.parametrize(
+    ("text", "dollars"), [("300/day", 300.0), ("$12.50/day", 12.5), ("0.01/day", 0.01)]
+)
+def test_a_budget_is_dollars_for_a_day(text, dollars):
+    assert budget(text) == dollars
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "300",
+        "0/day",
+        "0.00/day",
+        "-3/day",
+        "1e3/day",
+        "nan/day",
+        "inf/day",
+        "3/hour",
+        "3/day x",
+        "3_0/day",
+        "\u0663/day",
+    ],
+)
+def test_anything_else_is_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no budget"):
+        budget(text)
 
 
 def test_no_command_reads_a_number_by_itself():

@@ -24,9 +24,8 @@ from toolchain.day_two.dashboard.panels import panels
 from toolchain.day_two.dashboard.rules import FIRST_TOKEN_SECONDS, Aims, rules, written
 from toolchain.day_two.dashboard.targets import Target, targets, without_key
 from toolchain.day_two.fleet import Fleet, read_fleet
-from toolchain.options import amount
+from toolchain.options import amount, budget
 from toolchain.prometheus import PROMETHEUS
-from toolchain.scale.__main__ import budget
 
 DASHBOARD = "dashboard.json"
 
