@@ -16,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
+from components.core.clock import Clock
 from components.core.errors import StackError
+from components.resources.context import current
 from toolchain.day_two.pages import NoPage, filled
 from toolchain.day_two.scenes import COMMANDS, Printed, folded, page, shortened
 from toolchain.pictures import MARKET, ROOT, own_environment
@@ -196,7 +198,7 @@ class Story:
             yield
         finally:
             supervisor.resume()
-            self._until_well()
+            until_well(lambda: self._run(None, "toolchain.day_two.status"), current().clock)
 
     def _ask_the_model(self) -> None:
         for _ in range(6):
@@ -218,12 +220,6 @@ class Story:
     def _serving(self) -> list[Path]:
         """The folders that machines serve from, the oldest machine's first."""
         return sorted((self.folder / "emulator/containers").glob("*/root/serving"))
-
-    def _until_well(self) -> None:
-        """Wait until the endpoint answers again."""
-        deadline = time.monotonic() + BACK_WITHIN
-        while self._run(None, "toolchain.day_two.status") and time.monotonic() < deadline:
-            time.sleep(2)
 
     def _show(self, name: str, status: int | None, command: str, *arguments: str) -> None:
         _, text = self._ended(status, f"toolchain.day_two.{command}", *arguments)
@@ -250,6 +246,19 @@ class Story:
 
     def _plain(self, text: str) -> str:
         return text.replace(str(self.folder), ".tools")
+
+
+def until_well(ask: Callable[[], int], clock: Clock) -> None:
+    """Wait until `make status` ends with 0.
+
+    Raises:
+        NoPage: if it does not in time; later scenes would show another fault than theirs.
+    """
+    deadline = clock.monotonic() + BACK_WITHIN
+    while ended := ask():
+        if clock.monotonic() >= deadline:
+            raise NoPage(f"`make status` still ends with {ended} after {BACK_WITHIN:.0f} s")
+        clock.sleep(2)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from tests.helpers.fakes import VirtualClock
 from tests.helpers.places import ROOT
 from toolchain.day_two import story
+from toolchain.day_two.pages import NoPage
 from toolchain.day_two.scenes import COMMANDS, SCENES
 
 NAMES = {
@@ -39,6 +41,17 @@ def test_the_story_plays_each_output():
     assert sorted([*played, *story.SHOWN]) == sorted(NAMES)
     assert {scene for scene, _ in story.SHOWN.values()} <= {one.name for one in SCENES}
     assert {command for _, command in story.SHOWN.values()} <= set(COMMANDS)
+
+
+def test_it_goes_on_when_the_endpoint_answers_again():
+    clock, ends = VirtualClock(), iter([2, 1, 0])
+    story.until_well(lambda: next(ends), clock)
+    assert next(ends, None) is None
+
+
+def test_a_stack_that_does_not_come_back_ends_it():
+    with pytest.raises(NoPage, match="`make status` still ends with 1 after 60 s"):
+        story.until_well(lambda: 1, VirtualClock())
 
 
 @pytest.mark.parametrize(("name", "text"), BLOCKS, ids=lambda one: one[:20].strip())
