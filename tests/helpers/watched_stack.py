@@ -138,12 +138,13 @@ def watched(tmp_path: Path, *options: str, speed: float = SPEED) -> Iterator[Wat
             members=(Member(contract=CONTRACT, address=address, port=port),),
             metrics_digests=(KeyDigest(digest=digest(OF_THE_STACK)),),
         ) as router,
+        contextlib.ExitStack() as stack,
     ):
         found = fleet_at(address, port, router)
         facts = Facts()
         facts.seen = seen(found)
         exporter = free_port()
-        end = served(facts, exporter)
+        stack.callback(served(facts, exporter))
         folder = tmp_path / "dashboards" / "old"
         answer = make(
             found,
@@ -157,7 +158,6 @@ def watched(tmp_path: Path, *options: str, speed: float = SPEED) -> Iterator[Wat
         hurry(folder / "prometheus.yml")
         with prometheus(folder, tmp_path) as running:
             yield Watched(running, router, folder)
-        end()
 
 
 def fleet_at(address: str, port: int, router: Router) -> Fleet:
