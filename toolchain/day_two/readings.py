@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from components.core.plain_numbers import is_count
 from components.vast.api.locked_file import LockedJsonFile
 from components.vast.errors import NoSharedFolder
 from toolchain.day_two.answer import Model
@@ -88,7 +89,9 @@ class Readings:
     def known(self) -> Mapping[int, tuple[Reading, ...]]:
         """All that are kept; none where the file cannot be used."""
         with contextlib.suppress(NoSharedFolder), self._file.lock() as content:
-            return {int(name): _read(rows) for name, rows in content.values.items() if _is_id(name)}
+            return {
+                int(name): _read(rows) for name, rows in content.values.items() if is_count(name)
+            }
         return {}
 
     def keep(self, readings: Mapping[int, Reading]) -> None:
@@ -113,7 +116,3 @@ def _read(rows: Any) -> tuple[Reading, ...]:
         with contextlib.suppress(ValidationError):
             found.append(Reading.model_validate(row))
     return tuple(found)
-
-
-def _is_id(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and len(name) < 20  # noqa: PLR2004  (digits of 64 bits)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from components.core.display import clipped, shown
+from components.core.plain_numbers import is_count
 from components.machine.addresses import address
 from components.vast.api.numbers import LEAST, MOST, number, whole
 from components.vast.errors import ApiFailed
@@ -333,5 +334,5 @@ def _ipv4_port(mappings: Any) -> int:
 def _port(raw: Any) -> int:
     """Read the number of a port; 0 for what is none."""
     digits = str(raw)
-    number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 6 else 0  # noqa: PLR2004  (65535)
+    number = int(digits) if is_count(digits) else 0
     return number if number <= HIGHEST_PORT else 0

@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
+from components.vast.charges import DAY
+from toolchain.day_two.status.judge import CERTIFICATE_DAYS
+
 FIRST_TOKEN_SECONDS = 5.0
 """The aim for nine of ten first tokens, where nobody names another one. It is no measurement."""
 
 KV_FULL = 0.95
 """Share of the KV cache above which new requests soon wait, or running ones are put back."""
-
-SOON_DAYS = 3
-"""Days before an end at which somebody should know of it."""
 
 SILENT_MINUTES = 10
 """For how long nobody may have looked at money and ends."""
@@ -77,7 +77,7 @@ def rules(stack: str, aims: Aims) -> list[Rule]:
         *(
             Rule(
                 name,
-                f"{metric}{{{asked}}} - time() < {SOON_DAYS * 86_400}",
+                f"{metric}{{{asked}}} - time() < {CERTIFICATE_DAYS * DAY:.0f}",
                 0,
                 f"the {what} of {{{{ $labels.name }}}} ends in {{{{ $value | humanizeDuration }}}}",
             )

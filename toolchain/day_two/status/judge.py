@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from cryptography import x509
 
 from components.core.progress import duration
+from components.vast.charges import DAY
 from components.vast.lifecycle.auto_shutdown import moment, overdue_since, why_gone
 from components.vllm.client_types import ModelInfo, Refused, Unreachable
 from toolchain.day_two.answer import Problem
 from toolchain.day_two.attempt import Failed
 from toolchain.day_two.status.seen import Seen, SeenMachine, Unreadable
-
-DAY = 86_400.0
 
 CERTIFICATE_DAYS = 3.0
 """Days before its end at which a certificate should have been renewed."""
