@@ -10,13 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from components.core.argument_types import amount, whole_number
 from components.core.interruption import unwritable
+from components.core.plain_numbers import written
 from components.core.terminal import keep_to_terminal
 from emulator.compare import compare_report
 from emulator.running import REPOSITORY, Running, prepare_directory, read_running
@@ -41,6 +44,15 @@ DEFAULT_SPEED = 60.0
 DEFAULT_CREDIT = 100.0
 DEFAULT_SEED = 86
 """A market on which five to seven machines fit the default model, so that replicas find room."""
+
+NUMBERS: tuple[tuple[str, Callable[[str], float], float, str], ...] = (
+    ("--port", whole_number(0, 65_535), DEFAULT_PORT, "0: any free port"),
+    ("--speed", amount(most=1e6), DEFAULT_SPEED, "of time"),
+    ("--seed", whole_number(), DEFAULT_SEED, "of a new market"),
+    ("--credit", amount(most=1e9, or_zero=True), DEFAULT_CREDIT, "of a new account"),
+    ("--pace", amount(most=1), 1.0, "share of the published seconds between calls"),
+)
+"""Options of `up` and `serve`: name, type, what is taken without one, and what it is."""
 
 keep_to_terminal()
 _console = Console()
@@ -228,21 +240,14 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", _serve, "the same in the foreground"),
     ):
         command = _command(commands, name, run, text)
-        command.add_argument("--port", type=int, default=DEFAULT_PORT, help="0: any free port")
-        command.add_argument("--speed", type=float, default=DEFAULT_SPEED, help="of time")
-        command.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of a new market")
-        command.add_argument(
-            "--credit", type=float, default=DEFAULT_CREDIT, help="of a new account"
-        )
+        for option, kind, default, words in NUMBERS:
+            command.add_argument(option, type=kind, default=default, help=words)
         command.add_argument("--no-throttle", action="store_true", help="no rate limits")
         command.add_argument(
             "--no-budget", action="store_true", help="no rate limit for all endpoints together"
         )
         command.add_argument(
-            "--pace", type=_pace, default=1.0, help="share of the published seconds between calls"
-        )
-        command.add_argument(
-            "--end-with", type=int, metavar="PID", help="end when that process ends"
+            "--end-with", type=whole_number(1), metavar="PID", help="end when that process ends"
         )
         command.add_argument("--calm", action="store_true", help="no other tenant comes or goes")
         command.add_argument("--vllm", help="path of a real vLLM to run instead of the stand-in")
@@ -256,14 +261,14 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     _command(commands, "reset", _reset, "destroy everything and begin anew")
     logs = _command(commands, "logs", _logs, "the server's log, or a container's")
-    logs.add_argument("id", type=int, nargs="?")
+    logs.add_argument("id", type=whole_number(), nargs="?")
     compare = _command(commands, "compare", compare_report, "say where it differs from a report")
     compare.add_argument("report", type=Path, metavar="REPORT")
     compare.add_argument("--json", action="store_true")
     fault = _command(commands, "fault", _fault, "make something go wrong")
     fault.add_argument("name", nargs="?")
-    fault.add_argument("--next", type=int, default=1, help="how often")
-    fault.add_argument("--machine", type=int, help="on this machine alone")
+    fault.add_argument("--next", type=whole_number(1), default=1, help="how often")
+    fault.add_argument("--machine", type=whole_number(), help="on this machine alone")
     fault.add_argument("--param", action="append", default=[], metavar="K=V")
     fault.add_argument(
         "--scenario", type=Path, metavar="FILE", help="a YAML list of name, next, machine, params"
@@ -282,14 +287,6 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
 
 def _state(given: str | None) -> Path:
     return Path(given or os.environ.get("EMULATOR_HOME") or ".emulator").resolve()
-
-
-def _pace(text: str) -> float:
-    """Read a pace: it is a share of the published one, and no pace at all is `--no-throttle`."""
-    pace = float(text)
-    if not 0 < pace <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
-    return pace
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -312,8 +309,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _serve_arguments(options: argparse.Namespace) -> list[str]:
     arguments = ["--state", str(options.state), "--port", str(options.port)]
-    arguments += ["--speed", str(options.speed), "--seed", str(options.seed)]
-    arguments += ["--credit", str(options.credit), "--pace", str(options.pace)]
+    arguments += ["--speed", written(options.speed), "--seed", str(options.seed)]
+    arguments += ["--credit", written(options.credit), "--pace", written(options.pace)]
     if options.no_throttle:
         arguments.append("--no-throttle")
     if options.no_budget:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 LONGEST = 19
 """Digits before and after the point: those of 64 bits."""
@@ -47,3 +48,8 @@ def decimal(text: str) -> float:
     if not _DECIMAL.fullmatch(text):
         raise ValueError("a number has digits and one point at most, such as 20 or 0.5")
     return float(text)
+
+
+def written(number: float) -> str:
+    """Write a number of at most nine digits before the point as `decimal` reads it: no `1e-05`."""
+    return format(Decimal(repr(number)), "f")

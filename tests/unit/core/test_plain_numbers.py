@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.core.plain_numbers import LONGEST, decimal, is_count, whole
+from components.core.plain_numbers import LONGEST, decimal, is_count, whole, written
 
 MOST = 10**LONGEST - 1
 
@@ -73,3 +73,12 @@ def test_a_number_of_any_length_is_no_traceback():
     with pytest.raises(ValueError, match="digits"):
         whole("9" * 5000)
     assert math.isfinite(decimal("9" * LONGEST))
+
+
+@given(
+    st.from_regex(r"[0-9]{1,9}(\.[0-9]{0,19})?", fullmatch=True).filter(str.isascii)
+    | st.sampled_from(["0.00001", "0.0000000000000000001", "999999999.9999999999999999999"])
+)
+def test_what_was_read_is_written_so_that_it_is_read_again(text):
+    number = decimal(text)
+    assert decimal(written(number)) == number

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from emulator import __main__ as emulator
 from tests.helpers.places import ROOT
 from toolchain import adopt, cost, measure
 from toolchain.day_two.history import command as history
@@ -24,6 +25,18 @@ COMMANDS = (
     (adopt.main, ["4_2"]),
     (measure.main, ["dev", "--max-dollars", "1e3"]),
     (measure.main, ["dev", "--max-dollars", "nan"]),
+    (emulator.main, ["up", "--credit", "1e3"]),
+    (emulator.main, ["up", "--credit", "-1"]),
+    (emulator.main, ["up", "--port", "2_0"]),
+    (emulator.main, ["up", "--port", "65536"]),
+    (emulator.main, ["up", "--speed", "inf"]),
+    (emulator.main, ["up", "--speed", "0"]),
+    (emulator.main, ["up", "--seed", "\u0663"]),
+    (emulator.main, ["serve", "--pace", "1.1"]),
+    (emulator.main, ["serve", "--end-with", "0"]),
+    (emulator.main, ["logs", "4_2"]),
+    (emulator.main, ["fault", "driver_old", "--next", "0"]),
+    (emulator.main, ["fault", "driver_old", "--machine", "+7"]),
 )
 
 
@@ -47,6 +60,7 @@ def test_limits_are_named():
     with pytest.raises(argparse.ArgumentTypeError, match=r"^0 is none of 1 or more$"):
         whole_number(1)("0")
     assert amount(most=1)("0.5") == 0.5
+    assert amount(or_zero=True)("0.0") == 0
     with pytest.raises(argparse.ArgumentTypeError, match=r"^0 is not above 0 and at most 1$"):
         amount(most=1)("0")
 
@@ -81,9 +95,12 @@ def test_anything_else_is_none(text):
 
 
 def test_no_command_reads_a_number_by_itself():
+    """The emulator's stand-ins read numbers as the programs do that they stand for."""
     own = [
         str(file.relative_to(ROOT))
-        for file in (ROOT / "toolchain").rglob("*.py")
-        if re.search(r"\btype=(?:int|float)\b", file.read_text(encoding="utf-8"))
+        for folder in ("toolchain", "emulator")
+        for file in (ROOT / folder).rglob("*.py")
+        if not file.is_relative_to(ROOT / "emulator/standins")
+        and re.search(r"\btype=(?:int|float)\b", file.read_text(encoding="utf-8"))
     ]
     assert own == []
