@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.resources.context import Context
+from toolchain.checkout import ROOT
+from toolchain.configuration import project_name
 from toolchain.day_two.answer import Problem, in_utc
 from toolchain.day_two.command import Asked, asked, parser, run
 from toolchain.day_two.fleet import Fleet, read_fleet
@@ -118,9 +120,10 @@ def measured_answer(
     most = int(limit) if isinstance(limit, int | float) else None
     plan = plan_of(shape, given.clients, given.rates, given.each, most)
     target = target_of(fleet)
+    prices = billed(fleet, context, f"{project_name(ROOT)}/{fleet.stack}/")
     cost = within(
         Cost(
-            dollars_per_hour=billed(fleet, context),
+            dollars_per_hour=sum(prices.values()),
             most_seconds=plan.most_seconds,
             budget=budget_of(given.budget),
         )

@@ -78,14 +78,31 @@ def target_of(fleet: Fleet) -> Target:
     return Target(url=address.removesuffix("/v1"), key=key, model=model, certificate=certificate)
 
 
-def billed(fleet: Fleet, context: Context) -> float:
-    """Ask the market for the $/h of the stack's machines.
+def billed(fleet: Fleet, context: Context, prefix: str) -> Mapping[int, float]:
+    """Ask the market for the $/h of each of the stack's contracts, by its id.
+
+    A contract is the stack's if the state knows it, or if its label begins with `prefix`. So one
+    that another command has just rented counts as well.
 
     Raises:
-        StackError: if it cannot be asked.
+        NothingToLoad: if one of the state is not billed, or one has no price.
+        StackError: if the market cannot be asked.
     """
     contracts = context.market(patient=False).instances()
-    return sum(one.dollars_per_hour for one in contracts if one.id in fleet.contracts)
+    prices = {
+        one.id: one.dollars_per_hour
+        for one in contracts
+        if one.id in fleet.contracts or one.label.startswith(prefix)
+    }
+    without = sorted(id_ for id_ in {*prices, *fleet.contracts} if not prices.get(id_, 0) > 0)
+    if without:
+        names = " and ".join(f"contract {id_}" for id_ in without)
+        raise NothingToLoad(
+            f"the market gives no price for {names} of the stack {fleet.stack}, so nobody could "
+            f"keep to a budget: `make status STACK={fleet.stack} ON=account` says what became of "
+            "it; nothing was asked"
+        )
+    return prices
 
 
 def play(

@@ -49,6 +49,10 @@ class AskedOfStrangers(Asked):
         return self.strangers
 
 
+OTHER = "vast-vllm/older/endpoint-instance/4ab10f57b5ef2b10"
+"""Label of a contract of another stack, whose name begins alike."""
+
+
 @pytest.fixture
 def play(tmp_path):
     """Make loads of the stack `old`; gives the answer and the runner."""
@@ -118,7 +122,7 @@ def test_a_second_test_says_how_far_it_is_from_the_first(play, tmp_path):
 
 def test_several_replicas_cost_together_and_a_stranger_of_the_account_does_not(play):
     mine = [contract(CONTRACT + replica) for replica in range(4)]
-    answer, _ = play(found=fleet(4), contracts=[*mine, contract(1)])
+    answer, _ = play(found=fleet(4), contracts=[*mine, contract(1, label=OTHER)])
     assert answer.cost.dollars_per_hour == 24.0
     assert answer.test is not None
     assert (answer.test.conditions.replicas, answer.test.conditions.router) == (4, True)
@@ -136,6 +140,27 @@ def test_without_a_price_nothing_is_asked(play, tmp_path):
     market = FakeMarket(tmp_path, ApiUnreachable("the market does not answer"))
     with pytest.raises(ApiUnreachable):
         play(market=market)
+
+
+@pytest.mark.parametrize(
+    "contracts",
+    [
+        [contract(1, label=OTHER)],
+        [contract(dph_total=None)],
+        [contract(dph_total=0)],
+        [contract(dph_total=-6.0)],
+        [contract(), contract(1, dph_total=0)],
+    ],
+    ids=["not billed", "without a price", "free", "below nothing", "another without a price"],
+)
+def test_a_contract_without_a_price_is_not_taken_for_a_free_one(play, contracts):
+    with pytest.raises(NothingToLoad, match=r"no price for contract \d+ of the stack old, so"):
+        play(contracts=contracts)
+
+
+def test_a_contract_that_only_its_label_knows_costs_too(play):
+    answer, _ = play(contracts=[contract(), contract(1), contract(2, label=OTHER)])
+    assert answer.cost.dollars_per_hour == 12.0
 
 
 def test_what_guidellm_cannot_ask_is_one_sentence(play):
