@@ -82,17 +82,34 @@ class Guidellm:
         self, plan: Plan, load: float, prompts: Iterable[bytes], target: Target, seed: int
     ) -> bytes:
         """See `Runner`."""
-        with tempfile.TemporaryDirectory(prefix="load-") as name:
-            folder = Path(name)
-            with (folder / "prompts.jsonl").open("wb") as file:
-                file.writelines(prompts)
-            told = scenario(plan, load, target, folder, seed)
-            (folder / "scenario.json").write_text(json.dumps(told), encoding="utf-8")
-            self._run(folder, target, plan.seconds + self._around)
-            try:
-                return (folder / "report.json").read_bytes()
-            except OSError:
-                raise LoadFailed(f"guidellm wrote no report: {_reason(folder, target)}") from None
+        try:
+            # A worker that was just killed may still write there.
+            with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as name:
+                return self._report(plan, load, prompts, target, seed, Path(name))
+        except OSError as error:
+            raise LoadFailed(
+                f"the files of a load cannot be written or read here ({error.strerror}): look at "
+                "this computer's folder for temporary files, or name another one with TMPDIR"
+            ) from None
+
+    def _report(
+        self,
+        plan: Plan,
+        load: float,
+        prompts: Iterable[bytes],
+        target: Target,
+        seed: int,
+        folder: Path,
+    ) -> bytes:
+        with (folder / "prompts.jsonl").open("wb") as file:
+            file.writelines(prompts)
+        told = scenario(plan, load, target, folder, seed)
+        (folder / "scenario.json").write_text(json.dumps(told), encoding="utf-8")
+        self._run(folder, target, plan.seconds + self._around)
+        report = folder / "report.json"
+        if not report.is_file():
+            raise LoadFailed(f"guidellm wrote no report: {_reason(folder, target)}")
+        return report.read_bytes()
 
     def _run(self, folder: Path, target: Target, seconds: float) -> None:
         words = [*self._command, "run", "-c", str(folder / "scenario.json"), "--disable-console"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,30 @@ def test_one_that_hangs_is_ended_with_its_workers(tmp_path):
 def test_one_that_cannot_be_started_is_a_sentence(tmp_path):
     with pytest.raises(LoadFailed, match="cannot be started"):
         load([str(tmp_path / "nothing")])
+
+
+def full_disk() -> Iterator[bytes]:
+    yield b"{}\n"
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_a_sentence_and_no_folder_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(LoadFailed, match=r"cannot be written or read here \(No space left"):
+        Guidellm(["nothing"])(PLAN, 2, full_disk(), TARGET, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_computer_without_a_place_for_files_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(LoadFailed, match=r"cannot be written or read here \(No such file"):
+        load(["nothing"])
+
+
+def test_one_that_removes_its_own_folder_is_a_sentence(tmp_path):
+    program = "import os, shutil; shutil.rmtree(os.getcwd())"
+    with pytest.raises(LoadFailed, match=r"cannot be written or read here \(No such file"):
+        load(stands_for_guidellm(tmp_path, program))
 
 
 def test_guidellm_starts_where_the_stand_in_for_torch_is_all_that_it_finds(tmp_path):
