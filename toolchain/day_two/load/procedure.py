@@ -164,7 +164,11 @@ def _measured(point: Point, plan: Plan) -> str:
 
 
 def words_of(served: Served, seed: int) -> float:
-    """Ask how many tokens the served model makes of a word, on average."""
+    """Ask how many tokens the served model makes of a word, on average.
+
+    Raises:
+        EndpointSilent: if it does not say, or nothing that can be.
+    """
     return tokens_per_word(served.tokens_in, seed)
 
 

@@ -21,6 +21,10 @@ SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 MOST_BYTES = 4_194_304
 MOST_TOKENS = 1_000_000
+FEWEST_A_WORD, MOST_A_LETTER = 0.5, 2.0
+"""Bounds on tokens of plain English words. Tokenizers make one or two tokens of a word; one by
+letters makes one of each. How many prompts are made depends on it, and a host may say anything."""
+
 LONGEST_VERSION = 40
 
 Exchange = Callable[[str, str, bytes | None], Answer]
@@ -58,12 +62,18 @@ class Served:
         """Count the tokens of a text.
 
         Raises:
-            EndpointSilent: if it does not say.
+            EndpointSilent: if it does not say, or no tokenizer would make so many or so few.
         """
         body = {"model": self._model, "prompt": text, "add_special_tokens": False}
         count = self._answered("POST", "/tokenize", body).get("count")
         if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= MOST_TOKENS:
             raise EndpointSilent("the endpoint's /tokenize gives no number of tokens")
+        words = len(text.split())
+        if not FEWEST_A_WORD * words <= count <= MOST_A_LETTER * len(text):
+            raise EndpointSilent(
+                f"the endpoint's /tokenize says that {words} English words are {count} tokens, "
+                "which no tokenizer makes of them; no load was made"
+            )
         return count
 
     def _answered(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.core.bounded_http import Answer
-from components.core.errors import StackError
 from tests.helpers.load_scene import (
     PLAN,
     SHAPE,
@@ -38,7 +37,8 @@ from toolchain.day_two.load.plan import (
     shape_of,
     within,
 )
-from toolchain.day_two.load.prompts import MOST_BYTES, MOST_PROMPTS, prompts, tokens_per_word
+from toolchain.day_two.load.procedure import words_of
+from toolchain.day_two.load.prompts import MOST_PROMPTS, SAMPLE, prompts
 from toolchain.day_two.load.repeat import compared, earlier
 from toolchain.day_two.load.report import NoReport, point_of
 from toolchain.day_two.load.runner import scenario
@@ -152,16 +152,42 @@ def test_a_prompt_has_its_words_and_the_shared_part_is_shared(own, shared, per_w
     assert bool(lines[0].get("prefix")) == bool(shared)
 
 
-def test_prompts_are_bounded_and_each_load_has_others():
+def test_each_load_has_other_prompts_and_no_more_than_it_may():
     assert sum(1 for _ in prompts(SHAPE, 1.3, 1)) == MOST_PROMPTS
-    large = shape_of(200_000, 4, 0, "")
-    written = sum(len(line) for line in prompts(large, 1.0, 1))
-    assert written < MOST_BYTES + 2_000_000
     assert next(prompts(SHAPE, 1.3, 1)) != next(prompts(SHAPE, 1.3, 2))
 
 
+@given(st.integers(1, 400), st.integers(0, 200), st.floats(0.5, 12), st.integers(1, 50_000))
+def test_prompts_stay_within_their_bytes_whatever_the_tokenizer_is(own, shared, per_word, most):
+    lines = list(prompts(shape_of(own + shared, 4, shared, ""), per_word, 1, most))
+    assert sum(map(len, lines)) <= most
+    assert len(lines) <= MOST_PROMPTS
+
+
+def tokenizer(count: int) -> Served:
+    return served(lambda *_: Answer(200, json.dumps({"count": count}).encode()))
+
+
+@given(st.integers(1, 2 * SAMPLE) | st.integers(1, 2_000_000))
+def test_a_number_of_tokens_is_one_that_a_tokenizer_can_make_or_refused(count):
+    per_word, said = 0.0, ""
+    try:
+        per_word = words_of(tokenizer(count), 7)
+    except EndpointSilent as refused:
+        said = str(refused)
+    # The words of the sample have 2 to 9 letters.
+    assert (0.5 <= per_word <= 20) != ("tokens" in said)
+    assert not said or not SAMPLE / 2 <= count <= 4 * SAMPLE
+
+
+@pytest.mark.parametrize("count", [1, SAMPLE // 2 - 1, 1_000_000])
+def test_a_host_that_lies_about_its_tokens_gets_no_load(count):
+    with pytest.raises(EndpointSilent, match=f"1500 English words are {count} tokens, which no"):
+        words_of(tokenizer(count), 7)
+
+
 def test_words_are_counted_by_the_model_that_is_served():
-    assert tokens_per_word(served().tokens_in, 3) == 2.0
+    assert words_of(served(), 3) == 2.0
 
 
 def test_the_scenario_trusts_nobody_it_should_not_and_has_no_key(tmp_path):
@@ -403,8 +429,3 @@ def test_dollars_per_million_fall_as_tokens_rise():
 def test_a_report_with_other_means_is_another_point():
     found, _ = point_of(report(output_tokens_per_second=5000.0), 2)
     assert found.tokens_per_second == 5000.0
-
-
-def test_every_refusal_is_the_projects():
-    assert issubclass(BadLoad, StackError)
-    assert issubclass(NoReport, StackError)
