@@ -67,11 +67,6 @@ class LoadTest(Model):
         """See `curve.knee`."""
         return knee(self.points)
 
-    @property
-    def best(self) -> Point:
-        """The load with the most tokens a second, the lowest of equal ones."""
-        return max(self.points, key=lambda point: point.tokens_per_second)
-
 
 def folder_of(stack: str, marketplace: str, belongings: Path = BELONGINGS) -> Path:
     """Where the tests of a stack are kept; the emulator's apart from the account's."""
