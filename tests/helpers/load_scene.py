@@ -119,15 +119,25 @@ class FakeRunner:
         self._wait = wait
         self.loads: list[float] = []
         self.seeds: set[int] = set()
+        self.left: list[float] = []
+        """Seconds until the test had to end, at each load."""
 
     def __call__(
-        self, plan: Plan, load: float, prompts: Iterable[bytes], target: Target, seed: int
+        self,
+        plan: Plan,
+        load: float,
+        prompts: Iterable[bytes],
+        target: Target,
+        seed: int,
+        *,
+        left: Callable[[], float],
     ) -> bytes:
         assert load in plan.values
         assert target.key
         assert json.loads(next(iter(prompts)))["output_tokens_count"] == plan.shape.answer_tokens
         self.loads.append(load)
         self.seeds.add(seed)
+        self.left.append(left())
         self._wait()
         answer = self._instead.get(load, b"") if self.loads.count(load) <= self._fails else b""
         if isinstance(answer, bytes):

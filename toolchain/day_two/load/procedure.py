@@ -9,9 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.core.clock import Clock
 from components.core.errors import PlatformError, StackError
-from components.release.release import short
 from components.resources.context import Context
 from toolchain.day_two.answer import in_utc
 from toolchain.day_two.fleet import Fleet
@@ -23,7 +21,11 @@ from toolchain.day_two.load.report import point_of
 from toolchain.day_two.load.runner import LoadFailed, Runner, Target
 from toolchain.day_two.load.served import Served
 
-INTERRUPTED = "it was interrupted"
+CTRL_C = "it was interrupted"
+TIME_IS_OVER = "the time whose price was said is over"
+
+LEAST_AROUND = AROUND_SECONDS / 2
+"""Seconds beside a load without which it is not begun, since it would likely be cut off."""
 
 
 class NothingToLoad(PlatformError):
@@ -112,17 +114,16 @@ def play(
     *,
     per_word: float,
     seed: int,
-    clock: Clock,
+    left: Callable[[], float],
     say: Callable[[str], None],
 ) -> Measured:
     """Make one load after the other; give those that were measured, whatever ends the test.
 
-    guidellm hangs now and then (its issue 431). A load that it fails at is tried once more at the
-    end, if that ends within the time whose price was said. A load without an answer, or Ctrl-C,
-    ends the test.
+    `left` gives the seconds until the end of the time whose price was said. No load begins that
+    could not end by then, and none goes on. guidellm hangs now and then (its issue 431), so a load
+    that it fails at is tried once more at the end. A load without an answer, or Ctrl-C, ends the
+    test.
     """
-    began = clock.monotonic()
-    latest = began + plan.most_seconds - plan.seconds - AROUND_SECONDS
     todo, tries = collections.deque(plan.values), itertools.count(seed)
     points: list[Point] = []
     failed: dict[float, str] = {}
@@ -130,12 +131,13 @@ def play(
     version = ""
     while todo:
         load = todo.popleft()
-        if load in failed and clock.monotonic() > latest:
-            missed.append(Missed(load, failed[load]))
+        if left() < plan.seconds + LEAST_AROUND:
+            missed.append(Missed(load, failed.get(load, TIME_IS_OVER)))
             continue
         of_try = next(tries)
         try:
-            content = runner(plan, load, prompts(plan.shape, per_word, of_try), target, of_try)
+            asked = prompts(plan.shape, per_word, of_try)
+            content = runner(plan, load, asked, target, of_try, left=left)
             point, version = point_of(content, load)
         except LoadFailed as error:
             if load in failed:
@@ -147,7 +149,7 @@ def play(
             missed.append(Missed(load, str(error), tuple(todo)))
             break
         except KeyboardInterrupt:
-            missed.append(Missed(load, INTERRUPTED, tuple(todo)))
+            missed.append(Missed(load, CTRL_C, tuple(todo)))
             break
         else:
             points.append(point)
@@ -208,12 +210,6 @@ def load_test_of(
             guidellm=measured.guidellm,
         ),
     )
-
-
-def runs(conditions: Conditions) -> str:
-    """Name what ran: its release, or the digest of its settings."""
-    digest = f" ({short(conditions.digest)})" if conditions.digest else ""
-    return f"{conditions.release or 'its own settings'}{digest}"
 
 
 def _release(told: Any) -> Mapping[str, Any]:

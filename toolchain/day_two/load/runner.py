@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ from components.core.display import shown
 from components.core.errors import PlatformError
 from toolchain.day_two.answer import Model
 from toolchain.day_two.load.plan import AROUND_SECONDS, Axis, Plan
+from toolchain.day_two.load.report import MOST_BYTES
+from toolchain.day_two.load.without_torch import ENDS_IN
 
 WARM_UP_SHARE, MOST_WARM_UP = 0.2, 5.0
 """Of a load, and seconds: what begins in it is not counted."""
@@ -31,6 +33,9 @@ MOST_ERRORS = 100
 
 MOST_WORKERS = 8
 """Processes that make requests; guidellm takes 10 on any computer."""
+
+SELF_SECONDS = 5.0
+"""After which it ends itself, if this process was killed and could not end it."""
 
 LOG_BYTES = 20_000
 LONGEST_REASON = 300
@@ -61,9 +66,18 @@ class Runner(Protocol):
     """Makes one load."""
 
     def __call__(
-        self, plan: Plan, load: float, prompts: Iterable[bytes], target: Target, seed: int
+        self,
+        plan: Plan,
+        load: float,
+        prompts: Iterable[bytes],
+        target: Target,
+        seed: int,
+        *,
+        left: Callable[[], float],
     ) -> bytes:
         """Make the load, and give guidellm's report.
+
+        `left` gives the seconds until the whole test has to end.
 
         Raises:
             LoadFailed: one sentence.
@@ -73,43 +87,36 @@ class Runner(Protocol):
 class Guidellm:
     """`Runner` with the real one."""
 
-    def __init__(self, command: Sequence[str], around: float = AROUND_SECONDS) -> None:
-        """Take the command that stands for `guidellm`, and the most seconds beside a load."""
+    def __init__(self, command: Sequence[str]) -> None:
+        """Take the command that stands for `guidellm`."""
         self._command = tuple(command)
-        self._around = around
 
     def __call__(
-        self, plan: Plan, load: float, prompts: Iterable[bytes], target: Target, seed: int
-    ) -> bytes:
-        """See `Runner`."""
-        try:
-            # A worker that was just killed may still write there.
-            with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as name:
-                return self._report(plan, load, prompts, target, seed, Path(name))
-        except OSError as error:
-            raise LoadFailed(
-                f"the files of a load cannot be written or read here ({error.strerror}): look at "
-                "this computer's folder for temporary files, or name another one with TMPDIR"
-            ) from None
-
-    def _report(
         self,
         plan: Plan,
         load: float,
         prompts: Iterable[bytes],
         target: Target,
         seed: int,
-        folder: Path,
+        *,
+        left: Callable[[], float],
     ) -> bytes:
-        with (folder / "prompts.jsonl").open("wb") as file:
-            file.writelines(prompts)
-        told = scenario(plan, load, target, folder, seed)
-        (folder / "scenario.json").write_text(json.dumps(told), encoding="utf-8")
-        self._run(folder, target, plan.seconds + self._around)
-        report = folder / "report.json"
-        if not report.is_file():
-            raise LoadFailed(f"guidellm wrote no report: {_reason(folder, target)}")
-        return report.read_bytes()
+        """See `Runner`."""
+        try:
+            # A worker that was just killed may still write there.
+            with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as name:
+                folder = Path(name)
+                with (folder / "prompts.jsonl").open("wb") as file:
+                    file.writelines(prompts)
+                told = scenario(plan, load, target, folder, seed)
+                (folder / "scenario.json").write_text(json.dumps(told), encoding="utf-8")
+                self._run(folder, target, max(0.0, min(plan.seconds + AROUND_SECONDS, left())))
+                return _report(folder, target)
+        except OSError as error:
+            raise LoadFailed(
+                f"the files of a load cannot be written or read here ({error.strerror}): look at "
+                "this computer's folder for temporary files, or name another one with TMPDIR"
+            ) from None
 
     def _run(self, folder: Path, target: Target, seconds: float) -> None:
         words = [*self._command, "run", "-c", str(folder / "scenario.json"), "--disable-console"]
@@ -118,7 +125,7 @@ class Guidellm:
                 process = subprocess.Popen(  # noqa: S603  (our own words)
                     words,
                     cwd=folder,
-                    env=_environment(folder, target),
+                    env=_environment(folder, target, seconds),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -196,7 +203,7 @@ def _pictures(size: str, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def _environment(folder: Path, target: Target) -> dict[str, str]:
+def _environment(folder: Path, target: Target, seconds: float) -> dict[str, str]:
     """Give guidellm what it needs, and nothing else of this process's environment."""
     made = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -209,6 +216,7 @@ def _environment(folder: Path, target: Target) -> dict[str, str]:
         "USE_TORCH": "0",
         "GUIDELLM__MAX_WORKER_PROCESSES": str(max(1, min(MOST_WORKERS, os.cpu_count() or 1))),
         "GUIDELLM__SPEC__BACKEND__API_KEY": target.key,
+        ENDS_IN: str(seconds + SELF_SECONDS),
     }
     if target.certificate:
         path = folder / "authority.pem"
@@ -221,6 +229,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _report(folder: Path, target: Target) -> bytes:
+    path = folder / "report.json"
+    if not path.is_file():
+        raise LoadFailed(f"guidellm wrote no report: {_reason(folder, target)}")
+    if path.stat().st_size > MOST_BYTES:
+        raise LoadFailed("guidellm's report is longer than any of its reports, and was not read")
+    return path.read_bytes()
 
 
 def _reason(folder: Path, target: Target) -> str:

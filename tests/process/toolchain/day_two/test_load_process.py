@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -19,7 +21,9 @@ from tests.helpers.load_scene import PLAN, RECORDED, TARGET, recorded
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
 from toolchain.day_two.load.prompts import prompts
+from toolchain.day_two.load.report import MOST_BYTES
 from toolchain.day_two.load.runner import Guidellm, LoadFailed
+from toolchain.day_two.load.without_torch import MOST_FILE, MOST_MEMORY, MOST_OF_A_WORKER
 
 PLAYS = f"""
 import gzip, json, os, pathlib, sys
@@ -47,10 +51,11 @@ def stands_for_guidellm(tmp_path: Path, program: str) -> list[str]:
     return [sys.executable, str(path)]
 
 
-def load(command: list[str], around: float = 30.0) -> bytes:
+def load(command: list[str], left: float = 30.0) -> bytes:
     target = TARGET.model_copy(update={"certificate": "the authority"})
     plan = PLAN.model_copy(update={"seconds": 1})
-    return Guidellm(command, around)(plan, 2, prompts(plan.shape, 2.0, 1), target, 1)
+    asked = prompts(plan.shape, 2.0, 1)
+    return Guidellm(command)(plan, 2, asked, target, 1, left=lambda: left)
 
 
 def test_it_gets_the_key_by_its_environment_alone_and_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -95,8 +100,8 @@ def test_one_that_hangs_is_ended_with_its_workers(tmp_path):
     open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
     time.sleep(300)
     """
-    with pytest.raises(LoadFailed, match="did not end within"):
-        load(stands_for_guidellm(tmp_path, program), around=2.0)
+    with pytest.raises(LoadFailed, match="did not end within 3 s"):
+        load(stands_for_guidellm(tmp_path, program), left=3.0)
     # Who adopts its child takes the child's end in a moment later.
     started = [int(pid) for pid in pids.read_text().split()]
     eventually(lambda: not any(map(_runs, started)))
@@ -115,7 +120,7 @@ def full_disk() -> Iterator[bytes]:
 def test_a_full_disk_is_a_sentence_and_no_folder_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(LoadFailed, match=r"cannot be written or read here \(No space left"):
-        Guidellm(["nothing"])(PLAN, 2, full_disk(), TARGET, 1)
+        Guidellm(["nothing"])(PLAN, 2, full_disk(), TARGET, 1, left=lambda: 30.0)
     assert not list(tmp_path.iterdir())
 
 
@@ -131,40 +136,102 @@ def test_one_that_removes_its_own_folder_is_a_sentence(tmp_path):
         load(stands_for_guidellm(tmp_path, program))
 
 
-def test_guidellm_starts_where_the_stand_in_for_torch_is_all_that_it_finds(tmp_path):
-    """A package of its name, which imports what guidellm imports of torch."""
+def test_a_report_that_is_too_long_is_not_read(tmp_path):
+    program = f"""
+    import json, sys
+    told = json.load(open(sys.argv[sys.argv.index("-c") + 1]))
+    with open(told["spec"]["outputs"][0]["path"], "wb") as file:
+        file.truncate({MOST_BYTES + 1})
+    """
+    with pytest.raises(LoadFailed, match="longer than any of its reports"):
+        load(stands_for_guidellm(tmp_path, program))
+
+
+def without_torch(tmp_path: Path, guidellm: str, **environment: str) -> CompletedProcess[str]:
+    """Run a package of guidellm's name, which finds the stand-in for torch and its bounds."""
     package = tmp_path / "guidellm"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "__main__.py").write_text(
-        textwrap.dedent("""
-        import multiprocessing
-
-        def worker(queue):
-            import torch
-            from torch.utils.data.dataloader import DataLoader
-            from torch.utils.data.dataset import IterableDataset
-            queue.put((DataLoader.__name__, torch.utils.data.get_worker_info()))
-
-        def cli():
-            context = multiprocessing.get_context("spawn")
-            queue = context.Queue()
-            process = context.Process(target=worker, args=(queue,))
-            process.start()
-            print(queue.get(timeout=60))
-            process.join()
-        """)
-    )
-    runs = ROOT / "toolchain/day_two/load/without_torch.py"
-    done = subprocess.run(
-        [sys.executable, "-P", str(runs), "run"],
-        env={"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]},
+    (package / "__main__.py").write_text(textwrap.dedent(guidellm))
+    return subprocess.run(
+        [sys.executable, "-P", str(ROOT / "toolchain/day_two/load/without_torch.py"), "run"],
+        env={"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
+        cwd=tmp_path,
     )
+
+
+def test_guidellm_starts_where_the_stand_in_for_torch_is_all_that_it_finds(tmp_path):
+    guidellm = """
+    import multiprocessing
+
+    def worker(queue):
+        import torch
+        from torch.utils.data.dataloader import DataLoader
+        from torch.utils.data.dataset import IterableDataset
+        queue.put((DataLoader.__name__, torch.utils.data.get_worker_info()))
+
+    def cli():
+        context = multiprocessing.get_context("spawn")
+        queue = context.Queue()
+        process = context.Process(target=worker, args=(queue,))
+        process.start()
+        print(queue.get(timeout=60))
+        process.join()
+    """
+    done = without_torch(tmp_path, guidellm)
     assert done.stdout == "('DataLoader', None)\n", done.stderr
+
+
+def test_one_that_hangs_ends_itself_and_its_workers_if_nobody_else_can(tmp_path):
+    guidellm = """
+    import multiprocessing, os, signal, time
+
+    def worker():
+        print(os.getpid(), flush=True)
+        time.sleep(300)
+
+    def cli():
+        process = multiprocessing.get_context("spawn").Process(target=worker)
+        process.start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        time.sleep(300)
+    """
+    done = without_torch(tmp_path, guidellm, LOAD_ENDS_IN="2")
+    assert done.returncode == -signal.SIGALRM
+    pid = int(done.stdout)
+    eventually(lambda: not _runs(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS keeps no limit of a process's memory")
+def test_memory_and_files_of_each_process_are_bounded(tmp_path):
+    guidellm = """
+    import multiprocessing, sys
+
+    def worker(most):
+        try:
+            bytearray(most)
+        except MemoryError:
+            print("memory", flush=True)
+        with open("long", "wb") as file:
+            try:
+                file.truncate(__FILE__)
+            except OSError as error:
+                print(error.strerror, flush=True)
+
+    def cli():
+        worker(__FIRST__)
+        process = multiprocessing.get_context("spawn").Process(target=worker, args=(__WORKER__,))
+        process.start()
+        process.join()
+    """
+    guidellm = guidellm.replace("__FIRST__", str(MOST_MEMORY))
+    guidellm = guidellm.replace("__WORKER__", str(MOST_OF_A_WORKER))
+    done = without_torch(tmp_path, guidellm.replace("__FILE__", str(MOST_FILE + 1)))
+    assert done.stdout.splitlines() == ["memory", "File too large"] * 2, done.stderr
 
 
 def _runs(pid: int) -> bool:

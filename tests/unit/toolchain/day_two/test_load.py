@@ -58,7 +58,16 @@ def play(tmp_path):
     """Make loads of the stack `old`; gives the answer and the runner."""
 
     def played(
-        instead=None, *, found=None, contracts=None, market=None, fails=99, takes=1.0, **options
+        instead=None,
+        *,
+        found=None,
+        contracts=None,
+        market=None,
+        fails=99,
+        takes=1.0,
+        installs=0.0,
+        asking=0.0,
+        **options,
     ):
         clock = VirtualClock(NOW)
         runner = FakeRunner(instead or {}, fails, lambda: clock.sleep(takes))
@@ -69,9 +78,14 @@ def play(tmp_path):
             as_json=False,
             strangers=strangers(tmp_path, servers={}, account=account, clock=clock),
         )
+
+        def after(seconds, thing):
+            clock.sleep(seconds)
+            return thing
+
         tools = Tools(
-            runner=lambda: runner,
-            served=lambda *_: served(),
+            runner=lambda: after(installs, runner),
+            served=lambda *_: after(asking, served()),
             seed=lambda: 7,
             belongings=tmp_path,
         )
@@ -201,6 +215,20 @@ def test_it_is_not_tried_again_beyond_the_time_whose_price_was_said(play):
     assert runner.loads == [1, 2, 4]
     assert answer.exit_status == 1
     assert answer.cost.most_seconds == 3 * 65.0
+
+
+def test_one_deadline_holds_from_the_start_whatever_the_loads_take(play):
+    answer, runner = play(takes=90.0)
+    assert runner.left == [195.0, 105.0]
+    assert runner.loads == [1, 2]
+    (problem,) = answer.problems
+    assert problem.about == "4 clients"
+    assert problem.text == "the time whose price was said is over"
+
+
+def test_what_the_endpoint_is_asked_before_is_within_the_time_and_the_install_is_not(play):
+    _, runner = play(installs=400.0, asking=25.0)
+    assert runner.left == [170.0, 169.0, 168.0]
 
 
 def test_a_first_load_that_fails_leaves_nothing_to_keep(play, tmp_path):

@@ -43,7 +43,7 @@ from toolchain.day_two.load.repeat import compared, earlier
 from toolchain.day_two.load.report import NoReport, point_of
 from toolchain.day_two.load.runner import scenario
 from toolchain.day_two.load.served import EndpointSilent, Served
-from toolchain.day_two.load.without_torch import DataLoader, stand_in
+from toolchain.day_two.load.without_torch import ENDS_IN, DataLoader, seconds_left, stand_in
 
 LOADS = st.lists(st.integers(1, 512), min_size=3, max_size=8, unique=True).map(sorted)
 POSITIVE = st.floats(0.01, 1e4)
@@ -231,6 +231,15 @@ def test_what_stands_in_for_torch_gives_items_in_their_order():
     assert list(loader(items, collate_fn=lambda batch: batch[0], num_workers=1)) == [1, 2]
     assert names["torch"].utils.data.get_worker_info() is None
     assert not isinstance(loader, names["torch"].Tensor)
+
+
+def test_workers_end_with_the_process_that_started_them():
+    environment = {ENDS_IN: "35"}
+    assert seconds_left(environment, 100.0) == 35.0
+    # A worker inherits the environment, and begins later.
+    assert seconds_left(environment, 110.0) == 25.0
+    assert 0 < seconds_left(environment, 500.0) < 1
+    assert seconds_left({}, 100.0) == 0
 
 
 # --- the report
