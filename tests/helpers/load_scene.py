@@ -21,7 +21,13 @@ RECORDED = ROOT / "tests/recorded/guidellm-0.8.1.json.gz"
 
 SHAPE = Shape(prompt_tokens=64, answer_tokens=16, shared_tokens=0, picture="")
 PLAN = Plan(shape=SHAPE, axis="clients", values=(1, 2, 4), seconds=5)
-TARGET = Target(url="https://192.0.2.1:8443", model="m", key="the-key-of-the-stack", certificate="")
+TARGET = Target(
+    url="https://192.0.2.1:8443",
+    model="m",
+    key="the-key-of-the-stack",
+    certificate="",
+    secrets=("hf_a-token-of-the-hub",),
+)
 
 
 def recorded() -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from components.resources.context import Context
@@ -49,9 +50,13 @@ from toolchain.day_two.load.view import show
 from toolchain.on_emulator import BELONGINGS
 from toolchain.options import amount, whole_number
 from toolchain.release import EMULATOR
+from toolchain.stack_command import INTERRUPTED
 
 PROMPT, ANSWER, EACH = 1024, 256, 30.0
 """Tokens in and out, and seconds of each load, where the command line names none."""
+
+MOST_TOKENS = 2_000_000
+"""Of a prompt or an answer; no model that can be served here takes more."""
 
 MARKET = "Vast.ai"
 
@@ -78,22 +83,7 @@ class Done:
 
 def main() -> int:
     """Read the command line, and give the exit status."""
-    reader = parser("load", "measure how a stack answers under load")
-    reader.add_argument("--clients", default="", help="numbers with commas, such as 1,4,16,64")
-    reader.add_argument("--rates", default="", help="requests a second, instead of clients")
-    reader.add_argument(
-        "--prompt", type=whole_number(), default=PROMPT, help="tokens of each prompt"
-    )
-    reader.add_argument(
-        "--answer", type=whole_number(), default=ANSWER, help="tokens of each answer"
-    )
-    reader.add_argument(
-        "--shared", type=whole_number(), default=0, help="tokens that all prompts begin with"
-    )
-    reader.add_argument("--picture", default="", help="pixels of one a request, such as 512x512")
-    reader.add_argument("--each", type=amount(), default=EACH, help="seconds of each load")
-    reader.add_argument("--budget", default=BUDGET, help="the most $ that it may cost")
-    given = reader.parse_args()
+    given = options(sys.argv[1:])
     here = asked(given)
     tools = Tools(
         runner=lambda: Guidellm(installed.ensure()),
@@ -102,7 +92,34 @@ def main() -> int:
         seed=lambda: random.SystemRandom().randrange(2**31),
         belongings=BELONGINGS,
     )
-    return run(here, lambda: measured_answer(here, given, read_fleet(here), tools), show)
+    return played(here, lambda: measured_answer(here, given, read_fleet(here), tools))
+
+
+def options(words: Sequence[str]) -> argparse.Namespace:
+    """Read a command line's words."""
+    reader = parser("load", "measure how a stack answers under load")
+    reader.add_argument("--clients", default="", help="numbers with commas, such as 1,4,16,64")
+    reader.add_argument("--rates", default="", help="requests a second, instead of clients")
+    some, any_ = whole_number(1, MOST_TOKENS), whole_number(0, MOST_TOKENS)
+    reader.add_argument("--prompt", type=some, default=PROMPT, help="tokens of each prompt")
+    reader.add_argument("--answer", type=some, default=ANSWER, help="tokens of each answer")
+    reader.add_argument("--shared", type=any_, default=0, help="tokens that all prompts begin with")
+    reader.add_argument("--picture", default="", help="pixels of one a request, such as 512x512")
+    reader.add_argument("--each", type=amount(), default=EACH, help="seconds of each load")
+    reader.add_argument("--budget", default=BUDGET, help="the most $ that it may cost")
+    return reader.parse_args(words)
+
+
+def played(here: Asked, ask: Callable[[], LoadAnswer]) -> int:
+    """Play a test and print it; Ctrl-C beside its loads is a sentence as well."""
+    try:
+        return run(here, ask, show)
+    except KeyboardInterrupt:
+        here.say(
+            "interrupted: no load goes on, and the machines of the stack are billed as they were "
+            "before; `make load` begins anew"
+        )
+        return INTERRUPTED
 
 
 def measured_answer(

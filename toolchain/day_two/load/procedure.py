@@ -77,7 +77,13 @@ def target_of(fleet: Fleet) -> Target:
             "which guidellm cannot show; nothing was asked"
         )
     certificate = str(known.get("ca_certificate") or "")
-    return Target(url=address.removesuffix("/v1"), key=key, model=model, certificate=certificate)
+    return Target(
+        url=address.removesuffix("/v1"),
+        key=key,
+        model=model,
+        certificate=certificate,
+        secrets=fleet.secrets,
+    )
 
 
 def billed(fleet: Fleet, context: Context, prefix: str) -> Mapping[int, float]:
@@ -138,7 +144,7 @@ def play(
         try:
             asked = prompts(plan.shape, per_word, of_try)
             content = runner(plan, load, asked, target, of_try, left=left)
-            point, version = point_of(content, load)
+            point, version = point_of(content, load, target.hidden)
         except LoadFailed as error:
             if load in failed:
                 missed.append(Missed(load, str(error)))

@@ -7,11 +7,12 @@ made of what a host has answered, and hosts may answer anything.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.core.display import shown
+from components.core.display import redacted, shown
 from components.core.errors import PlatformError
 from toolchain.day_two.load.curve import Point, Span, Times, noise
 
@@ -136,8 +137,10 @@ class _Report(_Read):
     benchmarks: Annotated[tuple[_Benchmark, ...], Field(min_length=1, max_length=1, strict=False)]
 
 
-def point_of(content: bytes, load: float) -> tuple[Point, str]:
+def point_of(content: bytes, load: float, secrets: Sequence[str] = ()) -> tuple[Point, str]:
     """Read a report of one load; give its point and guidellm's version.
+
+    An error of a request may have been a host's words, so `secrets` are taken out of it.
 
     Raises:
         NoReport: one sentence.
@@ -151,15 +154,15 @@ def point_of(content: bytes, load: float) -> tuple[Point, str]:
             shown(f"guidellm's report at a load of {load:g} is none: {where}: {first['msg']}")
         ) from None
     (found,) = report.benchmarks
-    return _point(found, load), shown(report.metadata.guidellm_version)
+    return _point(found, load, secrets), shown(report.metadata.guidellm_version)
 
 
-def _point(found: _Benchmark, load: float) -> Point:
+def _point(found: _Benchmark, load: float, secrets: Sequence[str]) -> Point:
     metrics = found.metrics
     answered = metrics.request_totals.successful
     tokens = metrics.output_tokens_per_second.total.mean
     if not answered or found.duration <= 0 or tokens <= 0:
-        raise NoReport(_without_answer(found, load))
+        raise NoReport(_without_answer(found, load, secrets))
     latency = metrics.request_latency.successful
     return Point(
         load=load,
@@ -207,10 +210,10 @@ def _spans(requests: _Requests) -> list[Span]:
     return spans
 
 
-def _without_answer(found: _Benchmark, load: float) -> str:
+def _without_answer(found: _Benchmark, load: float, secrets: Sequence[str]) -> str:
     errors = [one.info.error for one in found.requests.errored if one.info.error]
     cause = "; none of them failed, so each takes longer than the load: raise EACH"
     if errors:
-        first = shown(errors[0])[:LONGEST_ERROR]
+        first = redacted(shown(errors[0]), secrets)[:LONGEST_ERROR]
         cause = f"; {len(errors)} failed, the first with {first}"
     return f"no request at a load of {load:g} got a whole answer after the warm-up{cause}"

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from components.core.display import shown
+from components.core.display import redacted, shown
 from components.core.errors import PlatformError
 from toolchain.day_two.answer import Model
 from toolchain.day_two.load.plan import AROUND_SECONDS, Axis, Plan
@@ -60,6 +60,13 @@ class Target(Model):
     key: str = Field(repr=False)
     certificate: str
     """PEM of the stack's authority; empty for those that the system trusts."""
+    secrets: tuple[str, ...] = Field(default=(), repr=False)
+    """What else no output may show, since the endpoint's host knows it."""
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Everything that no output may show."""
+        return (self.key, *self.secrets)
 
 
 class Runner(Protocol):
@@ -241,9 +248,15 @@ def _report(folder: Path, target: Target) -> bytes:
 
 
 def _reason(folder: Path, target: Target) -> str:
-    """The last line of its log, without the key."""
+    """The last line of its log, without a secret; a host may have sent any of them back."""
     with (folder / "log").open("rb") as file:
-        file.seek(max(0, (folder / "log").stat().st_size - LOG_BYTES))
+        size = (folder / "log").stat().st_size
+        file.seek(max(0, size - LOG_BYTES))
         text = file.read().decode(errors="replace")
-    lines = [line.strip() for line in text.replace(target.key, "***").splitlines() if line.strip()]
-    return shown(lines[-1])[:LONGEST_REASON] if lines else "it said nothing"
+    if size > LOG_BYTES:
+        # The cut may have left the end of a secret, which nothing would recognize.
+        text = text[max(map(len, target.hidden)) :]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "it said nothing"
+    return redacted(shown(lines[-1]), target.hidden)[:LONGEST_REASON]

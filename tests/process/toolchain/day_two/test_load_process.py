@@ -84,6 +84,8 @@ def test_it_gets_the_key_by_its_environment_alone_and_leaves_nothing_behind(tmp_
         ),
         ("raise SystemExit(3)", "it said nothing"),
         ("print('one'); print('\\x1b[2Jtwo')", "two"),
+        ("print('status 500 hf_a-tok\\x1b[2Jen-of-the-hub')", "status 500 [*]{3}"),
+        ("print('hf_a-token-of-the-hub' + 19_990 * 'x')", "x{290,}"),
     ],
 )
 def test_without_a_report_its_last_line_says_why_without_the_key(tmp_path, program, said):

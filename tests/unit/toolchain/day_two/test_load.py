@@ -29,10 +29,10 @@ from tests.helpers.load_scene import (
 from toolchain.day_two.command import Asked, report, run
 from toolchain.day_two.fleet import fleet_of
 from toolchain.day_two.load.answer import LoadAnswer
-from toolchain.day_two.load.command import Tools, measured_answer
+from toolchain.day_two.load.command import Tools, measured_answer, options, played
 from toolchain.day_two.load.kept import kept
 from toolchain.day_two.load.plan import BadLoad, Cost, OverBudget
-from toolchain.day_two.load.procedure import NothingToLoad
+from toolchain.day_two.load.procedure import NothingToLoad, target_of
 from toolchain.day_two.load.report import NoReport
 from toolchain.day_two.load.runner import LoadFailed
 from toolchain.day_two.load.view import described_knee, show
@@ -185,6 +185,8 @@ def test_what_guidellm_cannot_ask_is_one_sentence(play):
     with pytest.raises(NothingToLoad, match="clientCertificates"):
         play(found=shows)
     assert TARGET.key not in repr(TARGET)
+    assert set(target_of(one).hidden) == {*one.secrets, one.outputs["api_key"]}
+    assert not any(secret in repr(target_of(one)) for secret in one.secrets)
 
 
 @pytest.mark.parametrize("error", [NoReport("no report"), KeyboardInterrupt()])
@@ -261,6 +263,24 @@ def test_a_refusal_is_an_exit_status_for_cron_and_a_sentence(capsys):
 
     assert run(Asked("old", on_account=True, as_json=False), refuse, show) == 2
     assert capsys.readouterr().err == "too dear\n"
+
+
+def test_ctrl_c_beside_the_loads_is_a_sentence(capsys):
+    def interrupted() -> LoadAnswer:
+        raise KeyboardInterrupt
+
+    assert played(Asked("old", on_account=True, as_json=False), interrupted) == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "billed as they were before" in said.err
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--answer", "--shared"])
+def test_tokens_have_a_most(option, capsys):
+    assert options([option, "2000000"])
+    with pytest.raises(SystemExit):
+        options([option, "2000001"])
+    assert "2000001 is none of" in capsys.readouterr().err
 
 
 @examples_of(

@@ -280,6 +280,19 @@ def test_a_load_without_an_answer_says_what_its_requests_met():
         point_of(json.dumps(content).encode(), 2)
 
 
+@given(st.text(max_size=250), st.sampled_from(TARGET.hidden), st.text(max_size=250))
+def test_a_host_that_sends_a_secret_back_does_not_get_it_printed(before, secret, after):
+    content = json.loads(recorded())
+    found = content["benchmarks"][0]
+    error = found["requests"]["successful"][:1]
+    error[0]["info"]["error"] = f"HTTPStatusError({before}{secret[:3]}\x1b[2J{secret[3:]}{after})"
+    found["requests"]["errored"] = error
+    found["metrics"]["request_totals"]["successful"] = 0
+    with pytest.raises(NoReport) as refused:
+        point_of(json.dumps(content).encode(), 2, TARGET.hidden)
+    assert secret[:10] not in str(refused.value)
+
+
 def _leaves(value, way=()):
     if isinstance(value, dict):
         for name, one in value.items():
