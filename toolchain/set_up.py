@@ -59,6 +59,11 @@ command. Without this, pip would first ask the package index for a newer pip, wh
 without a network.
 """
 
+NO_VENV = (
+    "setup: this Python makes no virtual environments; install its package for them (python3-venv "
+    "on Debian and Ubuntu) and retry"
+)
+
 COMMANDS = ("openssl", "setsid", "flock")
 """What an emulated host needs of this machine, since its containers are processes."""
 
@@ -77,21 +82,30 @@ def main(only: str = "") -> None:
     if missing := [name for name in COMMANDS if which(name) is None]:
         sys.exit(f"setup: {', '.join(missing)} cannot be found on the PATH; install it and retry")
     if only == "pulumi":
-        step("Pulumi CLI", downloaded_pulumi_is_there, install_downloaded_pulumi)
+        step("Pulumi CLI", downloaded_pulumi_is_there, install_downloaded_pulumi, ".tools/bin")
         return
-    step("virtual environment .venv", venv_is_there, make_venv)
-    step("Python packages, pinned and hash-checked", packages_are_there, install_packages)
-    step("Pulumi CLI", pulumi_is_there, install_pulumi)
-    step("home, backend and passphrase of stack local", home_is_there, make_home)
-    step("plugin of pulumi-command", plugin_is_there, install_plugin)
+    step("virtual environment .venv", venv_is_there, make_venv, ".venv")
+    step("Python packages, pinned and hash-checked", packages_are_there, install_packages, ".venv")
+    step("Pulumi CLI", pulumi_is_there, install_pulumi, ".tools/bin")
+    step("home, backend and passphrase of stack local", home_is_there, make_home, ".tools/home")
+    step("plugin of pulumi-command", plugin_is_there, install_plugin, ".tools/home/plugins")
     for program in (HAPROXY, PROMETHEUS):
-        step(program.name, program.is_there, program.set_up, optional=True)
+        step(program.name, program.is_there, program.set_up, ".tools/bin", optional=True)
 
 
 def step(
-    name: str, is_done: Callable[[], str], do: Callable[[], None], *, optional: bool = False
+    name: str,
+    is_done: Callable[[], str],
+    do: Callable[[], None],
+    made: str,
+    *,
+    optional: bool = False,
 ) -> None:
-    """Take one step, or say why it need not be taken; an `optional` one may be in vain."""
+    """Take one step, or say why it need not be taken; an `optional` one may be in vain.
+
+    `made` is the folder that it fills. It can be removed; what lies beside it, such as the state
+    and the passphrase of stack local in `.tools`, cannot be made again.
+    """
     done = is_done()
     if done:
         say(f"{name}: {done}")
@@ -103,7 +117,7 @@ def step(
     if not done and optional:
         return
     if not done:
-        sys.exit(f"setup: {name} is not there after it was set up; remove .venv and .tools, retry")
+        sys.exit(f"setup: {name} is not there after it was set up; remove {made}, retry")
     say(f"{name}: {done} ({time.monotonic() - started:.0f} s)")
 
 
@@ -115,12 +129,22 @@ def venv_is_there() -> str:
 
 def make_venv() -> None:
     """Make the environment."""
+    new_venv(VENV)
+
+
+def new_venv(folder: Path) -> None:
+    """Make a virtual environment with pip in `folder`, in the place of what is there.
+
+    Raises:
+        SystemExit: with one sentence, if this Python makes none.
+    """
     if importlib.util.find_spec("ensurepip") is None:
-        sys.exit(
-            "setup: this Python makes no virtual environments; install its package for them "
-            "(python3-venv on Debian and Ubuntu) and retry"
-        )
-    venv.create(VENV, with_pip=True, clear=True)
+        sys.exit(NO_VENV)
+    try:
+        venv.create(folder, with_pip=True, clear=True)
+    except subprocess.CalledProcessError:
+        # A Python may have a part of ensurepip alone.
+        sys.exit(NO_VENV)
 
 
 def packages_are_there() -> str:

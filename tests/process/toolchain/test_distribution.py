@@ -79,7 +79,9 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 def test_the_packages_that_are_missing_are_unpacked_and_it_finds_its_libraries(haproxy):
     packages = Packages()
     assert not haproxy.is_there()
-    set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.set_up(packages), optional=True)
+    set_up.step(
+        "HAProxy", haproxy.is_there, lambda: haproxy.set_up(packages), ".tools/bin", optional=True
+    )
     assert haproxy.is_there() == "2.6.12 in .tools"
     assert packages.commands[1] == ["apt-get", "download", "liblua5.3-0", "haproxy"]
     assert {one.name for one in haproxy.tools.iterdir()} == {"haproxy", "bin"}
@@ -110,7 +112,9 @@ def test_lists_of_packages_that_are_missing_or_old_are_fetched_into_tools(haprox
 def test_where_that_is_not_possible_set_up_names_the_command_and_goes_on(
     haproxy, capsys, packages, says
 ):
-    set_up.step("HAProxy", haproxy.is_there, lambda: haproxy.set_up(packages), optional=True)
+    set_up.step(
+        "HAProxy", haproxy.is_there, lambda: haproxy.set_up(packages), ".tools/bin", optional=True
+    )
     said = capsys.readouterr().out
     assert says in said
     assert "`make test` needs it: install it with `sudo apt-get update && sudo apt-get" in said

@@ -69,6 +69,20 @@ def test_a_python_without_venv_says_what_to_install(monkeypatch):
         set_up.make_venv()
 
 
+def test_a_python_with_a_part_of_ensurepip_says_what_to_install(monkeypatch, tmp_path):
+    def fails(*_, **__):
+        raise subprocess.CalledProcessError(1, "ensurepip")
+
+    monkeypatch.setattr("venv.create", fails)
+    with pytest.raises(SystemExit, match="python3-venv on Debian and Ubuntu"):
+        set_up.new_venv(tmp_path)
+
+
+def test_a_step_in_vain_names_the_one_folder_that_can_go():
+    with pytest.raises(SystemExit, match=r"remove \.tools/bin, retry$"):
+        set_up.step("Pulumi CLI", lambda: "", lambda: None, ".tools/bin")
+
+
 def test_packages_are_there_when_they_are_locked_and_pip_asks_no_index(monkeypatch, tmp_path):
     monkeypatch.setattr(set_up, "VENV", tmp_path)
     monkeypatch.setattr("toolchain.set_up.subprocess.run", lambda *_, **__: None)

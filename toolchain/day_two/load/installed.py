@@ -7,12 +7,11 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 from components.core.errors import ConfigurationError
-from toolchain.checkout import ROOT, TOOLS, runs
-from toolchain.set_up import step
+from toolchain.checkout import ROOT, TOOLS, runs, say
+from toolchain.set_up import new_venv
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
@@ -41,11 +40,17 @@ def ensure() -> tuple[str, ...]:
     """Install guidellm unless it is there, and give its command; what is done is said aside.
 
     Raises:
-        NotInstalled: with the last lines of pip.
+        NotInstalled: one sentence.
     """
     with contextlib.redirect_stdout(sys.stderr):
         if not is_there():
-            step("guidellm in .tools/guidellm-venv (0.7 GB, a minute)", is_there, install)
+            say("guidellm in .tools/guidellm-venv (0.7 GB, a minute): ...")
+            install()
+            if not is_there():
+                raise NotInstalled(
+                    "guidellm does not run after it was installed: remove .tools/guidellm-venv, "
+                    "and nothing beside it, then test again"
+                )
     return COMMAND
 
 
@@ -60,7 +65,7 @@ def install() -> None:
     """Make the environment anew and install the list into it; pip refuses other hashes.
 
     Raises:
-        NotInstalled: with the last lines of pip.
+        NotInstalled: one sentence; of pip its last lines.
     """
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < NEEDED_GB:
@@ -68,21 +73,30 @@ def install() -> None:
             f"guidellm needs {NEEDED_GB} GB of disk while it is installed and {free:.1f} GB are "
             f"free below {ROOT}; free some, then test again"
         )
-    TOOLS.mkdir(exist_ok=True)
-    venv.create(VENV, with_pip=True, clear=True)
-    done = subprocess.run(  # noqa: S603  (our own arguments)
-        [
-            *(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--require-hashes", "--no-deps", "-r", str(REQUIREMENTS)),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        said = "; ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
-        raise NotInstalled(f"pip could not install guidellm: {said}")
-    (VENV / ".locked").write_text(locked())
+    try:
+        TOOLS.mkdir(exist_ok=True)
+        new_venv(VENV)
+        done = subprocess.run(  # noqa: S603  (our own arguments)
+            [
+                *(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+                *("--require-hashes", "--no-deps", "-r", str(REQUIREMENTS)),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            said = "; ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
+            raise NotInstalled(f"pip could not install guidellm: {said}")
+        (VENV / ".locked").write_text(locked())
+    except SystemExit as error:
+        raise NotInstalled(
+            f"guidellm cannot be installed: {str(error.code).removeprefix('setup: ')}"
+        ) from None
+    except OSError as error:
+        raise NotInstalled(
+            f"guidellm cannot be installed into .tools/guidellm-venv ({error.strerror})"
+        ) from None
 
 
 def locked() -> str:

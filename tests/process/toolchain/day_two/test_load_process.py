@@ -20,6 +20,7 @@ import pytest
 from tests.helpers.load_scene import PLAN, RECORDED, TARGET, recorded
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
+from toolchain.day_two.load import installed
 from toolchain.day_two.load.prompts import prompts
 from toolchain.day_two.load.report import MOST_BYTES
 from toolchain.day_two.load.runner import Guidellm, LoadFailed
@@ -234,6 +235,30 @@ def test_memory_and_files_of_each_process_are_bounded(tmp_path):
     guidellm = guidellm.replace("__WORKER__", str(MOST_OF_A_WORKER))
     done = without_torch(tmp_path, guidellm.replace("__FILE__", str(MOST_FILE + 1)))
     assert done.stdout.splitlines() == ["memory", "File too large"] * 2, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (subprocess.CalledProcessError(1, "ensurepip"), "python3-venv on Debian and Ubuntu"),
+        (OSError(errno.EROFS, "Read-only file system"), r"guidellm-venv \(Read-only file system"),
+        (None, "remove .tools/guidellm-venv, and nothing beside it"),
+    ],
+)
+def test_an_install_in_vain_is_a_sentence(tmp_path, monkeypatch, error, said):
+    def made(folder: Path, **_: bool) -> None:
+        if error is not None:
+            raise error
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin/python").write_text("#!/bin/sh\n[ $# -gt 2 ]\n")
+        (folder / "bin/python").chmod(0o700)
+
+    monkeypatch.setattr("venv.create", made)
+    monkeypatch.setattr(installed, "TOOLS", tmp_path)
+    monkeypatch.setattr(installed, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(installed, "PYTHON", tmp_path / "venv/bin/python")
+    with pytest.raises(installed.NotInstalled, match=said):
+        installed.ensure()
 
 
 def _runs(pid: int) -> bool:
