@@ -115,7 +115,7 @@ def _starts_in(known: Mapping[str, Any]) -> dict[int, str]:
 
 
 def load_test_of(known: Mapping[str, Any], tests: Sequence[LoadTest]) -> LoadTest | None:
-    """Find the newest load test of exactly what the stack runs, on as many machines."""
+    """Find the newest whole load test of exactly what the stack runs, on as many machines."""
     digest = str((known.get("release") or {}).get("digest") or "")
     replicas = known.get("replicas") or [known]
     return newest_for(tests, digest, [str(one.get("gpu")) for one in replicas])
@@ -124,8 +124,8 @@ def load_test_of(known: Mapping[str, Any], tests: Sequence[LoadTest]) -> LoadTes
 def without_load(stack: str) -> str:
     """Say that a release carries no measured load, and what would give it one."""
     return (
-        "the release carries no measured load, since this computer keeps no test of what runs: "
-        f"`make load STACK={stack} ON=account` before `make release` gives it one"
+        "the release carries no measured load, since this computer keeps no whole test of what "
+        f"runs: `make load STACK={stack} ON=account` before `make release` gives it one"
     )
 
 

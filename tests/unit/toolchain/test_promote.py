@@ -292,7 +292,12 @@ def test_a_release_carries_the_newest_load_test_of_exactly_what_runs(tmp_path):
         load_test(digest=digest, gpus=("2x H200",) * 2),
         load_test(digest=digest, gpus=("4x H200",)),
     ]
-    assert load_test_of(known(), [older, newer, *others]) == newer
+    in_part = [
+        newer.model_copy(update={"flaws": ("2 clients were not measured",)}),
+        load_test(point(1, 95), point(2, 170, failed=1), digest=digest),
+    ]
+    assert load_test_of(known(), [older, newer, *in_part, *others]) == newer
+    assert load_test_of(known(), in_part) is None
     assert load_test_of(known(), others) is None
     assert load_test_of({}, [load_test(digest="")]) is None
     several = known() | {"replicas": [{"gpu": "2x H200"}] * 2}

@@ -35,8 +35,10 @@ from toolchain.day_two.load.plan import (
     within,
 )
 from toolchain.day_two.load.procedure import (
+    Changed,
     Measured,
     billed,
+    changed,
     load_test_of,
     play,
     target_of,
@@ -78,6 +80,7 @@ class Done:
     plan: Plan
     cost: Cost
     measured: Measured
+    changed: Changed
     test: LoadTest | None
 
 
@@ -137,7 +140,8 @@ def measured_answer(
     most = int(limit) if isinstance(limit, int | float) else None
     plan = plan_of(shape, given.clients, given.rates, given.each, most)
     target = target_of(fleet)
-    prices = billed(fleet, context, f"{project_name(ROOT)}/{fleet.stack}/")
+    prefix = f"{project_name(ROOT)}/{fleet.stack}/"
+    prices = billed(fleet, context, prefix)
     cost = within(
         Cost(
             dollars_per_hour=sum(prices.values()),
@@ -161,6 +165,7 @@ def measured_answer(
         left=lambda: ends - context.clock.monotonic(),
         say=here.say,
     )
+    since = changed(prices, fleet, context, prefix)
     test = load_test_of(
         measured,
         plan,
@@ -169,8 +174,9 @@ def measured_answer(
         vllm=vllm,
         dollars_per_hour=cost.dollars_per_hour,
         marketplace=MARKET if here.on_account else EMULATOR,
+        changed=since,
     )
-    return _answer(here, at, Done(plan, cost, measured, test), tools.belongings)
+    return _answer(here, at, Done(plan, cost, measured, since, test), tools.belongings)
 
 
 def _answer(here: Asked, at: float, done: Done, belongings: Path) -> LoadAnswer:
@@ -190,7 +196,8 @@ def _answer(here: Asked, at: float, done: Done, belongings: Path) -> LoadAnswer:
     return LoadAnswer(
         asked_at=in_utc(at),
         stack=here.stack,
-        problems=tuple(_problems(done.measured, done.plan, here.stack)),
+        problems=tuple(_problems(done, here.stack)),
+        not_asked=tuple(_not_asked(done.changed)),
         notes=tuple(notes),
         plan=done.plan,
         cost=done.cost,
@@ -206,7 +213,17 @@ def _answer(here: Asked, at: float, done: Done, belongings: Path) -> LoadAnswer:
     )
 
 
-def _problems(measured: Measured, plan: Plan, stack: str) -> list[Problem]:
+def _not_asked(changed: Changed) -> list[str]:
+    if not changed.not_asked:
+        return []
+    return [
+        "whether the stack's machines stayed the same during the test, so no release carries it: "
+        + changed.not_asked
+    ]
+
+
+def _problems(done: Done, stack: str) -> list[Problem]:
+    measured, plan = done.measured, done.plan
     asked_for = f"STACK={stack} ON=account"
     mend = f"`make status {asked_for}` and `make logs {asked_for}` say what the server does"
     found = [
@@ -223,6 +240,13 @@ def _problems(measured: Measured, plan: Plan, stack: str) -> list[Problem]:
         text = f"{one.why}; {left} were not tried" if left else one.why
         about = described_loads(plan.axis, [one.load])
         found.append(Problem(about=about, text=text, mend=mend))
+    if said := done.changed.describe():
+        text = (
+            f"{said} during the test, so it cost something else than was said, and no release "
+            "carries its figures"
+        )
+        mend = "end `make scale` and other commands on the stack, then test again"
+        found.append(Problem(about="machines", text=text, mend=mend))
     return found
 
 

@@ -59,13 +59,14 @@ def figure_of(test: LoadTest) -> dict[str, Any]:
 
 
 def newest_for(tests: Sequence[LoadTest], digest: str, gpus: Sequence[str]) -> LoadTest | None:
-    """The newest test of what has this digest, on so many machines with these GPUs."""
+    """The newest whole test of what has this digest, on so many machines with these GPUs."""
     wanted = sorted(gpus)
     return next(
         (
             test
             for test in reversed(tests)
             if digest
+            and test.is_whole
             and test.conditions.digest == digest
             and sorted(test.conditions.gpus) == wanted
         ),

@@ -61,6 +61,13 @@ class LoadTest(Model):
     conditions: Conditions
     points: tuple[Point, ...] = Field(min_length=1)
     """By load, ascending."""
+    flaws: tuple[str, ...] = ()
+    """Why its figures are not those of all that was asked for, on the machines named."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every load was measured on the same machines, and every request answered."""
+        return not self.flaws and not any(point.failed for point in self.points)
 
     @property
     def knee(self) -> Point | None:

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from components.core.errors import PlatformError, StackError
@@ -56,6 +56,21 @@ class Measured:
     missed: tuple[Missed, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Changed:
+    """What became of a stack's contracts during a test; empty for nothing."""
+
+    came: tuple[int, ...] = ()
+    went: tuple[int, ...] = ()
+    not_asked: str = ""
+    """Why nobody knows."""
+
+    def describe(self) -> str:
+        """Say what came and went; empty for nothing."""
+        parts = [f"contract {id_} came" for id_ in self.came]
+        return " and ".join(parts + [f"contract {id_} went" for id_ in self.went])
+
+
 def target_of(fleet: Fleet) -> Target:
     """Give the endpoint of a stack.
 
@@ -96,12 +111,7 @@ def billed(fleet: Fleet, context: Context, prefix: str) -> Mapping[int, float]:
         NothingToLoad: if one of the state is not billed, or one has no price.
         StackError: if the market cannot be asked.
     """
-    contracts = context.market(patient=False).instances()
-    prices = {
-        one.id: one.dollars_per_hour
-        for one in contracts
-        if one.id in fleet.contracts or one.label.startswith(prefix)
-    }
+    prices = _prices(fleet, context, prefix)
     without = sorted(id_ for id_ in {*prices, *fleet.contracts} if not prices.get(id_, 0) > 0)
     if without:
         names = " and ".join(f"contract {id_}" for id_ in without)
@@ -111,6 +121,24 @@ def billed(fleet: Fleet, context: Context, prefix: str) -> Mapping[int, float]:
             "it; nothing was asked"
         )
     return prices
+
+
+def changed(before: Iterable[int], fleet: Fleet, context: Context, prefix: str) -> Changed:
+    """Ask the market again for the stack's contracts, and compare them with those `before`."""
+    try:
+        now = set(_prices(fleet, context, prefix))
+    except StackError as error:
+        return Changed(not_asked=str(error))
+    known = set(before)
+    return Changed(came=tuple(sorted(now - known)), went=tuple(sorted(known - now)))
+
+
+def _prices(fleet: Fleet, context: Context, prefix: str) -> dict[int, float]:
+    return {
+        one.id: one.dollars_per_hour
+        for one in context.market(patient=False).instances()
+        if one.id in fleet.contracts or one.label.startswith(prefix)
+    }
 
 
 def play(
@@ -189,6 +217,7 @@ def load_test_of(
     vllm: str,
     dollars_per_hour: float,
     marketplace: str,
+    changed: Changed,
 ) -> LoadTest | None:
     """Put the points and their conditions together; None without a point."""
     if not measured.points:
@@ -197,6 +226,7 @@ def load_test_of(
     serving = fleet.serving
     return LoadTest(
         points=measured.points,
+        flaws=tuple(_flaws(measured, plan, changed)),
         conditions=Conditions(
             at=in_utc(at),
             stack=fleet.stack,
@@ -216,6 +246,18 @@ def load_test_of(
             guidellm=measured.guidellm,
         ),
     )
+
+
+def _flaws(measured: Measured, plan: Plan, changed: Changed) -> Iterator[str]:
+    if measured.missed:
+        loads = described_loads(
+            plan.axis, sorted({*plan.values} - {p.load for p in measured.points})
+        )
+        yield f"{loads} were not measured"
+    if changed.not_asked:
+        yield "whether its machines stayed the same could not be asked"
+    if said := changed.describe():
+        yield f"its machines changed meanwhile: {said}"
 
 
 def _release(told: Any) -> Mapping[str, Any]:

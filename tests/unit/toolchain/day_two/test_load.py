@@ -67,10 +67,16 @@ def play(tmp_path):
         takes=1.0,
         installs=0.0,
         asking=0.0,
+        meanwhile=lambda: None,
         **options,
     ):
         clock = VirtualClock(NOW)
-        runner = FakeRunner(instead or {}, fails, lambda: clock.sleep(takes))
+
+        def wait():
+            meanwhile()
+            clock.sleep(takes)
+
+        runner = FakeRunner(instead or {}, fails, wait)
         account = market or FakeMarket(tmp_path, contracts or [contract()])
         here = AskedOfStrangers(
             stack="old",
@@ -231,6 +237,48 @@ def test_one_deadline_holds_from_the_start_whatever_the_loads_take(play):
 def test_what_the_endpoint_is_asked_before_is_within_the_time_and_the_install_is_not(play):
     _, runner = play(installs=400.0, asking=25.0)
     assert runner.left == [170.0, 169.0, 168.0]
+
+
+def test_a_test_during_which_machines_came_or_went_is_told_and_no_release_carries_it(
+    play, tmp_path
+):
+    market = FakeMarket(tmp_path, [contract(), contract(1)])
+
+    def scale():
+        market.contracts = [contract(), contract(2), contract(3, label=OTHER)]
+
+    answer, runner = play(market=market, meanwhile=scale)
+    assert answer.exit_status == 1
+    assert runner.loads == [1, 2, 4]
+    (problem,) = answer.problems
+    assert problem.text.startswith("contract 2 came and contract 1 went during the test")
+    assert "make scale" in problem.mend
+    assert answer.test is not None
+    assert not answer.test.is_whole
+    assert kept(tmp_path / "loads/account/old") == [answer.test]
+
+
+def test_where_the_market_is_silent_afterwards_nobody_knows_what_was_measured(play, tmp_path):
+    market = FakeMarket(tmp_path, [contract()])
+
+    def silence():
+        market.contracts = ApiUnreachable("the market does not answer")
+
+    answer, _ = play(market=market, meanwhile=silence)
+    assert (answer.verdict, answer.problems) == ("could not be asked", ())
+    assert answer.not_asked[0].endswith("the market does not answer")
+    assert answer.test is not None
+    assert not answer.test.is_whole
+
+
+def test_a_test_is_whole_if_every_load_was_measured_and_every_request_answered(play):
+    answer, _ = play()
+    assert answer.test is not None
+    assert answer.test.is_whole
+    cut_off, _ = play({2.0: KeyboardInterrupt()})
+    assert cut_off.test is not None
+    assert cut_off.test.flaws == ("2 and 4 clients were not measured",)
+    assert not load_test(point(1), point(2, failed=1)).is_whole
 
 
 def test_a_first_load_that_fails_leaves_nothing_to_keep(play, tmp_path):
