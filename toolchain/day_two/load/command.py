@@ -288,4 +288,4 @@ def _kept(test: LoadTest, folder: Path) -> tuple[str, str, list[str]]:
 
 def _served(target: Target, context: Context) -> Served:
     send = exchange_with(target.url, target.key, target.certificate, context.clock)
-    return Served(send, target.model)
+    return Served(send, target.model, target.hidden)

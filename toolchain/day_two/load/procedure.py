@@ -29,7 +29,7 @@ LEAST_AROUND = AROUND_SECONDS / 2
 
 
 class NothingToLoad(PlatformError):
-    """The stack has no endpoint that a load test can ask.
+    """The stack has no endpoint that a load test can ask, or a contract without a price.
 
     Cost: nothing; nothing was asked.
     Remedy: bring the stack up, or do what the message says.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components.core.bounded import Budget
 from components.core.bounded_http import Answer, exchange, trust
 from components.core.clock import Clock
-from components.core.display import shown
+from components.core.display import redacted, shown
 from components.core.errors import PlatformError
 
 SECONDS = 30.0
@@ -42,8 +42,9 @@ class EndpointSilent(PlatformError):
 class Served:
     """The endpoint, as a client of the stack reaches it."""
 
-    def __init__(self, exchange: Exchange, model: str) -> None:
-        """Ask by `exchange` what serves `model`."""
+    def __init__(self, exchange: Exchange, model: str, hidden: Sequence[str] = ()) -> None:
+        """Ask by `exchange` what serves `model`; no answer may show what is `hidden`."""
+        self._hidden = tuple(hidden)
         self._exchange = exchange
         self._model = model
 
@@ -56,7 +57,7 @@ class Served:
         version = self._answered("GET", "/version", None).get("version")
         if not isinstance(version, str) or not version:
             raise EndpointSilent("the endpoint does not say which vLLM it is")
-        return shown(version)[:LONGEST_VERSION]
+        return redacted(shown(version), self._hidden)[:LONGEST_VERSION]
 
     def tokens_in(self, text: str) -> int:
         """Count the tokens of a text.

@@ -24,7 +24,7 @@ from toolchain.day_two.load import installed
 from toolchain.day_two.load.prompts import prompts
 from toolchain.day_two.load.report import MOST_BYTES
 from toolchain.day_two.load.runner import Guidellm, LoadFailed
-from toolchain.day_two.load.without_torch import MOST_FILE, MOST_MEMORY, MOST_OF_A_WORKER
+from toolchain.day_two.load.without_torch import ENDS_IN, MOST_FILE, MOST_MEMORY, MOST_OF_A_WORKER
 
 PLAYS = f"""
 import gzip, json, os, pathlib, sys
@@ -69,6 +69,8 @@ def test_it_gets_the_key_by_its_environment_alone_and_leaves_nothing_behind(tmp_
     assert TARGET.key not in " ".join(told["argv"])
     assert not any(TARGET.key in text for text in told["files"])
     assert told["environment"]["GUIDELLM__SPEC__BACKEND__API_KEY"] == TARGET.key
+    # Five seconds after it would be ended.
+    assert told["environment"][ENDS_IN] == "35.0"
     assert not {"VAST_API_KEY", "HTTPS_PROXY"} & told["environment"].keys()
     assert stat.S_IMODE(told["mode"]) == 0o700
     assert told["authority"] == "the authority"

@@ -215,6 +215,13 @@ def test_whatever_an_endpoint_says_of_itself_is_a_fact_or_a_sentence(body, statu
             assert ask()
 
 
+@given(st.text(max_size=60), st.sampled_from(TARGET.hidden))
+def test_a_version_is_none_of_the_stack_s_secrets(before, secret):
+    body = json.dumps({"version": before + secret}).encode()
+    endpoint = Served(lambda *_: Answer(200, body), "m", TARGET.hidden)
+    assert secret[:10] not in endpoint.version()
+
+
 def test_an_endpoint_that_does_not_answer_is_a_sentence():
     def refuse(*_):
         raise ConnectionError("secret")
