@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "boots": ("toolchain.day_two.boots",),
     "field-report": ("toolchain.day_two.field_report",),
     "cost": ("toolchain.cost", "--stack", "local"),
+    "dashboard": ("toolchain.day_two.dashboard",),
 }
 """Module and arguments of each command, by its goal of `make`."""
 

@@ -43,9 +43,14 @@ SHOWN = {
 }
 """What `DOCUMENT` shows of a scene, by the name of its block: the scene and the command."""
 
-FOUR = """\
+ONE = """\
 config:
-  vast-vllm:replicas: 4
+  vast-vllm:metrics: true
+"""
+"""Of one machine; without this setting there is no key for Prometheus."""
+
+FOUR = f"""\
+{ONE}  vast-vllm:replicas: 4
   vast-vllm:routerPort: 18443
   vast-vllm:drainMinutes: 0
 """
@@ -121,6 +126,7 @@ class Story:
             (self.shown[name],) = [one.text for one in self.scenes[scene] if one.command == command]
 
     def _one_machine(self) -> None:
+        self._set(ONE)
         self._run(WELL, "toolchain.on_emulator", "up")
         self._ask_the_model()
         self._run(WELL, "toolchain.day_two.status")
@@ -140,9 +146,7 @@ class Story:
             self._scene("down", status=NOT_WELL)
 
     def _four_machines(self) -> None:
-        own = self.folder / "emulated" / "Pulumi.local.yaml"
-        own.parent.mkdir(exist_ok=True)
-        own.write_text(FOUR)
+        self._set(FOUR)
         self._run(WELL, "toolchain.on_emulator", "up")
         self._ask_the_model()
         self._scene("four", status=WELL)
@@ -163,6 +167,11 @@ class Story:
         self._run(WELL, "emulator", "fault", "hostile", *hostile)
         self._scene("hostile", status=NOT_WELL, replica=replica)
         self._show("logs-hostile", None, "logs", "--source", "supervisor")
+
+    def _set(self, settings: str) -> None:
+        own = self.folder / "emulated" / "Pulumi.local.yaml"
+        own.parent.mkdir(exist_ok=True)
+        own.write_text(settings)
 
     def _scene(self, name: str, *, status: int | None, replica: int | None = None) -> None:
         """Ask each command; `status` is how `make status` has to end, `replica` whose log it is."""
