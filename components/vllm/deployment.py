@@ -91,8 +91,11 @@ def update(olds: ServerState, news: ServerInputs, access: ServerAccess) -> Serve
         RolloutStopped: it was not tried, because of a sibling.
         StackError: there was nothing to go back to, or somebody asked to end.
     """
+    was_ready = olds.is_ready
     olds = health.rechecked(olds, news, access)
-    with rollout.turn(news, access, serves=olds.is_ready) as turn:
+    is_found = olds.is_ready and not was_ready
+    is_out = is_found and rollout.has_left(news, olds.ca_certificate, access)
+    with rollout.turn(news, access, serves=olds.is_ready, is_out=is_out) as turn:
         if _will_restart(olds, news):
             turn.take()
         try:

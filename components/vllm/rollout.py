@@ -32,6 +32,9 @@ POLL = 1.0
 LONGEST_LOOK = 30.0
 """Seconds in which `/health` has to show what was asked for; a server may be busy."""
 
+SERVES, GONE = 200, 404
+"""What `/health` answers a router: of a server that takes requests, and of one that wants none."""
+
 LEAVES = "waiting until routers send it no more requests"
 TAKEN_OVER = "its siblings have taken over; waiting for its requests to end"
 LEFT_ALONE = "its server was left as it is"
@@ -90,12 +93,14 @@ class MemberTurn(Turn):
         held: contextlib.ExitStack,
         *,
         serves: bool,
+        is_out: bool,
     ) -> None:
-        """Hold the turn, once it is taken, until `held` ends; `serves` as in `turn`."""
+        """Hold the turn, once it is taken, until `held` ends; the rest as in `turn`."""
         super().__init__(access)
         self.inputs = inputs
         self.place = place
         self._serves = serves
+        self._is_out = is_out
         self._held = held
         self._taken = False
 
@@ -125,7 +130,7 @@ class MemberTurn(Turn):
         run(host, supervise("drain"), timeout=COMMAND_SECONDS)
         endpoint = self.access.endpoint(target.inputs, certificate)
         try:
-            until_seen(endpoint, 404, LEAVES, self.access)
+            until_seen(endpoint, GONE, LEAVES, self.access)
             until_quiet(
                 lambda: endpoint.traffic(target.api_key),
                 (self.inputs.drain_minutes or 0) * 60,
@@ -150,7 +155,7 @@ class MemberTurn(Turn):
             return
         run(host, supervise("undrain"), timeout=COMMAND_SECONDS)
         endpoint = self.access.endpoint(inputs, certificate)
-        until_seen(endpoint, 200, "serves again; waiting until routers have seen it", self.access)
+        until_seen(endpoint, SERVES, "serves again; waiting until routers have seen it", self.access)
         self._is_back()
 
     def came_up(self) -> None:
@@ -173,7 +178,8 @@ class MemberTurn(Turn):
             with files.notes() as content:
                 notes = Notes.from_json(content.values)
             now = self.access.clock.epoch()
-            found = decide(notes, self.place, change, serves=self._serves, now=now)
+            is_used = self._serves and not self._is_out
+            found = decide(notes, self.place, change, serves=is_used, now=now)
             if found.what == "go":
                 self._held.enter_context(tried.pop_all())
             return found
@@ -203,14 +209,20 @@ class MemberTurn(Turn):
 
 
 @contextlib.contextmanager
-def turn(inputs: ServerInputs, access: ServerAccess, *, serves: bool) -> Iterator[Turn]:
+def turn(
+    inputs: ServerInputs, access: ServerAccess, *, serves: bool, is_out: bool = False
+) -> Iterator[Turn]:
     """Give what takes a server's turn, and end the turn with the block.
 
-    `serves` says whether clients reach the server now.
+    `serves` says whether the server answers now. One that `is_out` was found to have left its
+    router: it may have requests to end, and no sibling has to serve in its place.
     """
     place = Place.of(inputs)
     with contextlib.ExitStack() as held:
-        yield MemberTurn(inputs, place, access, held, serves=serves) if place else Turn(access)
+        if place is None:
+            yield Turn(access)
+        else:
+            yield MemberTurn(inputs, place, access, held, serves=serves, is_out=is_out)
 
 
 def until_seen(endpoint: Endpoint, status: int, doing: str, access: ServerAccess) -> None:
@@ -247,6 +259,22 @@ def refreshed(state: ServerState, access: ServerAccess) -> None:
     if place := Place.of(state.inputs):
         serves, now = state.is_ready, access.clock.epoch()
         _note(place, access, lambda notes: notes.forgiven().found(place, serves=serves, at=now))
+
+
+def has_left(inputs: ServerInputs, certificate: str, access: ServerAccess) -> bool:
+    """Say whether a member that answers has left its router; else tell its siblings that it serves.
+
+    It is for one that a look has just missed. An `up` that died may have let it leave.
+    """
+    if (place := Place.of(inputs)) is None:
+        return False
+    status = access.endpoint(inputs, certificate).status_of("/health", None)
+    if status == GONE:
+        return True
+    if status == SERVES:
+        now = access.clock.epoch()
+        _note(place, access, lambda notes: notes.found(place, serves=True, at=now))
+    return False
 
 
 def ended(inputs: ServerInputs, access: ServerAccess) -> None:

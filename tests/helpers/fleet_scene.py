@@ -71,12 +71,16 @@ class MemberEndpoint(FakeEndpoint):
     def __init__(self, host: MemberHost) -> None:
         super().__init__(host.interleaved, ModelInfo((MODEL,), LENGTH, MODEL), GOOD_KEYS)
         self.host = host
+        self.breaks = False
+        """Whether a look at it fails, for a reason that is none of its own."""
 
     def status_of(self, path: str, key: str | None, *, method: str = "GET") -> int | Unreachable:
         found = super().status_of(path, key, method=method)
         return 404 if found == 200 and path == "/health" and self.host.draining else found
 
     def _is_up(self) -> bool:
+        if self.breaks:
+            raise RuntimeError("the look failed")
         return self.host.runs is not None and self.host.interleaved.passed >= self.host.up_at
 
     def _spend(self, answer: object) -> None:
@@ -158,7 +162,9 @@ class Member:
 
     def refresh(self) -> None:
         assert self.state is not None
+        self.endpoint.breaks = self.number in self.scene.unseen
         self.state = health.refreshed(self.state, self.access())
+        self.endpoint.breaks = False
 
     def update(self, **changed: Any) -> None:
         assert self.state is not None
@@ -182,6 +188,8 @@ class FleetScene:
 
     def __init__(self, replicas: int, choose: Callable[[int], int] = lambda _count: 0) -> None:
         self.replicas = replicas
+        self.unseen: set[int] = set()
+        """Members at which the looks of a refresh fail."""
         self.ctrl_c_at = float("inf")
         self.files = FakeRollout()
         self.away: list[int] = []

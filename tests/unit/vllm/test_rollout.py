@@ -275,6 +275,17 @@ def test_a_member_that_came_up_in_this_moment_is_first_seen_by_the_router() -> N
     assert runs(fleet) == [GOOD, GOOD]
 
 
+def test_one_that_drains_does_not_wait_for_one_that_a_look_has_missed() -> None:
+    """A provider died as one member drained, and the next look at the other one failed."""
+    fleet = FleetScene(2)
+    fleet.members[1].host.run("drain")
+    fleet.unseen = {0}
+    assert fleet.up(GOOD) == [None, None]
+    assert runs(fleet) == [GOOD, GOOD]
+    assert max(fleet.away) == 1
+    assert fleet.clock.passed < 1500
+
+
 # --------------------------------------------------------------------------- in any order
 
 
@@ -297,6 +308,7 @@ def test_at_most_one_member_is_away_in_any_order_and_over_any_death(data: st.Dat
     else:
         wanted = GOOD
     fleet.clock.sleep(data.draw(st.sampled_from([0.0, BOOT]), "later"))
+    fleet.unseen = data.draw(st.sets(st.integers(0, replicas - 1)), "unseen")
     errors = fleet.up(wanted)
     assert max(fleet.away) <= 1
     assert errors == [None] * len(errors)

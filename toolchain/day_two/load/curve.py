@@ -14,6 +14,9 @@ MILLION = 1e6
 BATCHES = 10
 """Slices of a load's time whose means give the noise of tokens a second."""
 
+LEAST_SECONDS = 0.001
+"""A load that was shorter is no measurement."""
+
 T_95 = 2.262
 """Student's t for 95 % and `BATCHES - 1` degrees of freedom."""
 
@@ -100,11 +103,12 @@ def noise(spans: Sequence[Span], begin: float, end: float) -> float:
     """Half the width of the interval of 95 % of tokens a second, by the method of batch means.
 
     The time from `begin` to `end` is cut into `BATCHES` slices. A request's tokens count evenly
-    over its span. It is the noise within one run; two runs may differ by more.
+    over its span. It is the noise within one run; two runs may differ by more. Less than
+    `LEAST_SECONDS` has none.
     """
-    each = (end - begin) / BATCHES
-    if each <= 0:
+    if end - begin < LEAST_SECONDS:
         return 0.0
+    each = (end - begin) / BATCHES
     counted = [0.0] * BATCHES
     for span in spans:
         length = span.last - span.first
