@@ -60,11 +60,15 @@ def watched(world: World, command: str) -> Watched:
 
 
 def honest_seconds(world: World) -> float:
-    """How long a destroy of an honest host takes, measured once, in a world that is then empty."""
+    """How long a destroy of an honest host takes, measured once; what stood stands again."""
     with _measuring:
         if not _honest:
-            world.succeeds("up")
+            stands = bool(world.account.alive())
+            if not stands:
+                world.succeeds("up")
             _honest.append(watched(world, "destroy").seconds)
+            if stands:
+                world.succeeds("up")
     return _honest[0]
 
 
@@ -91,8 +95,6 @@ def is_seen_and_ended(mode: str, over: str) -> Act:
 
     def act(world: World) -> str:
         honest = honest_seconds(world)
-        world.fresh(world.settings)
-        world.succeeds("up")
         turn(world, mode, over)
         looked = watched(world, "refresh")
         assert looked.done.status == 0, looked.done.outcome()
@@ -147,7 +149,7 @@ def fails_and_ends(mode: str) -> Act:
 
 for _mode, _over in itertools.product(MODES, ("http", "ssh")):
     _part: Part = "short" if (_mode, _over) in {("drip", "http"), ("flood", "ssh")} else "whole"
-    cell("F27", f"hostile, {_mode}, over {_over}", "refresh, destroy", part=_part)(
+    cell("F27", f"hostile, {_mode}, over {_over}", "refresh, destroy", needs="running", part=_part)(
         is_seen_and_ended(_mode, _over)
     )
 
