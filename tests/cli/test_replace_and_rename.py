@@ -58,7 +58,6 @@ def test_a_machine_that_is_asked_to_be_replaced_goes_before_the_next_one(stack, 
     writes = [call for call in emulator.requests(after=since) if call["writes"]]
     taken = [call["method"] for call in writes if call["status"] < httpx.codes.BAD_REQUEST]
     assert taken == ["DELETE", "PUT"], [(call["path"], call["status"]) for call in writes]
-    assert stack.preview("--expect-no-changes").status == 0
 
 
 def test_a_server_that_is_asked_to_be_replaced_serves_again(stack, emulator):
@@ -69,7 +68,6 @@ def test_a_server_that_is_asked_to_be_replaced_serves_again(stack, emulator):
     assert after["started_at"] > before["started_at"]
     assert after["instance_id"] == before["instance_id"]
     assert emulator.writes(after=since) == []
-    assert stack.preview("--expect-no-changes").status == 0
 
 
 def test_a_lease_with_a_machine_is_not_replaced(stack, emulator):
@@ -82,7 +80,7 @@ def test_a_lease_with_a_machine_is_not_replaced(stack, emulator):
 
 def test_a_renamed_stack_keeps_its_machine(stack, emulator):
     before, since = emulator.contract(), emulator.last_request()
-    key = stack.outputs()["api_key"]
+    known = stack.outputs()
     assert stack.rename("after").status == 0
     done = stack.up()
     assert done.status == 0, done.outcome()
@@ -91,7 +89,8 @@ def test_a_renamed_stack_keeps_its_machine(stack, emulator):
     assert before["label"].startswith(f"{PROJECT}/before/")
     assert after["label"] == before["label"].replace("/before/", "/after/")
     assert emulator.writes(after=since) == [f"PUT /api/v0/instances/{before['id']}/"]
-    assert stack.outputs()["api_key"] == key
+    assert stack.outputs()["api_key"] == known["api_key"]
+    assert stack.outputs()["started_at"] == known["started_at"]
     assert stack.preview("--expect-no-changes").status == 0
 
 
