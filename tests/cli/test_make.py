@@ -174,6 +174,7 @@ def test_orphans_are_shown_with_their_price_and_ended_when_that_is_said(environm
     shown = run(orphans, environment)
     assert shown.status == 1, shown.outcome()
     assert re.search(rf"{ours} .*known here .* 0\.\d+$", shown.output, re.MULTILINE)
+    assert "not known here" in shown.output
     assert "2 contracts in no state, $" in shown.output
     assert len(emulator.status()["contracts"]) == 3
 

@@ -160,7 +160,7 @@ def a_host_that_went_is_replaced(world: World) -> str:
     world.account.arm("host_offline", id=before["id"])
     done = world.succeeds("refresh")
     assert_says(done, "offline", "/h", "pulumi up")
-    world.succeeds("up")
+    world.succeeds("up", "has lost its host (offline)", "ends it and rents another machine")
     (after,) = world.account.alive()
     assert after["id"] != before["id"]
     return "said with its cost, then replaced"
