@@ -141,7 +141,8 @@ class Story:
         command = f"make promote RELEASE={name} FROM=staging TO=prod"
         with self._step(f"{name} is kept out of prod", command) as step:
             before = self.emulator.last_request()
-            self.checkout.on_stack("staging", "outputs")
+            if not self.checkout.outputs("staging"):
+                self.checkout.on_stack("staging", "outputs")
             done = self._promote(name, "prod")
             assert done.status != 0, done.outcome()
             assert f"release {name} (" in done.output, done.outcome()
@@ -168,10 +169,10 @@ class Story:
             done = self._promote(name, "prod")
             assert done.status == 0, done.outcome()
             assert "/h together; if the new one fails, nothing else changes" in done.output
-            self.emulator.command("fault", "engine_oom", "--next", "9")
+            self.emulator.arm("engine_oom", 9)
             with self._client("prod") as client:
                 done = self.checkout.on_stack("prod", "up")
-            self.emulator.command("fault", "--clear")
+            self.emulator.disarm()
             assert done.status != 0, done.outcome()
             assert "a GPU ran out of memory" in done.output, done.outcome()
             assert "untouched, and serves on" in done.output, done.outcome()
