@@ -49,8 +49,7 @@ def take_away(emulator: Emulator, stack: Stack, status: str, **params: str) -> s
     """Outbid the machine and give what a refresh says of it."""
     if status == "stopped":
         params["older"] = "true"
-    named = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
-    emulator.command("fault", "outbid", *named)
+    emulator.arm("outbid", **params)
     return told_of(emulator, stack, status)
 
 
@@ -100,11 +99,9 @@ def test_an_interruptible_machine_is_won_back_waited_for_replaced_and_then_let_b
     is the matter of `unit/vast/lifecycle/test_preemption.py`; here each is met twice.
     """
     bids = {"contract": "interruptible"}
-    stack.configure(**SMALL, **bids)
-    preview = stack.preview()
-    assert "interruptible: the bid on the best offer is $" in preview.output, preview.outcome()
-    assert "takes the machine away" in preview.output
-    up(stack, **bids, whenOutbid="rebid")
+    done = up(stack, **bids, whenOutbid="rebid")
+    assert "interruptible: the bid on the best offer is $" in done.output, done.outcome()
+    assert "takes the machine away" in done.output
     first = contract(emulator)["id"]
 
     said = take_away(emulator, stack, "exited")
