@@ -36,6 +36,7 @@ SERVES, GONE = 200, 404
 """What `/health` answers a router: of a server that takes requests, and of one that wants none."""
 
 LEAVES = "waiting until routers send it no more requests"
+COMES_BACK = "serves again; waiting until routers have seen it"
 TAKEN_OVER = "its siblings have taken over; waiting for its requests to end"
 LEFT_ALONE = "its server was left as it is"
 
@@ -155,7 +156,7 @@ class MemberTurn(Turn):
             return
         run(host, supervise("undrain"), timeout=COMMAND_SECONDS)
         endpoint = self.access.endpoint(inputs, certificate)
-        until_seen(endpoint, SERVES, "serves again; waiting until routers have seen it", self.access)
+        until_seen(endpoint, SERVES, COMES_BACK, self.access)
         self._is_back()
 
     def came_up(self) -> None:
