@@ -80,6 +80,17 @@ def bundle(
     return Bundle(digest, {**named, **others})
 
 
+def written(state: RouterState) -> Bundle:
+    """Write the files of a router by its own request, as this release writes them."""
+    return bundle(
+        state.request,
+        place_of(state),
+        state.key_digests,
+        state.leaf,
+        metrics=state.metrics_digests,
+    )
+
+
 def place_of(state: RouterState) -> Place:
     """Where a router lies."""
     return Place(state.folder, state.listen, state.threads, state.connections)

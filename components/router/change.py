@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from components.router.bundle import bundle, place_of
+from components.router.bundle import written
 from components.router.keys import is_due
 from components.router.state import RouterRequest, RouterState, WantedMember
 
@@ -87,14 +87,7 @@ def _has_another_key(before: RouterRequest, wanted: RouterRequest) -> bool:
 def _renders_anew(state: RouterState) -> bool:
     """Whether this release writes other files of the same state."""
     # A key whose time is over is refused without another file.
-    written = bundle(
-        state.request,
-        place_of(state),
-        state.key_digests,
-        state.leaf,
-        metrics=state.metrics_digests,
-    )
-    return written.digest != state.digest
+    return written(state).digest != state.digest
 
 
 def _described(member: WantedMember) -> str:

@@ -10,7 +10,7 @@ from components.machine.addresses import with_port
 from components.machine.own_computer import ComputerUnreachable
 from components.router import config, scripts
 from components.router.access import Access
-from components.router.bundle import bundle, place_of
+from components.router.bundle import written
 from components.router.facts import ELSEWHERE, Facts, is_elsewhere
 from components.router.proof import client_of, not_reached
 from components.router.state import RouterState
@@ -91,21 +91,15 @@ def end(state: RouterState, access: Access) -> None:
 
 def _changed(state: RouterState, found: Facts) -> set[str]:
     """Name the files that are not what the state says."""
-    written = bundle(
-        state.request,
-        place_of(state),
-        state.key_digests,
-        state.leaf,
-        metrics=state.metrics_digests,
-    )
+    asked = written(state)
     changed = {
         name
-        for name, text in written.files.items()
+        for name, text in asked.files.items()
         if found.files.get(name) != hashlib.sha256(_ended(text).encode()).hexdigest()
     }
-    if written.digest != state.digest:
+    if asked.digest != state.digest:
         # Another release has written them in another way: only their names can be compared.
-        changed = set(written.files) - set(found.files)
+        changed = set(asked.files) - set(found.files)
     return changed | ({config.CONFIGURATION, config.CERTIFICATE} - found.same)
 
 
