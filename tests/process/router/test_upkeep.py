@@ -185,7 +185,8 @@ def test_a_router_that_does_not_hear_its_signal_is_killed(here, state):
     os.kill(master.pid, signal.SIGSTOP)
     began = time.monotonic()
     here.down(state)
-    assert time.monotonic() - began < SHORT.end
+    # A busy computer is late itself; a router that is waited for for ever is not.
+    assert time.monotonic() - began < 2 * SHORT.end
     eventually(lambda: not is_listening(here.port))
     assert not Path(state.folder).exists()
 
