@@ -123,13 +123,15 @@ class MemberTurn(Turn):
     def leave(self, host: HostClient, target: Target, certificate: str) -> None:
         """See `Turn`."""
         self.take()
-        is_reached = self._serves and not self.left
+        endpoint = self.access.endpoint(target.inputs, certificate)
+        # One that did not serve may have come up since, and a router sends it requests.
+        is_up = self._serves or endpoint.status_of("/health", None) == SERVES
+        is_reached = is_up and not self.left
         self._note(lambda notes: notes.found(self.place, serves=False))
         self.left = True
         if not is_reached:
             return
         run(host, supervise("drain"), timeout=COMMAND_SECONDS)
-        endpoint = self.access.endpoint(target.inputs, certificate)
         try:
             until_seen(endpoint, GONE, LEAVES, self.access)
             until_quiet(

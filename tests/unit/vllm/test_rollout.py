@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from components.core.errors import StackError
 from components.core.interruption import Interrupted
-from components.vllm import shutdown
+from components.vllm import deployment, rollout, shutdown
 from components.vllm.client_types import Traffic, Unreachable
 from components.vllm.errors import ChangeFailed, RolloutStopped
 from components.vllm.health import DRAINING
@@ -284,6 +284,16 @@ def test_one_that_drains_does_not_wait_for_one_that_a_look_has_missed() -> None:
     assert runs(fleet) == [GOOD, GOOD]
     assert max(fleet.away) == 1
     assert fleet.clock.passed < 1500
+
+
+def test_one_that_came_up_since_the_look_leaves_its_router_first(fleet: FleetScene) -> None:
+    """Its supervisor has started it again, and routers send it requests already."""
+    member = fleet.members[0]
+    access = member.access()
+    with rollout.turn(member.inputs(), access, serves=False) as turn:
+        turn.leave(member.host, deployment.target_of(member.inputs(), member.state), "")
+        assert member.host.draining
+        assert fleet.clock.passed - member.host.drained_at >= SEEN
 
 
 # --------------------------------------------------------------------------- in any order
