@@ -56,10 +56,10 @@ PAGES = {
         ROOT / "docs/faults-of-several.md",
         "Faults of several machines",
         "make faults-of-several",
-        "Somebody dies while an endpoint grows from two machines to three, shrinks to two, "
-        "changes an option on both, or gets two other machines beside them. Clients ask the router "
-        "all the time, and never repeat a request: the last column counts those that failed, from "
-        "before the command until the next one was through. The death of a replica may cost those "
+        "Somebody dies while an endpoint changes. It grows from two machines to three, shrinks to "
+        "two, changes an option on both, or gets two other machines beside them. Clients ask the "
+        "router all the time, and never repeat a request. The last column counts those that "
+        "failed, from before the command until the next one was through. The death of a replica may cost those "
         "that it was answering: none failed that began after it. Where nobody answers, each client "
         "asks again twice a second.",
         # Each has up to four machines, and eight clients.
