@@ -59,9 +59,9 @@ PAGES = {
         "Somebody dies while an endpoint changes. It grows from two machines to three, shrinks to "
         "two, changes an option on both, or gets two other machines beside them. Clients ask the "
         "router all the time, and never repeat a request. The last column counts those that "
-        "failed, from before the command until the next one was through. The death of a replica may cost those "
-        "that it was answering: none failed that began after it. Where nobody answers, each client "
-        "asks again twice a second.",
+        "failed, from before the command until the next one was through. The death of a replica "
+        "may cost those that it was answering: none failed that began after it. Where nobody "
+        "answers, each client asks again twice a second.",
         # Each has up to four machines, and eight clients.
         worlds=4,
     ),
