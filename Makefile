@@ -231,7 +231,7 @@ format: setup ## put the code into its form
 test: check ## lint, type-check and run every test
 	@pytest -n $(WORKERS) $(COVERAGE)
 
-test-fast: check ## the same without Pulumi's CLI: two minutes
+test-fast: check ## the same without Pulumi's CLI: three minutes
 	@pytest -n $(or $(FAST_WORKERS),$(WORKERS)) -m "unit or process"
 
 scale-simulation: setup ## play a day of traffic against the loop, and write docs/scaling-simulation.md
