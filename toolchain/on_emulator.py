@@ -39,6 +39,9 @@ from toolchain.stack_command import CONFIGURED, Place, run_on_stack
 ROOT = Path(__file__).resolve().parent.parent
 BELONGINGS = Path(os.environ.get("STACK_HOME") or ROOT / ".tools")
 """Holds Pulumi's home, the backend, the passphrase and the stacks' configuration."""
+VAST, EMULATOR = "Vast.ai", "the emulator"
+"""Marketplaces, as releases and kept load tests name them; the account cannot use what was proven
+on the second."""
 NOTHING_RUNS = "there are no outputs: nothing has come up in this stack yet"
 PROJECT = Project(ROOT, own=BELONGINGS / "emulated")
 """The checkout as the emulator's stacks see it."""

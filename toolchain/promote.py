@@ -19,8 +19,8 @@ from components.core.errors import ConfigurationError, StackError
 from components.release.release import Release, short
 from toolchain.configuration import PREFIX, with_setting
 from toolchain.day_two.load.figure import compared
+from toolchain.on_emulator import EMULATOR
 from toolchain.project import Project
-from toolchain.release import EMULATOR
 from toolchain.stacks import Stacks, as_typed, history, project_of, stacks_of, takes_account
 
 KEY = f"{PREFIX}release"

@@ -21,6 +21,7 @@ from components.machine.first_contact import BY_TRUST
 from components.release.release import Release, ReleaseRefused, ReleaseSpec, short, to_text
 from toolchain.day_two.load.figure import KEY, figure_of, newest_for
 from toolchain.day_two.load.kept import LoadTest, folder_of, kept
+from toolchain.on_emulator import EMULATOR, VAST
 from toolchain.stacks import (
     Stacks,
     as_typed,
@@ -31,9 +32,6 @@ from toolchain.stacks import (
     stacks_of,
     takes_account,
 )
-
-EMULATOR = "the emulator"
-"""Marketplace of a release that the account cannot use."""
 
 MEASURED = ("gpu", "machine_id", "hourly_cost", "boot_seconds", "smoke_report")
 """Outputs that a release keeps as they are: $/h, seconds by stage, and the smoke report."""
@@ -50,7 +48,7 @@ def main() -> int:
     takes_account(parser)
     given = parser.parse_args()
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    marketplace = "Vast.ai" if given.account else EMULATOR
+    marketplace = VAST if given.account else EMULATOR
     project = project_of(given)
     try:
         known = what_runs(stacks_of(given), given.stack)

@@ -49,9 +49,8 @@ from toolchain.day_two.load.repeat import describe as describe_repeat
 from toolchain.day_two.load.runner import Guidellm, Runner, Target
 from toolchain.day_two.load.served import Served, exchange_with
 from toolchain.day_two.load.view import show
-from toolchain.on_emulator import BELONGINGS
+from toolchain.on_emulator import BELONGINGS, EMULATOR, VAST
 from toolchain.options import amount, whole_number
-from toolchain.release import EMULATOR
 from toolchain.stack_command import INTERRUPTED
 
 PROMPT, ANSWER, EACH = 1024, 256, 30.0
@@ -59,8 +58,6 @@ PROMPT, ANSWER, EACH = 1024, 256, 30.0
 
 MOST_TOKENS = 2_000_000
 """Of a prompt or an answer; no model that can be served here takes more."""
-
-MARKET = "Vast.ai"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +170,7 @@ def measured_answer(
         at=at,
         vllm=vllm,
         dollars_per_hour=cost.dollars_per_hour,
-        marketplace=MARKET if here.on_account else EMULATOR,
+        marketplace=VAST if here.on_account else EMULATOR,
         changed=since,
     )
     return _answer(here, at, Done(plan, cost, measured, since, test), tools.belongings)

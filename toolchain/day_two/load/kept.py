@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from toolchain.day_two.answer import Model
 from toolchain.day_two.load.curve import Point, knee
 from toolchain.day_two.load.plan import Axis, Shape
-from toolchain.on_emulator import BELONGINGS
+from toolchain.on_emulator import BELONGINGS, VAST
 
 MOST_FILES = 50
 """Tests that are kept of a stack, the newest."""
@@ -77,7 +77,7 @@ class LoadTest(Model):
 
 def folder_of(stack: str, marketplace: str, belongings: Path = BELONGINGS) -> Path:
     """Where the tests of a stack are kept; the emulator's apart from the account's."""
-    place = "account" if marketplace == "Vast.ai" else "emulator"
+    place = "account" if marketplace == VAST else "emulator"
     return belongings / "loads" / place / stack
 
 

@@ -17,8 +17,8 @@ from components.core.errors import StackError
 from toolchain.day_two.load import drawing
 from toolchain.day_two.load.kept import LoadTest, folder_of, kept
 from toolchain.day_two.pages import REAL_TIME, NoPage, filled
+from toolchain.on_emulator import EMULATOR
 from toolchain.pictures import MARKET, PICTURES, ROOT, own_environment
-from toolchain.release import EMULATOR
 
 DOCUMENT = ROOT / "docs" / "load.md"
 
