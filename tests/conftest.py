@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.helpers.examples import examples
+from tests.helpers.examples import examples, import_the_project
 from tests.schedule import LongFirst, give_way
 from tests.summary import Summary
 from tests.tiers import TIER_NAMES, tier_of, within
@@ -102,6 +102,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Take what was collected, some 5,000 tests, out of what the garbage collector goes through."""
+    if os.environ.get("CI"):
+        import_the_project()
     gc.collect()
     gc.freeze()
 

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 from collections.abc import Mapping
 
 USUAL = 60
@@ -14,6 +16,9 @@ USUAL = 60
 SHARE_HERE = 3
 """A developer's run tries one in so many, and others each time."""
 
+ON_HOST = "components.on_host."
+"""What a host imports without the project around it."""
+
 
 def examples(in_ci: int = USUAL, environment: Mapping[str, str] = os.environ) -> int:
     """Say how many to try of a property of which CI tries `in_ci`."""
@@ -21,3 +26,16 @@ def examples(in_ci: int = USUAL, environment: Mapping[str, str] = os.environ) ->
     if asked is not None:
         return max(1, int(asked) * in_ci // USUAL)
     return in_ci if environment.get("CI") else max(1, in_ci // SHARE_HERE)
+
+
+def import_the_project() -> None:
+    """Import every module of the project that can be imported by itself.
+
+    Hypothesis tries the constants of all modules that are imported by then, so the examples of a
+    property would depend on the tests that its worker has played before.
+    """
+    for package in ("components", "emulator", "toolchain"):
+        for module in pkgutil.walk_packages([package], f"{package}."):
+            if module.name.startswith(ON_HOST) or module.name.endswith(".__main__"):
+                continue
+            importlib.import_module(module.name)

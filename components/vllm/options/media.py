@@ -57,7 +57,8 @@ def parsed(text: str) -> str:
     """Read a setting: `none`, `anywhere`, or domains with commas or blanks between them.
 
     Returns:
-        The setting in one spelling; empty for an empty text.
+        The setting in one spelling; empty for an empty text. The domain that cannot exist, alone,
+        is `none`: a server's options say both with the same list.
 
     Raises:
         ValueError: what is wrong with the text.
@@ -73,7 +74,8 @@ def parsed(text: str) -> str:
                 f"{word!r} is no domain: give names of hosts, such as images.example.com, without "
                 "scheme, port, path or star (vLLM compares the whole name), or none, or anywhere"
             )
-    return ", ".join(dict.fromkeys(words))
+    domains = list(dict.fromkeys(words))
+    return NONE if domains == [NOBODY] else ", ".join(domains)
 
 
 def options(media_from: str) -> dict[str, Any]:

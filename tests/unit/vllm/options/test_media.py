@@ -3,7 +3,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components.vllm.options import media
@@ -22,6 +22,9 @@ def test_domains_come_back_as_they_were_given(names: list[str], between: str) ->
 
 
 @given(st.text())
+@example("None.Invalid")
+@example("none.invalid, none.invalid")
+@example("none.invalid, a.example")
 def test_a_text_is_refused_or_read_once_and_for_all(text: str) -> None:
     try:
         told = media.parsed(text)
