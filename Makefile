@@ -232,7 +232,8 @@ test: check ## lint, type-check and run every test
 	@pytest -n $(WORKERS) $(COVERAGE)
 
 test-fast: check ## the same without Pulumi's CLI: three minutes
-	@pytest -n $(or $(FAST_WORKERS),$(WORKERS)) -m "unit or process"
+	@pytest -n $(or $(FAST_WORKERS),$(WORKERS)) -m "unit or process" \
+	  --ignore=tests/cli --ignore=tests/faults
 
 scale-simulation: setup ## play a day of traffic against the loop, and write docs/scaling-simulation.md
 	@python -m toolchain.scale.simulate

@@ -66,6 +66,8 @@ def loop_for_pulumi() -> Iterator[None]:
         if not one.is_running():
             one.close()
     gc.collect()
+    # What is left is looked at once, not again after each of these tests.
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,7 +6,9 @@ A profile is one model on one kind of hardware, as tried or computed. A stack's 
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -304,7 +306,7 @@ def profile_names(folder: Path) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _parsed(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ProfileError(
@@ -314,7 +316,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise ProfileError(f"{path.name} is no YAML text: {error}; save it as UTF-8") from None
     if not isinstance(content, dict):
         raise ProfileError(f"{path.name} holds no `key: value` lines; write a profile into it")
-    return {str(key): value for key, value in content.items()}
+    return {str(key): value for key, value in copy.deepcopy(content).items()}
+
+
+# One process reads the same few files again for each resource, 2 ms each.
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    return yaml.safe_load(text)
 
 
 def _checked(content: dict[str, Any], source: str) -> Profile:
