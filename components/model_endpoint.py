@@ -29,6 +29,7 @@ from components.resources.ssh_key import SshKey
 from components.resources.stack_finalizer import StackFinalizer
 from components.resources.workers import parallel_warning, processes
 from components.settings import Settings, parse
+from components.vast.labels import stack_prefix
 
 
 class ModelEndpoint(pulumi.ComponentResource):
@@ -93,7 +94,7 @@ class ModelEndpoint(pulumi.ComponentResource):
             pulumi.RunError: one sentence, if the settings or the name cannot work.
         """
         super().__init__("vast-vllm:index:ModelEndpoint", name, {}, opts)
-        label = label or f"{pulumi.get_project()}/{pulumi.get_stack()}/"
+        label = label or stack_prefix(pulumi.get_project(), pulumi.get_stack())
         with program().refusing():
             endpoint = Declared.of(name, label, settings)
             program().declare(endpoint)

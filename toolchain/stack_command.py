@@ -13,6 +13,7 @@ from components.core.display import shown
 from components.core.errors import StackError
 from components.resources.context import Context
 from components.vast.api.models import Instance
+from components.vast.labels import stack_prefix
 from toolchain import pulumi_process
 from toolchain.configuration import project_name
 from toolchain.stack_lock import StackLocks, ThisComputer, backend_of, locks_in
@@ -103,7 +104,7 @@ def _is_coloured(environment: Mapping[str, str]) -> bool:
 
 
 def _what_is_billed(place: Place, stack: str, environment: Mapping[str, str]) -> str:
-    prefix = f"{project_name(place.folder)}/{stack}/"
+    prefix = stack_prefix(project_name(place.folder), stack)
     try:
         market = Context(environment=environment).market(patient=False)
         return billed(

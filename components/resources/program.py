@@ -19,6 +19,7 @@ from pulumi.runtime.settings import get_monitor
 from components.core.commands import as_typed_here
 from components.core.errors import ConfigurationError
 from components.endpoints import Declared, check
+from components.vast.labels import stack_prefix
 
 
 class Program:
@@ -35,7 +36,7 @@ class Program:
         Raises:
             EndpointRefused: see `endpoints.check`.
         """
-        check(new, self._declared, f"{pulumi.get_project()}/{pulumi.get_stack()}/")
+        check(new, self._declared, stack_prefix(pulumi.get_project(), pulumi.get_stack()))
         self._declared.append(new)
 
     @contextlib.contextmanager

@@ -42,11 +42,16 @@ class Renter(NamedTuple):
     """The resource that rents under a label."""
 
     prefix: str
-    """`<project>/<stack>/`."""
+    """`<project>/<stack>/`, as `stack_prefix` gives it."""
     endpoint: str
     """Empty if no endpoint calls its machine so, as in the two below."""
     replica: int
     generation: str
+
+
+def stack_prefix(project: str, stack: str) -> str:
+    """Give what all labels of a stack begin with."""
+    return f"{project}/{stack}/"
 
 
 def owner_of(public_key: str) -> str:

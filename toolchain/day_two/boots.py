@@ -17,6 +17,7 @@ from rich.text import Text
 
 from components.core.tables import table
 from components.vast.boot_notes import BootNotes
+from components.vast.labels import stack_prefix
 from toolchain.configuration import project_name
 from toolchain.day_two.answer import Answer, in_utc
 from toolchain.day_two.boot_chart import (
@@ -76,7 +77,7 @@ def boots(command: Asked) -> Boots:
 
 def noted(notes: BootNotes, stack: str) -> list[Boot]:
     """Give the boots of a stack that were noted, oldest first."""
-    return boots_of(f"{project_name(ROOT)}/{stack}/", notes.machines(), notes.starts())
+    return boots_of(stack_prefix(project_name(ROOT), stack), notes.machines(), notes.starts())
 
 
 def show(answer: Boots) -> Sequence[RenderableType]:

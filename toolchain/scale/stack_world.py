@@ -13,6 +13,7 @@ from components.scaling.running import Extras, contracts_in, record_name, record
 from components.settings import Settings, parse
 from components.vast.api.models import Charge, Instance
 from components.vast.charges import compare, total
+from components.vast.labels import stack_prefix
 from components.vast.market.ranking import HOURS_A_MONTH
 from toolchain import stacks
 from toolchain.configuration import PREFIX
@@ -140,7 +141,7 @@ def endpoint_in(outputs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def of_stack(contracts: Iterable[Instance], project: str, stack: str) -> list[Instance]:
     """Choose the contracts under a stack's label."""
-    prefix = f"{project}/{stack}/"
+    prefix = stack_prefix(project, stack)
     return [one for one in contracts if one.label.startswith(prefix)]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from components.core.display import shown
 from components.core.plain_numbers import is_count
 from components.vast.api.models import Charge
-from components.vast.labels import is_labelled
+from components.vast.labels import is_labelled, stack_prefix
 from toolchain.configuration import PREFIX
 from toolchain.day_two.answer import in_utc
 from toolchain.day_two.history.model import Event, Outcome
@@ -70,7 +70,7 @@ class _Command:
 
 def of_stack(charges: Iterable[Charge], project: str, stack: str) -> list[Charge]:
     """The charges under a stack's labels."""
-    return [one for one in charges if is_labelled(one.label, f"{project}/{stack}/")]
+    return [one for one in charges if is_labelled(one.label, stack_prefix(project, stack))]
 
 
 def spans(charges: Iterable[Charge], alive: Collection[int]) -> list[Span]:

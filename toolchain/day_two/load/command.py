@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from components.resources.context import Context
+from components.vast.labels import stack_prefix
 from toolchain.checkout import ROOT
 from toolchain.configuration import project_name
 from toolchain.day_two.answer import Problem, in_utc
@@ -137,7 +138,7 @@ def measured_answer(
     most = int(limit) if isinstance(limit, int | float) else None
     plan = plan_of(shape, given.clients, given.rates, given.each, most)
     target = target_of(fleet)
-    prefix = f"{project_name(ROOT)}/{fleet.stack}/"
+    prefix = stack_prefix(project_name(ROOT), fleet.stack)
     prices = billed(fleet, context, prefix)
     cost = within(
         Cost(

@@ -20,7 +20,7 @@ from components.resources.context import Context
 from components.vast.api.client import VastApi
 from components.vast.api.models import Charge, Instance
 from components.vast.charges import DAY
-from components.vast.labels import is_labelled
+from components.vast.labels import is_labelled, stack_prefix
 from components.vllm.client_types import ModelInfo, Refused, Unreachable
 from components.vllm.server_access import url
 from components.vllm.server_state import ServerState
@@ -117,7 +117,7 @@ def _charges(
     since = max(min(started, default=now), now - LEDGER_DAYS * DAY)
     names = {f"instance-{contract}" for contract in fleet.contracts}
     found = api.charges(min(since, now) - DAY, now)
-    prefix = f"{project}/{fleet.stack}/"
+    prefix = stack_prefix(project, fleet.stack)
     return tuple(one for one in found if one.source in names or is_labelled(one.label, prefix))
 
 

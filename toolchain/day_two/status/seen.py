@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from components.vast.api.models import Charge, Instance
-from components.vast.labels import is_labelled
+from components.vast.labels import is_labelled, stack_prefix
 from components.vllm.client_types import ModelInfo, Refused, Unreachable
 from toolchain.day_two.attempt import Failed
 from toolchain.day_two.fleet import Fleet, Machine
@@ -76,7 +76,7 @@ class Seen:
         """Contracts under the stack's label unknown to its state; none without an answer."""
         if isinstance(self.contracts, Failed):
             return ()
-        prefix, known = f"{self.project}/{self.fleet.stack}/", self.fleet.contracts
+        prefix, known = stack_prefix(self.project, self.fleet.stack), self.fleet.contracts
         return tuple(
             one for one in self.contracts if is_labelled(one.label, prefix) and one.id not in known
         )
