@@ -72,33 +72,64 @@ def play(folder: Path, shown: dict[str, str]) -> None:
     environment = {**own_environment(folder), "RECORD": "1"}
     python = [sys.executable, "-m"]
     emulator = [*python, "emulator"]
-    _run(
+    ran(
         [*emulator, "up", "--port", "0", *MARKET, *REAL_TIME, "--end-with", str(os.getpid())],
         environment,
     )
     try:
-        shown["compare"] = _run([*python, "toolchain.day_two.compare"], environment)
-        _run([*python, "toolchain.on_emulator", "up"], environment)
-        shown["up"] = _run([*python, "toolchain.chat", "local", "--panel"], environment)
+        shown["compare"] = ran([*python, "toolchain.day_two.compare"], environment)
+        ran([*python, "toolchain.on_emulator", "up"], environment)
+        shown["up"] = ran([*python, "toolchain.chat", "local", "--panel"], environment)
         own = folder / "emulated" / "Pulumi.local.yaml"
         own.parent.mkdir(exist_ok=True)
         own.write_text(CHANGED)
-        _run([*python, "toolchain.on_emulator", "up"], environment)
-        shown["boots"] = _run([*python, "toolchain.day_two.boots"], environment)
+        ran([*python, "toolchain.on_emulator", "up"], environment)
+        shown["boots"] = ran([*python, "toolchain.day_two.boots"], environment)
         picture = max((folder / "boots" / "local").glob("*.svg"))
         shutil.copyfile(picture, PICTURES / "boots.svg")
         report = [*python, "toolchain.day_two.field_report", "--write"]
-        shown["field-report"] = _run(report, environment)
+        shown["field-report"] = ran(report, environment)
         (written,) = (folder / "field-reports").glob("*.tar.gz")
-        shown["same"] = _run([*emulator, "compare", str(written)], environment)
+        shown["same"] = ran([*emulator, "compare", str(written)], environment)
         other = folder / "changed.tar.gz"
         _change_one_answer(written, other)
-        shown["changed"] = _run([*emulator, "compare", str(other)], environment, status=1)
+        shown["changed"] = ran([*emulator, "compare", str(other)], environment, status=1)
     finally:
-        _run([*python, "toolchain.on_emulator", "destroy"], environment)
-        _run([*emulator, "down"], environment)
+        ran([*python, "toolchain.on_emulator", "destroy"], environment)
+        ran([*emulator, "down"], environment)
         for name, text in shown.items():
             shown[name] = text.replace(str(folder), ".tools")
+
+
+def ran(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    status: int = 0,
+    answer_alone: bool = False,
+) -> str:
+    """Run a command as without a terminal, and give what it prints.
+
+    `answer_alone` leaves out what it says on the way, which it prints to standard error.
+
+    Raises:
+        NoPage: it ended with another status.
+    """
+    done = subprocess.run(  # noqa: S603  (our own words)
+        command,
+        cwd=ROOT,
+        env={**environment, "COLUMNS": "80"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if answer_alone else subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != status:
+        words = " ".join(command[2:])
+        said = f"{done.stdout}{done.stderr or ''}"
+        raise NoPage(f"`{words}` ended with {done.returncode}: {said[-2000:]}")
+    return done.stdout
 
 
 def filled(text: str, shown: Mapping[str, str]) -> str:
@@ -112,23 +143,6 @@ def filled(text: str, shown: Mapping[str, str]) -> str:
         return f"{found['begin']}\n{body}\n\n{found['end']}"
 
     return _BLOCK.sub(block, text)
-
-
-def _run(command: Sequence[str], environment: Mapping[str, str], *, status: int = 0) -> str:
-    done = subprocess.run(  # noqa: S603  (our own words)
-        command,
-        cwd=ROOT,
-        env={**environment, "COLUMNS": "80"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode != status:
-        words = " ".join(command[2:])
-        raise NoPage(f"`{words}` ended with {done.returncode}: {done.stdout[-2000:]}")
-    return done.stdout
 
 
 def _change_one_answer(report: Path, changed: Path) -> None:

@@ -7,7 +7,6 @@ one with long prompts, and draws them. It takes half an hour, of which the tests
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from components.core.errors import StackError
 from toolchain.day_two.load import drawing
 from toolchain.day_two.load.kept import LoadTest, folder_of, kept
-from toolchain.day_two.pages import REAL_TIME, NoPage, filled
+from toolchain.day_two.pages import REAL_TIME, filled, ran
 from toolchain.on_emulator import EMULATOR
 from toolchain.pictures import MARKET, PICTURES, ROOT, own_environment
 
@@ -75,22 +74,7 @@ def write(shown: Mapping[str, str], tests: list[LoadTest]) -> None:
 
 
 def _run(environment: Mapping[str, str], module: str, *words: str) -> str:
-    """Run a module of ours, and give its answer without what it said on the way."""
-    done = subprocess.run(  # noqa: S603  (our own words)
-        [sys.executable, "-m", module, *words],
-        cwd=ROOT,
-        env={**environment, "COLUMNS": "80"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise NoPage(
-            f"`{' '.join((module, *words))}` ended with {done.returncode}: "
-            f"{done.stdout[-1000:]}{done.stderr[-1000:]}"
-        )
-    return done.stdout
+    return ran([sys.executable, "-m", module, *words], environment, answer_alone=True)
 
 
 if __name__ == "__main__":
