@@ -31,6 +31,7 @@ def problems(seen: Seen) -> list[Problem]:
         return [_nothing_runs(seen), *_orphans(seen)]
     return [
         *_endpoint(seen),
+        *_router_certificate(seen),
         *(problem for one in seen.machines for problem in _machine(seen, one)),
         *_pending(seen),
         *_orphans(seen),
@@ -157,10 +158,18 @@ def _term(seen: Seen, one: SeenMachine) -> Iterator[Problem]:
 
 
 def _certificate(seen: Seen, one: SeenMachine) -> Iterator[Problem]:
-    ends_at = certificate_end(one)
+    yield from _ends_soon(seen, one.name, certificate_end(one))
+
+
+def _router_certificate(seen: Seen) -> Iterator[Problem]:
+    if router := seen.fleet.router:
+        yield from _ends_soon(seen, f"router ({router.where})", end_of(router.leaf))
+
+
+def _ends_soon(seen: Seen, who: str, ends_at: float) -> Iterator[Problem]:
     if ends_at and ends_at - seen.now < CERTIFICATE_DAYS * DAY:
         yield Problem(
-            about=one.name,
+            about=who,
             text=f"its certificate ends at {moment(ends_at)}",
             mend=f"{_up(seen.fleet.stack)} signs another one",
         )

@@ -12,7 +12,7 @@ from components.vllm.client_types import Refused, Unreachable
 from toolchain.day_two.answer import in_utc
 from toolchain.day_two.attempt import Failed
 from toolchain.day_two.metrics import Reading, together
-from toolchain.day_two.status.judge import certificate_end, not_asked, notes, problems
+from toolchain.day_two.status.judge import certificate_end, end_of, not_asked, notes, problems
 from toolchain.day_two.status.model import GIB, Costs, End, MachineStatus, Speed, Status
 from toolchain.day_two.status.seen import GpuMemory, Seen, SeenMachine, Unreadable
 
@@ -135,6 +135,9 @@ def _ends(seen: Seen) -> Iterator[End]:
     for one in seen.machines:
         if one.live is not None:
             yield from _ends_of(one)
+    router = seen.fleet.router
+    if router and (ends_at := end_of(router.leaf)):
+        yield End(about="router", at=in_utc(ends_at), text=_CERTIFICATE_ENDS)
     if isinstance(seen.credit, Failed) or isinstance(seen.contracts, Failed):
         return
     price = sum(one.dollars_per_hour for one in seen.contracts)
@@ -143,6 +146,8 @@ def _ends(seen: Seen) -> Iterator[End]:
         text = f"the credit of ${seen.credit:.2f} is used up, at ${price:.2f}/h on the account"
         yield End(about="credit", at=in_utc(min(at, _LATEST)), text=text)
 
+
+_CERTIFICATE_ENDS = "its certificate ends, which `pulumi up` renews before"
 
 _LATEST = 4_102_444_800.0
 """The first of January 2100, beyond which no end is of interest."""
@@ -164,5 +169,4 @@ def _ends_of(one: SeenMachine) -> Iterator[End]:
         text = "its host's contract with the market ends"
         yield End(about=one.name, at=in_utc(min(one.live.ends_at, _LATEST)), text=text)
     if ends_at := certificate_end(one):
-        text = "its certificate ends, which `pulumi up` renews before"
-        yield End(about=one.name, at=in_utc(ends_at), text=text)
+        yield End(about=one.name, at=in_utc(ends_at), text=_CERTIFICATE_ENDS)

@@ -334,6 +334,25 @@ def test_a_certificate_that_ends_soon_is_said(tmp_path):
     assert any("its certificate ends at 2027-" in one.text for one in answer.problems)
 
 
+def test_a_routers_own_certificate_that_ends_soon_is_said(tmp_path):
+    found = fleet(4)
+    server = found.machines[0].server
+    assert found.router is not None
+    assert server is not None
+    leaf = str(server.inputs.leaf)
+    found = dataclasses.replace(found, router=dataclasses.replace(found.router, leaf=leaf))
+    others = {"servers": servers(4), "account": account(tmp_path, 4), "shells": shells(found)}
+    now = status(tmp_path, found, **others)
+    assert ("router", "its certificate ends, which `pulumi up` renews before") in {
+        (one.about, one.text) for one in now.ends
+    }
+    assert "router (this computer)" not in {one.about for one in now.problems}
+    late = status(tmp_path, found, clock=VirtualClock(1_803_500_000.0), **others)
+    (told,) = (one for one in late.problems if one.about == "router (this computer)")
+    assert told.text.startswith("its certificate ends at 2027-")
+    assert "pulumi up" in told.mend
+
+
 def test_a_router_that_is_down_is_said_and_its_machines_are_well(tmp_path):
     found, here = fleet(4), servers(4)
     here[ROUTED.removesuffix("/v1")] = REFUSES
