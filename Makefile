@@ -11,10 +11,10 @@ IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 # What is given is data: make expands none of it, here or when it hands it to a command.
 # Make exports what stands on its command line, and expands it then; so that goes for any name.
 NAMES := STACK WORKERS NAME RELEASE TO FROM SINCE SOURCE PICTURE
-COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PORT FIRST_TOKEN PROMPT ANSWER SHARED EACH
+COUNTS := SPEED INSTANCE DAYS REPLICA SESSIONS PORT FIRST_TOKEN PROMPT ANSWER SHARED EACH DOLLARS
 LISTS := CLIENTS RATES
 SWITCHES := JSON WATCH FOLLOW ONCE RECORD WRITE
-GIVEN := MSG ON DELETE BUDGET CI BY $(NAMES) $(COUNTS) $(LISTS) $(SWITCHES)
+GIVEN := MSG ON DELETE BUDGET LOADS CI BY $(NAMES) $(COUNTS) $(LISTS) $(SWITCHES)
 # Other programs export these names, so they count on the command line alone.
 ON_THE_LINE_ALONE := PORT PROMPT ANSWER SHARED EACH FIRST_TOKEN PICTURE $(LISTS)
 FOREIGN := $(foreach name,$(ON_THE_LINE_ALONE),$(if $(filter environment,$(firstword \
@@ -43,6 +43,11 @@ $(foreach name,$(filter-out $(FOREIGN),$(LISTS)),$(call without_commas,$(name))$
   $(name) is no list of numbers: digits, dots and commas, such as 1$(COMMA)4$(COMMA)16; nothing was done)))
 $(if $(call is_foreign,BUDGET,$(LETTERS) $(DIGITS) . /),$(error \
   BUDGET is no budget: BUDGET=300/day is 300 dollars for a day of UTC; nothing was done))
+BLANK := $(COMMA) $(COMMA)
+BLANK := $(subst $(COMMA),,$(BLANK))
+$(eval LISTED := $$(subst $$(BLANK),,$$(value LOADS)))
+$(if $(call is_foreign,LISTED,$(DIGITS) :),$(error \
+  LOADS is no list of loads: CLIENTS:REQUESTS[:TOKENS_IN:TOKENS_OUT] with blanks between them; nothing was done))
 $(foreach name,STACK WORKERS SPEED,$(if $(value $(name)),,$(error \
   $(name) is empty: leave it out or give one; nothing was done)))
 

@@ -84,6 +84,22 @@ def test_loads_are_numbers_with_commas(name, value):
     assert "toolchain" not in done.output
 
 
+@pytest.mark.parametrize("loads", ['1:6"; id', "$(shell id)", "-1:6", "1:6\t2:3", "`id`"])
+def test_loads_to_measure_are_numbers(loads):
+    done = make("measure", f"LOADS={loads}")
+    assert done.status != 0
+    assert "LOADS is no list of loads" in done.output
+    assert "toolchain" not in done.output
+
+
+def test_loads_to_measure_and_their_cap_reach_the_command():
+    done = make("measure", "STACK=dev", "DOLLARS=2.50", "LOADS=1:6 16:48:8192:256")
+    assert done.status == 0, done.outcome()
+    lines = done.output.replace("\\\n", " ").splitlines()
+    (words,) = [line.split() for line in lines if "toolchain.measure" in line]
+    assert words[3:] == ["dev", "--max-dollars", "2.50", "--loads", '"1:6', '16:48:8192:256"']
+
+
 def test_loads_reach_their_command_as_they_are_typed():
     done = make("load", "STACK=dev", "ON=account", "CLIENTS=1,4,16", "BUDGET=2.50", "JSON=1")
     assert done.status == 0, done.outcome()
@@ -163,7 +179,7 @@ def test_what_the_documents_say_is_a_command(words):
 
 
 NAMES = ("STACK", "WORKERS", "NAME", "RELEASE", "TO", "FROM")
-COUNTS = ("SPEED", "INSTANCE", "DAYS", "SESSIONS")
+COUNTS = ("SPEED", "INSTANCE", "DAYS", "SESSIONS", "DOLLARS")
 ON_THE_LINE_ALONE = (
     *("PORT", "PROMPT", "ANSWER", "SHARED", "EACH", "FIRST_TOKEN", "PICTURE"),
     *("CLIENTS", "RATES"),
