@@ -47,6 +47,8 @@ class Host:
     image_cuda: float = 13.0
     """The CUDA that the image is built with."""
     faults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    serving_speed: float | None = None
+    """Emulated seconds in a real one once a server answers, where that is another speed."""
 
     def fault(self, name: str) -> Mapping[str, Any] | None:
         """Return the parameters of a fault that is switched on here, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from emulator.standins.host import Host
 from emulator.standins.vllm.boot import Booted
@@ -33,6 +34,7 @@ def serve_booted(
     Raises:
         StartError: a middleware or a TLS file cannot be loaded.
     """
+    host = replace(host, speed=host.serving_speed or host.speed)
     return serve(host, _served(host, settings, booted, set_busy), bound, log)
 
 

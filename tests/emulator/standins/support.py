@@ -20,6 +20,7 @@ import httpx
 
 from emulator.standins import COMMANDS
 from emulator.standins.host import Host, read_host
+from tests.helpers import forked
 from tests.helpers.places import ROOT
 from tests.helpers.plain_http import NO_TLS
 
@@ -61,6 +62,8 @@ def until(done: Callable[[], bool], *, within: float = 60.0, what: str) -> None:
 class Container:
     directory: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    alone: bool = False
+    """Whether each command is an interpreter of its own, as on a host, and not forked off one."""
 
     def __post_init__(self) -> None:
         for name in ("root", "bin", "tmp"):
@@ -100,6 +103,13 @@ class Container:
     def run(
         self, command: str, *arguments: str, **environment: str
     ) -> subprocess.CompletedProcess[str]:
+        if not self.alone:
+            return forked.run(
+                [COMMANDS[command], *arguments],
+                folder=self.home,
+                environment=self.environment(**environment),
+                into=self.directory,
+            )
         return subprocess.run(
             self.words(command, *arguments),
             cwd=self.home,
@@ -113,10 +123,20 @@ class Container:
     @contextmanager
     def started(
         self, command: str, *arguments: str, **environment: str
-    ) -> Iterator[subprocess.Popen[bytes]]:
+    ) -> Iterator[subprocess.Popen[bytes] | forked.Forked]:
+        printed = self.directory / "printed.log"
+        if not self.alone:
+            with forked.started(
+                [COMMANDS[command], *arguments],
+                folder=self.home,
+                environment=self.environment(**environment),
+                stdout=printed,
+            ) as fork:
+                yield fork
+            return
         with (
             # One file, as supervise.sh has it: bars stand between the lines.
-            (self.directory / "printed.log").open("wb") as log,
+            printed.open("wb") as log,
             subprocess.Popen(
                 self.words(command, *arguments),
                 cwd=self.home,
@@ -139,7 +159,7 @@ class Container:
 @dataclass
 class Server:
     container: Container
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forked.Forked
     url: str
 
     def client(self, **more: Any) -> httpx.Client:

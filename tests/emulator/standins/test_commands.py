@@ -25,7 +25,7 @@ QUERY = (
 def test_outside_of_a_container_a_stand_in_refuses_in_one_sentence(
     command: str, tmp_path: Path
 ) -> None:
-    result = Container(tmp_path).run(command, EMULATED_HOST="")
+    result = Container(tmp_path, alone=True).run(command, EMULATED_HOST="")
 
     assert result.returncode == 1
     assert result.stdout == ""

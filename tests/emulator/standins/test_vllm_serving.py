@@ -26,6 +26,7 @@ LONG = {"messages": [{"role": "user", "content": "Go on"}], "ignore_eos": True}
 SHORT = {"messages": [{"role": "user", "content": "Hello"}]}
 CHAT = "/v1/chat/completions"
 SLOW = 10.0
+"""Emulated seconds in a real one, for a server that answers: its start is quick all the same."""
 
 MARKS = """
 class Outer:
@@ -186,13 +187,13 @@ def test_the_access_log_can_be_quiet(tmp_path: Path) -> None:
 
 
 def test_a_server_that_drains_finishes_what_runs_and_begins_nothing(tmp_path: Path) -> None:
-    container = small(tmp_path, speed=SLOW * 5)
+    container = small(tmp_path, serving_speed=SLOW * 3)
     with (
         quick(container, "--shutdown-timeout", "3600") as server,
         server.client() as http,
         ThreadPoolExecutor(1) as pool,
     ):
-        running = pool.submit(http.post, CHAT, json=LONG | {"max_tokens": 20_000})
+        running = pool.submit(http.post, CHAT, json=LONG | {"max_tokens": 10_000})
         until(lambda: gauge(server, "vllm:num_requests_running") == 1, what="the request")
         server.terminate()
         until(lambda: "draining in-flight requests count=1" in container.printed(),
@@ -207,7 +208,7 @@ def test_a_server_that_drains_finishes_what_runs_and_begins_nothing(tmp_path: Pa
     assert refused.status_code == 500
     assert "cannot schedule new futures after shutdown" in refused.json()["error"]["message"]
     assert answer.status_code == 200
-    assert answer.json()["usage"]["completion_tokens"] == 20_000
+    assert answer.json()["usage"]["completion_tokens"] == 10_000
     assert answer.json()["choices"][0]["finish_reason"] == "length"
     assert status == 0
 
@@ -224,7 +225,7 @@ def test_a_server_that_drains_finishes_what_runs_and_begins_nothing(tmp_path: Pa
 def test_a_server_that_does_not_wait_long_enough_aborts(
     options: tuple[str, ...], mode: str, tmp_path: Path
 ) -> None:
-    container = small(tmp_path, speed=SLOW * 4)
+    container = small(tmp_path, serving_speed=SLOW * 4)
     with (
         quick(container, *options) as server,
         server.client() as http,
@@ -251,13 +252,15 @@ def gauge(server: Server, name: str) -> float:
 
 
 def test_sequences_beyond_the_limit_wait(tmp_path: Path) -> None:
-    container = small(tmp_path, speed=SLOW * 5)
+    container = small(tmp_path, serving_speed=SLOW * 3)
     with (
         quick(container, "--max-num-seqs", "1", "--enable-server-load-tracking") as server,
         server.client() as http,
         ThreadPoolExecutor(2) as pool,
     ):
-        both = [pool.submit(http.post, CHAT, json=LONG | {"max_tokens": 20_000}) for _ in range(2)]
+        both = [pool.submit(http.post, CHAT, json=LONG | {"max_tokens": 10_000})]
+        until(lambda: gauge(server, "vllm:num_requests_running") == 1, what="the first request")
+        both.append(pool.submit(http.post, CHAT, json=SHORT))
         until(lambda: gauge(server, "vllm:num_requests_waiting") == 1, what="the queue")
         running = gauge(server, "vllm:num_requests_running")
         with server.client() as other:
@@ -273,7 +276,7 @@ def test_sequences_beyond_the_limit_wait(tmp_path: Path) -> None:
 
 
 def test_a_client_that_hangs_up_ends_its_request(tmp_path: Path) -> None:
-    container = small(tmp_path, speed=SLOW * 5)
+    container = small(tmp_path, serving_speed=SLOW * 5)
     with quick(container) as server:
         with (
             server.client() as http,
@@ -337,7 +340,7 @@ def test_a_host_that_serves_another_model(
 
 
 def test_an_engine_that_dies_later_takes_the_server_with_it(tmp_path: Path) -> None:
-    container = small(tmp_path, speed=SLOW * 5, faults={"crash_loop": {"after": 60}})
+    container = small(tmp_path, serving_speed=SLOW * 5, faults={"crash_loop": {"after": 30}})
     with (
         quick(container) as server,
         server.client() as http,

@@ -34,7 +34,7 @@ MODELS = ROOT / "models"
 
 
 def test_the_recipe_starts_through_all_phases(tmp_path: Path) -> None:
-    container = Container(tmp_path)
+    container = Container(tmp_path, alone=True)
 
     with serving(container, *RECIPE) as server, server.client() as client:
         used = container.run("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader")
