@@ -12,7 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from components.machine.ssh_library import asyncssh
+from tests.helpers import forked
 from tests.helpers.documented import block
 from tests.helpers.emulator_world import until
 from tests.helpers.places import ROOT
@@ -48,12 +49,12 @@ class Emulator:
     state: Path
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "emulator", words[0], "--state", str(self.state), *words[1:]],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
+        """Run a command, forked off an interpreter that has loaded it. The server is its own."""
+        return forked.run(
+            ["emulator", words[0], "--state", str(self.state), *words[1:]],
+            folder=REPOSITORY,
+            environment=os.environ,
+            into=self.state.parent,
         )
 
     def up(self, *options: str) -> None:
@@ -131,40 +132,50 @@ class Emulator:
             "NO_PROXY": "127.0.0.1",
         }
 
-    @contextlib.contextmanager
-    def official_cli(self) -> Iterator[Callable[..., str]]:
-        """Give `vastai`, loaded once: that takes half a second, and each command forks off it."""
-        printed = self.state / "printed"
-        with subprocess.Popen(
-            [sys.executable, "-c", OFFICIAL_CLI],
-            env=self.client_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            typed, ended = process.stdin, process.stdout
-            assert typed is not None
-            assert ended is not None
 
-            def vastai(*words: str) -> str:
-                typed.write(json.dumps([words, str(printed)]) + "\n")
-                typed.flush()
-                assert ended.readline() == "0\n", printed.with_suffix(".errors").read_text()
-                return printed.read_text()
+@dataclass
+class VastClients:
+    """The official clients, loaded once: that takes half a second, and each run forks off it."""
 
-            yield vastai
+    printed: Path
+    process: subprocess.Popen[str]
+
+    def cli(self, *words: str) -> str:
+        return self._run({"words": words})
+
+    def sdk(self, script: str) -> str:
+        return self._run({"script": script})
+
+    def _run(self, asked: dict[str, Any]) -> str:
+        typed, ended = self.process.stdin, self.process.stdout
+        assert typed is not None
+        assert ended is not None
+        typed.write(json.dumps(asked | {"printed": str(self.printed)}) + "\n")
+        typed.flush()
+        assert ended.readline() == "0\n", self.printed.with_suffix(".errors").read_text()
+        return self.printed.read_text()
 
 
-OFFICIAL_CLI = """
+CLIENTS = """
 import json, os, sys
 from vastai.cli.main import main
+# In the order in which `main` loads them.
+from vastai.cli.commands import (
+    instances, offers, machines, teams, keys, endpoints, billing, storage, auth, misc, deployments,
+    metrics, benchmarks, price_increase, repl, update, uninstall
+)
+import argcomplete, vastai.cli.selfupdate
 for line in sys.stdin:
-    words, printed = json.loads(line)
+    asked = json.loads(line)
     child = os.fork()
     if not child:
+        printed = asked["printed"]
         for number, place in ((1, printed), (2, f"{printed}.errors")):
             os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-        sys.argv = ["vastai", *words]
+        if "script" in asked:
+            exec(asked["script"], {"__name__": "__main__"})
+            sys.exit()
+        sys.argv = ["vastai", *asked["words"]]
         sys.exit(main())
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -177,6 +188,18 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     yield one
     assert one.command("down").returncode == 0
     assert not any(str(one.state) in " ".join(words) for words in _command_lines())
+
+
+@pytest.fixture(scope="module")
+def clients(started: Emulator) -> Iterator[VastClients]:
+    with subprocess.Popen(
+        [sys.executable, "-c", CLIENTS],
+        env=started.client_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield VastClients(started.state / "printed", process)
 
 
 @pytest.fixture
@@ -221,46 +244,46 @@ def test_the_readme_s_lines_start_it_and_search(tmp_path: Path) -> None:
     assert len(re.findall(r"2x +H200", done.stdout)) >= 3, done.stdout
 
 
-def test_the_official_cli_goes_through_the_recipe(emulator: Emulator) -> None:
-    with emulator.official_cli() as vastai:
-        offers = json.loads(
-            vastai(
-                "search",
-                "offers",
-                "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 "
-                "cuda_vers>=12.2",
-                *("--raw", "--limit", "20", "--storage", "500", "-o", "dph_total"),
-            )
+def test_the_official_cli_goes_through_the_recipe(emulator: Emulator, clients: VastClients) -> None:
+    vastai = clients.cli
+    offers = json.loads(
+        vastai(
+            "search",
+            "offers",
+            "gpu_name=H200 num_gpus=2 direct_port_count>=1 rentable=true disk_space>=500 "
+            "cuda_vers>=12.2",
+            *("--raw", "--limit", "20", "--storage", "500", "-o", "dph_total"),
         )
-        offer = str(offers[0]["id"])
-        created = json.loads(
-            vastai(
-                *("create", "instance", offer, "--image", IMAGE, "--env", "-p 8000:8000"),
-                # Without these nothing is published (section 9 of marketplace-facts.md).
-                *("--ssh", "--direct", "--disk", "500", "--onstart-cmd", ONSTART, "--raw"),
-            )
+    )
+    offer = str(offers[0]["id"])
+    created = json.loads(
+        vastai(
+            *("create", "instance", offer, "--image", IMAGE, "--env", "-p 8000:8000"),
+            # Without these nothing is published (section 9 of marketplace-facts.md).
+            *("--ssh", "--direct", "--disk", "500", "--onstart-cmd", ONSTART, "--raw"),
         )
-        number = created["new_contract"]
-        until(lambda: emulator.status(number) == "running")
-        seen = emulator.call("GET", "/emulator/requests")["requests"][-1]["n"]
-        row = json.loads(vastai("show", "instance", str(number), "--raw"))
-        assert row["actual_status"] == "running"
-        assert row["extra_env"] == {"-p 8000:8000": "1"}
-        until(lambda: emulator.serves(number))
-        listed = json.loads(vastai("show", "instances", "--raw"))
-        assert [one["id"] for one in listed] == [number]
-        assert "hello" in vastai("logs", str(number))
-        vastai("label", "instance", str(number), "mine")
-        vastai("stop", "instance", str(number))
-        until(lambda: emulator.status(number) == "exited")
-        vastai("start", "instance", str(number))
-        until(lambda: emulator.status(number) == "running")
-        vastai("reboot", "instance", str(number))
-        until(lambda: emulator.status(number) == "running")
-        until(lambda: emulator.serves(number))
-        assert (emulator.get_served(number, "started") or "").count("hello") == 3
-        vastai("destroy", "instance", str(number), "-y")
-        until(lambda: emulator.status(number) is None)
+    )
+    number = created["new_contract"]
+    until(lambda: emulator.status(number) == "running")
+    seen = emulator.call("GET", "/emulator/requests")["requests"][-1]["n"]
+    row = json.loads(vastai("show", "instance", str(number), "--raw"))
+    assert row["actual_status"] == "running"
+    assert row["extra_env"] == {"-p 8000:8000": "1"}
+    until(lambda: emulator.serves(number))
+    listed = json.loads(vastai("show", "instances", "--raw"))
+    assert [one["id"] for one in listed] == [number]
+    assert "hello" in vastai("logs", str(number))
+    vastai("label", "instance", str(number), "mine")
+    vastai("stop", "instance", str(number))
+    until(lambda: emulator.status(number) == "exited")
+    vastai("start", "instance", str(number))
+    until(lambda: emulator.status(number) == "running")
+    vastai("reboot", "instance", str(number))
+    until(lambda: emulator.status(number) == "running")
+    until(lambda: emulator.serves(number))
+    assert (emulator.get_served(number, "started") or "").count("hello") == 3
+    vastai("destroy", "instance", str(number), "-y")
+    until(lambda: emulator.status(number) is None)
     requests = emulator.call("GET", "/emulator/requests")["requests"]
     _assert_recorded_search_and_create(requests, offer)
     by_client = [one for one in requests if one["n"] > seen]
@@ -360,16 +383,9 @@ print(json.dumps({"offers": len(offers), "row": row, "listed": [one["label"] for
 """
 
 
-def test_the_official_sdk(emulator: Emulator) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SDK_SCRIPT],
-        env=emulator.client_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.strip().splitlines()[-1])
+def test_the_official_sdk(emulator: Emulator, clients: VastClients) -> None:
+    assert emulator.server
+    told = json.loads(clients.sdk(SDK_SCRIPT).strip().splitlines()[-1])
     assert told["offers"] >= 3
     assert told["row"]["actual_status"] == "running"
     assert told["row"]["extra_env"] == {"-p 8000:8000": "1"}
@@ -421,8 +437,10 @@ def test_down_and_up_is_a_reboot_of_the_hosts(emulator: Emulator) -> None:
     number = emulator.rent()
     until(lambda: emulator.serves(number))
     ports = emulator.instance(number)["ports"]
+    url = emulator.server["url"]
     emulator.command("down")
     emulator.up()
+    assert emulator.server["url"] == url  # others know it by its address
     until(lambda: emulator.serves(number))
     assert emulator.instance(number)["ports"] == ports
     assert emulator.get_served(number, "started") == "hello from onstart\n" * 2
@@ -436,13 +454,6 @@ def test_down_unless_used_leaves_it_to_whoever_uses_it(emulator: Emulator) -> No
     until(lambda: emulator.instance(number) is None)
     assert "is down" in emulator.command("down", "--unless-used").stdout
     emulator.up()
-
-
-def test_it_comes_back_where_it_was_since_others_know_it_by_its_address(emulator: Emulator) -> None:
-    before = emulator.server["url"]
-    emulator.command("down")
-    emulator.up()
-    assert emulator.server["url"] == before
 
 
 def test_ssh_by_both_addresses_with_one_host_key(emulator: Emulator) -> None:

@@ -44,6 +44,8 @@ OPTIONS = (
 )
 
 Body = dict[str, Any]
+Answers = dict[tuple[str, str, str | None, bytes], httpx2.Response]
+"""What the server answered, by all that it makes an answer of."""
 Alter = Callable[[str, Body, Any], Any]
 """Makes another answer out of the kind of a request, its body and the server's JSON or text."""
 
@@ -68,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def target(server: Server) -> Target:
     return Target(
         url=f"{server.url}/v1",
@@ -83,23 +85,24 @@ def target(server: Server) -> Target:
 
 
 class Between(httpx2.BaseTransport):
-    """Stands between client and server, notes what is asked, and alters what is answered."""
+    """Stands between client and server, notes what is asked, and alters what is answered.
 
-    def __init__(self, target: Target, alter: Alter | None = None) -> None:
+    What the server has answered before, with `answered`, it is not asked again.
+    """
+
+    def __init__(
+        self, target: Target, alter: Alter | None = None, *, answered: Answers | None = None
+    ) -> None:
         self._server = connect(target, SystemClock()).http
         self._alter = alter
+        self._answered: Answers = {} if answered is None else answered
         self.asked: list[tuple[str, Body]] = []
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         body: Body = json.loads(request.read() or b"{}")
         kind = kind_of(request, body)
         self.asked.append((kind, body))
-        answer = self._server.send(
-            httpx2.Request(
-                request.method, request.url, headers=request.headers, content=request.content
-            )
-        )
-        answer.read()
+        answer = self._answer(request)
         if self._alter is None:
             return as_response(answer, answer.content)
         given = answer.text if body.get("stream") else answer.json()
@@ -108,6 +111,19 @@ class Between(httpx2.BaseTransport):
             return altered
         text = altered if isinstance(altered, str) else json.dumps(altered)
         return as_response(answer, text.encode())
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        key = request.headers.get("authorization")
+        asked = (request.method, str(request.url), key, request.content)
+        if asked not in self._answered:
+            answer = self._server.send(
+                httpx2.Request(
+                    request.method, request.url, headers=request.headers, content=request.content
+                )
+            )
+            answer.read()
+            self._answered[asked] = answer
+        return self._answered[asked]
 
     def close(self) -> None:
         self._server.close()
@@ -145,6 +161,13 @@ def outcome(target: Target, between: httpx2.BaseTransport) -> tuple[dict[str, An
     with client.http:
         report = run_checks(client, Progress("smoke test", client.clock, said.append))
     return report, said
+
+
+@pytest.fixture(scope="module")
+def altered(target: Target) -> Callable[[Alter], tuple[dict[str, Any], list[str]]]:
+    """The outcome where a right server's answers, asked for once, are altered on their way."""
+    answered: Answers = {}
+    return lambda alter: outcome(target, Between(target, alter, answered=answered))
 
 
 def message(answer: Any) -> Body:
@@ -375,9 +398,13 @@ WRONG: list[tuple[str, str, Callable[[Any], Any], str]] = [
 
 @pytest.mark.parametrize(("check", "kind", "change", "words"), WRONG)
 def test_a_server_that_is_wrong_in_one_way_fails_just_there(
-    target: Target, check: str, kind: str, change: Callable[[Any], Any], words: str
+    altered: Callable[[Alter], tuple[dict[str, Any], list[str]]],
+    check: str,
+    kind: str,
+    change: Callable[[Any], Any],
+    words: str,
 ) -> None:
-    report, said = outcome(target, Between(target, on(kind, change)))
+    report, said = altered(on(kind, change))
 
     failed = [name for name, entry in report["checks"].items() if not entry["ok"]]
     assert failed == [check]
@@ -524,13 +551,15 @@ def test_the_command_prints_one_report_and_its_progress_apart(target: Target) ->
     assert KEY not in done.stdout + done.stderr
 
 
-def test_the_command_fails_with_one_sentence_at_the_end(target: Target) -> None:
-    done = command(environment(target, ENDPOINT_MAX_MODEL_LEN="4000"))
+def test_the_command_fails_with_one_sentence_at_the_end(
+    target: Target, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(environment(target, ENDPOINT_MAX_MODEL_LEN="4000"), SystemClock()) == 1
 
-    assert done.returncode == 1
-    assert not json.loads(done.stdout)["ok"]
-    assert "failed at model: its context is 4096 tokens" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    out, err = capfd.readouterr()
+    assert not json.loads(out)["ok"]
+    assert "failed at model: its context is 4096 tokens" in err.splitlines()[-1]
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
