@@ -128,6 +128,9 @@ def _global(inputs: RouterInputs) -> list[str]:
         "tune.maxrewrite 4096",
         "ssl-default-bind-options ssl-min-ver TLSv1.2",
         "ssl-default-server-options ssl-min-ver TLSv1.2",
+        # HAProxy's own client asks nobody here. Each start would read the system's authorities
+        # for it, which takes longer than all the rest.
+        f"httpclient.ssl.ca-file {_file(inputs, AUTHORITY)}",
     ]
 
 
