@@ -36,6 +36,9 @@ ELSEWHERE = (
 )
 
 _FOLDER = re.compile(r"(/[A-Za-z0-9_.+@-]+)+")
+_OF_SS = re.compile(
+    r"\[?(\*|[0-9a-f.:]+)(?:%[A-Za-z0-9_.-]{1,15})?\]?(?:%[A-Za-z0-9_.-]{1,15})?:([0-9]{1,5})"
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -185,11 +188,16 @@ def listens_on(facts: Facts, address: str) -> str:
 
 
 def listener(text: str) -> Listener | None:
-    """Read a listening socket as Linux has it in `/proc/net/tcp`, or as BSD's netstat prints it."""
+    """Read a listening socket as Linux has it in `/proc/net/tcp`, or as `ss` or netstat prints it.
+
+    BSD's netstat has a dot before the port; `ss` has a colon, and brackets around version six.
+    """
     if match := re.fullmatch(r"([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4})", text):
         return Listener(_without_wildcard(_from_words(match[1])), int(match[2], 16))
     if match := re.fullmatch(r"(\*|[0-9a-fA-F.:]+)(?:%[a-z0-9]+)?\.([0-9]{1,5})", text):
         return Listener(_without_wildcard(address_in(match[1])), int(match[2]))
+    if match := _OF_SS.fullmatch(text):
+        return Listener(_without_wildcard(_unmapped(match[1])), int(match[2]))
     return None
 
 
@@ -298,10 +306,14 @@ def _collides(one: Listener, other: Listener) -> bool:
 def _from_words(digits: str) -> str:
     """Linux writes an address as words of 32 bits, each with its lowest byte first."""
     data = b"".join(bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8))
-    found = ipaddress.ip_address(data)
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
-        return str(found.ipv4_mapped)
-    return str(found)
+    return _unmapped(str(ipaddress.ip_address(data)))
+
+
+def _unmapped(text: str) -> str:
+    """Give an address in its one spelling, of version four where it is one; empty for none."""
+    found = address_in(text)
+    mapped = ipaddress.IPv6Address(found).ipv4_mapped if ":" in found else None
+    return str(mapped) if mapped else found
 
 
 def _without_wildcard(address: str) -> str:

@@ -18,7 +18,8 @@ umask 077
 base="${VASTVLLM_ROUTERS:-${HOME:+$HOME/.vast-vllm}}"
 folder="$base/router-$id"
 unit="vast-vllm-router-$id.service"
-if [ "$(id -u)" = 0 ]; then
+user="$(id -u)"
+if [ "$user" = 0 ]; then
     kind=systemd target=multi-user.target units=/etc/systemd/system
 else
     kind=systemd-user target=default.target units="${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user"
@@ -37,7 +38,7 @@ manage() {
     if [ "$kind" = systemd ]; then
         systemctl "$@"
     else
-        XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}" systemctl --user "$@"
+        XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$user}" systemctl --user "$@"
     fi
 }
 
@@ -87,7 +88,7 @@ alive() {
         ?*)
             kill -0 "$pid" 2>/dev/null || return 1
             # A number is given again: it has to be a process with this very file.
-            command_of "$pid" 2>/dev/null | grep -Fq -- "$folder/haproxy.cfg" && return 0
+            case "$(command_of "$pid" 2>/dev/null)" in *"$folder/haproxy.cfg"*) return 0 ;; esac
             ;;
         esac
         [ -n "$pause" ] && sleep "$pause" 2>/dev/null
@@ -99,7 +100,7 @@ facts() {
     case "$base" in /*) say folder "$folder" ;; esac
     found="$(command -v -- "$program" 2>/dev/null)"
     say haproxy "$found"
-    [ -n "$found" ] && say version "$("$found" -v 2>/dev/null | head -n 1)"
+    [ -n "$found" ] && "$found" -v 2>/dev/null | { IFS= read -r line; say version "$line"; }
     say openssl "$(command -v openssl)"
     say cores "$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
     by="$(supervisor)"
@@ -109,12 +110,12 @@ facts() {
     say files "$(open_files)"
     say writable "$(writable)"
     say lowest "$(lowest_port)"
-    command -v loginctl >/dev/null 2>&1 &&
+    [ "$by" = systemd-user ] && command -v loginctl >/dev/null 2>&1 &&
         say linger "$(loginctl show-user "$(id -un)" --property=Linger --value 2>/dev/null)"
     { ip -o addr show || ifconfig; } 2>/dev/null | awk '{
         for (i = 1; i < NF; i++) if ($i == "inet" || $i == "inet6") print "address=" $(i + 1)
     }'
-    listeners | sort -u | head -n 5000
+    listeners | awk '!seen[$0]++ && ++lines <= 5000'
     if [ -n "$lives" ]; then
         say alive yes
         watched && say watched yes
@@ -143,13 +144,16 @@ writable() {
 
 # The lowest port that its user may listen at; empty where nobody can tell.
 lowest_port() {
-    [ "$(id -u)" = 0 ] && return 0
+    [ "$user" = 0 ] && return 0
     case "$(getcap "$found" 2>/dev/null)" in *cap_net_bind_service*) return 0 ;; esac
     cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null
 }
 
+# `ss` asks for these alone. To read the file, the kernel walks through all connections.
 listeners() {
-    if [ -r /proc/net/tcp ]; then
+    if sockets="$(ss -ltn 2>/dev/null)"; then
+        printf '%s\n' "$sockets" | awk '$1 == "LISTEN" { print "listens=" $4 }'
+    elif [ -r /proc/net/tcp ]; then
         awk '$4 == "0A" { print "listens=" $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
     else
         netstat -an -p tcp 2>/dev/null | awk '$NF == "LISTEN" { print "listens=" $4 }'
@@ -197,9 +201,10 @@ install() {
 # Let a version serve: one renaming, and a signal to what runs.
 use() {
     # Without its folder it cannot reload: its sockets are gone.
-    [ -f haproxy.cfg ] || stop || return 1
+    runs=maybe
+    [ -f haproxy.cfg ] || { stop && runs=no; } || return 1
     cp "$1/haproxy.cfg" haproxy.cfg.new && mv -f haproxy.cfg.new haproxy.cfg || return 1
-    if alive; then
+    if [ "$runs" = maybe ] && alive; then
         # One that was started alone goes on alone: to start it anew would cut its answers.
         [ -f "$units/$unit" ] && keep_alive >started 2>&1
         kill -USR2 "$pid" && say did reloaded
@@ -207,14 +212,15 @@ use() {
         return 0
     fi
     rm -f haproxy.pid ./*.sock
-    say supervisor "$(supervisor)"
+    by="$(supervisor)"
+    say supervisor "$by"
     start >started 2>&1 && say did started && return 0
     why="$(grep -F '[ALERT]' started || tail -n 3 started)"
     printf '%s\n' "${why:-it does not say why}" | head -n 5 | sed 's/^/failed=/'
 }
 
 start() {
-    if [ "$(supervisor)" = nobody ]; then
+    if [ "$by" = nobody ]; then
         # Its words are the variables of config.ENVIRONMENT.
         # shellcheck disable=SC2086
         env $environment "$program" -W -D -f "$folder/haproxy.cfg" -p "$folder/haproxy.pid"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import shutil
 import socket
@@ -40,6 +41,7 @@ MILLISECONDS = 250
 AUTHORITY = Authority.made(time.time())
 
 
+@functools.cache
 def haproxy_command() -> str:
     """Find the HAProxy that a router would run; a test fails without one."""
     found = shutil.which("haproxy")

@@ -225,7 +225,10 @@ def test_a_port_of_another_program_is_refused_and_its_own_is_not(here):
     assert here.up(here.wanted(server, routing="least-connections"), state).problem == ""
 
 
-def test_a_port_that_is_taken_on_all_addresses_is_refused(here):
+@pytest.mark.parametrize("has_ss", [True, False])
+def test_a_port_that_is_taken_on_all_addresses_is_refused(here, has_ss):
+    if not has_ss:
+        here.command("ss", "#!/bin/sh\nexit 1\n")
     (server,) = here.servers(41)
     with socket.socket(socket.AF_INET6) as other:
         other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

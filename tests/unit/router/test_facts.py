@@ -95,7 +95,16 @@ def test_any_value_is_read(name, value):
         ("127.0.0.1.8443", Listener("127.0.0.1", 8443)),
         ("::1.8443", Listener("::1", 8443)),
         ("fe80::1%lo0.8443", Listener("fe80::1", 8443)),
+        ("*:8443", Listener("", 8443)),
+        ("0.0.0.0:8443", Listener("", 8443)),
+        ("[::]:8443", Listener("", 8443)),
+        ("127.0.0.53%lo:8443", Listener("127.0.0.53", 8443)),
+        ("[::1]:8443", Listener("::1", 8443)),
+        ("[fe80::1]%eth0:8443", Listener("fe80::1", 8443)),
+        ("[fe80::1%eth0]:8443", Listener("fe80::1", 8443)),
+        ("[::ffff:127.0.0.1]:8443", Listener("127.0.0.1", 8443)),
         ("nonsense", None),
+        ("8443", None),
     ],
 )
 def test_a_listening_socket_is_read_as_linux_and_as_bsd_write_it(text, found):
