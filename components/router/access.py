@@ -28,12 +28,16 @@ Ask = Callable[[str, str, str], RouterClient]
 class Limits:
     """How long a router may take, in seconds."""
 
+    look: float = 0.25
+    """From one question to the next, while it is waited for."""
     proof: float = 30.0
     """To serve its new files, once it was started or reloaded."""
     back: float = 10.0
     """To serve its last good files again."""
     checks: float = 10.0
     """To look at each of its members."""
+    stop: float = 10.0
+    """To end once it is asked to, before it is killed."""
     end: float = 60.0
     """To end, with all that this takes: the machines behind it are not held up longer."""
 

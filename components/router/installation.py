@@ -182,7 +182,12 @@ def _gone_back(
     unit = scripts.unit_of(request.label, found.program, new.folder)
     for again in (False, True, True):
         script = scripts.back(
-            request.label, found.program, version=new.digest, unit=unit, again=again
+            request.label,
+            found.program,
+            version=new.digest,
+            unit=unit,
+            patience=access.limits.stop,
+            again=again,
         )
         try:
             did = scripts.answers(computer.run(script).stdout)

@@ -11,9 +11,6 @@ from components.router.state import RouterRequest, RouterState, url_of
 QUIET_SECONDS = 3.0
 """In which a router that does not serve yet is nothing to speak of."""
 
-LOOK_EVERY = 0.25
-"""Seconds between two questions."""
-
 STEADY = 3
 """Good answers one after the other. In a reload, both workers take connections for a moment."""
 
@@ -47,7 +44,7 @@ def unproven(state: RouterState, access: Access) -> str:
             access.progress.go_on("the proof of the router")
         if why and waited >= QUIET_SECONDS:
             access.progress.waiting(f"not yet: {why}")
-        clock.sleep(LOOK_EVERY)
+        clock.sleep(access.limits.look)
 
 
 def serves(state: RouterState, digest: str, access: Access) -> bool:
@@ -59,7 +56,7 @@ def serves(state: RouterState, digest: str, access: Access) -> bool:
             return False
         is_served = client.version(state.request.stack_key) == digest
         steady = steady + 1 if is_served else 0
-        clock.sleep(LOOK_EVERY)
+        clock.sleep(access.limits.look)
     return True
 
 
@@ -71,7 +68,7 @@ def not_reached_by(state: RouterState, access: Access) -> list[str]:
         found = client.members(state.request.stack_key)
         if state.request.contracts <= found.keys() or clock.monotonic() >= deadline:
             return not_reached(found, state.request)
-        clock.sleep(LOOK_EVERY)
+        clock.sleep(access.limits.look)
 
 
 def not_reached(found: Mapping[str, str], request: RouterRequest) -> list[str]:

@@ -6,6 +6,7 @@ The gate runs on the rented machine and imports nothing of ours, so nothing of o
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,6 +60,7 @@ def gate_of(source: str) -> Gate:
         raise ValueError(f"the key gate has no table {missing}") from None
 
 
+@functools.cache
 def own_gate() -> Gate:
     """Read the gate that is pushed to machines."""
     return gate_of(GATE.read_text(encoding="utf-8"))

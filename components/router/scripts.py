@@ -20,8 +20,8 @@ ROUTERS = "VASTVLLM_ROUTERS"
 
 FUNCTIONS = Path(__file__).with_name("router.sh")
 
-PATIENCE = 50
-"""How often a router's end is looked for, each 0.2 s, before it is killed."""
+LOOK_SECONDS = 0.2
+"""From one look for a router's end to the next, in `router.sh`."""
 
 _HEREDOC = "end-of-a-file-of-vast-vllm"
 
@@ -69,9 +69,12 @@ def proven(label: str, version: str) -> str:
     return _script("proven", label, version=version)
 
 
-def back(label: str, program: str, *, version: str, unit: str, again: bool = False) -> str:
+def back(
+    label: str, program: str, *, version: str, unit: str, patience: float, again: bool = False
+) -> str:
     """Go back from a version to the one that was proven last; without one, stop.
 
+    One that does not stop within `patience` seconds is killed.
     `again` sends the signal once more, where it may have been lost.
     """
     return _script(
@@ -81,14 +84,17 @@ def back(label: str, program: str, *, version: str, unit: str, again: bool = Fal
         program=program,
         environment=_environment(),
         version=version,
-        patience=str(PATIENCE),
+        patience=_looks(patience),
         again="again" * again,
     )
 
 
-def end(label: str, owner: str) -> str:
-    """Stop a router and take its folder away, unless another state owns it."""
-    return _script("end", label, owner=owner, patience=str(PATIENCE))
+def end(label: str, owner: str, *, patience: float) -> str:
+    """Stop a router and take its folder away, unless another state owns it.
+
+    One that does not stop within `patience` seconds is killed.
+    """
+    return _script("end", label, owner=owner, patience=_looks(patience))
 
 
 def answers(printed: str) -> dict[str, list[str]]:
@@ -149,6 +155,10 @@ def supervision(kind: Supervisor, *, lingers: bool, where: str) -> str:
 def _environment() -> str:
     """Words of `env` and of a unit; no value has a space."""
     return " ".join(f"{name}={value}" for name, value in config.ENVIRONMENT.items())
+
+
+def _looks(seconds: float) -> str:
+    return str(round(seconds / LOOK_SECONDS))
 
 
 def _script(function: str, label: str, functions: str = "", /, **values: str) -> str:

@@ -75,7 +75,8 @@ def end(state: RouterState, access: Access) -> None:
     try:
         computer = access.connect(request.host)
         printed = computer.run(
-            scripts.end(request.label, state.owner), timeout=access.limits.end
+            scripts.end(request.label, state.owner, patience=access.limits.stop),
+            timeout=access.limits.end,
         ).stdout
     except (StackError, OSError, ValueError) as error:
         access.progress.say(f"it could not be stopped: {error}; {there}: {by_hand}")

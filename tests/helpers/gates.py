@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from components.on_host import key_gate
@@ -27,6 +28,12 @@ def digest(key: str) -> str:
 def bearer(key: str = KEY) -> dict[str, str]:
     """The header that presents `key`."""
     return {"Authorization": f"Bearer {key}"}
+
+
+@functools.cache
+def _compiled(source: str) -> CodeType:
+    """Compile a module once, in whatever folders it is laid out."""
+    return compile(source, "<a gate in a folder>", "exec")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +75,8 @@ class Folder:
         """Load a module from the folder."""
         spec = importlib.util.spec_from_file_location(f"{name}_of_a_host", self.path / f"{name}.py")
         assert spec is not None
-        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        exec(_compiled((self.path / f"{name}.py").read_text()), module.__dict__)  # noqa: S102
         return module
 
     def limit(self, text: str) -> None:
