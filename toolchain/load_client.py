@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from components.core.bounded_http import trust
+from components.core.bounded_http import public_trust, trust
 from components.core.errors import ConfigurationError, PlatformError
 
 WARM_UPS = 8
@@ -208,7 +208,7 @@ class Clients:
         return httpx.AsyncClient(
             base_url=self._endpoint.url,
             headers={"authorization": f"Bearer {self._endpoint.key}"},
-            verify=trust(pem, self._endpoint.client_certificate) if pem else True,
+            verify=trust(pem, self._endpoint.client_certificate) if pem else public_trust(),
             limits=httpx.Limits(max_connections=clients, max_keepalive_connections=clients),
             timeout=httpx.Timeout(ANSWER_SECONDS, pool=None),
             trust_env=False,

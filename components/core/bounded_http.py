@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import ssl
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -52,6 +53,12 @@ def trust(certificate: str, identity: str = "") -> ssl.SSLContext:
             file.flush()
             context.load_cert_chain(file.name)
     return context
+
+
+@functools.cache
+def public_trust() -> ssl.SSLContext:
+    """Trust the authorities that this computer trusts; loaded once, which is longer than a look."""
+    return ssl.create_default_context()
 
 
 def exchange(

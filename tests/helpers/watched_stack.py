@@ -26,6 +26,7 @@ from tests.helpers.day_two import charge, contract
 from tests.helpers.fleets import CONTRACT
 from tests.helpers.gates import Folder
 from tests.helpers.metered import OF_THE_STACK, STACK_KEY, metered, of_machine
+from tests.helpers.plain_http import NO_TLS
 from tests.helpers.polling import eventually
 from tests.helpers.router_world import AUTHORITY, SCOPE, Router, identity, short_folder
 from toolchain.day_two.dashboard.command import make, promtool_here
@@ -94,7 +95,7 @@ class Running:
 
     def ask(self, path: str, **words: str) -> Any:
         """Ask it, and give its data."""
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=words, trust_env=False)
+        answer = get(f"{self.url}/api/v1/{path}", **words)
         return answer.json()["data"]
 
     def up(self) -> list[str]:
@@ -226,8 +227,13 @@ def prometheus(folder: Path, tmp_path: Path) -> Iterator[Running]:
             process.kill()
 
 
+def get(url: str, **words: str) -> httpx.Response:
+    """Ask a Prometheus, which has no TLS here."""
+    return httpx.get(url, params=words, trust_env=False, verify=NO_TLS)
+
+
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False).status_code == 200
+        return get(url).status_code == 200
     except httpx.HTTPError:
         return False

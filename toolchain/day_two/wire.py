@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 
 from components.core.bounded import Budget, OutOfTime, TooMuch
-from components.core.bounded_http import Answer, exchange
+from components.core.bounded_http import Answer, exchange, public_trust
 from components.core.clock import Clock
 from components.core.errors import PlatformError
 
@@ -32,13 +31,17 @@ class NoWay(PlatformError):
 
 def getter(clock: Clock) -> Get:
     """Make what looks at an address, within bounds, trusting what this computer trusts."""
-    trust = ssl.create_default_context()
 
     def get(url: str) -> Answer:
         budget = Budget(clock, SECONDS, MOST_BYTES)
         try:
             return exchange(
-                "GET", url, budget, headers={}, tls=trust, connect_timeout=CONNECT_SECONDS
+                "GET",
+                url,
+                budget,
+                headers={},
+                tls=public_trust(),
+                connect_timeout=CONNECT_SECONDS,
             )
         except (OutOfTime, TooMuch):
             raise NoWay(f"{url} gives no whole answer in {SECONDS:.0f} s") from None

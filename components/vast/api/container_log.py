@@ -6,15 +6,13 @@ comes from there is bounded in time and bytes.
 
 from __future__ import annotations
 
-import functools
-import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpcore2
 
 from components.core.bounded import Budget, OutOfTime, TooMuch
-from components.core.bounded_http import Answer, exchange
+from components.core.bounded_http import Answer, exchange, public_trust
 from components.core.clock import Clock
 from components.machine.addresses import is_loopback
 from components.vast.errors import ApiFailed, ApiUnreachable
@@ -90,7 +88,7 @@ class ContainerLog:
                 link,
                 Budget(self._clock, ONE_LOOK, MOST_BYTES),
                 headers={},
-                tls=_public_trust(),
+                tls=public_trust(),
                 connect_timeout=CONNECT_SECONDS,
                 network=self._network,
             )
@@ -114,9 +112,3 @@ class ContainerLog:
             return False
         is_here = parts.scheme == "http" and parts.netloc == market.netloc and is_loopback(host)
         return parts.scheme == "https" or is_here
-
-
-@functools.cache
-def _public_trust() -> ssl.SSLContext:
-    """Load the authorities that this computer trusts, once: loading takes longer than a look."""
-    return ssl.create_default_context()

@@ -13,6 +13,7 @@ import yaml
 
 from components.core.errors import ConfigurationError
 from tests.emulator.standins.support import QWEN, Container, Server, serving
+from tests.helpers.plain_http import NO_TLS
 from toolchain import measure, measured, results
 from toolchain.load_client import (
     Answer,
@@ -78,7 +79,10 @@ def test_the_server_says_which_vllm_it_is(server: Server) -> None:
     assert (
         asyncio.run(clients.version())
         == httpx.get(
-            f"{server.url}/version", headers={"authorization": f"Bearer {KEY}"}, trust_env=False
+            f"{server.url}/version",
+            headers={"authorization": f"Bearer {KEY}"},
+            trust_env=False,
+            verify=NO_TLS,
         ).json()["version"]
     )
     assert 0 < asyncio.run(clients.round_trip()) < 5

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http
 import math
 import re
-import ssl
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -19,7 +20,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict
 
 from components.core.bounded import Budget
-from components.core.bounded_http import exchange
+from components.core.bounded_http import exchange, public_trust
 from components.core.clock import Clock
 from components.core.display import shown
 from components.core.errors import ConfigurationError
@@ -114,6 +115,8 @@ def draw(url: str, stack: str, minutes: float, file: Path, clock: Clock) -> None
         NoAnswer: if Prometheus does not answer, or has nothing at all.
         NotDrawn: if the file cannot be written.
     """
+    with _drawing(file):
+        _refuse_what_cannot_be_written(file)
     now = clock.epoch()
     found = {
         panel.title: [
@@ -126,11 +129,8 @@ def draw(url: str, stack: str, minutes: float, file: Path, clock: Clock) -> None
     filled = [panel for panel in panels(stack, has_router=True) if found[panel.title]]
     if not filled:
         raise NoAnswer(f"the Prometheus at {url} has no series of the stack {stack}")
-    try:
+    with _drawing(file):
         _write(filled, found, file)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise NotDrawn(f"{file} cannot be drawn: {' '.join(str(why or error).split())}") from None
 
 
 def lines(url: str, query: Query, start: float, end: float, clock: Clock) -> list[Line]:
@@ -151,7 +151,7 @@ def lines(url: str, query: Query, start: float, end: float, clock: Clock) -> lis
             f"{url.rstrip('/')}/api/v1/query_range?{urlencode(words)}",
             Budget(clock, SECONDS, MOST_BYTES),
             headers={},
-            tls=ssl.create_default_context(),
+            tls=public_trust(),
             connect_timeout=CONNECT_SECONDS,
         )
     except Exception as error:  # noqa: BLE001  (a stranger's bytes may bring libraries to any)
@@ -189,8 +189,32 @@ def named(legend: str, labels: Mapping[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), legend)
 
 
+@contextlib.contextmanager
+def _drawing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise NotDrawn(f"{file} cannot be drawn: {' '.join(str(why or error).split())}") from None
+
+
+def _refuse_what_cannot_be_written(file: Path) -> None:
+    """Fail before Prometheus is asked and anything is drawn, which takes seconds."""
+    # Its import takes a third of a second, and looks for the fonts of the computer.
+    from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415
+
+    known = FigureCanvasBase.filetypes
+    if file.suffix and file.suffix[1:].lower() not in known:
+        raise ValueError(f"{file.suffix} is no picture's ending; known are {', '.join(known)}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        with file.open("ab"):
+            return
+    with tempfile.TemporaryFile(dir=file.parent):
+        return
+
+
 def _write(filled: Sequence[Panel], found: Mapping[str, list[Line]], file: Path) -> None:
-    # Its import takes a second, and looks for the fonts of the computer.
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("svg")
@@ -206,7 +230,6 @@ def _write(filled: Sequence[Panel], found: Mapping[str, list[Line]], file: Path)
             _panel(panel, found[panel.title], place)
         for place in list(axes.flat)[len(filled) :]:
             place.set_visible(False)
-        file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, metadata={"Date": None})
         plt.close(figure)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from components.core.clock import SystemClock
 from toolchain.day_two.dashboard import picture
-from toolchain.day_two.dashboard.panels import Query
+from toolchain.day_two.dashboard.panels import Query, panels
 from toolchain.day_two.dashboard.picture import NoAnswer, NotDrawn
 
 QUERY = Query("up", "{{name}}")
@@ -74,7 +75,7 @@ def test_moments_become_minutes_before_the_end():
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers each question with the server's text, or without an end."""
+    """Answers what the server knows with its text, or without an end."""
 
     server: Stranger
 
@@ -82,7 +83,8 @@ class Answers(BaseHTTPRequestHandler):
         self.send_response(self.server.status)
         self.end_headers()
         try:
-            self.wfile.write(self.server.body)
+            knows = self.server.knows in self.path
+            self.wfile.write(self.server.body if knows else answered())
             while self.server.is_endless:
                 self.wfile.write(b" " * 65_536)
         except OSError:
@@ -96,6 +98,8 @@ class Stranger(HTTPServer):
     """What stands where a Prometheus should."""
 
     status, body, is_endless = 200, b"", False
+    knows = ""
+    """What stands in the questions that it has an answer for."""
 
     @property
     def url(self) -> str:
@@ -137,12 +141,30 @@ def test_what_is_no_address_is_one_sentence(url, monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.foo", "a-file/x.svg", "a-folder.svg"])
-def test_a_file_that_cannot_be_written_is_one_sentence(stranger, tmp_path, name):
+def test_a_file_that_cannot_be_written_is_one_sentence_before_prometheus_is_asked(tmp_path, name):
     (tmp_path / "a-file").touch()
     (tmp_path / "a-folder.svg").mkdir()
+    with pytest.raises(NotDrawn, match=r"cannot be drawn: ."):
+        picture.draw("http://127.0.0.1:9", "dev", 1.0, tmp_path / name, SystemClock())
+    assert not (tmp_path / "x.foo").exists()
+
+
+def test_nothing_is_left_where_prometheus_does_not_answer(tmp_path):
+    with pytest.raises(NoAnswer):
+        picture.draw("http://127.0.0.1:9", "dev", 1.0, tmp_path / "x.svg", SystemClock())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_when_the_picture_is_written_is_one_sentence(stranger, tmp_path):
+    (tmp_path / "x.svg").symlink_to("/dev/full")
+    stranger.body = answered({"metric": {}, "values": [[END, "1"]]})
+    stranger.knows = quote_plus(panels("dev", has_router=True)[0].queries[0].expression)
+    with pytest.raises(NotDrawn, match=r"cannot be drawn: No space left on device"):
+        picture.draw(stranger.url, "dev", 1.0, tmp_path / "x.svg", SystemClock())
+
+
+def test_what_would_be_a_formula_is_drawn_as_it_stands(stranger, tmp_path):
     metric = {"name": r"$\x$", "job": r"$\frac$"}
     stranger.body = answered({"metric": metric, "values": [[END, "1"]]})
-    with pytest.raises(NotDrawn, match=r"cannot be drawn: ."):
-        picture.draw(stranger.url, "dev", 1.0, tmp_path / name, SystemClock())
     picture.draw(stranger.url, "dev", 1.0, tmp_path / "x.svg", SystemClock())
     assert (tmp_path / "x.svg").read_text().startswith("<?xml")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from components.core.clock import SystemClock
@@ -13,7 +12,7 @@ from tests.emulator.standins.support import QWEN
 from tests.helpers.fleets import CONTRACT
 from tests.helpers.metered import OF_THE_STACK, STACK_KEY, of_machine
 from tests.helpers.polling import eventually
-from tests.helpers.watched_stack import AIMS, CHAT, Watched, watched
+from tests.helpers.watched_stack import AIMS, CHAT, Watched, get, watched
 from toolchain.day_two.dashboard import picture
 from toolchain.day_two.dashboard.panels import Panel, panels
 from toolchain.day_two.dashboard.rules import rules
@@ -64,8 +63,8 @@ def test_of_a_machine_its_own_metrics_alone_are_kept(world):
 
 
 def test_no_key_is_in_what_prometheus_shows(world):
-    shown = httpx.get(f"{world.url}/api/v1/status/config", trust_env=False).text
-    shown += httpx.get(f"{world.url}/api/v1/targets", trust_env=False).text
+    shown = get(f"{world.url}/api/v1/status/config").text
+    shown += get(f"{world.url}/api/v1/targets").text
     shown += world.log.read_text()
     for key in (OF_THE_STACK, of_machine(), STACK_KEY):
         assert key not in shown

@@ -23,6 +23,7 @@ from components.vllm import hub_client
 from emulator.keys import new_key
 from tests.helpers.fleets import destroyed
 from tests.helpers.places import ROOT
+from tests.helpers.plain_http import NO_TLS
 from tests.helpers.stack_world import PATH, Emulator
 from toolchain.day_two.command import Asked
 from toolchain.day_two.doctor import look
@@ -149,7 +150,7 @@ def limited(emulator: Emulator, *scopes: str) -> str:
     body = {"name": "less", "permissions": {"api": {scope: {} for scope in scopes}}}
     headers = {"Authorization": f"Bearer {emulator.key}"}
     url = f"{emulator.url}/api/v0/auth/apikeys/"
-    answer = httpx.post(url, json=body, headers=headers, trust_env=False)
+    answer = httpx.post(url, json=body, headers=headers, trust_env=False, verify=NO_TLS)
     return str(answer.json()["key"])
 
 
@@ -208,7 +209,9 @@ def a_stack_without_a_file(here: SetUp) -> None:
 
 
 def no_credit(here: SetUp) -> None:
-    httpx.post(f"{here.emulator.url}/emulator/credit", json={"set": 0}, trust_env=False)
+    httpx.post(
+        f"{here.emulator.url}/emulator/credit", json={"set": 0}, trust_env=False, verify=NO_TLS
+    )
     here.on_account = False
 
 
