@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,8 +19,22 @@ from tests.helpers.places import ROOT
 from tests.helpers.stack_world import PATH, Done, run
 
 
+MAKE = shutil.which("make", path=PATH) or "make"
+
+
 def make(*words: str, **environment: str) -> Done:
-    return run(["make", "-n", *words], {"PATH": PATH, "HOME": os.environ["HOME"], **environment})
+    """Have the commands printed; a hundred times for some of the tests, so by no other program."""
+    done = subprocess.run(
+        [MAKE, "-n", *words],
+        cwd=ROOT,
+        env={"PATH": PATH, "HOME": os.environ["HOME"], **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout)
 
 
 @pytest.mark.parametrize(
@@ -225,11 +240,13 @@ PIECES = st.sampled_from(
 )
 
 
+CHARACTERS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+TEXTS = st.lists(PIECES | CHARACTERS, max_size=4).map("".join)
+
+
 def texts(marker: Path) -> st.SearchStrategy[str]:
     """Texts that would leave `marker` behind if anything ran them."""
-    characters = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-    pieces = st.lists(PIECES | characters, max_size=4).map("".join)
-    return pieces.map(lambda text: text.replace("{}", str(marker)))
+    return TEXTS.map(lambda text: text.replace("{}", str(marker)))
 
 
 EXAMPLES = settings(max_examples=examples(100))
@@ -276,7 +293,7 @@ def test_a_command_is_given_what_was_asked_word_for_word(tmp_path):
     @given(texts(marker))
     def holds(text: str) -> None:
         done = subprocess.run(
-            ["make", "-s", shows, "show", f"MSG={text}"],
+            [MAKE, "-s", shows, "show", f"MSG={text}"],
             cwd=ROOT,
             env={"PATH": PATH},
             capture_output=True,

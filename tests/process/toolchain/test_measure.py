@@ -68,7 +68,7 @@ def test_two_measurements_ask_with_other_prompts(server: Server) -> None:
 
 
 def test_a_load_ends_when_its_time_is_over(server: Server) -> None:
-    outcome = asyncio.run(Clients(endpoint(server)).play(Load(1, 100_000, 10, 40), 1))
+    outcome = asyncio.run(Clients(endpoint(server)).play(Load(1, 100_000, 10, 40), 0.4))
     assert outcome.is_cut
     assert 0 < len(outcome.answers) < 100_000
     assert outcome.seconds < 10
@@ -278,13 +278,13 @@ def test_a_load_without_an_answer_is_left_out_and_a_cut_one_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(measure, "LOAD_SECONDS", 2.0)
+    monkeypatch.setattr(measure, "LOAD_SECONDS", 1.0)
     folder = tmp_path / "measured"
     loads = "1:1:32000:700 1:90000:40:10"
     arguments = ("--loads", loads, "--folder", str(folder))
     assert run(monkeypatch, outputs(server), Project(tmp_path), *arguments) == 0
     assert "1 client, 40 tokens in" in (folder / measured.PAGE).read_text()
-    assert "cut at 2 s" in capsys.readouterr().out
+    assert "cut at 1 s" in capsys.readouterr().out
 
 
 def test_a_stack_without_an_endpoint_costs_nothing(
