@@ -18,7 +18,6 @@ from tests.helpers.examples import examples
 from tests.helpers.places import ROOT
 from tests.helpers.stack_world import PATH, Done, run
 
-
 MAKE = shutil.which("make", path=PATH) or "make"
 
 
