@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +42,9 @@ SETTINGS: dict[str, Any] = {
     "expectedHours": 1,
 }
 
+NEAR = 6
+"""Calls before a refused one that are shown: the market lets five through in ten seconds."""
+
 SETTLED = 30.0
 """Seconds after the last rent call until nothing but the wait asks the market."""
 
@@ -55,8 +59,8 @@ class Measured:
     """Calls a minute while all machines waited for their images; 0 if they never did together."""
     calls: int
     """Of the market's API in all."""
-    refused: int
-    """Answers of 429, the end of the machines included."""
+    refusals: tuple[str, ...]
+    """Calls that got 429, the end of the machines included, each with those before it."""
     gigabytes: float
     """Of memory beyond what was in use before, at most."""
 
@@ -98,8 +102,7 @@ def problems(one: Measured, many: Measured) -> list[str]:
         found.append("the calls while all wait were not seen: take longer boots")
     elif many.waiting > SAME * one.waiting:
         found.append(f"more than {SAME} times the calls a minute while waiting")
-    if one.refused or many.refused:
-        found.append("the market has answered 429")
+    found += [f"the market has answered 429: {said}" for said in one.refusals + many.refusals]
     return found
 
 
@@ -119,7 +122,7 @@ def measured(folder: Path, emulator: Emulator, replicas: int) -> Measured:
     calls = emulator.requests(before)
     machines = [one["machine_id"] for one in emulator.status()["contracts"]]
     ended = stack.destroy()
-    refused = sum(call["status"] == 429 for call in emulator.requests(before))
+    refusals = refused(emulator.requests(before))
     if done.status != 0 or ended.status != 0:
         sys.exit(f"{done.outcome()}\n{ended.outcome()}")
     if len(set(machines)) != replicas:
@@ -129,7 +132,7 @@ def measured(folder: Path, emulator: Emulator, replicas: int) -> Measured:
         seconds,
         calls_while_waiting(calls),
         len(calls),
-        refused,
+        refusals,
         memory.most / 1e9,
     )
 
@@ -146,6 +149,20 @@ def calls_while_waiting(calls: list[dict[str, Any]]) -> float:
     return sum(since <= float(call["time"]) < until for call in calls) / (until - since) * 60
 
 
+def refused(calls: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Name each call that got 429, and how long before it those came that it was too near to."""
+    found = []
+    for at, call in enumerate(calls):
+        if call["status"] != HTTPStatus.TOO_MANY_REQUESTS:
+            continue
+        near = [
+            f"{one['method']} {one['path']} {float(call['time']) - float(one['time']):.2f} s before"
+            for one in calls[max(0, at - NEAR) : at]
+        ]
+        found.append(f"{call['method']} {call['path']}, {', '.join(near)}")
+    return tuple(found)
+
+
 def table(rows: list[Measured]) -> Table:
     """The figures for a person."""
     drawn = Table("machines", "wall clock s", "calls/min waiting", "calls", "429", "memory GB")
@@ -155,7 +172,7 @@ def table(rows: list[Measured]) -> Table:
             f"{row.seconds:.0f}",
             f"{row.waiting:.1f}",
             str(row.calls),
-            str(row.refused),
+            str(len(row.refusals)),
             f"{row.gigabytes:.1f}",
         )
     return drawn

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from tests.cli.many import Measured, calls_while_waiting, problems
+from tests.cli.many import Measured, calls_while_waiting, problems, refused
 
-ONE = Measured(1, seconds=860.0, waiting=21.0, calls=250, refused=0, gigabytes=0.8)
-MANY = Measured(16, seconds=1000.0, waiting=10.7, calls=240, refused=0, gigabytes=3.0)
+ONE = Measured(1, seconds=860.0, waiting=21.0, calls=250, refusals=(), gigabytes=0.8)
+MANY = Measured(16, seconds=1000.0, waiting=10.7, calls=240, refusals=(), gigabytes=3.0)
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ MANY = Measured(16, seconds=1000.0, waiting=10.7, calls=240, refused=0, gigabyte
         ({"seconds": 1.31 * ONE.seconds}, "wall clock"),
         ({"waiting": 26.4}, "calls a minute"),
         ({"waiting": 0.0}, "not seen"),
-        ({"refused": 1}, "429"),
+        ({"refusals": ("PUT x",)}, "429: PUT x"),
     ],
     ids=["good", "slow", "asks much", "never waited", "refused"],
 )
@@ -49,3 +49,12 @@ def test_calls_count_between_the_last_rent_and_the_first_start():
 @pytest.mark.parametrize("calls", [[], [call(1.0, RENT)], [call(1.0, RENT), call(20.0, LOG)]])
 def test_nothing_is_said_of_a_wait_that_nobody_saw(calls):
     assert calls_while_waiting(calls) == 0.0
+
+
+def test_a_refused_call_is_named_with_those_before_it():
+    calls = [{**call(float(moment), LIST), "method": "GET"} for moment in range(10)]
+    assert refused(calls) == ()
+    calls.append({**call(9.5, RENT), "method": "PUT", "status": 429})
+    (said,) = refused(calls)
+    assert said.startswith(f"PUT {RENT}, GET {LIST} 5.50 s before, ")
+    assert said.endswith(f"GET {LIST} 0.50 s before")
