@@ -207,6 +207,10 @@ class Machines:
         for task in mine:
             task.cancel()
         await asyncio.gather(*mine, return_exceptions=True)
+        # A connection whose handshake goes on is in no server's list, and nobody else closes it.
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+        await asyncio.sleep(0)
         for server in self.servers:
             server._socket.close()
 

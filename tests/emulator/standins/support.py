@@ -186,10 +186,18 @@ def serving(
 
         def ready() -> bool:
             assert process.poll() is None, container.printed()
-            return "Application startup complete." in container.printed()
+            # It says so just before it listens.
+            return "Application startup complete." in container.printed() and listens(
+                container.address, port
+            )
 
         until(ready, what="the server's start")
         yield server
+
+
+def listens(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((address, port)) == 0
 
 
 def free_port(address: str) -> int:

@@ -199,8 +199,10 @@ def test_a_machine_without_a_leash_lives(container: Container) -> None:
     assert carried(AutoShutdown(), API) == {}
     assert "time_to_live" not in onstart("ssh-ed25519 AAAA p/s", {})
     container.boot(AutoShutdown(time_to_live_hours=100))
-    container.tell(TTL_SECONDS=0, IDLE_SECONDS=0)
     eventually(lambda: container.watches() == 1)
+    container.looked()
+    container.tell(TTL_SECONDS=0, IDLE_SECONDS=0)
+    container.looked()
     container.pass_time(101 * 3600)
     container.looked()
     assert container.calls() == []
