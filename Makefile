@@ -3,8 +3,6 @@ STACK ?= local
 SPEED ?= 60
 # More than cores: most tests wait for a process or a poll.
 WORKERS ?= 6
-# Fewer wait without Pulumi's CLI, and each worker takes 3 seconds of CPU to collect every test.
-FAST_WORKERS := $(if $(filter file,$(origin WORKERS)),4)
 # Whether a stack was asked for.
 IS_ASKED := $(if $(filter file,$(origin STACK)),,yes)
 
@@ -236,8 +234,8 @@ format: setup ## put the code into its form
 test: check ## lint, type-check and run every test
 	@pytest -n $(WORKERS) $(COVERAGE)
 
-test-fast: check ## the same without Pulumi's CLI: three minutes
-	@pytest -n $(or $(FAST_WORKERS),$(WORKERS)) -m "unit or process" \
+test-fast: check ## the same without Pulumi's CLI: two minutes
+	@pytest -n $(WORKERS) -m "unit or process" \
 	  --ignore=tests/cli --ignore=tests/faults
 
 scale-simulation: setup ## play a day of traffic against the loop, and write docs/scaling-simulation.md
