@@ -71,3 +71,32 @@ def test_nothing_is_left_of_a_worker_that_dies_while_its_stack_comes_up(tmp_path
     assert "pulumi.dynamic" in at_work
     assert "emulator serve" in at_work
     assert eventually_none(tmp_path) == []
+
+
+FORKS = """
+import os, signal, sys
+from pathlib import Path
+from tests.helpers import forked
+
+folder = Path(sys.argv[1])
+words = ["http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
+with forked.started(words, folder=folder, environment=os.environ, stdout=folder / "out") as fork:
+    print(fork.pid, flush=True)
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_forked_dies_with_it_too(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        assert worker.stdout is not None
+        fork = psutil.Process(int(worker.stdout.readline()))
+        eventually(lambda: any(one.status == "LISTEN" for one in fork.net_connections()))
+        worker.communicate("now\n", timeout=30)
+    eventually(lambda: not fork.is_running() or fork.status() == psutil.STATUS_ZOMBIE)

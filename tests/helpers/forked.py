@@ -13,6 +13,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
@@ -127,6 +128,7 @@ def _play(
     words: list[str], folder: str, environment: dict[str, str], files: tuple[str, str | None]
 ) -> None:
     """In the fork: become what `python -P -m` with these words would be."""
+    threading.Thread(target=_end_with_whoever_started_it, daemon=True).start()
     _write_to(*files)
     os.chdir(folder)
     os.environ.clear()
@@ -137,6 +139,13 @@ def _play(
         if not hasattr(sys.modules.get(name), "__path__"):  # what a fork runs, it runs anew
             sys.modules.pop(name, None)
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
+def _end_with_whoever_started_it() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _write_to(stdout: str, stderr: str | None) -> None:
