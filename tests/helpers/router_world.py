@@ -134,7 +134,13 @@ class Server:
         self._machines.do(self._die())
 
     async def _die(self) -> None:
-        for listener in getattr(self._server, "servers", ()):
+        listeners = getattr(self._server, "servers", ())
+        # What was accepted already cannot be taken any more once its listener is closed, and
+        # nobody would close it. So it is taken before.
+        for listening in (one for listener in listeners for one in listener.sockets):
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        await asyncio.sleep(0)
+        for listener in listeners:
             listener.close()
         self._break_off()
         self._server.force_exit = self._server.should_exit = True
