@@ -112,6 +112,8 @@ def measured(folder: Path, emulator: Emulator, replicas: int) -> Measured:
     stack.environment |= {
         "PULUMI_PARALLEL": str(2 * replicas + 8),
         "VASTVLLM_ROUTERS": str(folder / "r"),
+        # Both stacks are of one computer, whose processes keep the key's pace together.
+        "XDG_CACHE_HOME": str(folder / "cache"),
     }
     stack.configure(**SETTINGS, replicas=replicas)
     before = emulator.last_request()
