@@ -197,12 +197,13 @@ def test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why(
     assert stack.outputs()["boot_seconds"] == started_at
     eventually(lambda: emulator.status()["contracts"] == [], within=60)
 
-    (end,) = [
-        call
+    # On a busy computer it may ask again before it has gone.
+    ends = [
+        call["caller"]
         for call in emulator.requests()
         if call["method"] == "DELETE" and call["path"] == f"/api/v0/instances/{first}/"
     ]
-    assert end["caller"] == f"instance {first}"
+    assert set(ends) == {f"instance {first}"}
     said = stack.refresh()
     assert said.status == 0, said.outcome()
     assert f"instance {first} is gone" in said.output
