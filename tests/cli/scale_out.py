@@ -29,6 +29,7 @@ from components.machine.addresses import is_loopback
 from components.router.scripts import router_id
 from emulator.running import container_processes
 from tests.helpers.polling import eventually
+from tests.helpers.ports import free_port
 from tests.helpers.ssh_computer import SshComputer
 from tests.helpers.stack_world import PATH, PROJECT, Done, Emulator, Stack, ending_with_us
 from toolchain.load_client import Endpoint
@@ -454,13 +455,6 @@ def servers_of(stack: Stack) -> list[dict[str, Any]]:
 def say(line: str) -> None:
     """Print a line for the person who waits."""
     print(line, flush=True)  # noqa: T201  (a command's own output)
-
-
-def free_port() -> int:
-    """A port that nobody listens at just now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def own_address() -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pytest
 
 from components.on_host.key_gate import GUARDED
 from tests.helpers.polling import eventually
+from tests.helpers.ports import free_port
 from tests.helpers.stack_fixtures import own_emulator
 from tests.helpers.stack_world import PATH, Emulator, Stack, run
 from tests.helpers.state_secrets import exported_in_clear
@@ -39,12 +39,6 @@ STAYS = ("endpoint_url", "api_key", "ca_certificate", "instance_id")
 """Outputs of several machines that their number does not change."""
 
 emulator = own_emulator()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture

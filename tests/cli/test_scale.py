@@ -23,6 +23,7 @@ import yaml
 from components.outputs import unfolded
 from components.scaling.running import LEASE_HOURS, VARIABLE, Extras, Lease
 from tests.helpers.places import ROOT
+from tests.helpers.ports import free_port
 from tests.helpers.stack_fixtures import own_emulator
 from tests.helpers.stack_world import LEAN, PATH, Done, Emulator, ending_with_us, run
 from tests.helpers.state_secrets import outputs_of
@@ -106,10 +107,8 @@ def stack(emulator: Emulator, tmp_path: Path) -> Iterator[LocalStack]:
     systemctl = tmp_path / "bin/systemctl"
     systemctl.write_text("#!/bin/sh\nexit 1\n")
     systemctl.chmod(0o755)
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
-    config = {f"vast-vllm:{key}": value for key, value in (SETTINGS | {"routerPort": port}).items()}
+    settings = SETTINGS | {"routerPort": free_port()}
+    config = {f"vast-vllm:{key}": value for key, value in settings.items()}
     (tmp_path / "emulated/Pulumi.local.yaml").write_text(yaml.safe_dump({"config": config}))
     # A socket's path has room for a short folder alone.
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as routers:

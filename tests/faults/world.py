@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import secrets
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from components.resources.workers import at_once
 from tests.faults import wrapper
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
+from tests.helpers.ports import free_port
 from tests.helpers.processes import processes_of
 from tests.helpers.stack_world import PATH, PROJECT, REAL, Done, Emulator, Stack, ending_with_us
 from tests.helpers.state_secrets import encrypted, key_of, secret_texts
@@ -50,19 +49,6 @@ PATIENCE = 400.0
 
 BIGGEST = 10_000_000
 """Bytes of a file that is searched; bigger ones are pulled images and weights."""
-
-
-ROUTER_PORTS = range(12_000, 20_000)
-"""Below those of machines and of outgoing connections: a router that starts again needs its own."""
-
-
-def free_port() -> int:
-    """A port that nobody listens at, and that no connection has for its own end."""
-    while True:
-        port = secrets.choice(ROUTER_PORTS)
-        with contextlib.suppress(OSError), socket.socket() as one:
-            one.bind(("127.0.0.1", port))
-            return port
 
 
 def without_systemd(folder: Path) -> Path:

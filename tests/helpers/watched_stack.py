@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from tests.helpers.gates import Folder
 from tests.helpers.metered import OF_THE_STACK, STACK_KEY, metered, of_machine
 from tests.helpers.plain_http import NO_TLS
 from tests.helpers.polling import eventually
+from tests.helpers.ports import free_port
 from tests.helpers.router_world import AUTHORITY, SCOPE, Router, identity, short_folder
 from toolchain.day_two.dashboard.command import make, promtool_here
 from toolchain.day_two.dashboard.exporter import Facts, served
@@ -39,12 +39,6 @@ from toolchain.prometheus import PROMETHEUS
 # The server of the emulator says emulated seconds, and answers fast.
 AIMS = Aims(first_token_seconds=600, dollars_per_day=300)
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextlib.contextmanager

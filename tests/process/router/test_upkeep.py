@@ -17,6 +17,7 @@ from components.router import preview, upkeep
 from components.router.errors import RouterLost, RouterRefused
 from components.router.state import RouterState
 from tests.helpers.polling import eventually
+from tests.helpers.ports import free_port
 from tests.helpers.router_scene import SHORT, Scene, Shifted
 from tests.helpers.router_world import asked, conversation
 from toolchain.scale_out.loopback import LOOPBACK
@@ -172,12 +173,6 @@ def test_its_end_leaves_another_routers_folder(here, state):
     )
     here.down(state)
     assert serves(here, other)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        return int(free.getsockname()[1])
 
 
 def test_a_router_that_does_not_hear_its_signal_is_killed(here, state):
