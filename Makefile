@@ -171,7 +171,7 @@ exporter: $(PLACE) ## serve a stack's money and ends to Prometheus, on loopback,
 	@python -m toolchain.day_two.dashboard.exporter --stack $(STACK) $(DAY_TWO) \
 	  $(call option,--port,PORT)
 
-day-two: setup ## play a stack's days on an emulator, and write docs/day-two*.md (6 minutes)
+day-two: setup ## play a stack's days on an emulator, and write docs/day-two*.md (7 minutes)
 	@python -m toolchain.day_two.story
 
 doctor: ## say what is wrong with a set-up, before it costs something; reads only

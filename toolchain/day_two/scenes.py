@@ -19,6 +19,11 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "field-report": ("toolchain.day_two.field_report",),
     "cost": ("toolchain.cost", "--stack", "local"),
     "dashboard": ("toolchain.day_two.dashboard",),
+    # Short loads: what the command says in each scene is shown, and no curve.
+    "load": (
+        "toolchain.day_two.load",
+        *("--clients", "1,2", "--each", "10", "--prompt", "128", "--answer", "16"),
+    ),
 }
 """Module and arguments of each command, by its goal of `make`."""
 

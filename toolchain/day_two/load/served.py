@@ -38,6 +38,10 @@ class EndpointSilent(PlatformError):
     Remedy: `make status` says what the endpoint does instead.
     """
 
+    def __init__(self, what: str) -> None:
+        """Say `what` it does or does not, and who says more."""
+        super().__init__(f"{what}; no load was made, and `make status` says how the endpoint is")
+
 
 class Served:
     """The endpoint, as a client of the stack reaches it."""
@@ -68,12 +72,12 @@ class Served:
         body = {"model": self._model, "prompt": text, "add_special_tokens": False}
         count = self._answered("POST", "/tokenize", body).get("count")
         if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= MOST_TOKENS:
-            raise EndpointSilent("the endpoint's /tokenize gives no number of tokens")
+            raise EndpointSilent("the endpoint gives no number of tokens for /tokenize")
         words = len(text.split())
         if not FEWEST_A_WORD * words <= count <= MOST_A_LETTER * len(text):
             raise EndpointSilent(
-                f"the endpoint's /tokenize says that {words} English words are {count} tokens, "
-                "which no tokenizer makes of them; no load was made"
+                f"the endpoint says for /tokenize that {words} English words are {count} tokens, "
+                "which no tokenizer makes of them"
             )
         return count
 
