@@ -188,7 +188,7 @@ def test_an_impostor_gets_no_request(tmp_path):
         with Router(folder, members=members) as router:
             for server in impostors:
                 await_refusal(router, server.contract)
-            assert router.status(7) == "UP"
+            eventually(lambda: router.status(7) == "UP")
             with router.client() as client:
                 answered = {asked(client, conversation(f"question {n}")) for n in range(20)}
             assert answered == {7}
