@@ -1,4 +1,4 @@
-"""Ports for what a test starts later, or starts again."""
+"""Ports of what a test starts: a free one for later, and whether somebody listens at one."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def free_port() -> int:
         with contextlib.suppress(OSError), socket.socket() as one:
             one.bind(("127.0.0.1", port))
             return port
+
+
+def is_listening(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether a connection to it is taken."""
+    with socket.socket() as probe:
+        return probe.connect_ex((address, port)) == 0

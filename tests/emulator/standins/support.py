@@ -23,6 +23,7 @@ from emulator.standins.host import Host, read_host
 from tests.helpers import forked
 from tests.helpers.places import ROOT
 from tests.helpers.plain_http import NO_TLS
+from tests.helpers.ports import is_listening
 
 REPOSITORY = ROOT
 SPEED = 2000.0
@@ -187,17 +188,12 @@ def serving(
         def ready() -> bool:
             assert process.poll() is None, container.printed()
             # It says so just before it listens.
-            return "Application startup complete." in container.printed() and listens(
-                container.address, port
+            return "Application startup complete." in container.printed() and is_listening(
+                port, container.address
             )
 
         until(ready, what="the server's start")
         yield server
-
-
-def listens(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((address, port)) == 0
 
 
 def free_port(address: str) -> int:

@@ -17,15 +17,10 @@ from components.router import preview, upkeep
 from components.router.errors import RouterLost, RouterRefused
 from components.router.state import RouterState
 from tests.helpers.polling import eventually
-from tests.helpers.ports import free_port
+from tests.helpers.ports import free_port, is_listening
 from tests.helpers.router_scene import SHORT, Scene, Shifted
 from tests.helpers.router_world import asked, conversation
 from toolchain.scale_out.loopback import LOOPBACK
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def serves(here: Scene, state: RouterState) -> bool:
