@@ -2,6 +2,8 @@
 
 A file stays on one worker, since its tests share a stack or a server. A worker is always one unit
 ahead of itself, so behind a long unit goes a short one: a long one would wait there for nothing.
+Short files compute and longer ones wait, so once the longest are given, every second one is short:
+otherwise the cores would idle at first.
 """
 
 from __future__ import annotations
@@ -67,6 +69,8 @@ SHORT = 1.0
 ENOUGH = 10.0
 """Seconds of work that a worker may have before it gets a short unit instead of a long one."""
 
+LONG = 40.0
+"""Seconds of a unit that is given as soon as a worker can take it: no run should end with one."""
 
 GIVES_WAY = 5
 """Niceness of the workers that begin with another than the two longest units. Nothing must hold up
@@ -98,7 +102,11 @@ class LongFirst(LoadFileScheduling):  # type: ignore[misc]
 def chosen(files: Iterable[str], *, seconds_pending: float, took: Mapping[str, float]) -> str:
     """Choose the file that a worker gets next, by what it has to do and what each file took."""
     by_length = sorted(files, key=lambda file: took.get(file, SHORT))
-    return by_length[0 if seconds_pending > ENOUGH else -1]
+    shortest, longest = by_length[0], by_length[-1]
+    if seconds_pending > ENOUGH:
+        return shortest
+    is_turn_of_a_short_one = len(by_length) % 2 == 1
+    return shortest if is_turn_of_a_short_one and took.get(longest, SHORT) < LONG else longest
 
 
 def give_way(file: str) -> None:

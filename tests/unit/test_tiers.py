@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.examples import examples
 from tests.helpers.places import ROOT
-from tests.schedule import ENOUGH, SHORT, chosen
+from tests.schedule import ENOUGH, LONG, SHORT, chosen
 from tests.tiers import TIER_NAMES, TIERS, NotAUnitTest, WithoutTier, tier_of
 
 
@@ -81,3 +81,20 @@ def test_behind_a_long_file_goes_the_shortest():
 def test_a_file_that_was_never_measured_is_short():
     assert chosen([*TOOK, "new.py"], seconds_pending=ENOUGH, took=TOOK) == "d.py"
     assert SHORT < ENOUGH
+
+
+def test_once_the_long_ones_are_given_short_and_longer_files_take_turns():
+    left = {"a.py": 1.0, "b.py": LONG - 1, "c.py": 2.0, "d.py": 3.0}
+    given = []
+    while left:
+        given.append(chosen(left, seconds_pending=0, took=left))
+        del left[given[-1]]
+    assert given == ["b.py", "a.py", "d.py", "c.py"]
+
+
+def test_none_takes_the_turn_of_a_long_file():
+    for count in range(1, 5):
+        short = [f"{number}.py" for number in range(count)]
+        assert (
+            chosen([*short, "long.py"], seconds_pending=ENOUGH, took={"long.py": LONG}) == "long.py"
+        )
