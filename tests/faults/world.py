@@ -44,8 +44,11 @@ DISK = 50
 MOST_REPLICAS = 32
 """Of a stack."""
 
-PATIENCE = 400.0
-"""Seconds that a command may take before it is called hanging: the longest stage is 300 s."""
+PATIENCE = 900.0
+"""Seconds that a command may take before it is called hanging.
+
+The longest stage is 300 s. A rehearsal gives way to everything, so on a busy computer it is late.
+"""
 
 BIGGEST = 10_000_000
 """Bytes of a file that is searched; bigger ones are pulled images and weights."""
