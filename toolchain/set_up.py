@@ -29,7 +29,7 @@ if sys.version_info < OLDEST_PYTHON:
 # As a script it has the folder of this file on its path, and not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from toolchain.checkout import BIN, ROOT, TOOLS, VENV, runs, say, which
+from toolchain.checkout import BIN, ROOT, TOOLS, VENV, environment_runs, say, which
 from toolchain.haproxy import HAPROXY
 from toolchain.prometheus import PROMETHEUS
 from toolchain.pulumi_cli import (
@@ -122,9 +122,8 @@ def step(
 
 
 def venv_is_there() -> str:
-    """Whether the environment has a working interpreter."""
-    python = VENV / "bin" / "python"
-    return "there" if python.exists() and runs([str(python), "-c", ""]) else ""
+    """Whether the environment runs here."""
+    return "there" if environment_runs(VENV) else ""
 
 
 def make_venv() -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from toolchain.checkout import ROOT, TOOLS, runs, say
+from toolchain.checkout import ROOT, TOOLS, environment_runs, say
 from toolchain.real_vllm import tiny_mistral4
 from toolchain.set_up import new_venv, step
 
@@ -52,10 +52,10 @@ def set_up() -> None:
 
 
 def vllm_is_there() -> str:
-    """Whether the installed packages are those of the list."""
+    """Whether the installed packages are those of the list, and run here."""
     stamp = VENV / ".locked"
     as_locked = stamp.is_file() and stamp.read_text() == locked()
-    return VERSION if as_locked and runs([str(VENV / "bin" / "python"), "-c", ""]) else ""
+    return VERSION if as_locked and environment_runs(VENV) else ""
 
 
 def install_vllm() -> None:

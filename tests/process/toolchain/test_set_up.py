@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -76,6 +77,41 @@ def test_a_python_with_a_part_of_ensurepip_says_what_to_install(monkeypatch, tmp
     monkeypatch.setattr("venv.create", fails)
     with pytest.raises(SystemExit, match="python3-venv on Debian and Ubuntu"):
         set_up.new_venv(tmp_path)
+
+
+SCRIPTS = [
+    "#!{python}\n# -*- coding: utf-8 -*-\nimport re\n",
+    "#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\nimport re\n",
+]
+"""How pip begins a command; the second form where the path is long or has a space."""
+
+
+def environment(folder: Path, script: str) -> Path:
+    """What a virtual environment has in its `bin`."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (folder / "bin" / "pip").write_text(script.format(python=python))
+    return folder
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("name", ["venv", "a venv (2)"])
+def test_an_environment_runs_where_it_was_made_and_in_no_other_folder(tmp_path, script, name):
+    made = environment(tmp_path / name, script)
+    linked = tmp_path / "linked"
+    linked.symlink_to(made)
+    assert [checkout.environment_runs(one) for one in (made, linked)] == [True, True]
+    for other in (made.with_name(f"{name}2"), tmp_path / "far" / name, tmp_path / name[:-1]):
+        shutil.copytree(made, other, symlinks=True)
+        assert not checkout.environment_runs(other)
+
+
+@pytest.mark.parametrize("lost", ["python", "pip"])
+def test_an_environment_without_interpreter_or_commands_is_none(tmp_path, lost):
+    made = environment(tmp_path / "venv", SCRIPTS[0])
+    (made / "bin" / lost).unlink()
+    assert not checkout.environment_runs(made)
 
 
 def test_a_step_in_vain_names_the_one_folder_that_can_go():

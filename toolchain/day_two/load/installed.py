@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from components.core.errors import ConfigurationError
-from toolchain.checkout import ROOT, TOOLS, runs, say
+from toolchain.checkout import ROOT, TOOLS, environment_runs, say
 from toolchain.set_up import new_venv
 
 HERE = Path(__file__).resolve().parent
@@ -55,10 +55,10 @@ def ensure() -> tuple[str, ...]:
 
 
 def is_there() -> str:
-    """Whether the installed packages are those of the list."""
+    """Whether the installed packages are those of the list, and run here."""
     stamp = VENV / ".locked"
     as_locked = stamp.is_file() and stamp.read_text() == locked()
-    return "as locked" if as_locked and runs([str(PYTHON), "-c", ""]) else ""
+    return "as locked" if as_locked and environment_runs(VENV) else ""
 
 
 def install() -> None:

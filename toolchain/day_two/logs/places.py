@@ -100,6 +100,19 @@ class ContainerOutput:
         return new[-SINCE_BYTES:]
 
 
+class NoServer:
+    """The log of a machine that has no server, beside those of others that have one."""
+
+    def news(self) -> str:
+        """See `Place`: it is never there."""
+        raise no_server()
+
+
+def no_server() -> NoLog:
+    """Say why a machine that was rented has no log of a server."""
+    return NoLog("no server in the state: SOURCE=boot shows what the container prints")
+
+
 @dataclasses.dataclass
 class RouterJournal:
     """The journal of a router that systemd keeps alive."""

@@ -22,8 +22,10 @@ from toolchain.day_two.logs.places import (
     ContainerOutput,
     HostFile,
     NoLog,
+    NoServer,
     Place,
     RouterJournal,
+    no_server,
 )
 
 LAST_LINES = 200
@@ -105,6 +107,8 @@ class Reader:
         ]
         if not machines:
             raise NoLog(self._why_no_machine())
+        if self._wanted.source != "boot" and all(one.server is None for one in machines):
+            raise no_server()
         return [log for machine in machines for log in self._of(machine, stack)]
 
     def _of(self, machine: Machine, stack: contextlib.ExitStack) -> Iterable[Log]:
@@ -115,10 +119,7 @@ class Reader:
             yield make(ContainerOutput(self._context.container_log(), machine.contract))
         if machine.server is None:
             if self._wanted.source != "boot":
-                raise NoLog(
-                    f"machine {machine.replica} has no server in the state: SOURCE=boot shows what "
-                    "its container prints"
-                )
+                yield make(NoServer())
             return
         remote = machine.server.inputs.host.hiding(*self._fleet.secrets)
         host: HostClient = stack.enter_context(self._context.remote(remote))

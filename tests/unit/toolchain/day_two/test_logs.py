@@ -233,7 +233,7 @@ def test_a_machine_that_still_boots_has_what_its_container_printed(capsys):
     booting = fleet_of("old", state)
     _, out, _ = shown(capsys, context(), LogRequest("boot"), booting)
     assert out == "start script: began\n"
-    with pytest.raises(NoLog, match="SOURCE=boot shows what its container prints"):
+    with pytest.raises(NoLog, match=r"^no server in the state: SOURCE=boot shows what the"):
         shown(capsys, context(), LogRequest("vllm"), booting)
 
 
@@ -272,6 +272,18 @@ def test_a_host_that_cannot_be_reached_leaves_the_others(capsys):
     assert status == 2
     assert out == "1 | well\n"
     assert err.startswith("machine 0: host 192.0.2.1:22 does not answer")
+
+
+def test_a_machine_without_a_server_leaves_the_others(capsys):
+    both = fleet(2)
+    rented = dataclasses.replace(both.machines[0], server=None)
+    one_boots = dataclasses.replace(both, machines=(rented, both.machines[1]))
+    well = Host(vllm="well\n")
+    status, out, err = shown(capsys, context(Host(), well), LogRequest("vllm"), one_boots)
+    assert (status, out) == (2, "1 | well\n")
+    assert err == (
+        "machine 0: no server in the state: SOURCE=boot shows what the container prints\n"
+    )
 
 
 def test_a_market_that_gives_no_log_leaves_what_the_host_has(capsys):
