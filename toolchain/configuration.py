@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components import misplaced
+from components.core import own_yaml
 from components.core.errors import ConfigurationError
 from components.settings import KEYS as SETTINGS
 
@@ -30,7 +31,7 @@ _PINNED = re.compile(r"(?P<tagged>.+:[^/:@]+)@sha256:[0-9a-f]{64}")
 
 def project_name(folder: Path) -> str:
     """The project's name in labels on the account and in Pulumi's backend."""
-    return str(YAML(typ="safe").load((folder / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
+    return str(own_yaml.read((folder / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
 
 
 class NoConfiguration(ConfigurationError):

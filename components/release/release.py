@@ -18,8 +18,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from components.core import own_yaml
 from components.core.errors import ConfigurationError
 from components.vllm.profile import Profile
+from components.vllm.serve_config import from_yaml
 
 RELEASES = Path(os.environ.get("RELEASES_HOME") or Path(__file__).resolve().parents[2] / "releases")
 """The emulator has a folder of its own, since its made-up facts are no release of the checkout."""
@@ -87,7 +89,7 @@ def what_runs(
     host, such as `2x H200`: the stack's own query may ask for others than the profile.
     """
     count, _, gpu_name = gpus.partition("x ")
-    serve: dict[str, Any] = yaml.safe_load(serve_yaml)
+    serve = from_yaml(serve_yaml)
     if "revision" in serve:
         serve["revision"] = commit
     resolved = {
@@ -144,7 +146,7 @@ def load_release(name: str, folder: Path = RELEASES) -> Release:
     if not path.is_file():
         raise ReleaseRefused(_missing(name, folder))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = own_yaml.read(path.read_text(encoding="utf-8"))
         release = Release.model_validate(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pulumi
-import yaml
 from pulumi_command import local
 
 from components.resources.served import Served
 from components.vllm.options import thinking
 from components.vllm.options.option_table import from_json
 from components.vllm.profile import Capability, Profile
+from components.vllm.serve_config import from_yaml
 
 COMMAND = "exec sh components/own_environment.sh smoke-test"
 """Relative to the project, so that the same state serves everybody's copy of it. The test talks to
@@ -87,7 +87,7 @@ def served_capabilities(profile: Profile, serve_yaml: str) -> tuple[Capability, 
     vLLM finds a trace or a tool call in the text only with a named parser. An option can leave the
     vision tower out.
     """
-    options = _options(serve_yaml)
+    options = from_yaml(serve_yaml)
     limits = from_json(options.get("limit-mm-per-prompt"))
     no_pictures = isinstance(limits, Mapping) and limits.get("image") == 0
     there: dict[Capability, bool] = {
@@ -101,7 +101,7 @@ def served_capabilities(profile: Profile, serve_yaml: str) -> tuple[Capability, 
 def _thinking(profile: Profile, serve_yaml: str) -> dict[str, str]:
     """Give the model's way of thinking; empty for thinking by effort, the test's default."""
     reasons = "reasoning" in profile.abilities
-    way = thinking.how(profile.thinking, _options(serve_yaml), reasons=reasons)
+    way = thinking.how(profile.thinking, from_yaml(serve_yaml), reasons=reasons)
     return (
         {"ENDPOINT_THINKING": way}
         if way in {"switch", "always"} or (reasons and way == "none")
@@ -111,9 +111,4 @@ def _thinking(profile: Profile, serve_yaml: str) -> dict[str, str]:
 
 def tool_call_parser(serve_yaml: str) -> str:
     """Name of the parser that makes the ids of tool calls; empty without one."""
-    return str(_options(serve_yaml).get("tool-call-parser") or "")
-
-
-def _options(serve_yaml: str) -> dict[str, Any]:
-    options: dict[str, Any] = yaml.safe_load(serve_yaml) or {}
-    return options
+    return str(from_yaml(serve_yaml).get("tool-call-parser") or "")

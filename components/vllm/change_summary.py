@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from components.core.progress import duration
 from components.vllm import hub_commits, machine_key
 from components.vllm.agent_files import assigned
 from components.vllm.pushed_configuration import as_pushed
+from components.vllm.serve_config import from_yaml
 from components.vllm.server_state import (
     REPLACE_ON_CHANGE,
     RESTART_ON_CHANGE,
@@ -148,8 +147,7 @@ def _what(olds: ServerState, news: ServerInputs, restarts: Sequence[str]) -> str
 
 
 def _options(before: str, after: str) -> list[str]:
-    old: dict[str, Any] = yaml.safe_load(before) or {}
-    new: dict[str, Any] = yaml.safe_load(after) or {}
+    old, new = from_yaml(before), from_yaml(after)
     return [
         f"{name} {_value(old.get(name))} -> {_value(new.get(name))}"
         for name in sorted({*old, *new})

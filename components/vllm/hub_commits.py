@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import yaml
 
 from components.vllm.agent_files import assigned, assignments
 from components.vllm.hub_names import is_commit, with_pinned_draft
 from components.vllm.hub_references import HubFile
-from components.vllm.serve_config import to_yaml
+from components.vllm.serve_config import from_yaml, to_yaml
 from components.vllm.server_state import ServerState
 
 Commits = Mapping[str, str]
@@ -45,7 +42,7 @@ class Held:
 
 def serve_yaml_at(serve_yaml: str, commits: Commits) -> str:
     """Write serve.yaml with model and draft at their commits; without any, as it is."""
-    options: dict[str, Any] = yaml.safe_load(serve_yaml) or {}
+    options = from_yaml(serve_yaml)
     at = dict(options)
     if "revision" in at and at.get("model") in commits:
         at["revision"] = commits[at["model"]]

@@ -10,13 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import yaml
-
 from components.core.progress import duration
 from components.vllm.agent_files import assignments
 from components.vllm.profile import Profile
 from components.vllm.readiness.plan import least_start_seconds
-from components.vllm.serve_config import to_yaml
+from components.vllm.serve_config import from_yaml, to_yaml
 
 LEAST_SECONDS: Final = 180
 """A download that needs no more than this is over before a rehearsal has found anything."""
@@ -85,7 +83,7 @@ def rendered(serve_yaml: str) -> str:
 
     The same options on loopback, at another port, without TLS. The key gate stays in front.
     """
-    options: dict[str, Any] = yaml.safe_load(serve_yaml) or {}
+    options = from_yaml(serve_yaml)
     if not can_rehearse(options):
         return ""
     kept = {name: value for name, value in options.items() if name not in _LEFT_OUT}
@@ -95,7 +93,7 @@ def rendered(serve_yaml: str) -> str:
 
 def variables(serve_yaml: str, download_gb: float) -> str:
     """Write rehearsal.env, what `rehearse.sh` reads; `download_gb` in units of 10^9 bytes."""
-    options: dict[str, Any] = yaml.safe_load(serve_yaml) or {}
+    options = from_yaml(serve_yaml)
     return assignments(
         {
             "REHEARSAL_PORT": str(_port(options)),

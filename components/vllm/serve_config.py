@@ -7,6 +7,8 @@ TLS key is a path, and a Hub token goes another way.
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import ssl
 from collections.abc import Mapping
@@ -221,6 +223,17 @@ def to_yaml(options: Mapping[str, Any]) -> str:
     return yaml.safe_dump(
         dict(options), sort_keys=False, default_flow_style=False, allow_unicode=True, width=1000
     )
+
+
+def from_yaml(serve_yaml: str) -> dict[str, Any]:
+    """Read the text of a serve.yaml; an empty one has no options. The options are the caller's."""
+    return copy.deepcopy(_read(serve_yaml))
+
+
+# A program and a provider read the same text again for each thing that they tell of it.
+@functools.lru_cache(maxsize=64)
+def _read(serve_yaml: str) -> dict[str, Any]:
+    return yaml.safe_load(serve_yaml) or {}
 
 
 def _refuse_known_crashes(profile: Profile, flags: Mapping[str, Any]) -> None:
