@@ -56,6 +56,7 @@ class PacedMarket:
         """When each was accepted, and its method and path without a number."""
         self.refused = 0
         """Answers of 429."""
+        self._held: set[Path] = set()
         self._throttle = throttle.Throttle(clock.monotonic)
 
     def api(self, folder: Path) -> VastApi:
@@ -67,7 +68,7 @@ class PacedMarket:
             folder,
             lambda _line: None,
             key="secret",
-            open_file=lambda path: VirtuallyLocked(path, self.clock),
+            open_file=lambda path: VirtuallyLocked(path, self.clock, self._held),
         )
 
     def per_minute(self, since: float, until: float) -> float:
@@ -120,24 +121,28 @@ class PacedMarket:
 
 
 class VirtuallyLocked(LockedJsonFile):
-    """A file whose lock is waited for in virtual time."""
+    """A file whose lock is waited for in virtual time.
 
-    def __init__(self, path: Path, clock: Interleaving) -> None:
+    One procedure runs at a time, so a set of the held files is a lock. The tests of
+    `LockedJsonFile` show the system's own lock.
+    """
+
+    def __init__(self, path: Path, clock: Interleaving, held: set[Path]) -> None:
         super().__init__(path)
         self._clock = clock
+        self._held = held
 
     @contextlib.contextmanager
     def lock(self, *, wait: bool = True) -> Iterator[Content]:
-        with contextlib.ExitStack() as held:
-            while True:
-                try:
-                    content = held.enter_context(super().lock(wait=False))
-                    break
-                except Busy:
-                    if not wait:
-                        raise
-                    self._clock.sleep(LOCK_POLL)
-            yield content
+        while self._path in self._held:
+            if not wait:
+                raise Busy("another process or thread holds it")
+            self._clock.sleep(LOCK_POLL)
+        self._held.add(self._path)
+        try:
+            yield Content(self._path)
+        finally:
+            self._held.remove(self._path)
 
 
 def _response(status: int, content: dict[str, Any]) -> requests.Response:

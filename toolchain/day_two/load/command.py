@@ -69,6 +69,8 @@ class Tools:
     served: Callable[[Target, Context], Served]
     seed: Callable[[], int]
     belongings: Path
+    draw: Callable[[Sequence[LoadTest], Path, str], None] = drawing.save
+    """Writes a picture of tests to a path, under a title."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,21 +176,21 @@ def measured_answer(
         marketplace=VAST if here.on_account else EMULATOR,
         changed=since,
     )
-    return _answer(here, at, Done(plan, cost, measured, since, test), tools.belongings)
+    return _answer(here, at, Done(plan, cost, measured, since, test), tools)
 
 
-def _answer(here: Asked, at: float, done: Done, belongings: Path) -> LoadAnswer:
+def _answer(here: Asked, at: float, done: Done, tools: Tools) -> LoadAnswer:
     notes: list[str] = []
     apart: list[Apart] = []
     file = picture = ""
     test = done.test
     if test is not None:
-        folder = folder_of(here.stack, test.conditions.marketplace, belongings)
+        folder = folder_of(here.stack, test.conditions.marketplace, tools.belongings)
         before = earlier(test, kept(folder))
         apart = compared(test, before) if before else []
         notes += [describe_repeat(apart, before)] if before and apart else []
         notes += _notes(test)
-        file, picture, not_kept = _kept(test, folder)
+        file, picture, not_kept = _kept(test, folder, tools)
         notes += not_kept
     found = test.knee if test else None
     return LoadAnswer(
@@ -268,7 +270,7 @@ def _loads(points: list[Point]) -> str:
     return ", ".join(f"{point.load:g}" for point in points)
 
 
-def _kept(test: LoadTest, folder: Path) -> tuple[str, str, list[str]]:
+def _kept(test: LoadTest, folder: Path, tools: Tools) -> tuple[str, str, list[str]]:
     """Write the test and its picture; give their paths, and why one is not there."""
     try:
         path = keep(test, folder)
@@ -278,7 +280,7 @@ def _kept(test: LoadTest, folder: Path) -> tuple[str, str, list[str]]:
     conditions = test.conditions
     title = f"{conditions.stack}: {conditions.shape.describe()}"
     try:
-        drawing.save([test], picture, title)
+        tools.draw([test], picture, title)
     except OSError as error:
         return str(path), "", [f"the test is not drawn: {error.strerror}"]
     return str(path), str(picture), []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given as examples_of
@@ -28,9 +30,10 @@ from tests.helpers.load_scene import (
 )
 from toolchain.day_two.command import Asked, report, run
 from toolchain.day_two.fleet import fleet_of
+from toolchain.day_two.load import drawing
 from toolchain.day_two.load.answer import LoadAnswer
 from toolchain.day_two.load.command import Tools, measured_answer, options, played
-from toolchain.day_two.load.kept import kept
+from toolchain.day_two.load.kept import LoadTest, kept
 from toolchain.day_two.load.plan import BadLoad, Cost, OverBudget
 from toolchain.day_two.load.procedure import NothingToLoad, target_of
 from toolchain.day_two.load.report import NoReport
@@ -53,6 +56,11 @@ OTHER = "vast-vllm/older/endpoint-instance/4ab10f57b5ef2b10"
 """Label of a contract of another stack, whose name begins alike."""
 
 
+def sketched(tests: Sequence[LoadTest], path: Path, title: str) -> None:
+    """Stand for a picture, a third of a second each, where what is in it is not shown."""
+    path.write_text(f"<svg>{title}: {len(tests)} tests</svg>")
+
+
 @pytest.fixture
 def play(tmp_path):
     """Make loads of the stack `old`; gives the answer and the runner."""
@@ -68,6 +76,7 @@ def play(tmp_path):
         installs=0.0,
         asking=0.0,
         meanwhile=lambda: None,
+        draw=sketched,
         **options,
     ):
         clock = VirtualClock(NOW)
@@ -94,6 +103,7 @@ def play(tmp_path):
             served=lambda *_: after(asking, served()),
             seed=lambda: 7,
             belongings=tmp_path,
+            draw=draw,
         )
         return measured_answer(here, given(**options), found or fleet(), tools), runner
 
@@ -109,7 +119,7 @@ def printed(answer: LoadAnswer, width: int = 80) -> str:
 
 
 def test_a_test_is_measured_kept_and_drawn_with_its_conditions(play, tmp_path, capsys):
-    answer, runner = play()
+    answer, runner = play(draw=drawing.save)
     assert answer.exit_status == 0
     assert runner.loads == [1, 2, 4]
     assert len(runner.seeds) == 3
