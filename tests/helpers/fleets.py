@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 from typing import Any
@@ -16,25 +15,24 @@ PASSPHRASE = "the passphrase of an emulated stack"
 CONTRACT = 89899122
 """Of the one machine; replicas have the numbers after it."""
 
+_OF_A_MACHINE = ("vast:Instance", "vllm:Server")
+
 ROUTED = "https://192.0.2.1:8443/v1"
 
 
 @functools.cache
-def _written() -> dict[str, Any]:
+def _written() -> str:
     """The newest state in the repository, as `pulumi stack export --show-secrets` gives it."""
     exported = json.loads((ROOT / "tests/states/2026-11-28.json").read_text())
-    return exported_in_clear(exported["deployment"], PASSPHRASE)
+    return json.dumps(exported_in_clear(exported["deployment"], PASSPHRASE))
 
 
 def deployment(replicas: int = 1) -> dict[str, Any]:
     """An exported state of a stack with so many machines, and with a router if they are several."""
-    one = copy.deepcopy(_written())
+    one: dict[str, Any] = json.loads(_written())
+    machine = [found for found in one["resources"] if found["type"].endswith(_OF_A_MACHINE)]
     for replica in range(1, replicas):
-        one["resources"] += [
-            _replica(resource, replica)
-            for resource in _written()["resources"]
-            if resource["type"].endswith(("vast:Instance", "vllm:Server"))
-        ]
+        one["resources"] += [_replica(resource, replica) for resource in machine]
     if replicas > 1:
         one["resources"].append(_router(one["resources"][0]["urn"]))
         stack = next(r for r in one["resources"] if r["type"] == "pulumi:pulumi:Stack")

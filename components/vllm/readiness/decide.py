@@ -121,13 +121,21 @@ def _without_host(plan: ReadinessPlan, state: State, error: HostError) -> Decisi
 
 def _after_look(plan: ReadinessPlan, state: State, seen: HostSeen) -> Decision:
     moved_at = state.moved_at if seen.log.place == state.log.place else state.now
-    state = dataclasses.replace(state, status=seen.status, log=seen.log, moved_at=moved_at)
-    if seen.log.is_behind:
+    is_there = seen.status.get("supervisor") == "running"
+    is_behind = seen.log.is_behind
+    state = dataclasses.replace(
+        state,
+        status=seen.status,
+        log=seen.log,
+        moved_at=moved_at,
+        caught_up=state.caught_up or not is_behind,
+        pieces_behind=state.pieces_behind + 1 if is_behind else 0,
+        away_since=None if is_there and not is_behind else state.away_since,
+    )
+    if is_behind:
         return _behind(plan, state)
-    state = dataclasses.replace(state, caught_up=True, pieces_behind=0)
-    if state.status.get("supervisor") != "running":
+    if not is_there:
         return _without_supervisor(plan, state)
-    state = dataclasses.replace(state, away_since=None)
     if state.status.get("phase") == "prefetch":
         return _download(plan, state, seen)
     return _boot(plan, _past_download(state))
@@ -135,7 +143,6 @@ def _after_look(plan: ReadinessPlan, state: State, seen: HostSeen) -> Decision:
 
 def _behind(plan: ReadinessPlan, state: State) -> Decision:
     """Read on: until its end was read, the log tells of earlier runs alone."""
-    state = dataclasses.replace(state, pieces_behind=state.pieces_behind + 1)
     if state.pieces_behind > MOST_PIECES:
         return _fail(plan, state, causes.log_flood())
     return _wait(plan, state.tell("wait", "reading what the server has logged so far"))
@@ -214,7 +221,7 @@ def _boot(plan: ReadinessPlan, state: State) -> Decision:
     if end:
         return _fail(plan, state, end)
     if state.status.get("phase") == "waiting":
-        state = dataclasses.replace(state, asks="model")
+        state = _asking_for_the_model(state)
         exit_code = state.status.get("last_exit")
         text = f"the server ended (exit {exit_code}) and is started again"
         return _wait(plan, state.tell("wait", text))
@@ -229,12 +236,13 @@ def _fatal_end(state: State) -> tuple[State, Diagnosis | None]:
     """
     fatal = _fatal(state)
     if fatal is None:
-        return dataclasses.replace(state, suspected_at=None), None
+        known = state.suspected_at is not None
+        return dataclasses.replace(state, suspected_at=None) if known else state, None
     suspected = state.now if state.suspected_at is None else state.suspected_at
     state = dataclasses.replace(state, suspected_at=suspected)
     is_up = state.log.stage is Stage.SERVING and state.status.get("phase") == "serving"
     if is_up and state.asked_at < suspected:
-        return dataclasses.replace(state, asks="model"), None
+        return _asking_for_the_model(state), None
     return state, fatal if is_sure(fatal, state.now - suspected) else None
 
 
@@ -252,18 +260,22 @@ def _follow_log(plan: ReadinessPlan, state: State) -> Decision:
     log, in_talks = state.log, state.stage in _TALKS
     if log.runs != state.asked_run:
         # What another run has answered proves nothing of this one.
-        state = dataclasses.replace(state, asks="model")
+        state = _asking_for_the_model(state)
     if log.stage is Stage.SERVING:
         return _ask(state if in_talks else state.enter("server"))
     if in_talks and log.runs == state.asked_run:
         return _ask(state)
-    state = dataclasses.replace(state, asks="model").enter(_BY_LOG[log.stage])
+    state = _asking_for_the_model(state).enter(_BY_LOG[log.stage])
     state = state.tell("measure", f"{log.doing}, {duration(state.elapsed)} in this stage")
     if state.now - state.moved_at > plan.stall:
         return _fail(plan, state, _excused(plan, state, log.stalled))
     if state.now - state.asked_at >= ASK_ANYWAY:
         return _ask(state)
     return _wait(plan, state)
+
+
+def _asking_for_the_model(state: State) -> State:
+    return state if state.asks == "model" else dataclasses.replace(state, asks="model")
 
 
 # --------------------------------------------------------------------------- the endpoint

@@ -64,23 +64,24 @@ def test_another_stack_is_named():
 
 def sentences(file: Path) -> list[str]:
     """Texts of a module without its docstrings; what is filled in is an X."""
-    tree = ast.parse(file.read_text())
+    nodes = list(ast.walk(ast.parse(file.read_text())))
     documented = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         and isinstance(node.body[0], ast.Expr)
     }
     inside = {
         id(part)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.JoinedStr)
         for part in ast.walk(node)
         if part is not node
     }
     found = []
-    for node in ast.walk(tree):
-        if id(node) in documented | inside:
+    passed_over = documented | inside
+    for node in nodes:
+        if id(node) in passed_over:
             continue
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.append(node.value)
@@ -94,7 +95,7 @@ def test_every_command_in_a_sentence_of_the_components_has_its_form_on_the_emula
     named = [
         sentence
         for file in (ROOT / "components").rglob("*.py")
-        if file.name != "commands.py"
+        if file.name != "commands.py" and re.search("pulumi|vastai", file.read_text())
         for sentence in sentences(file)
         if "`pulumi " in sentence or "`vastai " in sentence
     ]
