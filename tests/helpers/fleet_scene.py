@@ -36,6 +36,8 @@ class MemberHost(FakeHost):
         super().__init__(clock)
         self.interleaved = clock
         self.up_at = 0.0
+        self.boot = 0.0
+        """Seconds from a restart until the server answers: none while the scene is set."""
         self.drained_at = -1.0
         self.cut: list[float] = []
         """Seconds between the drain and each restart of a server that served."""
@@ -50,7 +52,7 @@ class MemberHost(FakeHost):
         if command.endswith(("restart", "stop")):
             if served:
                 self.cut.append(now - self.drained_at if was_draining else 0.0)
-            self.up_at = now + BOOT
+            self.up_at = now + self.boot
         if command.endswith("stop"):
             self.runs = None
         return result
@@ -198,6 +200,7 @@ class FleetScene:
         self.members = [Member(self, number) for number in range(replicas)]
         for member in self.members:
             member.create()
+            member.host.boot = BOOT
         self.clock.sleep(600)
         self.away.clear()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from components.vast.api.calls import MOST_PAGES
 from components.vast.api.client import VastApi
 from components.vast.errors import ApiFailed
 from tests.helpers.fakes import VirtualClock
+from tests.helpers.held_files import HeldFiles
 from tests.helpers.offers import instance, row
 from tests.helpers.scripted_api import CALLS, SECRET
 from tests.unit.core.test_display import is_clean
@@ -48,11 +48,13 @@ def answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> r
     return made
 
 
-def market_of(folder: Path, *answers: requests.Response) -> VastApi:
+def market_of(*answers: requests.Response) -> VastApi:
     market = Market(list(answers))
     says: list[str] = []
-    clock = VirtualClock()
-    return VastApi(market, "http://vast.test", clock, folder, says.append, key=SECRET)
+    clock, folder = VirtualClock(), Path("in-memory")
+    return VastApi(
+        market, "http://vast.test", clock, folder, says.append, key=SECRET, open_file=HeldFiles()
+    )
 
 
 BODIES = st.fixed_dictionaries(
@@ -87,8 +89,7 @@ ANSWERS = st.builds(answer, STATUSES, CONTENTS, HEADERS)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @given(answers=st.lists(ANSWERS, min_size=1, max_size=3))
 def test_whatever_is_answered_a_value_or_a_sentence_comes_of_it(call, answers):
-    with tempfile.TemporaryDirectory() as folder:
-        sentence = outcome(call, market_of(Path(folder), *answers))
+    sentence = outcome(call, market_of(*answers))
     assert is_clean(sentence)
     assert SECRET not in sentence
 
@@ -104,14 +105,14 @@ def outcome(call: Any, api: VastApi) -> str:
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 900 + b"1" + b"}" * 900])
-def test_what_is_nested_without_an_end_is_no_answer(tmp_path, call, body):
-    assert is_clean(outcome(call, market_of(tmp_path, answer(200, body))))
+def test_what_is_nested_without_an_end_is_no_answer(call, body):
+    assert is_clean(outcome(call, market_of(answer(200, body))))
 
 
 @pytest.mark.parametrize("call", ["instances", "charges"])
-def test_a_list_without_an_end_is_none(tmp_path, call):
+def test_a_list_without_an_end_is_none(call):
     body = {"instances": [instance()], "results": [CHARGE], "next_token": "more"}
-    api = market_of(tmp_path, answer(200, json.dumps(body).encode()))
+    api = market_of(answer(200, json.dumps(body).encode()))
     with pytest.raises(ApiFailed, match="has no end"):
         CALLS[call](api)
     assert MOST_PAGES * 25 >= 1000, "a large account's own list has an end"
@@ -128,6 +129,6 @@ def test_a_list_without_an_end_is_none(tmp_path, call):
         ("charges", {"results": [[]]}),
     ],
 )
-def test_what_something_would_follow_from_is_not_guessed(tmp_path, call, body):
+def test_what_something_would_follow_from_is_not_guessed(call, body):
     with pytest.raises(ApiFailed, match="try again later"):
-        CALLS[call](market_of(tmp_path, answer(200, json.dumps(body).encode())))
+        CALLS[call](market_of(answer(200, json.dumps(body).encode())))
