@@ -64,8 +64,17 @@ def secret_texts(key: bytes, written: str) -> set[str]:
 
 def exported_in_clear(deployment: Mapping[str, Any], passphrase: str) -> dict[str, Any]:
     """Give an exported state as `pulumi stack export --show-secrets` does."""
-    key = key_of(passphrase, deployment["secrets_providers"]["state"]["salt"])
+    return in_clear_by(key_of(passphrase, salt_of(deployment)), deployment)
+
+
+def in_clear_by(key: bytes, deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the same, with a key that was derived before."""
     return dict(_with_plaintext(key, deployment))
+
+
+def salt_of(deployment: Mapping[str, Any]) -> str:
+    """Give the salt of an exported state, as `encryptionsalt` has it."""
+    return str(deployment["secrets_providers"]["state"]["salt"])
 
 
 def _with_plaintext(key: bytes, value: Any) -> Any:

@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 Fault = Literal["configuration", "host", "platform"]
@@ -76,16 +76,14 @@ class Pattern:
         flags = re.IGNORECASE | re.ASCII
         return tuple(re.compile(expression, flags) for expression in self.expressions)
 
-    def match(self, line: str) -> Diagnosis | None:
-        """Return what `line` says, or None if it is about something else."""
-        for compiled in self.compiled:
-            found = compiled.search(line)
-            if found:
-                given = {key: _short(value) for key, value in found.groupdict().items() if value}
-                return self._filled(given)
-        return None
+    @functools.cached_property
+    def searches(self) -> tuple[Callable[[str], re.Match[str] | None], ...]:
+        """What looks for each of them in a line."""
+        return tuple(compiled.search for compiled in self.compiled)
 
-    def _filled(self, values: dict[str, str]) -> Diagnosis:
+    def told(self, found: re.Match[str]) -> Diagnosis:
+        """Return what a line says in which one of them was found."""
+        values = {key: _short(value) for key, value in found.groupdict().items() if value}
         sentence = self.bare if self.bare and not values else self.sentence
         known = collections.defaultdict(lambda: "?", values)
         return Diagnosis(
@@ -112,9 +110,10 @@ def diagnose(line: str, patterns: Iterable[Pattern], *, serving: bool = False) -
     for pattern in patterns:
         if serving and not pattern.after_start:
             continue
-        diagnosis = pattern.match(line)
-        if diagnosis:
-            return diagnosis
+        for search in pattern.searches:
+            found = search(line)
+            if found:
+                return pattern.told(found)
     return None
 
 

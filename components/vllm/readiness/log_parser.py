@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime as dt
+import functools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -111,6 +112,8 @@ class BootLog:
     def __init__(self) -> None:
         self._partial = ""
         self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
+        self._last_bar = ""
+        """Whose progress the last of the lines shows; empty if it is no bar."""
         self._run = _Run()
         self._earlier: Diagnosis | None = None
         self._runs = 0
@@ -214,7 +217,8 @@ class BootLog:
         return _stall("no_progress", sentence, _ANOTHER_HOST)
 
     def _read(self, raw: str) -> None:
-        self._keep(raw)
+        line = _apart(raw)
+        self._keep(raw, line.text)
         start = _NEW_RUN.match(raw)
         if start:
             self._begin_run()
@@ -222,7 +226,6 @@ class BootLog:
             self._run.started = _time((start["at"] or "").replace("T", " "))
             self._run.reached[Stage.STARTING] = 0.0
             return
-        line = _apart(raw)
         if line.text.startswith("non-default args:"):
             if self._run.announced:
                 self._begin_run()
@@ -238,12 +241,12 @@ class BootLog:
         for one in run.errors.take(LogText(line.text, line.level)):
             self._suspect(one)
 
-    def _keep(self, line: str) -> None:
-        bar = _BAR.match(_apart(line).text)
-        if bar and self._lines:
-            before = _BAR.match(_apart(self._lines[-1]).text)
-            if before and before["what"] == bar["what"]:
-                self._lines.pop()
+    def _keep(self, line: str, text: str) -> None:
+        bar = _BAR.match(text)
+        what = bar["what"] if bar else ""
+        if what and what == self._last_bar:
+            self._lines.pop()
+        self._last_bar = what
         self._lines.append(line)
 
     def _begin_run(self) -> None:
@@ -332,6 +335,8 @@ def _plain(line: str) -> str:
     return clipped(shown(clipped(line, LONGEST_LINE)), LONGEST_LINE).rstrip()
 
 
+# Most lines of a second follow each other.
+@functools.lru_cache(maxsize=16)
 def _time(stamp: str) -> dt.datetime | None:
     """Read `11-23 09:03:24`, or None if that is no moment.
 

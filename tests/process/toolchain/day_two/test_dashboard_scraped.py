@@ -17,6 +17,9 @@ from toolchain.day_two.dashboard import picture
 from toolchain.day_two.dashboard.panels import Panel, panels
 from toolchain.day_two.dashboard.rules import rules
 
+EVERY = 0.25
+"""Seconds between two looks: Prometheus scrapes once a second."""
+
 
 def has_data(world: Watched, panel: Panel) -> bool:
     """Whether each query of a panel gives numbers; a quantile of nothing is none."""
@@ -41,7 +44,7 @@ def test_every_target_is_up_and_every_panel_has_data(world):
             assert answer.status_code == 200, answer.text
             return all(has_data(world, panel) for panel in panels("old", has_router=True))
 
-        eventually(all_have_data)
+        eventually(all_have_data, every=EVERY)
     up = {one["metric"]["role"]: one["value"][1] for one in world.query("up")}
     assert up == {"machine": "1", "router": "1", "stack": "1"}
 
@@ -50,7 +53,8 @@ def test_the_rules_are_loaded_and_none_fires(world):
     (group,) = world.ask("rules")["groups"]
     assert [one["name"] for one in group["rules"]] == [one.name for one in rules("old", AIMS)]
     eventually(
-        lambda: {one["health"] for one in world.ask("rules")["groups"][0]["rules"]} == {"ok"}
+        lambda: {one["health"] for one in world.ask("rules")["groups"][0]["rules"]} == {"ok"},
+        every=EVERY,
     )
     assert world.ask("alerts")["alerts"] == []
 
@@ -88,10 +92,10 @@ def test_a_machine_under_another_name_is_not_believed(world):
     name = machine_name(CONTRACT)
     assert f"server_name: {name}\n" in file
     world.change("prometheus.yml", file.replace(name, machine_name(CONTRACT + 1)))
-    eventually(lambda: world.machine()[0] == "down")
+    eventually(lambda: world.machine()[0] == "down", every=EVERY)
     assert "certificate is valid for" in world.machine()[1]
     world.change("prometheus.yml", file)
-    eventually(lambda: world.machine()[0] == "up")
+    eventually(lambda: world.machine()[0] == "up", every=EVERY)
 
 
 def test_a_key_that_has_changed_is_read_at_the_next_scrape(world):
@@ -99,7 +103,7 @@ def test_a_key_that_has_changed_is_read_at_the_next_scrape(world):
     key = file.read_text()
     for wrong in (STACK_KEY, OF_THE_STACK):
         file.write_text(wrong)
-        eventually(lambda: world.machine()[0] == "down")
+        eventually(lambda: world.machine()[0] == "down", every=EVERY)
         assert "401" in world.machine()[1]
         file.write_text(key)
-        eventually(lambda: world.machine()[0] == "up")
+        eventually(lambda: world.machine()[0] == "up", every=EVERY)

@@ -7,9 +7,23 @@ import copy
 import pytest
 
 from components.core.property_bag import StateUnreadable
-from tests.helpers.fleets import CONTRACT, ROUTED, deployment, destroyed, fleet
+from tests.helpers.fleets import (
+    CONTRACT,
+    KEY,
+    PASSPHRASE,
+    ROUTED,
+    deployment,
+    destroyed,
+    encrypted,
+    fleet,
+)
+from tests.helpers.state_secrets import key_of, salt_of
 from toolchain.day_two.command import Asked
 from toolchain.day_two.fleet import NoStack, exported, fleet_of
+
+
+def test_the_key_of_the_state_is_its_passphrases():
+    assert key_of(PASSPHRASE, salt_of(encrypted())) == KEY
 
 
 def test_one_machine_and_no_router():

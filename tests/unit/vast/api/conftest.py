@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from components.vast.api.client import VastApi
 from tests.helpers.fakes import VirtualClock
+from tests.helpers.held_files import HeldFiles
 from tests.helpers.scripted_api import SECRET, ScriptedTransport
 
 
@@ -13,21 +16,21 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def door_to(tmp_path_factory, said):
+def door_to(said):
     """A door to a market that gives these answers, with its transport and its clock."""
 
     def made(*answers, patient=True):
         clock = VirtualClock()
         transport = ScriptedTransport(*answers)
-        folder = tmp_path_factory.mktemp("shared")
         api = VastApi(
             transport,
             "http://vast.test",
             clock,
-            folder,
+            Path("in-memory"),
             said.append,
             key=SECRET,
             patient=patient,
+            open_file=HeldFiles(),
         )
         return api, transport, clock
 
