@@ -10,7 +10,7 @@ from pathlib import Path
 from components.vast.api.locked_file import Content, LockedJsonFile
 
 
-class _Kept(Content):
+class Kept(Content):
     """A content that is kept as JSON in memory."""
 
     def __init__(self, texts: dict[Path, str], path: Path) -> None:
@@ -32,7 +32,7 @@ class _Held(LockedJsonFile):
     @contextlib.contextmanager
     def lock(self, *, wait: bool = True) -> Iterator[Content]:
         del wait
-        yield _Kept(self._texts, self._path)
+        yield Kept(self._texts, self._path)
 
 
 class HeldFiles:

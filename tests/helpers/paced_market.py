@@ -18,6 +18,7 @@ import requests
 from components.vast.api.client import VastApi
 from components.vast.api.locked_file import Busy, Content, LockedJsonFile
 from emulator import throttle
+from tests.helpers.held_files import Kept
 from tests.helpers.interleaving import Interleaving
 from tests.helpers.offers import instance, row
 
@@ -56,7 +57,9 @@ class PacedMarket:
         """When each was accepted, and its method and path without a number."""
         self.refused = 0
         """Answers of 429."""
-        self._held: set[Path] = set()
+        self.held: set[Path] = set()
+        self.texts: dict[Path, str] = {}
+        """What stands in the files that the processes share."""
         self._throttle = throttle.Throttle(clock.monotonic)
 
     def api(self, folder: Path) -> VastApi:
@@ -68,7 +71,7 @@ class PacedMarket:
             folder,
             lambda _line: None,
             key="secret",
-            open_file=lambda path: VirtuallyLocked(path, self.clock, self._held),
+            open_file=lambda path: VirtuallyLocked(path, self),
         )
 
     def per_minute(self, since: float, until: float) -> float:
@@ -121,16 +124,17 @@ class PacedMarket:
 
 
 class VirtuallyLocked(LockedJsonFile):
-    """A file whose lock is waited for in virtual time.
+    """A file in memory whose lock is waited for in virtual time.
 
     One procedure runs at a time, so a set of the held files is a lock. The tests of
     `LockedJsonFile` show the system's own lock.
     """
 
-    def __init__(self, path: Path, clock: Interleaving, held: set[Path]) -> None:
+    def __init__(self, path: Path, market: PacedMarket) -> None:
         super().__init__(path)
-        self._clock = clock
-        self._held = held
+        self._clock = market.clock
+        self._held = market.held
+        self._texts = market.texts
 
     @contextlib.contextmanager
     def lock(self, *, wait: bool = True) -> Iterator[Content]:
@@ -140,7 +144,7 @@ class VirtuallyLocked(LockedJsonFile):
             self._clock.sleep(LOCK_POLL)
         self._held.add(self._path)
         try:
-            yield Content(self._path)
+            yield Kept(self._texts, self._path)
         finally:
             self._held.remove(self._path)
 

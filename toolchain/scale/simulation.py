@@ -193,9 +193,12 @@ class SimulatedWorld:
 
     def serving(self) -> int:
         """How many replicas take requests."""
-        return sum(
-            one.serves_from <= self.now < min(one.ends, one.drains_from) for one in self._all()
-        )
+        now, count = self.now, 0
+        # Asked for each request and each end of one.
+        for machines in (self.floor, self.rented.values(), self.gone):
+            for one in machines:
+                count += one.serves_from <= now < one.ends and now < one.drains_from
+        return count
 
     def billed(self) -> int:
         """How many machines are paid for."""
