@@ -60,6 +60,9 @@ class FakeVast:
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
+            wbufsize = -1
+            """Head and body leave together: sending is most of the work of an answer."""
+
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base's name)
                 del format, args
 
