@@ -11,6 +11,7 @@ import yaml
 from pulumi.runtime import config as runtime_config
 
 from components import misplaced
+from components.core import yaml_text
 from components.settings import KEYS, MAY_BE_SECRET, SettingRefused, Settings, parse
 
 
@@ -58,7 +59,7 @@ def refuse_misplaced(project: str, keys: Iterable[str], file: Mapping[str, Any])
 def _file_of(stack: str, folder: Path) -> Mapping[str, Any]:
     """Read the stack's file; nothing if it is not there, or is one that Pulumi explains."""
     try:
-        content = yaml.safe_load((folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))
+        content = yaml_text.read((folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

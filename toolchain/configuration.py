@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components import misplaced
-from components.core import own_yaml
+from components.core import yaml_text
 from components.core.errors import ConfigurationError
 from components.settings import KEYS as SETTINGS
 
@@ -31,7 +31,7 @@ _PINNED = re.compile(r"(?P<tagged>.+:[^/:@]+)@sha256:[0-9a-f]{64}")
 
 def project_name(folder: Path) -> str:
     """The project's name in labels on the account and in Pulumi's backend."""
-    return str(own_yaml.read((folder / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
+    return str(yaml_text.read((folder / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
 
 
 class NoConfiguration(ConfigurationError):
@@ -70,6 +70,8 @@ def read(path: Path) -> str:
     except YAMLError as error:
         reason = " ".join(str(error).split())
         raise NoConfiguration(f"{path.name} is no YAML ({reason}): correct it") from None
+    except RecursionError:
+        raise NoConfiguration(f"{path.name} nests too deep to be read: correct it") from None
     if not isinstance(content, dict) or not isinstance(content.get("config") or {}, dict):
         raise NoConfiguration(f"{path.name} has no settings by name under `config`: correct it")
     keys = map(str, content.get("config") or {})

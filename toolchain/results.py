@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.core import own_yaml
+from components.core import yaml_text
 from components.vllm.measured import Load, Measured
 from components.vllm.readiness.log_parser import BootLog
 
@@ -147,7 +147,7 @@ class Start(BaseModel):
 
 def load(folder: Path) -> Measurement:
     """Read a folder's `measurement.yaml`."""
-    content = own_yaml.read((folder / MEASUREMENT).read_text(encoding="utf-8"))
+    content = yaml_text.read((folder / MEASUREMENT).read_text(encoding="utf-8"))
     return Measurement.model_validate(content)
 
 

@@ -20,6 +20,7 @@ from pulumi_policy import (
 )
 from pydantic import ValidationError
 
+from components.core import yaml_text
 from components.release.production_rules import RULES, PolicyInput
 from components.vast.market.ranking import hourly_cap
 from components.vast.market.requirements import need_from_bag
@@ -130,7 +131,12 @@ def _revisions(model_env: Any, options: Mapping[str, Any] | None) -> dict[str, s
 
 def _options(serve_yaml: Any) -> dict[str, Any] | None:
     """A server's options; None where they are not known yet, or no file that vLLM could read."""
-    read = yaml.safe_load(serve_yaml) if isinstance(serve_yaml, str) else None
+    if not isinstance(serve_yaml, str):
+        return None
+    try:
+        read = yaml_text.read(serve_yaml)
+    except yaml.YAMLError:
+        return None
     return read if isinstance(read, dict) else None
 
 

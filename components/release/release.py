@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.core import own_yaml
+from components.core import yaml_text
 from components.core.errors import ConfigurationError
 from components.vllm.profile import Profile
 from components.vllm.serve_config import from_yaml
@@ -146,7 +146,7 @@ def load_release(name: str, folder: Path = RELEASES) -> Release:
     if not path.is_file():
         raise ReleaseRefused(_missing(name, folder))
     try:
-        content = own_yaml.read(path.read_text(encoding="utf-8"))
+        content = yaml_text.read(path.read_text(encoding="utf-8"))
         release = Release.model_validate(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())

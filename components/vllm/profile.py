@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from components.core import own_yaml
+from components.core import yaml_text
 from components.vllm import image_name
 from components.vllm.errors import ProfileError
 from components.vllm.hub_names import REPOSITORY, implicit_downloads
@@ -323,7 +323,7 @@ def _read(path: Path) -> dict[str, Any]:
 # One process reads the same few files again for each resource, 2 ms each.
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str) -> Any:
-    return own_yaml.read(text)
+    return yaml_text.read(text)
 
 
 def _checked(content: dict[str, Any], source: str) -> Profile:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from components.core import yaml_text
 from components.machine import gpus
 from components.vllm.errors import OptionRefused
 from components.vllm.hub_names import is_commit, with_pinned_draft
@@ -233,7 +234,7 @@ def from_yaml(serve_yaml: str) -> dict[str, Any]:
 # A program and a provider read the same text again for each thing that they tell of it.
 @functools.lru_cache(maxsize=64)
 def _read(serve_yaml: str) -> dict[str, Any]:
-    return yaml.safe_load(serve_yaml) or {}
+    return yaml_text.read(serve_yaml) or {}
 
 
 def _refuse_known_crashes(profile: Profile, flags: Mapping[str, Any]) -> None:

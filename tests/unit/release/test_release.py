@@ -288,7 +288,7 @@ def test_a_release_that_is_not_there_names_those_that_are(tmp_path):
         load_release("2026-12", tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "just words", "name: r1\ndigest: x\n"])
+@pytest.mark.parametrize("content", ["{", "just words", "name: r1\ndigest: x\n", "[" * 9_999])
 def test_what_is_no_release_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "r1.yaml").write_text(content)
     with pytest.raises(ReleaseRefused, match="restore") as refused:

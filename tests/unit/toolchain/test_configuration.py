@@ -28,7 +28,9 @@ def test_a_file_without_settings_takes_one(text):
         ("config: [", "is no YAML"),
         ("- a list", "no settings by name"),
         ("config: text", "no settings by name"),
+        (f"config: {'[' * 9_999}{']' * 9_999}", "nests too deep"),
     ],
+    ids=lambda value: value[:20],
 )
 def test_a_file_that_nobody_can_read_is_refused_in_one_sentence(tmp_path, text, said):
     path = tmp_path / "Pulumi.dev.yaml"

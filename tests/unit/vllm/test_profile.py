@@ -160,7 +160,9 @@ def test_one_sentence_names_file_key_value_and_remedy(
         ("", ["mine.yaml holds no"]),
         ("- one\n- two\n", ["mine.yaml holds no"]),
         ("a: \x00", ["mine.yaml is no YAML"]),
+        (f"a: {'[' * 9_999}", ["mine.yaml is no YAML", "within each other in line 1"]),
     ],
+    ids=["no_end", "empty", "list", "control", "deep"],
 )
 def test_what_is_no_profile_at_all(tmp_path: Path, text: str, words: list[str]) -> None:
     (tmp_path / "mine.yaml").write_text(text)

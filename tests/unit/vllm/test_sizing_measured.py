@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.core import own_yaml
+from components.core import yaml_text
 from components.vllm.errors import DoesNotFit, ProfileError
 from components.vllm.profile import Profile, load_profile, profile_names
 from components.vllm.readiness.log_parser import BootFacts, BootLog
@@ -36,7 +36,7 @@ def runs() -> Iterator[Any]:
         if profile.measured is None:
             continue
         folder = ROOT / profile.measured.source
-        content = own_yaml.read((folder / "measurement.yaml").read_text(encoding="utf-8"))
+        content = yaml_text.read((folder / "measurement.yaml").read_text(encoding="utf-8"))
         for run in content["runs"]:
             if run.get("profile") == name:
                 yield pytest.param(profile, folder / run["name"], id=f"{name}-{run['name']}")
