@@ -12,7 +12,7 @@ import functools
 import ssl
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import httpcore2
 import httpx2
@@ -79,14 +79,52 @@ def exchange(
         httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError: no answer.
         Exception: whatever a host's bytes bring a library to.
     """
-    sent = [(name.encode(), value.encode()) for name, value in headers.items()]
-    with _pool(budget, tls, network) as pool:  # noqa: SIM117  (the answer is read within)
-        with pool.stream(
+    with Exchanges(tls, connect_timeout=connect_timeout, network=network) as own:
+        return own.exchange(method, url, budget, headers=headers, content=content)
+
+
+class Exchanges:
+    """Requests to one host one after the other, on one connection as long as the host keeps it.
+
+    A context manager, which closes it.
+    """
+
+    def __init__(
+        self,
+        tls: ssl.SSLContext,
+        *,
+        connect_timeout: float,
+        network: httpcore2.NetworkBackend | None = None,
+    ) -> None:
+        """Prepare it; nothing is connected yet. `connect_timeout` in seconds."""
+        self._network = _BoundedNetwork(network or httpcore2.SyncBackend())
+        self._pool = _pool(tls, self._network)
+        self._connect_timeout = connect_timeout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        budget: Budget,
+        *,
+        headers: dict[str, str],
+        content: bytes | None = None,
+    ) -> Answer:
+        """Send a request and read the whole answer within its own budget; see `exchange`."""
+        self._network.budget = budget
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+        with self._pool.stream(
             method,
             url,
             headers=[*sent, PLAIN],
             content=content,
-            extensions={"timeout": {"connect": connect_timeout}},
+            extensions={"timeout": {"connect": self._connect_timeout}},
         ) as response:
             return Answer(
                 response.status, b"".join(response.iter_stream()), _date_in(response.headers)
@@ -115,7 +153,10 @@ class BoundedTransport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """See `httpx2.BaseTransport`."""
         budget = self._budget()
-        pool = _pool(budget, self._tls, self._network)
+        below = self._network or httpcore2.SyncBackend()
+        network = _BoundedNetwork(below)
+        network.budget = budget
+        pool = _pool(self._tls, network)
         kept = [pair for pair in request.headers.raw if pair[0].lower() != PLAIN[0].lower()]
         try:
             with _as_httpx2():
@@ -172,21 +213,17 @@ def _as_httpx2() -> Iterator[None]:
         raise found[1](found[2] or str(error)) from error
 
 
-def _pool(
-    budget: Budget, tls: ssl.SSLContext, network: httpcore2.NetworkBackend | None
-) -> httpcore2.ConnectionPool:
-    below = network or httpcore2.SyncBackend()
-    return httpcore2.ConnectionPool(
-        tls, max_connections=1, network_backend=_BoundedNetwork(below, budget)
-    )
+def _pool(tls: ssl.SSLContext, network: _BoundedNetwork) -> httpcore2.ConnectionPool:
+    return httpcore2.ConnectionPool(tls, max_connections=1, network_backend=network)
 
 
 class _BoundedNetwork(httpcore2.NetworkBackend):
-    """Connections whose every step is paid from one budget."""
+    """Connections whose every step is paid from the budget of the exchange that goes on."""
 
-    def __init__(self, below: httpcore2.NetworkBackend, budget: Budget) -> None:
+    budget: Budget
+
+    def __init__(self, below: httpcore2.NetworkBackend) -> None:
         self._below = below
-        self._budget = budget
 
     def connect_tcp(
         self,
@@ -199,25 +236,25 @@ class _BoundedNetwork(httpcore2.NetworkBackend):
         stream = self._below.connect_tcp(
             host,
             port,
-            timeout=self._budget.seconds(timeout),
+            timeout=self.budget.seconds(timeout),
             local_address=local_address,
             socket_options=socket_options,
         )
-        return _BoundedStream(stream, self._budget)
+        return _BoundedStream(stream, self)
 
 
 class _BoundedStream(httpcore2.NetworkStream):
-    def __init__(self, below: httpcore2.NetworkStream, budget: Budget) -> None:
+    def __init__(self, below: httpcore2.NetworkStream, network: _BoundedNetwork) -> None:
         self._below = below
-        self._budget = budget
+        self._network = network
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = self._below.read(max_bytes, timeout=self._budget.seconds(timeout))
-        self._budget.take(len(data))
+        data = self._below.read(max_bytes, timeout=self._network.budget.seconds(timeout))
+        self._network.budget.take(len(data))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._below.write(buffer, timeout=self._budget.seconds(timeout))
+        self._below.write(buffer, timeout=self._network.budget.seconds(timeout))
 
     def close(self) -> None:
         self._below.close()
@@ -229,9 +266,9 @@ class _BoundedStream(httpcore2.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore2.NetworkStream:
         below = self._below.start_tls(
-            ssl_context, server_hostname, timeout=self._budget.seconds(timeout)
+            ssl_context, server_hostname, timeout=self._network.budget.seconds(timeout)
         )
-        return _BoundedStream(below, self._budget)
+        return _BoundedStream(below, self._network)
 
     def get_extra_info(self, info: str) -> Any:
         return self._below.get_extra_info(info)

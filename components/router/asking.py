@@ -5,15 +5,17 @@ It asks as clients do, at the address that clients call, and trusts the stack's 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import ssl
+from collections.abc import Iterator
 from typing import Protocol
 
 import httpcore2
 
 from components.core.bounded import Budget, OutOfTime, TooMuch
-from components.core.bounded_http import Answer, exchange, trust
+from components.core.bounded_http import Answer, Exchanges, trust
 from components.core.clock import Clock
 from components.core.errors import causes
 from components.router.config import VERSION_PATH
@@ -61,15 +63,29 @@ class RouterClient(Protocol):
         Otherwise it is why not, as the rest of a sentence.
         """
 
+    def on_one_connection(self) -> contextlib.AbstractContextManager[RouterClient]:
+        """Give a client whose questions one process answers, as long as it keeps the connection."""
+
 
 class HttpsRouter:
-    """`RouterClient`, each question on a connection of its own."""
+    """`RouterClient`, each question on a connection of its own unless said otherwise."""
 
     def __init__(self, url: str, authorities: str, identity: str, clock: Clock) -> None:
         """Ask at `url`, trusting `authorities` (PEM); show `identity` (PEM) if it is not empty."""
         self._url = url
         self._clock = clock
         self._tls = trust(authorities, identity)
+        self._kept: Exchanges | None = None
+
+    @contextlib.contextmanager
+    def on_one_connection(self) -> Iterator[RouterClient]:
+        """See `RouterClient`."""
+        with self._exchanges() as kept:
+            self._kept = kept
+            try:
+                yield self
+            finally:
+                self._kept = None
 
     def status_of(self, path: str, key: str | None) -> int | str:
         """See `RouterClient`."""
@@ -96,17 +112,23 @@ class HttpsRouter:
 
     def _ask(self, path: str, key: str | None) -> Answer | str:
         try:
-            return exchange(
-                "GET",
-                self._url + path,
-                Budget(self._clock, ANSWER_SECONDS, MOST_BYTES),
-                headers={"Authorization": f"Bearer {key}"} if key is not None else {},
-                content=None,
-                tls=self._tls,
-                connect_timeout=CONNECT_SECONDS,
-            )
+            if self._kept is not None:
+                return self._exchange(self._kept, path, key)
+            with self._exchanges() as own:
+                return self._exchange(own, path, key)
         except Exception as error:  # noqa: BLE001  (whoever answers there may send anything)
             return _reason(error)
+
+    def _exchanges(self) -> Exchanges:
+        return Exchanges(self._tls, connect_timeout=CONNECT_SECONDS)
+
+    def _exchange(self, connection: Exchanges, path: str, key: str | None) -> Answer:
+        return connection.exchange(
+            "GET",
+            self._url + path,
+            Budget(self._clock, ANSWER_SECONDS, MOST_BYTES),
+            headers={"Authorization": f"Bearer {key}"} if key is not None else {},
+        )
 
 
 def reached(metrics: str) -> dict[str, str]:

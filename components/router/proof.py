@@ -81,7 +81,15 @@ def not_reached(found: Mapping[str, str], request: RouterRequest) -> list[str]:
 
 
 def wrong(client: RouterClient, state: RouterState) -> str:
-    """Say what a router answers otherwise than it should just now; empty for nothing."""
+    """Say what a router answers otherwise than it should just now; empty for nothing.
+
+    It is asked on one connection: what names the new files also answers for the keys.
+    """
+    with client.on_one_connection() as one:
+        return _wrong(one, state)
+
+
+def _wrong(client: RouterClient, state: RouterState) -> str:
     request = state.request
     where = f"at {url_of(request.address, request.port)}"
     health = client.status_of("/health", None)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from components.core.clock import SystemClock
-from components.router.asking import HttpsRouter
+from components.router.asking import MOST_BYTES, HttpsRouter
 from components.tls.authorities import Authority
 from tests.helpers.polling import eventually
 from tests.helpers.router_world import AUTHORITY, STACK_KEY, fleet
@@ -72,6 +72,21 @@ def test_what_names_no_version_names_none(body):
         thread.join()
 
 
+def test_questions_on_one_connection_share_it_and_each_has_its_own_bounds():
+    body = b"x" * (MOST_BYTES - 1_000)
+    sent = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with socket.socket() as server:
+        server.bind((LOOPBACK, 0))
+        server.listen()
+        thread = threading.Thread(target=_answer, args=(server, sent, 2))
+        thread.start()
+        client = asked(int(server.getsockname()[1]), scheme="http")
+        with client.on_one_connection() as one:
+            # Nobody takes a second connection.
+            assert [one.status_of("/health", key) for key in (None, "key")] == [200, 200]
+        thread.join()
+
+
 def test_where_nobody_listens_the_reason_says_so():
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))
@@ -79,11 +94,12 @@ def test_where_nobody_listens_the_reason_says_so():
     assert asked(port).status_of("/health", None) == "refuses the connection"
 
 
-def _answer(server: socket.socket, sent: bytes) -> None:
+def _answer(server: socket.socket, sent: bytes, times: int = 1) -> None:
     connection, _ = server.accept()
     with connection:
-        connection.recv(65_536)
-        try:
-            connection.sendall(sent)
-        except OSError:
-            return
+        for _ in range(times):
+            connection.recv(65_536)
+            try:
+                connection.sendall(sent)
+            except OSError:
+                return
