@@ -18,12 +18,6 @@ umask 077
 base="${VASTVLLM_ROUTERS:-${HOME:+$HOME/.vast-vllm}}"
 folder="$base/router-$id"
 unit="vast-vllm-router-$id.service"
-user="$(id -u)"
-if [ "$user" = 0 ]; then
-    kind=systemd target=multi-user.target units=/etc/systemd/system
-else
-    kind=systemd-user target=default.target units="${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user"
-fi
 
 say() { printf '%s=%s\n' "$1" "$2"; }
 
@@ -31,7 +25,17 @@ say() { printf '%s=%s\n' "$1" "$2"; }
 first_line() {
     line=
     { IFS= read -r line <"$1"; } 2>/dev/null
-    printf '%s\n' "$line"
+}
+
+# Whose service manager it is, for what asks it.
+whose() {
+    user="$(id -u)"
+    if [ "$user" = 0 ]; then
+        kind=systemd target=multi-user.target units=/etc/systemd/system
+    else
+        kind=systemd-user target=default.target
+        units="${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user"
+    fi
 }
 
 manage() {
@@ -66,6 +70,10 @@ command_of() {
 # Its files may have been removed by hand, and it goes on without them: its command names it then.
 # The first process is the one whose parent is none of them.
 first_process() {
+    # Mostly there is none, and to read the commands takes less than to list the processes.
+    if [ -r /proc/self/cmdline ]; then
+        grep -qsF -- "$folder/haproxy.cfg" /proc/[0-9]*/cmdline || return 0
+    fi
     ps -ww -e -o pid= -o ppid= -o args= 2>/dev/null | file="$folder/haproxy" awk '
         index($0, " -W ") && index($0, " -f " ENVIRON["file"] ".cfg -p " ENVIRON["file"] ".pid") {
             parent[$1] = $2
@@ -82,13 +90,17 @@ alive() {
         return
     fi
     for pause in 0.2 0.5 ''; do
-        pid="$(first_line "$folder/haproxy.pid")"
+        first_line "$folder/haproxy.pid"
+        pid="$line"
         case "$pid" in
         *[!0-9]*) return 1 ;;
         ?*)
             kill -0 "$pid" 2>/dev/null || return 1
             # A number is given again: it has to be a process with this very file.
             case "$(command_of "$pid" 2>/dev/null)" in *"$folder/haproxy.cfg"*) return 0 ;; esac
+            # One that has ended keeps its number until its parent looks: no pause brings it back.
+            first_line "/proc/$pid/stat"
+            case "$line" in *') Z '*) return 1 ;; esac
             ;;
         esac
         [ -n "$pause" ] && sleep "$pause" 2>/dev/null
@@ -97,6 +109,7 @@ alive() {
 }
 
 facts() {
+    whose
     case "$base" in /*) say folder "$folder" ;; esac
     found="$(command -v -- "$program" 2>/dev/null)"
     say haproxy "$found"
@@ -115,12 +128,12 @@ facts() {
     { ip -o addr show || ifconfig; } 2>/dev/null | awk '{
         for (i = 1; i < NF; i++) if ($i == "inet" || $i == "inet6") print "address=" $(i + 1)
     }'
-    listeners | awk '!seen[$0]++ && ++lines <= 5000'
+    listeners
     if [ -n "$lives" ]; then
         say alive yes
         watched && say watched yes
     fi
-    for name in owner stack good; do say "$name" "$(first_line "$folder/$name")"; done
+    for name in owner stack good; do first_line "$folder/$name"; say "$name" "$line"; done
     [ -f "$folder/haproxy.cfg" ] && configured
     [ -n "$expected" ] && cd "$folder/$expected" 2>/dev/null && files
     return 0
@@ -152,12 +165,20 @@ lowest_port() {
 # `ss` asks for these alone. To read the file, the kernel walks through all connections.
 listeners() {
     if sockets="$(ss -ltn 2>/dev/null)"; then
-        printf '%s\n' "$sockets" | awk '$1 == "LISTEN" { print "listens=" $4 }'
+        printf '%s\n' "$sockets" | addresses LISTEN 1 4
     elif [ -r /proc/net/tcp ]; then
-        awk '$4 == "0A" { print "listens=" $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+        cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | addresses 0A 4 2
     else
-        netstat -an -p tcp 2>/dev/null | awk '$NF == "LISTEN" { print "listens=" $4 }'
+        netstat -an -p tcp 2>/dev/null | addresses LISTEN 0 4
     fi
+}
+
+# Each address once, and no more than 5000: where a field says "$1", what another field has. The
+# fields come by their numbers, where 0 is the last one.
+addresses() {
+    awk -v state="$1" -v says="$2" -v has="$3" '
+        $(says ? says : NF) == state && !seen[$has]++ && ++lines <= 5000 { print "listens=" $has }
+    '
 }
 
 configured() {
@@ -175,7 +196,8 @@ files() {
 
 key() {
     mkdir -p "$base" "$folder" && chmod 700 "$folder" && cd "$folder" || return 1
-    openssl ec -in router.key -noout -text 2>/dev/null | grep -q prime256v1 || {
+    { [ -f router.key ] && openssl ec -in router.key -noout -text | grep -q prime256v1; } \
+        2>/dev/null || {
         openssl ecparam -name prime256v1 -genkey -noout -out router.key.new &&
             mv -f router.key.new router.key
     } || return 1
@@ -184,6 +206,7 @@ key() {
 }
 
 install() {
+    whose
     cd "$folder" || return 1
     printf '%s\n' "$owner" >owner && printf '%s\n' "$stack" >stack || return 1
     rm -rf "$version.part"
@@ -243,8 +266,10 @@ proven() {
 }
 
 back() {
+    whose
     cd "$folder" || return 1
-    good="$(first_line good)"
+    first_line good
+    good="$line"
     if [ -n "$good" ] && [ -f "$good/haproxy.cfg" ]; then
         say good "$good"
         # A signal that comes in the middle of a reload is lost: then it is sent again.
@@ -256,11 +281,13 @@ back() {
 }
 
 end() {
+    whose
     if [ ! -d "$folder" ] && ! alive; then
         say did gone
         return 0
     fi
-    there="$(first_line "$folder/owner")"
+    first_line "$folder/owner"
+    there="$line"
     if [ -n "$there" ] && [ "$there" != "$owner" ]; then
         say did kept
         return 0

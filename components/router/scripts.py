@@ -174,7 +174,11 @@ def _writes(function: str, files: Mapping[str, str]) -> str:
         if _HEREDOC in text or not re.fullmatch(r"[a-z.]+", name):
             raise ValueError(f"a file that cannot be written: {name!r}")
         ended = text if text.endswith("\n") else f"{text}\n"
-        lines.append(f"cat >\"$1\"/{name} <<'{_HEREDOC}' || return 1\n{ended}{_HEREDOC}")
+        if name == config.CLIENT:
+            # A secret: where `printf` is a program, it would be an argument of a process.
+            lines.append(f"cat >\"$1\"/{name} <<'{_HEREDOC}' || return 1\n{ended}{_HEREDOC}")
+        else:
+            lines.append(f'printf %s {shlex.quote(ended)} >"$1"/{name} || return 1')
     return "\n".join([*lines, "}\n"])
 
 

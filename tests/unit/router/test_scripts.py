@@ -28,6 +28,14 @@ def test_a_file_that_would_end_its_own_place_is_refused():
         installed({"../haproxy.cfg": "global\n"})
 
 
+def test_a_secret_is_no_word_of_a_command_and_a_text_cannot_leave_its_quotes():
+    """Where `printf` is a program, its words are arguments of a process."""
+    script = installed({"client.pem": "a secret\n", "keys.map": "'; rm -rf /; '\n"})
+    assert "cat >\"$1\"/client.pem <<'end-of-a-file-of-vast-vllm' || return 1\na secret\n" in script
+    quoted = "''\"'\"'; rm -rf /; '\"'\"'\n'"
+    assert f'printf %s {quoted} >"$1"/keys.map || return 1' in script
+
+
 def installed(files: dict[str, str]) -> str:
     return scripts.install(
         "label", "haproxy", owner="o", stack="s", version="0" * 64, files=files, unit="[Unit]\n"
