@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toolchain.scale_out.connection import Connection, Target
-from toolchain.scale_out.members import CHAT
+from toolchain.scale_out.member_server import CHAT
 
 CONVERSATIONS = 60
 QUESTIONS = 6

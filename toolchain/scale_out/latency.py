@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from toolchain.load_client import percentile
 from toolchain.scale_out.connection import Connection, Target
-from toolchain.scale_out.members import CHAT
+from toolchain.scale_out.member_server import CHAT
 from toolchain.scale_out.spread import Spread, differences
 
 WARM_UPS = 20

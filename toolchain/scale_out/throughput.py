@@ -24,7 +24,7 @@ from toolchain.checkout import BIN
 from toolchain.scale_out.connection import Target
 from toolchain.scale_out.latency import chat
 from toolchain.scale_out.loopback import LOOPBACK, NotMeasured, identity, reserved, until
-from toolchain.scale_out.members import CHAT
+from toolchain.scale_out.member_server import CHAT
 from toolchain.scale_out.spread import Spread, ratios
 
 CONNECTIONS = 32

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -32,28 +32,36 @@ NEXT_KEY = "6f" * 24
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Machine]]:
-    """Two members, each in a process of its own, for the tests that only ask them."""
-    with two_members(tmp_path_factory.mktemp("members")) as found:
+    """Two members, for the tests that only ask them."""
+    with members_of(tmp_path_factory.mktemp("members"), [51, 52]) as found:
         yield found
 
 
 @pytest.fixture
 def own_machines(tmp_path: Path) -> Iterator[list[Machine]]:
-    """The same for a test that changes or kills them."""
-    with two_members(tmp_path) as found:
+    """The same for a test that changes them."""
+    with members_of(tmp_path, [51, 52]) as found:
+        yield found
+
+
+@pytest.fixture
+def mortal_machines(tmp_path: Path) -> Iterator[list[Machine]]:
+    """The same for a test that kills one: each has a process of its own."""
+    with members_of(tmp_path, [51], [52]) as found:
         yield found
 
 
 @contextlib.contextmanager
-def two_members(folder: Path) -> Iterator[list[Machine]]:
-    one, two = folder / "one", folder / "two"
-    one.mkdir()
-    two.mkdir()
-    with (
-        serving(one, AUTHORITY, [51], stack_key=STACK_KEY, scope=SCOPE) as first,
-        serving(two, AUTHORITY, [52], stack_key=STACK_KEY, scope=SCOPE) as second,
-    ):
-        yield [*first, *second]
+def members_of(folder: Path, *processes: Sequence[int]) -> Iterator[list[Machine]]:
+    """Members by contract, in so many processes."""
+    with contextlib.ExitStack() as stack:
+        found: list[Machine] = []
+        for number, contracts in enumerate(processes):
+            own = folder / str(number)
+            own.mkdir()
+            served = serving(own, AUTHORITY, contracts, stack_key=STACK_KEY, scope=SCOPE)
+            found += stack.enter_context(served)
+        yield found
 
 
 @pytest.fixture
@@ -92,7 +100,7 @@ def test_each_client_streams_and_nothing_fails(router):
 
 def test_changes_that_are_planned_cost_no_request(own_router, own_machines, tmp_path):
     members = own_router.inputs.members
-    folder = tmp_path / "one" / "51"
+    (folder,) = tmp_path.glob("*/51")
     with Streams(endpoint(own_router), clients=CLIENTS, request=QUICK) as streams:
         (folder / "draining").touch()
         eventually(lambda: own_router.status(51).startswith("NOLB"))
@@ -116,10 +124,13 @@ def test_changes_that_are_planned_cost_no_request(own_router, own_machines, tmp_
     assert tally(records).made >= 5 * CLIENTS
 
 
-def test_a_member_that_is_killed_costs_what_it_had_begun_alone(own_router, own_machines):
-    with Streams(endpoint(own_router), clients=CLIENTS, request=QUICK) as streams:
+def test_a_member_that_is_killed_costs_what_it_had_begun_alone(mortal_machines):
+    with (
+        in_front_of(mortal_machines) as router,
+        Streams(endpoint(router), clients=CLIENTS, request=QUICK) as streams,
+    ):
         killed = time.monotonic()
-        os.kill(own_machines[0].process, signal.SIGKILL)
+        os.kill(mortal_machines[0].process, signal.SIGKILL)
         streams.await_answers()
         records = streams.records(killed)
     assert tally(begun_after(records, killed)).problems == {}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from toolchain.scale_out import affinity
 from toolchain.scale_out.loopback import NotMeasured
-from toolchain.scale_out.members import BLOCK, Cache
+from toolchain.scale_out.member_server import BLOCK, Cache
 from toolchain.scale_out.streams import (
     Answer,
     Record,
