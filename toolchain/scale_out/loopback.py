@@ -30,6 +30,9 @@ from toolchain.checkout import BIN
 
 T = TypeVar("T")
 
+_COMPLAINT = re.compile(r"^\[(WARNING|ALERT)\].* : (parsing|config) ", re.MULTILINE)
+"""What HAProxy says against its files. It warns of members in the same way, with other words."""
+
 LOOPBACK = "127.0.0.1"
 WITHIN = 20.0
 """Seconds for anything that a process here does."""
@@ -111,10 +114,15 @@ def router_folder(authority: Authority) -> Iterator[Path]:
         yield folder
 
 
-def refusal(program: str, files: Mapping[str, str], folder: Path) -> str:
-    """Write rendered files, and give what `haproxy -c` says against them; empty for nothing."""
+def write(files: Mapping[str, str], folder: Path) -> None:
+    """Write rendered files by their names."""
     for name, text in files.items():
         (folder / name).write_text(text)
+
+
+def refusal(program: str, files: Mapping[str, str], folder: Path) -> str:
+    """Write rendered files, and give what `haproxy -c` says against them; empty for nothing."""
+    write(files, folder)
     command = [program, "-c", "-f", str(folder / config.CONFIGURATION)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own arguments)
     # Its warnings stand there too.
@@ -185,13 +193,13 @@ class LoopbackRouter(RunningRouter):
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._write()
+        write(config.render(self.inputs), self.folder)
         with (self.folder / "log").open("wb") as log:
             command = [self._program, "-W", "-f", str(self.folder / config.CONFIGURATION)]
             environment = {**os.environ, **self._environment}
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)  # noqa: S603  (our own arguments)
         try:
-            until(self.worker, "the router's start")
+            until(self._started, "the router's start")
             # Its members count as serving until the first check says otherwise.
             for member in self.inputs.members:
                 self._await_check(member.contract)
@@ -208,7 +216,8 @@ class LoopbackRouter(RunningRouter):
     def take(self, inputs: RouterInputs) -> None:
         """Change its files, and wait until a new worker has taken over."""
         self.inputs = inputs
-        self._write()
+        if refused := refusal(self._program, config.render(inputs), self.folder):
+            raise NotMeasured(f"HAProxy refuses the rendered files: {refused}")
         previous = self.worker()
         os.kill(self.pid, signal.SIGUSR2)
         until(lambda: self.worker() not in {"", previous}, "the router's reload")
@@ -234,10 +243,16 @@ class LoopbackRouter(RunningRouter):
         times = [one.cpu_times() for one in (master, *master.children())]
         return sum(one.user + one.system for one in times)
 
-    def _write(self) -> None:
-        refused = refusal(self._program, config.render(self.inputs), self.folder)
-        if refused:
-            raise NotMeasured(f"HAProxy refuses the rendered files: {refused}")
+    def _started(self) -> str:
+        """Give its worker, as `worker` does.
+
+        Raises:
+            NotMeasured: if HAProxy refuses its files, or warns of them: it reads them as `-c` does.
+        """
+        has_ended = self._process is None or self._process.poll() is not None
+        if has_ended or _COMPLAINT.search(self.log()):
+            raise NotMeasured(f"HAProxy refuses the rendered files: {self.log()}")
+        return self.worker()
 
     def _await_check(self, contract: int) -> None:
         until(lambda: self.row(contract)["check_status"], "a member's first check")

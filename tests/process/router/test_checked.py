@@ -12,6 +12,7 @@ from components.router.inputs import KeyDigest, Member, RouterInputs
 from components.router.routes import own_gate
 from tests.helpers.examples import examples
 from tests.helpers.router_world import SCOPE, checked, short_folder
+from toolchain.scale_out.loopback import LoopbackRouter, NotMeasured
 
 PORTS = st.integers(1, 65535)
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
@@ -86,6 +87,39 @@ def test_haproxy_takes_an_answer_of_any_printable_character():
 def test_haproxy_says_what_it_does_not_take():
     with short_folder() as folder:
         assert "unknown keyword 'nonsense'" in checked({"haproxy.cfg": "nonsense\n"}, folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "goes_on"),
+    [
+        ("[ALERT]    (7) : config : parsing [haproxy.cfg:9] : unknown keyword", False),
+        ("[WARNING]  (7) : config : missing timeouts for backend 'replicas'.", True),
+        ("", False),
+    ],
+    ids=["refuses", "warns", "ends"],
+)
+def test_a_router_on_loopback_does_not_start_with_files_that_haproxy_complains_of(
+    tmp_path, said, goes_on
+):
+    program = tmp_path / "its-haproxy"
+    wait = "exec sleep 60" if goes_on else "exit 1"
+    program.write_text(f"#!/bin/sh\ncat <<'end'\n[NOTICE]   (7) : it begins\n{said}\nend\n{wait}\n")
+    program.chmod(0o755)
+    with short_folder() as folder:
+        inputs = RouterInputs(
+            listen="127.0.0.1",
+            port=8443,
+            folder=str(folder),
+            scope=SCOPE,
+            members=(Member(contract=7, address="192.0.2.7", port=1),),
+            key_digests=(KeyDigest(digest=digest("key")),),
+            gate=own_gate(),
+        )
+        router = LoopbackRouter(folder, inputs, str(program))
+        with pytest.raises(NotMeasured) as refused, router:
+            pass
+    assert "HAProxy refuses the rendered files: [NOTICE]" in str(refused.value)
+    assert said in str(refused.value)
 
 
 def test_without_haproxy_a_test_fails_and_says_what_is_missing(monkeypatch, tmp_path):
