@@ -8,6 +8,7 @@ import ssl
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ from components.core.keys import digest
 from components.core.progress import Progress
 from components.router.config import ENVIRONMENT
 from components.router.errors import RouterFailed, RouterLost, RouterRefused
+from components.router.state import RouterState
 from components.tls import certificates
 from components.tls.authorities import Authority
 from tests.helpers.gates import bearer
 from tests.helpers.polling import eventually
 from tests.helpers.router_requests import with_key
-from tests.helpers.router_scene import Scene, Shifted
+from tests.helpers.router_scene import Scene, Shifted, scene
 from tests.helpers.router_world import (
     AUTHORITY,
     CHAT,
@@ -54,6 +56,10 @@ def serial(port: int) -> int:
         return int(str(shown["serialNumber"]), 16)
 
 
+PAUSE = 0.005
+"""Seconds from an answer to the next question: without them, one client takes all of a core."""
+
+
 class Asking:
     """A client that asks all the time, on new connections and on one that it keeps."""
 
@@ -76,7 +82,7 @@ class Asking:
     def _run(self):
         with self._scene.client(self._state, self._key) as kept:
             number = 0
-            while not self._ends.is_set():
+            while not self._ends.wait(PAUSE):
                 number += 1
                 try:
                     if number % 2:
@@ -92,8 +98,19 @@ class Asking:
         self.statuses.append(answer.status_code)
 
 
-def test_it_serves_the_members_to_who_has_the_key_and_to_nobody_else(here):
-    state = here.up(here.wanted(*here.servers(41, 42)))
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, RouterState]]:
+    """A router with its scene, for the tests that leave it as it is."""
+    with scene(tmp_path_factory.mktemp("machines")) as here:
+        state = here.up(here.wanted(*here.servers(41, 42)))
+        # What an `up` says at its end, whatever is said later.
+        assert "it serves 2 machines" in here.said[-1]
+        assert "nobody starts the router again" in here.said[-1]
+        yield here, state
+
+
+def test_it_serves_the_members_to_who_has_the_key_and_to_nobody_else(standing):
+    here, state = standing
     assert answering(here, state) == {41, 42}
     with here.client(state, "no key") as stranger:
         assert stranger.get("/health").status_code == 200
@@ -102,12 +119,10 @@ def test_it_serves_the_members_to_who_has_the_key_and_to_nobody_else(here):
     with here.client(state) as client:
         assert client.get("/router/version").json() == {"version": state.digest}
         assert client.post("/router/version").status_code == 404
-    assert "it serves 2 machines" in here.said[-1]
-    assert "nobody starts the router again" in here.said[-1]
 
 
-def test_nobody_else_can_read_its_folder_and_no_key_of_clients_lies_there(here):
-    state = here.up(here.wanted(*here.servers(41)))
+def test_nobody_else_can_read_its_folder_and_no_key_of_clients_lies_there(standing):
+    _, state = standing
     folder = Path(state.folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -153,11 +168,10 @@ def test_the_files_of_other_versions_go(here):
     assert folders == [state.digest]
 
 
-def test_what_changes_nothing_starts_no_other_process(here):
-    wanted = here.wanted(*here.servers(41))
-    state = here.up(wanted)
+def test_what_changes_nothing_starts_no_other_process(standing):
+    here, state = standing
     master, workers = here.master(state), here.master(state).children()
-    again = here.up(dataclasses.replace(wanted, lost_router="go-on"), state)
+    again = here.up(dataclasses.replace(state.request, lost_router="go-on"), state)
     assert again.digest == state.digest
     assert here.master(state) == master
     assert master.environ().items() >= ENVIRONMENT.items()
@@ -233,14 +247,13 @@ def test_a_member_that_the_router_does_not_reach_is_named(here):
     assert "it sends nothing to i42: the machine refuses the connection" in " ".join(here.said)
 
 
-def test_it_is_not_proven_by_a_router_with_the_certificate_of_another_stack(here):
+def test_it_is_not_proven_by_a_router_with_the_certificate_of_another_stack(standing):
+    here, state = standing
     other = Authority.made(time.time())
-    wanted = here.wanted(*here.servers(41))
-    state = here.up(wanted)
-    stranger = here.wanted(authorities=other.certificate, members=wanted.members)
+    stranger = here.wanted(authorities=other.certificate, members=state.request.members)
     with pytest.raises(RouterRefused, match="a router of another stack with the same name"):
         here.up(stranger)
-    assert answering(here, state) == {41}
+    assert answering(here, state) == {41, 42}
 
 
 def test_a_router_that_an_up_has_left_is_taken_over(here):
