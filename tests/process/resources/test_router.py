@@ -13,6 +13,7 @@ import pytest
 from components.core.property_bag import Properties
 from components.resources.context import Context, using
 from components.resources.router import RouterProvider
+from components.router.state import RouterState
 from tests.helpers.adapters import outputs, reasons
 from tests.helpers.router_requests import inputs
 from tests.helpers.router_scene import Scene, scene
@@ -23,10 +24,19 @@ PROVIDER = RouterProvider()
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Scene]:
-    with scene(tmp_path) as found:
-        context = Context(say=found.said.append, environment=found.environment)
-        with using(context):
-            yield found
+    with scene(tmp_path) as found, using(context_of(found)):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, RouterState]]:
+    """A router with its scene, for the tests that leave it as it is."""
+    with scene(tmp_path_factory.mktemp("machines")) as found:
+        yield found, found.up(found.wanted(*found.servers(41)))
+
+
+def context_of(found: Scene) -> Context:
+    return Context(say=found.said.append, environment=found.environment)
 
 
 def bag(here: Scene, *servers, **changes) -> Properties:
@@ -112,10 +122,11 @@ def test_what_cannot_run_there_is_refused_before_machines_are_known(here):
     )
 
 
-def test_another_computer_is_another_router(here):
-    state = here.up(here.wanted(*here.servers(41)))
+def test_another_computer_is_another_router(standing):
+    here, state = standing
     news = bag(here, host="op@router.test")
-    difference = PROVIDER.diff("router", inputs_of(state), news)
+    with using(context_of(here)):
+        difference = PROVIDER.diff("router", inputs_of(state), news)
     assert difference.replaces == ["host"]
     assert not difference.delete_before_replace
 
@@ -129,8 +140,9 @@ def test_the_end_of_a_state_that_cannot_be_read_fails_nobody(here):
     assert here.said[-1].startswith("router: it is not stopped, and may still run (the property ")
 
 
-def test_the_end_of_a_router_with_a_host_of_nobody_fails_nobody(here):
-    state = here.up(here.wanted(*here.servers(41)))
+def test_the_end_of_a_router_with_a_host_of_nobody_fails_nobody(standing):
+    here, state = standing
     elsewhere = dataclasses.replace(state.request, host="changed by hand")
-    PROVIDER.delete("router", dataclasses.replace(state, request=elsewhere).to_bag())
+    with using(context_of(here)):
+        PROVIDER.delete("router", dataclasses.replace(state, request=elsewhere).to_bag())
     assert "it could not be stopped" in here.said[-1]

@@ -16,9 +16,10 @@ from components.machine.own_computer import ComputerUnreachable
 from components.machine.ssh_library import asyncssh
 from components.router import preview
 from components.router.errors import RouterLost
+from components.router.state import RouterState
 from components.tls import certificates
 from tests.helpers.polling import eventually
-from tests.helpers.router_scene import SHORT, Scene, over_ssh, write_ssh
+from tests.helpers.router_scene import SHORT, Scene, over_ssh, scene, write_ssh
 from tests.helpers.router_world import AUTHORITY, STACK_KEY, asked, conversation
 from tests.helpers.ssh_host import SshHost
 from toolchain.scale_out.loopback import LOOPBACK
@@ -28,6 +29,24 @@ from toolchain.scale_out.loopback import LOOPBACK
 def host(here: Scene) -> Iterator[SshHost]:
     with over_ssh(here) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def standing(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Scene, SshHost, RouterState]]:
+    """A router, with its scene and its computer, for the tests that leave it as it is."""
+    with scene(tmp_path_factory.mktemp("machines")) as here, over_ssh(here) as host:
+        yield here, host, here.up(here.wanted(*here.servers(41)))
+
+
+@pytest.fixture
+def away(standing: tuple[Scene, SshHost, RouterState]) -> Iterator[tuple[Scene, RouterState]]:
+    """The same while its computer cannot be reached."""
+    here, host, state = standing
+    host.close()
+    yield here, state
+    host.listen()
 
 
 def answering(here: Scene, state) -> set[int]:
@@ -109,16 +128,14 @@ def test_a_computer_that_is_away_is_refused_before_anything_is_rented(here, host
     assert preview.preview(wanted, wanted, here.access()) == []
 
 
-def test_a_refresh_without_its_computer_keeps_the_state_and_says_so(here, host):
-    state = here.up(here.wanted(*here.servers(41)))
-    host.close()
+def test_a_refresh_without_its_computer_keeps_the_state_and_says_so(away):
+    here, state = away
     assert here.refreshed(state) == state
     assert "whether it serves is not known: root@router.test refuses" in here.said[-1]
 
 
-def test_its_end_without_its_computer_ends_in_time_and_says_what_may_listen(here, host):
-    state = here.up(here.wanted(*here.servers(41)))
-    host.close()
+def test_its_end_without_its_computer_ends_in_time_and_says_what_may_listen(away):
+    here, state = away
     began = time.monotonic()
     here.down(state)
     assert time.monotonic() - began < SHORT.end
@@ -126,18 +143,22 @@ def test_its_end_without_its_computer_ends_in_time_and_says_what_may_listen(here
     assert answering(here, state) == {41}
 
 
-def test_its_end_at_a_computer_that_says_nothing_ends_in_time(here, host):
-    state = here.up(here.wanted(*here.servers(41)))
+def test_its_end_at_a_computer_that_says_nothing_ends_in_time(standing):
+    here, host, state = standing
+    config = here.folder / "config"
+    before = config.read_text()
     with socket.socket() as silent:
         silent.bind((LOOPBACK, 0))
         silent.listen()
         port = silent.getsockname()[1]
-        config = here.folder / "config"
-        config.write_text(config.read_text().replace(f"Port {host.address.port}", f"Port {port}"))
-        began = time.monotonic()
-        limits = dataclasses.replace(SHORT, end=1.0)
-        here.down(state, limits=limits)
-        assert time.monotonic() - began < 10
+        config.write_text(before.replace(f"Port {host.address.port}", f"Port {port}"))
+        try:
+            began = time.monotonic()
+            limits = dataclasses.replace(SHORT, end=1.0)
+            here.down(state, limits=limits)
+            assert time.monotonic() - began < 10
+        finally:
+            config.write_text(before)
     assert "root@router.test did not answer within 1 s" in here.said[-1]
 
 

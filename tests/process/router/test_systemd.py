@@ -6,6 +6,7 @@ installed, reads the unit itself.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from components.router import preview
 from components.router.errors import RouterFailed
 from tests.helpers.polling import eventually
-from tests.helpers.router_scene import Scene
+from tests.helpers.router_scene import Scene, scene
 from tests.helpers.router_world import asked, conversation
 
 SYSTEMCTL = """#!/bin/sh
@@ -62,12 +63,26 @@ case "$1" in -u) echo 1000 ;; -un) echo op ;; *) exec /usr/bin/id "$@" ;; esac
 @pytest.fixture
 def managed(here: Scene) -> Iterator[Scene]:
     """A computer whose user has a service manager."""
+    with a_manager_of(here):
+        yield here
+
+
+@pytest.fixture(scope="module")
+def unit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Name and text of a unit that an `up` has written."""
+    with scene(tmp_path_factory.mktemp("machines")) as here, a_manager_of(here):
+        here.up(here.wanted(*here.servers(41)))
+        yield unit_of(here).name, unit_of(here).read_text()
+
+
+@contextlib.contextmanager
+def a_manager_of(here: Scene) -> Iterator[None]:
     here.environment["XDG_CONFIG_HOME"] = str(here.folder / "config")
     here.environment["XDG_RUNTIME_DIR"] = str(here.folder / "run")
     here.command("systemctl", SYSTEMCTL.format(folder=here.folder))
     here.command("id", ID)
     lingers(here, "yes")
-    yield here
+    yield
     (here.folder / "active").unlink(missing_ok=True)
 
 
@@ -123,25 +138,24 @@ def test_a_router_that_dies_is_back_without_an_up(managed):
 @pytest.mark.parametrize(
     ("mode", "target"), [("--user", "default.target"), ("--system", "multi-user.target")]
 )
-def test_systemd_reads_the_unit_of_a_user_and_of_root(managed, mode, target):
+def test_systemd_reads_the_unit_of_a_user_and_of_root(unit, tmp_path, mode, target):
     """Root's unit differs by its target alone; here it is only read."""
-    managed.up(managed.wanted(*managed.servers(41)))
-    text = unit_of(managed).read_text()
+    name, text = unit
     assert "WantedBy=default.target" in text
     assert "@target@" not in text
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("there is no systemd-analyze on this computer")
-    unit = managed.folder / unit_of(managed).name
-    unit.write_text(text.replace("default.target", target))
+    path = tmp_path / name
+    path.write_text(text.replace("default.target", target))
     done = subprocess.run(
-        [verify, mode, "verify", str(unit)],
+        [verify, mode, "verify", str(path)],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(managed.folder), "HOME": "/nowhere"},
+        env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nowhere"},
     )
-    assert [line for line in done.stderr.splitlines() if unit.name in line] == []
+    assert [line for line in done.stderr.splitlines() if name in line] == []
 
 
 def test_a_user_whose_units_end_with_the_login_is_told(managed):
