@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,8 @@ TOKEN = "hf_notarealtokenatall"
 
 STATUS_EVERY = 0.1
 """Seconds between two looks, each of which is a shell that starts a dozen processes."""
+STATUS_ANYWAY = 2.0
+"""Seconds after which the status is asked for though nothing seems to have changed."""
 
 SERVES = "echo listening; exec tail -f /dev/null"
 DOWNLOADS = f"""
@@ -28,7 +32,7 @@ mkdir -p "$folder"
 for last; do :; done
 case "$last" in
     '*.json') echo '{{}}' >"$folder/params.json" ;;
-    *) head -c 300000 /dev/zero >"$folder/consolidated-1.safetensors" ;;
+    *) printf '%300000s' '' >"$folder/consolidated-1.safetensors" ;;
 esac
 echo "✓ Downloaded"
 echo "  path: $folder"
@@ -40,10 +44,16 @@ SETTINGS = {
     "MAX_RESTARTS": "2",
     "BACKOFF_SECONDS": "0",
     "DRAIN_SECONDS": "5",
-    "POLL_SECONDS": "0.05",
+    "POLL_SECONDS": "0.1",
     "PREFETCH_TRIES": "3",
     "PREFETCH_BACKOFF_SECONDS": "0",
 }
+
+
+RECORDED = ("supervisor", "server")
+"""Files of the state that name a process."""
+SHOWN = ("phase", "reason", "rehearsal_phase", "rehearsal_reason", *RECORDED)
+"""Files of the state that tests wait for by the status."""
 
 
 class Container:
@@ -70,7 +80,7 @@ class Container:
 
     def command(self, name: str, body: str) -> None:
         path = self.bin / f"{name}.new"
-        note = f'echo "$*" >>"$HOME/{name}.calls"; env >"$HOME/{name}.env"; pwd >"$HOME/{name}.pwd"'
+        note = f'echo "$*" >>"$HOME/{name}.calls"; {exported(name)}; pwd >"$HOME/{name}.pwd"'
         path.write_text(f"#!/bin/sh\n{note}\n{body}\n")
         path.chmod(0o755)
         path.rename(self.bin / name)
@@ -78,6 +88,22 @@ class Container:
     def calls(self, name: str) -> list[str]:
         path = self.home / f"{name}.calls"
         return path.read_text().splitlines() if path.exists() else []
+
+    def variables(self, name: str) -> dict[str, str]:
+        """Those that the last call of a command had, or what noted them as `exported` does."""
+        words = shlex.split((self.home / f"{name}.env").read_text())
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def take_weights_of(self, other: Container) -> None:
+        """Have here what another one has fetched, as if it had been fetched here."""
+
+        def copy_here(source: str, copy: str) -> None:
+            text = Path(source).read_text().replace(str(other.home), str(self.home))
+            Path(copy).write_text(text)
+
+        for name in ("huggingface", "serving/state"):
+            shutil.copytree(other.home / name, self.home / name, copy_function=copy_here)
+        copy_here(str(other.home / "hf.calls"), str(self.home / "hf.calls"))
 
     def supervise(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -112,11 +138,29 @@ class Container:
         return dict(line.split("=", 1) for line in said.stdout.splitlines())
 
     def until(self, **wanted: str) -> dict[str, str]:
+        """Wait for a status, which is asked for when something it is made from has changed."""
+        asked_at = 0.0
+        made_from: list[tuple[str, bool]] | None = None
+
         def look() -> dict[str, str] | None:
+            nonlocal asked_at, made_from
+            found = self._made_from()
+            if found == made_from and time.monotonic() < asked_at + STATUS_ANYWAY:
+                return None
+            asked_at, made_from = time.monotonic(), found
             seen = self.status()
             return seen if wanted.items() <= seen.items() else None
 
         return eventually(look, every=STATUS_EVERY)
+
+    def _made_from(self) -> list[tuple[str, bool]]:
+        """What a status is made from: texts, and whether the process that one names lives."""
+        found = []
+        for name in SHOWN:
+            with contextlib.suppress(FileNotFoundError):
+                text = (self.serving / "state" / name).read_text()
+                found.append((text, name in RECORDED and alive(int(text.split()[0]))))
+        return found
 
     def until_log(self, text: str, name: str = "vllm.log") -> str:
         path = self.serving / name
@@ -130,6 +174,14 @@ class Container:
     def processes(self) -> list[psutil.Process]:
         """See `processes_of`."""
         return processes_of(self.home)
+
+
+def exported(name: str) -> str:
+    """The words of a shell that note its variables for `Container.variables`.
+
+    The shell does so by itself: `env` would be one more process in each call of each command.
+    """
+    return f'export -p >"$HOME/{name}.env"'
 
 
 def alive(pid: int) -> bool:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,8 +86,8 @@ def test_a_mark_of_before_it_named_the_cache_holds_where_its_files_are(
     "changed",
     [{"MODEL": "org/other"}, {"REVISION": "v2"}, {"FILES": "*.json"}],
 )
+@pytest.mark.usefixtures("weights_are_there")
 def test_something_else_is_fetched(container: Container, changed: dict[str, str]) -> None:
-    container.prefetch()
     before = len(container.calls("hf"))
     container.settings(**changed)
 
@@ -151,15 +153,15 @@ def test_other_tokenizers_are_no_matter(container: Container) -> None:
 FILLS_THE_DISK = """
 blobs="$HF_HOME/hub/models--org--model/blobs"
 mkdir -p "$blobs"
-head -c 300000 /dev/zero >"$blobs/one.1a2b.incomplete"
+printf '%300000s' '' >"$blobs/one.1a2b.incomplete"
 echo 'whole' >"$blobs/two"
 echo 'OSError: [Errno 28] No space left on device' >&2
 exit 1
 """
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_full_disk_leaves_room_and_what_was_served_before(container: Container) -> None:
-    container.prefetch()
     container.command("hf", FILLS_THE_DISK)
     container.settings(REVISION="v2")
 
@@ -185,10 +187,10 @@ def test_a_disk_so_full_that_nobody_could_say_so(container: Container) -> None:
     assert [path.name for path in blobs.iterdir()] == ["two"]
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_download_that_failed_is_not_taken_for_what_was_served_before(
     container: Container,
 ) -> None:
-    container.prefetch()
     container.command("hf", "echo 'Connection reset by peer' >&2; exit 1")
     container.settings(REVISION="v2")
     container.prefetch()
@@ -224,6 +226,29 @@ def fetch_two(container: Container, other: dict[str, str]) -> None:
     container.command("hf", NO_NETWORK)
 
 
+Sets = Callable[[dict[str, str]], Container]
+
+
+@pytest.fixture(scope="module")
+def two_sets(tmp_path_factory: pytest.TempPathFactory) -> Sets:
+    """Gives a container that has fetched the usual set and the other one."""
+
+    @functools.cache
+    def fetched(*other: tuple[str, str]) -> Container:
+        container = Container(tmp_path_factory.mktemp("fetched"))
+        fetch_two(container, dict(other))
+        return container
+
+    return lambda other: fetched(*other.items())
+
+
+def begin_with_two(container: Container, two_sets: Sets, other: dict[str, str]) -> None:
+    """Be where `fetch_two` ends."""
+    container.take_weights_of(two_sets(other))
+    container.command("hf", NO_NETWORK)
+    container.settings(**other)
+
+
 def goes_back(container: Container, commit: str, **settings: str) -> None:
     calls = len(container.calls("hf"))
     container.settings(**settings)
@@ -235,8 +260,10 @@ def goes_back(container: Container, commit: str, **settings: str) -> None:
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_going_back_finds_the_commit_of_before(container: Container, other: dict[str, str]) -> None:
-    fetch_two(container, other)
+def test_going_back_finds_the_commit_of_before(
+    container: Container, two_sets: Sets, other: dict[str, str]
+) -> None:
+    begin_with_two(container, two_sets, other)
     companions = container.status()["companion_revisions"]
 
     goes_back(container, COMMIT)
@@ -270,9 +297,11 @@ def test_what_was_fetched_before_sets_were_kept_apart_is_gone_back_to(
 
 
 @pytest.mark.parametrize("moment", range(1, 7))
-def test_a_death_on_the_way_back_claims_nothing_false(container: Container, moment: int) -> None:
+def test_a_death_on_the_way_back_claims_nothing_false(
+    container: Container, two_sets: Sets, moment: int
+) -> None:
     other = {"FILES": "*.json"}
-    fetch_two(container, other)
+    begin_with_two(container, two_sets, other)
     container.settings()
     is_moment = f'[ "$(wc -l <"$HOME/mv.calls")" -ne {moment} ]'
     container.command("mv", f'{is_moment} || kill -s KILL $PPID\nexec {shutil.which("mv")} "$@"')
@@ -283,8 +312,10 @@ def test_a_death_on_the_way_back_claims_nothing_false(container: Container, mome
     goes_back(container, COMMIT)
 
 
-def test_half_of_what_was_deleted_is_not_taken_for_what_was_complete(container: Container) -> None:
-    fetch_two(container, {"FILES": "*.json"})
+def test_half_of_what_was_deleted_is_not_taken_for_what_was_complete(
+    container: Container, two_sets: Sets
+) -> None:
+    begin_with_two(container, two_sets, {"FILES": "*.json"})
     shutil.rmtree(container.home / "huggingface")
     breaks = '[ "$(wc -l <"$HOME/hf.calls")" -lt 5 ] || { echo reset >&2; exit 1; }\n'
     container.command("hf", breaks + DOWNLOADS)
@@ -293,8 +324,8 @@ def test_half_of_what_was_deleted_is_not_taken_for_what_was_complete(container: 
     assert container.prefetch().returncode == 1
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_weights_that_were_deleted_are_fetched_again(container: Container) -> None:
-    container.prefetch()
     shutil.rmtree(container.home / "huggingface")
 
     assert container.prefetch().returncode == 0
@@ -357,9 +388,10 @@ def test_what_another_try_cannot_cure_is_not_tried_again(
 
 COMPANIONS = "org/head v2 consolidated* params.json\norg/other main *"
 FETCHES_ANY = """
-folder="$HF_HOME/hub/models--$(echo "$2" | sed 's,/,--,')/snapshots/$(echo "$2" | tr / -)-commit"
+owner=${2%%/*} name=${2#*/}
+folder="$HF_HOME/hub/models--$owner--$name/snapshots/$owner-$name-commit"
 mkdir -p "$folder"
-head -c 300000 /dev/zero >"$folder/consolidated-1.safetensors"
+printf '%300000s' '' >"$folder/consolidated-1.safetensors"
 echo '{}' >"$folder/params.json"
 echo "$folder"
 """

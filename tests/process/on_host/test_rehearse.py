@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.helpers.polling import eventually
-from tests.helpers.supervised_container import COMMIT, DOWNLOADS, TOKEN, Container, supervisor_pid
+from tests.helpers.supervised_container import (
+    COMMIT,
+    DOWNLOADS,
+    TOKEN,
+    Container,
+    exported,
+    supervisor_pid,
+)
 
 WEIGHTS_WAIT = f"""
 case "$*" in
-    *safetensors*) until [ -e "$HOME/weights" ]; do sleep 0.05; done ;;
+    *safetensors*) read -r _ <"$HOME/weights" ;;
 esac
 {DOWNLOADS}
 """
 VLLM = """
 case "$*" in
     *rehearsal.yaml*) {rehearsal} ;;
-    *) env >"$HOME/server.env"; echo listening; exec tail -f /dev/null ;;
+    *) {server}; echo listening; exec tail -f /dev/null ;;
 esac
 """
-STARTS = 'env >"$HOME/rehearsal.env"; echo starting; exec tail -f /dev/null'
+STARTS = f"{exported('rehearsal')}; echo starting; exec tail -f /dev/null"
 
 
 @pytest.fixture
-def host(container: Container) -> Container:
+def host(container: Container) -> Iterator[Container]:
     """A container whose weights come when `weights` is written, and that is to rehearse."""
+    os.mkfifo(container.home / "weights")
+    # What is written there waits for its readers, since the pipe is open here.
+    pipe = os.open(container.home / "weights", os.O_RDWR)
     container.command("hf", WEIGHTS_WAIT)
-    container.command("nvidia-smi", 'echo "0, $(cat "$HOME/memory")"')
+    container.command("nvidia-smi", 'read -r used <"$HOME/memory"; echo "0, $used"')
     container.command("curl", '[ -e "$HOME/healthy" ]')
     (container.home / "memory").write_text("3\n")
     (container.serving / "rehearsal.yaml").write_text("model: org/model\nload-format: dummy\n")
     rehearses(container, STARTS)
     numbers(container)
-    return container
+    yield container
+    os.close(pipe)
 
 
 def rehearses(container: Container, body: str) -> None:
-    container.command("vllm", VLLM.format(rehearsal=body))
+    container.command("vllm", VLLM.format(rehearsal=body, server=exported("server")))
 
 
 def numbers(container: Container, **changed: str) -> None:
@@ -51,7 +62,8 @@ def numbers(container: Container, **changed: str) -> None:
 
 
 def weights_come(container: Container) -> None:
-    (container.home / "weights").touch()
+    """Also for a download that is begun again."""
+    (container.home / "weights").write_text("they come\n" * 9)
 
 
 def rehearsal_pid(container: Container) -> int:
@@ -62,9 +74,9 @@ def rehearsal_pid(container: Container) -> int:
     return eventually(look)
 
 
-def variables(path: Path) -> dict[str, str]:
-    text = eventually(lambda: path.read_text() if path.exists() else None)
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+def variables(container: Container, name: str) -> dict[str, str]:
+    file = container.home / f"{name}.env"
+    return eventually(lambda: container.variables(name) if file.exists() else None)
 
 
 def gone(pid: int) -> bool:
@@ -91,7 +103,7 @@ def test_it_runs_beside_the_download_and_ends_before_the_server_starts(host: Con
     assert host.calls("vllm") == [f"serve --config rehearsal.yaml --revision {COMMIT}"]
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
     assert os.getsid(pid) == pid
-    given = variables(host.home / "rehearsal.env")
+    given = variables(host, "rehearsal")
     assert given["HF_HUB_OFFLINE"] == "1"
     assert TOKEN not in given.values()
     log = (host.serving / "rehearsal.log").read_text()
@@ -101,7 +113,7 @@ def test_it_runs_beside_the_download_and_ends_before_the_server_starts(host: Con
     host.until(phase="serving", rehearsal="ended")
     host.until_log("listening")
     assert gone(pid)
-    assert "HF_HUB_OFFLINE" not in variables(host.home / "server.env")
+    assert "HF_HUB_OFFLINE" not in variables(host, "server")
     assert int(host.status()["rehearsal_log_bytes"]) > 0
 
 
@@ -115,7 +127,7 @@ def test_one_that_serves_is_ended_at_once_and_leaves_its_caches(host: Container)
     weights_come(host)
     host.until_log("listening")
 
-    rehearsed, server = (variables(host.home / f"{name}.env") for name in ("rehearsal", "server"))
+    rehearsed, server = (variables(host, name) for name in ("rehearsal", "server"))
     assert server["VLLM_CACHE_ROOT"] == rehearsed["VLLM_CACHE_ROOT"]
     assert host.status()["rehearsal"] == "served"
 
@@ -126,8 +138,8 @@ def test_the_server_gets_no_caches_of_one_that_was_cut_off(host: Container) -> N
     weights_come(host)
     host.until_log("listening")
 
-    assert "VLLM_CACHE_ROOT" in variables(host.home / "rehearsal.env")
-    assert "VLLM_CACHE_ROOT" not in variables(host.home / "server.env")
+    assert "VLLM_CACHE_ROOT" in variables(host, "rehearsal")
+    assert "VLLM_CACHE_ROOT" not in variables(host, "server")
 
 
 def test_one_that_fails_does_not_keep_the_server_from_its_start(host: Container) -> None:
@@ -313,20 +325,20 @@ def test_a_short_download_is_not_rehearsed(host: Container) -> None:
     host.command(
         "hf",
         'case "$*" in *safetensors*) mkdir -p "$HF_HOME/hub/models--org--model/blobs"; '
-        'until [ -e "$HOME/weights" ]; do head -c 4000 /dev/urandom '
+        'until [ -e "$HOME/come" ]; do printf %4000s "" '
         '>>"$HF_HOME/hub/models--org--model/blobs/x.incomplete"; sleep 0.02; done ;; esac\n'
         + DOWNLOADS,
     )
     host.supervise("start")
 
     assert host.until(rehearsal="skipped")["rehearsal_reason"] == "short_download"
-    weights_come(host)
+    (host.home / "come").touch()
     host.until(phase="serving")
 
 
 def test_weights_that_nothing_tells_from_the_rest_are_not_rehearsed(host: Container) -> None:
     host.settings(FILES="*")
-    host.command("hf", f'until [ -e "$HOME/weights" ]; do sleep 0.05; done\n{DOWNLOADS}')
+    host.command("hf", f'read -r _ <"$HOME/weights"\n{DOWNLOADS}')
     host.supervise("start")
 
     assert host.until(rehearsal="skipped")["rehearsal_reason"] == "no_small_files"

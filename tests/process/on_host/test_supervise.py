@@ -20,6 +20,7 @@ from tests.helpers.supervised_container import (
 )
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_the_supervisor_has_a_session_of_its_own(container: Container) -> None:
     container.supervise("start")
     container.until(phase="serving")
@@ -34,6 +35,7 @@ def test_the_supervisor_has_a_session_of_its_own(container: Container) -> None:
 # --------------------------------------------------------------------------- exits
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_server_that_ends_is_started_again_and_then_given_up(container: Container) -> None:
     container.command("vllm", "exit 1")
     container.supervise("start")
@@ -49,6 +51,7 @@ def test_a_server_that_ends_is_started_again_and_then_given_up(container: Contai
     assert (container.serving / "vllm.log").read_text().count("== supervise.sh: server start") == 3
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_restarts_outside_the_window_do_not_count(container: Container) -> None:
     container.settings(RESTART_WINDOW_SECONDS="-1")
     container.command("vllm", f'[ "$(wc -l <"$HOME/vllm.calls")" -lt 5 ] && exit 1\n{SERVES}')
@@ -60,6 +63,7 @@ def test_restarts_outside_the_window_do_not_count(container: Container) -> None:
 
 
 @pytest.mark.parametrize(("code", "reason"), [(2, "bad_flag"), (127, "no_vllm")])
+@pytest.mark.usefixtures("weights_are_there")
 def test_an_exit_that_no_restart_mends(container: Container, code: int, reason: str) -> None:
     container.command("vllm", f"exit {code}")
     container.supervise("start")
@@ -70,6 +74,7 @@ def test_an_exit_that_no_restart_mends(container: Container, code: int, reason: 
     assert len(container.calls("vllm")) == 1
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_workers_of_a_dead_server_are_ended_before_the_next_one(container: Container) -> None:
     worker = 'tail -f /dev/null & echo $! >>"$HOME/workers"'
     container.command("vllm", f'{worker}\n[ "$(wc -l <"$HOME/workers")" = 1 ] && exit 9\n{SERVES}')
@@ -83,6 +88,7 @@ def test_workers_of_a_dead_server_are_ended_before_the_next_one(container: Conta
     assert container.status()["last_exit"] == "9"
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_start_after_giving_up_tries_again(container: Container) -> None:
     container.command("vllm", "exit 2")
     container.supervise("start")
@@ -108,6 +114,7 @@ def test_a_failed_download_starts_no_server(container: Container) -> None:
 # --------------------------------------------------------------------------- stop
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_stop_drains_ends_the_group_and_stays(container: Container) -> None:
     drains = """
 sh -c 'trap "echo worker-asked" TERM; while :; do sleep 0.05; done' & echo $! >"$HOME/worker"
@@ -132,6 +139,7 @@ while :; do sleep 0.05; done
     assert (seen["supervisor"], seen["phase"], seen["server_pid"]) == ("stopped", "stopped", "")
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_server_that_does_not_end_is_killed(container: Container) -> None:
     container.settings(DRAIN_SECONDS="1")
     container.command("vllm", "trap '' TERM; echo listening; while :; do sleep 0.05; done")
@@ -155,6 +163,7 @@ def test_stop_during_the_download(container: Container) -> None:
     assert container.status()["phase"] == "stopped"
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_boot_does_not_start_what_was_stopped(container: Container) -> None:
     container.supervise("start")
     container.until_log("listening")
@@ -192,6 +201,7 @@ def test_restart_takes_the_new_configuration_and_keeps_the_weights(container: Co
     assert "listening" in (container.serving / "vllm.log.1").read_text()
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_restart_serves_again_after_a_stop(container: Container) -> None:
     container.supervise("stop")
     container.supervise("restart")
@@ -203,6 +213,7 @@ def mark(container: Container) -> Path:
     return container.serving / "draining"
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_clients_are_asked_to_leave_until_the_next_start(container: Container) -> None:
     """Before anybody ends the server, which sees the mark while it drains."""
     notes = 'ls "$HOME/serving" | grep -c draining >>"$HOME/seen"'
@@ -224,6 +235,7 @@ def test_clients_are_asked_to_leave_until_the_next_start(container: Container) -
     assert (container.home / "seen").read_text().split() == ["0", "1", "0", "1"]
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_drain_leaves_the_server_alone_and_can_be_taken_back(container: Container) -> None:
     container.supervise("start")
     container.until_log("listening")
@@ -239,6 +251,7 @@ def test_drain_leaves_the_server_alone_and_can_be_taken_back(container: Containe
     assert alive(server)
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_boot_after_a_drain_serves(container: Container) -> None:
     container.supervise("drain")
     container.supervise("start")
@@ -249,6 +262,7 @@ def test_a_boot_after_a_drain_serves(container: Container) -> None:
 # --------------------------------------------------------------------------- what dies, what lies
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Container) -> None:
     container.supervise("start")
     container.until_log("listening")
@@ -266,6 +280,7 @@ def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Conta
     assert after["supervisor"] == "running"
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_stop_ends_a_server_whose_supervisor_is_dead(container: Container) -> None:
     container.supervise("start")
     container.until_log("listening")
@@ -278,6 +293,7 @@ def test_stop_ends_a_server_whose_supervisor_is_dead(container: Container) -> No
     assert not alive(orphan)
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_workers_whose_server_and_supervisor_are_dead_are_ended(container: Container) -> None:
     container.command("vllm", f'tail -f /dev/null & echo $! >>"$HOME/workers"\n{SERVES}')
     container.supervise("start")
@@ -344,6 +360,7 @@ def test_status_before_anything_was_started(container: Container) -> None:
     }
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_log_that_grows_too_large_is_rotated_under_the_server(container: Container) -> None:
     container.settings(LOG_MAX_KB="8")
     container.command(

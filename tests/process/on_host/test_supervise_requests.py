@@ -34,6 +34,7 @@ END
         ("port: 8123\n", "http://127.0.0.1:8123/metrics"),
     ],
 )
+@pytest.mark.usefixtures("weights_are_there")
 def test_requests_are_vllms_counters_read_with_the_hosts_own_key(
     container: Container, yaml: str, url: str
 ) -> None:
@@ -57,6 +58,7 @@ def test_requests_are_vllms_counters_read_with_the_hosts_own_key(
 
 
 @pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.usefixtures("weights_are_there")
 def test_the_host_shows_a_certificate_to_its_own_server_if_that_asks(
     container: Container, asks: bool
 ) -> None:
@@ -84,6 +86,7 @@ def test_requests_fail_when_vllm_counts_none(container: Container) -> None:
     assert (said.returncode, said.stdout) == (1, "")
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_the_hosts_own_key_stays_over_a_restart(container: Container) -> None:
     container.supervise("start")
     container.until(phase="serving")

@@ -36,6 +36,7 @@ def test_start_fetches_then_serves(container: Container) -> None:
     assert abs(int(seen["phase_since"]) - born) <= 2
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_the_server_sees_what_the_image_says_though_the_login_does_not(
     container: Container,
 ) -> None:
@@ -52,8 +53,7 @@ def test_the_server_sees_what_the_image_says_though_the_login_does_not(
     container.supervise("restart")
     container.until(phase="serving")
     container.until_log("listening")
-    seen = (container.home / "vllm.env").read_text().splitlines()
-    assert "LD_LIBRARY_PATH=/opt/it's cuda/lib" in seen
+    assert container.variables("vllm")["LD_LIBRARY_PATH"] == "/opt/it's cuda/lib"
     kept = container.home / ".container-environment"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
@@ -69,8 +69,8 @@ def test_what_a_profile_may_not_set_does_not_come_from_the_container_either(
     container.until_log("listening")
 
     for command in ("vllm", "hf"):
-        seen = (container.home / f"{command}.env").read_text().splitlines()
-        assert [name for name in unwanted if f"{name}=/elsewhere" in seen] == []
+        seen = container.variables(command)
+        assert [name for name in unwanted if seen.get(name) == "/elsewhere"] == []
     assert int(container.status()["downloaded_kb"]) > 0
 
 
@@ -83,15 +83,12 @@ def test_a_profile_s_own_cache_is_measured(container: Container) -> None:
     assert int(container.status()["downloaded_kb"]) > 0
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_the_server_sees_its_environment_and_folder(container: Container) -> None:
     container.supervise("start")
     container.until_log("listening")
 
-    seen = dict(
-        line.split("=", 1)
-        for line in (container.home / "vllm.env").read_text().splitlines()
-        if "=" in line
-    )
+    seen = container.variables("vllm")
     assert (container.home / "vllm.pwd").read_text().strip() == str(container.serving)
     assert seen["PYTHONPATH"].split(":")[0] == str(container.serving)
     assert seen["HF_HOME"].startswith(str(container.home))
@@ -105,10 +102,6 @@ def test_the_server_sees_its_environment_and_folder(container: Container) -> Non
     assert wanted.items() <= seen.items()
 
 
-def variables(container: Container, command: str) -> str:
-    return (container.home / f"{command}.env").read_text()
-
-
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
 @pytest.mark.parametrize("of_the_container", [True, False])
 def test_the_hub_s_token_goes_to_the_download_alone(
@@ -120,9 +113,9 @@ def test_the_hub_s_token_goes_to_the_download_alone(
         (container.home / ".container-environment").write_text(line)
     container.supervise("start")
     container.until_log("listening")
-    assert f"\nHF_TOKEN={TOKEN}\n" in variables(container, "hf")
-    assert TOKEN not in variables(container, "vllm")
-    assert "HF_HUB_OFFLINE" not in variables(container, "vllm")
+    assert container.variables("hf")["HF_TOKEN"] == TOKEN
+    assert TOKEN not in str(container.variables("vllm"))
+    assert "HF_HUB_OFFLINE" not in container.variables("vllm")
     running = environments(container)
     assert running
     assert all(TOKEN not in str(environment) for environment in running)
@@ -132,7 +125,7 @@ def test_without_a_token_the_download_gets_none(container: Container) -> None:
     (container.serving / "environment").write_text("")
     container.supervise("start")
     container.until_log("listening")
-    assert "HF_TOKEN" not in variables(container, "hf")
+    assert "HF_TOKEN" not in container.variables("hf")
 
 
 def test_a_server_that_finds_all_on_its_disk_does_not_ask_the_hub(container: Container) -> None:
@@ -142,8 +135,8 @@ def test_a_server_that_finds_all_on_its_disk_does_not_ask_the_hub(container: Con
     )
     container.supervise("start")
     container.until_log("listening")
-    assert "\nHF_HUB_OFFLINE=1\n" in variables(container, "vllm")
-    assert "HF_HUB_OFFLINE" not in variables(container, "hf")
+    assert container.variables("vllm")["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in container.variables("hf")
 
 
 CONTAINER_KEY = "emulator-container-own-key"
@@ -171,7 +164,7 @@ def test_a_key_that_an_older_start_script_has_kept_is_taken_out(
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert kept.read_text() == "export A='b'\n"
     for command in ("vllm", "hf"):
-        assert CONTAINER_KEY not in variables(container, command)
+        assert CONTAINER_KEY not in str(container.variables(command))
     running = environments(container)
     assert all(CONTAINER_KEY not in str(environment) for environment in running)
 
@@ -226,6 +219,7 @@ def test_a_folder_of_the_host_has_no_revision(container: Container) -> None:
     assert container.calls("vllm") == ["serve --config serve.yaml"]
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_a_second_start_changes_nothing(container: Container) -> None:
     container.supervise("start")
     before = container.until(phase="serving")
@@ -238,6 +232,7 @@ def test_a_second_start_changes_nothing(container: Container) -> None:
     assert len(container.calls("vllm")) == 1
 
 
+@pytest.mark.usefixtures("weights_are_there")
 def test_two_loops_cannot_run_at_once(container: Container) -> None:
     container.supervise("start")
     container.until_log("listening")
