@@ -39,17 +39,17 @@ def test_cuda_is_started_on_each_gpu_of_an_emulated_machine(tmp_path):
     ],
 )
 def test_a_machine_on_which_cuda_does_not_start_is_found_before_a_byte_is_fetched(
-    tmp_path, fault, said
+    tmp_path, stand_ins, fault, said
 ):
-    shell = EmulatedShell(Container(tmp_path, {"faults": {"cuda_dead": fault}}))
+    shell = EmulatedShell(Container(tmp_path, {"faults": {"cuda_dead": fault}}), stand_ins)
     with pytest.raises(HostUnfit, match=re.escape(said)):
         inspect(shell, EXPECTED, lambda _: None)
     assert shell.commands[-1] == COMMAND
     assert shell.container.traffic == 0
 
 
-def test_a_driver_that_differs_from_its_libraries_is_named_as_nvidia_smi_does(tmp_path):
-    shell = EmulatedShell(Container(tmp_path, {"faults": {"cuda_dead": {"nvml": True}}}))
+def test_a_driver_that_differs_from_its_libraries_is_named_as_nvidia_smi_does(tmp_path, stand_ins):
+    shell = EmulatedShell(Container(tmp_path, {"faults": {"cuda_dead": {"nvml": True}}}), stand_ins)
     with pytest.raises(HostUnfit, match="Driver/library version mismatch"):
         inspect(shell, EXPECTED, lambda _: None)
 

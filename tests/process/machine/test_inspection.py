@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -232,10 +233,16 @@ def test_a_link_that_would_miss_the_deadline_is_a_verdict_with_its_numbers():
 
 
 class EmulatedShell:
-    """A shell in an emulated container, with the stand-ins on its PATH."""
+    """A shell in an emulated container, with the stand-ins on its PATH.
 
-    def __init__(self, container: Container) -> None:
+    Those in the folder `first` come before those that a container has.
+    """
+
+    def __init__(self, container: Container, first: Path | None = None) -> None:
         self.container = container
+        self._environment = container.environment()
+        if first is not None:
+            self._environment["PATH"] = f"{first}:{self._environment['PATH']}"
         self.commands: list[str] = []
         for name, script in commands().items():
             command = container.directory / "bin" / name
@@ -247,7 +254,7 @@ class EmulatedShell:
         return subprocess.run(
             ["sh", "-c", command],
             cwd=self.container.home,
-            env=self.container.environment(),
+            env=self._environment,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -273,8 +280,8 @@ def test_an_emulated_machine_is_inspected_and_nothing_is_left_there(tmp_path):
     assert list(shell.container.home.iterdir()) == []
 
 
-def test_a_machine_that_serves_is_looked_at_and_nothing_is_fetched_or_started(tmp_path):
-    shell = EmulatedShell(Container(tmp_path, {"faults": {"gpu_wrong": {}}}))
+def test_a_machine_that_serves_is_looked_at_and_nothing_is_fetched_or_started(tmp_path, stand_ins):
+    shell = EmulatedShell(Container(tmp_path, {"faults": {"gpu_wrong": {}}}), stand_ins)
     serving = shell.container.home / "serving"
     serving.mkdir()
     (serving / "serve.yaml").write_text("model: org/model\n")
@@ -289,16 +296,16 @@ def test_a_machine_that_serves_is_looked_at_and_nothing_is_fetched_or_started(tm
     assert shell.container.traffic == 0
 
 
-def test_a_hub_that_refuses_is_no_verdict_on_the_machine(tmp_path):
-    shell = EmulatedShell(Container(tmp_path, {"faults": {"gated_model": {}}}))
+def test_a_hub_that_refuses_is_no_verdict_on_the_machine(tmp_path, stand_ins):
+    shell = EmulatedShell(Container(tmp_path, {"faults": {"gated_model": {}}}), stand_ins)
     found = inspect(shell, EXPECTED, lambda _: None)
     assert found.rate.mbps is None
     assert "Access denied" in found.rate.note
 
 
-def test_a_crawling_link_is_found_before_the_weights_are_fetched(tmp_path):
+def test_a_crawling_link_is_found_before_the_weights_are_fetched(tmp_path, stand_ins):
     slow = {"faults": {"download_slow": {"mbps": 5.0}}}
-    shell = EmulatedShell(Container(tmp_path, slow))
+    shell = EmulatedShell(Container(tmp_path, slow), stand_ins)
     huge = dataclasses.replace(EXPECTED, weights_gb=1e6)
     with pytest.raises(HostUnfit, match="readyMinutes leaves 45 min for that"):
         inspect(shell, huge, lambda _: None)

@@ -7,6 +7,7 @@ tests/cli/test_first_light.py.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from components.resources.context import Context
 from components.vast.api import market_url
 from components.vllm import hub_client
 from emulator.keys import new_key
+from tests.helpers import forked_on_path
 from tests.helpers.fleets import destroyed
 from tests.helpers.places import ROOT
 from tests.helpers.plain_http import NO_TLS
@@ -98,9 +100,14 @@ class SetUp:
         place.chmod(mode)
 
     def _tools(self) -> Tools:
-        found = look._haproxy(self.environment)
         named = self.environment.get("VASTVLLM_HAPROXY", "")
-        return Tools("3.11", "3.250.0", "there", "there", "there", found, named)
+        return Tools("3.11", "3.250.0", "there", "there", "there", haproxy(named), named)
+
+
+@functools.cache
+def haproxy(named: str) -> str:
+    """What the doctor finds of it, asked once: it stays as it is meanwhile."""
+    return look._haproxy({"VASTVLLM_HAPROXY": named})
 
 
 class Backend:
@@ -121,8 +128,16 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def vastai(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with forked_on_path.vastai(tmp_path_factory.mktemp("vastai")) as folder:
+        yield folder
+
+
 @pytest.fixture
-def set_up(tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> SetUp:
+def set_up(
+    tmp_path: Path, emulator: Emulator, vastai: Path, monkeypatch: pytest.MonkeyPatch
+) -> SetUp:
     """A set-up without a fault, whose market and Hub are the emulator."""
     monkeypatch.setattr(market_url, "DEFAULT_URL", emulator.url)
     monkeypatch.setattr(hub_client, "PUBLIC", emulator.url)
@@ -132,7 +147,7 @@ def set_up(tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "Pulumi.dev.yaml").write_text("config:\n  vast-vllm:maxDollarsPerHour: 5\n")
     (tmp_path / "toolchain").symlink_to(ROOT / "toolchain")
     environment = {
-        "PATH": PATH,
+        "PATH": f"{vastai}:{PATH}",
         "HOME": str(tmp_path),
         "VAST_URL": emulator.url,
         "VAST_API_KEY": emulator.key,
@@ -168,6 +183,7 @@ def an_unknown_key_in_the_environment(here: SetUp) -> None:
 
 def an_unknown_key(here: SetUp) -> None:
     here.keep(new_key())
+    here.environment["PATH"] = PATH  # with the official client as it is installed
 
 
 def a_key_that_others_can_read(here: SetUp) -> None:
