@@ -2,8 +2,8 @@
 
 A file stays on one worker, since its tests share a stack or a server. A worker is always one unit
 ahead of itself, so behind a long unit goes a short one: a long one would wait there for nothing.
-Short files compute and longer ones wait, so once the longest are given, every second one is short:
-otherwise the cores would idle at first.
+Long files wait and those of the unit tests compute, so once the longest are given, every second one
+is one of these: otherwise the cores would idle at first.
 """
 
 from __future__ import annotations
@@ -41,25 +41,41 @@ SECONDS: dict[str, float] = {
     f"{_ENDS}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 60,
     "tests/cli/test_hostile_text.py": 45,
     "tests/cli/test_state_across_versions.py": 45,
-    "tests/process/router/test_installation.py": 36,
     "tests/cli/test_command_plugin.py": 33,
-    "tests/process/router/test_upkeep.py": 30,
+    "tests/process/router/test_installation.py": 33,
     "tests/cli/test_adoption.py": 30,
-    "tests/process/on_host/test_rehearse.py": 28,
-    "tests/process/router/test_changes.py": 22,
-    "tests/process/toolchain/day_two/test_dashboard_scraped.py": 21,
+    "tests/process/on_host/test_rehearse.py": 27,
+    "tests/process/router/test_changes.py": 25,
+    "tests/emulator/test_real_server.py": 22,
     "tests/faults/test_polling.py": 20,
-    "tests/process/toolchain/test_makefile.py": 18,
-    "tests/process/toolchain/scale_out/test_streams.py": 18,
-    "tests/emulator/test_real_server.py": 17,
-    "tests/process/on_host/test_supervise.py": 17,
-    "tests/process/router/test_over_ssh.py": 16,
-    "tests/unit/toolchain/day_two/test_load.py": 16,
-    "tests/emulator/standins/test_vllm_serving.py": 14,
-    "tests/unit/vllm/readiness/test_log_strangers.py": 11,
-    "tests/process/on_host/test_time_to_live.py": 10,
-    "tests/process/router/test_balance.py": 10,
-    "tests/unit/vast/rental/test_many_at_once.py": 10,
+    "tests/process/router/test_upkeep.py": 20,
+    "tests/process/on_host/test_supervise.py": 18,
+    "tests/emulator/standins/test_vllm_serving.py": 16,
+    "tests/process/router/test_over_ssh.py": 15,
+    "tests/process/toolchain/day_two/test_dashboard_scraped.py": 15,
+    "tests/emulator/standins/test_vllm_start.py": 14,
+    "tests/process/toolchain/day_two/test_doctor_mends.py": 14,
+    "tests/process/toolchain/scale_out/test_streams.py": 14,
+    "tests/process/on_host/test_prefetch.py": 12,
+    "tests/process/router/test_balance.py": 12,
+    "tests/process/vast/lifecycle/test_market_end_of_a_machine.py": 12,
+    "tests/process/on_host/test_time_to_live.py": 11,
+    "tests/process/toolchain/test_makefile.py": 11,
+    "tests/emulator/standins/test_rehearsal.py": 8,
+    "tests/process/on_host/test_supervise_start.py": 7,
+    "tests/process/resources/test_instance_create.py": 7,
+    "tests/process/router/test_impostors.py": 7,
+    "tests/process/router/test_two_stacks.py": 7,
+    "tests/unit/test_settings_of_a_running_stack.py": 7,
+    "tests/process/toolchain/day_two/test_load_process.py": 6,
+    "tests/unit/vllm/test_rollout.py": 6,
+    "tests/process/machine/test_inspection.py": 5,
+    "tests/process/machine/test_own_computer.py": 5,
+    "tests/process/router/test_systemd.py": 5,
+    "tests/process/smoke_test/test_smoke_test.py": 5,
+    "tests/process/toolchain/day_two/test_account_commands.py": 5,
+    "tests/unit/toolchain/day_two/test_load_pages.py": 5,
+    "tests/unit/vllm/readiness/test_log_strangers.py": 5,
 }
 """What a unit took, where that is long, with six workers on two cores: for the order alone."""
 
@@ -68,6 +84,9 @@ SHORT = 1.0
 
 ENOUGH = 10.0
 """Seconds of work that a worker may have before it gets a short unit instead of a long one."""
+
+COMPUTING = "tests/unit/"
+"""Where tests compute and wait for nothing: of equally short files, these are the shortest."""
 
 LONG = 40.0
 """Seconds of a unit that is given as soon as a worker can take it: no run should end with one."""
@@ -101,7 +120,9 @@ class LongFirst(LoadFileScheduling):  # type: ignore[misc]
 
 def chosen(files: Iterable[str], *, seconds_pending: float, took: Mapping[str, float]) -> str:
     """Choose the file that a worker gets next, by what it has to do and what each file took."""
-    by_length = sorted(files, key=lambda file: took.get(file, SHORT))
+    by_length = sorted(
+        files, key=lambda file: (took.get(file, SHORT), not file.startswith(COMPUTING))
+    )
     shortest, longest = by_length[0], by_length[-1]
     if seconds_pending > ENOUGH:
         return shortest

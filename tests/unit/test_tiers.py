@@ -92,6 +92,12 @@ def test_once_the_long_ones_are_given_short_and_longer_files_take_turns():
     assert given == ["b.py", "a.py", "d.py", "c.py"]
 
 
+def test_of_files_that_nobody_measured_those_that_compute_go_first_where_one_is_short():
+    left = ["tests/emulator/test_a.py", "tests/unit/test_b.py", "tests/process/test_c.py"]
+    assert chosen(left, seconds_pending=ENOUGH + 1, took={}) == "tests/unit/test_b.py"
+    assert chosen(left[:2], seconds_pending=0, took={}) == "tests/emulator/test_a.py"
+
+
 def test_none_takes_the_turn_of_a_long_file():
     for count in range(1, 5):
         short = [f"{number}.py" for number in range(count)]
