@@ -2,8 +2,8 @@
 
 A file stays on one worker, since its tests share a stack or a server. A worker is always one unit
 ahead of itself, so behind a long unit goes a short one: a long one would wait there for nothing.
-Long files wait and those of the unit tests compute, so once the longest are given, every second one
-is one of these: otherwise the cores would idle at first.
+Long files wait and those of the unit tests compute, so not all workers get long ones at a time:
+otherwise the cores would idle at first.
 """
 
 from __future__ import annotations
@@ -91,6 +91,12 @@ COMPUTING = "tests/unit/"
 LONG = 40.0
 """Seconds of a unit that is given as soon as a worker can take it: no run should end with one."""
 
+WAITING = 0.6
+"""The share of the workers that may have a long unit, but for those at least so long."""
+
+LEAST_WAITING = 2.0
+"""Seconds of work from which on a worker counts as one of them."""
+
 GIVES_WAY = 5
 """Niceness of the workers that begin with another than the two longest units. Nothing must hold up
 the first, and the second, the matrix of faults, keeps the market's real pace."""
@@ -107,9 +113,17 @@ class LongFirst(LoadFileScheduling):  # type: ignore[misc]
         return nodeid if file in SINGLY else file
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        file = chosen(self.workqueue, seconds_pending=self._seconds_pending(node), took=SECONDS)
+        file = chosen(
+            self.workqueue,
+            seconds_pending=self._seconds_pending(node),
+            enough_wait=self._count_waiting() >= len(self.nodes) * WAITING,
+            took=SECONDS,
+        )
         self.workqueue.move_to_end(file, last=False)
         super()._assign_work_unit(node)
+
+    def _count_waiting(self) -> int:
+        return sum(self._seconds_pending(node) > LEAST_WAITING for node in self.nodes)
 
     def _seconds_pending(self, node: WorkerController) -> float:
         assigned: dict[str, dict[str, bool]] = self.assigned_work.get(node, {})
@@ -118,16 +132,17 @@ class LongFirst(LoadFileScheduling):  # type: ignore[misc]
         )
 
 
-def chosen(files: Iterable[str], *, seconds_pending: float, took: Mapping[str, float]) -> str:
-    """Choose the file that a worker gets next, by what it has to do and what each file took."""
+def chosen(
+    files: Iterable[str], *, seconds_pending: float, enough_wait: bool, took: Mapping[str, float]
+) -> str:
+    """Choose the file that a worker gets next, by what it and others do and what each file took."""
     by_length = sorted(
         files, key=lambda file: (took.get(file, SHORT), not file.startswith(COMPUTING))
     )
     shortest, longest = by_length[0], by_length[-1]
     if seconds_pending > ENOUGH:
         return shortest
-    is_turn_of_a_short_one = len(by_length) % 2 == 1
-    return shortest if is_turn_of_a_short_one and took.get(longest, SHORT) < LONG else longest
+    return shortest if enough_wait and took.get(longest, SHORT) < LONG else longest
 
 
 def give_way(file: str) -> None:

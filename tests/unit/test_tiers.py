@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 
@@ -70,37 +71,31 @@ def test_ci_tries_more_examples_than_a_developer_and_whoever_asks_gets_more(
 TOOK = {"a.py": 1.0, "b.py": 90.0, "c.py": 2.0, "d.py": 300.0}
 
 
+def next_of(files: Iterable[str], pending: float = 0, *, enough_wait: bool = False) -> str:
+    return chosen(files, seconds_pending=pending, enough_wait=enough_wait, took=TOOK)
+
+
 def test_who_has_little_to_do_gets_the_longest_file():
-    assert chosen(TOOK, seconds_pending=ENOUGH, took=TOOK) == "d.py"
+    assert next_of(TOOK, ENOUGH) == "d.py"
 
 
 def test_behind_a_long_file_goes_the_shortest():
-    assert chosen(TOOK, seconds_pending=ENOUGH + 1, took=TOOK) == "a.py"
+    assert next_of(TOOK, ENOUGH + 1) == "a.py"
 
 
 def test_a_file_that_was_never_measured_is_short():
-    assert chosen([*TOOK, "new.py"], seconds_pending=ENOUGH, took=TOOK) == "d.py"
+    assert next_of([*TOOK, "new.py"], ENOUGH) == "d.py"
     assert SHORT < ENOUGH
 
 
-def test_once_the_long_ones_are_given_short_and_longer_files_take_turns():
-    left = {"a.py": 1.0, "b.py": LONG - 1, "c.py": 2.0, "d.py": 3.0}
-    given = []
-    while left:
-        given.append(chosen(left, seconds_pending=0, took=left))
-        del left[given[-1]]
-    assert given == ["b.py", "a.py", "d.py", "c.py"]
+def test_where_enough_workers_wait_the_next_gets_a_short_file_unless_there_is_a_very_long_one():
+    assert next_of(["a.py", "c.py"], enough_wait=True) == "a.py"
+    assert next_of(["a.py", "c.py"], enough_wait=False) == "c.py"
+    assert next_of(["a.py", "b.py"], enough_wait=True) == "b.py"
+    assert TOOK["c.py"] < LONG < TOOK["b.py"]
 
 
-def test_of_files_that_nobody_measured_those_that_compute_go_first_where_one_is_short():
+def test_of_files_that_nobody_measured_those_that_compute_are_the_shortest():
     left = ["tests/emulator/test_a.py", "tests/unit/test_b.py", "tests/process/test_c.py"]
-    assert chosen(left, seconds_pending=ENOUGH + 1, took={}) == "tests/unit/test_b.py"
-    assert chosen(left[:2], seconds_pending=0, took={}) == "tests/emulator/test_a.py"
-
-
-def test_none_takes_the_turn_of_a_long_file():
-    for count in range(1, 5):
-        short = [f"{number}.py" for number in range(count)]
-        assert (
-            chosen([*short, "long.py"], seconds_pending=ENOUGH, took={"long.py": LONG}) == "long.py"
-        )
+    assert next_of(left, enough_wait=True) == "tests/unit/test_b.py"
+    assert next_of(left[:2]) == "tests/emulator/test_a.py"
