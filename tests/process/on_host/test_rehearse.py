@@ -196,6 +196,8 @@ def test_one_that_does_not_end_is_killed(host: Container) -> None:
     rehearses(host, "trap '' TERM; echo starting; while :; do sleep 0.1; done")
     host.supervise("start")
     host.until_log("starting", "rehearsal.log")
+    # Who is ended before that is written down is called skipped.
+    host.until(rehearsal="running")
     weights_come(host)
     host.until(phase="serving", rehearsal="ended")
 
