@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,18 +71,24 @@ def test_haproxy_takes_what_is_rendered(listen, port, members, keys, choice):
         assert checked(render(inputs), folder) == ""
 
 
+def one_member(folder: Path) -> RouterInputs:
+    """Inputs of a router with one machine."""
+    return RouterInputs(
+        listen="127.0.0.1",
+        port=8443,
+        folder=str(folder),
+        scope=SCOPE,
+        members=(Member(contract=7, address="192.0.2.7", port=1),),
+        key_digests=(KeyDigest(digest=digest("key")),),
+        gate=own_gate(),
+    )
+
+
 def test_haproxy_takes_an_answer_of_any_printable_character():
     body = "".join(map(chr, range(32, 127))).replace("'", "") + "%[src] ${HOME} #"
     with short_folder() as folder:
-        inputs = RouterInputs(
-            listen="127.0.0.1",
-            port=8443,
-            folder=str(folder),
-            scope=SCOPE,
-            members=(Member(contract=7, address="192.0.2.7", port=1),),
-            key_digests=(KeyDigest(digest=digest("key")),),
-            gate=own_gate().model_copy(update={"not_found": body}),
-        )
+        gate = own_gate().model_copy(update={"not_found": body})
+        inputs = one_member(folder).model_copy(update={"gate": gate})
         assert checked(render(inputs), folder) == ""
 
 
@@ -106,16 +114,7 @@ def test_a_router_on_loopback_does_not_start_with_files_that_haproxy_complains_o
     program.write_text(f"#!/bin/sh\ncat <<'end'\n[NOTICE]   (7) : it begins\n{said}\nend\n{wait}\n")
     program.chmod(0o755)
     with short_folder() as folder:
-        inputs = RouterInputs(
-            listen="127.0.0.1",
-            port=8443,
-            folder=str(folder),
-            scope=SCOPE,
-            members=(Member(contract=7, address="192.0.2.7", port=1),),
-            key_digests=(KeyDigest(digest=digest("key")),),
-            gate=own_gate(),
-        )
-        router = LoopbackRouter(folder, inputs, str(program))
+        router = LoopbackRouter(folder, one_member(folder), str(program))
         with pytest.raises(NotMeasured) as refused, router:
             pass
     assert "HAProxy refuses the rendered files: [NOTICE]" in str(refused.value)
