@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -186,6 +187,10 @@ def test_shared_memory_of_what_is_killed_is_taken_back(host: Container) -> None:
     host.supervise("start")
     host.until_log("mapped", "rehearsal.log")
     assert segment.exists()
+    # Who rehearses would end it as well, and whoever is second finds nothing to take back.
+    host.until(rehearsal="running")
+    rehearser = int((host.serving / "state" / "rehearsal").read_text().split()[0])
+    os.kill(rehearser, signal.SIGSTOP)
 
     weights_come(host)
     host.until(phase="serving")
