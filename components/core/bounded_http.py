@@ -97,7 +97,7 @@ class Exchanges:
         network: httpcore2.NetworkBackend | None = None,
     ) -> None:
         """Prepare it; nothing is connected yet. `connect_timeout` in seconds."""
-        self._network = _BoundedNetwork(network or httpcore2.SyncBackend())
+        self._network = _BoundedNetwork(network)
         self._pool = _pool(tls, self._network)
         self._connect_timeout = connect_timeout
 
@@ -153,8 +153,7 @@ class BoundedTransport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """See `httpx2.BaseTransport`."""
         budget = self._budget()
-        below = self._network or httpcore2.SyncBackend()
-        network = _BoundedNetwork(below)
+        network = _BoundedNetwork(self._network)
         network.budget = budget
         pool = _pool(self._tls, network)
         kept = [pair for pair in request.headers.raw if pair[0].lower() != PLAIN[0].lower()]
@@ -222,8 +221,8 @@ class _BoundedNetwork(httpcore2.NetworkBackend):
 
     budget: Budget
 
-    def __init__(self, below: httpcore2.NetworkBackend) -> None:
-        self._below = below
+    def __init__(self, below: httpcore2.NetworkBackend | None) -> None:
+        self._below = below or httpcore2.SyncBackend()
 
     def connect_tcp(
         self,

@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import yaml
 from pulumi_policy import (
     Policy,
     PolicyConfigSchema,
@@ -131,12 +130,8 @@ def _revisions(model_env: Any, options: Mapping[str, Any] | None) -> dict[str, s
 
 def _options(serve_yaml: Any) -> dict[str, Any] | None:
     """A server's options; None where they are not known yet, or no file that vLLM could read."""
-    if not isinstance(serve_yaml, str):
-        return None
-    try:
-        read = yaml_text.read(serve_yaml)
-    except yaml.YAMLError:
-        return None
+    # What cannot be read ends the check: without options, foreign code would pass.
+    read = yaml_text.read(serve_yaml) if isinstance(serve_yaml, str) else None
     return read if isinstance(read, dict) else None
 
 

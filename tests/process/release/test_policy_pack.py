@@ -153,6 +153,12 @@ def test_foreign_code_is_found_in_a_servers_options_and_variables():
     assert "trust-remote-code runs" in violations(resource(SERVER, remote))["no-foreign-code"]
 
 
+@pytest.mark.parametrize("content", ["model: [", f"trust-remote-code: {'[' * 150}{']' * 150}"])
+def test_options_that_cannot_be_read_pass_no_rule(content):
+    with pytest.raises(yaml.YAMLError):
+        policy_input_from_bag(SERVER, {"serve_yaml": content})
+
+
 @pytest.mark.parametrize("kind", [INSTANCE, SERVER, PROMOTION, "aws:s3/bucket:Bucket"])
 def test_a_resource_that_says_nothing_breaks_nothing(kind):
     assert violations(resource(kind, {})) == {}
