@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from tests.helpers.examples import examples
 from tests.helpers.places import ROOT
 from tests.schedule import ENOUGH, LONG, SHORT, chosen
-from tests.tiers import TIER_NAMES, TIERS, NotAUnitTest, WithoutTier, tier_of
+from tests.tiers import LIBRARIES, TIER_NAMES, TIERS, NotAUnitTest, WithoutTier, tier_of
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,30 @@ def test_a_unit_test_that_connects_fails():
 def test_a_unit_test_that_starts_a_process_fails():
     with pytest.raises(NotAUnitTest, match=r"uses subprocess\.Popen"):
         subprocess.run([sys.executable, "-c", ""], check=False)
+
+
+STARTS_A_PROCESS = """
+import subprocess, sys
+def start():
+    subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+
+
+def test_a_library_may_look_about_while_it_is_loaded_and_not_afterwards(tmp_path, monkeypatch):
+    installed = tmp_path / LIBRARIES
+    installed.mkdir()
+    (installed / "looks_about.py").write_text(STARTS_A_PROCESS + "start()")
+    monkeypatch.syspath_prepend(installed)
+    library = importlib.import_module("looks_about")
+    with pytest.raises(NotAUnitTest, match=r"uses subprocess\.Popen"):
+        library.start()
+
+
+def test_the_projects_own_modules_look_about_no_more_when_they_are_loaded(tmp_path, monkeypatch):
+    (tmp_path / "ours_looks_about.py").write_text(STARTS_A_PROCESS + "start()")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(NotAUnitTest, match=r"uses subprocess\.Popen"):
+        importlib.import_module("ours_looks_about")
 
 
 @pytest.mark.parametrize(
