@@ -17,7 +17,7 @@ SMALL = {"model": "qwen2.5-0.5b-1x4090", "minReliability": "0.9"}
 
 @pytest.fixture
 def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="leash")
+    one = Stack(tmp_path_factory.mktemp("stack"), emulator, "leash", is_forked=True)
     yield one
     done = one.destroy()
     assert done.status == 0, done.outcome()

@@ -11,7 +11,7 @@ from tests.helpers.stack_world import Done, Emulator, Stack
 
 @pytest.fixture(scope="module")
 def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    return Stack(tmp_path_factory.mktemp("stack"), emulator, name="bad-input")
+    return Stack(tmp_path_factory.mktemp("stack"), emulator, name="bad-input", is_forked=True)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from tests.helpers.places import ROOT
 from tests.helpers.plain_http import NO_TLS
@@ -23,7 +24,7 @@ from tests.helpers.stack_world import Emulator, Stack
 folder = Path(sys.argv[1])
 emulator = Emulator(folder, speed=60)
 (folder / "url").write_text(emulator.url)
-stack = Stack(folder / "stack", emulator)
+stack = Stack(folder / "stack", emulator, is_forked="forked" in sys.argv)
 stack.configure(model="qwen2.5-0.5b-1x4090", datacenterOnly=False, minReliability="0.5")
 stack.up()
 """
@@ -61,14 +62,18 @@ def host_answers(folder: Path) -> bool:
     return False
 
 
-def test_nothing_is_left_of_a_worker_that_dies_while_its_stack_comes_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WORKER, str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+@pytest.mark.parametrize("kind", ["real", "forked"])
+def test_nothing_is_left_of_a_worker_that_dies_while_its_stack_comes_up(
+    tmp_path: Path, kind: str
+) -> None:
+    command = [sys.executable, "-c", WORKER, str(tmp_path), kind]
+    # The folder stands in the command line of the server of forks, and so in that of each fork.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as worker:
         eventually(lambda: host_answers(tmp_path), within=60)
         at_work = " ".join(living(tmp_path))
         worker.kill()
-    assert "pulumi.dynamic" in at_work
+    assert {"real": "pulumi.dynamic", "forked": "pulumi_fork_server"}[kind] in at_work
     assert "emulator serve" in at_work
     assert eventually_none(tmp_path) == []
 

@@ -42,7 +42,7 @@ handshakes_break_off = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    one = Stack(tmp_path_factory.mktemp("stack"), emulator, name="living")
+    one = Stack(tmp_path_factory.mktemp("stack"), emulator, "living", is_forked=True)
     one.configure(**SMALL)
     done = one.up()
     assert done.status == 0, done.outcome()

@@ -97,7 +97,7 @@ def test_a_renamed_stack_keeps_its_machine(stack, emulator):
 def test_a_stack_of_the_same_name_in_another_backend_is_refused_in_preview(
     stack, emulator, tmp_path
 ):
-    colleagues = Stack(tmp_path / "colleague", emulator, name=stack.name)
+    colleagues = Stack(tmp_path / "colleague", emulator, stack.name, is_forked=True)
     colleagues.configure(**SMALL)
     done = colleagues.preview()
     assert done.status != 0, done.outcome()
@@ -109,7 +109,7 @@ def test_a_stack_of_the_same_name_in_another_backend_is_refused_in_preview(
 
 def test_what_a_colleague_rented_under_the_same_name_is_no_leftover(stack, emulator, tmp_path):
     ended_at_the_console(emulator, emulator.contract()["id"])
-    colleagues = Stack(tmp_path / "colleague", emulator, name=stack.name)
+    colleagues = Stack(tmp_path / "colleague", emulator, stack.name, is_forked=True)
     colleagues.configure(**SMALL)
     done = colleagues.up()
     assert done.status == 0, done.outcome()

@@ -21,7 +21,7 @@ from components.on_host.key_gate import GUARDED
 from tests.helpers.polling import eventually
 from tests.helpers.ports import free_port
 from tests.helpers.stack_fixtures import own_emulator
-from tests.helpers.stack_world import PATH, Emulator, Stack, run
+from tests.helpers.stack_world import Emulator, Stack, run
 from tests.helpers.state_secrets import exported_in_clear
 from tests.helpers.watched_stack import hurry, prometheus
 from toolchain.day_two.dashboard.targets import targets
@@ -48,7 +48,7 @@ def port() -> int:
 
 @pytest.fixture
 def stack(emulator: Emulator, tmp_path: Path) -> Iterator[Stack]:
-    own = Stack(tmp_path, emulator, name="several")
+    own = Stack(tmp_path, emulator, "several", is_forked=True)
     # A computer without systemd, whichever this one is.
     (tmp_path / "bin").mkdir()
     systemctl = tmp_path / "bin/systemctl"
@@ -57,7 +57,7 @@ def stack(emulator: Emulator, tmp_path: Path) -> Iterator[Stack]:
     # A socket's path has room for a short folder alone.
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as routers:
         one = own.with_environment(
-            {"PATH": f"{tmp_path / 'bin'}:{PATH}", "VASTVLLM_ROUTERS": routers}
+            {"PATH": f"{tmp_path / 'bin'}:{own.environment['PATH']}", "VASTVLLM_ROUTERS": routers}
         )
         yield one
         done = one.destroy()

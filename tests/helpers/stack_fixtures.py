@@ -28,7 +28,7 @@ def own_stack(name: str, settings: Mapping[str, Any], *, is_up: bool = False) ->
 
     @pytest.fixture(scope="module")
     def stack(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-        one = Stack(tmp_path_factory.mktemp("stack"), emulator, name=name)
+        one = Stack(tmp_path_factory.mktemp("stack"), emulator, name=name, is_forked=True)
         one.configure(**settings)
         if is_up:
             done = one.up()

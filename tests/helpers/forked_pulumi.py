@@ -1,0 +1,112 @@
+"""What `pulumi` starts in Python, each forked off an interpreter that has loaded its libraries.
+
+Each operation of Pulumi starts an interpreter for the stack's program, one for its dynamic
+providers and one for the plugin of pulumi-command. What they load is most of what they take, and
+was a fifth of what all tests take. Here they are forked: each has its own number, environment,
+folder, files and end, and `pulumi` itself is the real one. A fork lacks a command line of its own,
+and `/proc` shows the environment of the server.
+
+What `pulumi` starts is a launcher. It waits for its fork and passes signals on; if it is killed,
+the fork dies. `pulumi_fork_server` does the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.helpers.places import ROOT
+
+_HOST = "pulumi-language-python"
+"""The language host: it takes the launcher of the program that lies beside it."""
+
+_PROGRAM = "pulumi-language-python-exec"
+
+_PLUGINS = {"provider": "pulumi-resource-pulumi-python", "command": "pulumi-resource-command"}
+"""Plugins, which Pulumi looks for on the PATH first, by their roles."""
+
+_PROGRAM_LAUNCHER = """\
+import contextlib, os, signal, sys
+number = os.getpid()
+with contextlib.suppress(FileExistsError):  # one of the same number was killed
+    os.mkfifo(f"{folder}/{{number}}")
+with open("{folder}/asked", "w") as asked:
+    asked.write("\\0".join([str(number), "program", *sys.argv[1:]]) + "\\n")
+with open(f"{folder}/{{number}}") as told:
+    os.unlink(told.name)
+    child = int(told.readline() or 0)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda number, _: os.kill(child, number))
+    os._exit(int(told.readline() or 137))
+"""
+
+_PLUGIN_LAUNCHER = """\
+#!/bin/sh
+mkfifo {folder}/$$ 2>/dev/null  # one of the same number may have been killed
+# In a shell of its own: the fork takes this one's output, which stays what it is.
+(printf '%s\\0{role}\\0%s\\n' "$$" "$*" >{folder}/asked)
+exec 3<{folder}/$$
+rm {folder}/$$
+read -r child <&3
+trap 'kill -INT "$child"' INT
+trap 'kill -TERM "$child"' TERM
+# A signal ends a `read`, and so does the death of the server.
+until read -r status <&3; do [ $? -gt 128 ] || exit 137; done
+exit "$status"
+"""
+
+_PIP = """\
+print("[]")
+"""
+"""Lists no package. Before each operation Pulumi looks through pip's list for plugins; the one that
+there is asks for itself. To load pip takes longer than all else that pip does."""
+
+
+def variables(path: str) -> dict[str, str]:
+    """Give the variables with which `pulumi` starts launchers, where its `PATH` would be `path`."""
+    folder = _folder_with_a_server()
+    return {"PATH": os.pathsep.join([str(folder), path]), "PYTHONPATH": str(folder / "modules")}
+
+
+@functools.cache
+def _folder_with_a_server() -> Path:
+    """Make a folder with the launchers; it and its server end with this process."""
+    made = tempfile.TemporaryDirectory(prefix="forked-pulumi-")
+    folder = Path(made.name)
+    _hard_link(ROOT / ".tools/bin" / _HOST, folder / _HOST)
+    (folder / "modules").mkdir()
+    (folder / "modules/pip.py").write_text(_PIP)
+    os.mkfifo(folder / "asked")
+    # It ends when nobody holds the other end of its standard input any more: the thread that
+    # starts it may end long before this process.
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.pulumi_fork_server", str(folder)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    (folder / _PROGRAM).write_text(_PROGRAM_LAUNCHER.format(folder=folder))
+    for role, name in _PLUGINS.items():
+        launcher = _PLUGIN_LAUNCHER.format(folder=folder, role=role)
+        (folder / name).write_text(launcher)
+        (folder / name).chmod(0o755)
+    _KEPT.append((made, server))
+    return folder
+
+
+_KEPT: list[tuple[tempfile.TemporaryDirectory[str], subprocess.Popen[bytes]]] = []
+"""The folder and the server of this process."""
+
+
+def _hard_link(there: Path, here: Path) -> None:
+    try:
+        here.hardlink_to(there)
+    except OSError:  # on another disk
+        shutil.copy2(there, here)
