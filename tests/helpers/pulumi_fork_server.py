@@ -130,7 +130,6 @@ def _become(launcher: _Launcher) -> None:
     for text in filter(None, environment):
         name, _, value = text.partition(b"=")
         os.environb[name] = value
-    os.chdir(folder)
     _RUN[launcher.role](launcher.words)
 
 
