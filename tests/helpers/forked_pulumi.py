@@ -6,8 +6,8 @@ was a fifth of what all tests take. Here they are forked: each has its own numbe
 folder, files and end, and `pulumi` itself is the real one. A fork lacks a command line of its own,
 and `/proc` shows the environment of the server.
 
-What `pulumi` starts is a launcher. It waits for its fork and passes signals on; if it is killed,
-the fork dies. `pulumi_fork_server` does the rest.
+What `pulumi` starts is a launcher. It waits for its fork, which begins once the launcher passes
+signals on; if the launcher is killed, the fork dies. `pulumi_fork_server` does the rest.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from tests.helpers.places import ROOT
 _HOST = "pulumi-language-python"
 """The language host: it takes the launcher of the program that lies beside it."""
 
-_PROGRAM = "pulumi-language-python-exec"
+PROGRAM = "pulumi-language-python-exec"
 
-_PLUGINS = {"provider": "pulumi-resource-pulumi-python", "command": "pulumi-resource-command"}
+PLUGINS = {"provider": "pulumi-resource-pulumi-python", "command": "pulumi-resource-command"}
 """Plugins, which Pulumi looks for on the PATH first, by their roles."""
+
+ASKED = "asked"
+"""The pipe through which launchers ask for a fork."""
 
 _PROGRAM_LAUNCHER = """\
 import contextlib, os, signal, sys
@@ -38,10 +41,10 @@ with contextlib.suppress(FileExistsError):  # one of the same number was killed
 with open("{folder}/asked", "w") as asked:
     asked.write("\\0".join([str(number), "program", *sys.argv[1:]]) + "\\n")
 with open(f"{folder}/{{number}}") as told:
-    os.unlink(told.name)
     child = int(told.readline() or 0)
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda number, _: os.kill(child, number))
+    os.unlink(told.name)  # now the fork begins
     os._exit(int(told.readline() or 137))
 """
 
@@ -51,12 +54,12 @@ mkfifo {folder}/$$ 2>/dev/null  # one of the same number may have been killed
 # In a shell of its own: the fork takes this one's output, which stays what it is.
 (printf '%s\\0{role}\\0%s\\n' "$$" "$*" >{folder}/asked)
 exec 3<{folder}/$$
-rm {folder}/$$
 read -r child <&3
-trap 'kill -INT "$child"' INT
-trap 'kill -TERM "$child"' TERM
+trap 'signal=INT; kill -INT "$child"' INT
+trap 'signal=TERM; kill -TERM "$child"' TERM
+rm {folder}/$$  # now the fork begins
 # A signal ends a `read`, and so does the death of the server.
-until read -r status <&3; do [ $? -gt 128 ] || exit 137; done
+until signal=; read -r status <&3; do [ "$signal" ] || exit 137; done
 exit "$status"
 """
 
@@ -81,7 +84,7 @@ def _folder_with_a_server() -> Path:
     _hard_link(ROOT / ".tools/bin" / _HOST, folder / _HOST)
     (folder / "modules").mkdir()
     (folder / "modules/pip.py").write_text(_PIP)
-    os.mkfifo(folder / "asked")
+    write_launchers(folder)
     # It ends when nobody holds the other end of its standard input any more: the thread that
     # starts it may end long before this process.
     server = subprocess.Popen(
@@ -92,13 +95,18 @@ def _folder_with_a_server() -> Path:
     )
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
-    (folder / _PROGRAM).write_text(_PROGRAM_LAUNCHER.format(folder=folder))
-    for role, name in _PLUGINS.items():
+    _KEPT.append((made, server))
+    return folder
+
+
+def write_launchers(folder: Path) -> None:
+    """Make the pipe in which they ask, and what `pulumi` starts: see `PROGRAM` and `PLUGINS`."""
+    os.mkfifo(folder / ASKED)
+    (folder / PROGRAM).write_text(_PROGRAM_LAUNCHER.format(folder=folder))
+    for role, name in PLUGINS.items():
         launcher = _PLUGIN_LAUNCHER.format(folder=folder, role=role)
         (folder / name).write_text(launcher)
         (folder / name).chmod(0o755)
-    _KEPT.append((made, server))
-    return folder
 
 
 _KEPT: list[tuple[tempfile.TemporaryDirectory[str], subprocess.Popen[bytes]]] = []

@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,9 +119,11 @@ def _read(line: str) -> _Launcher:
     return _Launcher(int(number), role, words)
 
 
-def _become(launcher: _Launcher) -> None:
+def _become(launcher: _Launcher, told: Path) -> None:
     """In a fork: be what Pulumi's own launcher would have started."""
     _die_with(launcher.number)
+    while told.exists():  # until the launcher passes signals on
+        time.sleep(0.001)
     environment = (launcher.proc / "environ").read_bytes().split(b"\0")
     folder = (launcher.proc / "cwd").readlink()
     if folder != ROOT:
@@ -197,7 +200,7 @@ def _main(folder: Path) -> None:
     launcher = _Server(folder).serve()
     # Where the launcher was killed meanwhile, nobody waits.
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-        _become(launcher)
+        _become(launcher, folder / str(launcher.number))
 
 
 if __name__ == "__main__":
