@@ -37,7 +37,7 @@ from tests.helpers.router_world import (
 from tests.helpers.ssh_host import SshHost
 from toolchain.scale_out.loopback import LOOPBACK, WITHIN
 
-SHORT = Limits(look=0.05, proof=3.0, back=5.0, checks=3.0, stop=2.0, end=20.0)
+SHORT = Limits(look=0.05, proof=10.0, back=5.0, checks=10.0, stop=2.0, end=20.0)
 
 NO_SYSTEMD = "#!/bin/sh\nexit 1\n"
 """A `systemctl` of a computer that was not started by systemd."""

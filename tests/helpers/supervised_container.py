@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -193,6 +195,25 @@ def alive(pid: int) -> bool:
 
 def supervisor_pid(container: Container) -> int:
     return int((container.serving / "state" / "supervisor").read_text().split()[0])
+
+
+def kill_supervisor(container: Container) -> None:
+    """Kill it, and wait until its lock is free.
+
+    A child that it was just starting may hold that as well, for a moment, and the next one would
+    take it for another supervisor.
+    """
+    psutil.Process(supervisor_pid(container)).kill()
+    with (container.serving / "state" / "lock").open("rb") as lock:
+        eventually(lambda: _is_free(lock))
+
+
+def _is_free(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def server_pid(container: Container) -> int:

@@ -214,13 +214,15 @@ class LoopbackRouter(RunningRouter):
             self._process.wait(WITHIN)
 
     def take(self, inputs: RouterInputs) -> None:
-        """Change its files, and wait until a new worker has taken over."""
+        """Change its files, and wait until a new worker alone takes connections."""
         self.inputs = inputs
         if refused := refusal(self._program, config.render(inputs), self.folder):
             raise NotMeasured(f"HAProxy refuses the rendered files: {refused}")
-        previous = self.worker()
+        previous = int(until(self.worker, "a word of the router's worker"))
         os.kill(self.pid, signal.SIGUSR2)
-        until(lambda: self.worker() not in {"", previous}, "the router's reload")
+        until(lambda: self.worker() not in {"", str(previous)}, "the router's reload")
+        # The one before is told to stop only then, and shares the new one's sockets until it does.
+        until(lambda: not _takes_connections(previous), "the end of its former worker's part")
 
     @property
     def pid(self) -> int:
@@ -256,3 +258,11 @@ class LoopbackRouter(RunningRouter):
 
     def _await_check(self, contract: int) -> None:
         until(lambda: self.row(contract)["check_status"], "a member's first check")
+
+
+def _takes_connections(number: int) -> bool:
+    """Tell whether a process listens at a port."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        connections = psutil.Process(number).net_connections("inet")
+        return any(one.status == psutil.CONN_LISTEN for one in connections)
+    return False

@@ -17,7 +17,7 @@ from tests.helpers.supervised_container import (
     TOKEN,
     Container,
     exported,
-    supervisor_pid,
+    kill_supervisor,
 )
 
 WEIGHTS_WAIT = f"""
@@ -270,12 +270,6 @@ def test_a_stop_ends_it(host: Container) -> None:
     assert host.supervise("stop").returncode == 0
     assert not host.processes()
     assert not (host.serving / "state" / "rehearsal").exists()
-
-
-def kill_supervisor(host: Container) -> None:
-    pid = supervisor_pid(host)
-    psutil.Process(pid).kill()
-    eventually(lambda: gone(pid))
 
 
 def kill_rehearser(host: Container) -> None:

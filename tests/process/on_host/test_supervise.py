@@ -15,6 +15,7 @@ from tests.helpers.supervised_container import (
     SERVES,
     Container,
     alive,
+    kill_supervisor,
     server_pid,
     supervisor_pid,
 )
@@ -267,7 +268,7 @@ def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Conta
     container.supervise("start")
     container.until_log("listening")
     orphan = server_pid(container)
-    psutil.Process(supervisor_pid(container)).kill()
+    kill_supervisor(container)
 
     seen = container.until(supervisor="stopped")
     assert (seen["phase"], seen["server_pid"]) == ("stopped", str(orphan))
@@ -285,7 +286,7 @@ def test_stop_ends_a_server_whose_supervisor_is_dead(container: Container) -> No
     container.supervise("start")
     container.until_log("listening")
     orphan = server_pid(container)
-    psutil.Process(supervisor_pid(container)).kill()
+    kill_supervisor(container)
     container.until(supervisor="stopped")
 
     container.supervise("stop")
@@ -299,7 +300,7 @@ def test_workers_whose_server_and_supervisor_are_dead_are_ended(container: Conta
     container.supervise("start")
     container.until_log("listening")
     server = server_pid(container)
-    psutil.Process(supervisor_pid(container)).kill()
+    kill_supervisor(container)
     psutil.Process(server).kill()
     container.until(supervisor="stopped")
     (worker,) = map(int, (container.home / "workers").read_text().split())
