@@ -25,7 +25,7 @@ def still_working(
     `olds` is the server so far on the machine of `inputs`, or None; `now` in seconds since 1970.
     """
     of_router = of_clients(inputs, current, now)
-    return {**of_router, **replaced(olds, current, inputs.key_grace_minutes, now)}
+    return {**of_router, **replaced(olds, current, _grace_minutes(olds, inputs), now)}
 
 
 def replaced(olds: ServerState | None, current: str, grace_minutes: float, now: float) -> Replaced:
@@ -94,6 +94,18 @@ def metrics_lines(keys: MetricsKeys, longer: float = 0.0) -> str:
     current = [key for key, end in keys.items() if not end]
     replaced = {key: end for key, end in keys.items() if end}
     return lines(current[0], prolonged(replaced, longer)) if current else ""
+
+
+def _grace_minutes(olds: ServerState | None, inputs: ServerInputs) -> float:
+    """Give how long a key works that is replaced now.
+
+    The router in front of a machine that leaves its fleet lets clients in until the `up` has gone
+    through, and that may fail. So the machine has the grace of a member once more.
+    """
+    leaves_fleet = olds is not None and olds.inputs.rollout and not inputs.rollout
+    if olds is None or not leaves_fleet:
+        return inputs.key_grace_minutes
+    return max(inputs.key_grace_minutes, olds.inputs.key_grace_minutes)
 
 
 def _of_counters(inputs: ServerInputs) -> str:

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -270,6 +271,21 @@ def test_after_the_grace_each_machine_takes_one_key() -> None:
         assert valid == [digest(machine_key("key-4", SCOPE, machine.contract))]
 
 
+@pytest.mark.parametrize(("shared", "generation"), [(True, 1), (False, 2)])
+def test_a_router_that_a_failed_up_has_left_reaches_the_machine_that_leaves_its_fleet(
+    shared: bool, generation: int
+) -> None:
+    fleet = Fleet(shared=shared)
+    fleet.replicas = 2
+    assert fleet.up(lambda: 60.0)
+    fleet.replicas, fleet.generation = 1, generation
+    assert not fleet.up(lambda: 60.0, stops_after=1)
+    fleet.now += GRACE * 60 + 100
+    fleet.check()
+    fleet.now += ROLLOUT_MINUTES * 60
+    assert not fleet.takes(fleet.machines[0], machine_key(fleet.clients[-2], SCOPE, 100))
+
+
 STEPS = st.lists(
     st.sampled_from(["rotate", "grow", "shrink", "one", "lose", "fail", "wait", "up"]),
     min_size=1,
@@ -284,11 +300,14 @@ def test_whoever_the_router_lets_in_reaches_each_member(
     """Settings change, machines are lost and `up`s fail in between.
 
     Waits are short while a failed `up` has left the router behind: an older key ends at its members
-    a day after they took the next one.
+    a day after they took the next one. And where a stack has become one of a single machine, that
+    `up` is repeated before the key or the number changes: nothing knows of the old router then.
     """
     fleet = Fleet(shared=shared)
     is_behind = False
     for step in steps:
+        if step in {"rotate", "grow"} and is_behind and not fleet.is_fleet:
+            continue
         if step == "rotate":
             fleet.generation += 1
         elif step == "grow":
