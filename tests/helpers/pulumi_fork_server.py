@@ -120,7 +120,7 @@ def _read(line: str) -> _Launcher:
 
 
 def _become(launcher: _Launcher, told: Path) -> None:
-    """In a fork: be what Pulumi's own launcher would have started."""
+    """In a fork: have what Pulumi's own launcher would give to what it starts."""
     _die_with(launcher.number)
     while told.exists():  # until the launcher passes signals on
         time.sleep(0.001)
@@ -133,7 +133,6 @@ def _become(launcher: _Launcher, told: Path) -> None:
     for text in filter(None, environment):
         name, _, value = text.partition(b"=")
         os.environb[name] = value
-    _RUN[launcher.role](launcher.words)
 
 
 def _use_the_files_of(launcher: _Launcher) -> None:
@@ -198,9 +197,13 @@ def _main(folder: Path) -> None:
     gc.collect()
     gc.freeze()
     launcher = _Server(folder).serve()
-    # Where the launcher was killed meanwhile, nobody waits.
+    is_waited_for = False  # where the launcher was killed meanwhile
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         _become(launcher, folder / str(launcher.number))
+        is_waited_for = True
+    # Outside: what the project's own code raises is said.
+    if is_waited_for:
+        _RUN[launcher.role](launcher.words)
 
 
 if __name__ == "__main__":
