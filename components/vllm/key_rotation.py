@@ -102,10 +102,9 @@ def _grace_minutes(olds: ServerState | None, inputs: ServerInputs) -> float:
     The router in front of a machine that leaves its fleet lets clients in until the `up` has gone
     through, and that may fail. So the machine has the grace of a member once more.
     """
-    leaves_fleet = olds is not None and olds.inputs.rollout and not inputs.rollout
-    if olds is None or not leaves_fleet:
-        return inputs.key_grace_minutes
-    return max(inputs.key_grace_minutes, olds.inputs.key_grace_minutes)
+    if olds is not None and olds.inputs.rollout and not inputs.rollout:
+        return max(inputs.key_grace_minutes, olds.inputs.key_grace_minutes)
+    return inputs.key_grace_minutes
 
 
 def _of_counters(inputs: ServerInputs) -> str:

@@ -27,10 +27,10 @@ DELAYS = [step / 40 for step in range(24)]
 """Seconds from a launch to its end: from before the request until the plugin serves."""
 
 
-def launched(role: str = "command") -> subprocess.Popen[bytes]:
-    """Start what `pulumi` starts, in a session of its own."""
+def launched() -> subprocess.Popen[bytes]:
+    """Start the command plugin as `pulumi` does, in a session of its own."""
     variables = forked_pulumi.variables(os.environ["PATH"])
-    launcher = Path(variables["PATH"].split(os.pathsep)[0]) / PLUGINS[role]
+    launcher = Path(variables["PATH"].split(os.pathsep)[0]) / PLUGINS["command"]
     return subprocess.Popen(
         [str(launcher), NOBODY],
         cwd=ROOT,

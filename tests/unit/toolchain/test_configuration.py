@@ -28,7 +28,7 @@ def test_a_file_without_settings_takes_one(text):
         ("config: [", "is no YAML"),
         ("- a list", "no settings by name"),
         ("config: text", "no settings by name"),
-        (f"config: {'[' * 999}{']' * 999}", "nests too deep"),
+        (f"config: {'[' * 9_999}{']' * 9_999}", "nests too deep"),
     ],
     ids=lambda value: value[:20],
 )

@@ -275,9 +275,7 @@ def test_after_the_grace_each_machine_takes_one_key() -> None:
 def test_a_router_that_a_failed_up_has_left_reaches_the_machine_that_leaves_its_fleet(
     shared: bool, generation: int
 ) -> None:
-    fleet = Fleet(shared=shared)
-    fleet.replicas = 2
-    assert fleet.up(lambda: 60.0)
+    fleet = fleet_of(2, shared=shared)
     fleet.replicas, fleet.generation = 1, generation
     assert not fleet.up(lambda: 60.0, stops_after=1)
     fleet.now += GRACE * 60 + 100
