@@ -143,3 +143,30 @@ def test_what_a_launcher_writes_to_is_its_own_output_while_it_asks(asked, name):
         assert its.stat().st_ino == os.fstat(launcher.stdout.fileno()).st_ino
     finally:
         end(launcher)
+
+
+@pytest.mark.parametrize("name", PLUGINS.values())
+def test_the_input_of_a_launcher_stays_its_own_while_it_waits(tmp_path, name):
+    """A fork takes it then: a shell that reads from another file has that one, or none, for it."""
+    forked_pulumi.write_launchers(tmp_path)
+    asked = os.open(tmp_path / ASKED, os.O_RDWR)
+    launcher = subprocess.Popen(
+        [str(tmp_path / name), NOBODY], stdin=subprocess.PIPE, start_new_session=True
+    )
+    assert launcher.stdin is not None
+    try:
+        assert os.read(asked, 4096).startswith(f"{launcher.pid}\0".encode())
+        told = tmp_path / str(launcher.pid)
+        with told.open("w") as fork:
+            fork.write("1\n")
+            fork.flush()
+            eventually(lambda: not told.exists())
+            waiting = psutil.Process(launcher.pid)
+            eventually(lambda: waiting.status() == psutil.STATUS_SLEEPING)
+            its = Path(f"/proc/{launcher.pid}/fd/0")
+            assert its.stat().st_ino == os.fstat(launcher.stdin.fileno()).st_ino
+            fork.write("7\n")
+        assert launcher.wait(20) == 7
+    finally:
+        end(launcher)
+        os.close(asked)

@@ -55,11 +55,14 @@ mkfifo {folder}/$$ 2>/dev/null  # one of the same number may have been killed
 (printf '%s\\0{role}\\0%s\\n' "$$" "$*" >{folder}/asked)
 exec 3<{folder}/$$
 read -r child <&3
-trap 'signal=INT; kill -INT "$child"' INT
-trap 'signal=TERM; kill -TERM "$child"' TERM
+trap 'kill -INT "$child"' INT
+trap 'kill -TERM "$child"' TERM
+# In a shell of its own, too: during a `read` this one's input is another, and at times closed. It
+# fails where the server has died.
+(trap '' INT TERM; read -r status <&3 || status=137; exit "$status") >/dev/null 2>&1 &
 rm {folder}/$$  # now the fork begins
-# A signal ends a `read`, and so does the death of the server.
-until signal=; read -r status <&3; do [ "$signal" ] || exit 137; done
+# A signal ends a `wait`, and none is missed by it.
+until wait $!; status=$?; ! kill -0 $! 2>/dev/null; do :; done
 exit "$status"
 """
 

@@ -6,7 +6,6 @@ number of its fork, and then how that has ended, through a pipe with its own num
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import importlib
@@ -121,7 +120,6 @@ def _read(line: str) -> _Launcher:
 
 def _become(launcher: _Launcher, told: Path) -> None:
     """In a fork: have what Pulumi's own launcher would give to what it starts."""
-    _die_with(launcher.number)
     while told.exists():  # until the launcher passes signals on
         time.sleep(0.001)
     environment = (launcher.proc / "environ").read_bytes().split(b"\0")
@@ -175,16 +173,20 @@ _RUN = {
 }
 
 
-def _die_with(launcher: int) -> None:
-    """Die with the server, and as soon as the launcher is dead."""
+def _die_with(launcher: _Launcher) -> int:
+    """Die with the server, and as soon as the launcher is dead: the file that tells it."""
     ctypes.CDLL(None).prctl(_DIES_WITH_ITS_PARENT, signal.SIGKILL)
-    ends = os.pidfd_open(launcher)
+    try:
+        died = os.pidfd_open(launcher.number)
+    except ProcessLookupError:  # it was killed meanwhile
+        os._exit(0)
 
     def watch() -> None:
-        select.select([ends], [], [])
+        select.select([died], [], [])
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+    return died
 
 
 def _main(folder: Path) -> None:
@@ -197,13 +199,14 @@ def _main(folder: Path) -> None:
     gc.collect()
     gc.freeze()
     launcher = _Server(folder).serve()
-    is_waited_for = False  # where the launcher was killed meanwhile
-    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+    died = _die_with(launcher)
+    try:
         _become(launcher, folder / str(launcher.number))
-        is_waited_for = True
-    # Outside: what the project's own code raises is said.
-    if is_waited_for:
-        _RUN[launcher.role](launcher.words)
+    except OSError:
+        if select.select([died], [], [], 0)[0]:  # nobody waits for this fork any more
+            os._exit(0)
+        raise
+    _RUN[launcher.role](launcher.words)
 
 
 if __name__ == "__main__":
