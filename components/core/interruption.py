@@ -47,7 +47,7 @@ def ask() -> None:
     _ASKED.set()
 
 
-def when_unread(output: int, do: Callable[[], None]) -> None:
+def when_unread(output: int, do: Callable[[], object]) -> None:
     """Call `do` in a thread of its own as soon as nobody reads a pipe any more.
 
     `output` is the pipe's descriptor. A plugin notices the death of its `pulumi` this way.
