@@ -193,7 +193,7 @@ fetch_each() {
     while IFS= read -r pattern; do
         [ -n "$pattern" ] || continue
         fetch "$pattern" </dev/null
-        at=$(basename "$snapshot")
+        at=${snapshot##*/}
     done <<END
 $1
 END
@@ -243,7 +243,9 @@ lie_there() {
 }
 
 digest() {
-    sha256sum | cut -d ' ' -f 1
+    # shellcheck disable=SC2046  # (a digest and a dash, taken apart)
+    set -- $(sha256sum)
+    echo "$1"
 }
 
 fetch() {

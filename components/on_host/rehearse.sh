@@ -28,8 +28,6 @@ REHEARSAL_LOG_KB=20480          # after which its log, and with it the rehearsal
 # do without a rehearsal.
 begin_rehearsal() {
     rotate rehearsal.log
-    put rehearsal_reason ""
-    put rehearsal_phase ""
     [ -s rehearsal.yaml ] || return 0
     set_rehearsal waiting ""
     setsid sh "$HERE/supervise.sh" rehearse </dev/null >>"$HERE/supervisor.log" 2>&1 9>&- &
@@ -41,6 +39,7 @@ end_rehearsal() {
     until_when=$(($(date +%s) + REHEARSAL_END_SECONDS))
     if rehearser=$(recorded rehearsal); then
         kill -s KILL -- "-$rehearser" 2>/dev/null || kill -s KILL "$rehearser" 2>/dev/null
+        wait_gone "$rehearser" 5
     fi
     case "$(rehearsal_course)" in
         waiting) set_rehearsal skipped download_over ;;
@@ -144,6 +143,7 @@ rehearsal_cache() {
 }
 
 use_rehearsed_cache() {
+    [ -d "$HERE/cache" ] || return 0
     cache=$(rehearsal_cache)
     [ ! -e "$cache/whole" ] || [ -n "${VLLM_CACHE_ROOT:-}" ] || use_cache "$cache"
 }
@@ -166,8 +166,11 @@ set_rehearsal() {
     put rehearsal_phase "$1 $(date +%s)"
 }
 
-# Its vLLM, with what has left the group, and the shared memory of both.
+# Its vLLM, with what has left the group, and the shared memory of both. That is written down first:
+# who ends them may be ended meanwhile, and another one goes on.
 end_rehearsed() {
+    # The first thing that is there, and the last.
+    [ -e "$STATE/rehearsal_output" ] || return 0
     group=none
     read_words rehearsal_server
     if [ -n "$pid" ] && same_boot "$born"; then
@@ -176,18 +179,18 @@ end_rehearsed() {
             group=$pid
         fi
     fi
-    shared=$(rehearsed "$group" | while read -r one; do
+    rehearsed "$group" | while read -r one; do
         grep -o '/dev/shm/[^ ]*' "/proc/$one/maps" 2>/dev/null
-    done | sort -u)
+    done | sort -u >>"$STATE/rehearsal_shared"
     [ "$group" = none ] || end_group "$group" "$REHEARSAL_GRACE_SECONDS" 10
     rehearsed none | while read -r left; do
         kill -s KILL "$left" 2>/dev/null
     done
     # Who is killed takes none of it back, and there may be little.
-    printf '%s\n' "$shared" | while IFS= read -r name; do
-        [ -z "$name" ] || rm -f "$name"
-    done
-    rm -f "$STATE/rehearsal_server" "$STATE/rehearsal_output"
+    while IFS= read -r name; do
+        rm -f "$name"
+    done <"$STATE/rehearsal_shared"
+    forget rehearsal_server rehearsal_shared rehearsal_output
 }
 
 # The numbers of its processes: of group $1, and those that have the variable.

@@ -110,7 +110,8 @@ start() {
 run() {
     # The lock ends with the process that holds it, however that ends; children do not inherit it.
     exec 9>"$STATE/lock"
-    if ! flock -n 9; then
+    # One that was killed while it started a child leaves it to that for a moment.
+    if recorded supervisor >/dev/null || ! flock -w 5 9; then
         echo "already running"
         return 0
     fi
@@ -122,9 +123,7 @@ run() {
     rotate vllm.log
     rotate prefetch.log
     put restarts 0
-    put last_exit ""
-    put reason ""
-    put rehearsal_phase ""
+    forget last_exit reason rehearsal_phase rehearsal_reason
     set_phase prefetch
     record supervisor $$
     load_environment
@@ -161,10 +160,11 @@ undrain() {
     rm -f draining
 }
 
+# It is asked again and again while a machine starts, so most of it needs no process.
 status() {
-    read -r phase since <<END
-$(get phase)
-END
+    read_words phase
+    phase=$pid
+    since=$born
     supervisor=stopped
     if recorded supervisor >/dev/null; then
         supervisor=running
@@ -177,20 +177,23 @@ END
     echo "supervisor=$supervisor"
     echo "phase=$phase"
     echo "phase_since=${since:-0}"
-    echo "reason=$(get reason)"
-    echo "draining=$([ ! -e draining ] || echo yes)"
-    echo "server_pid=$(recorded server)"
-    echo "restarts=$(get restarts)"
-    echo "last_exit=$(get last_exit)"
+    tell reason
+    draining=""
+    [ ! -e draining ] || draining=yes
+    echo "draining=$draining"
+    recorded server >/dev/null || pid=""
+    echo "server_pid=$pid"
+    tell restarts
+    tell last_exit
     echo "downloaded_kb=$(downloaded_kb)"
-    echo "resolved_revision=$(get resolved_revision)"
-    echo "companion_revisions=$(get companion_revisions | tr '\n' ' ')"
-    echo "config_digest=$(get config_digest)"
+    tell resolved_revision
+    tell companion_revisions
+    tell config_digest
     echo "log_bytes=$(bytes vllm.log)"
     read_words rehearsal_phase
     echo "rehearsal=$pid"
     echo "rehearsal_since=$born"
-    echo "rehearsal_reason=$(get rehearsal_reason)"
+    tell rehearsal_reason
     echo "rehearsal_log_bytes=$(bytes rehearsal.log)"
 }
 
@@ -252,6 +255,8 @@ fetch_weights() {
     fi
     wait "$child"
     code=$?
+    # One that was killed leaves what it called, which would download on.
+    [ "$code" -eq 0 ] || end_group "$child" 0
     rm -f "$STATE/prefetch"
     if [ "$code" -ne 0 ]; then
         put last_exit "$code"
@@ -323,15 +328,15 @@ serve_once() {
 attend() {
     looks=0
     while breathing "$1" && ! stop_asked; do
-        if [ "$(bytes "$2")" -ge $((LOG_MAX_KB * 1024)) ]; then
-            rotate "$2"
-        fi
         looks=$((looks + 1))
         if [ "$looks" -le 10 ]; then
             pause 0.1
-        else
-            pause "$POLL_SECONDS"
+            continue
         fi
+        if [ "$(bytes "$2")" -ge $((LOG_MAX_KB * 1024)) ]; then
+            rotate "$2"
+        fi
+        pause "$POLL_SECONDS"
     done
 }
 
@@ -368,11 +373,11 @@ keep_secrets_apart() {
     unset HF_TOKEN HUGGING_FACE_HUB_TOKEN
     if [ -n "${CONTAINER_API_KEY:-}" ]; then
         put container_key "$CONTAINER_API_KEY"
+        if grep -qs ' CONTAINER_API_KEY=' "$HOME/.container-environment"; then
+            sed -i '/^[a-z -]* CONTAINER_API_KEY=/d' "$HOME/.container-environment"
+        fi
     fi
     unset CONTAINER_API_KEY
-    if grep -qs ' CONTAINER_API_KEY=' "$HOME/.container-environment"; then
-        sed -i '/^[a-z -]* CONTAINER_API_KEY=/d' "$HOME/.container-environment"
-    fi
 }
 
 # As curl's configuration, so that the key stands in no list of processes.
@@ -467,6 +472,7 @@ end_group() {
     kill -s TERM "$1" 2>/dev/null
     wait_gone "$1" "$2"
     kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null
+    group_breathing "$1" || return 0
     gone_by=$(($(date +%s) + ${3:-30}))
     while group_breathing "$1" && [ "$(date +%s)" -le "$gone_by" ]; do
         sleep 0.1
@@ -483,8 +489,8 @@ end_leftovers() {
                 end_group "$pid" "$DRAIN_SECONDS"
             fi
         fi
-        rm -f "${STATE:?}/$name"
     done
+    forget prefetch server rehearsal
     [ ! -f rehearse.sh ] || end_rehearsed
 }
 
@@ -503,6 +509,7 @@ group_breathing() {
 }
 
 wait_gone() {
+    breathing "$1" || return 0
     gone_by=$(($(date +%s) + $2))
     while breathing "$1"; do
         [ "$(date +%s)" -le "$gone_by" ] || return 1
@@ -520,12 +527,31 @@ get() {
     { while IFS= read -r line; do printf '%s\n' "$line"; done <"$STATE/$1"; } 2>/dev/null
 }
 
+# A state file's lines as one of the status.
+tell() {
+    told=""
+    {
+        while IFS= read -r line; do
+            told="$told${told:+ }$line"
+        done <"$STATE/$1"
+    } 2>/dev/null
+    printf '%s=%s\n' "$1" "$told"
+}
+
+forget() {
+    for name; do
+        shift
+        set -- "$@" "${STATE:?}/$name"
+    done
+    rm -f "$@"
+}
+
 set_phase() {
     put phase "$1 $(date +%s)"
 }
 
 bytes() {
-    if [ -f "$HERE/$1" ]; then
+    if [ -s "$HERE/$1" ]; then
         wc -c <"$HERE/$1"
     else
         echo 0
@@ -569,13 +595,10 @@ END
         return
     fi
     # Files that come and go while they are measured are no error.
-    du -sck "$@" 2>/dev/null | {
-        sum=""
-        while read -r size _; do
-            sum=$size
-        done
-        echo "$sum"
-    }
+    sizes=$(du -sck "$@" 2>/dev/null)
+    total=${sizes##*
+}
+    echo "${total%%[!0-9]*}"
 }
 
 main "$@"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import psutil
 
@@ -108,25 +107,27 @@ class Container:
         copy_here(str(other.home / "hf.calls"), str(self.home / "hf.calls"))
 
     def supervise(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["sh", str(self.serving / "supervise.sh"), *arguments],
-            cwd=self.home,
-            env={"HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return self._run("supervise.sh", arguments)
+
+    def supervising(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The same, without a wait for its end."""
+        words = ["sh", str(self.serving / "supervise.sh"), *arguments]
+        return subprocess.Popen(words, cwd=self.home, env=self._environment)
 
     def prefetch(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._run("prefetch.sh", **environment)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"}
+
+    def _run(
+        self, script: str, arguments: Sequence[str] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["sh", str(self.serving / "prefetch.sh")],
+            ["sh", str(self.serving / script), *arguments],
             cwd=self.home,
-            env={
-                "HOME": str(self.home),
-                "PATH": f"{self.bin}:{os.environ['PATH']}",
-                **environment,
-            },
+            env={**self._environment, **environment},
             capture_output=True,
             text=True,
             timeout=60,
@@ -198,22 +199,7 @@ def supervisor_pid(container: Container) -> int:
 
 
 def kill_supervisor(container: Container) -> None:
-    """Kill it, and wait until its lock is free.
-
-    A child that it was just starting may hold that as well, for a moment, and the next one would
-    take it for another supervisor.
-    """
     psutil.Process(supervisor_pid(container)).kill()
-    with (container.serving / "state" / "lock").open("rb") as lock:
-        eventually(lambda: _is_free(lock))
-
-
-def _is_free(lock: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def server_pid(container: Container) -> int:

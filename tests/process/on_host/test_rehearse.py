@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -187,14 +186,29 @@ def test_shared_memory_of_what_is_killed_is_taken_back(host: Container) -> None:
     host.supervise("start")
     host.until_log("mapped", "rehearsal.log")
     assert segment.exists()
-    # Who rehearses would end it as well, and whoever is second finds nothing to take back.
-    host.until(rehearsal="running")
-    rehearser = int((host.serving / "state" / "rehearsal").read_text().split()[0])
-    os.kill(rehearser, signal.SIGSTOP)
 
     weights_come(host)
     host.until(phase="serving")
     assert not segment.exists()
+
+
+def test_who_was_killed_while_it_ended_one_has_said_what_memory_is_left(
+    host: Container, tmp_path: Path
+) -> None:
+    """Whoever ends it after that finds no process any more that would say so."""
+    segment = tmp_path / "shared"
+    segment.touch()
+    state = host.serving / "state"
+    state.mkdir()
+    (state / "rehearsal_output").touch()
+    (state / "rehearsal_shared").write_text(f"{segment}\n")
+
+    weights_come(host)
+    host.supervise("start")
+    host.until(phase="serving")
+
+    assert not segment.exists()
+    assert not (state / "rehearsal_shared").exists()
 
 
 def test_one_that_does_not_end_is_killed(host: Container) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from tests.helpers.polling import eventually
+from tests.helpers.processes import command_lines
 from tests.helpers.supervised_container import (
     ON_HOST,
     SERVES,
@@ -263,6 +265,26 @@ def test_a_boot_after_a_drain_serves(container: Container) -> None:
 # --------------------------------------------------------------------------- what dies, what lies
 
 
+def test_a_killed_download_leaves_nothing_that_downloads_on(container: Container) -> None:
+    container.command("hf", 'echo $$ >"$HOME/downloads"; exec tail -f /dev/null')
+    container.supervise("start")
+    downloads = eventually(lambda: number_in(container.home / "downloads"))
+    script = number_in(container.serving / "state" / "prefetch")
+    assert script is not None
+    psutil.Process(script).kill()
+
+    seen = container.until(supervisor="gave_up")
+
+    assert (seen["reason"], seen["last_exit"]) == ("prefetch", "137")
+    assert not alive(downloads)
+
+
+def number_in(file: Path) -> int | None:
+    """The first word of a file; None until it is written."""
+    words = file.read_text().split() if file.exists() else []
+    return int(words[0]) if words else None
+
+
 @pytest.mark.usefixtures("weights_are_there")
 def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Container) -> None:
     container.supervise("start")
@@ -310,6 +332,26 @@ def test_workers_whose_server_and_supervisor_are_dead_are_ended(container: Conta
 
     eventually(lambda: len((container.home / "workers").read_text().split()) == 2)
     assert not alive(worker)
+
+
+@pytest.mark.usefixtures("weights_are_there")
+def test_what_a_killed_one_was_just_starting_keeps_the_next_one_waiting_for_a_moment(
+    container: Container,
+) -> None:
+    """A child holds the lock until it has become what it is to be."""
+    container.supervise("start")
+    container.until_log("listening")
+    kill_supervisor(container)
+    container.until(supervisor="stopped")
+
+    with (container.serving / "state" / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with container.supervising("start") as starting:
+            eventually(lambda: ["flock", "-w", "5", "9"] in command_lines(container.processes()))
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert starting.wait(60) == 0
+
+    assert container.status()["supervisor"] == "running"
 
 
 @pytest.fixture
