@@ -28,7 +28,7 @@ SERVE = (
 
 @pytest.fixture
 def stack(emulator: Emulator, tmp_path: Path) -> Iterator[Stack]:
-    one = Stack(tmp_path, emulator)
+    one = Stack(tmp_path, emulator, is_forked=True)
     one.configure(offerQuery=RECIPE, diskGb=500, image=IMAGE)
     yield one
     if emulator.status()["contracts"]:

@@ -15,6 +15,7 @@ import httpx
 import yaml
 
 from components.outputs import unfolded
+from tests.helpers import forked_pulumi
 from tests.helpers.places import ROOT
 from tests.helpers.stack_world import LEAN, PASSPHRASE, PATH, PROJECT, Done, Emulator, run
 from tests.helpers.state_secrets import outputs_of
@@ -23,9 +24,12 @@ FOLDERS = ("components", "emulator", "models", "toolchain")
 
 
 class Checkout:
-    """The project in a folder where its files may be changed."""
+    """The project in a folder where its files may be changed.
 
-    def __init__(self, folder: Path, emulator: Emulator) -> None:
+    Where `is_forked`, what Pulumi starts in Python is forked; see `forked_pulumi`.
+    """
+
+    def __init__(self, folder: Path, emulator: Emulator, *, is_forked: bool = False) -> None:
         self.folder = folder / "somebody's project"
         self.folder.mkdir()
         for name in FOLDERS:
@@ -45,6 +49,7 @@ class Checkout:
             "STACK_HOME": str(self.home),
             **LEAN,
             "EMULATOR_HOME": str(emulator.folder / "emulator"),
+            **(forked_pulumi.variables(PATH, self.folder) if is_forked else {}),
         }
 
     def on_stack(self, stack: str, *command: str) -> Done:

@@ -73,14 +73,17 @@ print("[]")
 there is asks for itself. To load pip takes longer than all else that pip does."""
 
 
-def variables(path: str) -> dict[str, str]:
-    """Give the variables with which `pulumi` starts launchers, where its `PATH` would be `path`."""
-    folder = _folder_with_a_server()
+def variables(path: str, project: Path = ROOT) -> dict[str, str]:
+    """Give the variables with which `pulumi` starts launchers, where its `PATH` would be `path`.
+
+    `project` is the folder of the program: a checkout.
+    """
+    folder = _folder_with_a_server(project)
     return {"PATH": os.pathsep.join([str(folder), path]), "PYTHONPATH": str(folder / "modules")}
 
 
 @functools.cache
-def _folder_with_a_server() -> Path:
+def _folder_with_a_server(project: Path) -> Path:
     """Make a folder with the launchers; it and its server end with this process."""
     made = tempfile.TemporaryDirectory(prefix="forked-pulumi-")
     folder = Path(made.name)
@@ -92,7 +95,9 @@ def _folder_with_a_server() -> Path:
     # starts it may end long before this process.
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.pulumi_fork_server", str(folder)],
-        cwd=ROOT,
+        cwd=project,
+        # Behind the folder where it starts: what the tests add is here, the project's code there.
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -113,7 +118,7 @@ def write_launchers(folder: Path) -> None:
 
 
 _KEPT: list[tuple[tempfile.TemporaryDirectory[str], subprocess.Popen[bytes]]] = []
-"""The folder and the server of this process."""
+"""Folders of this process with their servers."""
 
 
 def _hard_link(there: Path, here: Path) -> None:

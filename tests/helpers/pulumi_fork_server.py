@@ -42,6 +42,9 @@ _LOADED = (
 _LOADED_BY_EACH = ("components.release.release", "huggingface_hub", "vastai")
 """What reads the environment, a fork's own, when it is loaded."""
 
+_PROJECT = Path.cwd()
+"""Where the project's code was loaded from."""
+
 _EXEC = ROOT / ".tools/bin/pulumi-language-python-exec"
 _WHOEVER_STARTED_IT = 0
 """The standard input: its other end closes when that process ends."""
@@ -124,7 +127,7 @@ def _become(launcher: _Launcher, told: Path) -> None:
         time.sleep(0.001)
     environment = (launcher.proc / "environ").read_bytes().split(b"\0")
     folder = (launcher.proc / "cwd").readlink()
-    if folder != ROOT:
+    if folder != _PROJECT:
         raise ValueError(f"the project's code is loaded, and {folder} is not its folder")
     _use_the_files_of(launcher)
     os.environb.clear()
@@ -156,13 +159,13 @@ def _run_the_program(words: list[str]) -> None:
 def _run_a_provider(words: list[str]) -> None:
     os.environ["PATH"] = os.pathsep.join([str(ROOT / ".venv/bin"), os.environ["PATH"]])
     sys.argv = ["pulumi.dynamic", *" ".join(words).split()]
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(_PROJECT)
     runpy.run_module("pulumi.dynamic", run_name="__main__", alter_sys=True)
 
 
 def _run_the_command_plugin(words: list[str]) -> None:
     sys.argv = ["-c", *" ".join(words).split()]
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(_PROJECT)
     runpy.run_module("emulator.command_plugin", run_name="__main__", alter_sys=True)
 
 
