@@ -24,6 +24,7 @@ import psutil
 
 from components.resources.workers import at_once
 from tests.faults import wrapper
+from tests.helpers import forked_pulumi
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
 from tests.helpers.ports import free_port
@@ -201,19 +202,25 @@ class Cli(Stack):
         shutil.rmtree(self._runs)
         self._runs.mkdir()
 
-    def start(self, command: str, *arguments: str, wrapped: bool = False) -> Running:
-        """Begin `up`, `refresh` or `destroy`; `wrapped` as the project's own commands run it."""
+    def start(
+        self, command: str, *arguments: str, wrapped: bool = False, is_forked: bool = False
+    ) -> Running:
+        """Begin `up`, `refresh` or `destroy`; `wrapped` as the project's own commands run it.
+
+        Where `is_forked`, nobody is to look at the processes below it; see `forked_pulumi`.
+        """
         self.began = time.time()
         said = self._runs / f"{len(list(self._runs.iterdir()))}.log"
         options = ["--yes", "--skip-preview", "--config-file", str(self.config_file), *arguments]
         words = ["pulumi", "--non-interactive", command, "--stack", self.name, *options]
         if wrapped:
             words = [sys.executable, "-m", wrapper.__name__, command, self.name, *options]
+        forks = forked_pulumi.variables(self.environment["PATH"]) if is_forked else {}
         with said.open("w") as output:
             process = subprocess.Popen(
                 ending_with_us(words),
                 cwd=ROOT,
-                env=self.environment,
+                env={**self.environment, **forks},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -343,7 +350,7 @@ class World:
         """Run `up`, `refresh`, `preview` or `destroy` to its end."""
         if command == "preview":
             return self.stack.preview()
-        return self.stack.start(command).wait()
+        return self.stack.start(command, is_forked=True).wait()
 
     def succeeds(self, command: str, *said: str) -> Done:
         """Run a command that must succeed."""

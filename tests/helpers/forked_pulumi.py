@@ -18,9 +18,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from tests.helpers.places import ROOT
+
+_ONE_BY_ONE = threading.Lock()
+"""Held while a server is started: the worlds of the faults ask for the same one at once."""
 
 _HOST = "pulumi-language-python"
 """The language host: it takes the launcher of the program that lies beside it."""
@@ -78,7 +82,8 @@ def variables(path: str, project: Path = ROOT) -> dict[str, str]:
 
     `project` is the folder of the program: a checkout.
     """
-    folder = _folder_with_a_server(project)
+    with _ONE_BY_ONE:
+        folder = _folder_with_a_server(project)
     return {"PATH": os.pathsep.join([str(folder), path]), "PYTHONPATH": str(folder / "modules")}
 
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import subprocess
 import tempfile
+import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +42,8 @@ plugins, and pip reads the metadata of 135; what the one of them that has a plug
 for it as well. The stories of `make`, of scaling and of the plugin itself leave pip alone."""
 ANY_NAME = "name-of-the-stack"
 """Stands for a stack's name in what is copied for each."""
+_ONE_BY_ONE = threading.Lock()
+"""Held while the first stack is made: the worlds of the faults ask for it at once."""
 _OUTPUTS = re.compile(r"^Outputs:\n.*?(?=^Resources:)", re.DOTALL | re.MULTILINE)
 
 
@@ -215,7 +218,9 @@ class Stack:
             "HF_ENDPOINT": emulator.url,
             **(forked_pulumi.variables(PATH) if is_forked else {}),
         }
-        for place, content in new_stack().items():
+        with _ONE_BY_ONE:
+            files = new_stack()
+        for place, content in files.items():
             file = folder / place.replace(ANY_NAME, name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content.replace(ANY_NAME, name))

@@ -118,7 +118,8 @@ def test_it_runs_beside_the_download_and_ends_before_the_server_starts(host: Con
 
 
 def test_one_that_serves_is_ended_at_once_and_leaves_its_caches(host: Container) -> None:
-    (host.home / "healthy").touch()
+    # Not before it has noted its variables: it is ended as soon as it is healthy.
+    rehearses(host, f'{exported("rehearsal")}; : >"$HOME/healthy"; exec tail -f /dev/null')
     host.supervise("start")
     host.until(rehearsal="served", phase="prefetch")
     eventually(lambda: not of_rehearsals(host))
