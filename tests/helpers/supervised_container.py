@@ -199,7 +199,10 @@ def supervisor_pid(container: Container) -> int:
 
 
 def kill_supervisor(container: Container) -> None:
-    psutil.Process(supervisor_pid(container)).kill()
+    """Kill it, and wait until it is dead: on a busy computer that takes a moment."""
+    pid = supervisor_pid(container)
+    psutil.Process(pid).kill()
+    eventually(lambda: not alive(pid))
 
 
 def server_pid(container: Container) -> int:
