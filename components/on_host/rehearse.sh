@@ -9,6 +9,7 @@
 # assignments: REHEARSAL_PORT, DOWNLOAD_KB and what stands under "settings" below).
 #
 #   state/rehearsal          who rehearses; state/rehearsal_server is its vLLM
+#   state/rehearsal_shared   files of the shared memory of what is being ended, a line each
 #   state/rehearsal_phase    waiting|running|served|ended|skipped|failed, and since when
 #   state/rehearsal_reason   why it was skipped, or how it failed
 # shellcheck shell=sh
