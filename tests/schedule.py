@@ -1,6 +1,7 @@
 """Gives files of tests to the workers of pytest-xdist, the long ones first.
 
-A file stays on one worker, since its tests share a stack or a server. A worker is always one unit
+A file stays on one worker, since its tests share a stack or a server, and so do files that load
+the same long. A worker is always one unit
 ahead of itself, so behind a long unit goes a short one: a long one would wait there for nothing.
 Long files wait and those of the unit tests compute, so not all workers get long ones at a time:
 otherwise the cores would idle at first.
@@ -23,6 +24,22 @@ _STOPPED = (
 SINGLY = frozenset({_ENDS})
 """Files whose tests share nothing and take long: each of them is a unit of its own."""
 
+DRAWING = "what draws"
+"""A unit of several files: whoever plays one of them loads matplotlib, half a second of CPU."""
+
+TOGETHER: dict[str, str] = dict.fromkeys(
+    (
+        "tests/process/toolchain/day_two/test_dashboard_picture.py",
+        "tests/process/toolchain/day_two/test_dashboard_scraped.py",
+        "tests/unit/toolchain/day_two/test_load.py",
+        "tests/unit/toolchain/day_two/test_load_pages.py",
+        "tests/unit/toolchain/scale/test_simulate.py",
+        "tests/unit/toolchain/test_cost.py",
+    ),
+    DRAWING,
+)
+"""The unit of each file that is not one of its own."""
+
 SECONDS: dict[str, float] = {
     "tests/cli/test_promotion.py": 320,
     "tests/faults/test_faults.py": 300,
@@ -44,6 +61,7 @@ SECONDS: dict[str, float] = {
     "tests/cli/test_command_plugin.py": 33,
     "tests/process/router/test_installation.py": 33,
     "tests/cli/test_adoption.py": 30,
+    DRAWING: 28,
     "tests/process/on_host/test_rehearse.py": 27,
     "tests/process/router/test_changes.py": 25,
     "tests/emulator/test_real_server.py": 22,
@@ -52,7 +70,6 @@ SECONDS: dict[str, float] = {
     "tests/process/on_host/test_supervise.py": 18,
     "tests/emulator/standins/test_vllm_serving.py": 16,
     "tests/process/router/test_over_ssh.py": 15,
-    "tests/process/toolchain/day_two/test_dashboard_scraped.py": 15,
     "tests/emulator/standins/test_vllm_start.py": 14,
     "tests/process/toolchain/day_two/test_doctor_mends.py": 14,
     "tests/process/toolchain/scale_out/test_streams.py": 14,
@@ -74,7 +91,6 @@ SECONDS: dict[str, float] = {
     "tests/process/router/test_systemd.py": 5,
     "tests/process/smoke_test/test_smoke_test.py": 5,
     "tests/process/toolchain/day_two/test_account_commands.py": 5,
-    "tests/unit/toolchain/day_two/test_load_pages.py": 5,
     "tests/unit/vllm/readiness/test_log_strangers.py": 5,
 }
 """What a unit took, where that is long, with six workers on two cores: for the order alone."""
@@ -110,7 +126,7 @@ class LongFirst(LoadFileScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return nodeid if file in SINGLY else file
+        return nodeid if file in SINGLY else TOGETHER.get(file, file)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         file = chosen(

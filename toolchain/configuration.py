@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -66,12 +67,14 @@ def read(path: Path) -> str:
     """
     text = path.read_text(encoding="utf-8")
     try:
+        # ruamel takes the square of what nests, and ends in Python's recursion limit.
+        yaml_text.check_depth(text)
         content = YAML(typ="safe").load(text) or {}
-    except YAMLError as error:
+    except yaml_text.NestsTooDeep:
+        raise NoConfiguration(f"{path.name} nests too deep to be read: correct it") from None
+    except (yaml.YAMLError, YAMLError) as error:
         reason = " ".join(str(error).split())
         raise NoConfiguration(f"{path.name} is no YAML ({reason}): correct it") from None
-    except RecursionError:
-        raise NoConfiguration(f"{path.name} nests too deep to be read: correct it") from None
     if not isinstance(content, dict) or not isinstance(content.get("config") or {}, dict):
         raise NoConfiguration(f"{path.name} has no settings by name under `config`: correct it")
     keys = map(str, content.get("config") or {})
@@ -136,10 +139,10 @@ def is_plain(value: Any) -> bool:
 
 
 def _editor() -> YAML:
-    yaml = YAML()
-    yaml.width = 1000
-    yaml.preserve_quotes = True
-    return yaml
+    editor = YAML()
+    editor.width = 1000
+    editor.preserve_quotes = True
+    return editor
 
 
 def _written(content: Any) -> str:

@@ -14,18 +14,28 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """PyYAML's own reader where it was built without libyaml; both read the same safe types."""
 
 
+class NestsTooDeep(yaml.MarkedYAMLError):
+    """A text has more than `MOST_LEVELS` lists and mappings within each other."""
+
+
 def read(text: str) -> Any:
     """Parse a text into plain values.
 
     Raises:
-        yaml.YAMLError: if it is no YAML, or nests deeper than `MOST_LEVELS`; `MarkedYAMLError` if
-            the place is known.
+        NestsTooDeep: if it nests deeper than `MOST_LEVELS`.
+        yaml.YAMLError: if it is no YAML; `MarkedYAMLError` if the place is known.
     """
-    _check_depth(text)
+    check_depth(text)
     return yaml.load(text, _LOADER)  # noqa: S506  (either of the two is a safe one)
 
 
-def _check_depth(text: str) -> None:
+def check_depth(text: str) -> None:
+    """Refuse a text that nests too deep, in a time that grows with its length alone.
+
+    Raises:
+        NestsTooDeep: if it nests deeper than `MOST_LEVELS`.
+        yaml.YAMLError: if it is no YAML.
+    """
     levels = 0
     for event in yaml.parse(text, _LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -35,4 +45,4 @@ def _check_depth(text: str) -> None:
         if levels > MOST_LEVELS:
             problem = f"it has more than {MOST_LEVELS} lists and mappings within each other"
             place: Any = event.start_mark
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=place)
+            raise NestsTooDeep(problem=problem, problem_mark=place)

@@ -36,7 +36,6 @@ LONGEST_PROVIDER = 150
 LEAST_LINES = 40
 
 SMALL = {
-    "components/core/yaml_text.py": "used where nothing else of the core is",
     "components/machine/addresses.py": "pure; the clients of market, Hub and hosts share it",
     "components/machine/tcp_probe.py": "opens connections, and what is beside it must not",
     "components/vast/api/numbers.py": "whoever reads a query needs nothing else of the client",

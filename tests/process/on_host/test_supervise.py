@@ -3,7 +3,6 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from tests.helpers.polling import eventually
 from tests.helpers.processes import command_lines
 from tests.helpers.supervised_container import (
-    ON_HOST,
     SERVES,
     Container,
     alive,
@@ -425,18 +423,3 @@ def test_an_unknown_word_is_refused(container: Container) -> None:
     refused = container.supervise("sing")
     assert refused.returncode == 64
     assert "usage" in refused.stderr
-
-
-# --------------------------------------------------------------------------- the scripts themselves
-
-
-def test_the_scripts_are_clean() -> None:
-    scripts = sorted(str(path) for path in ON_HOST.glob("*.sh"))
-    checked = subprocess.run(
-        [Path(sys.executable).with_name("shellcheck"), "--norc", *scripts],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert len(scripts) >= 2
-    assert (checked.returncode, checked.stdout) == (0, "")

@@ -174,7 +174,10 @@ def test_tests_come_behind_what_is_checked_without_one(goal):
     done = make(goal)
     assert done.status == 0, done.outcome()
     checks, _, _ = done.output.partition("pytest -n")
-    for command in ("ruff check", "mypy", "-m toolchain.words", "-m toolchain.file_sizes"):
+    for command in (
+        *("ruff check", "mypy", "-m toolchain.words", "-m toolchain.file_sizes"),
+        "shellcheck --norc components/on_host/*.sh",
+    ):
         assert command in checks
 
 
