@@ -77,7 +77,7 @@ SECONDS: dict[str, float] = {
     "tests/process/router/test_balance.py": 12,
     "tests/process/vast/lifecycle/test_market_end_of_a_machine.py": 12,
     "tests/process/on_host/test_time_to_live.py": 11,
-    "tests/process/toolchain/test_makefile.py": 11,
+    "tests/cli/test_makefile.py": 11,
     "tests/emulator/standins/test_rehearsal.py": 8,
     "tests/process/on_host/test_supervise_start.py": 7,
     "tests/process/resources/test_instance_create.py": 7,

@@ -55,7 +55,7 @@ def block(document: str, heading: str, number: int = 0) -> str:
 def commands() -> dict[Place, list[list[str]]]:
     """Return the words of each command of `make`, `pulumi` or `vastai`, by the block they are in.
 
-    `tests/process/toolchain/test_makefile.py` asks `make` for its own, and
+    `tests/cli/test_makefile.py` asks `make` for its own, and
     `tests/cli/test_documented_commands.py` the others. Blocks that need a shell for more than one
     command behind another are left out.
     """
