@@ -1,10 +1,10 @@
 """Gives files of tests to the workers of pytest-xdist, the long ones first.
 
-A file stays on one worker, since its tests share a stack or a server, and so do files that load
-the same long. A worker is always one unit
-ahead of itself, so behind a long unit goes a short one: a long one would wait there for nothing.
-Long files wait and those of the unit tests compute, so not all workers get long ones at a time:
-otherwise the cores would idle at first.
+A file stays on one worker, since its tests share a stack or a server. Some files stay together,
+since they load the same large library. A worker is always one unit ahead of itself, so behind a
+long unit goes a short one: a long one would wait there for nothing. Long files wait and those of
+the unit tests compute, so not all workers get long ones at a time: otherwise the cores would idle
+at first.
 """
 
 from __future__ import annotations
