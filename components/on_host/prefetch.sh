@@ -18,7 +18,6 @@ FOUND="resolved_revision companion_revisions snapshot snapshots"
 ATTEMPT="$STATE/prefetch.attempt"
 SMALL="$STATE/small_files"  # once they are there: the commit, or none where it has no such files
 FIRST="$STATE/prefetch.first"   # what small files were taken from: repository, commit and folder
-IS_SMALL='\.(json|jsonl|txt|jinja|model|tiktoken|py|yaml|yml|md)$'
 HAS_CONFIGURATION='(^|[/*])(config|params)\.json$|^[*]\.json$'
 export HF_HOME="${HF_HOME:-$HOME/huggingface}"
 export HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
@@ -53,7 +52,7 @@ if [0, 20] <= numbers("vllm") <= [0, 33, 0] and numbers("mistral_common") >= [1,
 '
 
 main() {
-    mkdir -p "$STATE" && cd "$HERE" || exit 1
+    { [ -d "$STATE" ] || mkdir -p "$STATE"; } && cd "$HERE" || exit 1
     # shellcheck source=/dev/null  # (pushed beside this file)
     . ./model.env
     if [ -z "$MODEL" ] || [ -z "$FILES" ]; then
@@ -61,14 +60,13 @@ main() {
         exit 3
     fi
     name_cache
+    wanted=$(what_is_wanted | digest)
     if fetched_before || went_back; then
-        echo "prefetch: complete since before: $MODEL at $(cat "$STATE/resolved_revision")"
+        say_what_is_there "complete since before"
         exit 0
     fi
     check_mistral_common
     forget
-    rm -rf "${NEW:?}"
-    rm -f "$SMALL"
     mkdir "$NEW" || exit 1
     small_files
     case "$MODEL" in
@@ -78,15 +76,22 @@ main() {
     companions
     take_over
     rm -f "$ATTEMPT" "$FIRST"
-    echo "prefetch: complete: $MODEL at $(cat "$STATE/resolved_revision")"
+    say_what_is_there "complete"
+}
+
+say_what_is_there() {
+    at=""
+    read -r at <"$STATE/resolved_revision"
+    echo "prefetch: $1: $MODEL at $at"
 }
 
 # The mark is off while the rest changes: whoever dies in between has fetched nothing.
 take_over() {
     keep
-    rm -f "$DONE"
+    [ ! -e "$DONE" ] || rm -f "$DONE"
     for name in $FOUND; do
-        mv -f "$NEW/$name" "$STATE/$name" 2>/dev/null || rm -f "${STATE:?}/$name"
+        mv -f "$NEW/$name" "$STATE/$name" 2>/dev/null || [ ! -e "$STATE/$name" ] ||
+            rm -f "${STATE:?}/$name"
     done
     rmdir "$NEW"
     what_is_wanted >"$DONE.new" && mv -f "$DONE.new" "$DONE"
@@ -106,7 +111,7 @@ keep() {
 
 # A download that breaks off leaves folders that must not pass for what once was complete in them.
 forget() {
-    rm -rf "${KEPT:?}/$(what_is_wanted | digest)"
+    rm -rf "${KEPT:?}/$wanted" "${NEW:?}" "${SMALL:?}"
     ! is_wanted "$DONE" || rm -f "$DONE"
 }
 
@@ -165,9 +170,8 @@ small_of() {
     from="$1"
     at="$2"
     snapshot=""
-    small=$(printf '%s\n' "$3" | grep -E "$IS_SMALL")
-    fetch_each "$(printf '%s\n' "$small" | grep -E "$HAS_CONFIGURATION")"
-    fetch_each "$(printf '%s\n' "$small" | grep -vE "$HAS_CONFIGURATION")"
+    fetch_each "$(printf '%s\n' "$3" | grep -E "$HAS_CONFIGURATION")"
+    fetch_each "$(printf '%s\n' "$3" | grep -vE "$HAS_CONFIGURATION")" small
     [ -z "$snapshot" ] || printf '%s %s %s\n' "$from" "$at" "$snapshot" >>"$FIRST"
 }
 
@@ -182,21 +186,34 @@ repository() {
             snapshot="$folder"
         fi
     done <"$FIRST"
-    fetch_each "$(printf '%s\n' "$3" | grep -vE "$IS_SMALL")"
+    fetch_each "$3" large
     check_fetched "$3"
     printf '%s\n' "$snapshot" >>"$NEW/snapshots"
 }
 
-# One call for each of the patterns $1, since hf up to 0.36 takes `--include A B` and later ones
-# `--include A --include B`. All after the first at the commit that the first one found: $at.
+# One call for each of the patterns $1, or of those for files of size $2, since hf up to 0.36 takes
+# `--include A B` and later ones `--include A --include B`. All after the first at the commit that
+# the first one found: $at.
 fetch_each() {
     while IFS= read -r pattern; do
         [ -n "$pattern" ] || continue
+        size_of "$pattern"
+        [ "${2:-$size}" = "$size" ] || continue
         fetch "$pattern" </dev/null
         at=${snapshot##*/}
     done <<END
 $1
 END
+}
+
+# In $size: of the files that pattern $1 is for.
+size_of() {
+    case "$1" in
+        *.json | *.jsonl | *.txt | *.jinja | *.model | *.tiktoken | *.py | *.yaml | *.yml | *.md)
+            size=small
+            ;;
+        *) size=large ;;
+    esac
 }
 
 # Before the first byte is paid for. An image that cannot be asked is no verdict.
@@ -223,7 +240,7 @@ fetched_before() {
 
 # To what was fetched before something else was.
 went_back() {
-    before="$KEPT/$(what_is_wanted | digest)"
+    before="$KEPT/$wanted"
     lie_there "$before/snapshots" || return 1
     rm -rf "${NEW:?}"
     cp -R "$before" "$NEW" || exit 1
@@ -256,7 +273,7 @@ fetch() {
         hf download "$from" --revision "$at" --include "$1" >"$ATTEMPT" 2>&1
         code=$?
         cat "$ATTEMPT"
-        snapshot=$(snapshot_in "$ATTEMPT")
+        find_snapshot
         if [ "$code" -eq 0 ] && [ -n "$snapshot" ]; then
             return
         fi
@@ -272,17 +289,18 @@ fetch() {
     done
 }
 
-# The folder that hf names at the end, whatever a version puts around it. A path may hold blanks
-# and quotes, so no pattern says where it begins: it is the longest one that is there.
-snapshot_in() {
-    line=$(grep '/snapshots/' "$1" | tail -n 1)
+# In $snapshot: the folder that hf names at the end, whatever a version puts around it. A path may
+# hold blanks and quotes, so no pattern says where it begins: it is the longest one that is there.
+find_snapshot() {
+    snapshot=""
+    line=$(grep '/snapshots/' "$ATTEMPT" | tail -n 1)
     rest=${line##*/snapshots/}
     begun=${line%/snapshots/*}
     while [ "$begun" != "${begun#*/}" ]; do
         begun=${begun#*/}
         folder="/$begun/snapshots/${rest%%[!0-9A-Za-z._-]*}"
         if [ -d "$folder" ]; then
-            printf '%s\n' "$folder"
+            snapshot="$folder"
             return
         fi
     done

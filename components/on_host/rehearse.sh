@@ -37,7 +37,8 @@ begin_rehearsal() {
 
 # End it wherever it is, since the server comes next. Fails if GPU memory does not come back.
 end_rehearsal() {
-    until_when=$(($(date +%s) + REHEARSAL_END_SECONDS))
+    read_clock
+    until_when=$((clock + REHEARSAL_END_SECONDS))
     if rehearser=$(recorded rehearsal); then
         kill -s KILL -- "-$rehearser" 2>/dev/null || kill -s KILL "$rehearser" 2>/dev/null
         wait_gone "$rehearser" 5
@@ -47,7 +48,7 @@ end_rehearsal() {
         running) set_rehearsal ended "" ;;
     esac
     end_rehearsed
-    rm -f "$STATE/rehearsal"
+    forget rehearsal
     memory_back_by "$until_when"
 }
 
@@ -80,7 +81,7 @@ rehearse() {
 rehearse_at() {
     cache=$(rehearsal_cache)
     rm -rf "$cache"
-    rm -f "$STATE/rehearsal_output"
+    forget rehearsal_output
     mkdir -p "$cache" && mkfifo "$STATE/rehearsal_output" || return 0
     echo "== supervise.sh: server start $(date -u +%FT%TZ)" >>"$HERE/rehearsal.log"
     # Bounded as it is written: a look every other second comes too late for a flood.
@@ -111,7 +112,8 @@ rehearse_at() {
     if [ "$(rehearsal_course)" = served ]; then
         : >"$cache/whole"
     fi
-    memory_back_by $(($(date +%s) + REHEARSAL_END_SECONDS))
+    read_clock
+    memory_back_by $((clock + REHEARSAL_END_SECONDS))
 }
 
 # Whether there is a download to rehearse beside, and a supervisor that ends what is begun here.
@@ -122,10 +124,12 @@ needed() {
 is_download_long() {
     [ "$DOWNLOAD_KB" -gt 0 ] || return 0
     there=$(downloaded_kb)
-    since=$(date +%s)
+    read_clock
+    since=$clock
     pause "$REHEARSAL_MEASURE_SECONDS"
     now=$(downloaded_kb)
-    took=$(($(date +%s) - since))
+    read_clock
+    took=$((clock - since))
     [ "$now" -gt "$there" ] || return 0
     [ $(((DOWNLOAD_KB - now) * took / (now - there))) -ge "$REHEARSAL_LEAST_SECONDS" ]
 }
@@ -140,7 +144,9 @@ rehearsal_serves() {
 # What it compiles is of use to the server with the same options. Who is killed may leave half of
 # it, and the lock of that, so the server gets what a rehearsal that served has left, and no other.
 rehearsal_cache() {
-    echo "$HERE/cache/$(cat serve.yaml model.env | sha256sum | cut -c 1-16)"
+    # shellcheck disable=SC2046  # (a digest and a dash, taken apart)
+    set -- $(cat serve.yaml model.env | sha256sum)
+    printf '%s/cache/%.16s' "$HERE" "${1:-}"
 }
 
 use_rehearsed_cache() {
@@ -197,8 +203,9 @@ end_rehearsed() {
 # The numbers of its processes: of group $1, and those that have the variable.
 rehearsed() {
     grep -lzxF "SERVING_REHEARSAL=$HERE" /proc/[0-9]*/environ 2>/dev/null | cut -d / -f 3
-    grep -s . /proc/[0-9]*/stat | sed 's,^/proc/\([0-9]*\)/stat:.*) ,\1 ,' |
-        awk -v group="$1" '$4 == group { print $1 }'
+    grep -s . /proc/[0-9]*/stat | awk -v group="$1" '
+        { split($0, path, "/"); sub(/^.*\) /, "") }
+        $3 == group { print path[3] }'
 }
 
 # ------------------------------------------------------------- the GPUs' memory
@@ -213,16 +220,17 @@ memory_noted() {
     } >"$STATE/memory_before.new" && mv -f "$STATE/memory_before.new" "$STATE/memory_before"
 }
 
-# Wait until second $1 at most. Fails if GPUs still have more in use than before: who cannot be
-# asked proves nothing, and does not keep the server from its start.
+# Wait until second $1 of the clock at most. Fails if GPUs still have more in use than before: who
+# cannot be asked proves nothing, and does not keep the server from its start.
 memory_back_by() {
     while is_memory_out; do
-        if [ $(($(date +%s) + 1)) -gt "$1" ] || stop_asked; then
+        read_clock
+        if [ $((clock + 1)) -gt "$1" ] || stop_asked; then
             return "$known"
         fi
         pause 0.5
     done
-    rm -f "$STATE/memory_before"
+    forget memory_before
 }
 
 # In $known: 1 if GPUs are known to have more in use than before, 0 if they could not be asked.
@@ -230,7 +238,7 @@ is_memory_out() {
     known=0
     [ -s "$STATE/memory_before" ] || return 1
     # Nothing outlives a reboot in a GPU's memory.
-    [ "$(head -n 1 "$STATE/memory_before")" = "$(cat /proc/sys/kernel/random/boot_id)" ] || return 1
+    read -r boot <"$STATE/memory_before" && same_boot "- $boot" || return 1
     read_memory memory_seen || return 0
     known=1
     ! awk -F ', ' -v spare="$REHEARSAL_SPARE_MIB" '
@@ -242,7 +250,7 @@ is_memory_out() {
 # MiB in use of each GPU into state file $1. Fails where nvidia-smi is missing, hangs, or says
 # anything else.
 read_memory() {
-    rm -f "${STATE:?}/$1"
+    forget "$1"
     # Not waited for: in the driver, nothing can kill it.
     timeout -s KILL 8 nvidia-smi --query-gpu=index,memory.used --format=csv,noheader,nounits \
         2>/dev/null </dev/null 9>&- | head -c 4096 >"$STATE/$1" 9>&- &

@@ -65,7 +65,7 @@ main() {
         start) start ;;
         run) run ;;
         stop) stop ;;
-        restart) stop && rm -f "$STATE/stopped" && start ;;
+        restart) stop && forget stopped && start ;;
         drain) drain ;;
         undrain) undrain ;;
         status) status ;;
@@ -240,7 +240,7 @@ certify() {
 # ------------------------------------------------------------------------- the loop's parts
 
 fetch_weights() {
-    rm -f "$STATE/small_files"
+    forget small_files
     HF_TOKEN="$hub_token" setsid sh "$HERE/prefetch.sh" </dev/null >>"$HERE/prefetch.log" 2>&1 9>&- &
     child=$!
     record prefetch "$child"
@@ -257,7 +257,7 @@ fetch_weights() {
     code=$?
     # One that was killed leaves what it called, which would download on.
     [ "$code" -eq 0 ] || end_group "$child" 0
-    rm -f "$STATE/prefetch"
+    forget prefetch
     if [ "$code" -ne 0 ]; then
         put last_exit "$code"
         finish gave_up prefetch
@@ -294,7 +294,9 @@ serve() {
 
 # One life of the server; its exit status in $code. Does not return when there is no next one.
 serve_once() {
-    put config_digest "$(sha256sum serve.yaml | cut -d ' ' -f 1)"
+    # shellcheck disable=SC2046  # (a digest and a name, taken apart)
+    set -- $(sha256sum serve.yaml)
+    put config_digest "${1:-}"
     echo "== supervise.sh: server start $(date -u +%FT%TZ)" >>"$HERE/vllm.log"
     # The command line wins over the file, which may name a branch: what is served is what was
     # fetched, also at a restart long after the branch has moved on.
@@ -316,7 +318,7 @@ serve_once() {
     code=$?
     put last_exit "$code"
     end_group "$child" 0
-    rm -f "$STATE/server"
+    forget server
     case "$code" in
         2) finish gave_up bad_flag ;;
         126 | 127) finish gave_up no_vllm ;;
@@ -347,7 +349,7 @@ stop_asked() {
 finish() {
     put reason "$2"
     set_phase "$1"
-    rm -f "$STATE/server" "$STATE/prefetch"
+    forget server prefetch
     echo "$(date -u +%FT%TZ) supervisor ends: $1 $2"
     exit 0
 }
@@ -385,7 +387,9 @@ make_local_key() {
     [ -s "$STATE/local_key" ] && [ -s local_keys ] && return
     key=$(od -A n -N 32 -t x1 /dev/urandom | tr -d ' \n')
     put local_key "header = \"Authorization: Bearer $key\""
-    printf '%s' "$key" | sha256sum | cut -d ' ' -f 1 >local_keys.new && mv -f local_keys.new local_keys
+    # shellcheck disable=SC2046  # (a digest and a dash, taken apart)
+    set -- $(printf '%s' "$key" | sha256sum)
+    echo "${1:-}" >local_keys.new && mv -f local_keys.new local_keys
 }
 
 # What this host shows to its own server, where clients have to show something. No other server
@@ -473,9 +477,11 @@ end_group() {
     wait_gone "$1" "$2"
     kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null
     group_breathing "$1" || return 0
-    gone_by=$(($(date +%s) + ${3:-30}))
-    while group_breathing "$1" && [ "$(date +%s)" -le "$gone_by" ]; do
+    read_clock
+    gone_by=$((clock + ${3:-30}))
+    while group_breathing "$1" && [ "$clock" -le "$gone_by" ]; do
         sleep 0.1
+        read_clock
     done
 }
 
@@ -510,11 +516,20 @@ group_breathing() {
 
 wait_gone() {
     breathing "$1" || return 0
-    gone_by=$(($(date +%s) + $2))
+    read_clock
+    gone_by=$((clock + $2))
     while breathing "$1"; do
-        [ "$(date +%s)" -le "$gone_by" ] || return 1
+        [ "$clock" -le "$gone_by" ] || return 1
         sleep 0.1
+        read_clock
     done
+}
+
+# In $clock: seconds since the boot. A wait by them lasts as long as it should if the date is set
+# meanwhile, and it needs no process.
+read_clock() {
+    read -r clock _ </proc/uptime
+    clock=${clock%%.*}
 }
 
 # ------------------------------------------------------------------------- files
@@ -541,9 +556,9 @@ tell() {
 forget() {
     for name; do
         shift
-        set -- "$@" "${STATE:?}/$name"
+        [ ! -e "$STATE/$name" ] || set -- "$@" "${STATE:?}/$name"
     done
-    rm -f "$@"
+    [ $# -eq 0 ] || rm -f "$@"
 }
 
 set_phase() {
