@@ -53,6 +53,8 @@ SETTINGS = {
 
 RECORDED = ("supervisor", "server")
 """Files of the state that name a process."""
+ALL_OF_THEM = "# all of them"
+"""Behind the last variable of those that a command has noted."""
 SHOWN = ("phase", "reason", "rehearsal_phase", "rehearsal_reason", *RECORDED)
 """Files of the state that tests wait for by the status."""
 
@@ -165,6 +167,15 @@ class Container:
                 found.append((text, name in RECORDED and alive(int(text.split()[0]))))
         return found
 
+    def until_serving(self) -> None:
+        """Wait for the server's first word, and until it is written down that it serves.
+
+        The server may be faster than who started it.
+        """
+        self.until_log("listening")
+        phase = self.serving / "state" / "phase"
+        eventually(lambda: phase.read_text().startswith("serving "))
+
     def until_log(self, text: str, name: str = "vllm.log") -> str:
         path = self.serving / name
 
@@ -184,7 +195,7 @@ def exported(name: str) -> str:
 
     The shell does so by itself: `env` would be one more process in each call of each command.
     """
-    return f'export -p >"$HOME/{name}.env"'
+    return f'{{ export -p; echo "{ALL_OF_THEM}"; }} >"$HOME/{name}.env"'
 
 
 def alive(pid: int) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.polling import eventually
 from tests.helpers.supervised_container import (
+    ALL_OF_THEM,
     COMMIT,
     DOWNLOADS,
     TOKEN,
@@ -76,7 +77,8 @@ def rehearsal_pid(container: Container) -> int:
 
 def variables(container: Container, name: str) -> dict[str, str]:
     file = container.home / f"{name}.env"
-    return eventually(lambda: container.variables(name) if file.exists() else None)
+    eventually(lambda: file.exists() and file.read_text().endswith(f"{ALL_OF_THEM}\n"))
+    return container.variables(name)
 
 
 def gone(pid: int) -> bool:
@@ -111,7 +113,7 @@ def test_it_runs_beside_the_download_and_ends_before_the_server_starts(host: Con
 
     weights_come(host)
     host.until(phase="serving", rehearsal="ended")
-    host.until_log("listening")
+    host.until_serving()
     assert gone(pid)
     assert "HF_HUB_OFFLINE" not in variables(host, "server")
     assert int(host.status()["rehearsal_log_bytes"]) > 0
@@ -126,7 +128,7 @@ def test_one_that_serves_is_ended_at_once_and_leaves_its_caches(host: Container)
     eventually(lambda: list(host.serving.glob("cache/*/whole")))
 
     weights_come(host)
-    host.until_log("listening")
+    host.until_serving()
 
     rehearsed, server = (variables(host, name) for name in ("rehearsal", "server"))
     assert server["VLLM_CACHE_ROOT"] == rehearsed["VLLM_CACHE_ROOT"]
@@ -136,10 +138,10 @@ def test_one_that_serves_is_ended_at_once_and_leaves_its_caches(host: Container)
 def test_the_server_gets_no_caches_of_one_that_was_cut_off(host: Container) -> None:
     host.supervise("start")
     host.until(rehearsal="running")
-    weights_come(host)
-    host.until_log("listening")
-
     assert "VLLM_CACHE_ROOT" in variables(host, "rehearsal")
+    weights_come(host)
+    host.until_serving()
+
     assert "VLLM_CACHE_ROOT" not in variables(host, "server")
 
 
@@ -162,7 +164,7 @@ def test_a_flood_does_not_fill_the_disk(host: Container) -> None:
 
     assert int(host.status()["rehearsal_log_bytes"]) <= 101 * 1024
     weights_come(host)
-    host.until_log("listening")
+    host.until_serving()
 
 
 def test_what_has_left_its_group_is_ended_too(host: Container) -> None:
@@ -307,7 +309,7 @@ def test_whoever_dies_the_next_server_has_the_gpus_alone(
 
     host.supervise("start")
     weights_come(host)
-    host.until_log("listening")
+    host.until_serving()
 
     assert gone(first)
     assert not of_rehearsals(host)
@@ -327,7 +329,7 @@ def test_one_whose_supervisor_is_killed_ends_by_itself(host: Container) -> None:
 def test_what_is_fetched_already_is_not_rehearsed(host: Container) -> None:
     weights_come(host)
     host.supervise("start")
-    host.until_log("listening")
+    host.until_serving()
     calls = len(host.calls("vllm"))
 
     host.supervise("restart")

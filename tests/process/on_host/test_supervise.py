@@ -58,7 +58,7 @@ def test_restarts_outside_the_window_do_not_count(container: Container) -> None:
     container.command("vllm", f'[ "$(wc -l <"$HOME/vllm.calls")" -lt 5 ] && exit 1\n{SERVES}')
     container.supervise("start")
 
-    container.until_log("listening")
+    container.until_serving()
 
     assert container.status()["restarts"] == "4"
 
@@ -81,7 +81,7 @@ def test_workers_of_a_dead_server_are_ended_before_the_next_one(container: Conta
     container.command("vllm", f'{worker}\n[ "$(wc -l <"$HOME/workers")" = 1 ] && exit 9\n{SERVES}')
     container.supervise("start")
 
-    container.until_log("listening")
+    container.until_serving()
 
     first, second = map(int, (container.home / "workers").read_text().split())
     assert not alive(first)
@@ -125,7 +125,7 @@ while :; do sleep 0.05; done
 """
     container.command("vllm", drains)
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     server = server_pid(container)
 
     stopped = container.supervise("stop")
@@ -145,7 +145,7 @@ def test_a_server_that_does_not_end_is_killed(container: Container) -> None:
     container.settings(DRAIN_SECONDS="1")
     container.command("vllm", "trap '' TERM; echo listening; while :; do sleep 0.05; done")
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     server = server_pid(container)
 
     container.supervise("stop")
@@ -167,7 +167,7 @@ def test_stop_during_the_download(container: Container) -> None:
 @pytest.mark.usefixtures("weights_are_there")
 def test_a_boot_does_not_start_what_was_stopped(container: Container) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     container.supervise("stop")
 
     booted = container.supervise("start")
@@ -184,7 +184,7 @@ def test_stop_where_nothing_runs(container: Container) -> None:
 
 def test_restart_takes_the_new_configuration_and_keeps_the_weights(container: Container) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     before = container.status()
     (container.serving / "serve.yaml").write_text("model: org/model\nmax-model-len: 10\n")
     assert container.status()["config_digest"] == before["config_digest"]
@@ -193,7 +193,7 @@ def test_restart_takes_the_new_configuration_and_keeps_the_weights(container: Co
 
     assert restarted.returncode == 0
     after = container.until(phase="serving")
-    container.until_log("listening")
+    container.until_serving()
     assert after["config_digest"] != before["config_digest"]
     assert after["server_pid"] != before["server_pid"]
     assert not alive(int(before["server_pid"]))
@@ -224,12 +224,12 @@ def test_clients_are_asked_to_leave_until_the_next_start(container: Container) -
         "while :; do sleep 0.05; done",
     )
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     assert not mark(container).exists()
 
     container.supervise("restart")
 
-    container.until_log("listening")
+    container.until_serving()
     assert container.status()["draining"] == ""
     container.supervise("stop")
     assert container.status()["draining"] == "yes"
@@ -239,7 +239,7 @@ def test_clients_are_asked_to_leave_until_the_next_start(container: Container) -
 @pytest.mark.usefixtures("weights_are_there")
 def test_drain_leaves_the_server_alone_and_can_be_taken_back(container: Container) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     server = server_pid(container)
 
     assert container.supervise("drain").returncode == 0
@@ -256,7 +256,7 @@ def test_drain_leaves_the_server_alone_and_can_be_taken_back(container: Containe
 def test_a_boot_after_a_drain_serves(container: Container) -> None:
     container.supervise("drain")
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     assert not mark(container).exists()
 
 
@@ -286,7 +286,7 @@ def number_in(file: Path) -> int | None:
 @pytest.mark.usefixtures("weights_are_there")
 def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Container) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     orphan = server_pid(container)
     kill_supervisor(container)
 
@@ -295,7 +295,7 @@ def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Conta
 
     container.supervise("start")
     after = container.until(phase="serving")
-    container.until_log("listening")
+    container.until_serving()
     assert not alive(orphan)
     assert alive(server_pid(container))
     assert after["supervisor"] == "running"
@@ -304,7 +304,7 @@ def test_a_killed_supervisor_is_noticed_and_its_server_replaced(container: Conta
 @pytest.mark.usefixtures("weights_are_there")
 def test_stop_ends_a_server_whose_supervisor_is_dead(container: Container) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     orphan = server_pid(container)
     kill_supervisor(container)
     container.until(supervisor="stopped")
@@ -318,7 +318,7 @@ def test_stop_ends_a_server_whose_supervisor_is_dead(container: Container) -> No
 def test_workers_whose_server_and_supervisor_are_dead_are_ended(container: Container) -> None:
     container.command("vllm", f'tail -f /dev/null & echo $! >>"$HOME/workers"\n{SERVES}')
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     server = server_pid(container)
     kill_supervisor(container)
     psutil.Process(server).kill()
@@ -338,7 +338,7 @@ def test_what_a_killed_one_was_just_starting_keeps_the_next_one_waiting_for_a_mo
 ) -> None:
     """A child holds the lock until it has become what it is to be."""
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     kill_supervisor(container)
     container.until(supervisor="stopped")
 
@@ -371,7 +371,7 @@ def test_a_number_taken_over_by_another_process_is_not_ours(
 
     seen = container.status()
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     container.supervise("stop")
 
     assert (seen["supervisor"], seen["phase"], seen["server_pid"]) == ("stopped", "stopped", "")

@@ -22,7 +22,7 @@ def test_start_fetches_then_serves(container: Container) -> None:
 
     assert (started.returncode, started.stdout) == (0, "started\n")
     seen = container.until(phase="serving")
-    container.until_log("listening")
+    container.until_serving()
     assert container.calls("vllm") == [f"serve --config serve.yaml --revision {COMMIT}"]
     assert seen["supervisor"] == "running"
     assert seen["resolved_revision"] == COMMIT
@@ -52,7 +52,7 @@ def test_the_server_sees_what_the_image_says_though_the_login_does_not(
     )
     container.supervise("restart")
     container.until(phase="serving")
-    container.until_log("listening")
+    container.until_serving()
     assert container.variables("vllm")["LD_LIBRARY_PATH"] == "/opt/it's cuda/lib"
     kept = container.home / ".container-environment"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -66,7 +66,7 @@ def test_what_a_profile_may_not_set_does_not_come_from_the_container_either(
     lines = [f"export {name}='/elsewhere'\n" for name in unwanted]
     (container.home / ".container-environment").write_text("".join(lines))
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
 
     for command in ("vllm", "hf"):
         seen = container.variables(command)
@@ -79,14 +79,14 @@ def test_a_profile_s_own_cache_is_measured(container: Container) -> None:
     (container.serving / "environment").write_text(f"HF_HUB_CACHE='{cache}'\n")
     container.command("hf", DOWNLOADS.replace("$HF_HOME/hub", "$HF_HUB_CACHE"))
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     assert int(container.status()["downloaded_kb"]) > 0
 
 
 @pytest.mark.usefixtures("weights_are_there")
 def test_the_server_sees_its_environment_and_folder(container: Container) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
 
     seen = container.variables("vllm")
     assert (container.home / "vllm.pwd").read_text().strip() == str(container.serving)
@@ -112,7 +112,7 @@ def test_the_hub_s_token_goes_to_the_download_alone(
     if of_the_container:
         (container.home / ".container-environment").write_text(line)
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     assert container.variables("hf")["HF_TOKEN"] == TOKEN
     assert TOKEN not in str(container.variables("vllm"))
     assert "HF_HUB_OFFLINE" not in container.variables("vllm")
@@ -124,7 +124,7 @@ def test_the_hub_s_token_goes_to_the_download_alone(
 def test_without_a_token_the_download_gets_none(container: Container) -> None:
     (container.serving / "environment").write_text("")
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     assert "HF_TOKEN" not in container.variables("hf")
 
 
@@ -134,7 +134,7 @@ def test_a_server_that_finds_all_on_its_disk_does_not_ask_the_hub(container: Con
         f"HF_TOKEN={TOKEN}\nHUB_OFFLINE_ONCE_FETCHED=1\n"
     )
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     assert container.variables("vllm")["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in container.variables("hf")
 
@@ -158,7 +158,7 @@ def test_a_key_that_an_older_start_script_has_kept_is_taken_out(
     kept = container.home / ".container-environment"
     kept.write_text(f"export CONTAINER_API_KEY={quote}{CONTAINER_KEY}{quote}\nexport A='b'\n")
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     key = container.serving / "state" / "container_key"
     assert key.read_text() == f"{CONTAINER_KEY}\n"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
@@ -184,7 +184,7 @@ def test_a_key_that_was_taken_out_is_given_to_a_watch_that_begins(container: Con
 
 def test_the_token_shows_in_no_command_line_log_or_open_file(container: Container) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
 
     lines = [" ".join(words) for words in command_lines(container.processes())]
     assert len(lines) >= 2
@@ -201,12 +201,12 @@ def test_a_restart_serves_what_was_fetched_though_the_branch_moved_on(
     container: Container,
 ) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     container.command("hf", DOWNLOADS.replace(COMMIT, COMMIT[::-1]))
 
     container.supervise("restart")
 
-    container.until_log("listening")
+    container.until_serving()
     assert container.calls("vllm") == [f"serve --config serve.yaml --revision {COMMIT}"] * 2
 
 
@@ -215,7 +215,7 @@ def test_a_folder_of_the_host_has_no_revision(container: Container) -> None:
     folder.mkdir()
     container.settings(MODEL=str(folder))
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
     assert container.calls("vllm") == ["serve --config serve.yaml"]
 
 
@@ -223,7 +223,7 @@ def test_a_folder_of_the_host_has_no_revision(container: Container) -> None:
 def test_a_second_start_changes_nothing(container: Container) -> None:
     container.supervise("start")
     before = container.until(phase="serving")
-    container.until_log("listening")
+    container.until_serving()
 
     again = container.supervise("start")
 
@@ -235,7 +235,7 @@ def test_a_second_start_changes_nothing(container: Container) -> None:
 @pytest.mark.usefixtures("weights_are_there")
 def test_two_loops_cannot_run_at_once(container: Container) -> None:
     container.supervise("start")
-    container.until_log("listening")
+    container.until_serving()
 
     second = container.supervise("run")
 
