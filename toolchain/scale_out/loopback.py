@@ -37,6 +37,9 @@ LOOPBACK = "127.0.0.1"
 WITHIN = 20.0
 """Seconds for anything that a process here does."""
 
+LOST_AFTER = 2.0
+"""Seconds without a new worker after which a reload is asked for again."""
+
 LOOK_EVERY = 0.02
 
 
@@ -219,10 +222,9 @@ class LoopbackRouter(RunningRouter):
         if refused := refusal(self._program, config.render(inputs), self.folder):
             raise NotMeasured(f"HAProxy refuses the rendered files: {refused}")
         previous = int(until(self.worker, "a word of the router's worker"))
-        os.kill(self.pid, signal.SIGUSR2)
-        until(lambda: self.worker() not in {"", str(previous)}, "the router's reload")
-        # The one before is told to stop only then, and shares the new one's sockets until it does.
-        until(lambda: not _takes_connections(previous), "the end of its former worker's part")
+        self._reload(previous)
+        # The ones before are told to stop only then, and share the new one's sockets until they do.
+        until(lambda: not self._takes_elsewhere(), "the end of its former workers' part")
 
     @property
     def pid(self) -> int:
@@ -255,6 +257,28 @@ class LoopbackRouter(RunningRouter):
         if has_ended or _COMPLAINT.search(self.log()):
             raise NotMeasured(f"HAProxy refuses the rendered files: {self.log()}")
         return self.worker()
+
+    def _reload(self, previous: int) -> None:
+        """Have another worker take over.
+
+        A signal to a master that has just started or reloaded is lost: then it is sent again.
+        """
+        asked_at = float("-inf")
+
+        def has_come_about() -> bool:
+            nonlocal asked_at
+            if time.monotonic() > asked_at + LOST_AFTER:
+                os.kill(self.pid, signal.SIGUSR2)
+                asked_at = time.monotonic()
+            return self.worker() not in {"", str(previous)}
+
+        until(has_come_about, "the router's reload")
+
+    def _takes_elsewhere(self) -> bool:
+        """Tell whether a worker takes new connections that is not the last one."""
+        last = self.worker()
+        others = (one.pid for one in psutil.Process(self.pid).children())
+        return any(_takes_connections(number) for number in others if str(number) != last)
 
     def _await_check(self, contract: int) -> None:
         until(lambda: self.row(contract)["check_status"], "a member's first check")
