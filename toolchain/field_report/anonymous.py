@@ -133,8 +133,8 @@ class Anonymizer:
         kinds = [
             kind
             for kind, form in FORMS.items()
-            if not all(self._may_stay(found[0]) for found in form.finditer(text))
-            and kind not in {"address", "url", "path"}
+            if kind not in {"address", "url", "path"}
+            and not all(self._may_stay(found[0]) for found in form.finditer(text))
         ]
         kinds += ["own"] * any(secret in text for secret in self._secrets if len(secret) >= 8)  # noqa: PLR2004  (shorter ones are words)
         return kinds
