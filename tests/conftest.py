@@ -4,12 +4,14 @@ import asyncio
 import gc
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.earlier_runs import remove_earlier
 from tests.helpers.examples import examples, import_the_project
 from tests.schedule import LongFirst, give_way
 from tests.summary import Summary
@@ -109,7 +111,6 @@ def pytest_collection_finish() -> None:
     """Take what was collected, some 5,000 tests, out of what the garbage collector goes through."""
     if os.environ.get("CI"):
         import_the_project()
-    gc.collect()
     gc.freeze()
     # The usual 700 look for garbage so often that it takes a thirtieth of a test's time.
     gc.set_threshold(YOUNG)
@@ -117,7 +118,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongFirst:
-    """Deal the files out to several workers."""
+    """Deal the files out to several workers, and remove what earlier runs left meanwhile.
+
+    Whoever deals them out keeps all their reports, and looks for no garbage among them.
+    """
+    gc.disable()
+    current = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # as xdist does
+    threading.Thread(target=remove_earlier, args=[current], daemon=True).start()
     return LongFirst(config, log)
 
 
@@ -150,3 +157,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     for summary in _summary:
         summary.print(reports)
+    if not gc.isenabled():
+        # Pytest and Python look at the end whatever was said: that took more than a second.
+        gc.freeze()
