@@ -38,11 +38,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, httpx.Respons
         return dict(zip(ASKED, apart.map(ask, ASKED.values()), strict=True))
 
 
-@pytest.mark.parametrize("name", ASKED)
-def test_a_request_is_answered_or_refused_as_vllm_does(
-    answers: dict[str, httpx.Response], name: str
-) -> None:
-    assert differences(ASKED[name], answers[name]) == []
+def test_a_request_is_answered_or_refused_as_vllm_does(answers: dict[str, httpx.Response]) -> None:
+    found = {name: differences(asked, answers[name]) for name, asked in ASKED.items()}
+    assert len(found) > 500
+    assert {name: told for name, told in found.items() if told} == {}
 
 
 def differences(asked: Asked, answer: httpx.Response) -> list[str]:
