@@ -123,8 +123,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongFirst:
     Whoever deals them out keeps all their reports, and looks for no garbage among them.
     """
     gc.disable()
-    current = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # as xdist does
-    threading.Thread(target=remove_earlier, args=[current], daemon=True).start()
+    # Beside a folder that was asked for there may be anything.
+    if config.option.basetemp is None:
+        current = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # as xdist
+        threading.Thread(target=remove_earlier, args=[current], daemon=True).start()
     return LongFirst(config, log)
 
 
