@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
-BEGIN = "pytest-"
-"""With a number behind it, the name of a run's folder."""
+_RUN = re.compile(r"pytest-([0-9]+)")
 
 IN_USE = ".lock"
 """What pytest keeps in the folder of a run as long as that lasts."""
@@ -18,13 +18,14 @@ def remove_earlier(current: Path) -> None:
     pytest would do so at its end, where everybody waits for it: 25,000 files take it three seconds.
     """
     this = _number(current)
-    for folder in current.parent.glob(f"{BEGIN}*"):
-        other = _number(folder)
-        is_earlier = this is not None and other is not None and other < this
-        if is_earlier and not (folder / IN_USE).exists():
+    if this is None:
+        return
+    for folder in current.parent.iterdir():
+        number = _number(folder)
+        if number is not None and number < this and not (folder / IN_USE).exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _number(folder: Path) -> int | None:
-    begin, name, number = folder.name.partition(BEGIN)
-    return int(number) if name and not begin and number.isdecimal() else None
+    found = _RUN.fullmatch(folder.name)
+    return int(found[1]) if found else None

@@ -144,9 +144,7 @@ rehearsal_serves() {
 # What it compiles is of use to the server with the same options. Who is killed may leave half of
 # it, and the lock of that, so the server gets what a rehearsal that served has left, and no other.
 rehearsal_cache() {
-    # shellcheck disable=SC2046  # (a digest and a dash, taken apart)
-    set -- $(cat serve.yaml model.env | sha256sum)
-    printf '%s/cache/%.16s' "$HERE" "${1:-}"
+    printf '%s/cache/%.16s' "$HERE" "$(cat serve.yaml model.env | digest)"
 }
 
 use_rehearsed_cache() {

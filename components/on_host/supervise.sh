@@ -294,9 +294,7 @@ serve() {
 
 # One life of the server; its exit status in $code. Does not return when there is no next one.
 serve_once() {
-    # shellcheck disable=SC2046  # (a digest and a name, taken apart)
-    set -- $(sha256sum serve.yaml)
-    put config_digest "${1:-}"
+    put config_digest "$(digest <serve.yaml)"
     echo "== supervise.sh: server start $(date -u +%FT%TZ)" >>"$HERE/vllm.log"
     # The command line wins over the file, which may name a branch: what is served is what was
     # fetched, also at a restart long after the branch has moved on.
@@ -387,9 +385,7 @@ make_local_key() {
     [ -s "$STATE/local_key" ] && [ -s local_keys ] && return
     key=$(od -A n -N 32 -t x1 /dev/urandom | tr -d ' \n')
     put local_key "header = \"Authorization: Bearer $key\""
-    # shellcheck disable=SC2046  # (a digest and a dash, taken apart)
-    set -- $(printf '%s' "$key" | sha256sum)
-    echo "${1:-}" >local_keys.new && mv -f local_keys.new local_keys
+    printf '%s' "$key" | digest >local_keys.new && mv -f local_keys.new local_keys
 }
 
 # What this host shows to its own server, where clients have to show something. No other server
@@ -563,6 +559,12 @@ forget() {
 
 set_phase() {
     put phase "$1 $(date +%s)"
+}
+
+digest() {
+    # shellcheck disable=SC2046  # (a digest and a dash, taken apart)
+    set -- $(sha256sum)
+    echo "${1:-}"
 }
 
 bytes() {

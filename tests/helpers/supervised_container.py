@@ -217,5 +217,4 @@ def kill_supervisor(container: Container) -> None:
 
 
 def server_pid(container: Container) -> int:
-    """Of the running server, which may say its first word before its number is written down."""
-    return int(eventually(lambda: container.status()["server_pid"], every=STATUS_EVERY))
+    return int(container.status()["server_pid"])

@@ -221,8 +221,7 @@ class LoopbackRouter(RunningRouter):
         self.inputs = inputs
         if refused := refusal(self._program, config.render(inputs), self.folder):
             raise NotMeasured(f"HAProxy refuses the rendered files: {refused}")
-        previous = int(until(self.worker, "a word of the router's worker"))
-        self._reload(previous)
+        self._reload(until(self.worker, "a word of the router's worker"))
         # The ones before are told to stop only then, and share the new one's sockets until they do.
         until(lambda: not self._takes_elsewhere(), "the end of its former workers' part")
 
@@ -258,8 +257,8 @@ class LoopbackRouter(RunningRouter):
             raise NotMeasured(f"HAProxy refuses the rendered files: {self.log()}")
         return self.worker()
 
-    def _reload(self, previous: int) -> None:
-        """Have another worker take over.
+    def _reload(self, previous: str) -> None:
+        """Have another worker take over from this one.
 
         A signal to a master that has just started or reloaded is lost: then it is sent again.
         """
@@ -270,7 +269,7 @@ class LoopbackRouter(RunningRouter):
             if time.monotonic() > asked_at + LOST_AFTER:
                 os.kill(self.pid, signal.SIGUSR2)
                 asked_at = time.monotonic()
-            return self.worker() not in {"", str(previous)}
+            return self.worker() not in {"", previous}
 
         until(has_come_about, "the router's reload")
 
