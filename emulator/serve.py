@@ -31,6 +31,11 @@ from emulator.running import Running, prepare_directory
 from emulator.store import Store
 from emulator.throttle import Throttle
 
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection is kept for a client's next call, as nginx keeps it.
+
+uvicorn's own 5 s are httpx's, too: a call that comes just then would be cut off.
+"""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -152,6 +157,7 @@ def _uvicorn(app: Starlette) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         # A client sees the answer's type as Vast sends it: nothing added.
         server_header=False,
     )

@@ -84,8 +84,10 @@ rehearse_at() {
     forget rehearsal_output
     mkdir -p "$cache" && mkfifo "$STATE/rehearsal_output" || return 0
     echo "== supervise.sh: server start $(date -u +%FT%TZ)" >>"$HERE/rehearsal.log"
-    # Bounded as it is written: a look every other second comes too late for a flood.
-    stdbuf -o0 head -c $((REHEARSAL_LOG_KB * 1024)) \
+    # Bounded as it is written: a look every other second comes too late for a flood. In a session
+    # of its own, it ends with those who write: one that nobody reads any more may end by itself,
+    # before its shared memory is written down.
+    setsid stdbuf -o0 head -c $((REHEARSAL_LOG_KB * 1024)) \
         <"$STATE/rehearsal_output" >>"$HERE/rehearsal.log" 2>/dev/null &
     (
         use_cache "$cache"

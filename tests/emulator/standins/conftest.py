@@ -3,11 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import httpx
+import httpx2
 import openai
 import pytest
 
 from tests.emulator.standins.asked_server import KEY, OPTIONS, OTHER_KEY
 from tests.emulator.standins.support import Container, Server, serving
+from tests.helpers.plain_http import KEPT_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +27,9 @@ def http(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def ai(server: Server) -> Iterator[openai.OpenAI]:
+    limits = httpx2.Limits(keepalive_expiry=KEPT_SECONDS)
     with (
-        openai.DefaultHttpxClient(trust_env=False) as http_client,
+        openai.DefaultHttpxClient(trust_env=False, limits=limits) as http_client,
         openai.OpenAI(
             base_url=f"{server.url}/v1", api_key=OTHER_KEY, max_retries=0, http_client=http_client
         ) as client,

@@ -22,7 +22,7 @@ from emulator.standins import COMMANDS
 from emulator.standins.host import Host, read_host
 from tests.helpers import forked
 from tests.helpers.places import ROOT
-from tests.helpers.plain_http import NO_TLS
+from tests.helpers.plain_http import KEPT_SECONDS, NO_TLS
 from tests.helpers.ports import is_listening
 
 REPOSITORY = ROOT
@@ -164,7 +164,13 @@ class Server:
     url: str
 
     def client(self, **more: Any) -> httpx.Client:
-        options = {"timeout": 20, "trust_env": False, "verify": NO_TLS, **more}
+        options = {
+            "timeout": 20,
+            "trust_env": False,
+            "verify": NO_TLS,
+            "limits": httpx.Limits(keepalive_expiry=KEPT_SECONDS),
+            **more,
+        }
         return httpx.Client(base_url=self.url, **options)
 
     def terminate(self) -> None:

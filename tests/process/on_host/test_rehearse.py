@@ -179,11 +179,12 @@ def test_what_has_left_its_group_is_ended_too(host: Container) -> None:
 
 
 def test_shared_memory_of_what_is_killed_is_taken_back(host: Container) -> None:
+    """Also of one that would end by itself if nobody read its log any more."""
     segment = Path("/dev/shm") / f"rehearsed-{os.getpid()}"  # noqa: S108  (the kernel's own)
     code = (
-        f"import mmap, signal; f = open('{segment}', 'w+b'); f.truncate(4096); "
-        "m = mmap.mmap(f.fileno(), 4096); signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        "print('mapped', flush=True); signal.pause()"
+        f"import mmap, signal, time\nf = open('{segment}', 'w+b'); f.truncate(4096)\n"
+        "m = mmap.mmap(f.fileno(), 4096); signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "while True: print('mapped', flush=True); time.sleep(0.01)"
     )
     rehearses(host, f'exec python3 -c "{code}"')
     host.supervise("start")
