@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -8,11 +9,14 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import execnet
 import pytest
 from hypothesis import settings
 
 from tests.earlier_runs import remove_earlier
+from tests.forked_workers import fork_server
 from tests.helpers.examples import examples, import_the_project
+from tests.reports import play
 from tests.schedule import LongFirst, give_way
 from tests.summary import Summary
 from tests.tiers import TIER_NAMES, tier_of, within
@@ -117,6 +121,21 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[execnet.XSpec]) -> None:
+    """Fork the workers of a whole run off an interpreter that has loaded the project.
+
+    Coverage would not see what is loaded before it begins.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.cov_source:
+        return
+    ends = contextlib.ExitStack()
+    config.add_cleanup(ends.close)
+    python = ends.enter_context(fork_server())
+    for spec in specs:
+        spec.python = python
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongFirst:
     """Deal the files out to several workers, and remove what earlier runs left meanwhile.
 
@@ -128,6 +147,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongFirst:
         current = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # as xdist
         threading.Thread(target=remove_earlier, args=[current], daemon=True).start()
     return LongFirst(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Say no more of each test than somebody reads."""
+    if not hasattr(item.config, "workerinput"):
+        return None
+    play(item, nextitem)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -109,6 +109,10 @@ Places = dict[str, dict[str, int]]
 """How often a name or a phrase occurs in a file: by name or phrase, then by path."""
 
 
+_MAY_DEFINE = re.compile(rf"\b_*(?:{'|'.join(NAMES)})\s*[:=(\[]")
+"""Tells without its syntax tree, which takes long to read, that a module defines none of them."""
+
+
 def definitions(text: str) -> Iterator[str]:
     """Name what a module defines, less leading underscores; each as often as it is defined.
 
@@ -156,7 +160,9 @@ def found(root: Path) -> tuple[Places, Places]:
         if path.endswith((".py", ".md")):
             text = (root / path).read_text(encoding="utf-8")
         if is_code:
-            defined = [file_name(path), *(definitions(text) if path.endswith(".py") else ())]
+            defined = [file_name(path)]
+            if path.endswith(".py") and _MAY_DEFINE.search(text):
+                defined += definitions(text)
             for name, times in collections.Counter(defined).items():
                 if name in NAMES:
                     names[name][path] = times

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 import pulumi
+from pulumi.runtime.stack import wait_for_rpcs
 
 
 class Mocks(pulumi.runtime.Mocks):
@@ -21,3 +23,12 @@ def mocked(mocks: M) -> M:
     """Let Pulumi work with these in the stack `dev`; needs the fixture `loop_for_pulumi`."""
     pulumi.runtime.set_mocks(mocks, project="vast-vllm", stack="dev")
     return mocks
+
+
+async def settled() -> None:
+    """Wait until all that a program has declared by now has been registered.
+
+    An output may be known before a resource that it does not depend on.
+    """
+    await asyncio.sleep(0)  # until the registrations have begun
+    await wait_for_rpcs(await_all_outstanding_tasks=False)

@@ -17,7 +17,7 @@ from components.plan import MODELS, make_plan
 from components.release.release import ReleaseSpec, digest_of
 from components.settings import parse
 from components.vllm import agent_files, server_state
-from tests.helpers.engine import Mocks, mocked
+from tests.helpers.engine import Mocks, mocked, settled
 from tests.unit.test_settings import values
 
 COMMAND = "command:local:Command"
@@ -108,12 +108,6 @@ def made_another(name: str, /, **changes: Any):
     return ModelEndpoint(name, variant(parse(values()), **changes), **outside)
 
 
-async def settled(endpoint: Any) -> None:
-    """Wait until every resource of the component has been registered."""
-    for output in (endpoint.endpoint_url, endpoint.api_key, endpoint.boot_seconds):
-        await output.future()
-
-
 def pulumi_test(test: Any) -> Any:
     """Let pytest run what `pulumi.runtime.test` makes of an async test."""
     run: Any = pulumi.runtime.test(test)
@@ -127,7 +121,8 @@ def pulumi_test(test: Any) -> Any:
 
 @pulumi_test
 async def test_the_children_are_named_after_the_endpoint_and_refer_to_code_by_name(mocks):
-    await settled(made_endpoint())
+    made_endpoint()
+    await settled()
     dynamic = {kind: args for kind, args in mocks.made.items() if "dynamic/" in kind}
     assert {args.name for args in dynamic.values()} >= {
         "endpoint-lease",
@@ -147,7 +142,8 @@ async def test_the_children_are_named_after_the_endpoint_and_refer_to_code_by_na
 
 @pulumi_test
 async def test_the_label_names_project_stack_and_resource(mocks):
-    await settled(made_endpoint())
+    made_endpoint()
+    await settled()
     instance = mocks.made["pulumi-python:dynamic/vast:Instance"].inputs
     lease = mocks.made["pulumi-python:dynamic/vast:Lease"].inputs
     assert instance["label_prefix"] == "vast-vllm/dev/endpoint-instance/"
@@ -161,8 +157,9 @@ SMALL = {"model": "qwen2.5-0.5b-1x4090"}
 
 @pulumi_test
 async def test_two_endpoints_of_a_program_share_nothing_by_themselves(mocks):
-    for endpoint in (made_endpoint(), made_another("assistant", **SMALL)):
-        await endpoint.report.future()
+    made_endpoint()
+    made_another("assistant", **SMALL)
+    await settled()
     machine, sibling = (mocks.all[f"{name}-instance"].inputs for name in ("endpoint", "assistant"))
     assert machine["label_prefix"] == "vast-vllm/dev/endpoint-instance/"
     assert sibling["label_prefix"] == "vast-vllm/dev/assistant-instance/"
@@ -179,7 +176,8 @@ async def test_an_endpoint_takes_key_and_label_from_outside(mocks):
 
     shared = ApiKey("shared", generation=1, shared=False)
     label = "vast-vllm/dev/support/"
-    await settled(made_another("assistant", api_key=shared, label=label, **SMALL))
+    made_another("assistant", api_key=shared, label=label, **SMALL)
+    await settled()
     assert "assistant-api-key" not in mocks.all
     assert unwrap_rpc_secret(mocks.all["assistant-server"].inputs["stack_key"]) == "KEY"
     assert mocks.all["assistant-lease"].inputs["label_prefix"] == label
@@ -223,7 +221,8 @@ def test_a_second_endpoint_that_is_refused_keeps_the_first_from_renting(mocks, n
 
 @pulumi_test
 async def test_the_host_is_told_a_digest_and_the_file_holds_no_key(mocks):
-    await settled(made_endpoint(huggingFaceToken="hf_sentinel"))
+    made_endpoint(huggingFaceToken="hf_sentinel")
+    await settled()
     server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
     assert server["stack_key_digest"] == "d" * 64
     assert "hf_sentinel" not in server["serve_yaml"] + server["model_env"]
@@ -234,14 +233,15 @@ async def test_the_host_is_told_a_digest_and_the_file_holds_no_key(mocks):
 async def test_the_key_that_is_shown_and_asked_with_is_the_machines(mocks):
     endpoint = made_endpoint()
     assert await endpoint.api_key.future() == "MACHINE KEY"
-    await endpoint.release.future()
+    await settled()
     environment = unwrap_rpc_secret(mocks.made[COMMAND].inputs["environment"])
     assert environment["ENDPOINT_KEY"] == "MACHINE KEY"
 
 
 @pulumi_test
 async def test_a_servers_key_is_of_this_project_and_stack_and_no_other(mocks):
-    await settled(made_endpoint(keyGeneration="3", sharedApiKey="true"))
+    made_endpoint(keyGeneration="3", sharedApiKey="true")
+    await settled()
     server = mocks.made["pulumi-python:dynamic/vllm:Server"].inputs
     assert unwrap_rpc_secret(server["stack_key"]) == "KEY"
     assert server["key_scope"] == "vast-vllm/vast-vllm/dev/"
@@ -291,7 +291,8 @@ def test_what_a_stack_looks_held_to_and_is_not_is_said(stack, changes, said):
 
 @pulumi_test
 async def test_create_first_names_what_is_rented_and_served_after_what_it_is(mocks):
-    await settled(made_endpoint(replacement="create-first"))
+    made_endpoint(replacement="create-first")
+    await settled()
     names = {args.name for kind, args in mocks.made.items() if "dynamic/" in kind}
     lasting = {"endpoint-lease", "endpoint-holdings", "endpoint-ssh-key", "endpoint-api-key"}
     lasting |= {"endpoint-revisions"}
@@ -348,7 +349,8 @@ def test_the_token_is_in_no_repr_of_a_plan():
 
 @pulumi_test
 async def test_the_machine_knows_whether_another_one_comes_up_beside_it(mocks):
-    await settled(made_endpoint(replacement="create-first"))
+    made_endpoint(replacement="create-first")
+    await settled()
     instance = mocks.made["pulumi-python:dynamic/vast:Instance"].inputs
     assert instance["term"]["create_first"] is True
 
@@ -404,7 +406,8 @@ def test_what_the_hub_gives_to_the_token_s_holder_alone_is_known(mocks, settings
     mocks.closed = True
 
     async def told(_mocks: EngineMocks) -> None:
-        await settled(made_endpoint(**settings))
+        made_endpoint(**settings)
+        await settled()
         for kind in ("vast:Instance", "vllm:Server"):
             made = mocks.made[f"pulumi-python:dynamic/{kind}"].inputs
             assert made["token_for"] == token_for

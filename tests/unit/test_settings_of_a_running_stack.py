@@ -17,9 +17,9 @@ from components.resources.instance import InstanceProvider
 from components.resources.scale import READ_STATE
 from components.settings import parse
 from components.vast.instance_state import INPUTS
-from tests.helpers.engine import mocked
+from tests.helpers.engine import mocked, settled
 from tests.helpers.states import first_rented
-from tests.unit.test_model_endpoint import EngineMocks, made_endpoint, pulumi_test, settled
+from tests.unit.test_model_endpoint import EngineMocks, made_endpoint, pulumi_test
 from tests.unit.test_settings import values
 from toolchain.settings import settings
 
@@ -185,7 +185,8 @@ async def inputs(mocks: EngineMocks, changes: dict[str, str]) -> tuple[str, dict
     """Name and inputs of the first machine, and what its server restarts for."""
     mocks.all.clear()
     mocked(mocks)
-    await settled(made_endpoint(**changes))
+    made_endpoint(**changes)
+    await settled()
     (machine,) = of_the_first(mocks, "-instance")
     server = of_the_first(mocks, "-server")[0].inputs
     return machine.name, machine.inputs, [unwrap_rpc_secret(server[name]) for name in RESTARTS]

@@ -17,7 +17,7 @@ from components.resources.workers import GROUP, at_once, parallel_warning, proce
 from components.scaling.running import Extras, new_lease
 from components.settings import parse
 from components.vllm.agent_files import agent_digest
-from tests.helpers.engine import mocked
+from tests.helpers.engine import mocked, settled
 from tests.unit.test_model_endpoint import (
     COMMAND,
     EngineMocks,
@@ -70,7 +70,7 @@ def mocks(loop_for_pulumi: None) -> Engine:
 
 async def several(**changes: Any) -> Any:
     endpoint = made_endpoint(replicas="3", **changes)
-    await endpoint.report.future()
+    await settled()
     return endpoint
 
 

@@ -1,0 +1,76 @@
+"""A worker of the tests that is forked off: a process of its own, and who dies with whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import execnet
+import psutil
+import pytest
+
+from tests.forked_workers import fork_server
+from tests.helpers.polling import eventually
+from tests.helpers.supervised_container import alive
+
+SAYS_WHO_IT_IS = """
+import os, sys
+channel.send((os.getpid(), sys.argv, "__file__" in vars(sys.modules["__main__"])))
+"""
+LOADED = "import sys; channel.send('graphlib' in sys.modules)"
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[str]:
+    with fork_server(["no.such.module", "graphlib"]) as python:
+        yield f"popen//python={python}"
+
+
+@pytest.fixture
+def workers() -> Iterator[execnet.Group]:
+    group = execnet.Group()
+    yield group
+    group.terminate(1)
+
+
+def test_each_is_a_process_of_its_own_that_has_loaded_what_was_asked_for(
+    worker: str, workers: execnet.Group
+) -> None:
+    both = [workers.makegateway(worker) for _ in range(2)]
+    told = [one.remote_exec(SAYS_WHO_IT_IS).receive(10) for one in both]
+    assert len({number for number, _, _ in told}) == 2
+    assert [rest for _, *rest in told] == [[["-c"], False]] * 2
+    assert [one.remote_exec(LOADED).receive(10) for one in both] == [True, True]
+
+
+def test_it_dies_with_its_launcher(worker: str, workers: execnet.Group) -> None:
+    one = workers.makegateway(worker)
+    number, _, _ = one.remote_exec(SAYS_WHO_IT_IS).receive(10)
+    (launcher,) = launchers()
+    launcher.kill()
+    eventually(lambda: not alive(number))
+
+
+def test_whoever_waits_for_one_that_is_killed_hears_of_it(
+    worker: str, workers: execnet.Group
+) -> None:
+    channel = workers.makegateway(worker).remote_exec(SAYS_WHO_IT_IS + "\nchannel.receive()")
+    number, _, _ = channel.receive(10)
+    psutil.Process(number).kill()
+    with pytest.raises(EOFError):
+        channel.receive(10)
+    eventually(lambda: not launchers())
+
+
+def test_the_server_ends_with_the_run() -> None:
+    before = {one.pid for one in children()}
+    with fork_server(["graphlib"]):
+        (server,) = {one.pid for one in children()} - before
+    assert not alive(server)
+
+
+def launchers() -> list[psutil.Process]:
+    return [one for one in children() if any("launcher.py" in word for word in one.cmdline())]
+
+
+def children() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children() if alive(one.pid)]
