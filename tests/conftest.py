@@ -112,7 +112,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take what was collected, some 5,000 tests, out of what the garbage collector goes through."""
+    """Take what was collected, some 8,000 tests, out of what the garbage collector goes through."""
     if os.environ.get("CI"):
         import_the_project()
     gc.freeze()

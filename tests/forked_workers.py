@@ -30,7 +30,8 @@ LOADED = ("hypothesis.internal.conjecture.engine", "hypothesis.strategies", "pyt
 """What tests load beside the project."""
 
 _LAUNCHER = """\
-import socket, sys
+import signal, socket, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker hears a Ctrl-C, and ends what it began
 with socket.socket(socket.AF_UNIX) as server:
     server.connect(sys.argv[1])
     socket.send_fds(server, [sys.argv[-1].encode()], [0, 1, 2])

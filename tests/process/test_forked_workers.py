@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import execnet
@@ -48,6 +49,14 @@ def test_it_dies_with_its_launcher(worker: str, workers: execnet.Group) -> None:
     (launcher,) = launchers()
     launcher.kill()
     eventually(lambda: not alive(number))
+
+
+def test_a_ctrl_c_is_left_to_it(worker: str, workers: execnet.Group) -> None:
+    one = workers.makegateway(worker)
+    (launcher,) = launchers()
+    launcher.send_signal(signal.SIGINT)
+    assert one.remote_exec(LOADED).receive(10)
+    assert alive(launcher.pid)
 
 
 def test_whoever_waits_for_one_that_is_killed_hears_of_it(
