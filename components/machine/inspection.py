@@ -232,6 +232,7 @@ place=$(mktemp -d "$HOME/.sample.XXXXXX") || exit 0
 trap 'rm -rf "$place"' EXIT
 export HF_HOME="$place/home" HF_HUB_DISABLE_PROGRESS_BARS=1 NO_COLOR=1 DO_NOT_TRACK=1
 mkdir "$place/files"
+echo "$(date +%s%N) 0"
 hf download {repository} --revision {revision} --include {shlex.quote(expected.files[0])} \
 --local-dir "$place/files" >"$place/said" 2>&1 &
 command=$!
@@ -271,9 +272,10 @@ def read_sample(printed: str) -> Rate:
     if said or not grown:
         return Rate(None, said or "not a byte arrived in the time for measuring")
     # From the last look at nothing, so that a link which is done within one look counts as well.
+    # On a busy host all of it may be there at the first look, so one comes before the command.
     before = [look for look in looks if look[0] < grown[0][0]] or [grown[0]]
     seconds = grown[-1][0] - before[-1][0]
-    if seconds <= 0:
+    if seconds <= 0 or grown[-1][1] <= before[-1][1]:
         return Rate(None, "it was over before it could be measured")
     return Rate((grown[-1][1] - before[-1][1]) * 8e3 / seconds, "")
 

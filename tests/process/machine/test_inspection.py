@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -212,6 +213,7 @@ def test_a_rate_is_what_came_between_the_looks(output, mbps):
         (looks((100, 0)) + "\nsaid Error: Access denied.", "Error: Access denied."),
         (looks((100, 0), (101, 900)) + "\nsaid No space left", "No space left"),
         (looks((100, 900)), "before it could be measured"),
+        (looks((100, 900), (101, 900), (102, 900)), "before it could be measured"),
         ("sh: du: not found", "not a byte arrived"),
     ],
 )
@@ -220,6 +222,27 @@ def test_what_was_not_measured_says_why_and_is_no_verdict(output, note):
     assert rate.mbps is None
     assert note in rate.note
     judge_rate(rate, EXPECTED)
+
+
+def test_a_download_that_is_over_at_the_first_look_was_no_slow_one(tmp_path):
+    """A look takes long on a busy host."""
+    commands = {
+        "hf": 'for folder; do :; done; head -c 3000000 /dev/zero >"$folder/weights"; >"$HOME/over"',
+        "du": 'until [ -e "$HOME/over" ]; do sleep 0.01; done; printf "2930\\t%s\\n" "$2"',
+    }
+    for name, body in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    looked = subprocess.run(
+        ["sh", "-c", sample_command(EXPECTED)],
+        env={"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rate = read_sample(looked.stdout)
+    assert rate.mbps is not None, looked
+    assert rate.mbps > 1
 
 
 def test_a_link_that_would_miss_the_deadline_is_a_verdict_with_its_numbers():
