@@ -8,7 +8,6 @@ launcher.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import select
@@ -24,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from components.core.imports import to_stay
 from tests.helpers.examples import project_modules
 
 LOADED = ("hypothesis.internal.conjecture.engine", "hypothesis.strategies", "pytest")
@@ -58,7 +58,6 @@ def fork_server(modules: Sequence[str] = ()) -> Iterator[str]:
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n"
             yield shlex.join([sys.executable, "-I", "-S", str(launcher), str(asked)])
-            server.communicate()
 
 
 def _main(asked: str, modules: Sequence[str]) -> None:
@@ -74,12 +73,10 @@ def _main(asked: str, modules: Sequence[str]) -> None:
 
 
 def _load(modules: Sequence[str]) -> None:
-    gc.disable()
-    for name in modules:
-        with suppress(Exception):
-            importlib.import_module(name)
-    gc.freeze()
-    gc.enable()
+    with to_stay():
+        for name in modules:
+            with suppress(Exception):
+                importlib.import_module(name)
 
 
 def _serve(listener: socket.socket) -> socket.socket:

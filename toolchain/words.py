@@ -109,10 +109,6 @@ Places = dict[str, dict[str, int]]
 """How often a name or a phrase occurs in a file: by name or phrase, then by path."""
 
 
-_MAY_DEFINE = re.compile(rf"\b_*(?:{'|'.join(NAMES)})\s*[:=(\[]")
-"""Tells without its syntax tree, which takes long to read, that a module defines none of them."""
-
-
 def definitions(text: str) -> Iterator[str]:
     """Name what a module defines, less leading underscores; each as often as it is defined.
 
@@ -161,7 +157,7 @@ def found(root: Path) -> tuple[Places, Places]:
             text = (root / path).read_text(encoding="utf-8")
         if is_code:
             defined = [file_name(path)]
-            if path.endswith(".py") and _MAY_DEFINE.search(text):
+            if path.endswith(".py") and _may_define_a_name(text):
                 defined += definitions(text)
             for name, times in collections.Counter(defined).items():
                 if name in NAMES:
@@ -203,6 +199,11 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield from _statements(child)
+
+
+def _may_define_a_name(text: str) -> bool:
+    """Tell without its syntax tree, which takes long: one that is used counts as well."""
+    return re.search(rf"\b_*(?:{'|'.join(NAMES)})\s*[:=(\[]", text) is not None
 
 
 def _may_have_a_phrase(text: str) -> bool:

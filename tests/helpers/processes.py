@@ -1,9 +1,10 @@
-"""The processes of one emulated container, or of one stack's commands: each has a home."""
+"""Processes: those of one emulated container or of one stack's commands, and what one ignores."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 import psutil
@@ -28,3 +29,10 @@ def command_lines(processes: list[psutil.Process]) -> list[list[str]]:
         with contextlib.suppress(psutil.Error):
             lines.append(process.cmdline())
     return lines
+
+
+def ignores(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal does nothing to a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (mask,) = (line.split()[1] for line in lines if line.startswith("SigIgn:"))
+    return bool(int(mask, 16) & (1 << (number - 1)))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import execnet
 import psutil
@@ -13,6 +11,7 @@ import pytest
 
 from tests.forked_workers import fork_server
 from tests.helpers.polling import eventually
+from tests.helpers.processes import ignores
 from tests.helpers.supervised_container import alive
 
 SAYS_WHO_IT_IS = """
@@ -57,8 +56,7 @@ def test_a_ctrl_c_is_left_to_it(worker: str, workers: execnet.Group) -> None:
     """If it ended the launcher, the worker would be killed and could end nothing."""
     assert workers.makegateway(worker).remote_exec(LOADED).receive(10)
     (launcher,) = launchers()
-    (ignored,) = re.findall(r"^SigIgn:\t(\w+)$", status_of(launcher), re.MULTILINE)
-    assert int(ignored, 16) & (1 << (signal.SIGINT - 1))
+    assert ignores(launcher.pid, signal.SIGINT)
 
 
 def test_whoever_waits_for_one_that_is_killed_hears_of_it(
@@ -81,10 +79,6 @@ def test_the_server_ends_with_the_run() -> None:
 
 def launchers() -> list[psutil.Process]:
     return [one for one in children() if any("launcher.py" in word for word in one.cmdline())]
-
-
-def status_of(process: psutil.Process) -> str:
-    return Path(f"/proc/{process.pid}/status").read_text()
 
 
 def children() -> list[psutil.Process]:

@@ -31,6 +31,7 @@ from tests.emulator.standins.support import (
     until,
 )
 from tests.helpers.fakes import VirtualClock
+from tests.helpers.processes import ignores
 
 DUMMY = ("--load-format", "dummy", "--tensor-parallel-size", "2", "--enforce-eager")
 EAGER = DUMMY[2:]
@@ -175,7 +176,7 @@ def test_it_can_hang_without_a_word_and_does_not_hear_sigterm(at: str, tmp_path:
     words = ("vllm", "serve", MISTRAL, "--port", str(free_port(container.address)), *DUMMY)
     reached = {"nccl": "backend=nccl", "load": "Starting to load", "profile": "Encoder cache"}
     with container.started(*words) as process:
-        until(lambda: _ignores_sigterm(process.pid), what="its hang")
+        until(lambda: ignores(process.pid, signal.SIGTERM), what="its hang")
         assert reached[at] in container.printed()
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -256,9 +257,3 @@ def test_weights_can_crawl_until_a_rehearsal_is_there_or_over(
         fetch(host, store, [one], clock=clock, report=lambda _: None)
         process.kill()
     assert clock.passed * speed == pytest.approx(one.size * 8 / (mbps * 1e6), rel=0.02)
-
-
-def _ignores_sigterm(pid: int) -> bool:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (mask,) = (line.split()[1] for line in lines if line.startswith("SigIgn:"))
-    return bool(int(mask, 16) & (1 << (signal.SIGTERM - 1)))
