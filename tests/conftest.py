@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 
 from tests.earlier_runs import remove_earlier
-from tests.forked_workers import fork_server
-from tests.helpers.examples import examples, import_the_project
+from tests.forked_workers import fork_server, modules_of_tests
+from tests.helpers.examples import examples, import_the_project, project_modules
 from tests.reports import play
 from tests.schedule import LongFirst, give_way
 from tests.summary import Summary
@@ -122,7 +122,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[execnet.XSpec]) -> None:
-    """Fork the workers of a whole run off an interpreter that has loaded the project.
+    """Fork the workers of a whole run off an interpreter that has loaded project and tests.
 
     Coverage would not see what is loaded before it begins.
     """
@@ -130,7 +130,9 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[execnet.XSpec]) -
         return
     ends = contextlib.ExitStack()
     config.add_cleanup(ends.close)
-    python = ends.enter_context(fork_server())
+    # This file first: it says how properties are tried, which they ask when they are loaded.
+    modules = [__name__, *project_modules(), *modules_of_tests(config.option.ignore or ())]
+    python = ends.enter_context(fork_server(modules))
     for spec in specs:
         spec.python = python
 

@@ -1,6 +1,6 @@
-"""Workers of pytest-xdist, each forked off an interpreter that has loaded the project.
+"""Workers of pytest-xdist, each forked off an interpreter that has loaded project and tests.
 
-What a worker loads was half of what it took until its first test, for each of six on two cores.
+What a worker loads was most of what it took until its first test, for each of six on two cores.
 Here one server loads it, and what xdist starts is a launcher: it hands its files to the server,
 which forks, and waits. If the launcher is killed, its worker dies; if the worker ends, so does the
 launcher.
@@ -9,6 +9,7 @@ launcher.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import select
 import shlex
@@ -20,14 +21,12 @@ import tempfile
 import threading
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
-from components.core.imports import to_stay
-from tests.helpers.examples import project_modules
+import pytest
 
-LOADED = ("hypothesis.internal.conjecture.engine", "hypothesis.strategies", "pytest")
-"""What tests load beside the project."""
+from components.core.imports import to_stay
 
 _LAUNCHER = """\
 import signal, socket, sys
@@ -44,11 +43,18 @@ _WHOEVER_STARTED_IT = 0
 """The server's standard input: its other end closes when that process ends."""
 
 
-@contextmanager
-def fork_server(modules: Sequence[str] = ()) -> Iterator[str]:
-    """Load the project, or these modules alone; give what stands for Python in a specification.
+def modules_of_tests(ignored: Sequence[str]) -> Iterator[str]:
+    """Name the modules of all tests but those in the folders that a run ignores."""
+    for file in sorted(Path("tests").rglob("test_*.py")):
+        if not any(file.is_relative_to(folder) for folder in ignored):
+            yield ".".join(file.with_suffix("").parts)
 
-    What cannot be loaded is left to the tests, which say why.
+
+@contextmanager
+def fork_server(modules: Sequence[str]) -> Iterator[str]:
+    """Load these modules; give what stands for Python in a specification of workers.
+
+    What cannot be loaded is left to the workers, which say why.
     """
     with tempfile.TemporaryDirectory(prefix="forked-workers-") as made:
         asked, launcher = Path(made) / "asked", Path(made) / "launcher.py"
@@ -66,17 +72,41 @@ def _main(asked: str, modules: Sequence[str]) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(asked)
         listener.listen()
-        _load(modules or (*LOADED, *project_modules()))
+        _load(modules)
         os.write(1, b"ready\n")
         launcher = _serve(listener)
     _become_worker(launcher)
 
 
 def _load(modules: Sequence[str]) -> None:
-    with to_stay():
-        for name in modules:
-            with suppress(Exception):
+    alone = ["--noconftest", "--capture=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    with to_stay(), redirect_stdout(io.StringIO()):
+        pytest.main(alone, plugins=[_Collected(modules)])
+
+
+class _Collected:
+    """What pytest finds: nothing to play, and modules of tests, loaded as it loads them.
+
+    It has their assertions say what they compare.
+    """
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._modules = modules
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> bool:
+        for name in self._modules:
+            with suppress(Exception, pytest.skip.Exception):
                 importlib.import_module(name)
+        _play_a_property()
+        return True
+
+
+def _play_a_property() -> None:
+    """Have Hypothesis read the constants of all that is loaded, which the first property does."""
+    from hypothesis import given, settings, strategies  # noqa: PLC0415  (pytest rewrites it)
+
+    settings(max_examples=1, database=None)(given(strategies.none())(lambda _nothing: None))()
 
 
 def _serve(listener: socket.socket) -> socket.socket:

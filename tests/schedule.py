@@ -27,6 +27,9 @@ SINGLY = frozenset({_ENDS})
 DRAWING = "what draws"
 """A unit of several files: whoever plays one of them loads matplotlib, half a second of CPU."""
 
+FORKING = "what forks stand-ins"
+"""A unit of several files: whoever plays one of them starts a server that loads the stand-ins."""
+
 TOGETHER: dict[str, str] = dict.fromkeys(
     (
         "tests/process/toolchain/day_two/test_dashboard_picture.py",
@@ -37,6 +40,19 @@ TOGETHER: dict[str, str] = dict.fromkeys(
         "tests/unit/toolchain/test_cost.py",
     ),
     DRAWING,
+) | dict.fromkeys(
+    (
+        "tests/emulator/standins/test_checks.py",
+        "tests/emulator/standins/test_commands.py",
+        "tests/emulator/standins/test_download.py",
+        "tests/emulator/standins/test_rehearsal.py",
+        "tests/emulator/standins/test_vllm_api.py",
+        "tests/emulator/standins/test_vllm_other_apis.py",
+        "tests/emulator/standins/test_vllm_refusals.py",
+        "tests/emulator/standins/test_vllm_serving.py",
+        "tests/emulator/standins/test_vllm_start.py",
+    ),
+    FORKING,
 )
 """The unit of each file that is not one of its own."""
 
@@ -56,6 +72,7 @@ SECONDS: dict[str, float] = {
     "tests/cli/test_two_endpoints.py": 80,
     "tests/cli/test_make.py": 60,
     f"{_ENDS}::test_a_machine_whose_time_is_up_ends_itself_and_the_next_refresh_says_why": 60,
+    FORKING: 50,
     "tests/cli/test_hostile_text.py": 45,
     "tests/cli/test_state_across_versions.py": 45,
     "tests/cli/test_command_plugin.py": 33,
@@ -68,9 +85,7 @@ SECONDS: dict[str, float] = {
     "tests/faults/test_polling.py": 20,
     "tests/process/router/test_upkeep.py": 20,
     "tests/process/on_host/test_supervise.py": 18,
-    "tests/emulator/standins/test_vllm_serving.py": 16,
     "tests/process/router/test_over_ssh.py": 15,
-    "tests/emulator/standins/test_vllm_start.py": 14,
     "tests/process/toolchain/day_two/test_doctor_mends.py": 14,
     "tests/process/toolchain/scale_out/test_streams.py": 14,
     "tests/process/on_host/test_prefetch.py": 12,
@@ -78,7 +93,6 @@ SECONDS: dict[str, float] = {
     "tests/process/vast/lifecycle/test_market_end_of_a_machine.py": 12,
     "tests/cli/test_makefile.py": 11,
     "tests/process/on_host/test_time_to_live.py": 11,
-    "tests/emulator/standins/test_rehearsal.py": 8,
     "tests/unit/vllm/readiness/test_log_strangers.py": 8,
     "tests/process/on_host/test_supervise_start.py": 7,
     "tests/process/resources/test_instance_create.py": 7,
@@ -95,12 +109,10 @@ SECONDS: dict[str, float] = {
     "tests/process/smoke_test/test_smoke_test.py": 5,
     "tests/process/toolchain/day_two/test_account_commands.py": 5,
     "tests/unit/test_several_machines.py": 5,
-    "tests/emulator/standins/test_vllm_refusals.py": 4,
     "tests/process/router/test_refusals.py": 4,
     "tests/process/toolchain/test_measure.py": 4,
     "tests/unit/smoke_test/test_thinking.py": 4,
     "tests/unit/vast/rental/test_claims.py": 4,
-    "tests/emulator/standins/test_vllm_api.py": 3,
     "tests/emulator/test_api_instances.py": 3,
     "tests/emulator/test_compare.py": 3,
     "tests/process/machine/test_cuda_start.py": 3,

@@ -27,15 +27,12 @@ from tests.helpers.ports import is_listening
 
 REPOSITORY = ROOT
 SPEED = 2000.0
-ADDRESS = f"127.42.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
-"""Of this process alone: tests run beside one another, and servers bind here."""
 MISTRAL = "mistralai/Mistral-Small-4-119B-2603"
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 
 H200X2: dict[str, Any] = {
     "speed": SPEED,
     "instance_id": 1001,
-    "address": ADDRESS,
     "gpu_name": "H200",
     "num_gpus": 2,
     "gpu_ram_mib": 143771,
@@ -59,6 +56,11 @@ def until(done: Callable[[], bool], *, within: float = 60.0, what: str) -> None:
         pause.wait(0.02)
 
 
+def own_address() -> str:
+    """Give an address of this process alone: servers of tests beside one another bind there."""
+    return f"127.42.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+
+
 @dataclass
 class Container:
     directory: Path
@@ -70,7 +72,7 @@ class Container:
         for name in ("root", "bin", "tmp"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         (self.directory / "traffic").write_text("0")
-        self.facts = H200X2 | self.facts
+        self.facts = H200X2 | {"address": own_address()} | self.facts
         (self.directory / "host.json").write_text(json.dumps(self.facts))
 
     @property
