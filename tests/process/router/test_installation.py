@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from components.core.clock import SystemClock
 from components.core.interruption import Interrupted
 from components.core.keys import digest
 from components.core.progress import Progress
+from components.router.asking import HttpsRouter
 from components.router.config import ENVIRONMENT
 from components.router.errors import RouterFailed, RouterLost, RouterRefused
 from components.router.state import RouterState
@@ -183,8 +185,22 @@ def test_members_that_do_not_serve_do_not_take_the_place_of_those_that_do(here):
     state = here.up(here.wanted(first))
     dead.die()
     with Asking(here, state) as asking:
+
+        class AskedMeanwhile(HttpsRouter):
+            """It is not seen to reach nobody before the client that asks all the time has asked."""
+
+            def members(self, key: str) -> dict[str, str]:
+                eventually(lambda: 503 in asking.statuses)
+                return super().members(key)
+
         with pytest.raises(RouterLost) as lost:
-            here.up(here.wanted(dead, lost_router="go-on"), state)
+            here.up(
+                here.wanted(dead, lost_router="go-on"),
+                state,
+                ask=lambda url, authorities, identity: AskedMeanwhile(
+                    url, authorities, identity, SystemClock()
+                ),
+            )
         assert answering(here, state) == {41}
     message = str(lost.value)
     assert "the machine of contract 41 stays and is billed" in message
