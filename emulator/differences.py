@@ -34,11 +34,30 @@ FACTS: Mapping[str, frozenset[str]] = {
 }
 """Fields whose values are facts, with what the emulator can say beside what it says here."""
 
+BY_THE_MOMENT = frozenset(
+    {
+        "actual_status",
+        "cpu_util",
+        "gpu_temp",
+        "gpu_util",
+        "instances",
+        "mem_usage",
+        "status_msg",
+        "uptime_mins",
+    }
+)
+"""Fields that the emulator leaves empty before their time or after it, as for a machine that ended.
+
+A report tells when an answer came; the market may have looked some moments before.
+"""
+
 HEADERS = ("Content-Type", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining")
 
 _OK = 300
 _PORT = re.compile(r"[0-9]{1,5}/(tcp|udp)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PORT_KEY, _VALUE_KEY = "{port}", "{key}"
+"""What stands for keys that are values."""
 
 
 @dataclass(frozen=True, order=True)
@@ -125,16 +144,22 @@ def _of_shape(endpoint: str, pairs: Sequence[Pair]) -> Iterator[Difference]:
     yield from _of_keys(endpoint, market, emulator)
     for place in market.types.keys() & emulator.types.keys():
         for kind, call in market.types[place].items():
-            if kind not in emulator.types[place]:
+            if not _gives(place, kind, emulator.types[place]):
                 ours = " or ".join(sorted(emulator.types[place]))
                 yield Difference(endpoint, "type", place, kind, ours, call)
     for place, values in market.values.items():
         known = emulator.values.get(place, {})
-        can_say = FACTS[place.rpartition(".")[2].removesuffix("[]")]
+        can_say = FACTS[_name(place)]
         for value, call in values.items():
             if value not in known and value not in can_say and place in emulator.types:
                 ours = " or ".join(sorted(known)) or "none"
                 yield Difference(endpoint, "value", place, value, ours, call)
+
+
+def _gives(place: str, kind: str, types: Mapping[str, int]) -> bool:
+    """Say whether the emulator gives a type in a place, here or at another moment."""
+    is_empty = kind == "null" or types.keys() == {"null"}
+    return kind in types or (is_empty and _name(place) in BY_THE_MOMENT)
 
 
 def _of_keys(endpoint: str, market: _Shape, emulator: _Shape) -> Iterator[Difference]:
@@ -147,11 +172,19 @@ def _of_keys(endpoint: str, market: _Shape, emulator: _Shape) -> Iterator[Differ
             # A list without rows says nothing of its rows, and a null nothing of its fields.
             if place.endswith("[]") or place in other.types:
                 continue
-            if "object" not in other.types.get(place.rpartition(".")[0], {}):
+            parent = place.rpartition(".")[0]
+            if "object" not in other.types.get(parent, {}) or _has_no_entry(place, other):
                 continue
             there, missing = " or ".join(sorted(types)), "absent"
             one, two = (there, missing) if is_market else (missing, there)
             yield Difference(endpoint, "key", place, one, two, min(types.values()))
+
+
+def _has_no_entry(place: str, shape: _Shape) -> bool:
+    """Say whether a place is an entry, as of ports, of what never has one in a shape."""
+    entries = f"{place.rpartition('.')[0]}."
+    is_entry = place.endswith((_PORT_KEY, _VALUE_KEY))
+    return is_entry and not any(known.startswith(entries) for known in shape.types)
 
 
 def _leaves(value: Any, place: str = "", name: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -166,11 +199,15 @@ def _leaves(value: Any, place: str = "", name: str = "") -> Iterator[tuple[str, 
             yield from _leaves(one, f"{place}[]", name)
 
 
+def _name(place: str) -> str:
+    return place.rpartition(".")[2].removesuffix("[]")
+
+
 def _plain(key: str) -> str:
     """Name a key that is a value by what it is."""
     if _PORT.fullmatch(key):
-        return "{port}"
-    return key if _NAME.fullmatch(key) else "{key}"
+        return _PORT_KEY
+    return key if _NAME.fullmatch(key) else _VALUE_KEY
 
 
 def _type(value: Any) -> str:

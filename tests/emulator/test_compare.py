@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gzip
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from components.core.record import FOLDER, entries
 from components.vast.errors import OfferTaken
@@ -19,13 +23,20 @@ from emulator.field_report import read_report
 from emulator.replay import fault_behind, replayed
 from emulator.server_control import CommandError
 from tests.helpers.emulator_world import make_world
+from tests.helpers.examples import examples
 from tests.helpers.recorded import record_life
 from toolchain.field_report.report import Recorded, archive, report_of
 
 
-@pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return record_life(tmp_path_factory.mktemp("life"))
+@functools.cache
+def recorded() -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        return record_life(Path(folder))
+
+
+@pytest.fixture
+def life() -> list[dict[str, Any]]:
+    return recorded()
 
 
 def written(entries: list[dict[str, Any]], folder: Path) -> Path:
@@ -56,6 +67,18 @@ def _has_rows(call):
 def test_a_report_of_the_emulator_differs_from_it_in_nothing(life, tmp_path):
     assert len({template(call["path"]) for call in life}) >= 9
     assert found(life, tmp_path) == []
+
+
+@settings(max_examples=examples(30))
+@given(late=st.lists(st.sampled_from([0.0, 0.5, 4.0, 30.0, 150.0]), min_size=20, max_size=20))
+def test_a_market_that_looked_some_moments_before_differs_in_nothing(late):
+    """A report tells when answers came. What a machine was like meanwhile is no difference."""
+    later, now = [], 0.0
+    for call, seconds in zip(recorded(), late, strict=True):
+        now = max(now, call["at"] + seconds)
+        later.append(call | {"at": now})
+    with tempfile.TemporaryDirectory() as folder:
+        assert found(later, Path(folder)) == []
 
 
 INSTANCE = "/instances/{id}/"
