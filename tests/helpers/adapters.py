@@ -19,6 +19,7 @@ from components.vast.lifecycle.order import order_for
 from components.vast.market.view import forget_what_was_shown
 from tests.helpers.fake_api import KEY, FakeVast
 from tests.helpers.fakes import VirtualClock
+from tests.helpers.processes import processes_of
 from tests.helpers.ssh_host import SshHost
 from tests.helpers.states import PREFIX, inputs, search
 
@@ -79,11 +80,10 @@ def machine(
 
 
 def end_watch(home: Path) -> None:
-    """End what was started to outlive its login."""
-    for process in psutil.process_iter():
+    """End what was started to outlive its login: it may not have its own words yet."""
+    for process in processes_of(home):
         with contextlib.suppress(psutil.Error):
-            if process.cmdline()[-2:] == [str(home / "serving/time_to_live.sh"), "run"]:
-                process.kill()
+            process.kill()
 
 
 def outputs(result: Any) -> Properties:
