@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from components.core.property_bag import Properties
@@ -19,7 +17,7 @@ from components.vast.lifecycle.order import order_for
 from components.vast.market.view import forget_what_was_shown
 from tests.helpers.fake_api import KEY, FakeVast
 from tests.helpers.fakes import VirtualClock
-from tests.helpers.processes import processes_of
+from tests.helpers.processes import end_all
 from tests.helpers.ssh_host import SshHost
 from tests.helpers.states import PREFIX, inputs, search
 
@@ -76,14 +74,8 @@ def machine(
             },
         }
         yield host
-        end_watch(home)
-
-
-def end_watch(home: Path) -> None:
-    """End what was started to outlive its login: it may not have its own words yet."""
-    for process in processes_of(home):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+        # The watch of its life outlives its login.
+        end_all(home)
 
 
 def outputs(result: Any) -> Properties:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.helpers.polling import eventually
+
 
 def processes_of(home: Path) -> list[psutil.Process]:
     """Whatever lives with this home: nobody else's."""
@@ -20,6 +22,11 @@ def processes_of(home: Path) -> list[psutil.Process]:
             if wanted in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
                 mine.append(psutil.Process(number))
     return mine
+
+
+def end_all(home: Path) -> None:
+    """End whatever lives with this home, with what was just being started."""
+    eventually(lambda: not _killed(home))
 
 
 def command_lines(processes: list[psutil.Process]) -> list[list[str]]:
@@ -36,3 +43,12 @@ def ignores(pid: int, number: signal.Signals) -> bool:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (mask,) = (line.split()[1] for line in lines if line.startswith("SigIgn:"))
     return bool(int(mask, 16) & (1 << (number - 1)))
+
+
+def _killed(home: Path) -> list[psutil.Process]:
+    """Kill whatever lives, and say what that was."""
+    living = processes_of(home)
+    for process in living:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return living

@@ -17,7 +17,7 @@ from components.machine.onstart import onstart
 from components.vast.lifecycle.auto_shutdown import AutoShutdown, carried
 from tests.helpers.places import ROOT
 from tests.helpers.polling import eventually
-from tests.helpers.processes import command_lines, processes_of
+from tests.helpers.processes import command_lines, end_all, processes_of
 
 KEY = "a-container's-own-key"
 API = "http://vast.test"
@@ -127,16 +127,8 @@ class Container:
         return sum(words[-2:] == watch for words in command_lines(processes_of(self.home)))
 
     def stop(self) -> None:
-        """End all of it, with what was just being started: the next watch would meet its lock."""
-        eventually(lambda: not self._killed())
-
-    def _killed(self) -> list[psutil.Process]:
-        """Kill whatever lives, and say what that was."""
-        living = processes_of(self.home)
-        for process in living:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        return living
+        """End all of it, also what was just being started: the next watch would meet its lock."""
+        end_all(self.home)
 
 
 @pytest.fixture
