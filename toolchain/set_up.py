@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from toolchain.checkout import BIN, ROOT, TOOLS, VENV, environment_runs, say, which
 from toolchain.haproxy import HAPROXY
+from toolchain.interpreter import faster, own
 from toolchain.prometheus import PROMETHEUS
 from toolchain.pulumi_cli import (
     DOWNLOAD_SECONDS,
@@ -127,8 +128,17 @@ def venv_is_there() -> str:
 
 
 def make_venv() -> None:
-    """Make the environment."""
-    new_venv(VENV)
+    """Make the environment, of the distribution's Python if that is the faster one."""
+    python = faster(own())
+    if python is None:
+        new_venv(VENV)
+        return
+    say(f"  of {python}: {sys.executable} was built without --enable-optimizations, and is slower;")
+    say("  make .venv yourself (python3 -m venv --clear .venv) to have that one all the same")
+    command = [str(python), "-m", "venv", "--clear", str(VENV)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:  # noqa: S603  (our own arguments)
+        say(f"  {python} makes none, so it is of this one")
+        new_venv(VENV)
 
 
 def new_venv(folder: Path) -> None:

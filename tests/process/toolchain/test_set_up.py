@@ -64,10 +64,10 @@ def test_it_starts_with_the_standard_library_alone(tmp_path):
     assert str(checkout.ROOT / "requirements.txt") in done.stdout
 
 
-def test_a_python_without_venv_says_what_to_install(monkeypatch):
+def test_a_python_without_venv_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SystemExit, match="python3-venv on Debian and Ubuntu"):
-        set_up.make_venv()
+        set_up.new_venv(tmp_path)
 
 
 def test_a_python_with_a_part_of_ensurepip_says_what_to_install(monkeypatch, tmp_path):
