@@ -29,7 +29,7 @@ if sys.version_info < OLDEST_PYTHON:
 # As a script it has the folder of this file on its path, and not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from toolchain.checkout import BIN, ROOT, TOOLS, VENV, environment_runs, say, which
+from toolchain.checkout import BIN, ROOT, TOOLS, VENV, environment_runs, runs, say, which
 from toolchain.haproxy import HAPROXY
 from toolchain.interpreter import faster, own
 from toolchain.prometheus import PROMETHEUS
@@ -129,14 +129,14 @@ def venv_is_there() -> str:
 
 def make_venv() -> None:
     """Make the environment, of the distribution's Python if that is the faster one."""
-    python = faster(own())
+    this = own()
+    python = faster(this)
     if python is None:
         new_venv(VENV)
         return
-    say(f"  of {python}: {sys.executable} was built without --enable-optimizations, and is slower;")
-    say("  make .venv yourself (python3 -m venv --clear .venv) to have that one all the same")
-    command = [str(python), "-m", "venv", "--clear", str(VENV)]
-    if subprocess.run(command, check=False, capture_output=True).returncode != 0:  # noqa: S603  (our own arguments)
+    say(f"  of {python}: {this.executable} was built without --enable-optimizations,")
+    say("  and is slower; `python3 -m venv --clear .venv` makes it of that one all the same")
+    if not runs([str(python), "-m", "venv", "--clear", str(VENV)]):
         say(f"  {python} makes none, so it is of this one")
         new_venv(VENV)
 
